@@ -153,6 +153,12 @@ class RecordedStudy:
         results = StudyResults(manifest=self.manifest, recorded=self._records(), spec=spec_of(self.folder))
         return {each.task: each for each in results.tasks}
 
+    @property
+    def verdicts(self) -> dict[str, tuple[str, ...]]:
+        """Returns by task, in the page's words, whether anything was learned, which seeds of finalists did not learn,
+        which finalists can't be told apart from the winner, and which difference would have been seen."""
+        return {task: each.verdicts.all for task, each in self.summaries.items()}
+
     @refusing_at_the_caller
     def best(self, task: str) -> TrialResult:
         """Returns the trial that won the task: of the finals the winner's best seed, else the best of the search (if

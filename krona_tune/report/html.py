@@ -16,8 +16,10 @@ from krona_tune.atomic_write import write_atomically
 from krona_tune.refusal import Refusal, refusing
 from krona_tune.report.frame import factor_shape
 from krona_tune.study import formatting
+from krona_tune.study.learning import SHOWN
 from krona_tune.study.order import OrderKind, order_controls
 from krona_tune.study.result import TrialResult
+from krona_tune.study.verdicts import FINALS_NOTE, difference_text, rate_text
 
 DOCTYPE = b"<!DOCTYPE html>"
 """How every page begins."""
@@ -51,6 +53,8 @@ FILTERS = {
     "clock": formatting.format_clock,
     "adapter": formatting.describe_adapter,
     "words": formatting.format_name,
+    "against": difference_text,
+    "failures": rate_text,
 }
 
 
@@ -111,6 +115,7 @@ def environment() -> Environment:
     )
     made.filters.update(FILTERS)
     made.globals |= {"order_kinds": OrderKind, "order_controls": order_controls}
+    made.globals |= {"finals_note": FINALS_NOTE, "smallest_gain": SHOWN}
     made.filters["knobs_of"] = knobs_of
     made.filters["figure_json"] = figure_json
     return made

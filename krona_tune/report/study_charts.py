@@ -11,9 +11,10 @@ from krona_tune.report.chart import Chart, Colour, empty_figure, points, uneven_
 from krona_tune.report.cost import DeviceRates
 from krona_tune.report.frame import factor_shape
 from krona_tune.report.study_results import together
-from krona_tune.report.task_summary import STANDARD_ERRORS, TaskSummary
+from krona_tune.report.task_summary import TaskSummary
 from krona_tune.study.finals import Finalist, Finals
 from krona_tune.study.kinds import facts_of
+from krona_tune.study.learning import STANDARD_ERRORS
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.study_state import RUNNING
 
@@ -101,7 +102,7 @@ def draw_seeds(finals: Finals, *, one_scale: bool = True) -> Chart | None:
         name="seeds",
         title="The finalists, seed by seed",
         caption=f"Each configuration's scores under the same seeds{beside}. The bar "
-        "is the bootstrap's 95 % interval of the test mean over seeds and test examples.",
+        "is the 95 % interval of the test mean over seeds and test examples.",
         figure=figure,
     )
 

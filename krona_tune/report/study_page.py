@@ -15,10 +15,11 @@ from krona_tune.report.score_charts import draw_average
 from krona_tune.report.study_charts import draw_cost, draw_overview, draw_seeds
 from krona_tune.report.study_results import StudyResults, final_average, methods_part, read_results, troubles
 from krona_tune.report.task_charts import draw_charts
-from krona_tune.report.task_summary import STANDARD_ERRORS, TaskSummary
+from krona_tune.report.task_summary import TaskSummary
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import NOTHING
 from krona_tune.study.kinds import UNCOUNTED
+from krona_tune.study.learning import STANDARD_ERRORS
 from krona_tune.study.manifest import Manifest
 from krona_tune.study.network import Network, recorded_network
 from krona_tune.study.order import Order

@@ -1,49 +1,17 @@
 """Computes what won and by how much: each task's ranking, the configurations for all tasks, and what failed."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from math import isfinite, sqrt
 
 from krona_tune.study.finals import Finals
+from krona_tune.study.learning import STANDARD_ERRORS, standard_error
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.standings import Standings, front_of
 from krona_tune.study.study_state import TrialStates
-
-STANDARD_ERRORS = 2.0
-"""Two scores count as different if they differ by more than this many standard errors of their difference."""
-
-
-def _of_a_share(value: float, examples: int) -> float:
-    """Returns the binomial √(p(1−p)/n)."""
-    return sqrt(max(value * (1 - value), 0.0) / examples)
-
-
-def _of_a_correlation(value: float, examples: int) -> float:
-    """Returns √((1−r²)²/(n−1)), the textbook value for Pearson's r under normality."""
-    return (1 - min(value * value, 1.0)) / sqrt(max(examples - 1, 1))
-
-
-_ERROR_OF: dict[str, Callable[[float, int], float]] = {
-    "accuracy": _of_a_share,
-    "exact_match": _of_a_share,
-    "same_number": _of_a_share,
-    "f1": _of_a_share,
-    "matthews": _of_a_correlation,
-    "pearson": _of_a_correlation,
-    "spearman": _of_a_correlation,
-}
-
-
-def standard_error(metrics: dict[str, float], examples: int) -> float | None:
-    """Returns a rough standard error of a score, the mean of its metrics, from the number of validation examples.
-
-    Metrics of one model vary together, so their errors are averaged, not divided by √count. It does not include the
-    spread between seeds. None if a metric is unknown or not finite, or there are no examples.
-    """
-    if not metrics or examples < 1 or not all(name in _ERROR_OF and isfinite(x) for name, x in metrics.items()):
-        return None
-    return sum(_ERROR_OF[name](value, examples) for name, value in metrics.items()) / len(metrics)
+from krona_tune.study.verdicts import Verdicts, verdicts_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -114,6 +82,12 @@ class TaskSummary:
     def gain_over_baseline(self) -> float | None:
         return _difference(self.best, self.baseline_score)
 
+    @cached_property
+    def verdicts(self) -> Verdicts:
+        """Returns in sentences what of the task's results holds and what does not."""
+        best = self.best.trial if self.best else None
+        return verdicts_of(self.title, self.facts, self.finals, best, [each.trial for each in self.ranked])
+
     @property
     def beats_baseline(self) -> bool | None:
         """Returns whether the gain over the head alone is more than chance may give; None if that can't be decided."""
@@ -138,7 +112,7 @@ def summarise(
         baseline=standings.baseline(task),
         counts={state: n for state, n in TrialStates.of(trials, running).by_state.items() if n},
         troubled=tuple(trial for trial in halted if not (trial.status.stopped or trial.status is Status.COMPLETED)),
-        finals=standings.finals(task),
+        finals=standings.finals(task, facts),
     )
 
 

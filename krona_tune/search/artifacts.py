@@ -14,8 +14,8 @@ from krona_tune.record.trial_checkpoints import RemoteCheckpoints
 from krona_tune.refusal import told
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.startup.resources import DriverContext
-from krona_tune.study.finals import bootstrap_interval
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.intervals import bounds_of, estimate
 from krona_tune.study.kinds import UNCOUNTED, facts_of
 from krona_tune.study.request.trial import check_trial
 from krona_tune.study.result import Status, TrialResult
@@ -108,7 +108,7 @@ def _save(context: DriverContext, row: TrialResult, name: str, selected: str, se
         backbone_layers=sum(shape.depths.values()),
         backbone_fingerprint=checkpoint.backbone_fingerprint(kept),
         backbone_sha256=manifest.model.fingerprint,
-        test_interval=None if row.test_score is None else bootstrap_interval([row.test_score], [row.test_resampled]),
+        test_interval=_test_interval(row),
         selected_by=selected,
         synthetic=manifest.tasks[row.task].synthetic,
         study=folder.name,
@@ -122,6 +122,13 @@ def _save(context: DriverContext, row: TrialResult, name: str, selected: str, se
     )
     save_adapter(folder.adapter(name), in_units_of_labels(load_file(kept / checkpoint.TENSORS), task), card)
     return folder.adapter(name)
+
+
+def _test_interval(row: TrialResult) -> tuple[float, float] | None:
+    """Returns the 95 % interval of one adapter's test score over the test examples."""
+    if row.test_score is None:
+        return None
+    return estimate([row.test_score], [row.test_resampled], row.test_examples).interval(bounds_of(row.test_metrics))
 
 
 def _state(folder: StudyFolder, row: TrialResult) -> Path | None:

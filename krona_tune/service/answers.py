@@ -31,7 +31,8 @@ class StudySummary(BaseModel):
     both are null if that is not known. `best` and `head_only` are averages over tasks on validation, without those
     of several whose scores have no mean with others, such as losses; numbers of a
     `synthetic` study come from generated data. `problem` says what of the study can't be read. `begun` is an ISO time,
-    `begun_by` who began it, if that was recorded.
+    `begun_by` who began it, if that was recorded. `verdicts` are the sentences of its page on what was learned, which
+    seeds failed and what can't be told apart.
     """
 
     name: str
@@ -47,6 +48,7 @@ class StudySummary(BaseModel):
     device_seconds: float | None = None
     begun: str = ""
     begun_by: str = ""
+    verdicts: list[str] = []
 
 
 class StudyDetail(StudySummary):

@@ -61,6 +61,7 @@ def summary_of(folder: StudyFolder, results: StudyResults, state: StudyState, pr
         trials=state.trials,
         ended=state.ended,
         seconds_left=state.seconds_left,
+        verdicts=[text for each in results.tasks for text in each.verdicts.all],
         **_facts(results.manifest),
     )
 

@@ -91,7 +91,7 @@ def _by_average(line: MethodLine) -> tuple[bool, float]:
 
 def _line(method: str, rows: Sequence[TrialResult], tasks: Mapping[str, TaskFacts | None]) -> MethodLine:
     own = [row for row in rows if _method(row) == method]
-    cells = {task: cell for task in tasks if (cell := _cell([row for row in own if row.task == task]))}
+    cells = {task: cell for task in tasks if (cell := _cell([row for row in own if row.task == task], tasks[task]))}
     averages = (_average(cells, averaged(tasks, half), half) for half in get_args(Half))
     return MethodLine(method=method, cells=cells, average=next(filter(None, averages), None))
 
@@ -101,9 +101,9 @@ def _average(cells: Mapping[str, Cell], together: Sequence[str], half: Half) -> 
     return Average(score=fmean(scores), half=half) if scores and len(scores) == len(together) else None
 
 
-def _cell(rows: Sequence[TrialResult]) -> Cell | None:
+def _cell(rows: Sequence[TrialResult], facts: TaskFacts | None) -> Cell | None:
     """Returns the winner among one method's rows of one task."""
-    held = rank_finals(rows)
+    held = rank_finals(rows, facts)
     final = held.winner or held.head_only
     return _final_cell(final) if final else _searched_cell(rows)
 

@@ -1,84 +1,21 @@
-"""Ranks a task's finalists on validation, with the statistics of few seeds: spread, interval, and what differs."""
+"""Ranks a task's finalists on validation, with what few seeds say: spread, interval, what differs, what failed."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import sqrt
 from statistics import fmean, stdev
 from typing import Any
 
-import numpy as np
-import numpy.typing as npt
-
+from krona_tune.study.intervals import Difference, Estimate, Scored, bounds_of, comparisons_of, difference, estimate
 from krona_tune.study.kinds import TrialKind
+from krona_tune.study.learning import FailureRate, unlearned
+from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.request.trial import BASELINE
-from krona_tune.study.result import TrialResult, grouped, is_score
-
-CONFIDENCE = 0.95
-SAME = 1e-9
-"""The largest deviation of scores that differ by nothing but rounding."""
-DRAWS = 4_000
-"""The number of the bootstrap's draws."""
+from krona_tune.study.result import Status, TrialResult, grouped, is_score
 
 
 def deviation(values: Sequence[float]) -> float | None:
     """Returns the sample standard deviation, Σ(x−x̄)² over n−1; None for a single value."""
     return stdev(values) if len(values) > 1 else None
-
-
-def bootstrap_interval(
-    scores: Sequence[float], resampled: Sequence[Sequence[float]] = ()
-) -> tuple[float, float] | None:
-    """Returns the percentile bootstrap's 95 % interval of the mean over seeds.
-
-    Args:
-        scores: (n,), one per seed.
-        resampled: (n, m), each seed's scores on m draws of the examples; draw j has the same examples for all seeds.
-            A draw on which a seed has no score, NaN, is left out for all.
-
-    With `resampled` each draw takes n seeds and the examples with replacement, so the interval covers both kinds of
-    chance; without it, only the seeds. With few seeds, their part of it is too narrow by up to √((n−1)/n). None if
-    nothing varies by chance: one seed and no resampled examples.
-    """
-    table = _whole_draws(resampled)
-    known = table.size > 0
-    if not known and len(scores) < 2:
-        return None
-    rng = np.random.default_rng(0)
-    seeds = rng.integers(0, len(scores), (DRAWS, len(scores)))
-    if known:
-        drawn = table[seeds, (np.arange(DRAWS) % table.shape[1])[:, None]]
-    else:
-        drawn = np.asarray(scores, dtype=np.float64)[seeds]
-    tail = 100 * (1 - CONFIDENCE) / 2
-    low, high = np.percentile(drawn.mean(axis=1), [tail, 100 - tail])
-    return float(low), float(high)
-
-
-def _whole_draws(resampled: Sequence[Sequence[float]]) -> npt.NDArray[np.float64]:
-    """Returns the draws on which all seeds have a score, (n, draws); none if the seeds differ in their draws."""
-    if len(set(map(len, resampled))) != 1:
-        return np.empty((0, 0))
-    table = np.asarray(resampled, dtype=np.float64)
-    return table[:, ~np.isnan(table).any(axis=0)]
-
-
-def differ_significantly(first: Mapping[int, float], second: Mapping[int, float]) -> bool | None:
-    """Returns whether two scores by seed differ by more than chance between seeds gives.
-
-    The differences at the seeds that both have are compared with Student's t: the scores differ if |d̄| is more than
-    t(0.975, n−1)·s/√n. Equal differences are no proof: a few that are alike by chance don't say how much others would
-    vary. None if fewer than two seeds are shared.
-    """
-    differences = [first[seed] - second[seed] for seed in sorted(first.keys() & second.keys())]
-    spread = deviation(differences)
-    if spread is None:
-        return None
-    if spread <= SAME:
-        return False
-    from scipy.special import stdtrit  # most that import this module compare no finalists
-
-    n = len(differences)
-    return abs(fmean(differences)) > float(stdtrit(n - 1, (1 + CONFIDENCE) / 2)) * spread / sqrt(n)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,16 +29,22 @@ class Spread:
 
 @dataclass(frozen=True, kw_only=True)
 class Finalist:
-    """One configuration with its completed rows, one per seed. `tied`: not distinguishable from the winner on test.
+    """One configuration with its completed rows, one per seed.
 
-    `test` is a mean over the same seeds as `validation`, on the test half; its interval covers seeds and examples.
+    `test` is a mean over the seeds that learned, on the test half, and `estimate` what they say of it; `validation` is
+    one over all of `rows`. `unlearned` are the rows of `rows` that did not learn, and those that diverged; `lost` are
+    others that ended without a test score. `difference` is the winner's test mean less its own; None for the winner and
+    for the head alone.
     """
 
     of: str
     rows: tuple[TrialResult, ...]
     validation: Spread
     test: Spread
-    tied: bool = False
+    estimate: Estimate
+    unlearned: tuple[TrialResult, ...] = ()
+    lost: tuple[TrialResult, ...] = ()
+    difference: Difference | None = None
 
     @property
     def params(self) -> Mapping[str, Any]:
@@ -116,18 +59,48 @@ class Finalist:
         return len(self.rows)
 
     @property
+    def learned(self) -> tuple[TrialResult, ...]:
+        """Returns the rows that its test score is a mean of."""
+        return tuple(row for row in self.rows if row not in self.unlearned)
+
+    @property
+    def failure_rate(self) -> FailureRate | None:
+        """Returns how many of its seeds did not learn; None if all did."""
+        failed = len(self.unlearned)
+        return FailureRate(failed=failed, seeds=len(self.learned) + failed) if failed else None
+
+    @property
+    def tied(self) -> bool:
+        """Returns whether it can't be told apart from the winner on test."""
+        return self.difference is None or not self.difference.apart
+
+    @property
     def best_row(self) -> TrialResult:
         """Returns the row of the seed with the highest validation score."""
         return max(self.rows, key=lambda row: row.score or 0.0)
 
     @property
     def note(self) -> str:
-        """Returns why it has no interval, or for how many draws of the examples a seed has no score; empty if neither
-        is so."""
-        return next((row.test_note for row in self.rows if row.test_note), "")
+        """Returns why it has no interval, for how many draws of the examples a seed has no score, or what its interval
+        leaves out; empty if none is so."""
+        if recorded := next((row.test_note for row in self.rows if row.test_note), ""):
+            return recorded
+        if self.estimate.lacks:
+            return f"no interval: {self.estimate.lacks}"
+        return "" if self.estimate.whole else f"the interval is over {self.estimate.covers}"
+
+    @property
+    def examples(self) -> int:
+        return self.rows[0].test_examples
 
     def test_by_seed(self) -> dict[int, float]:
-        return {row.seed: row.test_score for row in self.rows if row.test_score is not None}
+        """Returns, by seed, the test score of those that learned."""
+        return {row.seed: row.test_score for row in self.learned if row.test_score is not None}
+
+    def scored_by_seed(self) -> dict[int, Scored]:
+        """Returns, by seed, that score and its draws."""
+        draws = {row.seed: row.test_resampled for row in self.learned}
+        return {seed: (score, draws[seed]) for seed, score in self.test_by_seed().items()}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -135,10 +108,12 @@ class Finals:
     """A task's finalists, the highest validation mean first, and the head alone with the same seeds.
 
     Finalists with fewer completed seeds come later, because means over different numbers of seeds are not compared.
+    `lost` are the trials of configurations of which every one has ended, none with a test score.
     """
 
     finalists: tuple[Finalist, ...] = ()
     head_only: Finalist | None = None
+    lost: tuple[TrialResult, ...] = ()
 
     @property
     def winner(self) -> Finalist | None:
@@ -153,40 +128,64 @@ class Finals:
         return self.winner.test.mean - self.head_only.test.mean
 
     @property
-    def beats_head(self) -> bool | None:
-        """Returns whether that gain is more than chance between seeds gives; None if that can't be decided."""
+    def over_head(self) -> Difference | None:
+        """Returns that gain, over the seeds that both have."""
         if self.winner is None or self.head_only is None:
             return None
-        apart = differ_significantly(self.winner.test_by_seed(), self.head_only.test_by_seed())
+        return _difference(self.winner, self.head_only, len(self.finalists))
+
+    @property
+    def beats_head(self) -> bool | None:
+        """Returns whether that gain is more than chance gives; None if that can't be decided."""
+        apart = self.over_head.apart if self.over_head else None
         return None if apart is None else apart and (self.gain_over_head or 0.0) > 0
 
 
-def rank_finals(rows: Iterable[TrialResult]) -> Finals:
+def rank_finals(rows: Iterable[TrialResult], facts: TaskFacts | None = None) -> Finals:
     """Returns the finals of one task's rows; only completed finalists with a score on the test half count.
 
-    A finalist is tied with the winner if `differ_significantly` finds no difference between their test scores by seed.
+    `facts` have the constant answer's score; without them, no seed is taken for one that did not learn.
     """
-    tested = (r for r in rows if r.kind == TrialKind.FINALIST and r.finished and is_score(r.test_score))
-    everyone = [_finalist(of, repeats) for of, repeats in grouped(tested, lambda row: row.of).items()]
+    found = grouped((row for row in rows if row.kind == TrialKind.FINALIST and row.ended), lambda row: row.of)
+    everyone = [each for of, repeats in found.items() if (each := _finalist(of, repeats, facts))]
     ranked = sorted((each for each in everyone if each.method != BASELINE), key=_order)
-    winner = ranked[0] if ranked else None
+    known = {each.of for each in everyone}
     return Finals(
-        finalists=tuple(replace(each, tied=winner is not None and _tied(winner, each)) for each in ranked),
+        finalists=tuple(
+            replace(each, difference=_difference(ranked[0], each, len(ranked))) if place else each
+            for place, each in enumerate(ranked)
+        ),
         head_only=min((each for each in everyone if each.method == BASELINE), key=_order, default=None),
+        lost=tuple(
+            row
+            for of, repeats in found.items()
+            for row in repeats
+            if of not in known and row.params["method"] != BASELINE
+        ),
     )
 
 
-def _finalist(of: str, repeats: list[TrialResult]) -> Finalist:
-    rows = sorted(repeats, key=lambda row: (row.started_at, row.trial_id))
+def _finalist(of: str, repeats: Sequence[TrialResult], facts: TaskFacts | None) -> Finalist | None:
+    rows = [row for row in repeats if row.finished and is_score(row.test_score)]
+    if not rows:
+        return None
+    rows = sorted(rows, key=lambda row: (row.started_at, row.trial_id))
+    others = [row for row in repeats if row not in rows]
+    flat = unlearned(rows, facts) if facts else ()
+    learned = [row for row in rows if row not in flat]
     validation = [row.score for row in rows if row.score is not None]
-    test = [row.test_score for row in rows if row.test_score is not None]
-    lacking = any(row.test_note and not row.test_resampled for row in rows)  # one over seeds alone would be too narrow
-    interval = None if lacking else bootstrap_interval(test, [row.test_resampled for row in rows])
+    test = [row.test_score for row in learned if row.test_score is not None]
+    known = estimate(test, [row.test_resampled for row in learned], learned[0].test_examples)
+    lacking = any(row.test_note and not row.test_resampled for row in learned)  # one over seeds alone is too narrow
+    interval = None if lacking else known.interval(bounds_of(learned[0].test_metrics))
     return Finalist(
         of=of,
         rows=tuple(rows),
         validation=Spread(mean=fmean(validation), deviation=deviation(validation)),
         test=Spread(mean=fmean(test), deviation=deviation(test), interval=interval),
+        estimate=known,
+        unlearned=(*flat, *(row for row in others if row.status is Status.DIVERGED)),
+        lost=tuple(row for row in others if row.status is not Status.DIVERGED),
     )
 
 
@@ -194,5 +193,5 @@ def _order(each: Finalist) -> tuple[int, float, int, str]:
     return -each.seeds, -each.validation.mean, each.rows[0].trainable_parameters, each.of
 
 
-def _tied(winner: Finalist, other: Finalist) -> bool:
-    return other is winner or not differ_significantly(winner.test_by_seed(), other.test_by_seed())
+def _difference(winner: Finalist, other: Finalist, finalists: int) -> Difference:
+    return difference(winner.scored_by_seed(), other.scored_by_seed(), winner.examples, comparisons_of(finalists))

@@ -8,6 +8,7 @@ from typing import TypeVar
 
 from krona_tune.study.finals import Finals, rank_finals
 from krona_tune.study.kinds import TrialKind
+from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.result import TrialResult
 
 Each = TypeVar("Each")
@@ -124,9 +125,9 @@ class Standings:
         """Returns the shared configurations that were trained on every task, the best average first; else nothing."""
         return shared_ranking(self.rows, self.shared_by) if self.shared_by else []
 
-    def finals(self, task: str) -> Finals:
-        """Returns the task's finals, from the finalists that have ended."""
-        return rank_finals(row for row in self.rows if row.task == task)
+    def finals(self, task: str, facts: TaskFacts | None = None) -> Finals:
+        """Returns the task's finals, from the finalists that have ended; `facts` tell which seeds did not learn."""
+        return rank_finals((row for row in self.rows if row.task == task), facts)
 
     def winner(self, task: str) -> TrialResult | None:
         """Returns the trial to use: of the winning finalist the seed with the highest validation score; without

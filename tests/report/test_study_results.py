@@ -4,10 +4,12 @@ from dataclasses import replace
 
 import pytest
 
+from krona_tune.api.study import open_study
 from krona_tune.record.records import Records
 from krona_tune.report.study_page import render, write_report
 from krona_tune.report.study_results import GLUE_AVERAGE, StudyResults, final_average, methods_part, reported
 from krona_tune.report.task_summary import summarise
+from krona_tune.service.study_summary import summarise_study
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest
 from krona_tune.study.result import Status
@@ -15,17 +17,18 @@ from tests.record.events import manifest
 from tests.report.conftest import Empty
 from tests.report.finalists import HEAD, LORA, SEARCHED, final_rows, page, sized
 from tests.report.pages import read
-from tests.study.final_rows import row
+from tests.study.final_rows import repeats, row
 
 
 def test_one_tasks_headline_is_the_winners_test_score(empty: Empty) -> None:
     text = page(empty("rte"), [SEARCHED, HEAD, *final_rows()]).text
     assert "On RTE, the winner is krona with A of 16×24 and scale 4: test score 0.600 ± 0.028" in text
     assert (
-        "mean and standard deviation over 2 seeds (95 % interval 0.500 to 0.750, over seeds and test examples)" in text
+        "mean and standard deviation over 2 seeds (95 % interval 0.252 to 0.870, over seeds and test examples)" in text
     )
     assert "+0.150 against training the head alone under the same seeds (0.450 ± 0.000)" in text
-    assert "The winner can't be shown to beat the head alone over so few seeds" in text
+    assert "RTE: the winner can't be told apart from the head alone; 1.108 would have been seen." in text
+    assert "On RTE, the winner can't be told apart from the constant answer (0.550 on validation)." in text
     assert "the test half was looked at once, afterwards" in text
 
 
@@ -63,10 +66,10 @@ def test_winners_without_a_mean_are_told_one_by_one_and_their_test_scores_stand_
 def test_the_finalists_table_marks_who_can_not_be_told_apart(empty: Empty) -> None:
     shown = page(empty("rte"), [SEARCHED, HEAD, *final_rows()])
     table = shown.text[shown.text.index("the finalists, by mean") : shown.text.index("The search")]
-    assert "1 0.680 ± 0.028 0.600 ± 0.028 0.500 to 0.750 2 krona" in table
-    assert "2 0.600 ± 0.000 0.600 ± 0.042 ≈" in table
-    assert "3 0.500 ± 0.000 0.400 ± 0.027 0.381 to 0.419" in table
-    assert "head only 0.500 ± 0.000 0.450 ± 0.000" in table
+    assert "1 0.680 ± 0.028 0.600 ± 0.028 0.252 to 0.870 – 2 krona" in table
+    assert "2 0.600 ± 0.000 0.600 ± 0.042 ≈ 0.235 to 0.880 * can't be told apart from the winner; 0.554" in table
+    assert "3 0.500 ± 0.000 0.400 ± 0.027 0.196 to 0.646 * is worse than the winner by 0.200 on test" in table
+    assert "head only 0.500 ± 0.000 0.450 ± 0.000 – * – 2" in table
     assert "Of 2 other finalists, 1 can't be told apart from the winner on test" in shown.text
     assert "rte-seeds" in shown.ids
 
@@ -196,3 +199,35 @@ def test_one_configuration_is_told_task_by_task_where_scores_have_no_mean() -> N
     assert "On RTE, the one configuration for all tasks has a validation score of <strong>0.800</strong>" in page
     assert "averages <strong>" not in page
     assert 'id="shared-ranking"' in page
+
+
+def test_a_task_on_which_nothing_was_learned_is_the_headline_and_no_gain(empty: Empty) -> None:
+    flat = replace(SEARCHED, score=0.55, metrics={"accuracy": 0.55})
+    drawn = page(empty("rte"), [flat, replace(HEAD, score=0.55)])
+    assert "Nothing was learned on RTE: the best adapter is not above the constant answer (0.550" in drawn.text
+    headline = drawn.text[: drawn.text.index("All tasks Best")]
+    assert "+0.000" not in headline
+    assert "the best adapter is krona" not in headline
+
+
+def test_seeds_that_did_not_learn_stand_in_the_finalists_table_and_in_python_and_rest_in_the_same_words(
+    empty: Empty,
+) -> None:
+    rows = repeats("rte-000", (0.55, 0.9, 0.92), (0.54, 0.88, 0.9), metrics={"accuracy": 0.8})
+    folder = empty("rte")
+    drawn = page(folder, [SEARCHED, HEAD, *rows])
+    said = "RTE: 1 of 3 seeds did not learn (95 % interval of the rate: 1 to 91 %) with rte-000"
+    assert drawn.text.count(said) == 2
+    assert "3 (1 did not learn)" in drawn.text
+    assert open_study(folder.root).verdicts["rte"][0].startswith(said)
+    assert summarise_study(folder, runs=False).verdicts[0].startswith(said)
+
+
+def test_finalists_that_all_failed_are_said_beside_the_best_of_the_search(empty: Empty) -> None:
+    lost = [
+        replace(each, status=Status.FAILED, score=None, test_score=None, error="MemoryError: no room")
+        for each in repeats("rte-000", (0.6, 0.6), (0.6, 0.6))
+    ]
+    text = page(empty("rte"), [SEARCHED, HEAD, *lost]).text
+    assert "RTE: all finalists failed: rte-000, 2 trainings of which 0 diverged (MemoryError: no room)." in text
+    assert "On RTE, the best adapter is krona" in text

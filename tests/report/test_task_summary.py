@@ -2,13 +2,13 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from math import isclose, nan, sqrt
+from math import isclose, nan
 
 import pytest
 
 from krona_tune.record.records import read_records
 from krona_tune.report.study_results import average, summaries
-from krona_tune.report.task_summary import TaskSummary, pareto, standard_error, summarise
+from krona_tune.report.task_summary import TaskSummary, pareto, summarise
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import TaskFacts, read_manifest
 from krona_tune.study.result import Status, TrialResult
@@ -63,18 +63,6 @@ def test_a_baseline_is_never_the_best_and_the_best_baseline_counts() -> None:
 def test_a_score_that_is_not_a_number_does_not_rank() -> None:
     summary = summary_of([scored(0, nan, 10), scored(1, 0.6, 20)])
     assert [each.trial.number for each in summary.ranked] == [1]
-
-
-def test_standard_errors_of_shares_and_correlations() -> None:
-    assert standard_error({"accuracy": 0.8}, 100) == pytest.approx(sqrt(0.8 * 0.2 / 100))
-    assert standard_error({"matthews": 0.6}, 101) == pytest.approx(0.64 / 10)
-    both = standard_error({"accuracy": 0.8, "f1": 0.9}, 100)
-    assert both == pytest.approx((0.04 + 0.03) / 2)
-
-
-@pytest.mark.parametrize(("metrics", "examples"), [({}, 9), ({"bleu": 0.5}, 9), ({"f1": nan}, 9), ({"f1": 0.5}, 0)])
-def test_no_standard_error_where_none_is_known(metrics: dict[str, float], examples: int) -> None:
-    assert standard_error(metrics, examples) is None
 
 
 def test_trials_within_two_standard_errors_of_the_difference_are_tied() -> None:

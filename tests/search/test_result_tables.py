@@ -69,7 +69,7 @@ def test_a_score_that_is_no_number_stands_in_no_table(score: float) -> None:
 def test_finalists_are_shown_on_both_halves_with_the_head_alone_on_test() -> None:
     text = said([KRONA, HEAD, *FINALS], "rte", "cola")
     assert lines(text, "rte-000 ") == ["RTE rte-000 0.650±0.071 0.600±0.028 0.450±0.000 0.550 900"]
-    assert "[0.500, 0.750]" in text
+    assert "[0.252, 0.870]" in text
     assert lines(text, "rte-001 ")[0].startswith("≈ rte-001 0.600±0.000 0.600±0.042")
     assert lines(text, "rte-002 ")[0].startswith("rte-002 0.500±0.000 0.400±0.027")
     assert lines(text, "COLA") == ["COLA no result – 0.000"]
@@ -173,3 +173,19 @@ def test_the_average_of_methods_and_sizes_leaves_out_what_has_no_mean_with_other
     assert lines(text, "0.07 %")[0] == "krona 0.07 % 0.700 0.900 -12.300 0.800"
     assert lines(text, "of each task's best") == ["average 0.800 700 of each task's best with at most so many"]
     assert " ".join(text.split()).count("The average is without WIKI: no mean with other scores.") == 2
+
+
+def test_a_task_on_which_nothing_was_learned_comes_first_and_is_not_green() -> None:
+    flat = replace(KRONA, score=0.55, metrics={"accuracy": 0.55})
+    console = Console(width=200, file=StringIO(), force_terminal=True, color_system="standard", _environ={})
+    rows = Ledger(count_on(SHAPE), Heard(), [flat, HEAD])
+    console.print(build_result_tables(rows.standings, manifest("rte").tasks))
+    text = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "Nothing was learned on RTE: the best adapter is not above" in text.splitlines()[0]
+    assert "\x1b[32m" not in text
+
+
+def test_below_the_finalists_stands_which_difference_would_have_been_seen() -> None:
+    text = " ".join(said(FINALS, "rte").split())
+    assert "RTE: rte-001 can't be told apart from the winner; 0.554 would have been seen." in text
+    assert "RTE: rte-002 is worse than the winner by 0.200 on test." in text

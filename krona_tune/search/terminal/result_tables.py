@@ -1,6 +1,6 @@
 """Makes the final tables: each task's best adapter or finalists with its baselines, and tables over all tasks."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from rich.console import Group, RenderableType
 from rich.markup import escape
@@ -13,6 +13,7 @@ from krona_tune.study.formatting import NOTHING, describe_adapter, format_percen
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.result import Half
 from krona_tune.study.standings import SharedConfiguration, Standings, average_front
+from krona_tune.study.verdicts import FINALS_NOTE, TIED, Verdicts, verdicts_of
 
 
 def titled_table(
@@ -107,13 +108,8 @@ def _cell(cell: Cell | Average | None, *, mark: bool) -> str:
     )
 
 
-TIED = "≈"
-"""Marks finalists that can't be distinguished from the best."""
-
 FINALS_CAPTION = (
-    "Chosen on validation, evaluated on test once: mean ± standard deviation over seeds, and the 95 % interval of the "
-    f"mean over seeds and test examples. {TIED} can't be told apart from the first on test, seed by seed. The constant "
-    "answer's score is on validation."
+    f"Chosen on validation, evaluated on test once. {FINALS_NOTE} The constant answer's score is on validation."
 )
 
 WHOLE = {"task", "finalist", "constant", "parameters"}
@@ -125,10 +121,15 @@ def build_result_tables(standings: Standings, facts: dict[str, TaskFacts], *, fr
 
     `fronts` adds score against parameters, of each task and of the average.
     """
+    verdicts = {task: _verdicts(standings, task, fact) for task, fact in facts.items()}
     facts = {task: fact.model_copy(update={"title": escape(fact.title)}) for task, fact in facts.items()}
-    tables: list[RenderableType] = [_search_table(standings, facts)]
+    tables: list[RenderableType] = [
+        *(Text(each.headline, style="bold yellow") for each in verdicts.values() if each.headline),
+        _search_table(standings, facts, verdicts),
+    ]
     if any(standings.finals(task).winner for task in facts):
-        tables = [_finals_table(standings, facts), _legend(standings, facts)]
+        tables[-1:] = [_finals_table(standings, facts, verdicts), _legend(standings, facts)]
+    tables += [Text(text) for each in verdicts.values() for text in each.others]
     if lines := compare(standings.rows, facts):
         tables.append(methods_table(lines, facts))
     if shared := standings.shared:
@@ -138,7 +139,17 @@ def build_result_tables(standings: Standings, facts: dict[str, TaskFacts], *, fr
     return Group(*tables)
 
 
-def _search_table(standings: Standings, facts: dict[str, TaskFacts]) -> Table:
+def _verdicts(standings: Standings, task: str, facts: TaskFacts) -> Verdicts:
+    finals, searched = standings.finals(task, facts), standings.searched(task)
+    return verdicts_of(facts.title, facts, finals, standings.best(task), searched)
+
+
+def _good(verdicts: Verdicts) -> str:
+    """Returns the colour of a winner's scores, which is green only if they are above the constant answer's."""
+    return "default" if verdicts.headline else "green"
+
+
+def _search_table(standings: Standings, facts: dict[str, TaskFacts], verdicts: Mapping[str, Verdicts]) -> Table:
     columns = ("task", "score", "head only", "constant", "parameters")
     table = titled_table("Best adapter of each task, validation scores", facts, columns)
     table.add_column("adapter")
@@ -150,7 +161,7 @@ def _search_table(standings: Standings, facts: dict[str, TaskFacts]) -> Table:
             continue
         table.add_row(
             fact.title,
-            f"[green]{best.score:.3f}[/green]",
+            f"[{_good(verdicts[task])}]{best.score:.3f}[/]",
             *beside,
             f"{best.trainable_parameters:,}",
             escape(describe_adapter(best.params)),
@@ -158,7 +169,7 @@ def _search_table(standings: Standings, facts: dict[str, TaskFacts]) -> Table:
     return table
 
 
-def _finals_table(standings: Standings, facts: dict[str, TaskFacts]) -> Table:
+def _finals_table(standings: Standings, facts: dict[str, TaskFacts], verdicts: Mapping[str, Verdicts]) -> Table:
     by_loss = [task for task, fact in facts.items() if fact.compared_by_loss]
     caption = f"{FINALS_CAPTION} On {', '.join(by_loss)} a validation score is the targets' loss, negated."
     table = titled_table("Finalists of each task", facts, (), caption if by_loss else FINALS_CAPTION)
@@ -166,14 +177,14 @@ def _finals_table(standings: Standings, facts: dict[str, TaskFacts]) -> Table:
         left, whole = name in {"task", "finalist"}, name in WHOLE
         table.add_column(name, justify="left" if left else "right", no_wrap=whole, overflow="fold")
     for task, fact in facts.items():
-        finals, best = standings.finals(task), standings.best(task)
+        finals, best = standings.finals(task, fact), standings.best(task)
         beside = (format_spread(finals.head_only.test if finals.head_only else None), f"{fact.constant_score:.3f}")
         if finals.winner is None:
             found = (escape(best.trial_id), f"{format_score(best.score)} (search)") if best else ("no result", "")
             table.add_row(fact.title, *found, "", *beside)
         for each in finals.finalists:
             if each is finals.winner:
-                table.add_row(fact.title, *_finalist(each, beside, style="green"))
+                table.add_row(fact.title, *_finalist(each, beside, style=_good(verdicts[task])))
             else:
                 table.add_row(TIED if each.tied else "", *_finalist(each, ("", ""), style="default"))
     return table

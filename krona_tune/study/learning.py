@@ -1,0 +1,123 @@
+"""Says what has learned more than the constant answer: which seeds of a configuration, and a task's winner."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from math import isfinite, sqrt
+
+import numpy as np
+
+from krona_tune.study.intervals import CONFIDENCE
+from krona_tune.study.manifest import TaskFacts
+from krona_tune.study.result import TrialResult
+
+STANDARD_ERRORS = 2.0
+"""Scores on validation count as different if they differ by more than this many standard errors."""
+SHOWN = 0.0005
+"""The smallest gain that three decimals show."""
+
+
+def _of_a_share(value: float, examples: int) -> float:
+    """Returns the binomial √(p(1−p)/n)."""
+    return sqrt(max(value * (1 - value), 0.0) / examples)
+
+
+def _of_a_correlation(value: float, examples: int) -> float:
+    """Returns √((1−r²)²/(n−1)), the textbook value for Pearson's r under normality."""
+    return (1 - min(value * value, 1.0)) / sqrt(max(examples - 1, 1))
+
+
+_ERROR_OF: dict[str, Callable[[float, int], float]] = {
+    "accuracy": _of_a_share,
+    "exact_match": _of_a_share,
+    "same_number": _of_a_share,
+    "f1": _of_a_share,
+    "matthews": _of_a_correlation,
+    "pearson": _of_a_correlation,
+    "spearman": _of_a_correlation,
+}
+
+
+def standard_error(metrics: dict[str, float], examples: int) -> float | None:
+    """Returns a rough standard error of a score, the mean of its metrics, from the number of validation examples.
+
+    Metrics of one model vary together, so their errors are averaged, not divided by √count. It does not include the
+    spread between seeds. None if a metric is unknown or not finite, or there are no examples.
+    """
+    if not metrics or examples < 1 or not all(name in _ERROR_OF and isfinite(x) for name, x in metrics.items()):
+        return None
+    return sum(_ERROR_OF[name](value, examples) for name, value in metrics.items()) / len(metrics)
+
+
+def validation_error(row: TrialResult, facts: TaskFacts) -> float:
+    """Returns a standard error of a row's validation score: from its draws of the test examples, else a rough one.
+
+    0.0 if there is neither, or validation and test scores are of two kinds.
+    """
+    drawn = np.asarray(row.test_resampled, dtype=np.float64)
+    drawn = drawn[np.isfinite(drawn)]
+    if len(drawn) > 1 and not facts.compared_by_loss and row.test_examples and facts.validation_examples:
+        return float(drawn.std(ddof=1)) * sqrt(row.test_examples / facts.validation_examples)
+    return standard_error(row.metrics, facts.validation_examples) or 0.0
+
+
+def unlearned(rows: Sequence[TrialResult], facts: TaskFacts) -> tuple[TrialResult, ...]:
+    """Returns the seeds of one configuration that did not learn.
+
+    Such a seed's validation interval reaches down to the constant answer's score, while that of another seed lies above
+    both. If no seed lies above, none is named: then the configuration did not learn.
+    """
+    if not isfinite(facts.constant_score):
+        return ()
+    reach = [STANDARD_ERRORS * validation_error(row, facts) for row in rows]
+    scores = [row.score or 0.0 for row in rows]
+    above = [score - own for score, own in zip(scores, reach, strict=True) if score - own > facts.constant_score]
+    return tuple(
+        row
+        for row, score, own in zip(rows, scores, reach, strict=True)
+        if score - own <= facts.constant_score and above and score + own < max(above)
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class FailureRate:
+    """How many of a configuration's seeds did not learn."""
+
+    failed: int
+    seeds: int
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Returns the exact 95 % interval of the rate, 0 to 1 (Clopper and Pearson, Biometrika 26, 1934)."""
+        from scipy.special import betaincinv
+
+        tail, learned = (1 - CONFIDENCE) / 2, self.seeds - self.failed
+        low = float(betaincinv(self.failed, learned + 1, tail)) if self.failed else 0.0
+        high = float(betaincinv(self.failed + 1, learned, 1 - tail)) if learned else 1.0
+        return low, high
+
+
+class Learned(StrEnum):
+    """Whether what won a task is above the constant answer."""
+
+    YES = "yes"
+    UNSHOWN = "within chance"
+    NOTHING = "nothing"
+
+
+def learned_more(rows: Sequence[TrialResult], facts: TaskFacts | None) -> Learned | None:
+    """Returns whether a configuration's mean validation score is above the constant answer; None if that is not known.
+
+    Args:
+        rows: its seeds, each with a score; one for what won a search.
+        facts: its task's, with the constant answer's score.
+    """
+    if not rows or facts is None or not isfinite(facts.constant_score):
+        return None
+    scores = np.array([row.score for row in rows], dtype=np.float64)
+    gain = float(scores.mean()) - facts.constant_score
+    if gain < SHOWN:
+        return Learned.NOTHING
+    of_examples = float(np.mean([validation_error(row, facts) for row in rows]))
+    of_seeds = float(scores.std(ddof=1)) / sqrt(len(rows)) if len(rows) > 1 else 0.0
+    return Learned.YES if gain > STANDARD_ERRORS * sqrt(of_examples**2 + of_seeds**2) else Learned.UNSHOWN

@@ -1,0 +1,165 @@
+"""Says in sentences what of a task's results holds: what was learned, which seeds failed, and what can't be told apart.
+
+The page, the tables, Python and REST all take their words from here.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from krona_tune.study.finals import Finalist, Finals
+from krona_tune.study.formatting import format_count, format_score
+from krona_tune.study.intervals import Difference
+from krona_tune.study.learning import FailureRate, Learned, learned_more
+from krona_tune.study.manifest import TaskFacts
+from krona_tune.study.result import Status, TrialResult
+
+TIED = "≈"
+"""Marks what can't be told apart from the best."""
+FINALS_NOTE = (
+    "± is the standard deviation over seeds. The 95 % interval of the test mean covers seeds and test examples. "
+    f"{TIED} can't be told apart from the winner on test, by seeds and test examples, with about one false alarm in 20 "
+    "studies however many finalists there are; a difference that “would have been seen” is seen in 4 of 5 cases."
+)
+"""What the table of finalists says below it."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Verdicts:
+    """One task's sentences. `headline` says that nothing was learned, or that this can't be told; empty if the winner
+    is above the constant answer. `others` are about seeds and differences."""
+
+    learned: Learned | None = None
+    headline: str = ""
+    others: tuple[str, ...] = ()
+
+    @property
+    def all(self) -> tuple[str, ...]:
+        return (*filter(None, (self.headline,)), *self.others)
+
+    @property
+    def nothing(self) -> bool:
+        return self.learned is Learned.NOTHING
+
+
+def verdicts_of(
+    title: str, facts: TaskFacts | None, finals: Finals, best: TrialResult | None, searched: Sequence[TrialResult]
+) -> Verdicts:
+    """Returns a task's verdicts.
+
+    Args:
+        title: the task's name for people.
+        facts: what the manifest says of the task; None if it does not have it.
+        finals: its finalists, if any.
+        best: the best trial of its search, judged where there are no finalists.
+        searched: its searched trials that have a score.
+    """
+    winner = finals.winner
+    rows = winner.learned if winner else (best,) if best else ()
+    ended = winner is not None or any(row.finished for row in searched)
+    learned = learned_more(rows, facts) if ended else None
+    everyone = [*finals.finalists, *([finals.head_only] if finals.head_only else [])]
+    others = [
+        *(text for each in everyone for text in seed_texts(each)),
+        *(f"{each.of} {difference_text(each.difference)}" for each in finals.finalists if each.difference),
+        *([head_text(finals)] if finals.over_head else []),
+        *([lost_text(finals)] if finals.lost else []),
+    ]
+    return Verdicts(
+        learned=learned,
+        headline=_headline(title, facts, learned, searched, finals=winner is not None),
+        others=tuple(f"{title}: {text}." for text in others),
+    )
+
+
+def _headline(
+    title: str, facts: TaskFacts | None, learned: Learned | None, searched: Sequence[TrialResult], *, finals: bool
+) -> str:
+    if facts is None:
+        return ""
+    best, constant = "winner" if finals else "best adapter", format_score(facts.constant_score)
+    match learned:
+        case Learned.NOTHING:
+            return (
+                f"Nothing was learned on {title}: the {best} is not above the constant answer ({constant} on "
+                f"validation). {likely_reasons(searched)}"
+            )
+        case Learned.UNSHOWN:
+            return f"On {title}, the {best} can't be told apart from the constant answer ({constant} on validation)."
+        case _:
+            return ""
+
+
+def likely_reasons(searched: Sequence[TrialResult]) -> str:
+    """Returns what may keep trials from learning, with what these ones had."""
+    rates = sorted({float(row.params["learning_rate"]) for row in searched if row.params.get("learning_rate")})
+    tried = f" ({rates[0]:.2g} to {rates[-1]:.2g} were tried)" if rates else ""
+    seen = max((row.examples for row in searched), default=0)
+    most = f" (at most {format_count(seen)} training examples were seen)" if seen else ""
+    return (
+        f"Likely reasons: a learning rate that is too low or too high{tried}, a budget that is too small{most}, "
+        "examples.max_length that cuts off what matters, or a backbone that does not know the task's language."
+    )
+
+
+def rate_text(rate: FailureRate) -> str:
+    """Writes how many seeds did not learn, with the exact interval of the rate."""
+    low, high = rate.interval
+    of = f"{rate.failed} of {rate.seeds} {'seed' if rate.seeds == 1 else 'seeds'} did not learn"
+    return f"{of} (95 % interval of the rate: {100 * low:.0f} to {100 * high:.0f} %)"
+
+
+def seed_texts(each: Finalist) -> list[str]:
+    """Returns what is to be said of a finalist's seeds; nothing if all have learned and have a test score."""
+    texts = []
+    if each.failure_rate:
+        texts.append(f"{rate_text(each.failure_rate)} with {each.of}; its test score is that of the others")
+    if each.lost:
+        seeds = len({row.seed for row in (*each.rows, *each.unlearned, *each.lost)})
+        texts.append(f"{len(each.lost)} of {seeds} seeds of {each.of} {_has(len(each.lost))} no test score")
+    return texts
+
+
+def _has(number: int) -> str:
+    return "has" if number == 1 else "have"
+
+
+def difference_text(value: Difference) -> str:
+    """Says how a finalist compares with the winner: `can't be told apart from the winner; 0.05 would be seen`."""
+    if value.apart is None or value.estimate is None:
+        return f"is not compared with the winner: {value.lacks}"
+    if not value.apart:
+        return f"can't be told apart from the winner{_seen(value)}"
+    return f"is {'worse' if value.estimate.mean > 0 else 'better'} than the winner by {_size(value)} on test"
+
+
+def head_text(finals: Finals) -> str:
+    """Says whether the winner is better than the head alone."""
+    value = finals.over_head
+    if value is None or value.estimate is None or value.apart is None:
+        return f"the winner is not compared with the head alone: {value.lacks if value else 'there is none'}"
+    if finals.beats_head:
+        return f"the winner is better than the head alone by {_size(value)} on test"
+    if value.apart:
+        return f"the winner is worse than the head alone by {_size(value)} on test"
+    return f"the winner can't be told apart from the head alone{_seen(value)}"
+
+
+def _size(value: Difference) -> str:
+    return format_score(abs(value.estimate.mean) if value.estimate else None)
+
+
+def _seen(value: Difference) -> str:
+    """Returns which difference would have been seen; why none would, if so."""
+    if value.detectable is None:
+        return f": {value.lacks}"
+    return f"; {format_score(value.detectable)} would have been seen"
+
+
+def lost_text(finals: Finals) -> str:
+    """Says which configurations have no test score at all, with the last line of the first error."""
+    names = ", ".join(dict.fromkeys(row.of for row in finals.lost))
+    diverged = sum(row.status is Status.DIVERGED for row in finals.lost)
+    reason = next((row.error.strip().splitlines()[-1] for row in finals.lost if row.error.strip()), "")
+    why = f" ({reason})" if reason else ""
+    whole = "all finalists failed" if finals.winner is None else "finalists failed"
+    return f"{whole}: {names}, {len(finals.lost)} trainings of which {diverged} diverged{why}"

@@ -1,0 +1,98 @@
+"""Tests which seeds are said not to have learned, and whether what won is above the constant answer."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import nan, sqrt
+
+import pytest
+
+from krona_tune.study.learning import FailureRate, Learned, learned_more, standard_error, unlearned, validation_error
+from krona_tune.study.result import TrialResult
+from tests.record.events import manifest
+from tests.study.final_rows import repeats
+
+FACTS = manifest("rte").tasks["rte"]
+"""100 validation examples, of which a constant answer has .55."""
+
+
+def seeds(*scores: float) -> list[TrialResult]:
+    return [replace(each, metrics={"accuracy": each.score or 0.0}) for each in repeats("a", scores, scores)]
+
+
+def scores_of(rows: Sequence[TrialResult]) -> list[float | None]:
+    return [row.score for row in rows]
+
+
+def test_standard_errors_of_shares_and_correlations() -> None:
+    assert standard_error({"accuracy": 0.8}, 100) == pytest.approx(sqrt(0.8 * 0.2 / 100))
+    assert standard_error({"matthews": 0.6}, 101) == pytest.approx(0.64 / 10)
+    both = standard_error({"accuracy": 0.8, "f1": 0.9}, 100)
+    assert both == pytest.approx((0.04 + 0.03) / 2)
+
+
+@pytest.mark.parametrize(("metrics", "examples"), [({}, 9), ({"bleu": 0.5}, 9), ({"f1": nan}, 9), ({"f1": 0.5}, 0)])
+def test_no_standard_error_where_none_is_known(metrics: dict[str, float], examples: int) -> None:
+    assert standard_error(metrics, examples) is None
+
+
+def test_the_validation_error_comes_from_the_draws_for_any_metric() -> None:
+    """90 test examples with a deviation of .1 are 100 validation examples with one of .1·√(90/100)."""
+    drawn = replace(seeds(0.8)[0], test_resampled=(0.7, 0.8, 0.9, nan), test_examples=90, metrics={"own": 0.8})
+    assert validation_error(drawn, FACTS) == pytest.approx(0.1 * sqrt(0.9))
+    assert validation_error(replace(drawn, test_resampled=()), FACTS) == 0.0
+    assert validation_error(drawn, FACTS.model_copy(update={"compared_by_loss": True})) == 0.0
+
+
+@pytest.mark.parametrize(
+    ("scores", "named"),
+    [
+        ((0.55, 0.9, 0.92), [0.55]),
+        ((0.5, 0.56, 0.92), [0.5, 0.56]),
+        ((0.8, 0.9, 0.92), []),  # all are above
+        ((0.55, 0.5, 0.56), []),  # none is above: the configuration did not learn
+        ((0.64, 0.68), []),  # .64 reaches down to .55, but also up to .68
+    ],
+)
+def test_a_seed_did_not_learn_if_it_reaches_down_to_the_constant_answer_and_another_is_above(
+    scores: tuple[float, ...], named: list[float]
+) -> None:
+    """An accuracy of .55 with 100 examples reaches .10 up and down."""
+    assert scores_of(unlearned(seeds(*scores), FACTS)) == named
+
+
+def test_nothing_is_named_where_the_constant_answer_has_no_score() -> None:
+    facts = FACTS.model_copy(update={"constant_score": nan})
+    assert unlearned(seeds(0.5, 0.9), facts) == ()
+    assert learned_more(seeds(0.5), facts) is None
+
+
+@pytest.mark.parametrize(
+    ("failed", "of", "low", "high"),
+    [(1, 3, 0.0084, 0.9057), (2, 5, 0.0527, 0.8534), (0, 3, 0.0, 0.7076), (3, 3, 0.2924, 1.0)],
+)
+def test_the_interval_of_a_failure_rate_is_exact(failed: int, of: int, low: float, high: float) -> None:
+    assert FailureRate(failed=failed, seeds=of).interval == (
+        pytest.approx(low, abs=1e-4),
+        pytest.approx(high, abs=1e-4),
+    )
+
+
+@pytest.mark.parametrize(
+    ("scores", "found"),
+    [
+        ((0.55,), Learned.NOTHING),
+        ((0.5503, 0.5503), Learned.NOTHING),  # +0.000
+        ((0.4, 0.5), Learned.NOTHING),
+        ((0.6,), Learned.UNSHOWN),
+        ((0.56, 0.95), Learned.UNSHOWN),  # two seeds that differ so much
+        ((0.8,), Learned.YES),
+        ((0.8, 0.82, 0.81), Learned.YES),
+    ],
+)
+def test_what_won_is_held_against_the_constant_answer(scores: tuple[float, ...], found: Learned) -> None:
+    assert learned_more(seeds(*scores), FACTS) is found
+
+
+def test_without_rows_or_facts_it_is_not_known_what_was_learned() -> None:
+    assert learned_more([], FACTS) is None
+    assert learned_more(seeds(0.5), None) is None

@@ -1,0 +1,96 @@
+"""Tests the sentences on what was learned, which seeds failed and what can't be told apart."""
+
+from dataclasses import replace
+
+from krona_tune.study.finals import rank_finals
+from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.verdicts import Verdicts, verdicts_of
+from tests.record.events import manifest
+from tests.study.final_rows import repeats, row
+
+FACTS = manifest("rte").tasks["rte"]
+"""100 validation examples, of which a constant answer has .55."""
+PARAMS = {"method": "krona", "learning_rate": 0.001}
+SEARCHED = [
+    row("000", "search", 0.55, metrics={"accuracy": 0.55}, params=PARAMS, examples=512),
+    row("001", "search", 0.5, metrics={"accuracy": 0.5}, params=PARAMS | {"learning_rate": 0.02}, examples=1_024),
+]
+
+
+def verdicts(*finalists: TrialResult, searched: list[TrialResult] = SEARCHED) -> Verdicts:
+    return verdicts_of("RTE", FACTS, rank_finals(finalists, FACTS), searched[0] if searched else None, searched)
+
+
+def test_where_nothing_was_learned_the_headline_says_so_with_what_was_tried() -> None:
+    found = verdicts()
+    assert found.nothing
+    assert found.headline.startswith(
+        "Nothing was learned on RTE: the best adapter is not above the constant answer (0.550 on validation). Likely "
+        "reasons: a learning rate that is too low or too high (0.001 to 0.02 were tried), a budget that is too small "
+        "(at most 1,024 training examples were seen), examples.max_length that"
+    )
+    final = verdicts(*repeats("a", (0.55, 0.55), (0.55, 0.55)))
+    assert final.headline.startswith("Nothing was learned on RTE: the winner is not above the constant answer")
+
+
+def test_nothing_is_said_of_learning_before_a_trial_has_ended_well_or_without_trials() -> None:
+    running = [replace(each, status=Status.INTERRUPTED) for each in SEARCHED]
+    assert verdicts(searched=running) == verdicts(searched=[]) == Verdicts()
+
+
+def test_a_winner_within_chance_of_the_constant_answer_is_no_success() -> None:
+    small = replace(SEARCHED[0], score=0.6, metrics={"accuracy": 0.6})
+    found = verdicts(searched=[small])
+    assert (
+        found.headline == "On RTE, the best adapter can't be told apart from the constant answer (0.550 on validation)."
+    )
+    assert not found.nothing
+    assert verdicts(searched=[replace(small, score=0.9)]).headline == ""
+
+
+def test_seeds_that_did_not_learn_are_counted_with_the_exact_interval_of_their_rate() -> None:
+    rows = repeats("a", (0.55, 0.9, 0.92), (0.54, 0.88, 0.9), metrics={"accuracy": 0.8})
+    assert verdicts(*rows).all == (
+        "RTE: 1 of 3 seeds did not learn (95 % interval of the rate: 1 to 91 %) with a; its test score is that of the "
+        "others.",
+    )
+
+
+def test_seeds_without_a_test_score_are_counted() -> None:
+    rows = repeats("a", (0.9, 0.9, 0.9), (0.9, 0.9, 0.9))
+    assert verdicts(replace(rows[0], test_score=None), *rows[1:]).all == ("RTE: 1 of 3 seeds of a has no test score.",)
+
+
+def test_finalists_are_compared_with_the_winner_in_one_way_of_words() -> None:
+    said = verdicts(
+        *repeats("a", (0.9,) * 3, (0.80, 0.82, 0.81)),
+        *repeats("b", (0.8,) * 3, (0.79, 0.83, 0.80)),
+        *repeats("c", (0.7,) * 3, (0.60, 0.621, 0.612)),
+        *repeats("d", (0.6,), (0.6,)),
+    ).others
+    assert said == (
+        "RTE: b can't be told apart from the winner; 0.088 would have been seen.",
+        "RTE: c is worse than the winner by 0.199 on test.",
+        "RTE: d is not compared with the winner: fewer than two seeds are shared.",
+    )
+
+
+def test_the_head_alone_is_compared_in_the_same_words() -> None:
+    def head(*scores: float) -> str:
+        rows = [*repeats("a", (0.9,) * 3, (0.80, 0.82, 0.81)), *repeats("h", scores, scores, method="head_only")]
+        return verdicts(*rows).others[-1]
+
+    assert head(0.60, 0.621, 0.612) == "RTE: the winner is better than the head alone by 0.199 on test."
+    assert head(0.95, 0.971, 0.962) == "RTE: the winner is worse than the head alone by 0.151 on test."
+    assert head(0.79, 0.83, 0.80).startswith("RTE: the winner can't be told apart from the head alone; 0.0")
+    assert head(0.80, 0.82, 0.81).endswith("can't be told apart from the head alone: all scores are equal.")
+    assert head(0.7).endswith("is not compared with the head alone: fewer than two seeds are shared.")
+
+
+def test_finalists_that_all_failed_have_a_sentence_with_the_first_reason() -> None:
+    rows = repeats("a", (0.9, 0.9), (0.9, 0.9))
+    failed = replace(rows[0], status=Status.FAILED, test_score=None, error="Traceback\nMemoryError: no room")
+    diverged = replace(rows[1], status=Status.DIVERGED, test_score=None)
+    assert verdicts(failed, diverged).others == (
+        "RTE: all finalists failed: a, 2 trainings of which 1 diverged (MemoryError: no room).",
+    )
