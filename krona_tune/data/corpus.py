@@ -52,8 +52,9 @@ class TaskData:
     """One task's three parts. Columns: `*task.inputs` (string) and `label` (int64, float64 for a regression, a string
     where texts are written).
 
-    `provenance` is for people; `fingerprint` is the sha256 of the task's name and every text and label. `warnings` say
-    what was noticed when the data were read.
+    `provenance` is for people; `fingerprint` is the sha256 of the task's name and every text and label. `contents` is
+    that of all texts and labels that the source has, whatever the task is called and whichever rows were chosen; empty
+    for generated ones. `warnings` say what was noticed when the data were read.
     """
 
     task: Task
@@ -63,6 +64,7 @@ class TaskData:
     provenance: str
     synthetic: bool
     fingerprint: str
+    contents: str = ""
     warnings: tuple[str, ...] = ()
 
 
@@ -92,7 +94,7 @@ def load(
         (whole, provenance), noticed = glue.read(task, source), ()
     parts = subsample(whole, wanted, seed)
     data = _task_data(task, parts, f"{provenance}; {_counts(parts, whole)}", synthetic=False)
-    return replace(data, warnings=noticed)
+    return replace(data, warnings=noticed, contents=_contents(task, whole))
 
 
 def check(source: str, tasks: Iterable[str]) -> None:
@@ -139,6 +141,15 @@ def _fingerprint(task: Task, tables: dict[str, pa.Table]) -> str:
         if task.generation is None:
             digest.update(table["label"].to_numpy().astype("<f8").tobytes())
     return digest.hexdigest()
+
+
+def _contents(task: Task, whole: dict[str, pa.Table]) -> str:
+    """Hashes every text with its label, in whichever order and part they are, so that equal data have equal hashes."""
+    rows: list[bytes] = []
+    for part in PARTS:
+        columns = [whole[part][name].to_pylist() for name in (*task.inputs, "label")]
+        rows += [hashlib.blake2b(repr(row).encode(), digest_size=16).digest() for row in zip(*columns, strict=True)]
+    return hashlib.sha256(b"".join(sorted(rows))).hexdigest()
 
 
 def find_warnings(data: TaskData) -> Iterator[str]:

@@ -8,8 +8,13 @@ from krona_tune.refused_calls import refusing_at_the_caller
 
 FOLDER = Path(__file__).parent / "curves"
 """The folder with a Parquet file per recorded block, and a README that describes columns and recording."""
-LEARNED = ("newsgroups", "reuters", "sst2", "stsb")
-"""The tasks that the backbone learns from these examples; the others are controls."""
+LEARNED = {
+    "newsgroups": "5b5c147a60c25d5283977dad3faaafa6e905a9fcf6acb2f87683f0bad6d4e7e3",
+    "reuters": "d5f1449632223d78e1f478f3a211aad4732d76f76b402c56bcaf66723e1ee389",
+    "sst2": "99bb7be42ba21cb0e5d7cbff80d24eb28fb0fc1200e7254abf826a88764bb343",
+    "stsb": "e50f94e55fe1d1ed239f5e403747d51109741ced0b6cb10110c6f553b394af03",
+}
+"""The tasks that the backbone learns from these examples, with `TaskData.contents` of each; the others are controls."""
 BACKBONE = {
     "model_type": "bert", "hidden_size": 384, "intermediate_size": 1536, "num_hidden_layers": 6,
     "num_attention_heads": 12, "max_position_embeddings": 512, "type_vocab_size": 2, "vocab_size": 30522,

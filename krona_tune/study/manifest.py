@@ -27,11 +27,15 @@ FORMAT: Final = 1
 
 
 class TaskFacts(FrozenValue):
-    """Facts about a task's data. `own` marks a task that is none of GLUE's, `functions` is the hash of the files of its
-    own metrics, if any, `code_of_functions` that of these files and of those beside them that they import; empty if an
-    older study did not record it. `constant_score` is the score of the best constant answer. `pad_token_id` fills its
-    batches; None if an older study did not record it. `compared_by_loss`: a validation score is the loss of the
-    targets, negated, and not the metric. `averages`: the metrics have a mean with those of other tasks."""
+    """Facts about a task's data.
+
+    `own` marks a task that is none of GLUE's, `functions` is the hash of the files of its own metrics, if any,
+    `code_of_functions` that of these files and of those beside them that they import; empty if an older study did not
+    record it. `contents` is the hash of all texts and labels that there are, under any name. `constant_score` is the
+    score of the best constant answer. `pad_token_id` fills its batches; None if an older study did not record it.
+    `compared_by_loss`: a validation score is the loss of the targets, negated, and not the metric. `averages`: the
+    metrics have a mean with those of other tasks.
+    """
 
     title: str
     metrics: tuple[str, ...]
@@ -41,6 +45,7 @@ class TaskFacts(FrozenValue):
     functions: str = ""
     code_of_functions: str = ""
     fingerprint: str
+    contents: str = ""
     train_examples: int
     validation_examples: int
     constant_score: float

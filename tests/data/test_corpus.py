@@ -19,6 +19,7 @@ def test_the_two_layouts_and_the_order_of_chunks_give_one_fingerprint(write_tsv,
     write_parquet(TASKS["rte"], "parquet/rte")
     first, second = (corpus.load(TASKS["rte"], str(tmp_path / layout)) for layout in ("tsv", "parquet"))
     assert first.fingerprint == second.fingerprint
+    assert first.contents == second.contents
     assert first.provenance != second.provenance
 
 
@@ -27,10 +28,12 @@ def test_the_two_layouts_and_the_order_of_chunks_give_one_fingerprint(write_tsv,
 )
 def test_one_changed_text_or_label_changes_the_fingerprint(old, new, write_tsv, tmp_path):
     write_tsv(TASKS["rte"])
-    before = corpus.load(TASKS["rte"], str(tmp_path)).fingerprint
+    before = corpus.load(TASKS["rte"], str(tmp_path))
     path = tmp_path / "RTE" / "train.tsv"
     path.write_text(path.read_text().replace(old, new, 1))
-    assert corpus.load(TASKS["rte"], str(tmp_path)).fingerprint != before
+    after = corpus.load(TASKS["rte"], str(tmp_path))
+    assert after.fingerprint != before.fingerprint
+    assert after.contents != before.contents
 
 
 def test_a_text_that_moves_to_the_next_row_changes_the_fingerprint(tmp_path, write_tsv):
@@ -59,6 +62,7 @@ def test_wanted_examples_are_drawn_by_the_seed_and_never_held_out_ones(write_tsv
         assert set(examples_of(task, getattr(some, part))) <= set(examples_of(task, getattr(whole, part)))
     assert "train 50 of 200, validation 20 of 200, test 10 of 30" in some.provenance
     assert len({data.fingerprint for data in (whole, some, more, other)}) == 4
+    assert len({data.contents for data in (whole, some, more, other)}) == 1
 
 
 def test_more_examples_than_there_are_is_all_of_them(write_tsv, tmp_path):

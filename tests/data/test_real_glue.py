@@ -6,6 +6,7 @@ import pytest
 
 from krona_tune.data import corpus
 from krona_tune.data.tasks import TASKS
+from krona_tune.record.recorded_curves import LEARNED
 from krona_tune.refusal import Refusal
 
 FOLDER = os.environ.get("KRONA_GLUE_DIR")
@@ -70,3 +71,7 @@ def test_no_text_is_empty_or_holds_a_tab_or_a_line_end(data):
 
 def test_the_mean_of_the_training_labels_is_the_published_one(data):
     assert data.train["label"].to_numpy().mean() == pytest.approx(MEAN_LABEL[data.task.name], abs=0.004)
+
+
+def test_data_whose_curves_are_recorded_are_known_again(data):
+    assert data.contents == LEARNED.get(data.task.name, data.contents)

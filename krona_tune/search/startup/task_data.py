@@ -183,6 +183,7 @@ def _prepare_task(plan: Plan, data: TaskData, tokenizer: PreTrainedTokenizerBase
         functions=functions_digest(task),
         code_of_functions=code_of_functions_digest(task),
         fingerprint=data.fingerprint,
+        contents=data.contents,
         train_examples=len(encoded.train),
         validation_examples=len(encoded.validation),
         constant_score=_constant_score(task, encoded),
