@@ -92,6 +92,10 @@ class ScoreOnTest:
     note: str = ""
 
 
+RECORDED = "recorded curves"
+"""Proposed a point that is near the best of the recorded curves; it is trained to its end."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrialResult:
     """One trial's row. Seconds are sums over its reports; `score` is that of the last rung it reached.
@@ -104,8 +108,8 @@ class TrialResult:
     earlier version recorded it.
 
     `proposed_by` says how a searched trial's point was chosen ("even draw", "TPE", "study model", "Sobol", "earlier
-    study", or "a person" for a clone); the study's model also says which final score it expects, and one deviation of
-    that expectation, without the noise of a single training.
+    study", RECORDED, or "a person" for a clone); the study's model also says which final score it expects, and one
+    deviation of that expectation, without the noise of a single training.
 
     `of` is the searched trial that a finalist or a repeat trains again, or that a clone changes. If a clone goes on
     from the other's last rung, `copied_examples` of its `examples` were seen by the other only; there are none if its

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.result import RECORDED, Status, TrialResult
 from krona_tune.study.standings import Standings, rank_trials
 from tests.rows import row
 from tests.study.final_rows import repeats
@@ -28,6 +28,17 @@ def test_the_highest_score_is_first_of_equals_the_smaller_then_the_earlier() -> 
 def test_what_became_of_a_trial_plays_no_part_only_its_last_score_does() -> None:
     rows = [trial(0, 0.5), trial(1, 0.9, status=Status.DIVERGED), trial(2, 0.8, status=Status.INTERRUPTED)]
     assert [each.number for each in rank_trials(rows)] == [1, 2, 0]
+
+
+def test_beside_taught_trials_those_that_were_trained_to_their_end_come_first() -> None:
+    rows = [
+        trial(0, 0.5, proposed_by=RECORDED),
+        trial(1, 0.9, status=Status.STOPPED_EARLY),
+        trial(2, 0.6),
+        trial(3, 0.8, status=Status.INTERRUPTED),
+    ]
+    assert [each.number for each in rank_trials(rows)] == [2, 0, 1, 3]
+    assert [each.number for each in rank_trials(rows[1:])] == [1, 3, 2]
 
 
 def test_the_search_the_heads_and_the_tasks_are_apart() -> None:
