@@ -14,7 +14,7 @@ from krona_tune.record.storage import Storage
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.study.folder import FULL, StudyFolder
 from krona_tune.study.redact import redact
-from krona_tune.study.request.study_spec import RECORDED_CURVES, StudySpec
+from krona_tune.study.request.study_spec import NOTHING_EARLIER, RECORDED_CURVES, StudySpec
 
 NAMES = re.compile(r"[A-Za-z0-9][\w.-]*")
 LONGEST_NAME = 128
@@ -53,7 +53,7 @@ def study_folder(storage: Storage, study: str, words: Iterable[str] = ()) -> Stu
 
 def earlier_studies(storage: Storage, named: Iterable[str]) -> tuple[str, ...]:
     """Returns the whole paths of the studies that a new one learns from; the word for the recorded curves stays."""
-    words = [RECORDED_CURVES]
+    words = [RECORDED_CURVES, NOTHING_EARLIER]
     return tuple(each if each in words else str(study_folder(storage, each, words).root.resolve()) for each in named)
 
 

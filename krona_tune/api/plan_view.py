@@ -17,7 +17,7 @@ from krona_tune.refusal import cut, readable, shown
 from krona_tune.search.terminal.cell_view import html_of
 from krona_tune.search.waiting_orders import EarlierOrders
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.formatting import format_money
+from krona_tune.study.formatting import describe_adapter, format_money
 from krona_tune.study.redact import redact
 from krona_tune.study.request.field_types import for_task
 
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from krona_tune.data.corpus import OwnData
     from krona_tune.data.tasks import Task
     from krona_tune.search.planning.plan import Plan
+    from krona_tune.search.planning.teaching import Teaching
     from krona_tune.study.request.study_spec import StudySpec
 
 __all__ = ["PlanView"]
@@ -36,6 +37,8 @@ SHOWN_EXAMPLES, MOST_LABELS, MOST_LEFT_OUT = 3, 8, 8
 """The most examples of a task that a dry run prints, and the most labels and maps left out that a plan lists."""
 WIDTH = 100
 """The width of the lines about what is searched."""
+EXPECTED = "on a recorded task that the others taught, this lost half as much as random draws with ASHA"
+"""What the replay of the recorded curves lets expect of taught points, at equal cost."""
 SAMPLERS = {
     "tpe": "by TPE",
     "study_model": "by one model of all tasks",
@@ -129,6 +132,8 @@ def plan_lines(
         + ("of the frozen model" if shape.text_to_text else "with the head alone"),
         "rungs": _rungs(spec),
     }
+    if plan.taught is not None:
+        lines["first"] = _indented(_taught(plan, plan.taught))
     if plan.earlier:
         lines["learns"] = _indented("; ".join(f"from {each.name}, {len(each.rows)} trials" for each in plan.earlier))
     if len(plan.space.methods) > 1:
@@ -154,6 +159,17 @@ def plan_lines(
     if set(plan.own_data) == set(spec.tasks):
         del lines["data"]
     return lines
+
+
+def _taught(plan: "Plan", taught: "Teaching") -> str:
+    """Says which points are tried first, and why."""
+    if not taught:
+        return "nothing: no point of the recorded curves is near this space"
+    count, tasks = plan.spec.search.taught_trials, len(taught.tasks)
+    return (
+        f"{count} of a task's trials are points near the best of {tasks} recorded tasks, trained to their end unless "
+        f"they do worse than others ({EXPECTED}); the first: {describe_adapter(taught.points[0])}"
+    )
 
 
 def _methods(plan: "Plan") -> str:

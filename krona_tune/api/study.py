@@ -37,7 +37,7 @@ from krona_tune.study.folder import STUDIES, StudyFolder
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.request.loader import dump_spec, load_spec, refuse_name, resolve_tasks, tasks_defined_in
 from krona_tune.study.request.plain_yaml import dump_yaml, plain_values
-from krona_tune.study.request.study_spec import StudySpec
+from krona_tune.study.request.study_spec import SETTLED, StudySpec
 from krona_tune.study.settings import CHANGEABLE, FLAGS, Keywords, changing, flag_names, flag_of, overrides
 
 if in_notebook():
@@ -297,7 +297,8 @@ class Study(RecordedStudy):
         model = None if self._model is None else kept_model(self._model, self._tokenizer, self.folder)
         settings = {key: value for key, value in self._settings.items() if value is not None}
         values = {"tasks": tasks, "model": model, **settings, **overrides(self._flags), "name": self.folder.name}
-        return with_whole_paths(default_to_glue(load_spec(path, (), values, flag_names(self._flags))))
+        asked = with_whole_paths(default_to_glue(load_spec(path, (), values, flag_names(self._flags))))
+        return asked if self.folder.spec.exists() else asked.settled()
 
     def _asked_tasks(self, space: Path) -> Any:
         if self._tasks is None:
@@ -314,7 +315,7 @@ class Study(RecordedStudy):
         """Refuses a study that was begun with another request under the same name."""
         then, asked = load_spec(self.folder.spec).settings(), now.settings()
         for key in sorted(then.keys() | asked.keys()):
-            if key not in CHANGEABLE and then.get(key) != asked.get(key):
+            if key not in CHANGEABLE and then.get(key) != asked.get(key) and not (key in SETTLED and key not in asked):
                 problem = f"the study {self.folder.name!r} was begun with {then.get(key, 'nothing')}"
                 raise Refusal(key, f"{asked.get(key, 'nothing')}: {problem}", "repeat that, or choose another name")
 

@@ -18,7 +18,7 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest, refuse_edited
 from krona_tune.study.order import Order, OrderKind, OrderRequest, is_paused, search_ended_by
 from krona_tune.study.request.loader import build_spec, load_spec, naming_given, put, read_given
-from krona_tune.study.request.study_spec import StudySpec
+from krona_tune.study.request.study_spec import SETTLED, StudySpec
 from krona_tune.study.settings import SETTINGS, changing, flag_names, number_of_trials, overrides
 
 NEW_IN_SHIPPED_SPACES = "backbone.narrow"
@@ -100,7 +100,7 @@ def _refuse_different(folder: StudyFolder, earlier: StudySpec, kept: Mapping[str
     again = new_spec(space, settings, kept, folder.name)
     then, now = earlier.settings(), with_whole_paths(again).settings()
     for flag, key in _compared(kept, settings, then.keys() | now.keys()):
-        if then.get(key) != now.get(key):
+        if then.get(key) != now.get(key) and (key in now or key not in SETTLED):
             of = "" if key in flag_names([flag]) else f"{key} "
             problem = f"the study {folder.name!r} was begun with {of}{_text(then, key)}, not {of}{_text(now, key)}"
             raise Refusal(flag, problem, "repeat what it was begun with, or choose another --name")

@@ -113,7 +113,7 @@ def check(space: options.Space, settings: options.Settings = None, model: option
     """Check a search space and print what it searches; start nothing."""
     place = find_space(space, "SPACE")
     given, flags = {"model": model}, {"model": "--model"}
-    spec = default_to_glue(load_spec(place, settings or (), given, flags))
+    spec = default_to_glue(load_spec(place, settings or (), given, flags)).settled()
     from krona_tune.search.planning.plan import make_plan
 
     with naming_given(place, read_given(settings or (), given, flags)):

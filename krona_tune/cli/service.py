@@ -159,7 +159,7 @@ def submit(
     named = asked_tasks(tasks, tasks_defined_in(place)) if tasks else None
     asked = by_flag({"tasks": named, "model": model, **keywords})
     study = name or new_name(place)
-    spec = with_whole_paths(new_spec(place, settings or (), asked, study))
+    spec = with_whole_paths(new_spec(place, settings or (), asked, study).settled())
     request = Submission(
         name=study,
         space=dump_spec(spec),

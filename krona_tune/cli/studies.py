@@ -77,7 +77,7 @@ def run(
         place, reason = (space, "") if space else chosen_space(address, dry_run=dry_run)
         folder = kept_at.brought(name or new_name(place))
         refuse_taken(folder, name)
-        spec = new_spec(place, settings or (), given, folder.name)
+        spec = new_spec(place, settings or (), given, folder.name).settled()
         values = read_given(settings or (), overrides(given), flag_names(given))
     with naming_given(place, values), nullcontext() if dry_run else claim(folder):
         if not begun:

@@ -178,7 +178,8 @@ class Driver:
         """Runs the search; returns whether the finals follow."""
         prepared, spec = self.context.prepared, self.context.plan.spec
         self.stopper.reserve = finals_reserve(spec, prepared.works, self.ledger, self._rates, self.forecast)
-        phase = search_phase(self.orders.plan, prepared.works, self.context.folder, self.ledger, self.stopper)
+        contents = {task: facts.contents for task, facts in prepared.facts.items()}
+        phase = search_phase(self.orders.plan, prepared.works, self.context.folder, self.ledger, self.stopper, contents)
         self._run(phase, "search")
         plan = self.orders.plan
         if phase.surrogate and not self.stopper.interrupted:

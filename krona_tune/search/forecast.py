@@ -100,12 +100,19 @@ class TaskForecast:
         judged = sum(reported <= examples for reported in self.schedule.reports)
         return parts.epoch * examples / self.schedule.examples_per_epoch + parts.evaluation * judged
 
-    def search(self, trials: int, *, early_stopping: bool = True) -> float:
-        """Returns the seconds of this many searched trials, some of which ASHA stops at each rung."""
+    def search(self, trials: int, *, early_stopping: bool = True, taught: int = 0) -> float:
+        """Returns the seconds of this many searched trials, some of which ASHA stops at each rung.
+
+        Args:
+            trials: their number.
+            early_stopping: False if none is stopped.
+            taught: how many of them are points of the recorded curves, which are not stopped.
+        """
+        whole = self.until(self.schedule.total_examples)
         if not early_stopping:
-            return trials * self.until(self.schedule.total_examples)
+            return trials * whole
         rungs = (0, *self.schedule.rungs)
-        remaining, total = float(trials), 0.0
+        remaining, total = float(trials - taught), taught * whole
         for below, rung in pairwise(rungs):
             total += remaining * (self.until(rung) - self.until(below))
             remaining = survivors(remaining, self.schedule.reduction)
@@ -205,7 +212,8 @@ class Forecast:
         full, head = (forecast.until(forecast.schedule.total_examples, baseline=head) for head in (False, True))
         tested, tested_head = full + forecast.adapter.test, head + forecast.head.test
         finals, search = each.finals + each.final_heads, spec.search
-        searched = forecast.search(search.trials, early_stopping=search.early_stopping) / search.trials
+        taught = search.taught_trials
+        searched = forecast.search(search.trials, early_stopping=search.early_stopping, taught=taught) / search.trials
         return {
             TrialKind.SEARCH: (each.searched, searched),
             TrialKind.REPEAT: (each.repeats, full),

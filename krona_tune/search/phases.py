@@ -20,13 +20,14 @@ from krona_tune.search.searchers.open_samplers import SHARED, open_samplers, ope
 from krona_tune.search.searchers.proposal import earlier_points
 from krona_tune.search.searchers.shared_searcher import SharedSearcher
 from krona_tune.search.searchers.task_searcher import StudySearcher
+from krona_tune.search.searchers.taught_points import TaughtPoints
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.search.tune_host import Phase
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.request.study_spec import StudySpec
-from krona_tune.study.result import Status
+from krona_tune.study.result import RECORDED, Status
 from krona_tune.train.loop import TaskWork
 
 if TYPE_CHECKING:
@@ -36,14 +37,30 @@ logger = logging.getLogger(__name__)
 
 Works = Mapping[str, TaskWork]
 """What a task's workers get, by task."""
+NOT_RECORDED: Mapping[str, str] = {}
+"""No task's data are known to be recorded."""
 
 
-def search_phase(plan: Plan, works: Works, folder: StudyFolder, ledger: Ledger, stopper: StudyStopper) -> Phase:
-    """The searched trials and baselines that have not ended: those that are known, then Optuna's proposals."""
-    return (_shared_search if plan.spec.search.shared else _search_by_task)(plan, works, folder, ledger, stopper)
+def search_phase(
+    plan: Plan,
+    works: Works,
+    folder: StudyFolder,
+    ledger: Ledger,
+    stopper: StudyStopper,
+    contents: Mapping[str, str] = NOT_RECORDED,
+) -> Phase:
+    """The searched trials and baselines that have not ended: those that are known, then Optuna's proposals.
+
+    `contents` are the hashes of the tasks' data, by which a task is known whose curves are recorded.
+    """
+    if plan.spec.search.shared:
+        return _shared_search(plan, works, folder, ledger, stopper)
+    return _search_by_task(plan, works, folder, ledger, stopper, contents)
 
 
-def _search_by_task(plan: Plan, works: Works, folder: StudyFolder, ledger: Ledger, stopper: StudyStopper) -> Phase:
+def _search_by_task(
+    plan: Plan, works: Works, folder: StudyFolder, ledger: Ledger, stopper: StudyStopper, contents: Mapping[str, str]
+) -> Phase:
     spec, waiting = plan.spec, known_trials(plan, ledger)
     remaining = {task: numbers_left(plan, ledger, task) for task in spec.tasks}
     schedules = {task: work.schedule for task, work in works.items()}
@@ -54,9 +71,16 @@ def _search_by_task(plan: Plan, works: Works, folder: StudyFolder, ledger: Ledge
         budgets = {task: schedule.total_examples for task, schedule in schedules.items()}
         surrogate = TransferSurrogate(plan.space, budgets, spec.seed, plan.earlier)
     suggest, history = (surrogate.suggest, surrogate.history) if surrogate else (None, None)
-    samplers = open_samplers(spec, plan.space, folder.journal, stopper.halt, _earlier(plan), suggest)
+    taught = _taught(plan, contents)
+    samplers = open_samplers(spec, plan.space, folder.journal, stopper.halt, _earlier(plan), suggest, taught)
+
+    def spared(message: TrialMessage) -> bool:
+        """Returns whether a trial has a taught point that is believed to be good."""
+        task = message.task
+        return message.proposed_by == RECORDED and task in taught and not taught[task].misled(samplers[task].tried())
+
     size_of = plan.space.parameters if spec.search.pareto else None
-    asha = AshaPerGroup(schedules, per_method=spec.search.per_method, size_of=size_of)
+    asha = AshaPerGroup(schedules, per_method=spec.search.per_method, size_of=size_of, spared=spared)
     if ledger.rows:
         reports = [each for each in read_reports(folder.results) if each.trial_id in ledger.rows]
         told = [
@@ -94,6 +118,14 @@ def _shared_search(plan: Plan, works: Works, folder: StudyFolder, ledger: Ledger
 
 def _seeds(spec: StudySpec) -> dict[str, int]:
     return {task: trial_seed(spec, task) for task in spec.tasks}
+
+
+def _taught(plan: Plan, contents: Mapping[str, str]) -> dict[str, TaughtPoints]:
+    """Returns the points that the recorded curves teach each task, of which a known one has its own."""
+    if plan.taught is None:
+        return {}
+    first = {task: plan.taught.first(contents.get(task, "")) for task in plan.spec.tasks}
+    return {task: TaughtPoints(task, plan.space, points, plan.spec.search) for task, points in first.items()}
 
 
 def _earlier(plan: Plan) -> dict[str, list[Params]]:

@@ -92,7 +92,10 @@ class Keywords(TypedDict, total=False):
     ]
     warm_start: Annotated[
         str | PathLike[str] | Sequence[str | PathLike[str]] | None,
-        searched("search.warm_start", "Learn from this earlier study, or from recorded-curves. May be repeated."),
+        searched(
+            "search.warm_start",
+            "Learn from this earlier study, or from recorded-curves. May be repeated. none: nothing.",
+        ),
     ]
     objective: Annotated[
         str | None, searched("search.objective", "score, or pareto: the best score at every number of parameters.")

@@ -16,9 +16,9 @@ RUNGS = (60, 120, 240)
 CONTINUE, STOP = TrialScheduler.CONTINUE, TrialScheduler.STOP
 
 
-def judges(*tasks: str, epochs: float = 4, per_method: bool = False) -> AshaPerGroup:
+def judges(*tasks: str, epochs: float = 4, per_method: bool = False, **rules: Any) -> AshaPerGroup:
     own = make_schedule(examples_per_epoch=60, epochs=epochs, grace_epochs=1, reduction=2)
-    return AshaPerGroup(dict.fromkeys(tasks or ("cola",), own), per_method=per_method)
+    return AshaPerGroup(dict.fromkeys(tasks or ("cola",), own), per_method=per_method, **rules)
 
 
 def tune_trial(number: int, task: str = "cola", kind: str = "search", method: str = "krona") -> Any:

@@ -188,3 +188,11 @@ def test_reports_between_the_rungs_stop_nobody_and_judge_nobody() -> None:
         result = {"examples": 180, "score": score, "train_loss": 0.5}
         assert scheduler.on_trial_result(None, added(scheduler, number), result) == CONTINUE
     assert at(scheduler, added(scheduler, 20), 1, 0.01) == CONTINUE  # the first at its rung
+
+
+@pytest.mark.parametrize(("score", "next_one"), [(0.1, CONTINUE), (0.9, STOP)])
+def test_a_spared_trial_goes_on_and_is_a_rival_of_the_others(score: float, next_one: str) -> None:
+    scheduler = judges(spared=lambda message: message.number == 1)
+    at(scheduler, added(scheduler, 0), 0, 0.5)
+    assert at(scheduler, added(scheduler, 1), 0, score) == CONTINUE
+    assert at(scheduler, added(scheduler, 2), 0, 0.6) == next_one

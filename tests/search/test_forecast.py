@@ -105,6 +105,12 @@ def test_each_method_searches_for_itself() -> None:
     assert forecast().busy(three) - forecast().busy(one) == pytest.approx(2 * RTE.search(5))
 
 
+def test_taught_trials_are_trained_to_their_end() -> None:
+    own, taught = (spec(search={"trials": 5, "taught": taught}) for taught in (False, True))
+    whole = RTE.until(RTE.schedule.total_examples)
+    assert forecast().busy(taught) - forecast().busy(own) == pytest.approx(3 * whole + RTE.search(2) - RTE.search(5))
+
+
 @pytest.mark.parametrize(
     ("domain", "size"),
     [

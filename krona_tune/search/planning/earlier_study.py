@@ -1,6 +1,6 @@
 """Reads what a new study can learn from: an earlier study, or the recorded learning curves of the package."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,13 +10,14 @@ from krona_tune.backbones.geometry import Geometry
 from krona_tune.hub import home
 from krona_tune.record.parquet_reader import read_reports, read_trials
 from krona_tune.refusal import Refusal
-from krona_tune.search.planning.space import Space
+from krona_tune.search.planning.space import Params, Space
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.network import recorded_network
 from krona_tune.study.request.study_spec import RECORDED_CURVES
 from krona_tune.study.result import Report, Status, TrialResult
+from krona_tune.study.standings import rank_trials
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -38,6 +39,14 @@ class EarlierStudy:
     def task(self, name: str) -> str:
         """Returns the name of a task of this study among the tasks of others."""
         return f"{self.name}/{name}"
+
+
+def points_by_task(rows: Iterable[TrialResult]) -> dict[str, list[Params]]:
+    """Returns each task's points whose search trials ran to their end, the best first."""
+    found: dict[str, list[Params]] = {}
+    for row in rank_trials(row for row in rows if row.kind == TrialKind.SEARCH and row.finished):
+        found.setdefault(row.task, []).append(row.params)
+    return found
 
 
 RUNGS = (1, 3, 9)
@@ -86,8 +95,13 @@ def _row(reports: "pd.DataFrame") -> TrialResult:
 def params_of(row: Any) -> dict[str, Any]:
     """Returns the point of a row of the curves: its knobs by name, the method among them."""
     norms = {"true": True, "false": False}.get(row["layer_norms"], row["layer_norms"])
-    knobs = {name: int(row[name]) if name in WHOLE else row[name] for name in KNOBS}
+    knobs = {name: int(row[name]) if name in WHOLE else _plain(row[name]) for name in KNOBS}
     return {"method": "krona", **knobs, "layer_norms": norms}
+
+
+def _plain(value: Any) -> Any:
+    """Returns a number of a table as Python's own."""
+    return value.item() if hasattr(value, "item") else value
 
 
 def _report(row: Any) -> Report:

@@ -16,6 +16,7 @@ from krona_tune.hub import settle_offline
 from krona_tune.refusal import Refusal, refuse_unknown
 from krona_tune.search.planning.earlier_study import EarlierStudy, read_earlier
 from krona_tune.search.planning.space import Params, Space, adapter_of, resolve
+from krona_tune.search.planning.teaching import Teaching, read_teaching
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.randomness import stream
@@ -35,7 +36,8 @@ QUANTIZING = ("bitsandbytes", "accelerate")
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """A request that passed all checks. `place` is the file it was read from; the study learns from the `earlier`.
+    """A request that passed all checks. `place` is the file it was read from; the study learns from the `earlier`, and
+    a `taught` one from the recorded curves.
 
     `own_data` holds the data of the tasks that are not GLUE's, which a plan reads because their labels make the task.
     `computes_in` is what `precision: auto` is in this study; None if it is not known yet.
@@ -49,6 +51,7 @@ class Plan:
     geometry: Geometry
     space: Space
     earlier: tuple[EarlierStudy, ...] = ()
+    taught: Teaching | None = None
     computes_in: Precision | None = None
 
     @property
@@ -167,6 +170,7 @@ def make_plan(spec: StudySpec, place: str) -> Plan:
         geometry=geometry,
         space=space,
         earlier=earlier,
+        taught=read_teaching(space) if spec.search.taught_trials else None,
     )
 
 
@@ -275,9 +279,20 @@ def _check_search(spec: StudySpec) -> None:
     if search.first_point and search.sampler != "sobol":
         problem = f"{search.sampler} has no point number {search.first_point}"
         raise Refusal("search.first_point", problem, "leave it out, or write search.sampler: sobol")
-    if search.sampler == "sobol" and (search.pareto or search.warm_start):
-        other = "search.objective pareto" if search.pareto else "search.warm_start"
-        raise Refusal("search.sampler", f"sobol takes its own points in order, {other} others", "leave one out")
+    others = {"search.objective pareto": search.pareto, "search.warm_start": search.warm_start}
+    _refuse_beside("search.sampler", "sobol takes its own points in order", search.sampler == "sobol", others)
+    others |= {
+        "search.per_method": search.per_method,
+        "--shared": search.shared,
+        "sampler sobol": search.sampler == "sobol",
+    }
+    _refuse_beside("search.taught", "the recorded curves say which points come first", bool(search.taught), others)
+
+
+def _refuse_beside(place: str, why: str, asked: bool, others: Mapping[str, object]) -> None:
+    """Refuses a setting, if it is asked for beside another one that chooses the points too."""
+    if asked and (other := next((key for key, on in others.items() if on), None)):
+        raise Refusal(place, f"{why}, and {other} says it too", "leave one out")
 
 
 def _check_shared_scores(spec: StudySpec, tasks: Mapping[str, Task]) -> None:

@@ -55,12 +55,19 @@ class AshaPerGroup(FIFOScheduler):  # type: ignore[misc]
     Args:
         size_of: returns a point's parameters; with it, a trial competes only with trials that are not larger, so that
             the whole front of score against parameters is trained to its end.
+        spared: returns whether a trial continues whatever its score, which counts for the others all the same.
     """
 
     def __init__(
-        self, schedules: Mapping[str, Schedule], *, per_method: bool, size_of: Callable[[Params], int] | None = None
+        self,
+        schedules: Mapping[str, Schedule],
+        *,
+        per_method: bool,
+        size_of: Callable[[Params], int] | None = None,
+        spared: Callable[[TrialMessage], bool] = lambda message: False,
     ) -> None:
         super().__init__()
+        self._spared = spared
         self._schedules, self._per_method, self._size_of = schedules, per_method, size_of
         self._groups: dict[tuple[str, str], Rungs] = {}
         self._judged: set[tuple[str, int]] = set()
@@ -90,7 +97,7 @@ class AshaPerGroup(FIFOScheduler):  # type: ignore[misc]
             return CONTINUE
         self._judged.add((trial_id, examples))
         survives = self._survives(message.task, message.params, examples, result["score"], result["train_loss"])
-        return CONTINUE if survives else STOP
+        return CONTINUE if survives or self._spared(message) else STOP
 
     def _survives(self, task: str, params: Params, examples: int, score: float, train_loss: float) -> bool:
         """Returns whether a report survives in its group; at the full budget a trial ends and is not judged."""

@@ -4,7 +4,6 @@ import logging
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from os.path import lexists
 from pathlib import Path
 from typing import Any
@@ -14,8 +13,9 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from krona_tune.search.planning.space import Params, Space
-from krona_tune.search.searchers.proposal import Origin, Proposal, Suggest, adopt_points, sobol_points
+from krona_tune.search.searchers.proposal import Origin, Proposal, Suggest, Tried, adopt_points, sobol_points
 from krona_tune.search.searchers.task_sampler import TaskSampler
+from krona_tune.search.searchers.taught_points import TaughtPoints
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import Status
 
@@ -94,6 +94,7 @@ SuggestForTask = Callable[[str, int], Iterable[Proposal]]
 Earlier = Mapping[str, Sequence[Params]]
 """Each task's points from an earlier study, which its first trials try."""
 NOTHING: Earlier = {}
+UNTAUGHT: Mapping[str, TaughtPoints] = {}
 
 
 class MethodsInTurn:
@@ -117,6 +118,10 @@ class MethodsInTurn:
         found = (sampler.origin(trial_id) for sampler in self._samplers.values())
         return next((origin for origin in found if origin.proposed_by), Origin())
 
+    def tried(self) -> list[Tried]:
+        """Returns the points of all methods like a TaskSampler."""
+        return [each for sampler in self._samplers.values() for each in sampler.tried()]
+
     def report(self, trial_id: str, step: int, score: float) -> None:
         """Reports like a TaskSampler to all samplers; those that do not know the trial ignore it."""
         for sampler in self._samplers.values():
@@ -139,12 +144,13 @@ def open_samplers(
     halt: Halt,
     earlier: Earlier = NOTHING,
     surrogate: SuggestForTask | None = None,
+    taught: Mapping[str, TaughtPoints] = UNTAUGHT,
 ) -> dict[str, TaskSampler | MethodsInTurn]:
     """Returns one sampler per task, or per task and method. `halt` is called if the journal can't be written.
 
-    A `surrogate` proposes for all of them; where it has no proposal, TPE has one.
+    A `surrogate` proposes for all of them; where it has no proposal, TPE has one. A task's `taught` points come first.
     """
-    sampler = _sampler_in(spec, journal, halt, earlier, surrogate)
+    sampler = _sampler_in(spec, journal, halt, earlier, surrogate, taught)
     if not spec.search.per_method:
         return {task: sampler(space, task, task) for task in spec.tasks}
     return {
@@ -161,7 +167,12 @@ def open_shared_sampler(
 
 
 def _sampler_in(
-    spec: StudySpec, journal: Path, halt: Halt, earlier: Earlier, surrogate: SuggestForTask | None = None
+    spec: StudySpec,
+    journal: Path,
+    halt: Halt,
+    earlier: Earlier,
+    surrogate: SuggestForTask | None = None,
+    taught: Mapping[str, TaughtPoints] = UNTAUGHT,
 ) -> Callable[[Space, str, str], TaskSampler]:
     """Returns a function that makes a sampler of a part of the space, under a name in the journal, for a task."""
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -171,9 +182,9 @@ def _sampler_in(
         if search.sampler == "sobol":
             return sobol_points(part, spec.seed, search.first_point)
         if surrogate:
-            return partial(surrogate, task)
+            return lambda number, tried: surrogate(task, number)
         first = adopt_points(part, earlier.get(task, ()))
-        return lambda number: first
+        return taught[task].before(lambda number, tried: first) if task in taught else lambda number, tried: first
 
     def sampler(part: Space, name: str, task: str) -> TaskSampler:
         return TaskSampler(

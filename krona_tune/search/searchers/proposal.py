@@ -1,22 +1,21 @@
 """Holds a proposed point and who proposed it; proposes points of earlier studies and of a Sobol sequence."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice
 from typing import Any
 
 from scipy.stats.qmc import Sobol
 
+from krona_tune.search.planning.earlier_study import points_by_task
 from krona_tune.search.planning.space import EVEN_DRAWS, Params, Space
-from krona_tune.study.kinds import TrialKind
 from krona_tune.study.randomness import stream
 from krona_tune.study.result import TrialResult
-from krona_tune.study.standings import rank_trials
 
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Who proposed a trial's point: "even draw", "TPE", "Sobol", "earlier study" or "study model".
+    """Who proposed a trial's point: "even draw", "TPE", "Sobol", "earlier study", "recorded curves" or "study model".
 
     The surrogate, whose word in the records is "study model", also says which score it expects at the full budget, and
     the deviation of that expectation.
@@ -39,8 +38,18 @@ class Proposal:
     origin: Origin
 
 
-Suggest = Callable[[int], Iterable[Proposal]]
-"""Returns proposals from elsewhere for the trial of a number, the best first; none to leave it to Optuna."""
+@dataclass(frozen=True, kw_only=True)
+class Tried:
+    """A point that a task has tried or tries, with its scores by step; `ended` if it is not trained any more."""
+
+    point: Params
+    scores: Mapping[int, float]
+    ended: bool
+
+
+Suggest = Callable[[int, Callable[[], Sequence[Tried]]], Iterable[Proposal]]
+"""Returns proposals from elsewhere for the trial of a number, the best first, given what returns the points that the
+task has tried; none to leave it to Optuna."""
 EVEN, TPE, SOBOL, EARLIER, SURROGATE = "even draw", "TPE", "Sobol", "earlier study", "study model"
 
 
@@ -57,14 +66,6 @@ def earlier_points(rows: Sequence[TrialResult], tasks: Sequence[str]) -> dict[st
     }
 
 
-def points_by_task(rows: Iterable[TrialResult]) -> dict[str, list[Params]]:
-    """Returns each task's points whose search trials ran to their end, the best first."""
-    found: dict[str, list[Params]] = {}
-    for row in rank_trials(row for row in rows if row.kind == TrialKind.SEARCH and row.finished):
-        found.setdefault(row.task, []).append(row.params)
-    return found
-
-
 def adopt_points(space: Space, points: Iterable[Params]) -> list[Proposal]:
     """Returns those of the points that the space has, each once."""
     adopted = {space.meaning(point): point for params in points if (point := space.adopted(params)) is not None}
@@ -75,7 +76,7 @@ def sobol_points(space: Space, seed: int, first: int = 0) -> Suggest:
     """Returns a function that gives a trial its point: feasible points of the sequence, each once, from `first` on."""
     remaining, found = islice(_points(space, seed), first, None), list[dict[str, Any]]()
 
-    def suggest(number: int) -> Iterator[Proposal]:
+    def suggest(number: int, tried: Callable[[], Sequence[Tried]]) -> Iterator[Proposal]:
         found.extend(islice(remaining, max(0, number + 1 - len(found))))
         return (Proposal(point, Origin(proposed_by=SOBOL)) for point in found[number : number + 1])
 

@@ -20,10 +20,10 @@ from sklearn.gaussian_process.kernels import ConstantKernel, Kernel, Matern, Whi
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.record.records import Effect
 from krona_tune.refusal import Refusal
-from krona_tune.search.planning.earlier_study import EarlierStudy
+from krona_tune.search.planning.earlier_study import EarlierStudy, points_by_task
 from krona_tune.search.planning.space import EVEN_DRAWS, Params, Space
 from krona_tune.search.searchers.history import Array, Encoder, History, Trial
-from krona_tune.search.searchers.proposal import EVEN, SURROGATE, Origin, Proposal, adopt_points, points_by_task
+from krona_tune.search.searchers.proposal import EVEN, SURROGATE, Origin, Proposal, adopt_points
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.randomness import stream
 from krona_tune.study.request.domain import Domain, Range, Value

@@ -16,7 +16,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from krona_tune.search.planning.space import Params, Space
-from krona_tune.search.searchers.proposal import EVEN, TPE, Origin, Proposal, Suggest
+from krona_tune.search.searchers.proposal import EVEN, TPE, Origin, Proposal, Suggest, Tried
 from krona_tune.study.randomness import stream
 from krona_tune.study.request.domain import Choice, Divisors, Domain, Fixed, Range
 from krona_tune.study.result import Status
@@ -59,7 +59,7 @@ class TaskSampler:
         *,
         seed: int,
         startup_trials: int | None,
-        suggest: Suggest = lambda number: (),
+        suggest: Suggest = lambda number, tried: (),
         only_suggested: bool = False,
         every_size: bool = False,
     ) -> None:
@@ -92,7 +92,7 @@ class TaskSampler:
         def acceptable(params: Params) -> bool:
             return self._space.feasible(params, limit) and self._space.meaning(params) not in self._tried
 
-        suggested = next((each for each in self._suggest(number) if acceptable(each.point)), None)
+        suggested = next((each for each in self._suggest(number, self.tried) if acceptable(each.point)), None)
         if suggested is None and self._only_suggested:
             return None
         for attempt in range(ATTEMPTS + 1):
@@ -127,6 +127,14 @@ class TaskSampler:
         scored = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
         drawn = self._startup is None or len(scored) < self._startup
         return Origin(proposed_by=EVEN if drawn else TPE)
+
+    def tried(self) -> list[Tried]:
+        """Returns the points that trials of the task had or have, in the order of their proposal."""
+        known = self._study.get_trials(deepcopy=False)
+        return [
+            Tried(point=self._point_of(trial), scores=trial.intermediate_values, ended=trial.state.is_finished())
+            for trial in (known[number] for number in sorted(self._numbers.values()))
+        ]
 
     def point(self, trial_id: str) -> dict[str, Any] | None:
         """Returns the point of a trial that was asked for before; None for any other trial."""

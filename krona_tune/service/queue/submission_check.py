@@ -57,7 +57,7 @@ def check(storage: Storage, asked: Submission) -> CheckedSubmission:
         raise Refusal("name", refusal.problem, "choose another name") from None
     refuse_no_store(asked.tracking_uri)
     refuse_unknown_services(asked.notify)
-    spec = _with_earlier_studies(default_to_glue(parse_spec(asked.space, "space", storage.folder)), storage)
+    spec = _with_earlier_studies(default_to_glue(parse_spec(asked.space, "space", storage.folder)).settled(), storage)
     plan = make_plan(with_whole_paths(spec.model_copy(update={"name": asked.name})), "the request")
     space = dump_spec(plan.spec)
     if (size := len(packed(space))) > MOST_PACKED:

@@ -23,6 +23,7 @@ from krona_tune.study.request.field_types import (
     Positive,
     Printable,
     Seconds,
+    listed,
 )
 from krona_tune.study.request.schedule import ScheduleSpec
 from krona_tune.study.request.task_spec import TaskSpec, refuse_unsupported
@@ -37,6 +38,13 @@ Sampler = Literal["tpe", "study_model", "random", "sobol"]
 
 RECORDED_CURVES = "recorded-curves"
 """Names, in a warm start, the learning curves that come with the package."""
+NOTHING_EARLIER = "none"
+"""Says, as a warm start, that a study learns from nothing before it."""
+MOST_TAUGHT, LEFT_TO_OPTUNA = 8, 2
+"""The most points of the recorded curves that a task tries, and how many of three or more trials it leaves to Optuna
+at least."""
+SETTLED = ("search.taught",)
+"""The keys that a new study settles as it begins, if nobody gave them."""
 OF_GLUE = "glue"
 """Stands in a mapping of tasks for the definition of a task of GLUE."""
 
@@ -93,7 +101,10 @@ class SearchSpec(FrozenValue):
     """Whether all tasks share their configurations, which are judged by their average."""
     warm_start: Places | None = None
     """The folder of an earlier study, the word recorded-curves for the learning curves that come with the package, or a
-    list of them: TPE tries their best points first, a model of the study learns from all."""
+    list of them: TPE tries their best points first, a model of the study learns from all. The word none: nothing."""
+    taught: bool | None = None
+    """Whether a task's first trials are points that were best in the recorded learning curves, trained to their end. A
+    new study writes what holds: true, unless the search is asked for otherwise. null: as before this key was there."""
     startup_trials: CountFromZero = 6
     """Trials that are drawn evenly before TPE models the scores."""
     baseline_learning_rates: tuple[Positive, ...] = (1e-2,)
@@ -115,11 +126,33 @@ class SearchSpec(FrozenValue):
             return {**given, "sampler": "study_model"}
         return given
 
+    @model_validator(mode="before")
+    @classmethod
+    def _learn_from_nothing(cls, given: Any) -> Any:
+        """Reads the word that stands for no earlier study."""
+        named = listed(given.get("warm_start")) if isinstance(given, dict) else None
+        if not named or NOTHING_EARLIER not in named:
+            return given
+        if len(named) > 1 or given.get("taught"):
+            raise ValueError(f"warm_start {NOTHING_EARLIER} stands alone; leave it out, or what it forbids")
+        return {**given, "warm_start": None, "taught": False}
+
+    def settled(self) -> Self:
+        """Returns the request of a search that begins now: it is taught, unless it is asked for otherwise."""
+        asked = "sampler" in self.model_fields_set or self.warm_start or self.first_point
+        otherwise = asked or self.per_method or self.shared or self.pareto
+        return self if self.taught is not None else self.model_copy(update={"taught": not otherwise})
+
     @property
     def proposes_by(self) -> Sampler:
         """Returns what proposes the points: the sampler asked for, but TPE where no model of all tasks can propose."""
         by_task = not (self.per_method or self.pareto or self.shared)
         return self.sampler if by_task or self.sampler != "study_model" else "tpe"
+
+    @property
+    def taught_trials(self) -> int:
+        """Returns how many of a task's trials are points of the recorded curves; all others are left to Optuna."""
+        return max(1, min(MOST_TAUGHT, -(-self.trials // 2), self.trials - LEFT_TO_OPTUNA)) if self.taught else 0
 
     @property
     def pareto(self) -> bool:
@@ -321,6 +354,10 @@ class StudySpec(FrozenValue):
         for name, task in own.items():
             refuse_unsupported(name, task)
         return {**written, "tasks": list(tasks), "own_tasks": own}
+
+    def settled(self) -> Self:
+        """Returns the request of a study that begins now, which settles what nobody asked for."""
+        return self.model_copy(update={"search": self.search.settled()})
 
     @property
     def shared_by(self) -> tuple[str, ...]:

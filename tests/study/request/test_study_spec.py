@@ -1,7 +1,10 @@
 """Tests that a request says the domain of every knob and the schedule of every task, and takes no change."""
 
+from typing import Any
+
 import pytest
 
+from krona_tune.refusal import Refusal
 from krona_tune.study.request.domain import Choice, Fixed, Range
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.trial import AdapterConfig, TrainingConfig
@@ -34,3 +37,40 @@ def test_a_method_overrides_the_domains_that_all_share() -> None:
 def test_a_spec_takes_no_change() -> None:
     with pytest.raises(ValueError, match="frozen"):
         spec_of("model: m").seed = 3  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("search", "taught"),
+    [
+        ({}, True),
+        ({"trials": 2}, True),
+        ({"early_stopping": False}, True),
+        ({"taught": False}, False),
+        ({"warm_start": "none"}, False),
+        ({"sampler": "tpe"}, False),
+        ({"sampler": "sobol", "first_point": 4}, False),
+        ({"per_method": True}, False),
+        ({"shared": True}, False),
+        ({"objective": "pareto"}, False),
+        ({"warm_start": "recorded-curves"}, False),
+        ({"taught": True, "sampler": "random"}, True),
+    ],
+)
+def test_a_study_that_begins_is_taught_unless_its_search_is_asked_for_otherwise(
+    search: dict[str, Any], taught: bool
+) -> None:
+    asked = build_spec({"model": "m", "search": search}, "x.yaml")
+    begun = asked.settled()
+    assert begun.search.taught is taught
+    assert build_spec(begun.plain(), "study.yaml") == begun
+    before = build_spec({"model": "m", "search": {key: each for key, each in search.items() if key != "taught"}}, "x")
+    assert before.search.taught in {None, False}
+    assert before.search.taught_trials == 0
+
+
+@pytest.mark.parametrize(
+    "search", [{"warm_start": ["none", "recorded-curves"]}, {"warm_start": "none", "taught": True}]
+)
+def test_nothing_earlier_stands_alone(search: dict[str, Any]) -> None:
+    with pytest.raises(Refusal, match="warm_start none stands alone"):
+        build_spec({"model": "m", "search": search}, "x.yaml")

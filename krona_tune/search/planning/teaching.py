@@ -1,0 +1,77 @@
+"""Finds what the recorded curves teach a new study: points of its space that are near the best recorded ones."""
+
+from collections.abc import Collection, Iterable, Mapping
+from dataclasses import dataclass
+from statistics import fmean, pstdev
+from typing import Any
+
+from krona_tune.search.planning.earlier_study import EarlierStudy, points_by_task, shipped_curves
+from krona_tune.search.planning.nearest_point import nearest_point
+from krona_tune.search.planning.space import Params, Space
+
+MOST, MOST_OWN = 24, 3
+"""How many of the points that are best on all recorded tasks are kept, and of those that are best on one."""
+Points = tuple[dict[str, Any], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teaching:
+    """Points of a space near those that were best on the recorded `tasks`, the best first; none if nothing is near.
+
+    `own` has the points that were best on one task alone, by the hash of its data (`TaskData.contents`).
+    """
+
+    tasks: tuple[str, ...]
+    points: Points
+    own: Mapping[str, Points]
+
+    def __bool__(self) -> bool:
+        return bool(self.points)
+
+    def first(self, contents: str = "") -> Points:
+        """Returns the points in the order in which a task tries them: its own, if its data are recorded, then all."""
+        return (*self.own.get(contents, ()), *self.points)
+
+
+def read_teaching(space: Space, without: Collection[str] = ()) -> Teaching:
+    """Returns what the recorded curves teach a space.
+
+    Args:
+        space: the space of the new study.
+        without: recorded tasks to leave out.
+    """
+    from krona_tune.record.recorded_curves import LEARNED  # imports pandas, which no other plan needs
+
+    curves = shipped_curves(without)
+    best = points_by_task(curves.rows)
+    return Teaching(
+        tasks=tuple(sorted(best)),
+        points=_near(space, curves, by_mean_score(curves), MOST),
+        own={LEARNED[task]: _near(space, curves, points, MOST_OWN) for task, points in best.items()},
+    )
+
+
+def by_mean_score(curves: EarlierStudy) -> list[Params]:
+    """Returns the points of a design, the best first: by the mean over its tasks of the final score, in deviations from
+    the task's mean. A training without a score counts as the task's worst."""
+    found: dict[int, list[float]] = {}
+    points: dict[int, Params] = {}
+    for task in sorted(curves.budgets):
+        rows = [row for row in curves.rows if row.task == task]
+        worst = min(row.score for row in rows if row.score is not None)
+        scores = {row.number: worst if row.score is None else row.score for row in rows}
+        mean, deviation = fmean(scores.values()), pstdev(scores.values()) or 1.0
+        for number, score in scores.items():
+            found.setdefault(number, []).append((score - mean) / deviation)
+        points |= {row.number: row.params for row in rows}
+    return [points[number] for number in sorted(found, key=lambda number: (-fmean(found[number]), number))]
+
+
+def _near(space: Space, curves: EarlierStudy, points: Iterable[Params], most: int) -> Points:
+    """Returns the nearest points of a space to the first of the given ones, each once."""
+    assert curves.geometry is not None, "the curves come with their backbone"
+    found: dict[str, dict[str, Any]] = {}
+    for params in points:
+        if len(found) < most and (near := nearest_point(space, params, curves.geometry)):
+            found.setdefault(space.meaning(near), near)
+    return tuple(found.values())

@@ -1,0 +1,76 @@
+"""Proposes points of the recorded curves among a task's first trials, until its scores show that they mislead."""
+
+import logging
+from collections.abc import Callable, Iterable, Sequence
+
+from krona_tune.search.planning.space import Params, Space
+from krona_tune.search.searchers.proposal import Origin, Proposal, Suggest, Tried
+from krona_tune.study.request.study_spec import SearchSpec
+from krona_tune.study.result import RECORDED
+
+logger = logging.getLogger(__name__)
+UNTAUGHT = (1, 3)
+"""The numbers of early trials that Optuna proposes, so that taught points can be compared with others."""
+LEAST_WINS = 0.5
+"""The least share of comparisons with untaught points that the taught ones win, while they are believed."""
+
+
+class TaughtPoints:
+    """The taught points of one task, each to be trained to its end.
+
+    Until the first of them has ended no other begins, so that curves which mislead cost little. Once they are seen to
+    mislead, all further trials are left to others.
+
+    Args:
+        points: points of the space, the most promising first.
+        search: says how many trials there are and how many of them are taught.
+    """
+
+    def __init__(self, task: str, space: Space, points: Sequence[Params], search: SearchSpec) -> None:
+        self._task = task
+        self._taught = {space.meaning(point): Proposal(dict(point), Origin(proposed_by=RECORDED)) for point in points}
+        self._meaning, self._most = space.meaning, search.taught_trials
+        self._left_to_others = search.trials - self._most
+        self._misled = False
+
+    def before(self, later: Suggest) -> Suggest:
+        """Returns what proposes the taught points, and for all other trials what `later` proposes."""
+
+        def suggest(number: int, tried: Callable[[], Sequence[Tried]]) -> Iterable[Proposal]:
+            return self.points(number, tried()) or later(number, tried)
+
+        return suggest
+
+    def points(self, number: int, tried: Sequence[Tried]) -> Sequence[Proposal]:
+        """Returns the points for the trial of a number, the most promising first; none to leave it to others."""
+        taught = [each for each in tried if self._meaning(each.point) in self._taught]
+        if number in UNTAUGHT or len(taught) >= self._most or self.misled(tried):
+            return ()
+        waits = bool(taught) and not any(each.ended for each in taught)
+        if waits and len(tried) - len(taught) < self._left_to_others:
+            return ()
+        return tuple(self._taught.values())
+
+    def misled(self, tried: Sequence[Tried]) -> bool:
+        """Returns whether taught points were seen to be no better than others, now or before.
+
+        It takes a taught and an untaught trial that have ended. Then each two of them that both have reported are
+        compared at the last step that both have reached, and the taught ones must have the higher score in half of the
+        comparisons.
+        """
+        taught = [each for each in tried if self._meaning(each.point) in self._taught]
+        others = [each for each in tried if self._meaning(each.point) not in self._taught]
+        if not self._misled and all(any(each.ended for each in trials) for trials in (taught, others)):
+            wins = [
+                first.scores[step] > second.scores[step]
+                for first in taught
+                for second in others
+                if (step := max(first.scores.keys() & second.scores.keys(), default=None)) is not None
+            ]
+            self._misled = bool(wins) and sum(wins) < LEAST_WINS * len(wins)
+            if self._misled:
+                said = (
+                    "the recorded curves mislead on %s, so no more of their points are tried: %d of %d comparisons won"
+                )
+                logger.info(said, self._task, sum(wins), len(wins))
+        return self._misled

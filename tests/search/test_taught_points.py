@@ -1,0 +1,100 @@
+"""Tests that some of a task's first trials are taught points, until these are seen to be no better than others."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from krona_tune.search.searchers.open_samplers import open_samplers
+from krona_tune.search.searchers.proposal import Tried
+from krona_tune.search.searchers.taught_points import TaughtPoints
+from krona_tune.study.result import RECORDED, Status
+from tests.search.conftest import never, spec
+from tests.search.samplers import SPACE
+
+ANY = {"method": "krona", "a_out": 4, "a_in": 6, "roles": "query", "layers": "last 2"}
+POINTS = [point for scale in range(1, 13) if (point := SPACE.adopted({**ANY, "scale": float(scale)}))]
+
+
+def taught_of(trials: int) -> TaughtPoints:
+    return TaughtPoints("cola", SPACE, POINTS, spec(trials=trials, taught=True).search)
+
+
+def sampler(folder: Path, trials: int) -> Any:
+    asked = spec(startup_trials=1, trials=trials, taught=True)
+    return open_samplers(asked, SPACE, folder / "journal", never, taught={"cola": taught_of(trials)})["cola"]
+
+
+def proposed_by(one: Any, trials: int, *, taught: float, others: float) -> str:
+    """Asks for trials one after the other, each trained to its end; returns T for a taught one, o for another."""
+    said = ""
+    for number in range(trials):
+        name = f"cola-{number:03d}"
+        assert one.ask(name, number) is not None
+        is_taught = one.origin(name).proposed_by == RECORDED
+        said += "T" if is_taught else "o"
+        score = taught if is_taught else others
+        one.report(name, 64, score)
+        one.tell(name, Status.COMPLETED, score)
+    return said
+
+
+@pytest.mark.parametrize(
+    ("trials", "expected"),
+    [(1, "T"), (2, "To"), (3, "Too"), (4, "ToTo"), (5, "ToToT"), (10, "ToToTTTooo"), (20, "ToToTTTTTTo")],
+)
+def test_taught_points_that_win_are_tried_and_optuna_keeps_two_trials(
+    tmp_path: Path, trials: int, expected: str
+) -> None:
+    one = sampler(tmp_path, trials)
+    assert proposed_by(one, len(expected), taught=0.6, others=0.5) == expected
+    tried = [each.point for each, who in zip(one.tried(), expected, strict=True) if who == "T"]
+    assert tried == POINTS[: len(tried)]
+
+
+@pytest.mark.parametrize("taught", [0.5, 0.4])
+def test_points_that_win_less_than_half_are_given_up_for_good(tmp_path: Path, taught: float) -> None:
+    assert proposed_by(sampler(tmp_path, 10), 10, taught=taught, others=0.5) == "Tooooooooo"
+
+
+def test_a_resumed_task_goes_on_with_the_next_taught_point(tmp_path: Path) -> None:
+    proposed_by(sampler(tmp_path, 6), 2, taught=0.6, others=0.5)
+    again = sampler(tmp_path, 6)
+    assert again.ask("cola-000", 0) == POINTS[0]
+    assert again.ask("cola-002", 2) == POINTS[1]
+    assert again.origin("cola-002").proposed_by == RECORDED
+
+
+def test_no_second_point_begins_before_the_first_has_ended_while_others_are_left() -> None:
+    points, first = taught_of(5), Tried(point=POINTS[0], scores={}, ended=False)
+    other = Tried(point={**POINTS[0], "scale": 0.3}, scores={}, ended=False)
+    assert points.points(0, [])[0].point == POINTS[0]
+    assert not points.points(2, [first, other])
+    assert points.points(2, [first, other, other])
+    ended = Tried(point=POINTS[0], scores={}, ended=True)
+    assert points.points(2, [ended, other])
+
+
+@pytest.mark.parametrize(
+    ("taught", "others", "misled"),
+    [
+        ([({1: 0.5, 3: 0.6}, True)], [({1: 0.4}, True)], False),
+        ([({1: 0.5, 3: 0.6}, True)], [({1: 0.5}, True)], True),
+        ([({1: 0.5, 3: 0.6}, True)], [({1: 0.9, 3: 0.5}, True)], False),
+        ([({1: 0.5}, False)], [({1: 0.9}, True)], False),
+        ([({1: 0.5}, True)], [({1: 0.9}, False)], False),
+        ([({}, True)], [({1: 0.9}, True)], False),
+        ([({1: 0.5}, True), ({1: 0.7}, False)], [({1: 0.6}, True)], False),
+        ([({1: 0.5}, True), ({1: 0.7}, False)], [({1: 0.6}, True), ({1: 0.8}, False)], True),
+    ],
+)
+def test_scores_are_compared_where_both_have_reported(
+    taught: list[tuple[dict[int, float], bool]], others: list[tuple[dict[int, float], bool]], misled: bool
+) -> None:
+    points = taught_of(10)
+    tried = [Tried(point=point, scores=s, ended=e) for point, (s, e) in zip(POINTS, taught, strict=False)]
+    tried += [
+        Tried(point={**POINTS[0], "scale": 0.3 + number / 100}, scores=s, ended=e)
+        for number, (s, e) in enumerate(others)
+    ]
+    assert points.misled(tried) is misled

@@ -1,0 +1,51 @@
+"""Tests what the recorded curves teach a space: points near the best ones, a recorded task's own before all others."""
+
+from statistics import fmean
+
+import pytest
+
+from krona_tune.record.recorded_curves import LEARNED
+from krona_tune.search.planning.earlier_study import EarlierStudy, points_by_task, shipped_curves
+from krona_tune.search.planning.teaching import by_mean_score, read_teaching
+from krona_tune.study.result import Status
+from tests.rows import row
+from tests.search.conftest import space
+
+SHAPES = {"a_out": "divisors", "a_in": "divisors", "terms": [1, 2], "layers": ["all", "last 1"]}
+SPACE = space("bert", SHAPES, training={"learning_rate": {"low": 1e-4, "high": 1e-2, "log": True}})
+
+
+def test_points_are_ordered_by_their_mean_over_tasks_in_deviations() -> None:
+    scores = {"wide": {0: 0.1, 1: 0.9, 2: 0.5, 3: None}, "narrow": {0: 0.504, 1: 0.501, 2: 0.503, 3: 0.5}}
+    rows = [
+        row(task, number, score, status=Status.COMPLETED if score else Status.DIVERGED, params={"scale": number})
+        for task, by_number in scores.items()
+        for number, score in by_number.items()
+    ]
+    design = EarlierStudy(name="d", rows=tuple(rows), reports=(), budgets=dict.fromkeys(scores, 9), geometry=None)
+    assert [point["scale"] for point in by_mean_score(design)] == [2, 1, 0, 3]
+
+
+def test_the_first_recorded_points_are_good_on_every_task() -> None:
+    curves = shipped_curves()
+    best = by_mean_score(curves)
+    ranks = {task: [points.index(point) for point in best[:5]] for task, points in points_by_task(curves.rows).items()}
+    assert all(fmean(found) < 40 for found in ranks.values())
+
+
+@pytest.mark.parametrize("known", [False, True])
+def test_what_is_taught_fits_the_space_and_begins_with_a_recorded_tasks_own(known: bool) -> None:
+    taught = read_teaching(SPACE, without=["sst2"])
+    assert set(taught.tasks) == set(LEARNED) - {"sst2"}
+    assert all(SPACE.holds(point) for point in taught.first())
+    assert len({SPACE.meaning(point) for point in taught.points}) == len(taught.points) > 10
+    own = taught.own[LEARNED["stsb"]]
+    assert 1 <= len(own) <= 3
+    first = taught.first(LEARNED["stsb"] if known else LEARNED["sst2"])
+    assert first == ((*own, *taught.points) if known else taught.points)
+
+
+def test_a_space_of_another_method_is_taught_nothing() -> None:
+    taught = read_teaching(space("bert", {"method": "lora", "rank": [1, 2]}))
+    assert not taught
+    assert taught.first() == ()
