@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
     from krona_tune.data.corpus import OwnData
     from krona_tune.data.tasks import Task
+    from krona_tune.search.planning.earlier_study import EarlierStudy
     from krona_tune.search.planning.plan import Plan
     from krona_tune.search.planning.teaching import Teaching
     from krona_tune.study.request.study_spec import StudySpec
@@ -135,7 +136,7 @@ def plan_lines(
     if plan.taught is not None:
         lines["first"] = _indented(_taught(plan, plan.taught))
     if plan.earlier:
-        lines["learns"] = _indented("; ".join(f"from {each.name}, {len(each.rows)} trials" for each in plan.earlier))
+        lines["learns"] = _indented("; ".join(map(_learnt, plan.earlier)))
     if len(plan.space.methods) > 1:
         lines["methods"] = _indented(_methods(plan))
     lines["frozen"] = f"computed once: {plan.computed_once()}"
@@ -159,6 +160,12 @@ def plan_lines(
     if set(plan.own_data) == set(spec.tasks):
         del lines["data"]
     return lines
+
+
+def _learnt(study: "EarlierStudy") -> str:
+    """Says what an earlier study has to learn from; trials that have not ended count as far as they have come."""
+    running = sum(not row.ended for row in study.rows)
+    return f"from {study.name}, {len(study.rows)} trials" + (f", {running} of them not ended" if running else "")
 
 
 def _taught(plan: "Plan", taught: "Teaching") -> str:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from krona_tune.refusal import Refusal
 from krona_tune.refused_calls import refusing_at_the_caller
 
 FOLDER = Path(__file__).parent / "curves"
@@ -22,6 +23,13 @@ BACKBONE = {
 """The config of the backbone that carried the adapters, the packaged MiniLM's."""
 
 
+COLUMNS = (
+    "task", "kind", "number", "seed", "status", "epochs", "examples", "step", "score", "train_loss", "a_out", "a_in",
+    "terms", "scaling", "scale", "roles", "layers", "layer_norms", "learning_rate", "batch_size", "dropout", "warmup",
+)  # fmt: skip
+"""The columns that a new study reads."""
+
+
 @refusing_at_the_caller
 def curves() -> pd.DataFrame:
     """Returns the recorded learning curves: one row per report of a trial; a trial without a report has one row.
@@ -35,8 +43,17 @@ def curves() -> pd.DataFrame:
 
     Raises:
         FileNotFoundError: the package was installed without the files.
+        Refusal: a file has other columns, as another version has written it.
     """
     paths = sorted(FOLDER.glob("*.parquet"))
     if not paths:
         raise FileNotFoundError(f"no recorded curves in {FOLDER}")
-    return pd.concat([pd.read_parquet(path) for path in paths], ignore_index=True)
+    return pd.concat([_read(path) for path in paths], ignore_index=True)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    found = pd.read_parquet(path)
+    if lacking := [name for name in COLUMNS if name not in found]:
+        problem = f"are no learning curves of this version: no column {lacking[0]}"
+        raise Refusal(str(path), problem, "install krona_tune again, or write --warm-start none")
+    return found
