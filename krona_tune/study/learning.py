@@ -81,7 +81,7 @@ def unlearned(rows: Sequence[TrialResult], facts: TaskFacts) -> tuple[TrialResul
 
 @dataclass(frozen=True, kw_only=True)
 class FailureRate:
-    """How many of a configuration's seeds did not learn."""
+    """A count of a configuration's seeds, and of those that did not learn."""
 
     failed: int
     seeds: int
@@ -98,7 +98,7 @@ class FailureRate:
 
 
 class Learned(StrEnum):
-    """Whether what won a task is above the constant answer."""
+    """An answer whether the winner of a task is above the constant answer."""
 
     YES = "yes"
     UNSHOWN = "within chance"
