@@ -102,7 +102,9 @@ def test_a_suggestion_is_tried_first_where_it_is_acceptable(tmp_path: Path) -> N
     assert adopted is not None
     hinted = Origin(proposed_by="earlier study")
     hints = [[Proposal(adopted, hinted)], [], [Proposal(wanted, hinted)]]
-    sampler = TaskSampler(SPACE, storage, "s/cola", seed=3, startup_trials=2, suggest=lambda number: hints[number])
+    sampler = TaskSampler(
+        SPACE, storage, "s/cola", seed=3, startup_trials=2, suggest=lambda number, tried: hints[number]
+    )
     first, second, third = (sampler.ask(f"cola-{number:03d}", number) for number in range(3))
     assert first == wanted
     assert wanted not in (second, third)

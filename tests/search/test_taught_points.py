@@ -41,7 +41,7 @@ def proposed_by(one: Any, trials: int, *, taught: float, others: float) -> str:
 
 @pytest.mark.parametrize(
     ("trials", "expected"),
-    [(1, "T"), (2, "To"), (3, "Too"), (4, "ToTo"), (5, "ToToT"), (10, "ToToTTTooo"), (20, "ToToTTTTTTo")],
+    [(1, "T"), (2, "To"), (3, "Too"), (4, "ToTo"), (5, "ToToT"), (10, "ToToToToTo"), (20, "ToToToToToToToToo")],
 )
 def test_taught_points_that_win_are_tried_and_optuna_keeps_two_trials(
     tmp_path: Path, trials: int, expected: str

@@ -95,13 +95,8 @@ def _row(reports: "pd.DataFrame") -> TrialResult:
 def params_of(row: Any) -> dict[str, Any]:
     """Returns the point of a row of the curves: its knobs by name, the method among them."""
     norms = {"true": True, "false": False}.get(row["layer_norms"], row["layer_norms"])
-    knobs = {name: int(row[name]) if name in WHOLE else _plain(row[name]) for name in KNOBS}
+    knobs = {name: int(row[name]) if name in WHOLE else row[name] for name in KNOBS}
     return {"method": "krona", **knobs, "layer_norms": norms}
-
-
-def _plain(value: Any) -> Any:
-    """Returns a number of a table as Python's own."""
-    return value.item() if hasattr(value, "item") else value
 
 
 def _report(row: Any) -> Report:

@@ -9,17 +9,15 @@ from krona_tune.study.request.study_spec import SearchSpec
 from krona_tune.study.result import RECORDED
 
 logger = logging.getLogger(__name__)
-UNTAUGHT = (1, 3)
-"""The numbers of early trials that Optuna proposes, so that taught points can be compared with others."""
 LEAST_WINS = 0.5
 """The least share of comparisons with untaught points that the taught ones win, while they are believed."""
 
 
 class TaughtPoints:
-    """The taught points of one task, each to be trained to its end.
+    """The taught points of one task, each to be trained to its end; every other trial is left to others meanwhile.
 
-    Until the first of them has ended no other begins, so that curves which mislead cost little. Once they are seen to
-    mislead, all further trials are left to others.
+    Until the first of them has ended no second one begins, so that curves which mislead cost little. Once they are seen
+    to mislead, all further trials are left to others.
 
     Args:
         points: points of the space, the most promising first.
@@ -44,10 +42,10 @@ class TaughtPoints:
     def points(self, number: int, tried: Sequence[Tried]) -> Sequence[Proposal]:
         """Returns the points for the trial of a number, the most promising first; none to leave it to others."""
         taught = [each for each in tried if self._meaning(each.point) in self._taught]
-        if number in UNTAUGHT or len(taught) >= self._most or self.misled(tried):
+        if len(taught) >= self._most or self.misled(tried):
             return ()
         waits = bool(taught) and not any(each.ended for each in taught)
-        if waits and len(tried) - len(taught) < self._left_to_others:
+        if (number % 2 or waits) and len(tried) - len(taught) < self._left_to_others:
             return ()
         return tuple(self._taught.values())
 

@@ -2,7 +2,7 @@
 
 import logging
 import random
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from types import SimpleNamespace
 from typing import Any
@@ -14,11 +14,12 @@ from ray.tune.search.optuna import OptunaSearch
 
 from krona_tune.search.planning.space import Params, Space
 from krona_tune.search.searchers.asha import AshaPerGroup
-from krona_tune.search.searchers.proposal import Origin, Proposal
+from krona_tune.search.searchers.proposal import Origin, Proposal, Tried
 from krona_tune.search.searchers.task_sampler import TaskSampler, distribution_of
+from krona_tune.search.searchers.taught_points import TaughtPoints
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.request.schedule import Schedule
-from krona_tune.study.result import Status
+from krona_tune.study.result import RECORDED, Status
 from tests.benchmarks.search.curves import Seen
 from tests.benchmarks.search.engine import Strategy, Trial, is_over
 
@@ -133,6 +134,7 @@ class Ours:
 
     setting: Setting
     startup: int = 10
+    taught: TaughtPoints | None = None
 
     def __post_init__(self) -> None:
         self.schedule, self._begun = self.setting.schedule, 0
@@ -142,9 +144,9 @@ class Ours:
             TASK,
             seed=self.setting.seed,
             startup_trials=self.startup,
-            suggest=self._suggested,
+            suggest=self.taught.before(self._suggested) if self.taught else self._suggested,
         )
-        self._judge = AshaPerGroup({TASK: self.schedule}, per_method=False)
+        self._judge = AshaPerGroup({TASK: self.schedule}, per_method=False, spared=self._spared)
 
     def next(self) -> Trial:
         number = self._begun
@@ -167,7 +169,12 @@ class Ours:
             return True
         return self._ended(trial, Status.STOPPED_EARLY, seen.score)
 
-    def _suggested(self, number: int) -> Iterable[Proposal]:
+    def _spared(self, message: TrialMessage) -> bool:
+        """Returns whether a trial has a taught point that is believed to be good."""
+        recorded = self.sampler.origin(message.trial_id).proposed_by == RECORDED
+        return self.taught is not None and recorded and not self.taught.misled(self.sampler.tried())
+
+    def _suggested(self, number: int, tried: Callable[[], Sequence[Tried]]) -> Iterable[Proposal]:
         """Returns points that are tried before Optuna's proposals."""
         return (Proposal(point, Origin()) for point in self.setting.first[number : number + 1])
 

@@ -1,7 +1,7 @@
 """Makes the searches that a replay compares, for all tasks of a study: one per task, or one model of them all."""
 
 import random
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
@@ -11,11 +11,14 @@ from optuna.samplers import GPSampler
 from ray.tune.schedulers import TrialScheduler
 
 from krona_tune.search.planning.earlier_study import EarlierStudy, shipped_curves
+from krona_tune.search.planning.teaching import read_teaching
 from krona_tune.search.searchers.history import History
-from krona_tune.search.searchers.proposal import Proposal
+from krona_tune.search.searchers.proposal import Proposal, Tried
 from krona_tune.search.searchers.surrogate import TransferSurrogate
 from krona_tune.search.searchers.task_sampler import distribution_of
+from krona_tune.search.searchers.taught_points import TaughtPoints
 from krona_tune.study.randomness import stream
+from krona_tune.study.request.study_spec import SearchSpec
 from krona_tune.study.result import TrialResult
 from tests.benchmarks.search.curves import Seen
 from tests.benchmarks.search.engine import Strategy, Trial, is_over
@@ -24,6 +27,8 @@ from tests.benchmarks.search.replay.recorded import Points, point_of, rungs, spa
 from tests.benchmarks.search.replay.syne_tune_search import by_syne_tune
 from tests.benchmarks.search.strategies import ByChance, Make, Ours, RaysOwn, Setting, asha
 
+TRIALS = 20
+"""The trials that a task of the default search plans; with these and more, eight of them are taught."""
 STARTUP = 6
 """krona_tune's default number of even draws before TPE."""
 MakeAll = Callable[[int, Mapping[str, float]], dict[str, Strategy]]
@@ -84,6 +89,19 @@ def by_one_model(first: First = lambda study: (), *, teacher: Teacher | None = N
     return made
 
 
+def taught_points(seed: int, chances: Mapping[str, float]) -> dict[str, Strategy]:
+    """Returns krona_tune's default search of each task, taught by the recorded tasks that are not in the study."""
+    taught, asked = read_teaching(space(), without=chances), SearchSpec(trials=TRIALS, taught=True)
+    return {
+        task: Ours(
+            _setting(task, seed, chance, ()),
+            startup=STARTUP,
+            taught=TaughtPoints(task, space(), taught.points, asked),
+        )
+        for task, chance in chances.items()
+    }
+
+
 def _setting(task: str, seed: int, chance: float, first: Points) -> Setting:
     drawn = stream(seed, "search", task) % 2**31
     return Setting(space=space(), schedule=rungs(), seed=drawn, chance=chance, first=first)
@@ -114,9 +132,9 @@ class Modelled(Ours):
             self._shared.end(self._name(trial), diverged=seen.diverged)
         return goes_on
 
-    def _suggested(self, number: int) -> Iterable[Proposal]:
+    def _suggested(self, number: int, tried: Callable[[], Sequence[Tried]]) -> Iterable[Proposal]:
         assert self.surrogate is not None
-        return chain(super()._suggested(number), self.surrogate.suggest(self.task, number))
+        return chain(super()._suggested(number, tried), self.surrogate.suggest(self.task, number))
 
     def _name(self, trial: Trial) -> str:
         return f"{self.task}-{trial.number:03d}"
@@ -178,6 +196,7 @@ class GaussianProcess:
 
 REFERENCE = "Ray's OptunaSearch + ASHA"
 FULL = "random, full budget"
+TAUGHT = "krona_tune, the default"
 RIVALS: dict[str, MakeAll] = {
     "the default": by_task(OnlyDefault),
     FULL: by_task(ByChance),
@@ -188,6 +207,7 @@ RIVALS: dict[str, MakeAll] = {
     "Optuna's GPSampler + ASHA": by_task(GaussianProcess),
     "Syne Tune's ASHABORE": by_task(by_syne_tune("ASHABORE")),
     "Syne Tune's ASHACQR": by_task(by_syne_tune("ASHACQR")),
+    TAUGHT: taught_points,
     "krona_tune, one model": by_one_model(),
     "krona_tune, one model, the best of other tasks first": by_one_model(first_points),
     "krona_tune, one model taught by other tasks": by_one_model(teacher=other_tasks),
