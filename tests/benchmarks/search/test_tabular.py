@@ -1,0 +1,130 @@
+"""Tests that the tabular replay pays for what it trains, stops as Ray does and compares fairly, on invented tables."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pytest
+
+from krona_tune.search.searchers.asha import Rungs
+from tests.benchmarks.search.engine import START
+from tests.benchmarks.search.replay.recorded import EPOCHS, Array, Recorded
+from tests.benchmarks.search.tabular import REFERENCE, ROWS, Row, measure, report
+from tests.benchmarks.search.tabular_proposals import by_mean, in_order, portfolio, portfolio_first
+from tests.benchmarks.search.tabular_ratios import ratio
+from tests.benchmarks.search.tabular_stops import asha, never
+from tests.benchmarks.search.tabular_study import Event, Setting, Trial, regrets, shown, simulate, tried, winner
+
+POINTS = 24
+
+
+def table(task: str, last: Array, noise: float = 0.0) -> Recorded:
+    """Returns a task whose points rise to their last scores, with two repeated seeds."""
+    epochs = np.arange(1, EPOCHS + 1)
+    scores = last[:, None] * epochs / EPOCHS
+    deviations = noise * np.array([epochs, -epochs])
+    return Recorded(
+        task=task,
+        numbers=tuple(range(len(last))),
+        points=(),
+        scores=scores,
+        losses=np.zeros_like(scores),
+        deviations=deviations,
+        around=np.array([0.0, 1.0]),
+    )
+
+
+def three_tasks() -> dict[str, Recorded]:
+    rng = np.random.default_rng(3)
+    common = rng.uniform(size=POINTS)
+    return {name: table(name, common + rng.normal(0, 0.02, POINTS)) for name in ("one", "two", "three")}
+
+
+def setting(**teachers: Recorded) -> Setting:
+    return Setting(task="own", seed=4, teachers=tuple(teachers.values()), coordinates=np.zeros((POINTS, 2)))
+
+
+def test_a_training_shows_the_record_and_a_whole_deviation_of_a_near_repeat() -> None:
+    own = table("own", np.linspace(0, 1, POINTS), noise=0.01)
+    seen = {tuple(np.round(row, 9)) for seed in range(9) for row in shown(own, seed) - own.scores}
+    assert seen == {tuple(np.round(row, 9)) for row in own.deviations}
+
+
+def test_regret_is_the_distance_from_the_best_in_spans() -> None:
+    assert regrets(table("own", np.array([0.1, 0.5, 0.9]))) == pytest.approx([2, 1, 0])
+
+
+def test_a_score_survives_as_in_the_rungs_of_a_study() -> None:
+    rng = np.random.default_rng(1)
+    scores = rng.integers(6, size=200) / 6
+    for reduction in (2, 3, 4):
+        rungs, continues = Rungs(reduction), asha((3,), reduction)(setting())
+        for point, score in enumerate(scores):
+            trial = Trial(point=point, seen=[0.0, 0.0, score])
+            assert continues(trial, []) == rungs.survives(3, score)
+            assert continues(Trial(point=point, seen=[score]), [])
+
+
+def test_what_is_paid_is_what_was_trained_by_two_workers() -> None:
+    curves = np.random.default_rng(2).uniform(size=(POINTS, EPOCHS))
+    events = simulate(in_order(range(POINTS)), never, curves, budget=6.0)
+    assert events[0].cost == pytest.approx(2 * (1 / EPOCHS + START))
+    assert [event.point for event in events[:4]] == [0, 1, 0, 1]
+    assert [event.score for event in events if event.point == 3] == curves[3].tolist()
+    assert max(event.cost for event in events) <= 6.0
+    assert winner(events, 0.1) is None
+    stopped = simulate(in_order(range(POINTS)), lambda trial, trials: False, curves, budget=6.0)
+    assert len(stopped) == POINTS
+    assert stopped[-1].cost == pytest.approx(POINTS * (1 / EPOCHS + START))
+
+
+def test_a_kept_trial_is_trained_in_full_and_counts_in_the_rungs() -> None:
+    curves = np.tile(np.linspace(1, 0.5, 4)[:, None], EPOCHS)
+
+    def propose(trials: Sequence[Trial]) -> Trial | None:
+        return Trial(point=len(trials), kept=len(trials) == 3) if len(trials) < 4 else None
+
+    events = simulate(propose, asha((1, 3))(setting()), curves, budget=9.0)
+    lasted = {point: sum(event.point == point for event in events) for point in range(4)}
+    assert lasted == {0: 9, 1: 1, 2: 1, 3: 9}
+
+
+def test_the_best_of_those_trained_in_full_is_named() -> None:
+    events = [
+        Event(cost=1.0, point=7, epoch=3, score=0.9),
+        Event(cost=2.0, point=5, epoch=8, score=0.6),
+        Event(cost=3.0, point=6, epoch=8, score=0.7),
+    ]
+    assert [winner(events, budget) for budget in (1.0, 2.0, 3.0)] == [7, 5, 6]
+    assert winner(events, 3.0, stopped_too=True) == 7
+    assert tried(events, 2.0) == [7, 5]
+
+
+def test_the_portfolio_takes_the_best_of_each_teacher_in_turn() -> None:
+    one, two = (table(name, np.array(last)) for name, last in {"a": [3.0, 2, 1, 0], "b": [3.0, 0, 1, 2]}.items())
+    assert portfolio([one, two]) == [0, 3, 1, 2]
+    first = by_mean(setting(one=one, two=two))([])
+    assert first
+    assert first.point == 0
+
+
+def test_ratios_are_of_means_and_paired_by_seed() -> None:
+    rng = np.random.default_rng(5)
+    reference = rng.uniform(size=(40, 3)) + 0.1
+    same, half = ratio(reference, reference), ratio(reference * [0.25, 0.5, 1.0], reference)
+    assert (same.middle, same.low, same.high) == pytest.approx((1, 1, 1))
+    assert half.tasks == pytest.approx((0.25, 0.5, 1.0))
+    assert half.low < half.middle < half.high < 1
+    assert np.sqrt(half.over_tasks[0] * half.over_tasks[1]) == pytest.approx(0.5)
+    assert half.over_tasks[1] > 1
+
+
+def test_teachers_that_agree_leave_no_regret_and_the_table_says_so() -> None:
+    tables, places = three_tasks(), np.zeros((POINTS, 2))
+    rows = {REFERENCE: ROWS[REFERENCE], "taught": Row(proposals=portfolio_first)}
+    found = {name: measure(row, tables, places, range(6)) for name, row in rows.items()}
+    assert found["taught"].named.shape == (6, 3, 5)
+    assert found["taught"].named[..., 1].mean() < 0.1 < found[REFERENCE].named[..., 1].mean()
+    assert (found["taught"].tried <= found["taught"].named).all()
+    text = report(found, tuple(tables))
+    assert "| taught | 5 |" in text
+    assert f"{found[REFERENCE].named[..., 2].mean():.3f}" in text
