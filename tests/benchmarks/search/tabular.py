@@ -9,40 +9,83 @@ the middle one. Intervals are over seeds, and t's over the tasks.
 """
 
 import argparse
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
 
 import numpy as np
 
 from tests.benchmarks.search.replay.recorded import Array, Recorded, features, recorded_tasks
-from tests.benchmarks.search.tabular_proposals import MakeProposals, by_chance, by_mean, portfolio_first
+from tests.benchmarks.search.tabular_proposals import (
+    MakeProposals,
+    by_chance,
+    by_mean,
+    portfolio_first,
+    shuffled,
+    wrong_sign,
+)
 from tests.benchmarks.search.tabular_ratios import Regrets, gap_lines, ratio_lines, task_lines
-from tests.benchmarks.search.tabular_stops import MakeStop, asha, in_full
-from tests.benchmarks.search.tabular_study import Setting, regrets, shown, simulate, tried, winner
+from tests.benchmarks.search.tabular_stops import MakeStop, asha, forecast, in_full
+from tests.benchmarks.search.tabular_study import (
+    Continues,
+    Propose,
+    Setting,
+    regrets,
+    shown,
+    simulate,
+    tried,
+    winner,
+)
+from tests.benchmarks.search.tabular_taught import Taught
 
 BUDGETS = (2.0, 5.0, 10.0, 20.0, 40.0)
 SHOWN_BY_TASK = (5.0, 10.0, 20.0)
 REFERENCE = "random, ASHA 1-3-9"
 
 
-@dataclass(frozen=True, kw_only=True)
-class Row:
-    """A search of the table."""
-
-    proposals: MakeProposals
-    stop: MakeStop = in_full
+Search = tuple[Propose, Continues]
+Make = Callable[[Setting], Search]
 
 
-ASHA, LATER = asha((1, 3)), asha((3,))
+def plain(proposals: MakeProposals, stop: MakeStop = in_full) -> Make:
+    """Returns a search that proposes and stops by two rules that know nothing of each other."""
+    return lambda setting: (proposals(setting), stop(setting))
+
+
+def taught(
+    untaught: MakeProposals = by_chance,
+    *,
+    teachers: Callable[[Setting], Setting] = lambda setting: setting,
+    trials: int = 10**6,
+    switch: bool = True,
+) -> Make:
+    """Returns a search that begins with a portfolio; `teachers` changes what teaches."""
+
+    def make(setting: Setting) -> Search:
+        search = Taught(teachers(setting), untaught=untaught(setting), stop=ASHA(setting), trials=trials, switch=switch)
+        return search.propose, search.continues
+
+    return make
+
+
+ASHA, LATER, HALF = asha((1, 3)), asha((3,)), asha((3, 5), 2)
+FORECAST = forecast((3, 5), chance=0.02, teachers_weigh=10)
 ROWS = {
-    REFERENCE: Row(proposals=by_chance, stop=ASHA),
-    "random, full": Row(proposals=by_chance),
-    "random, ASHA 3-9": Row(proposals=by_chance, stop=LATER),
-    "portfolio, full": Row(proposals=portfolio_first),
-    "portfolio, ASHA 1-3-9": Row(proposals=portfolio_first, stop=ASHA),
-    "order by others' mean, full": Row(proposals=by_mean),
-    "order by others' mean, ASHA 3-9": Row(proposals=by_mean, stop=LATER),
+    REFERENCE: plain(by_chance, ASHA),
+    "random, full": plain(by_chance),
+    "random, ASHA 3-9": plain(by_chance, LATER),
+    "random, the upper half after 3 and 5": plain(by_chance, HALF),
+    "random, forecast": plain(by_chance, FORECAST),
+    "portfolio, full": plain(portfolio_first),
+    "portfolio, ASHA 1-3-9": plain(portfolio_first, ASHA),
+    "order by others' mean, full": plain(by_mean),
+    "order by others' mean, ASHA 3-9": plain(by_mean, LATER),
+    "order by others' mean, forecast": plain(by_mean, FORECAST),
+    "portfolio, forecast": plain(portfolio_first, FORECAST),
+    "portfolio, the upper half after 3 and 5": plain(portfolio_first, HALF),
+    "taught, then random": taught(),
+    "the same, shuffled": taught(teachers=shuffled),
+    "the same, wrong sign": taught(teachers=wrong_sign),
+    "the same, wrong sign, no switch": taught(teachers=wrong_sign, switch=False),
 }
 
 
@@ -56,7 +99,7 @@ def coordinates() -> Array:
 
 
 def measure(
-    row: Row,
+    make: Make,
     tables: Mapping[str, Recorded],
     places: Array,
     seeds: Sequence[int],
@@ -72,7 +115,7 @@ def measure(
         lost = regrets(table)
         for line, seed in enumerate(seeds):
             setting = Setting(task=task, seed=seed, teachers=teachers, coordinates=places)
-            events = simulate(row.proposals(setting), row.stop(setting), shown(table, seed), max(budgets))
+            events = simulate(*make(setting), shown(table, seed), max(budgets))
             for at, budget in enumerate(budgets):
                 point = winner(events, budget, stopped_too=stopped_too)
                 named[line, column, at] = 1.0 if point is None else lost[point]

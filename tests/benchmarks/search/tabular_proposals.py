@@ -1,6 +1,7 @@
-"""Holds what proposes the points of a tabular replay: chance, and the points that are good on the tasks that teach."""
+"""Holds what proposes the points of a tabular replay: chance, and what is good on other tasks, rightly or not."""
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -51,11 +52,25 @@ def by_mean(setting: Setting) -> Propose:
 
 
 def in_order(points: Iterable[int]) -> Propose:
-    """Returns these points one after the other."""
+    """Returns those of these points that are not taken yet, one after the other."""
     remaining = iter(points)
 
     def propose(trials: Sequence[Trial]) -> Trial | None:
-        point = next(remaining, None)
+        taken = {trial.point for trial in trials}
+        point = next((each for each in remaining if each not in taken), None)
         return None if point is None else Trial(point=point)
 
     return propose
+
+
+def shuffled(setting: Setting) -> Setting:
+    """Returns a setting whose teachers' curves have changed places by chance, each task's on its own."""
+    rng = setting.rng("shuffled teachers")
+    orders = [rng.permutation(len(table.scores)) for table in setting.teachers]
+    moved = [replace(t, scores=t.scores[o], losses=t.losses[o]) for t, o in zip(setting.teachers, orders, strict=True)]
+    return replace(setting, teachers=tuple(moved))
+
+
+def wrong_sign(setting: Setting) -> Setting:
+    """Returns a setting whose teachers call the worst the best."""
+    return replace(setting, teachers=tuple(replace(table, scores=-table.scores) for table in setting.teachers))

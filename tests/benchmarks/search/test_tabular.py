@@ -8,11 +8,21 @@ import pytest
 from krona_tune.search.searchers.asha import Rungs
 from tests.benchmarks.search.engine import START
 from tests.benchmarks.search.replay.recorded import EPOCHS, Array, Recorded
-from tests.benchmarks.search.tabular import REFERENCE, ROWS, Row, measure, report
-from tests.benchmarks.search.tabular_proposals import by_mean, in_order, portfolio, portfolio_first
+from tests.benchmarks.search.tabular import REFERENCE, ROWS, measure, plain, report, taught
+from tests.benchmarks.search.tabular_plans import TEACHERS, study
+from tests.benchmarks.search.tabular_proposals import (
+    by_mean,
+    in_order,
+    mean_of_teachers,
+    portfolio,
+    portfolio_first,
+    shuffled,
+    wrong_sign,
+)
 from tests.benchmarks.search.tabular_ratios import ratio
-from tests.benchmarks.search.tabular_stops import asha, never
+from tests.benchmarks.search.tabular_stops import asha, forecast, never
 from tests.benchmarks.search.tabular_study import Event, Setting, Trial, regrets, shown, simulate, tried, winner
+from tests.benchmarks.search.tabular_taught import Taught, misled, portfolio_size
 
 POINTS = 24
 
@@ -62,6 +72,17 @@ def test_a_score_survives_as_in_the_rungs_of_a_study() -> None:
             trial = Trial(point=point, seen=[0.0, 0.0, score])
             assert continues(trial, []) == rungs.survives(3, score)
             assert continues(Trial(point=point, seen=[score]), [])
+
+
+def test_a_forecast_stops_what_cannot_become_the_best_and_nothing_while_little_is_known() -> None:
+    own = three_tasks()
+    continues = forecast((3,), chance=0.05, teachers_weigh=5)(setting(one=own["one"], two=own["two"]))
+    ended = [Trial(point=point, seen=own["three"].scores[point].tolist()) for point in range(10)]
+    best = max(trial.seen[2] for trial in ended)
+    poor, good = (Trial(point=20, seen=[0.0, 0.0, score]) for score in (0.1 * best, 1.1 * best))
+    assert continues(good, [*ended, good])
+    assert not continues(poor, [*ended, poor])
+    assert continues(poor, [ended[0], poor])
 
 
 def test_what_is_paid_is_what_was_trained_by_two_workers() -> None:
@@ -120,7 +141,7 @@ def test_ratios_are_of_means_and_paired_by_seed() -> None:
 
 def test_teachers_that_agree_leave_no_regret_and_the_table_says_so() -> None:
     tables, places = three_tasks(), np.zeros((POINTS, 2))
-    rows = {REFERENCE: ROWS[REFERENCE], "taught": Row(proposals=portfolio_first)}
+    rows = {REFERENCE: ROWS[REFERENCE], "taught": plain(portfolio_first)}
     found = {name: measure(row, tables, places, range(6)) for name, row in rows.items()}
     assert found["taught"].named.shape == (6, 3, 5)
     assert found["taught"].named[..., 1].mean() < 0.1 < found[REFERENCE].named[..., 1].mean()
@@ -128,3 +149,60 @@ def test_teachers_that_agree_leave_no_regret_and_the_table_says_so() -> None:
     text = report(found, tuple(tables))
     assert "| taught | 5 |" in text
     assert f"{found[REFERENCE].named[..., 2].mean():.3f}" in text
+
+
+def test_a_portfolio_is_half_of_few_trials_and_at_most_eight() -> None:
+    assert [portfolio_size(trials) for trials in (1, 2, 3, 4, 5, 10, 16, 40)] == [1, 1, 1, 2, 3, 5, 8, 8]
+
+
+def test_a_taught_study_waits_for_the_first_of_its_portfolio_and_keeps_all_of_it() -> None:
+    own = three_tasks()
+    where = setting(one=own["one"], two=own["two"])
+    order = np.argsort(-mean_of_teachers(where.teachers), kind="stable").tolist()
+    search = Taught(where, untaught=in_order(order[::-1]), stop=asha((1, 3))(where), trials=20, switch=True)
+    events = simulate(search.propose, search.continues, own["three"].scores, budget=20.0)
+    begun = list(dict.fromkeys(event.point for event in events))
+    assert begun[0] == order[0]
+    assert set(begun) >= set(order[:8])
+    assert len(begun) == 20
+    lasted = {point: sum(event.point == point for event in events) for point in order[:8]}
+    assert set(lasted.values()) == {EPOCHS}
+    ended = [event.point for event in events].index(order[1])
+    assert sum(event.point == order[0] for event in events[:ended]) == EPOCHS
+    assert search.on
+
+
+def test_teaching_is_turned_off_when_the_portfolio_loses_at_the_last_common_epoch() -> None:
+    worse, better = Trial(point=0, seen=[0.2, 0.9], ended=True), Trial(point=1, seen=[0.3], ended=True)
+    assert misled([worse], [worse, better])
+    assert not misled([better], [worse, better])
+    running = Trial(point=2, seen=[0.1])
+    assert not misled([running], [running, better])
+    assert not misled([worse], [worse])
+
+
+def test_a_switch_saves_what_wrong_teachers_waste() -> None:
+    tables, places = three_tasks(), np.zeros((POINTS, 2))
+    switched, stubborn = (
+        measure(taught(teachers=wrong_sign, switch=switch), tables, places, range(8)) for switch in (True, False)
+    )
+    assert switched.named[..., 1].mean() < 0.8 * stubborn.named[..., 1].mean()
+
+
+def test_the_controls_move_curves_and_turn_them_round() -> None:
+    where = setting(**three_tasks())
+    assert mean_of_teachers(wrong_sign(where).teachers) == pytest.approx(-mean_of_teachers(where.teachers))
+    moved = shuffled(where).teachers
+    for before, after in zip(where.teachers, moved, strict=True):
+        assert sorted(after.scores[:, -1]) == sorted(before.scores[:, -1])
+        assert (after.scores[:, -1] != before.scores[:, -1]).mean() > 0.5
+
+
+def test_a_study_of_few_trials_costs_its_portfolio_and_is_compared_at_that_cost() -> None:
+    tables, places = three_tasks(), np.zeros((POINTS, 2))
+    of_tasks = study(5, TEACHERS["true"], tables, places, 3)
+    assert len(of_tasks) == 3
+    for cost, own, reference in of_tasks:
+        assert 3 < cost < 5 * (1 + START)
+        assert own < 0.3
+        assert reference >= 0
