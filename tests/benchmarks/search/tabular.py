@@ -36,6 +36,7 @@ from tests.benchmarks.search.tabular_study import (
     winner,
 )
 from tests.benchmarks.search.tabular_taught import Taught
+from tests.benchmarks.search.tabular_tpe import by_tpe
 
 BUDGETS = (2.0, 5.0, 10.0, 20.0, 40.0)
 SHOWN_BY_TASK = (5.0, 10.0, 20.0)
@@ -87,6 +88,15 @@ ROWS = {
     "the same, wrong sign": taught(teachers=wrong_sign),
     "the same, wrong sign, no switch": taught(teachers=wrong_sign, switch=False),
 }
+
+
+SLOW = {
+    "TPE, ASHA 1-3-9": plain(by_tpe, ASHA),
+    "taught, then TPE": taught(by_tpe),
+    "taught, then TPE, shuffled": taught(by_tpe, teachers=shuffled),
+    "taught, then TPE, wrong sign": taught(by_tpe, teachers=wrong_sign),
+}
+"""Searches that take a second a study; they are run if they are named."""
 
 
 @cache
@@ -143,13 +153,22 @@ def main() -> None:
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("--seeds", type=int, default=71, help="how many studies of each task")
     flags.add_argument("--first", type=int, default=0, help="the first seed")
-    flags.add_argument("--rows", nargs="*", choices=[*ROWS, []], default=[], help="which searches; all without")
+    flags.add_argument(
+        "--rows",
+        nargs="*",
+        choices=[*ROWS, *SLOW, []],
+        default=[],
+        help="which searches; all but the slow ones without",
+    )
     flags.add_argument("--stopped-too", action="store_true", help="a trial that was stopped can be named, too")
     given = flags.parse_args()
     seeds = range(given.first, given.first + given.seeds)
     chosen = [REFERENCE, *(name for name in given.rows or ROWS if name != REFERENCE)]
     tables = recorded_tasks()
-    found = {name: measure(ROWS[name], tables, coordinates(), seeds, stopped_too=given.stopped_too) for name in chosen}
+    found = {
+        name: measure((ROWS | SLOW)[name], tables, coordinates(), seeds, stopped_too=given.stopped_too)
+        for name in chosen
+    }
     print(report(found, tuple(tables)))
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from krona_tune.search.searchers.asha import Rungs
 from tests.benchmarks.search.engine import START
-from tests.benchmarks.search.replay.recorded import EPOCHS, Array, Recorded
+from tests.benchmarks.search.replay.recorded import EPOCHS, Array, Recorded, recorded_tasks
 from tests.benchmarks.search.tabular import REFERENCE, ROWS, measure, plain, report, taught
 from tests.benchmarks.search.tabular_plans import TEACHERS, study
 from tests.benchmarks.search.tabular_proposals import (
@@ -23,6 +23,7 @@ from tests.benchmarks.search.tabular_ratios import ratio
 from tests.benchmarks.search.tabular_stops import asha, forecast, never
 from tests.benchmarks.search.tabular_study import Event, Setting, Trial, regrets, shown, simulate, tried, winner
 from tests.benchmarks.search.tabular_taught import Taught, misled, portfolio_size
+from tests.benchmarks.search.tabular_tpe import STARTUP, by_tpe
 
 POINTS = 24
 
@@ -206,3 +207,18 @@ def test_a_study_of_few_trials_costs_its_portfolio_and_is_compared_at_that_cost(
         assert 3 < cost < 5 * (1 + START)
         assert own < 0.3
         assert reference >= 0
+
+
+def test_tpe_moves_to_where_recorded_points_scored_well_and_repeats_none() -> None:
+    points = recorded_tasks()["sst2"].points
+    rates = np.log([point["learning_rate"] for point in points])
+    propose, trials = by_tpe(setting()), list[Trial]()
+    for _ in range(30):
+        trial = propose(trials)
+        assert trial
+        trial.seen, trial.ended = [float(rates[trial.point])] * EPOCHS, True
+        trials.append(trial)
+    assert len({trial.point for trial in trials}) == 30
+    drawn, modelled = ([rates[trial.point] for trial in part] for part in (trials[:STARTUP], trials[-15:]))
+    assert np.mean(modelled) > np.mean(rates) + 0.5
+    assert np.mean(modelled) > np.mean(drawn)
