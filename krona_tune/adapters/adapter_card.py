@@ -114,12 +114,13 @@ def task_of(card: AdapterCard, folder: Path) -> Task:
 
 
 class Form(StrEnum):
-    """The form of an export: our own, a whole model of transformers, an adapter of the package peft that is equal, or
-    the nearest LoRA of a rank."""
+    """The form of an export: our own, a whole model of transformers, an equal adapter of the package peft, by a method
+    that peft has or by `krona_tune.peft_method`, or the nearest LoRA of a rank."""
 
     ADAPTER = "adapter"
     MERGED = "merged"
     PEFT = "peft"
+    KRONA = "krona"
     LORA = "lora"
 
 
@@ -162,7 +163,13 @@ class Published:
 
 
 UNPUBLISHED = Published()
-LIBRARIES = {Form.ADAPTER: "krona_tune", Form.MERGED: "transformers", Form.PEFT: "peft", Form.LORA: "peft"}
+LIBRARIES = {
+    Form.ADAPTER: "krona_tune",
+    Form.MERGED: "transformers",
+    Form.PEFT: "peft",
+    Form.KRONA: "peft",
+    Form.LORA: "peft",
+}
 
 KINDS = {
     "text-classification": "AutoModelForSequenceClassification",
@@ -170,7 +177,14 @@ KINDS = {
     "text-generation": "AutoModelForCausalLM",
 }
 """The class of transformers for each kind of answer."""
-_IMPORTS = {"krona_tune": "import krona_tune\n", "transformers": "", "peft": "from peft import PeftModel\n"}
+_PEFT = "from peft import PeftModel\n"
+_IMPORTS = {
+    Form.ADAPTER: "import krona_tune\n",
+    Form.MERGED: "",
+    Form.PEFT: _PEFT,
+    Form.KRONA: f"import krona_tune.peft_method  # makes the method known to peft\n{_PEFT}",
+    Form.LORA: _PEFT,
+}
 _FETCHING = "from huggingface_hub import snapshot_download\n"
 _BACKBONE = "model = {kind}.from_pretrained({backbone}{outputs})\n"
 _LINES = {
@@ -189,7 +203,7 @@ def loading(card: AdapterCard, form: Form, place: Path | str, *, on_hub: bool = 
         "backbone": repr(card.backbone),
         "folder": f"snapshot_download({str(place)!r})" if fetched else repr(str(place)),
     }
-    imports = f"{_IMPORTS[LIBRARIES[form]]}from transformers import {{kind}}\n\n"
+    imports = f"{_IMPORTS[form]}from transformers import {{kind}}\n\n"
     return (_FETCHING * fetched + imports + _LINES[LIBRARIES[form]]).format(**words)
 
 

@@ -59,7 +59,7 @@ class Adapters:
         self, model: nn.Module, geometry: Geometry, adapter: AdapterConfig, generator: torch.Generator
     ) -> None:
         method = method_named(adapter.method)
-        self.config = adapter
+        self.config, self.geometry = adapter, geometry
         self.sites = sites(geometry, adapter)
         built = method.make_modules(model, self.sites, adapter, generator)
         self.modules = nn.ModuleDict({_key(site): module for site, module in zip(self.sites, built, strict=True)})

@@ -38,6 +38,13 @@ def lokr_cost(d_out: int, d_in: int, rank: int, decompose_factor: int) -> int:
     return out_first * in_first + (out_second * in_second if is_full else rank * (out_second + in_second))
 
 
+def lokr_rank(d_out: int, d_in: int, rank: int, decompose_factor: int) -> int:
+    """Returns the highest rank that LoKr reaches at a weight (d_out, d_in): the product of its two factors' ranks."""
+    (out_first, out_second), (in_first, in_second) = (lokr_sides(d, decompose_factor) for d in (d_out, d_in))
+    second = min(out_second, in_second)
+    return min(out_first, in_first) * (second if rank >= max(out_second, in_second) / 2 else min(rank, second))
+
+
 def lokr_factor(shapes: Iterable[FactorShape]) -> int | None:
     """Returns a decompose factor with which LoKr divides each of these weights as its shape does; None if none does.
 
@@ -73,8 +80,9 @@ class Method:
     """One method.
 
     `reads` are the adapter's knobs that matter to it, `cost` its parameters at one site, `shared` those that all its
-    sites share; a ValueError of `cost` says why the knobs don't fit the site. `trained_part` is trained
-    even if layer norms are not. `needs` is a package.
+    sites share; a ValueError of `cost` says why the knobs don't fit the site. `rank` is the highest that its change of
+    a site's weight reaches, None if that is not known before it is trained. `trained_part` is trained even if layer
+    norms are not. `needs` is a package.
 
     `module` makes a site's adapter from (site, configuration, generator). Where the sites' adapters depend on each
     other, `modules` makes them all from (model, sites, configuration, generator), and `counted` counts them instead of
@@ -90,6 +98,7 @@ class Method:
     reads: frozenset[str]
     cost: Callable[[Site, AdapterConfig], int] = lambda site, adapter: 0
     shared: Callable[[AdapterConfig], int] = lambda adapter: 0
+    rank: Callable[[Site, AdapterConfig], int] | None = None
     module: str = ""
     modules: str = ""
     counted: str = ""
@@ -124,8 +133,13 @@ class Method:
         return [resolve_name(self.module)(site, adapter, generator) for site in sites]
 
 
+def shape_at(site: Site, adapter: AdapterConfig) -> FactorShape:
+    """Returns the factor shape of a Kronecker adapter at a site. Raises a ValueError if its sizes do not fit."""
+    return factor_shape(site.d_out, site.d_in, adapter.a_out, adapter.a_in, adapter.terms)
+
+
 def _krona_cost(site: Site, adapter: AdapterConfig) -> int:
-    return factor_shape(site.d_out, site.d_in, adapter.a_out, adapter.a_in, adapter.terms).parameters
+    return shape_at(site, adapter).parameters
 
 
 def _bottleneck_cost(site: Site, adapter: AdapterConfig) -> int:
@@ -147,7 +161,13 @@ _KRONECKER = _LAYERS | {"scale", "a_out", "a_in", "terms", "scaling", "init"}
 
 _MODULES, _FORMS = "krona_tune.adapters.method_modules", "krona_tune.adapters.peft_form"
 _beside_maps = partial(Method, attach_point=AttachPoint.BESIDE_MAPS, merges_into="weight")
-_krona = partial(_beside_maps, cost=_krona_cost, module=f"{_MODULES}:Krona", peft_form=f"{_FORMS}:krona_form")
+_krona = partial(
+    _beside_maps,
+    cost=_krona_cost,
+    rank=lambda site, adapter: shape_at(site, adapter).max_rank,
+    module=f"{_MODULES}:Krona",
+    peft_form=f"{_FORMS}:krona_form",
+)
 _beside_blocks = partial(Method, attach_point=AttachPoint.BESIDE_BLOCKS)
 _after_sublayers = partial(Method, attach_point=AttachPoint.AFTER_SUBLAYERS)
 _nowhere = partial(Method, attach_point=AttachPoint.NOWHERE, merges_into="weight")
@@ -175,6 +195,7 @@ METHODS: dict[str, Method] = {
             name="lora",
             reads=_MAPS | {"rank"},
             cost=lambda site, adapter: adapter.rank * (site.d_in + site.d_out),
+            rank=lambda site, adapter: min(adapter.rank, site.d_in, site.d_out),
             module=f"{_MODULES}:Lora",
             peft_form=f"{_FORMS}:lora_form",
             glue_average=85.73,
@@ -183,6 +204,7 @@ METHODS: dict[str, Method] = {
             name="lokr",
             reads=_MAPS | {"rank", "decompose_factor"},
             cost=lambda site, adapter: lokr_cost(site.d_out, site.d_in, adapter.rank, adapter.decompose_factor),
+            rank=lambda site, adapter: lokr_rank(site.d_out, site.d_in, adapter.rank, adapter.decompose_factor),
             module=f"{_MODULES}:Lokr",
             peft_form=f"{_FORMS}:lokr_form",
             needs="peft",

@@ -26,6 +26,7 @@ INTROS = {
     Form.ADAPTER: "An adapter: the backbone's weights are not in here.",
     Form.MERGED: "A whole model, the adapter merged into the backbone's weights.",
     Form.PEFT: "An adapter in the form of the package peft: the backbone's weights are not in here.",
+    Form.KRONA: "An adapter of KronA as a method of the package peft: the backbone's weights are not in here.",
     Form.LORA: "A LoRA near an adapter, in the form of the package peft: the backbone's weights are not in here.",
 }
 

@@ -18,13 +18,14 @@ from peft import (
 )
 from torch import Tensor, nn
 
+from krona_tune.adapters.adapter_card import Form
+from krona_tune.adapters.exact_forms import Adapted, as_lokr, changes_weights, refuse_inexact, unfit
 from krona_tune.adapters.inject import Adapters
 from krona_tune.adapters.merge import Mergeable, of_whole_map
 from krona_tune.adapters.method_modules import Krona
-from krona_tune.adapters.method_table import is_peft, lokr_factor, method_named
+from krona_tune.adapters.method_table import is_peft, method_named
 from krona_tune.adapters.peft_class import make_config
 from krona_tune.adapters.peft_maps import PeftMap
-from krona_tune.kron.factors import FactorShape
 from krona_tune.kron.product import kron_weight, shape_of
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.trial import AdapterConfig
@@ -50,9 +51,8 @@ def nearest_lora(adapters: Adapters, rank: int) -> NearestLora:
     Raises:
         Refusal: the adapter is no change of weights, or a map has no such rank.
     """
-    method = method_named(adapters.config.method)
-    if method.merges_into != "weight" or not adapters.sites:
-        raise Refusal("--format", f"lora: {method.name} changes no weight of a linear map", "use --format adapter")
+    if refused := changes_weights(Adapted(geometry=adapters.geometry, adapter=adapters.config)):
+        raise refused
     halves, kept, whole = {}, 0.0, 0.0
     for name, delta in _changes(adapters).items():
         if rank > min(delta.shape):
@@ -77,7 +77,7 @@ def _changes(adapters: Adapters) -> dict[str, Tensor]:
 Tensors = dict[str, Tensor]
 Modules = dict[str, nn.Module]
 """Our adapters by the names that their maps have in the whole model."""
-Form = tuple[PeftConfig, Tensors]
+PeftForm = tuple[PeftConfig, Tensors]
 """A configuration of peft that does not name its modules yet, and its tensors by peft's names."""
 INSIDE = "base_model.model."
 """The prefix of the names that peft saves; the name in the model follows it."""
@@ -86,7 +86,7 @@ HEADS = ("classifier", "score")
 """The heads that peft always saves in a model for sequence classification."""
 
 
-def as_peft(model: nn.Module, adapters: Adapters, head: Mapping[str, Tensor]) -> PeftModel:
+def as_peft(model: nn.Module, adapters: Adapters, head: Mapping[str, Tensor], form: Form = Form.PEFT) -> PeftModel:
     """Returns the model as a PeftModel with the same adapter; its adapted maps are wrapped in place.
 
     KronA becomes LoKr if one decompose factor divides every weight as its factor shape does, else LoRA of the shape's
@@ -96,15 +96,19 @@ def as_peft(model: nn.Module, adapters: Adapters, head: Mapping[str, Tensor]) ->
         model: of the adapter's backbone, for sequence classification or text to text, with no adapter on it.
         adapters: what the model is to carry, detached; of this model or of another of the same backbone.
         head: the trained tensors outside the base model, by their names in the model.
+        form: PEFT, or KRONA for KronA as the method that `krona_tune.peft_method` adds to peft.
 
     Raises:
         Refusal: peft has no form for the adapter.
     """
+    refuse_inexact(form, Adapted(geometry=adapters.geometry, adapter=adapters.config))
     prefix = within(model)
     modules = {f"{prefix}{site.name}": module for site, module in adapters.by_site()}
     if is_peft(adapters.config.method):
         return _as_itself(model, adapters, head, modules)
-    return _dressed(model, adapters, head, _form(adapters, modules), modules)
+    transposed = any(site.transposed for site in adapters.sites)  # in a model all are, or none
+    made = krona_method_form if form is Form.KRONA else resolve_name(method_named(adapters.config.method).peft_form)
+    return _dressed(model, adapters, head, made(adapters.config, modules, transposed), modules)
 
 
 def as_nearest_lora(model: nn.Module, adapters: Adapters, head: Mapping[str, Tensor], near: NearestLora) -> PeftModel:
@@ -115,7 +119,7 @@ def as_nearest_lora(model: nn.Module, adapters: Adapters, head: Mapping[str, Ten
 
 
 def _dressed(
-    model: nn.Module, adapters: Adapters, head: Mapping[str, Tensor], form: Form, maps: Iterable[str]
+    model: nn.Module, adapters: Adapters, head: Mapping[str, Tensor], form: PeftForm, maps: Iterable[str]
 ) -> PeftModel:
     (config, tensors), beside = form, _trained_norms_and_head(model, adapters, head)
     config.target_modules = sorted(maps)
@@ -125,8 +129,6 @@ def _dressed(
 
 def _as_itself(model: nn.Module, adapters: Adapters, head: Mapping[str, Tensor], modules: Modules) -> PeftModel:
     """Returns the model with an adapter of peft as peft itself puts it there."""
-    if any(site.rows or site.transposed for site in adapters.sites):
-        raise _unfit("peft adapts whole linear maps, and this model has fused or transposed ones")
     config, beside = make_config(adapters.config, sorted(modules)), _trained_norms_and_head(model, adapters, head)
     _complete(config, model, beside)
     dressed = _wrapped(model, config)
@@ -195,52 +197,43 @@ def _filled(dressed: PeftModel, tensors: Tensors) -> PeftModel:
     state = {f"{INSIDE}{name}": tensor for name, tensor in tensors.items()}
     places = get_peft_model_state_dict(dressed, save_embedding_layers=False)
     if differing := sorted(places.keys() ^ state.keys()):
-        raise _unfit(f"peft would save {len(differing)} tensors more or fewer, the first {differing[0]}")
+        raise unfit(f"peft would save {len(differing)} tensors more or fewer, the first {differing[0]}")
     set_peft_model_state_dict(dressed, state)
     return dressed
 
 
-def _form(adapters: Adapters, modules: Modules) -> Form:
-    method = method_named(adapters.config.method)
-    if not method.peft_form:
-        fix = "use --format adapter" if method.merges_into is None else "use --format merged"
-        raise Refusal("--format", f"peft has no {method.name}", fix)
-    for site in adapters.sites:
-        if site.rows:
-            raise _unfit(f"peft adapts whole maps, and {site.key} is a part of one")
-    transposed = any(site.transposed for site in adapters.sites)  # in a model all are, or none
-    form: Form = resolve_name(method.peft_form)(adapters.config, modules, transposed)
-    return form
-
-
-def lora_form(adapter: AdapterConfig, modules: Modules, transposed: bool) -> Form:
+def lora_form(adapter: AdapterConfig, modules: Modules, transposed: bool) -> PeftForm:
     """Returns LoRA as peft's LoRA."""
     return _as_lora(adapter.scale, transposed, {name: (_own(m, "b"), _own(m, "a")) for name, m in modules.items()})
 
 
-def lokr_form(adapter: AdapterConfig, modules: Modules, transposed: bool) -> Form:
-    """Returns LoKr as peft's LoKr. Raises a Refusal for transposed maps."""
-    if transposed:
-        raise _unfit("peft's LoKr adapts no transposed maps, which this model has")
+def lokr_form(adapter: AdapterConfig, modules: Modules, transposed: bool) -> PeftForm:
+    """Returns LoKr as peft's LoKr."""
     named = {f"{place}.lokr_{name}": t.data for place, m in modules.items() for name, t in m.named_parameters()}
     factor, rank = adapter.decompose_factor, adapter.rank
     return LoKrConfig(r=rank, alpha=adapter.scale * rank, decompose_factor=factor), named
 
 
-def krona_form(adapter: AdapterConfig, modules: Modules, transposed: bool) -> Form:
-    """Returns KronA as peft's LoKr if one decompose factor does for all maps, else as LoRA if that is small enough."""
+def krona_form(adapter: AdapterConfig, modules: Modules, transposed: bool) -> PeftForm:
+    """Returns KronA as peft's LoKr if one decompose factor does for all maps, else as LoRA."""
     factors = {name: (_own(module, "a"), _own(module, "b")) for name, module in modules.items()}
     shapes = {name: shape_of(*pair) for name, pair in factors.items()}
     [scale] = {cast(Krona, module).scale for module in modules.values()}
-    factor = lokr_factor(shapes.values()) if adapter.terms == 1 else None
-    if factor is not None and not transposed:
+    factor = as_lokr(shapes, transposed=transposed)
+    if factor is not None:
         return _as_lokr(scale, factor, factors)
-    for name, shape in shapes.items():
-        _refuse_wide(name, shape)
     return _as_lora(scale, transposed, {name: _halves(*pair) for name, pair in factors.items()})
 
 
-def _as_lokr(scale: float, decompose_factor: int, factors: Mapping[str, tuple[Tensor, Tensor]]) -> Form:
+def krona_method_form(adapter: AdapterConfig, modules: Modules, transposed: bool) -> PeftForm:
+    """Returns KronA as the method of peft that krona_tune adds."""
+    config = resolve_name("krona_tune.peft_method:KronAConfig")
+    sizes = {name: getattr(adapter, name) for name in ("a_out", "a_in", "terms", "scale", "scaling", "init")}
+    named = {f"{place}.krona_{name}": _own(module, name) for place, module in modules.items() for name in "ab"}
+    return config(**sizes), named
+
+
+def _as_lokr(scale: float, decompose_factor: int, factors: Mapping[str, tuple[Tensor, Tensor]]) -> PeftForm:
     """Returns (A, B) by place as LoKr's full factors. The rank only says that both are full, and divides alpha: a power
     of two keeps the scale exact."""
     widest = max(size for _, b in factors.values() for size in b.shape)
@@ -249,7 +242,7 @@ def _as_lokr(scale: float, decompose_factor: int, factors: Mapping[str, tuple[Te
     return LoKrConfig(r=rank, alpha=scale * rank, decompose_factor=decompose_factor), named
 
 
-def _as_lora(scale: float, transposed: bool, halves: Mapping[str, tuple[Tensor, Tensor]]) -> Form:
+def _as_lora(scale: float, transposed: bool, halves: Mapping[str, tuple[Tensor, Tensor]]) -> PeftForm:
     """Returns (left (d_out, rank), right (rank, d_in)) by place as LoRA's B and A; the rank may differ by place."""
     ranks = {name: left.shape[1] for name, (left, _) in halves.items()}
     most = max(ranks.values())
@@ -263,15 +256,6 @@ def _as_lora(scale: float, transposed: bool, halves: Mapping[str, tuple[Tensor, 
     )
     lefts = {f"{name}.lora_B.weight": left for name, (left, _) in halves.items()}
     return config, lefts | {f"{name}.lora_A.weight": right for name, (_, right) in halves.items()}
-
-
-def _refuse_wide(name: str, shape: FactorShape) -> None:
-    """Refuses two thin matrices that hold as many numbers as the weight or more, which are no adapter."""
-    if shape.max_rank * (shape.d_out + shape.d_in) >= shape.d_out * shape.d_in:
-        raise _unfit(
-            f"peft's LoKr, of one term and with one decompose factor for both sides and all maps, has no {shape}, "
-            f"and LoRA of its rank {shape.max_rank} is no smaller than {name} itself"
-        )
 
 
 def _halves(a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
@@ -296,7 +280,3 @@ def _split(factor: Tensor) -> tuple[Tensor, Tensor]:
 
 def _own(module: nn.Module, name: str) -> Tensor:
     return module.get_parameter(name).detach()
-
-
-def _unfit(problem: str) -> Refusal:
-    return Refusal("--format", problem, "use --format merged")

@@ -143,6 +143,8 @@ def plan_lines(
     if plan.space.limit is not None:
         share = plan.space.feasible_share()
         lines["limit"] = f"{plan.space.limit:,} adapter parameters; {share:.0%} of the space stays within it"
+    if spec.deploy:
+        lines["deploy"] = _indented(_deployed(plan))
     if search.repeats.points:
         points = min(search.repeats.points, plan.trials)
         lines["repeats"] = f"the first {points} of each task again with {search.repeats.seeds} seeds"
@@ -186,6 +188,13 @@ def _methods(plan: "Plan") -> str:
     alone = plan.spec.search.per_method
     trials = f"{plan.spec.search.trials} trials each" if alone else f"{plan.trials} trials together"
     return f"{trials}; parameters: {', '.join(said)}"
+
+
+def _deployed(plan: "Plan") -> str:
+    """Says which targets the winners are for, what that leaves out of the space, and how much of the rest is left."""
+    left_out = f"; leaves out {'; '.join(plan.undeployable)}" if plan.undeployable else ""
+    share = plan.space.feasible_share()
+    return f"as {' and '.join(map(str, plan.spec.deploy))}, exactly{left_out}; {share:.0%} of the space can be drawn"
 
 
 def _own_task(own: "OwnData") -> str:

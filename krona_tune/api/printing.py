@@ -66,6 +66,7 @@ FORMS = {
     Form.ADAPTER: "an adapter of krona_tune",
     Form.MERGED: "a whole model of transformers",
     Form.PEFT: "an adapter of peft",
+    Form.KRONA: "an adapter of peft with krona_tune's method",
     Form.LORA: "a LoRA of peft",
 }
 

@@ -3,7 +3,7 @@
 import re
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, BinaryIO
@@ -12,6 +12,7 @@ import typer
 from rich.markup import escape
 
 from krona_tune.adapters.adapter_card import Form, Licence, Published, WrittenDtype, read_card, task_of
+from krona_tune.adapters.exact_forms import DEPLOYED_AS
 from krona_tune.api.folders import adapter_folder
 from krona_tune.api.printing import errors, print_exported, print_pushed
 from krona_tune.cli import options
@@ -20,6 +21,8 @@ from krona_tune.data.tasks import Task
 from krona_tune.record.storage import storage_at
 from krona_tune.refusal import Refusal, refusing
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.request.deploy_target import DeployTarget
+from krona_tune.study.request.loader import load_spec
 
 if TYPE_CHECKING:
     from krona_tune.train.loop import TaskWork
@@ -43,9 +46,13 @@ def export(
     study: Holder,
     to: Annotated[Path, typer.Option("--to", help="A folder that does not exist yet, or an empty one.")],
     form: Annotated[
-        Form,
-        typer.Option("--format", help="merged: a whole model; peft: for PEFT; lora: the nearest LoRA; adapter: ours."),
-    ] = Form.MERGED,
+        Form | None,
+        typer.Option(
+            "--format",
+            help="merged: a whole model; peft: for PEFT; krona: for PEFT with krona_tune; lora: the nearest LoRA; "
+            "adapter: ours. Without it, what the study is to be deployed as, else merged.",
+        ),
+    ] = None,
     task: OfTask = None,
     storage: options.Storage = options.STUDIES,
     model: Backbone = None,
@@ -65,6 +72,7 @@ def export(
     if public and to_hub is None:
         raise Refusal("--public", "it is about what --push uploads", "add --push ORG/NAME, or leave it out")
     folder = adapter_folder(storage_at(storage), study, task)
+    form, rank = _deployed_as(folder, rank) if form is None else (form, rank)
     destination, published = None, Published(licence=_named(licence) if licence else {})
     if to_hub:
         from krona_tune.train.hub_push import find_destination, find_licence
@@ -83,6 +91,15 @@ def export(
         from krona_tune.train.hub_push import push
 
         print_pushed(push(destination, exported.folder), public=public)
+
+
+def _deployed_as(adapter: Path, rank: int | None) -> tuple[Form, int | None]:
+    """Returns the form and the rank that the first target of an adapter's study has; merged without a target."""
+    study, targets = StudyFolder(adapter.resolve().parents[1]), tuple[DeployTarget, ...]()
+    if study.spec.exists():
+        with suppress(Refusal):  # an adapter is exported whatever became of its study
+            targets = load_spec(study.spec).deploy
+    return next(((DEPLOYED_AS[each.name].form, rank or each.rank) for each in targets), (Form.MERGED, rank))
 
 
 def _named(licence: str) -> Licence:

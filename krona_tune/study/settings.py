@@ -108,6 +108,10 @@ class Keywords(TypedDict, total=False):
             off="--per-task",
         ),
     ]
+    deploy: Annotated[
+        str | Sequence[str] | None,
+        searched("deploy", "Search only what these hold exactly: merged, peft, krona, vllm:64, with commas."),
+    ]
 
 
 SETTINGS: dict[str, Setting] = {

@@ -14,7 +14,6 @@ from torch import Tensor, nn
 
 from krona_tune.adapters.adapter_card import (
     UNPUBLISHED,
-    AdapterCard,
     Approximation,
     Form,
     Published,
@@ -23,17 +22,16 @@ from krona_tune.adapters.adapter_card import (
     read_card,
 )
 from krona_tune.adapters.adapter_files import head_of, read_tensors, save_adapter
+from krona_tune.adapters.exact_forms import EXACT_FOR, Adapted, refuse_inexact, unmergeable
 from krona_tune.adapters.merge import merge
-from krona_tune.adapters.method_table import method_named
 from krona_tune.adapters.model_card import README, render_model_card
-from krona_tune.adapters.peft_form import nearest_lora
 from krona_tune.atomic_write import atomic_folder
 from krona_tune.hub import home
 from krona_tune.refusal import Refusal, refusing
 from krona_tune.train.backbone import Inputs, cast_parameters, quiet
 from krona_tune.train.evaluate import evaluate
 from krona_tune.train.loop import TaskWork
-from krona_tune.train.predict import AdaptedModel, load_adapted
+from krona_tune.train.predict import AdaptedModel, backbone_of, load_adapted
 
 LENGTHS = (24, 3, 17, 8, 21, 5, 12, 15)
 ANSWER_LENGTH = 4
@@ -117,15 +115,18 @@ def export_adapter(
         problem = "lora needs a rank" if rank is None else f"{form} has none"
         raise Refusal("--rank", problem, "write --format lora --rank 16, or leave both out")
     card, approximation = read_card(adapter), None
+    adapted = Adapted(geometry=backbone_of(card, adapter, model)[1], adapter=card.adapter, quantize=card.quantize)
+    if form is not Form.LORA:  # which may be near instead
+        refuse_inexact(form, adapted)
     readme = partial(render_model_card, card, form, to.name, published)
     match form:
         case Form.ADAPTER:
             differing = _leave_as_adapter(adapter, to, model, readme)
         case Form.MERGED:
-            differing = _leave_merged(adapter, to, card, model, DTYPES[dtype], readme)
-        case Form.PEFT | Form.LORA:
+            differing = _leave_merged(adapter, to, model, DTYPES[dtype], readme)
+        case Form.PEFT | Form.KRONA | Form.LORA:
             with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of what peft asks of transformers
-                differing, approximation = _leave_as_peft(adapter, to, model, rank, judged_on, readme)
+                differing, approximation = _leave_as_peft(adapter, to, form, adapted, model, rank, judged_on, readme)
     return ExportResult(folder=to, difference=differing, loading=loading(card, form, to), approximation=approximation)
 
 
@@ -141,13 +142,7 @@ def _leave_as_adapter(adapter: Path, to: Path, name: str | None, readme: Readme)
     return difference(written, expected)
 
 
-def _leave_merged(
-    adapter: Path, to: Path, card: AdapterCard, name: str | None, dtype: torch.dtype, readme: Readme
-) -> float:
-    if method_named(card.adapter.method).merges_into is None:
-        raise _unmergeable(f"{card.adapter.method} can't be added to the weights of the model")
-    if card.quantize:
-        raise _unmergeable(f"its backbone is quantised ({card.quantize}), and what is merged would be rounded to that")
+def _leave_merged(adapter: Path, to: Path, name: str | None, dtype: torch.dtype, readme: Readme) -> float:
     whole = load_adapted(adapter, model=name)
     model: Any = whole.answer.model
     inputs = sample_inputs(whole)
@@ -155,7 +150,7 @@ def _leave_merged(
     try:
         merge(whole.adapters)
     except Refusal as refusal:
-        raise _unmergeable(refusal.problem) from None
+        raise unmergeable(refusal.problem) from None
     _refuse_other_outputs(logits(model, inputs), expected, "merged")
     _name_labels(model, whole)
     cast_parameters(model, dtype)
@@ -175,24 +170,39 @@ def _in_float32(model: Any) -> Any:
 
 
 def _leave_as_peft(
-    adapter: Path, to: Path, name: str | None, rank: int | None, judged_on: TaskWork | None, readme: Readme
+    adapter: Path,
+    to: Path,
+    form: Form,
+    adapted: Adapted,
+    name: str | None,
+    rank: int | None,
+    judged_on: TaskWork | None,
+    readme: Readme,
 ) -> tuple[float, Approximation | None]:
-    """Writes the same adapter as peft has it or, with a rank, the nearest LoRA and how near it is."""
+    """Writes the same adapter as peft has it or, with a rank, the nearest LoRA and how near it is.
+
+    A LoRA whose rank the adapter can't exceed is the same adapter, of no higher rank than it needs.
+    """
     peft_form = _peft()
     load = partial(load_adapted, adapter, model=name, quantized=False)  # peft's are the same on quantised weights
     whole = load()
     inputs, model, head = sample_inputs(whole), whole.answer.model, head_of(read_tensors(adapter))
+    expected = logits(model, inputs)
     if rank is None:
-        expected = logits(model, inputs)
         whole.adapters.detach()
-        dressed = peft_form.as_peft(model, whole.adapters, head).eval()
+        dressed = peft_form.as_peft(model, whole.adapters, head, form).eval()
         _refuse_other_outputs(logits(dressed, inputs), expected, "in the form of peft")
         return _write_peft(dressed, to, load, whole, expected, readme()), None
-    near, before = nearest_lora(whole.adapters, rank), _score(whole, judged_on)
+    exact = EXACT_FOR[Form.LORA](adapted, rank) is None
+    near = peft_form.nearest_lora(whole.adapters, min(rank, adapted.rank or rank) if exact else rank)
+    before = _score(whole, judged_on)
     whole.adapters.detach()
     dressed = peft_form.as_nearest_lora(model, whole.adapters, head, near).eval()
-    found = Approximation(rank=rank, kept=near.kept, before=before, after=_score(whole, judged_on))
-    return _write_peft(dressed, to, load, whole, logits(dressed, inputs), readme(found)), found
+    found = Approximation(rank=near.rank, kept=near.kept, before=before, after=_score(whole, judged_on))
+    as_lora = logits(dressed, inputs)
+    if exact:
+        _refuse_other_outputs(as_lora, expected, "as a LoRA")
+    return _write_peft(dressed, to, load, whole, as_lora, readme(found)), found
 
 
 def _score(whole: AdaptedModel, judged_on: TaskWork | None) -> float | None:
@@ -265,10 +275,6 @@ def _refuse_other_outputs(found: Tensor, expected: Tensor, how: str) -> None:
         raise Refusal(
             "export", f"a logit {how} differs by {apart:.2g}, of at most {largest:.2g}", "nothing was written"
         )
-
-
-def _unmergeable(problem: str) -> Refusal:
-    return Refusal("--format", f"merged: {problem}", "use --format adapter")
 
 
 def _write_card(built: Path, readme: str) -> None:

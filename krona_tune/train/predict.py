@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from krona_tune.adapters.adapter_card import AdapterCard, read_card, task_of
 from krona_tune.adapters.adapter_files import load, refuse_replaced, shape_for
 from krona_tune.adapters.inject import Adapters
+from krona_tune.backbones.geometry import Geometry
 from krona_tune.data.batches import evaluation_batches
 from krona_tune.data.encode import Tokenization
 from krona_tune.data.separated_text import refuse_misshapen
@@ -20,7 +21,7 @@ from krona_tune.data.tasks import Task
 from krona_tune.refusal import refusing
 from krona_tune.refused_calls import refusing_at_the_caller
 from krona_tune.train.backbone import Backbone, Inputs, candidates, load_backbone, open_tokenizer, quiet
-from krona_tune.train.backbone_source import download, find_backbone
+from krona_tune.train.backbone_source import BackboneSource, download, find_backbone
 from krona_tune.train.device import Device
 from krona_tune.train.evaluate import EVALUATION_TOKENS, to_device
 from krona_tune.train.task_heads import Answer, Head, TextAnswer, VerbalizedAnswer, make_answer
@@ -63,8 +64,8 @@ def load_adapted(
     """
     card = read_card(folder)
     task = task_of(card, folder)
-    source = download(find_backbone(card.backbone if model is None else model, card.roles))
-    shape = shape_for(card, source.geometry, folder)
+    source, shape = backbone_of(card, folder, model)
+    source = download(source)
     tokenizer = open_tokenizer(source.location, shape.vocabulary)
     device = replace(device, quantize=card.quantize if quantized else None)
     backbone = load_backbone(source.location, device, shape)
@@ -87,6 +88,16 @@ def load_adapted(
         adapters=adapters,
         tokenizer=tokenizer,
     )
+
+
+def backbone_of(card: AdapterCard, folder: Path, model: str | None) -> tuple[BackboneSource, Geometry]:
+    """Returns where an adapter's backbone is, and its geometry; no weights are loaded.
+
+    Raises:
+        Refusal: the backbone can't be found, or the adapter in `folder` belongs to another one.
+    """
+    source = find_backbone(card.backbone if model is None else model, card.roles)
+    return source, shape_for(card, source.geometry, folder)
 
 
 ROWS_AT_ONCE = 1024

@@ -205,7 +205,7 @@ def test_one_factor_is_found_where_it_divides_both_sides_and_every_weight() -> N
             "bert",
             {"method": "krona", "a_out": 4, "a_in": 6},
             "--format: peft's LoKr, of one term and with one decompose factor for both sides and all maps, has no "
-            "4x6⊗6x4, and LoRA of its rank 16 is no smaller than bert.encoder.layer.0.attention.self.query itself; use "
+            "4x6⊗6x4, and LoRA of its rank 16 is no smaller than encoder.layer.0.attention.self.query itself; use "
             "--format merged",
         ),
         (

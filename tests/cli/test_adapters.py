@@ -3,6 +3,7 @@
 import sys
 from functools import partial
 from pathlib import Path
+from shutil import copytree
 
 import pytest
 
@@ -42,6 +43,14 @@ def test_an_export_tells_what_was_written_and_how_to_load_it(ask: Run, storage: 
     names: dict[str, object] = {}
     exec(lines, names)
     assert type(names["model"]).__name__ == "BertForSequenceClassification"
+
+
+def test_an_export_without_a_form_has_that_of_what_the_study_is_deployed_as(ask: Run, storage: Path) -> None:
+    copytree(storage / "first" / "adapters" / "cola", "deployed/adapters/cola")
+    Path("deployed", "study.yaml").write_text("model: m\ndeploy: [krona, merged]\n", encoding="utf-8")
+    code, out, err = ask("export", "./deployed", "--to", "out")
+    assert (code, err) == (0, "")
+    assert "an adapter of peft with krona_tune's method" in out
 
 
 def test_a_study_is_named_by_its_folder_as_well_and_so_is_an_adapter(ask: Run, storage: Path) -> None:

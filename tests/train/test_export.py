@@ -187,7 +187,7 @@ def test_what_is_no_sum_with_weights_is_not_merged(method: str, tmp_path: Path) 
 
 def test_biases_are_not_merged_into_maps_without(tmp_path: Path) -> None:
     adapter = adapter_folder(backbone_folder("t5", tmp_path / "backbone"), tmp_path / "adapter", method="bitfit")
-    with pytest.raises(Refusal, match=r"has no bias to merge it into; use --format adapter"):
+    with pytest.raises(Refusal, match=r"merged: .* no biases to merge it into; use --format adapter"):
         export_adapter(adapter, tmp_path / "out", Form.MERGED)
     assert not (tmp_path / "out").exists()
 
@@ -239,7 +239,8 @@ def test_files_that_read_back_otherwise_are_not_left(tmp_path: Path, monkeypatch
 def test_a_disk_without_room_leaves_nothing_and_is_said(
     form: Form, error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    adapter = adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter", method="lora")
+    method = "krona" if form is Form.KRONA else "lora"
+    adapter = adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter", method=method)
 
     def full(*_: object, **__: object) -> None:
         raise error
@@ -253,26 +254,28 @@ def test_a_disk_without_room_leaves_nothing_and_is_said(
 
 
 @pytest.mark.parametrize(
-    ("name", "task", "method", "knobs"),
+    ("name", "method", "knobs", "form"),
     [
-        ("bert", "cola", "lora", NORMS),
-        ("bert", "cola", "krona", {**SUM, "a_in": 24, "roles": "query+value"}),
-        ("distilbert", "cola", "lokr", {}),
-        ("t5", "cola", "lora", NORMS),
-        ("bert", "cola", "peft:DoRA", OF_PEFT | NORMS),
-        ("t5", "cola", "peft:VeRA", OF_PEFT),
+        ("bert", "lora", NORMS, Form.PEFT),
+        ("bert", "krona", {**SUM, "a_in": 24, "roles": "query+value"}, Form.PEFT),
+        ("distilbert", "lokr", {}, Form.PEFT),
+        ("t5", "lora", NORMS, Form.PEFT),
+        ("bert", "peft:DoRA", OF_PEFT | NORMS, Form.PEFT),
+        ("t5", "peft:VeRA", OF_PEFT, Form.PEFT),
+        ("bert", "krona", SUM | NORMS, Form.KRONA),
+        ("t5", "cdka", {"terms": 2}, Form.KRONA),
     ],
 )
 def test_pefts_form_gives_the_adapted_logits_and_names_its_backbone(
-    name: str, task: str, method: str, knobs: dict[str, Any], tmp_path: Path
+    name: str, method: str, knobs: dict[str, Any], form: Form, tmp_path: Path
 ) -> None:
     peft = pytest.importorskip("peft", reason="the extra `peft` is not installed")
     backbone = backbone_folder(name, tmp_path / "backbone")
-    adapter = adapter_folder(backbone, tmp_path / "adapter", task, method, **knobs)
+    adapter = adapter_folder(backbone, tmp_path / "adapter", "cola", method, **knobs)
     whole = load_adapted(adapter)
     inputs = sample_inputs(whole)
     expected = logits(whole.answer.model, inputs)
-    left = export_adapter(adapter, tmp_path / "out", Form.PEFT)
+    left = export_adapter(adapter, tmp_path / "out", form)
     assert left.difference < 1e-4 * expected.abs().max()
     assert not list((tmp_path / "out").glob("*.bin"))
     assert (tmp_path / "out" / "README.md").read_text(encoding="utf-8").startswith("---\nlibrary_name: peft\n")
@@ -292,7 +295,7 @@ def test_what_peft_can_not_say_is_not_left(tmp_path: Path) -> None:
 
 
 def test_without_peft_its_form_is_refused_with_the_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    adapter = adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter")
+    adapter = adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter", method="lora")
     monkeypatch.setitem(sys.modules, "peft", None)
     with pytest.raises(Refusal, match=r"the package peft is not installed; pip install 'krona_tune\[peft\]'"):
         export_adapter(adapter, tmp_path / "out", Form.PEFT)

@@ -34,7 +34,7 @@ def left(name: str, room: Path, method: str = "krona", **knobs: Any) -> Path:
         ("gpt2", "cdka", {"roles": "key+value+feed_forward_out"}, 24),
         ("distilbert", "lokr", {}, 24),
         ("t5", "lora", {"rank": 2}, 2),
-        ("llama", "krona", {"layer_norms": True, "roles": "value"}, 20),
+        ("llama", "krona", {"layer_norms": True, "roles": "value"}, 64),
     ],
 )
 def test_at_its_whole_rank_a_lora_gives_the_adapted_logits(
@@ -105,7 +105,12 @@ def test_the_files_hold_what_a_loader_of_lora_alone_expects(tmp_path: Path) -> N
     [
         ("bitfit", {}, 2, "--format: lora: bitfit changes no weight of a linear map; use --format adapter"),
         ("krona_b", {}, 2, "--format: lora: krona_b changes no weight of a linear map; use --format adapter"),
-        ("krona", {}, 25, "--rank: 25, but encoder.layer.0.attention.self.query has 24 × 24 weights; write 24 or less"),
+        (
+            "peft:LoRA",
+            {"peft": {"r": 2}, "roles": "query"},
+            25,
+            "--rank: 25, but encoder.layer.0.attention.self.query has 24 × 24 weights; write 24 or less",
+        ),
         ("krona", {}, None, "--rank: lora needs a rank; write --format lora --rank 16, or leave both out"),
     ],
 )

@@ -14,6 +14,7 @@ from krona_tune.data.glue import HUB
 from krona_tune.data.tasks import TASKS, Task
 from krona_tune.hub import settle_offline
 from krona_tune.refusal import Refusal, refuse_unknown
+from krona_tune.search.planning.deployable import deployable
 from krona_tune.search.planning.earlier_study import EarlierStudy, read_earlier
 from krona_tune.search.planning.space import Params, Space, adapter_of, resolve
 from krona_tune.search.planning.teaching import Teaching, read_teaching
@@ -40,7 +41,8 @@ class Plan:
     a `taught` one from the recorded curves.
 
     `own_data` holds the data of the tasks that are not GLUE's, which a plan reads because their labels make the task.
-    `computes_in` is what `precision: auto` is in this study; None if it is not known yet.
+    `computes_in` is what `precision: auto` is in this study; None if it is not known yet. `undeployable` are the words
+    for what the targets of its deployment leave out of the space.
     """
 
     spec: StudySpec
@@ -53,6 +55,7 @@ class Plan:
     earlier: tuple[EarlierStudy, ...] = ()
     taught: Teaching | None = None
     computes_in: Precision | None = None
+    undeployable: tuple[str, ...] = ()
 
     @property
     def precision(self) -> Precision:
@@ -155,7 +158,8 @@ def make_plan(spec: StudySpec, place: str) -> Plan:
         raise Refusal(f"{place}: examples.max_length", problem, f"write {geometry.positions} or less")
     if written := [task for task in spec.tasks if task in spec.own_tasks and spec.own_tasks[task].target]:
         geometry = _writing(spec, geometry, written, source.name)
-    space = resolve(spec, geometry, place)
+    deployed = deployable(resolve(spec, geometry, place), spec, place)
+    space = deployed.space
     _refuse_parts_of_codes(spec, space, place)
     earlier = tuple(read_earlier(named, space) for named in spec.search.warm_start or ())
     own = _own_data(spec, [task for task in spec.tasks if task in spec.own_tasks])
@@ -171,6 +175,7 @@ def make_plan(spec: StudySpec, place: str) -> Plan:
         space=space,
         earlier=earlier,
         taught=read_teaching(space) if spec.search.taught_trials else None,
+        undeployable=deployed.left_out,
     )
 
 

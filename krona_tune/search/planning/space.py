@@ -12,13 +12,15 @@ from functools import cached_property
 from itertools import product
 from typing import Any
 
+from krona_tune.adapters.exact_forms import Adapted, misfit
 from krona_tune.adapters.method_table import METHODS, is_peft, method_named
 from krona_tune.adapters.placement import MAPS, common_dimensions, count, sites
 from krona_tune.backbones.geometry import Geometry, Site
 from krona_tune.kron.factors import factor_shape
 from krona_tune.refusal import Refusal, shown
+from krona_tune.study.request.deploy_target import DeployTarget
 from krona_tune.study.request.domain import Choice, Divisors, Domain, Fixed, Range, Value, as_real
-from krona_tune.study.request.study_spec import StudySpec
+from krona_tune.study.request.study_spec import Quantize, StudySpec
 from krona_tune.study.request.trial import (
     PEFT_FIELD,
     PLACES,
@@ -38,13 +40,16 @@ Params = Mapping[str, Any]
 class Space:
     """Domains resolved on a backbone: that of `method`, and those of each method's knobs by name.
 
-    `limit` is the most adapter and norm parameters, or None.
+    `limit` is the most adapter and norm parameters, or None. Every target must hold a feasible adapter exactly, on a
+    backbone that is quantised as `quantize` says.
     """
 
     method: Fixed | Choice
     knobs: dict[str, dict[str, Domain]]
     geometry: Geometry
     limit: int | None
+    targets: tuple[DeployTarget, ...] = ()
+    quantize: Quantize | None = None
 
     @property
     def methods(self) -> tuple[str, ...]:
@@ -124,12 +129,19 @@ class Space:
         return f"{places} {sorted((name, value) for name, value in others.items() if name not in PLACES)}"
 
     def feasible(self, params: Params, limit: int | None = None) -> bool:
-        """Returns whether a point's sizes fit and its parameters are within the space's limit and `limit`."""
+        """Returns whether a point's sizes fit, its parameters are within the space's limit and `limit`, and the targets
+        hold it."""
         try:
             parameters = self.parameters(params)
         except Refusal:
             return False
-        return all(most is None or parameters <= most for most in (self.limit, limit))
+        return all(most is None or parameters <= most for most in (self.limit, limit)) and self._deployable(params)
+
+    def _deployable(self, params: Params) -> bool:
+        if not self.targets:
+            return True
+        it = Adapted(geometry=self.geometry, adapter=adapter_of(params), quantize=self.quantize)
+        return all(misfit(target, it) is None for target in self.targets)
 
     def parameters(self, params: Params) -> int:
         """Returns a point's adapter and norm parameters, without the head. Raises a Refusal if its sizes don't fit."""

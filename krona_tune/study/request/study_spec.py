@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSe
 
 from krona_tune.backbones.geometry import Role
 from krona_tune.refusal import unknown
+from krona_tune.study.request.deploy_target import Targets
 from krona_tune.study.request.domain import Domain, Fixed, as_real, parse_domain
 from krona_tune.study.request.field_types import (
     MOST,
@@ -318,6 +319,9 @@ class StudySpec(FrozenValue):
     """The best configurations, trained again with new seeds and evaluated on the test half."""
     resources: ResourcesSpec = ResourcesSpec()
     """Says what a trial uses, and how many run at once."""
+    deploy: Targets = ()
+    """Where the winners are to be used: merged, peft, krona, or vllm:64 with its largest rank, one or a list. Only
+    adapters that each of these holds exactly are searched."""
 
     @model_validator(mode="before")
     @classmethod

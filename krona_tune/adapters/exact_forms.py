@@ -1,0 +1,227 @@
+"""Says which forms of an export hold an adapter exactly, and which targets of a deployment do. No torch.
+
+An export refuses what is refused here; a study that is to be deployed leaves it out of its space.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from typing import NamedTuple
+
+from krona_tune.adapters.adapter_card import Form
+from krona_tune.adapters.method_table import AttachPoint, Method, is_peft, lokr_factor, method_named, shape_at
+from krona_tune.adapters.placement import sites
+from krona_tune.backbones.geometry import Geometry, Site
+from krona_tune.kron.factors import FactorShape
+from krona_tune.refusal import Refusal
+from krona_tune.study.request.deploy_target import DeployTarget, TargetName
+from krona_tune.study.request.study_spec import Quantize
+from krona_tune.study.request.trial import AdapterConfig
+
+MERGED_BY_NOBODY = {"peft:beft", "peft:lily"}
+"""The methods of peft that peft itself can't merge, in the spelling of `peft_class.plain_name`."""
+SERVED_BY_VLLM = frozenset({"gemma", "gemma2", "llama", "mistral", "phi", "qwen2", "qwen3", "starcoder2"})
+"""The model types of which vLLM serves LoRA on every linear map that a layer has here."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Adapted:
+    """An adapter on a backbone, whose weights are kept in few bits if `quantize` says so."""
+
+    geometry: Geometry
+    adapter: AdapterConfig
+    quantize: Quantize | None = None
+
+    @property
+    def method(self) -> Method:
+        return method_named(self.adapter.method)
+
+    @cached_property
+    def sites(self) -> tuple[Site, ...]:
+        return sites(self.geometry, self.adapter)
+
+    @property
+    def part_of_map(self) -> Site | None:
+        """Returns the first site that is a part of a fused map; None if all are whole maps."""
+        return next((site for site in self.sites if site.rows), None)
+
+    @property
+    def transposed(self) -> bool:
+        """Returns whether its maps keep their weights as (d_in, d_out); in a model all do, or none."""
+        return any(site.transposed for site in self.sites)
+
+    @cached_property
+    def shapes(self) -> dict[str, FactorShape]:
+        """Returns the factor shapes of a Kronecker adapter by the names of its maps."""
+        return {site.name: shape_at(site, self.adapter) for site in self.sites}
+
+    @property
+    def rank(self) -> int | None:
+        """Returns the highest rank that its change of a whole map's weight reaches; None if that is not known."""
+        reached, ranks = self.method.rank, dict[str, int]()
+        if reached is None:
+            return None
+        for site in self.sites:
+            ranks[site.name] = ranks.get(site.name, 0) + reached(site, self.adapter)
+        return max(ranks.values(), default=0)
+
+
+@lru_cache(maxsize=1024)
+def _one_factor(shapes: frozenset[FactorShape]) -> int | None:
+    return lokr_factor(shapes)
+
+
+def as_lokr(shapes: dict[str, FactorShape], *, transposed: bool) -> int | None:
+    """Returns the decompose factor with which peft's LoKr holds these shapes; None if none does."""
+    alone = not transposed and all(shape.terms == 1 for shape in shapes.values())
+    return _one_factor(frozenset(shapes.values())) if alone else None
+
+
+Rule = Callable[[Adapted, int | None], Refusal | None]
+"""Returns why a form, of a rank if it has one, does not hold an adapter exactly; None if it does."""
+
+
+def _anything(it: Adapted, rank: int | None) -> Refusal | None:
+    return None
+
+
+def _merged(it: Adapted, rank: int | None) -> Refusal | None:
+    reasons = {
+        f"{it.method.name} can't be added to the weights of the model": it.method.merges_into is None,
+        f"peft can't merge {it.method.name}": is_peft(it.method.name) and _plain(it) in MERGED_BY_NOBODY,
+        f"its backbone is quantised ({it.quantize}), and what is merged would be rounded to that": it.quantize,
+        "the model's maps have no biases to merge it into": it.method.merges_into == "bias"
+        and not it.geometry.norm_biases,
+    }
+    return next((unmergeable(reason) for reason, applies in reasons.items() if applies), None)
+
+
+def unmergeable(problem: str) -> Refusal:
+    return Refusal("--format", f"merged: {problem}", "use --format adapter")
+
+
+def _plain(it: Adapted) -> str:
+    from krona_tune.adapters.peft_class import plain_name
+
+    return f"peft:{plain_name(it.method.name)}"
+
+
+def unfit(problem: str) -> Refusal:
+    """Returns the refusal of what no adapter of peft holds, but a whole model does."""
+    return Refusal("--format", problem, "use --format merged")
+
+
+def _peft(it: Adapted, rank: int | None) -> Refusal | None:
+    if is_peft(it.method.name):
+        odd = it.part_of_map or it.transposed
+        return unfit("peft adapts whole linear maps, and this model has fused or transposed ones") if odd else None
+    if refused := _none_of(it, "peft", bool(it.method.peft_form)):
+        return refused
+    if it.method.name == "lokr" and it.transposed:
+        return unfit("peft's LoKr adapts no transposed maps, which this model has")
+    if "a_out" not in it.method.reads or as_lokr(it.shapes, transposed=it.transposed) is not None:
+        return None
+    return next((refused for name, shape in it.shapes.items() if (refused := _wide(name, shape))), None)
+
+
+def _none_of(it: Adapted, library: str, has_form: bool) -> Refusal | None:
+    """Returns the refusal of a method that a library does not have, or of a part of a map, which it can't adapt."""
+    if it.method.trains_head_alone:
+        return unfit(f"the adapter is the head alone, which changes no map, and {library} has no such method")
+    if not has_form:
+        fix = "use --format adapter" if it.method.merges_into is None else "use --format merged"
+        return Refusal("--format", f"{library} has no {it.method.name}", fix)
+    if part := it.part_of_map:
+        return unfit(f"peft adapts whole maps, and {part.key} is a part of one")
+    return None
+
+
+def _wide(name: str, shape: FactorShape) -> Refusal | None:
+    """Refuses two thin matrices that hold as many numbers as the weight or more, which are no adapter."""
+    if shape.max_rank * (shape.d_out + shape.d_in) < shape.d_out * shape.d_in:
+        return None
+    return unfit(
+        f"peft's LoKr, of one term and with one decompose factor for both sides and all maps, has no {shape}, "
+        f"and LoRA of its rank {shape.max_rank} is no smaller than {name} itself"
+    )
+
+
+def _krona(it: Adapted, rank: int | None) -> Refusal | None:
+    of_maps = it.method.attach_point is AttachPoint.BESIDE_MAPS and "a_out" in it.method.reads
+    if refused := _none_of(it, "krona_tune.peft_method", of_maps):
+        return refused
+    return unfit("KronA as a method of peft adapts no transposed maps, which this model has") if it.transposed else None
+
+
+def changes_weights(it: Adapted) -> Refusal | None:
+    """Returns why no LoRA, of whatever rank, is near an adapter: it adds to no weight of a linear map."""
+    if it.method.merges_into == "weight" and it.sites:
+        return None
+    return Refusal("--format", f"lora: {it.method.name} changes no weight of a linear map", "use --format adapter")
+
+
+def _lora(it: Adapted, rank: int | None) -> Refusal | None:
+    if refused := changes_weights(it):
+        return refused
+    if it.rank is None:
+        return Refusal("--format", f"lora: the rank of {it.method.name} is not known", "use --format merged")
+    if rank is not None and it.rank > rank:
+        return Refusal("--rank", f"the adapter reaches rank {it.rank}, more than {rank}", f"write {it.rank} or more")
+    return None
+
+
+EXACT_FOR: dict[Form, Rule] = {
+    Form.ADAPTER: _anything,
+    Form.MERGED: _merged,
+    Form.PEFT: _peft,
+    Form.KRONA: _krona,
+    Form.LORA: _lora,
+}
+"""What each form holds exactly. A LoRA may also be the nearest one, which is another adapter."""
+
+
+def _everywhere(it: Adapted) -> Refusal | None:
+    return None
+
+
+def _served_by_vllm(it: Adapted) -> Refusal | None:
+    if not it.geometry.writes_alone:
+        kind = "an encoder-decoder" if it.geometry.is_encoder_decoder else "a model with a task's head"
+        return Refusal("", f"vLLM serves LoRA on decoders that write, not on {kind}", "take merged or peft")
+    if it.geometry.model_type not in SERVED_BY_VLLM:
+        known = ", ".join(sorted(SERVED_BY_VLLM))
+        return Refusal("", f"vLLM is not known to serve LoRA on a {it.geometry.model_type}", f"known: {known}")
+    if it.adapter.layer_norms:
+        return Refusal("", "vLLM's LoRA has no trained layer norms", "write adapter.layer_norms: false")
+    return None
+
+
+class DeployedForm(NamedTuple):
+    """The form that a target's export has, and why an adapter can't be used there even so."""
+
+    form: Form
+    unserved: Callable[[Adapted], Refusal | None] = _everywhere
+
+
+DEPLOYED_AS: dict[TargetName, DeployedForm] = {
+    TargetName.MERGED: DeployedForm(Form.MERGED),
+    TargetName.PEFT: DeployedForm(Form.PEFT),
+    TargetName.KRONA: DeployedForm(Form.KRONA),
+    TargetName.VLLM: DeployedForm(Form.LORA, _served_by_vllm),
+}
+
+
+def misfit(target: DeployTarget, it: Adapted) -> Refusal | None:
+    """Returns why a target does not hold an adapter exactly; None if it does.
+
+    Raises:
+        ValueError: the adapter's sizes do not divide those of a site.
+    """
+    form, unserved = DEPLOYED_AS[target.name]
+    return unserved(it) or EXACT_FOR[form](it, target.rank)
+
+
+def refuse_inexact(form: Form, it: Adapted, rank: int | None = None) -> None:
+    """Raises a Refusal if a form does not hold an adapter exactly."""
+    if refused := EXACT_FOR[form](it, rank):
+        raise refused

@@ -1,0 +1,172 @@
+"""Limits a space to what the targets of a deployment hold exactly, and says what that leaves out. No torch."""
+
+import random
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from itertools import product
+from math import prod
+from typing import Any
+
+from krona_tune.adapters.exact_forms import Adapted, misfit
+from krona_tune.refusal import Refusal
+from krona_tune.search.planning.space import Space, adapter_of
+from krona_tune.study.request.domain import Choice, Domain, Fixed, Range, Value
+from krona_tune.study.request.study_spec import StudySpec
+from krona_tune.study.request.trial import PLACES, AdapterConfig
+
+READ = ("a_out", "a_in", "terms", "rank", "decompose_factor", "layer_norms")
+"""The knobs beside the places that decide what holds an adapter."""
+MOST_COMBINATIONS = 20_000
+"""The most combinations of those knobs that are all tried; of more, none is left out before it is drawn."""
+MOST_VALUES = 512
+"""The longest range whose whole numbers are tried one by one."""
+SHOWN_VALUES = 6
+Alike = frozenset[tuple[object, ...]]
+"""What targets tell a placement by: the sizes and kinds of its maps, without how many of each there are."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deployable:
+    """A space that holds only what the targets hold, and what was left out of it, in words."""
+
+    space: Space
+    left_out: tuple[str, ...] = ()
+
+
+def deployable(space: Space, spec: StudySpec, place: str) -> Deployable:
+    """Returns the part of a space that every target of the request holds exactly.
+
+    Methods and listed values that no held adapter has are left out; what else is not held is never feasible.
+
+    Raises:
+        Refusal: the targets hold no adapter of the space, or none within its limit of parameters.
+    """
+    if not spec.deploy:
+        return Deployable(space=space)
+    whole = replace(space, targets=spec.deploy, quantize=spec.backbone.quantize)
+    knobs: dict[str, dict[str, Domain]] = {}
+    refusals: dict[str, Refusal] = {}
+    for method in space.methods:
+        held = _held(whole.of(method))
+        if isinstance(held, Refusal):
+            refusals[method] = held
+        else:
+            knobs[method] = space.knobs[method] | held
+    if not knobs:
+        first = next(iter(refusals.values()))
+        fix = first.fix if not first.place else "choose another target, or other methods, sizes and places"
+        raise Refusal(f"{place}: deploy", first.problem, fix)
+    limited = replace(whole, method=_one_of(tuple(knobs)), knobs=knobs)
+    for method in knobs:
+        if limited.of(method).draw_where(limited.feasible, random.Random(0)) is None:
+            problem = f"no adapter of {method} that {_named(spec)} holds was drawn within the other limits"
+            raise Refusal(f"{place}: deploy", problem, "raise --max-params, or offer other sizes or fewer sites")
+    return Deployable(space=limited, left_out=(*_methods_of(refusals), *_values_of(space, limited)))
+
+
+def _methods_of(refusals: Mapping[str, Refusal]) -> Iterator[str]:
+    """Yields the methods that are left out, those with the same reason together."""
+    alike: defaultdict[str, list[str]] = defaultdict(list)
+    for method, refused in refusals.items():
+        alike[refused.problem.replace(method, "")].append(method)
+    for methods in alike.values():
+        yield f"{', '.join(methods)} ({refusals[methods[0]].problem})"
+
+
+def _values_of(before: Space, after: Space) -> Iterator[str]:
+    """Yields the values that the domains of the methods that are left have lost."""
+    for method, knobs in after.knobs.items():
+        for name, domain in knobs.items():
+            earlier = before.knobs[method][name]
+            kept = set(_values(domain))
+            if earlier != domain:
+                yield f"{name} {_listed([value for value in _values(earlier) if value not in kept])} of {method}"
+
+
+def _named(spec: StudySpec) -> str:
+    return " and ".join(map(str, spec.deploy))
+
+
+def _held(space: Space) -> dict[str, Domain] | Refusal:
+    """Returns the narrowed domains of a space's only method, or why the targets hold none of its adapters."""
+    [method] = space.methods
+    knobs = space.knobs[method]
+    sizes = {name: values for name in READ if name in knobs and (values := _values(knobs[name]))}
+    places = {name: knobs[name].ends() for name in PLACES if name in knobs}
+    others = {name: domain.ends()[0] for name, domain in knobs.items()}
+    kept: defaultdict[str, set[Value]] = defaultdict(set)
+    refused, is_held = None, False
+    groups = list(_alike(space, {"method": method, **others}, places))
+    if prod(map(len, sizes.values())) * len(groups) > MOST_COMBINATIONS:
+        return {}
+    for placed, adapter in groups:
+        for combination in product(*sizes.values()):
+            chosen = dict(zip(sizes, combination, strict=True))
+            if found := _refused(space, adapter.model_copy(update=chosen)):
+                refused = refused or found
+                continue
+            is_held = True
+            for each in (chosen, *placed):
+                for name, value in each.items():
+                    kept[name].add(value)
+    return {name: _narrowed(knobs[name], kept[name]) for name in kept} if is_held or refused is None else refused
+
+
+def _alike(
+    space: Space, params: Mapping[str, Any], places: Mapping[str, Sequence[Value]]
+) -> Iterator[tuple[list[dict[str, Value]], AdapterConfig]]:
+    """Yields the placements by groups that the targets can't tell apart, each with an adapter that has one of them."""
+    groups: defaultdict[Alike, list[dict[str, Value]]] = defaultdict(list)
+    adapters: dict[Alike, AdapterConfig] = {}
+    for values in product(*places.values()):
+        placed = dict(zip(places, values, strict=True))
+        adapter = adapter_of({**params, **placed})
+        sites = Adapted(geometry=space.geometry, adapter=adapter).sites
+        maps: defaultdict[str, list[object]] = defaultdict(list)
+        for site in sites:
+            maps[site.name].append((site.d_out, site.d_in, site.transposed, site.rows is None))
+        key: Alike = frozenset(map(tuple, maps.values()))
+        groups[key].append(placed)
+        adapters.setdefault(key, adapter)
+    for one, alike in groups.items():
+        yield alike, adapters[one]
+
+
+def _refused(space: Space, adapter: AdapterConfig) -> Refusal | None:
+    """Returns why some target does not hold an adapter; a combination of sizes that fits nowhere is not held."""
+    it = Adapted(geometry=space.geometry, adapter=adapter, quantize=space.quantize)
+    try:
+        return next((refused for target in space.targets if (refused := misfit(target, it))), None)
+    except ValueError as error:
+        return error if isinstance(error, Refusal) else Refusal("adapter", str(error))
+
+
+def _values(domain: Domain) -> tuple[Value, ...]:
+    """Returns the values of a domain that are tried one by one; none if they are too many."""
+    match domain:
+        case Fixed() | Choice():
+            return domain.ends()
+        case Range(low, step=None) if domain.whole and domain.last - low < MOST_VALUES:
+            return tuple(range(int(low), int(domain.last) + 1))
+    return ()
+
+
+def _narrowed(domain: Domain, kept: set[Value]) -> Domain:
+    """Returns a domain without the values that are not kept; of a range only the ends move."""
+    match domain:
+        case Choice(values):
+            return _one_of(tuple(value for value in values if value in kept))
+        case Range():
+            low, high = min(map(int, kept)), max(map(int, kept))
+            return replace(domain, low=low, high=high) if low < high else Fixed(low)
+    return domain
+
+
+def _one_of(values: tuple[Value, ...]) -> Fixed | Choice:
+    return Choice(values) if len(values) > 1 else Fixed(values[0])
+
+
+def _listed(values: Sequence[Value]) -> str:
+    more = f" and {len(values) - SHOWN_VALUES} more" if len(values) > SHOWN_VALUES else ""
+    return ", ".join(map(str, values[:SHOWN_VALUES])) + more

@@ -1,0 +1,99 @@
+"""Tests what forms of an export and targets of a deployment hold exactly, also against trained adapters."""
+
+from typing import Any
+
+import pytest
+import torch
+
+from krona_tune.adapters.adapter_card import Form
+from krona_tune.adapters.exact_forms import DEPLOYED_AS, EXACT_FOR, Adapted, misfit
+from krona_tune.adapters.inject import Adapters
+from krona_tune.adapters.merge import merge
+from krona_tune.study.request.deploy_target import TargetName, read_target
+from krona_tune.study.request.trial import BASELINE, AdapterConfig
+from tests.models import build
+from tests.trained_adapters import shaped, trained
+
+
+def adapted(name: str, method: str, *, writes: bool = False, quantize: Any = None, **knobs: Any) -> Adapted:
+    shape = build(name)[0]
+    shape = shape.writing() if writes else shape
+    return Adapted(geometry=shape, adapter=shaped(shape, method, **knobs), quantize=quantize)
+
+
+def test_every_form_and_target_has_a_row() -> None:
+    assert EXACT_FOR.keys() == set(Form)
+    assert DEPLOYED_AS.keys() == set(TargetName)
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "knobs", "rank"),
+    [
+        ("bert", "krona", {"a_out": 2, "a_in": 8, "roles": "query+feed_forward_in"}, 2 * 3),
+        ("bert", "cdka", {"a_out": 4, "a_in": 24, "terms": 2, "roles": "query+value"}, 2 * 4),
+        ("bert", "lora", {"rank": 3}, 3),
+        ("bert", "lokr", {"rank": 2, "decompose_factor": 4, "roles": "value"}, 4 * 2),
+        ("deberta", "lora", {"rank": 3, "roles": "query+value"}, 2 * 3),
+    ],
+)
+def test_the_rank_is_that_of_the_change_of_a_whole_weight(
+    name: str, method: str, knobs: dict[str, Any], rank: int
+) -> None:
+    shape, _, base = build(name)
+    it = Adapted(geometry=shape, adapter=shaped(shape, method, **knobs))
+    assert it.rank == rank
+    before = {site.name: base.get_submodule(site.name).weight.detach().clone() for site in it.sites}
+    adapters = trained(Adapters(base, shape, it.adapter, torch.Generator().manual_seed(0)))
+    merge(adapters)
+    changes = [base.get_submodule(place).weight.double() - weight.double() for place, weight in before.items()]
+    assert max(int(torch.linalg.matrix_rank(each, rtol=1e-5)) for each in changes) == rank
+
+
+SQUARE = {"a_out": 4, "a_in": 4, "roles": "query+value"}
+ODD = {"a_out": 4, "a_in": 6, "roles": "query+value"}
+
+
+@pytest.mark.parametrize(
+    ("target", "it", "problem"),
+    [
+        ("merged", adapted("bert", "krona", **ODD), ""),
+        ("merged", adapted("bert", "krona_b"), "merged: krona_b can't be added to the weights of the model"),
+        ("merged", adapted("bert", "krona", quantize="nf4", **ODD), "its backbone is quantised (nf4)"),
+        ("merged", adapted("t5", "bitfit"), "the model's maps have no biases"),
+        ("merged", adapted("bert", "bitfit"), ""),
+        ("merged", adapted("bert", "peft:Lily", peft={"r": 2}), "peft can't merge peft:Lily"),
+        ("merged", adapted("bert", BASELINE), ""),
+        ("peft", adapted("bert", "krona", quantize="nf4", **SQUARE), ""),
+        ("peft", adapted("bert", "krona", **ODD), "has no 4x6⊗6x4, and LoRA of its rank 16 is no smaller"),
+        ("peft", adapted("bert", "krona", terms=2, **SQUARE), "has no 2·(4x4⊗6x6)"),
+        ("peft", adapted("gpt2", "krona", **SQUARE), "peft adapts whole maps"),
+        ("peft", adapted("gpt2", "lokr", roles="output"), "peft's LoKr adapts no transposed maps"),
+        ("peft", adapted("gpt2", "peft:LoRA", peft={"r": 2}, roles="query"), "fused or transposed"),
+        ("peft", adapted("bert", BASELINE), "the adapter is the head alone, which changes no map"),
+        ("krona", adapted("bert", "krona", terms=3, **ODD), ""),
+        ("krona", adapted("bert", "cdka", **ODD), ""),
+        ("krona", adapted("bert", "lora"), "krona_tune.peft_method has no lora"),
+        ("krona", adapted("bert", "krona_b", a_out=4, a_in=4), "krona_tune.peft_method has no krona_b"),
+        ("krona", adapted("gpt2", "krona", a_out=4, a_in=4, roles="output"), "adapts no transposed maps"),
+        ("krona", adapted("bert", BASELINE), "the adapter is the head alone"),
+        ("vllm:16", adapted("llama", "krona", writes=True, **ODD), ""),
+        ("vllm:15", adapted("llama", "krona", writes=True, **ODD), "the adapter reaches rank 16, more than 15"),
+        ("vllm:15", adapted("llama", "krona", **ODD), "not on a model with a task's head"),
+        ("vllm:16", adapted("t5", "lora"), "not on an encoder-decoder"),
+        ("vllm:16", adapted("gpt2", "lora", writes=True), "not known to serve LoRA on a gpt2"),
+        ("vllm:16", adapted("llama", "lora", writes=True, layer_norms=True), "no trained layer norms"),
+        ("vllm:16", adapted("llama", "peft:VeRA", writes=True, peft={"r": 2}), "the rank of peft:VeRA is not known"),
+        ("vllm:16", adapted("llama", BASELINE, writes=True), "head_only changes no weight of a linear map"),
+    ],
+    ids=lambda value: value.adapter.method if isinstance(value, Adapted) else str(value)[:24],
+)
+def test_a_target_holds_an_adapter_or_says_why_not(target: str, it: Adapted, problem: str) -> None:
+    refused = misfit(read_target(target), it)
+    assert (refused is None) == (not problem)
+    assert refused is None or problem in refused.problem
+
+
+def test_sizes_that_divide_nothing_are_an_error_and_no_misfit() -> None:
+    it = Adapted(geometry=build("bert")[0], adapter=AdapterConfig(a_out=7, a_in=4))
+    with pytest.raises(ValueError, match="a_out 7 does not divide"):
+        misfit(read_target("peft"), it)
