@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -16,7 +16,8 @@ from krona_tune.adapters.exact_forms import DEPLOYED_AS
 from krona_tune.api.folders import adapter_folder
 from krona_tune.api.printing import errors, print_exported, print_pushed
 from krona_tune.cli import options
-from krona_tune.data.separated_text import examples_of
+from krona_tune.data.answer_files import answer_columns, answers_into, kind_of, refuse_same_columns, refuse_taken
+from krona_tune.data.example_files import Examples, LinesOfExamples, table_of
 from krona_tune.data.tasks import Task
 from krona_tune.record.storage import storage_at
 from krona_tune.refusal import Refusal, refusing
@@ -49,8 +50,8 @@ def export(
         Form | None,
         typer.Option(
             "--format",
-            help="merged: a whole model; peft: for PEFT; krona: for PEFT with krona_tune; lora: the nearest LoRA; "
-            "adapter: ours. Without it, what the study is to be deployed as, else merged.",
+            help="merged: a whole model; peft: for PEFT; krona: for PEFT with krona_tune; "
+            "lora: the nearest LoRA; adapter: ours. Without it, what the study is to be deployed as, else merged.",
         ),
     ] = None,
     task: OfTask = None,
@@ -127,48 +128,65 @@ def predict(
     study: Holder,
     task: OfTask = None,
     input_file: Annotated[
-        Path | None, typer.Option("--input", help="A file with one example per line; without it, standard input.")
+        Path | None,
+        typer.Option(
+            "--input",
+            help="A file with one example per line, or a table: .csv, .jsonl or .parquet; else standard input.",
+        ),
+    ] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", help="A new file for the answers: .csv, .jsonl or .parquet, or lines; else printed."),
+    ] = None,
+    columns: Annotated[
+        str | None,
+        typer.Option("--columns", metavar="A[,B]", help="The columns of a table that hold the texts, in their order."),
     ] = None,
     storage: options.Storage = options.STUDIES,
     model: Backbone = None,
     scores: Annotated[bool, typer.Option("--scores", help="Add each label's probability.")] = False,
     imported: Imported = None,
 ) -> None:
-    """Answer new examples, one per line; a tab separates the two texts of a pair. A line break in an answer is \\n."""
+    """Answer new examples: of each line, in which a tab separates the two texts of a pair, or of each row of a table,
+    whose other columns are kept. A line break in an answer of a line is \\n."""
     _import(imported)
     folder = adapter_folder(storage_at(storage), study, task)
     asked = task_of(read_card(folder), folder)
     if scores and not asked.labels:
         kind = "number" if asked.is_regression else "text"
         raise Refusal("--scores", f"{asked.title} is answered with a {kind}", "leave --scores out")
-    with _opened(input_file) as (file, place):
-        if file.seekable():
-            _refuse_odd_lines(file, place, asked)
-        rows = examples_of(file, place, asked)
-        from krona_tune.train.predict import predictions, ready
+    with _examples(input_file, asked, columns) as examples:
+        added = answer_columns(asked, scores=scores)
+        kind_of(output, examples)
+        if output:
+            refuse_taken(output, examples, added)
+        if examples.repeatable:
+            for _ in examples.rows():  # nothing is answered if one of them is not an example
+                pass
+            refuse_same_columns(examples, added)
+        from krona_tune.train.predict import answer_rows, ready
 
-        for prediction in predictions(ready(folder, model), rows):
-            likely = [f"{probability:.4f}" for probability in prediction.probabilities if scores]
-            typer.echo("\t".join([prediction.text.replace("\n", "\\n"), *likely]))
-
-
-def _refuse_odd_lines(file: BinaryIO, place: str, task: Task) -> None:
-    """Checks all lines of a seekable file, so that nothing is answered if one of them is not an example."""
-    begin = file.tell()
-    for _ in examples_of(file, place, task):
-        pass
-    file.seek(begin)
+        whole = ready(folder, model)
+        with answers_into(output, examples, added, lambda text: typer.echo(text, nl=False)) as write:
+            for row in answer_rows(whole, examples, scores=scores):
+                write(row)
 
 
 @contextmanager
-def _opened(path: Path | None) -> Iterator[tuple[BinaryIO, str]]:
-    """Opens a file, or standard input if `path` is None, and yields it with its name for messages."""
+def _examples(path: Path | None, task: Task, columns: str | None) -> Iterator[Examples]:
+    """Opens a file, or standard input if `path` is None, and yields its examples."""
+    named = [name.strip() for name in columns.split(",")] if columns else []
     if path is None:
+        if named:
+            raise Refusal("--columns", "standard input holds lines, which have no columns", "name a table with --input")
         if sys.stdin is None:
             raise Refusal("--input", "standard input is closed", "name a text file")
-        yield sys.stdin.buffer, "standard input"
+        yield LinesOfExamples(file=sys.stdin.buffer, place="standard input", task=task)
+        return
+    if table := table_of(path, task, named):
+        yield table
         return
     with refusing("--input", f"{path} can't be read", "name a text file"):
         file = path.open("rb")
     with file:
-        yield file, str(path)
+        yield LinesOfExamples(file=file, place=str(path), task=task)

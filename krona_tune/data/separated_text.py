@@ -92,7 +92,7 @@ class Separation:
     names: list[str]
 
 
-def find_separation(path: Path, columns: Sequence[str]) -> Separation:
+def find_separation(path: Path, columns: Sequence[str], fix: str = "name one of them") -> Separation:
     """Returns how a file is separated: by a tab without quotes if its ending is .tsv, else by what gives it the most of
     the columns.
 
@@ -101,7 +101,7 @@ def find_separation(path: Path, columns: Sequence[str]) -> Separation:
     """
     refuse_other_encoding(path)
     found = _separation(path, columns)
-    refuse_lacking(found.names, columns, str(path))
+    refuse_lacking(found.names, columns, str(path), fix)
     _refuse_wide_rows(path, found)
     return found
 
@@ -113,7 +113,7 @@ def _separation(path: Path, columns: Sequence[str]) -> Separation:
     headers: dict[str, list[str]] = {}
     for separator in ("\t",) if is_tsv else SEPARATORS:
         with suppress(csv.Error):
-            _, headers[separator] = next(_records(path, separator, quoting), (0, []))
+            _, headers[separator] = next(records(path, separator, quoting), (0, []))
     if not any(headers.values()):
         raise Refusal(str(path), "its first line holds no names of columns", "write them there")
     best = max(headers, key=lambda separator: len(set(headers[separator]) & set(columns)))
@@ -124,13 +124,13 @@ def _refuse_wide_rows(path: Path, found: Separation) -> None:
     """Refuses a row with more fields than the header, which is what a separator in a text without quotes makes."""
     width = len(found.names)
     with refusing(str(path), "can't be read"):
-        for line, row in _records(path, found.separator, found.quoting):
+        for line, row in records(path, found.separator, found.quoting):
             if len(row) > width and any(row[width:]):
                 fix = "put a text that holds the separator in quotes"
                 raise Refusal(f"{path}:{line}", f"{len(row)} fields, the header has {width}", fix)
 
 
-def _records(path: Path, separator: str, quoting: Quoting) -> Iterator[tuple[int, list[str]]]:
+def records(path: Path, separator: str, quoting: Quoting) -> Iterator[tuple[int, list[str]]]:
     """Yields the number of the last line and the fields of each record; one in quotes may have several lines."""
     csv.field_size_limit(sys.maxsize)
     with path.open(encoding="utf-8-sig", newline="") as file:

@@ -1,5 +1,6 @@
 """Answers new examples, read as people write them, with a saved adapter on its backbone."""
 
+from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
@@ -14,8 +15,10 @@ from krona_tune.adapters.adapter_card import AdapterCard, read_card, task_of
 from krona_tune.adapters.adapter_files import load, refuse_replaced, shape_for
 from krona_tune.adapters.inject import Adapters
 from krona_tune.backbones.geometry import Geometry
+from krona_tune.data.answer_files import answer_columns
 from krona_tune.data.batches import evaluation_batches
 from krona_tune.data.encode import Tokenization
+from krona_tune.data.example_files import Examples, Row
 from krona_tune.data.separated_text import refuse_misshapen
 from krona_tune.data.tasks import Task
 from krona_tune.refusal import refusing
@@ -146,6 +149,25 @@ def predictions(whole: AdaptedModel, rows: Iterable[Sequence[str]]) -> Iterator[
     coming = iter(rows)
     while some := list(islice(coming, ROWS_AT_ONCE)):
         yield from _predicted(whole, some)
+
+
+def answer_rows(whole: AdaptedModel, examples: Examples, *, scores: bool = False) -> Iterator[Row]:
+    """Yields each row of a file's examples with its answer under `prediction`, in their order; some are read at a time.
+
+    Args:
+        scores: each label's probability is added under `probability_LABEL`.
+    """
+    waiting: deque[Row] = deque()
+
+    def texts() -> Iterator[Sequence[str]]:
+        for row in examples.rows():
+            waiting.append(row)
+            yield [row[name] for name in examples.columns]
+
+    added = answer_columns(whole.task, scores=scores)
+    for each in predictions(whole, texts()):
+        answer = float(each.text) if whole.task.is_regression else each.text
+        yield waiting.popleft() | dict(zip(added, (answer, *each.probabilities), strict=False))
 
 
 @torch.no_grad()

@@ -1,5 +1,7 @@
 """Tests the adapter commands: they print the code that loads what was written, and refuse what is wrong."""
 
+import csv
+import json
 import sys
 from functools import partial
 from pathlib import Path
@@ -80,7 +82,7 @@ def test_an_adapter_of_another_task_than_was_asked_for_is_refused(
         (["empty"], "holds no adapter; resume the study to its end"),
         (["./nowhere"], "nowhere: holds no adapter.json; give a folder such as studies/NAME/adapters/TASK"),
         (["second"], "--format: merged: krona_b can't be added to the weights of the model; use --format adapter"),
-        (["second", "--format", "onnx"], "Invalid value for '--format'"),
+        (["second", "--format", "onxx"], "Invalid value for '--format'"),
         (["first", "--task", "cola", "--model", "./nowhere"], "--model: no folder './nowhere'"),
     ],
 )
@@ -127,6 +129,41 @@ def test_lines_are_answered_one_by_one(ask: Run, storage: Path) -> None:
     assert [line.split("\t")[0] for line in scored] == out.splitlines()
     assert all(sum(map(float, line.split("\t")[1:])) == pytest.approx(1, abs=2e-4) for line in scored)
     assert {len(line.split("\t")) for line in scored} == {3}
+
+
+def test_the_rows_of_a_table_are_answered_in_a_new_file_with_their_other_columns(ask: Run, storage: Path) -> None:
+    pairs = texts("stsb", rows=9)
+    lines = [json.dumps({"id": number, "one": one, "two": two}) for number, (one, two) in enumerate(pairs)]
+    Path("pairs.jsonl").write_text("\n".join(lines), encoding="utf-8")
+    adapter = storage / "first" / "adapters" / "stsb"
+    words = ("predict", adapter, "--input", "pairs.jsonl", "--columns", "one,two", "--output", "out.csv")
+    assert ask(*words) == (0, "", "")
+    with Path("out.csv").open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["id"]) for row in rows] == list(range(9))
+    expected = [float(text) for text in krona_tune.predict(adapter, pairs)]
+    assert [float(row["prediction"]) for row in rows] == pytest.approx(expected, abs=1e-4)
+    assert ask(*words) == (2, "", "--output: out.csv is there already; name a file that is not\n")
+
+
+def test_a_table_is_printed_as_what_it_is_with_each_labels_probability(ask: Run, storage: Path) -> None:
+    Path("rows.csv").write_text("id,sentence\n7,a cat\n8,a dog\n", encoding="utf-8")
+    words = ("predict", storage / "first" / "adapters" / "cola", "--input", "rows.csv", "--scores")
+    code, out, err = ask(*words)
+    assert (code, err) == (0, "")
+    rows = list(csv.DictReader(out.splitlines()))
+    assert [row["id"] for row in rows] == ["7", "8"]
+    assert all(
+        float(row["probability_acceptable"]) + float(row["probability_unacceptable"]) == pytest.approx(1)
+        for row in rows
+    )
+
+
+def test_a_late_row_without_a_text_is_refused_before_a_file_is_made(ask: Run, storage: Path) -> None:
+    Path("rows.csv").write_text("id,sentence\n" + "7,a cat\n" * 20 + "8,\n", encoding="utf-8")
+    words = ("predict", storage / "first" / "adapters" / "cola", "--input", "rows.csv", "--output", "out.parquet")
+    assert ask(*words) == (2, "", "rows.csv:22: it is empty; CoLA takes sentence\n")
+    assert [path.name for path in Path.cwd().iterdir()] == ["rows.csv"]
 
 
 def test_a_regression_is_answered_with_numbers_and_has_no_probabilities(ask: Run, storage: Path) -> None:

@@ -1,0 +1,198 @@
+"""Reads the examples of a file one by one: lines, CSV, JSON Lines or Parquet, with all that stands beside them.
+
+No torch.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO, Protocol
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from krona_tune.data.separated_text import (
+    examples_of,
+    find_separation,
+    lines_of,
+    records,
+    refuse_lacking,
+    refuse_misshapen,
+)
+from krona_tune.data.tasks import Task
+from krona_tune.hub import refuse_unreadable
+from krona_tune.refusal import Refusal, refusing, shown
+
+Row = dict[str, Any]
+"""The values of an example by their columns, its texts among them."""
+ROWS_READ = 1024
+"""The rows of a Parquet file that are read at once."""
+TABLES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
+"""The kind of table that the ending of a file's name means; other files hold lines."""
+
+
+class Examples(Protocol):
+    """The examples of a file or a pipe. `rows` begins anew at each call, unless it is a pipe.
+
+    `columns` hold the texts of the task's inputs, in their order, and `schema` the types of all columns, if they are
+    known before the rows are read.
+    """
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def columns(self) -> Sequence[str]: ...
+
+    @property
+    def schema(self) -> pa.Schema | None: ...
+
+    @property
+    def repeatable(self) -> bool: ...
+
+    def rows(self) -> Iterator[Row]: ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class LinesOfExamples:
+    """Examples of which each is a line, whose texts a tab separates."""
+
+    file: BinaryIO
+    place: str
+    task: Task
+    kind: str = "lines"
+    begin: int = field(init=False)
+    """Where the file stands, if it can be read again from there."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "begin", self.file.tell() if self.repeatable else 0)
+
+    @property
+    def columns(self) -> Sequence[str]:
+        return self.task.inputs
+
+    @property
+    def schema(self) -> pa.Schema:
+        return pa.schema([(name, pa.string()) for name in self.columns])
+
+    @property
+    def repeatable(self) -> bool:
+        return self.file.seekable()
+
+    def rows(self) -> Iterator[Row]:
+        if self.repeatable:
+            self.file.seek(self.begin)
+        for texts in examples_of(self.file, self.place, self.task):
+            yield dict(zip(self.columns, texts, strict=True))
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableOfExamples:
+    """Examples in a table, whose texts are in `columns`."""
+
+    path: Path
+    kind: str
+    columns: Sequence[str]
+    task: Task
+    schema: pa.Schema | None
+    repeatable: bool = True
+
+    def rows(self) -> Iterator[Row]:
+        """Yields each row. Raises a Refusal that names one whose texts are none."""
+        for place, row in _READERS[self.kind](self.path, self.columns):
+            texts = [row[name] for name in self.columns if name in row]
+            for name, text in zip(self.columns, texts, strict=False):
+                if not isinstance(text, str):
+                    raise Refusal(place, f"{name} is {shown(text)}, not a text", "write it in quotes, or take it out")
+            refuse_misshapen(texts, self.task, place)
+            yield row
+
+
+def table_of(path: Path, task: Task, columns: Sequence[str] = ()) -> TableOfExamples | None:
+    """Returns the examples of a table, or None for a file of lines.
+
+    Args:
+        path: its ending says what it is; a file .tsv is a table if columns are named.
+        columns: those that hold the task's inputs, in their order; without them, those of the inputs' names.
+
+    Raises:
+        Refusal: it can't be read, lacks a column, or is no table although columns are named.
+    """
+    kind = "csv" if columns and path.suffix.lower() == ".tsv" else TABLES.get(path.suffix.lower())
+    if columns and len(columns) != len(task.inputs):
+        inputs = " and ".join(task.inputs)
+        raise Refusal("--columns", f"{len(columns)} named, {task.title} takes {inputs}", "name one for each, in order")
+    if kind is None:
+        if columns:
+            problem = f"{path.name} holds lines, which have no columns"
+            raise Refusal("--columns", problem, f"give one of {', '.join([*TABLES, '.tsv'])}, or leave it out")
+        return None
+    asked = tuple(columns or task.inputs)
+    with refusing("--input", f"{path} can't be read", "name a file that can be read"):
+        refuse_unreadable(path)
+        path.open("rb").close()
+    if not path.stat().st_size:
+        raise Refusal(str(path), "the file is empty")
+    schema = _SCHEMAS[kind](path, asked)
+    return TableOfExamples(path=path, kind=kind, columns=asked, task=task, schema=schema)
+
+
+FIX = "name the columns of the texts with --columns"
+
+
+def _schema_of_csv(path: Path, columns: Sequence[str]) -> pa.Schema:
+    names = find_separation(path, columns, FIX).names
+    refuse_lacking(names, names, str(path))
+    return pa.schema([(name, pa.string()) for name in names])
+
+
+def _schema_of_parquet(path: Path, columns: Sequence[str]) -> pa.Schema:
+    with refusing(str(path), "can't be read as Parquet", "name a file that is Parquet"):
+        schema = pq.read_schema(path)
+    refuse_lacking(schema.names, columns, str(path), FIX)
+    return schema.remove_metadata()
+
+
+def _schema_of_jsonl(path: Path, columns: Sequence[str]) -> None:
+    return None
+
+
+_SCHEMAS = {"csv": _schema_of_csv, "jsonl": _schema_of_jsonl, "parquet": _schema_of_parquet}
+
+
+def _rows_of_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Row]]:
+    found = find_separation(path, columns, FIX)
+    with refusing(str(path), "can't be read as CSV", "put texts that hold the separator or line ends in quotes"):
+        for number, (line, fields) in enumerate(records(path, found.separator, found.quoting)):
+            if number and fields:
+                padded = [*fields, *[""] * (len(found.names) - len(fields))]
+                yield f"{path}:{line}", dict(zip(found.names, padded, strict=False))
+
+
+def _rows_of_jsonl(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Row]]:
+    with path.open("rb") as file:
+        for number, line in lines_of(file, str(path)):
+            if not line.strip():
+                continue
+            place = f"{path}:{number}"
+            try:
+                row = json.loads(line)
+            except (ValueError, RecursionError) as error:
+                raise Refusal(place, f"is no JSON ({error})", "write one object a line") from None
+            if not isinstance(row, Mapping):
+                raise Refusal(place, f"{shown(row)} is no object", "write one object a line")
+            refuse_lacking(list(row), columns, place, FIX)
+            yield place, dict(row)
+
+
+def _rows_of_parquet(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Row]]:
+    with refusing(str(path), "can't be read as Parquet", "write it again"), pq.ParquetFile(path) as file:
+        number = 0
+        for batch in file.iter_batches(batch_size=ROWS_READ):
+            for row in batch.to_pylist():
+                number += 1
+                yield f"{path}: row {number}", row
+
+
+_READERS = {"csv": _rows_of_csv, "jsonl": _rows_of_jsonl, "parquet": _rows_of_parquet}

@@ -1,0 +1,126 @@
+"""Tests that answers are written beside their rows in every kind of file, whole or not at all."""
+
+import csv
+import json
+from collections.abc import Iterable, Iterator
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+
+from krona_tune.data.answer_files import answer_columns, answers_into, kind_of, refuse_same_columns, refuse_taken
+from krona_tune.data.example_files import Examples, LinesOfExamples, table_of
+from krona_tune.data.tasks import TASKS
+from krona_tune.refusal import Refusal
+
+COLA = TASKS["cola"]
+ADDED = answer_columns(COLA, scores=True)
+ANSWER = {"prediction": "acceptable", "probability_unacceptable": 0.25, "probability_acceptable": 0.75}
+
+
+def examples(folder: Path, rows: list[dict[str, Any]], ending: str = ".jsonl") -> Examples:
+    path = folder / f"rows{ending}"
+    if ending == ".parquet":
+        pq.write_table(pa.Table.from_pylist(rows), path)
+    else:
+        path.write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
+    table = table_of(path, COLA)
+    assert table is not None
+    return table
+
+
+def test_the_columns_of_answers_are_named_after_the_labels_and_typed() -> None:
+    assert list(ADDED) == list(ANSWER)
+    assert answer_columns(TASKS["stsb"], scores=False) == {"prediction": pa.float64()}
+
+
+def read(path: Path) -> list[dict[str, Any]]:
+    match path.suffix:
+        case ".parquet":
+            return pq.read_table(path).to_pylist()
+        case ".jsonl":
+            return [json.loads(line) for line in path.read_text(encoding="utf-8").splitlines()]
+        case _:
+            with path.open(encoding="utf-8", newline="") as file:
+                return list(csv.DictReader(file))
+
+
+@pytest.mark.parametrize("of", [".jsonl", ".parquet"])
+@pytest.mark.parametrize("ending", [".csv", ".jsonl", ".parquet"])
+def test_each_row_is_kept_with_its_answer(of: str, ending: str, tmp_path: Path) -> None:
+    rows = [{"id": number, "sentence": f'a "{number}",\nb', "tags": [number, 3]} for number in range(2500)]
+    given, out = examples(tmp_path, rows, of), tmp_path / f"out{ending}"
+    with answers_into(out, given, ADDED, print) as write:
+        for row in given.rows():
+            write(row | ANSWER)
+        assert not out.exists()
+    found = read(out)
+    if ending == ".csv":
+        assert found[7] == {"id": "7", "sentence": rows[7]["sentence"], "tags": "[7, 3]"} | {
+            name: str(value) for name, value in ANSWER.items()
+        }
+    else:
+        assert found[7] == rows[7] | ANSWER
+    assert [int(row["id"]) for row in found] == list(range(2500))
+    assert list(found[0]) == ["id", "sentence", "tags", *ANSWER]
+
+
+def test_without_rows_the_columns_are_there(tmp_path: Path) -> None:
+    given = examples(tmp_path, [{"id": 1, "sentence": "a"}], ".parquet")
+    for ending in (".csv", ".parquet"):
+        with answers_into(tmp_path / f"out{ending}", given, ADDED, print):
+            pass
+    assert (tmp_path / "out.csv").read_text(encoding="utf-8") == ",".join(["id", "sentence", *ANSWER]) + "\n"
+    assert pq.read_schema(tmp_path / "out.parquet").names == ["id", "sentence", *ANSWER]
+
+
+def test_lines_are_the_answers_alone() -> None:
+    said: list[str] = []
+    lines = LinesOfExamples(file=BytesIO(b"a\n"), place="here", task=COLA)
+    with answers_into(None, lines, ADDED, said.append) as write:
+        write({"sentence": "a", **ANSWER, "prediction": "two\nlines"})
+    assert said == ["two\\nlines\t0.2500\t0.7500\n"]
+
+
+def put(out: Path, given: Examples, rows: Iterable[dict[str, Any]]) -> None:
+    with answers_into(out, given, ADDED, print) as write:
+        for row in rows:
+            write(row | ANSWER)
+
+
+def breaking() -> Iterator[dict[str, Any]]:
+    yield {"sentence": "a"}
+    raise RuntimeError("of a model")
+
+
+def test_an_error_leaves_no_file_and_stays_what_it_is(tmp_path: Path) -> None:
+    given = examples(tmp_path, [{"sentence": "a"}])
+    for ending in (".csv", ".parquet"):
+        with pytest.raises(RuntimeError, match="of a model"):
+            put(tmp_path / f"out{ending}", given, breaking())
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_rows_that_fit_no_column_are_refused(tmp_path: Path) -> None:
+    given = examples(tmp_path, [{"sentence": "a"}])
+    with pytest.raises(Refusal, match="a row has 'id', which the first row lacks; write JSON Lines"):
+        put(tmp_path / "out.csv", given, [{"sentence": "a"}, {"id": 3, "sentence": "b"}])
+    rows = [{"sentence": "a", "id": number} for number in range(1024)]
+    with pytest.raises(Refusal, match=r"--output: .*out\.parquet can't be written \(Arrow"):
+        put(tmp_path / "out.parquet", given, [*rows, {"sentence": "a", "id": "x"}])
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_what_can_not_be_written_is_refused_before(tmp_path: Path) -> None:
+    given = examples(tmp_path, [{"sentence": "a", "prediction": "b"}])
+    with pytest.raises(Refusal, match=r"--output: .*rows\.jsonl is there already; name a file that is not"):
+        refuse_taken(tmp_path / "rows.jsonl", given, {})
+    with pytest.raises(Refusal, match=r"--output: there is no folder .*nowhere"):
+        refuse_taken(tmp_path / "nowhere" / "out.csv", given, {})
+    with pytest.raises(Refusal, match="--input: it has a column 'prediction', which the answers get; rename"):
+        refuse_same_columns(given, ADDED)
+    with pytest.raises(Refusal, match=r"--output: Parquet is not printed; name a file such as answers\.parquet"):
+        kind_of(None, examples(tmp_path, [{"sentence": "a"}], ".parquet"))

@@ -1,0 +1,86 @@
+"""Tests that examples are read from lines, CSV, JSON Lines and Parquet with all columns, and odd ones are refused."""
+
+import json
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+import pytest
+
+from krona_tune.data.example_files import LinesOfExamples, table_of
+from krona_tune.data.tasks import TASKS
+from krona_tune.refusal import Refusal
+
+COLA, STSB = TASKS["cola"], TASKS["stsb"]
+ROWS = [{"id": 7, "sentence": 'Sam, he said "no".'}, {"id": 11, "sentence": "two\nlines"}]
+
+
+def written(folder: Path, ending: str, rows: list[dict[str, Any]] = ROWS) -> Path:
+    path = folder / f"rows{ending}"
+    match ending:
+        case ".parquet":
+            pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=1)
+        case ".jsonl":
+            path.write_text("\n".join(map(json.dumps, rows)) + "\n\n", encoding="utf-8")
+        case ".csv":
+            pa_csv.write_csv(pa.Table.from_pylist(rows), path)
+    return path
+
+
+@pytest.mark.parametrize(("ending", "number"), [(".csv", "7"), (".jsonl", 7), (".parquet", 7)])
+def test_a_table_gives_its_rows_with_all_columns_as_often_as_asked(ending: str, number: object, tmp_path: Path) -> None:
+    table = table_of(written(tmp_path, ending), COLA)
+    assert table is not None
+    for _ in range(2):
+        found = list(table.rows())
+        assert [row["sentence"] for row in found] == [row["sentence"] for row in ROWS]
+        assert found[0] == {"id": number, "sentence": ROWS[0]["sentence"]}
+
+
+def test_named_columns_hold_the_texts_in_their_order(tmp_path: Path) -> None:
+    (tmp_path / "pairs.tsv").write_text('right\tleft\nb "\ta\n', encoding="utf-8")
+    assert table_of(tmp_path / "pairs.tsv", STSB) is None
+    table = table_of(tmp_path / "pairs.tsv", STSB, ["left", "right"])
+    assert table is not None
+    assert table.columns == ("left", "right")
+    assert list(table.rows()) == [{"right": 'b "', "left": "a"}]
+
+
+def test_lines_are_rows_of_the_tasks_inputs() -> None:
+    file = BytesIO(b"read\na\tb\nc\td\n")
+    file.readline()
+    lines = LinesOfExamples(file=file, place="here", task=STSB)
+    assert list(lines.rows()) == list(lines.rows())
+    assert list(lines.rows())[1] == {"sentence1": "c", "sentence2": "d"}
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        ("a.csv", "id,text\n1,a\n", r"a\.csv: no column 'sentence'; found id, text; name the columns .* --columns"),
+        ("a.csv", "", r"a\.csv: the file is empty"),
+        ("a.csv", 'sentence\na\n" "\n', r"a\.csv:3: it is empty; CoLA takes sentence"),
+        ("a.csv", "sentence,sentence\na,b\n", r"the column 'sentence' appears 2 times"),
+        ("a.jsonl", '{"sentence": "a"}\n{"sentence": 3}\n', r"a\.jsonl:2: sentence is 3, not a text"),
+        ("a.jsonl", '{"sentence": "a"}\n{"text": "b"}\n', r"a\.jsonl:2: no column 'sentence'; found text"),
+        ("a.jsonl", "[1]\n", r"a\.jsonl:1: \[1\] is no object; write one object a line"),
+        ("a.jsonl", "{\n", r"a\.jsonl:1: is no JSON"),
+        ("a.parquet", "nothing", r"a\.parquet: can't be read as Parquet"),
+    ],
+)
+def test_what_is_no_example_is_refused_with_its_row(name: str, content: str, message: str, tmp_path: Path) -> None:
+    (tmp_path / name).write_text(content, encoding="utf-8")
+    with pytest.raises(Refusal, match=message):
+        for _ in table_of(tmp_path / name, COLA).rows():  # type: ignore[union-attr]
+            pass
+
+
+def test_columns_that_do_not_fit_are_refused(tmp_path: Path) -> None:
+    path = written(tmp_path, ".csv")
+    with pytest.raises(Refusal, match="--columns: 1 named, STS-B takes sentence1 and sentence2; name one for each"):
+        table_of(path, STSB, ["sentence"])
+    with pytest.raises(Refusal, match=r"--columns: rows\.txt holds lines, which have no columns"):
+        table_of(path.rename(tmp_path / "rows.txt"), COLA, ["sentence"])
