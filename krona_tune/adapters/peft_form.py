@@ -17,6 +17,7 @@ from peft import (
     set_peft_model_state_dict,
 )
 from torch import Tensor, nn
+from torch.nn.functional import pad
 
 from krona_tune.adapters.adapter_card import Form
 from krona_tune.adapters.exact_forms import Adapted, as_lokr, changes_weights, refuse_inexact, unfit
@@ -46,21 +47,25 @@ class NearestLora:
 @torch.no_grad()
 def nearest_lora(adapters: Adapters, rank: int) -> NearestLora:
     """Returns the nearest LoRA of an adapter beside linear maps (Eckart and Young 1936). A fused map gets one for all
-    of its roles.
+    of its roles; one of a smaller rank than the others is padded with zeros, so that all have the same.
 
     Raises:
-        Refusal: the adapter is no change of weights, or a map has no such rank.
+        Refusal: the adapter is no change of weights, or no map has such a rank.
     """
     if refused := changes_weights(Adapted(geometry=adapters.geometry, adapter=adapters.config)):
         raise refused
-    halves, kept, whole = {}, 0.0, 0.0
-    for name, delta in _changes(adapters).items():
-        if rank > min(delta.shape):
-            problem = f"{rank}, but {name} has {delta.shape[0]} × {delta.shape[1]} weights"
-            raise Refusal("--rank", problem, f"write {min(delta.shape)} or less")
+    halves, kept, whole, changes = {}, 0.0, 0.0, _changes(adapters)
+    largest = max(changes, key=lambda name: min(changes[name].shape))
+    if rank > (most := min(changes[largest].shape)):
+        size = " × ".join(map(str, changes[largest].shape))
+        raise Refusal("--rank", f"{rank}, but {largest} has {size} weights", f"write {most} or less")
+    for name, delta in changes.items():
         left, values, right = torch.linalg.svd(delta, full_matrices=False)
-        roots = values[:rank].sqrt()
-        halves[name] = ((left[:, :rank] * roots).float(), (roots[:, None] * right[:rank]).float())
+        roots, lacking = values[:rank].sqrt(), max(0, rank - len(values))
+        halves[name] = (
+            pad((left[:, :rank] * roots).float(), (0, lacking)),
+            pad((roots[:, None] * right[:rank]).float(), (0, 0, 0, lacking)),
+        )
         kept, whole = kept + values[:rank].square().sum().item(), whole + values.square().sum().item()
     return NearestLora(rank=rank, halves=halves, kept=kept / whole if whole else 1.0)
 

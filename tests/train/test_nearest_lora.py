@@ -34,7 +34,7 @@ def left(name: str, room: Path, method: str = "krona", **knobs: Any) -> Path:
         ("gpt2", "cdka", {"roles": "key+value+feed_forward_out"}, 24),
         ("distilbert", "lokr", {}, 24),
         ("t5", "lora", {"rank": 2}, 2),
-        ("llama", "krona", {"layer_norms": True, "roles": "value"}, 64),
+        ("llama", "krona", {"layer_norms": True, "a_out": 2, "roles": "query+value"}, 64),
     ],
 )
 def test_at_its_whole_rank_a_lora_gives_the_adapted_logits(
