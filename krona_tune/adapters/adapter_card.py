@@ -114,11 +114,12 @@ def task_of(card: AdapterCard, folder: Path) -> Task:
 
 
 class Form(StrEnum):
-    """The form of an export: our own, a whole model of transformers, an equal adapter of the package peft, by a method
-    that peft has or by `krona_tune.peft_method`, or the nearest LoRA of a rank."""
+    """The form of an export: our own, a whole model of transformers or ONNX, an equal adapter of the package peft, by a
+    method that peft has or by `krona_tune.peft_method`, or the nearest LoRA of a rank."""
 
     ADAPTER = "adapter"
     MERGED = "merged"
+    ONNX = "onnx"
     PEFT = "peft"
     KRONA = "krona"
     LORA = "lora"
@@ -166,6 +167,7 @@ UNPUBLISHED = Published()
 LIBRARIES = {
     Form.ADAPTER: "krona_tune",
     Form.MERGED: "transformers",
+    Form.ONNX: "onnx",
     Form.PEFT: "peft",
     Form.KRONA: "peft",
     Form.LORA: "peft",
@@ -181,6 +183,7 @@ _PEFT = "from peft import PeftModel\n"
 _IMPORTS = {
     Form.ADAPTER: "import krona_tune\n",
     Form.MERGED: "",
+    Form.ONNX: "from onnxruntime import InferenceSession\n",
     Form.PEFT: _PEFT,
     Form.KRONA: f"import krona_tune.peft_method  # makes the method known to peft\n{_PEFT}",
     Form.LORA: _PEFT,
@@ -191,14 +194,21 @@ _LINES = {
     "krona_tune": _BACKBONE + "adapters = krona_tune.load(model, {folder})",
     "transformers": "model = {kind}.from_pretrained({folder})",
     "peft": _BACKBONE + "model = PeftModel.from_pretrained(model, {folder})",
+    "onnx": "folder = {folder}\n"
+    "tokenizer = {kind}.from_pretrained(folder)\n"
+    'session = InferenceSession(f"{{folder}}/model.onnx")\n'
+    'inputs = tokenizer({texts}, padding=True, return_tensors="np")\n'
+    'logits = session.run(["logits"], {{each.name: inputs[each.name] for each in session.get_inputs()}})[0]',
 }
 
 
 def loading(card: AdapterCard, form: Form, place: Path | str, *, on_hub: bool = False) -> str:
     """Returns the lines of Python that load what was written to a folder, or is in a repository of the hub."""
-    fetched = on_hub and form is Form.ADAPTER  # the other forms' libraries fetch by name
+    fetched = on_hub and form in {Form.ADAPTER, Form.ONNX}  # the other forms' libraries fetch by name
+    task = card.own_task or TASKS.get(card.task)
     words = {
-        "kind": KINDS[card.pipeline],
+        "kind": "AutoTokenizer" if form is Form.ONNX else KINDS[card.pipeline],
+        "texts": ", ".join(f'["a {name}"]' for name in (task.inputs if task else ("text",))),
         "outputs": "" if card.text_to_text else f", num_labels={max(len(card.labels), 1)}{_padding(card)}",
         "backbone": repr(card.backbone),
         "folder": f"snapshot_download({str(place)!r})" if fetched else repr(str(place)),

@@ -96,6 +96,12 @@ def _merged(it: Adapted, rank: int | None) -> Refusal | None:
     return next((unmergeable(reason) for reason, applies in reasons.items() if applies), None)
 
 
+def _onnx(it: Adapted, rank: int | None) -> Refusal | None:
+    if it.geometry.text_to_text:
+        return unfit(f"onnx: it holds a task's head, and this {it.geometry.model_type} answers with text")
+    return _merged(it, rank)
+
+
 def unmergeable(problem: str) -> Refusal:
     return Refusal("--format", f"merged: {problem}", "use --format adapter")
 
@@ -173,6 +179,7 @@ def _lora(it: Adapted, rank: int | None) -> Refusal | None:
 EXACT_FOR: dict[Form, Rule] = {
     Form.ADAPTER: _anything,
     Form.MERGED: _merged,
+    Form.ONNX: _onnx,
     Form.PEFT: _peft,
     Form.KRONA: _krona,
     Form.LORA: _lora,
@@ -205,6 +212,7 @@ class DeployedForm(NamedTuple):
 
 DEPLOYED_AS: dict[TargetName, DeployedForm] = {
     TargetName.MERGED: DeployedForm(Form.MERGED),
+    TargetName.ONNX: DeployedForm(Form.ONNX),
     TargetName.PEFT: DeployedForm(Form.PEFT),
     TargetName.KRONA: DeployedForm(Form.KRONA),
     TargetName.VLLM: DeployedForm(Form.LORA, _served_by_vllm),

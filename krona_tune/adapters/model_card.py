@@ -25,6 +25,7 @@ HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
 INTROS = {
     Form.ADAPTER: "An adapter: the backbone's weights are not in here.",
     Form.MERGED: "A whole model, the adapter merged into the backbone's weights.",
+    Form.ONNX: "A whole model for onnxruntime, the adapter merged into the backbone's weights.",
     Form.PEFT: "An adapter in the form of the package peft: the backbone's weights are not in here.",
     Form.KRONA: "An adapter of KronA as a method of the package peft: the backbone's weights are not in here.",
     Form.LORA: "A LoRA near an adapter, in the form of the package peft: the backbone's weights are not in here.",

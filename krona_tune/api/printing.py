@@ -65,6 +65,7 @@ errors = SafeConsole(stderr=True, force_jupyter=False, emoji=False, width=_width
 FORMS = {
     Form.ADAPTER: "an adapter of krona_tune",
     Form.MERGED: "a whole model of transformers",
+    Form.ONNX: "a whole model of ONNX",
     Form.PEFT: "an adapter of peft",
     Form.KRONA: "an adapter of peft with krona_tune's method",
     Form.LORA: "a LoRA of peft",

@@ -50,7 +50,7 @@ def export(
         Form | None,
         typer.Option(
             "--format",
-            help="merged: a whole model; peft: for PEFT; krona: for PEFT with krona_tune; "
+            help="merged: a whole model; onnx: for onnxruntime; peft: for PEFT; krona: for PEFT with krona_tune; "
             "lora: the nearest LoRA; adapter: ours. Without it, what the study is to be deployed as, else merged.",
         ),
     ] = None,

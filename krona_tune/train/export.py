@@ -31,10 +31,13 @@ from krona_tune.refusal import Refusal, refusing
 from krona_tune.train.backbone import Inputs, cast_parameters, quiet
 from krona_tune.train.evaluate import evaluate
 from krona_tune.train.loop import TaskWork
+from krona_tune.train.onnx_form import onnx_logits, refuse_without_onnx, write_onnx
 from krona_tune.train.predict import AdaptedModel, backbone_of, load_adapted
 
 LENGTHS = (24, 3, 17, 8, 21, 5, 12, 15)
 ANSWER_LENGTH = 4
+SHAPES = ((slice(None), None), (slice(0, 1), None), (slice(1, 4), 17))
+"""The rows and lengths of the sample that a traced graph is compared on: all, one row, and some that end earlier."""
 
 
 def sample_inputs(whole: AdaptedModel) -> Inputs:
@@ -116,14 +119,16 @@ def export_adapter(
         raise Refusal("--rank", problem, "write --format lora --rank 16, or leave both out")
     card, approximation = read_card(adapter), None
     adapted = Adapted(geometry=backbone_of(card, adapter, model)[1], adapter=card.adapter, quantize=card.quantize)
+    readme = partial(render_model_card, card, form, to.name, published)
     if form is not Form.LORA:  # which may be near instead
         refuse_inexact(form, adapted)
-    readme = partial(render_model_card, card, form, to.name, published)
     match form:
         case Form.ADAPTER:
             differing = _leave_as_adapter(adapter, to, model, readme)
         case Form.MERGED:
             differing = _leave_merged(adapter, to, model, DTYPES[dtype], readme)
+        case Form.ONNX:
+            differing = _leave_as_onnx(adapter, to, model, readme)
         case Form.PEFT | Form.KRONA | Form.LORA:
             with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of what peft asks of transformers
                 differing, approximation = _leave_as_peft(adapter, to, form, adapted, model, rank, judged_on, readme)
@@ -142,7 +147,8 @@ def _leave_as_adapter(adapter: Path, to: Path, name: str | None, readme: Readme)
     return difference(written, expected)
 
 
-def _leave_merged(adapter: Path, to: Path, name: str | None, dtype: torch.dtype, readme: Readme) -> float:
+def _merged(adapter: Path, name: str | None) -> tuple[AdaptedModel, Any, Inputs]:
+    """Returns a loaded adapter, its model with the adapter merged into it, and inputs that gave the same logits."""
     whole = load_adapted(adapter, model=name)
     model: Any = whole.answer.model
     inputs = sample_inputs(whole)
@@ -153,6 +159,12 @@ def _leave_merged(adapter: Path, to: Path, name: str | None, dtype: torch.dtype,
         raise unmergeable(refusal.problem) from None
     _refuse_other_outputs(logits(model, inputs), expected, "merged")
     _name_labels(model, whole)
+    return whole, model, inputs
+
+
+def _leave_merged(adapter: Path, to: Path, name: str | None, dtype: torch.dtype, readme: Readme) -> float:
+    whole, model, inputs = _merged(adapter, name)
+    expected = logits(model, inputs)
     cast_parameters(model, dtype)
     with _written(to) as built:
         model.save_pretrained(built)
@@ -162,6 +174,33 @@ def _leave_merged(adapter: Path, to: Path, name: str | None, dtype: torch.dtype,
         _refuse_other_outputs(written, logits(_in_float32(model), inputs), "read back")
         _write_card(built, readme())
     return difference(written, expected)
+
+
+def _leave_as_onnx(adapter: Path, to: Path, name: str | None, readme: Readme) -> float:
+    """Writes a graph that is traced with some inputs, and compares its logits on fewer and shorter ones too."""
+    refuse_without_onnx()
+    whole, model, inputs = _merged(adapter, name)
+    _in_float32(model)
+    if "token_type_ids" in whole.tokenizer.model_input_names:
+        inputs |= {"token_type_ids": _second_texts(inputs["attention_mask"], model)}
+    differing = 0.0
+    with _written(to) as built:
+        write_onnx(model, inputs, built)
+        whole.tokenizer.save_pretrained(built)
+        model.config.save_pretrained(built)
+        for rows, length in SHAPES:
+            some = {key: tensor[rows, :length] for key, tensor in inputs.items()}
+            written, expected = onnx_logits(built, some), logits(model, some)
+            _refuse_other_outputs(written, expected, "computed by onnxruntime")
+            differing = max(differing, difference(written, expected))
+        _write_card(built, readme())
+    return differing
+
+
+def _second_texts(mask: Tensor, model: Any) -> Tensor:
+    """Returns token types (n, length) of pairs whose second text is the latter half, where the model knows a second."""
+    second = mask.cumsum(1) > mask.sum(1, keepdim=True) // 2
+    return (second & mask.bool() & (getattr(model.config, "type_vocab_size", 0) > 1)).long()
 
 
 def _in_float32(model: Any) -> Any:

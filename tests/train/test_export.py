@@ -248,6 +248,8 @@ def test_a_disk_without_room_leaves_nothing_and_is_said(
     for writer in ("transformers.modeling_utils.safe_save_file", "krona_tune.adapters.adapter_files.save_file"):
         monkeypatch.setattr(writer, full)
     monkeypatch.setattr("peft.peft_model.safe_save_file", full)
+    monkeypatch.setattr(export, "write_onnx", full)
+    monkeypatch.setattr(export, "refuse_without_onnx", lambda: None)
     with pytest.raises(Refusal, match=r"--to: .*out can't be written \(.*No space left on device\); name a writable"):
         export_adapter(adapter, tmp_path / "out", form, rank=2 if form is Form.LORA else None)
     assert {path.name for path in tmp_path.iterdir()} == {"backbone", "adapter"}

@@ -15,6 +15,7 @@ class TargetName(StrEnum):
     """What an adapter is deployed as."""
 
     MERGED = "merged"
+    ONNX = "onnx"
     PEFT = "peft"
     KRONA = "krona"
     VLLM = "vllm"

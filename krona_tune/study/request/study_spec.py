@@ -320,8 +320,8 @@ class StudySpec(FrozenValue):
     resources: ResourcesSpec = ResourcesSpec()
     """Says what a trial uses, and how many run at once."""
     deploy: Targets = ()
-    """Where the winners are to be used: merged, peft, krona, or vllm:64 with its largest rank, one or a list. Only
-    adapters that each of these holds exactly are searched."""
+    """Where the winners are to be used: merged, onnx, peft, krona, or vllm:64 with its largest rank, one or a list.
+    Only adapters that each of these holds exactly are searched."""
 
     @model_validator(mode="before")
     @classmethod

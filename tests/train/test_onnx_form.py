@@ -1,0 +1,87 @@
+"""Tests that a model exported to ONNX gives the adapted logits for any number and length of texts, or is refused."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from krona_tune.adapters.adapter_card import Form
+from krona_tune.refusal import Refusal
+from krona_tune.train import export
+from krona_tune.train.export import export_adapter
+from krona_tune.train.predict import load_adapted, predictions
+from tests.train.exported_adapters import adapter_folder, backbone_folder, texts
+
+
+def left(name: str, room: Path, task: str, method: str = "krona", **knobs: Any) -> Path:
+    return adapter_folder(backbone_folder(name, room / "backbone"), room / "adapter", task, method, **knobs)
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "knobs"),
+    [("bert", "stsb", {"layer_norms": True}), ("llama", "cola", {"terms": 2})],
+)
+def test_the_lines_of_its_readme_give_the_logits_of_the_adapter_on_its_own_texts(
+    name: str, task: str, knobs: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An encoder reads pairs with token types, a decoder's head the last token before the padding."""
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason="the extra `onnx` is not installed")
+    adapter = left(name, tmp_path, task, **knobs)
+    if task == "stsb":
+        told = tmp_path / "backbone" / "tokenizer_config.json"
+        given = {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}
+        told.write_text(json.dumps(json.loads(told.read_text(encoding="utf-8")) | given), encoding="utf-8")
+    done = export_adapter(adapter, tmp_path / "out", Form.ONNX)
+    assert done.difference < 1e-4
+    readme = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert readme.startswith("---\nlibrary_name: onnx\n")
+    names: dict[str, Any] = {}
+    monkeypatch.chdir(tmp_path)
+    exec(readme.partition("```python\n")[2].partition("```")[0], names)
+    assert names["logits"].shape == (1, 1 if task == "stsb" else 2)
+    whole, rows = load_adapted(adapter), texts(task, rows=7)
+    inputs = names["tokenizer"](*map(list, zip(*rows, strict=True)), padding=True, return_tensors="np")
+    taken = {each.name: inputs[each.name] for each in names["session"].get_inputs()}
+    assert ("token_type_ids" in taken) == (task == "stsb")
+    [found] = names["session"].run(["logits"], taken)
+    for row, logits, answer in zip(rows, torch.from_numpy(found), predictions(whole, rows), strict=True):
+        with torch.no_grad():
+            alone = whole.answer.model(**whole.tokenizer(*row, return_tensors="pt")).logits[0]
+        torch.testing.assert_close(logits, alone, atol=1e-4, rtol=1e-4)
+        if task == "cola":
+            assert logits.softmax(-1).tolist() == pytest.approx(list(answer.probabilities), abs=1e-4)
+    assert {path.name for path in tmp_path.iterdir()} == {"backbone", "adapter", "out"}
+
+
+def test_a_graph_with_other_logits_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter = left("bert", tmp_path, "cola")
+    monkeypatch.setattr(export, "write_onnx", lambda *_: None)
+    monkeypatch.setattr(export, "refuse_without_onnx", lambda: None)
+    monkeypatch.setattr(export, "onnx_logits", lambda folder, inputs: torch.zeros(len(inputs["input_ids"]), 2))
+    with pytest.raises(Refusal, match=r"export: a logit computed by onnxruntime differs by .*; nothing was written"):
+        export_adapter(adapter, tmp_path / "out", Form.ONNX)
+    assert {path.name for path in tmp_path.iterdir()} == {"backbone", "adapter"}
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "message"),
+    [
+        ("t5", "krona", "--format: onnx: it holds a task's head, and this t5 answers with text; use --format merged"),
+        ("bert", "krona_b", "--format: merged: krona_b can't be added to the weights of the model"),
+    ],
+)
+def test_what_onnx_does_not_hold_is_refused(name: str, method: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match=message):
+        export_adapter(left(name, tmp_path, "cola", method), tmp_path / "out", Form.ONNX)
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_a_package_it_is_refused_with_the_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter = left("bert", tmp_path, "cola")
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(Refusal, match=r"the package onnxscript is not installed; pip install 'krona_tune\[onnx\]'"):
+        export_adapter(adapter, tmp_path / "out", Form.ONNX)
