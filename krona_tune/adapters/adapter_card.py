@@ -202,18 +202,23 @@ _LINES = {
 }
 
 
-def loading(card: AdapterCard, form: Form, place: Path | str, *, on_hub: bool = False) -> str:
-    """Returns the lines of Python that load what was written to a folder, or is in a repository of the hub."""
+def loading(card: AdapterCard, form: Form, place: Path | str, *, on_hub: bool = False, package: str = "") -> str:
+    """Returns the lines of Python that load what was written to a folder, or is in a repository of the hub.
+
+    A `package` that carries the backbone gives it without a network.
+    """
     fetched = on_hub and form in {Form.ADAPTER, Form.ONNX}  # the other forms' libraries fetch by name
+    packaged = bool(package) and not on_hub and "{backbone}" in _LINES[LIBRARIES[form]]
     task = card.own_task or TASKS.get(card.task)
     words = {
         "kind": "AutoTokenizer" if form is Form.ONNX else KINDS[card.pipeline],
         "texts": ", ".join(f'["a {name}"]' for name in (task.inputs if task else ("text",))),
         "outputs": "" if card.text_to_text else f", num_labels={max(len(card.labels), 1)}{_padding(card)}",
-        "backbone": repr(card.backbone),
+        "backbone": "get_model_path()" if packaged else repr(card.backbone),
         "folder": f"snapshot_download({str(place)!r})" if fetched else repr(str(place)),
     }
-    imports = f"{_IMPORTS[form]}from transformers import {{kind}}\n\n"
+    imports = f"from {package} import get_model_path\n" * packaged + _IMPORTS[form]
+    imports += "from transformers import {kind}\n\n"
     return (_FETCHING * fetched + imports + _LINES[LIBRARIES[form]]).format(**words)
 
 

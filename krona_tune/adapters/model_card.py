@@ -38,8 +38,13 @@ def render_model_card(
     folder: str,
     published: Published = UNPUBLISHED,
     approximation: Approximation | None = None,
+    *,
+    package: str = "",
 ) -> str:
-    """Returns the text of README.md. Values from the card can't break out of their line, cell or quotes."""
+    """Returns the text of README.md; a `package` carries the backbone.
+
+    Values from the card can't break out of their line, cell or quotes.
+    """
     environment = Environment(
         loader=FileSystemLoader(TEMPLATES),
         undefined=StrictUndefined,
@@ -60,7 +65,7 @@ def render_model_card(
         halves=_halves(card),
         approximation=approximation.text if approximation else "",
         interval=bool(card.test_interval),
-        loading=loading(card, form, published.repo or folder, on_hub=bool(published.repo)),
+        loading=loading(card, form, published.repo or folder, on_hub=bool(published.repo), package=package),
     )
 
 

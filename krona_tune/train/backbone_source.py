@@ -254,6 +254,12 @@ def _object(path: Path) -> dict[str, Any]:
     return found
 
 
+def package_of(source: BackboneSource) -> str:
+    """Returns the package that a backbone was found in, or nothing; its `get_model_path` gives the folder."""
+    packaged = PACKAGED.get(source.name)
+    return packaged.module if packaged and source.folder and packaged.module in Path(source.folder).parts else ""
+
+
 def _in_package(name: str, folder: Path, packaged: PackagedModel, roles: Roles) -> BackboneSource:
     weights = folder / "model.safetensors"
     found = _sha256(weights) if weights.exists() else "missing"

@@ -29,6 +29,7 @@ from krona_tune.atomic_write import atomic_folder
 from krona_tune.hub import home
 from krona_tune.refusal import Refusal, refusing
 from krona_tune.train.backbone import Inputs, cast_parameters, quiet
+from krona_tune.train.backbone_source import package_of
 from krona_tune.train.evaluate import evaluate
 from krona_tune.train.loop import TaskWork
 from krona_tune.train.onnx_form import onnx_logits, refuse_without_onnx, write_onnx
@@ -118,8 +119,9 @@ def export_adapter(
         problem = "lora needs a rank" if rank is None else f"{form} has none"
         raise Refusal("--rank", problem, "write --format lora --rank 16, or leave both out")
     card, approximation = read_card(adapter), None
-    adapted = Adapted(geometry=backbone_of(card, adapter, model)[1], adapter=card.adapter, quantize=card.quantize)
-    readme = partial(render_model_card, card, form, to.name, published)
+    source, shape = backbone_of(card, adapter, model)
+    adapted, package = Adapted(geometry=shape, adapter=card.adapter, quantize=card.quantize), package_of(source)
+    readme = partial(render_model_card, card, form, to.name, published, package=package)
     if form is not Form.LORA:  # which may be near instead
         refuse_inexact(form, adapted)
     match form:
@@ -132,7 +134,8 @@ def export_adapter(
         case Form.PEFT | Form.KRONA | Form.LORA:
             with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of what peft asks of transformers
                 differing, approximation = _leave_as_peft(adapter, to, form, adapted, model, rank, judged_on, readme)
-    return ExportResult(folder=to, difference=differing, loading=loading(card, form, to), approximation=approximation)
+    lines = loading(card, form, to, package=package)
+    return ExportResult(folder=to, difference=differing, loading=lines, approximation=approximation)
 
 
 def _leave_as_adapter(adapter: Path, to: Path, name: str | None, readme: Readme) -> float:

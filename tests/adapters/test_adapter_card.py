@@ -80,3 +80,12 @@ def test_the_lines_that_load_it_are_python(form: Form, name: str, outputs: str) 
     kind = "AutoModelForSeq2SeqLM" if name == "t5" else "AutoModelForSequenceClassification"
     assert f"from transformers import {'AutoTokenizer' if form is Form.ONNX else kind}" in lines
     assert (outputs in lines) or form in {Form.MERGED, Form.ONNX}
+
+
+def test_a_package_gives_the_backbone_to_who_has_the_files_and_the_hub_to_others() -> None:
+    card = made(backbone="org/name")
+    lines = loading(card, Form.PEFT, "out", package="carrier")
+    assert lines.startswith("from carrier import get_model_path\n")
+    assert "from_pretrained(get_model_path(), num_labels=3)" in lines
+    assert "carrier" not in loading(card, Form.PEFT, "me/out", on_hub=True, package="carrier")
+    assert "carrier" not in loading(card, Form.MERGED, "out", package="carrier")
