@@ -17,7 +17,7 @@ from krona_tune.api.folders import adapter_folder
 from krona_tune.api.printing import errors, print_exported, print_pushed
 from krona_tune.cli import options
 from krona_tune.data.answer_files import answer_columns, answers_into, kind_of, refuse_same_columns, refuse_taken
-from krona_tune.data.example_files import Examples, LinesOfExamples, table_of
+from krona_tune.data.example_files import ExampleRows, LinesOfExamples, table_of
 from krona_tune.data.tasks import Task
 from krona_tune.record.storage import storage_at
 from krona_tune.refusal import Refusal, refusing
@@ -173,7 +173,7 @@ def predict(
 
 
 @contextmanager
-def _examples(path: Path | None, task: Task, columns: str | None) -> Iterator[Examples]:
+def _examples(path: Path | None, task: Task, columns: str | None) -> Iterator[ExampleRows]:
     """Opens a file, or standard input if `path` is None, and yields its examples."""
     named = [name.strip() for name in columns.split(",")] if columns else []
     if path is None:

@@ -13,7 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from krona_tune.atomic_write import atomic_path
-from krona_tune.data.example_files import TABLES, Examples, Row
+from krona_tune.data.example_files import TABLES, ExampleRows, Row
 from krona_tune.data.tasks import Task
 from krona_tune.refusal import Refusal, told
 
@@ -33,7 +33,7 @@ def answer_columns(task: Task, *, scores: bool) -> dict[str, pa.DataType]:
     return {PREDICTION: kind, **likely}
 
 
-def kind_of(path: Path | None, examples: Examples) -> str:
+def kind_of(path: Path | None, examples: ExampleRows) -> str:
     """Returns what answers are written as: what the ending of a file's name means, or as the examples are."""
     if path is not None:
         return TABLES.get(path.suffix.lower(), "lines")
@@ -42,7 +42,7 @@ def kind_of(path: Path | None, examples: Examples) -> str:
     return examples.kind
 
 
-def refuse_taken(path: Path, examples: Examples, added: Mapping[str, Any]) -> None:
+def refuse_taken(path: Path, examples: ExampleRows, added: Mapping[str, Any]) -> None:
     """Refuses a file that is there, a folder that is not, and columns of the examples with the answers' names."""
     if path.exists() or path.is_symlink():
         raise Refusal("--output", f"{path} is there already", "name a file that is not")
@@ -51,7 +51,7 @@ def refuse_taken(path: Path, examples: Examples, added: Mapping[str, Any]) -> No
     refuse_same_columns(examples, added)
 
 
-def refuse_same_columns(examples: Examples, added: Mapping[str, Any]) -> None:
+def refuse_same_columns(examples: ExampleRows, added: Mapping[str, Any]) -> None:
     """Refuses examples with a column that the answers would have too."""
     names = examples.schema.names if examples.schema is not None else next(iter(examples.rows()), {})
     if taken := [name for name in names if name in added]:
@@ -59,7 +59,9 @@ def refuse_same_columns(examples: Examples, added: Mapping[str, Any]) -> None:
 
 
 @contextmanager
-def answers_into(path: Path | None, examples: Examples, added: Mapping[str, pa.DataType], say: Say) -> Iterator[Write]:
+def answers_into(
+    path: Path | None, examples: ExampleRows, added: Mapping[str, pa.DataType], say: Say
+) -> Iterator[Write]:
     """Yields what writes a row with its answer, to a file that is whole or not there at all, or as text to `say`.
 
     Args:
@@ -79,13 +81,13 @@ def answers_into(path: Path | None, examples: Examples, added: Mapping[str, pa.D
 
 
 @contextmanager
-def _text_file(path: Path, examples: Examples, added: Mapping[str, pa.DataType], kind: str) -> Iterator[Write]:
+def _text_file(path: Path, examples: ExampleRows, added: Mapping[str, pa.DataType], kind: str) -> Iterator[Write]:
     with path.open("w", encoding="utf-8", newline="") as file, _TEXTS[kind](file.write, examples, added) as write:
         yield write
 
 
 @contextmanager
-def _lines(say: Say, examples: Examples, added: Mapping[str, Any]) -> Iterator[Write]:
+def _lines(say: Say, examples: ExampleRows, added: Mapping[str, Any]) -> Iterator[Write]:
     """Writes the answers alone: one a line, with tabs before its probabilities."""
 
     def write(row: Row) -> None:
@@ -97,7 +99,7 @@ def _lines(say: Say, examples: Examples, added: Mapping[str, Any]) -> Iterator[W
 
 
 @contextmanager
-def _csv(say: Say, examples: Examples, added: Mapping[str, Any]) -> Iterator[Write]:
+def _csv(say: Say, examples: ExampleRows, added: Mapping[str, Any]) -> Iterator[Write]:
     """Writes a header, of the first row's columns if they are not known before, and a record of each row."""
     names: list[str] = [*examples.schema.names, *added] if examples.schema is not None else []
 
@@ -127,12 +129,12 @@ def _in_a_cell(value: Any) -> Any:
 
 
 @contextmanager
-def _jsonl(say: Say, examples: Examples, added: Mapping[str, Any]) -> Iterator[Write]:
+def _jsonl(say: Say, examples: ExampleRows, added: Mapping[str, Any]) -> Iterator[Write]:
     yield lambda row: say(json.dumps(row, ensure_ascii=False, default=str) + "\n")
 
 
 @contextmanager
-def _parquet(path: Path, examples: Examples, added: Mapping[str, pa.DataType]) -> Iterator[Write]:
+def _parquet(path: Path, examples: ExampleRows, added: Mapping[str, pa.DataType]) -> Iterator[Write]:
     """Writes batches of rows; where the types of columns are not known before, the first batch decides them."""
     waiting: list[Row] = []
     with _ParquetFile(path, examples.schema, added) as file:
@@ -175,12 +177,12 @@ class _ParquetFile:
             self._writer.close()
 
 
-_TEXTS: Mapping[str, Callable[[Say, Examples, Mapping[str, Any]], AbstractContextManager[Write]]] = {
+_TEXTS: Mapping[str, Callable[[Say, ExampleRows, Mapping[str, Any]], AbstractContextManager[Write]]] = {
     "lines": _lines,
     "csv": _csv,
     "jsonl": _jsonl,
 }
-_OPENED: Mapping[str, Callable[[Path, Examples, Mapping[str, Any]], AbstractContextManager[Write]]] = {
+_OPENED: Mapping[str, Callable[[Path, ExampleRows, Mapping[str, Any]], AbstractContextManager[Write]]] = {
     "parquet": _parquet,
     **{kind: partial(_text_file, kind=kind) for kind in _TEXTS},
 }

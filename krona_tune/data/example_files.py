@@ -32,7 +32,7 @@ TABLES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "par
 """The kind of table that the ending of a file's name means; other files hold lines."""
 
 
-class Examples(Protocol):
+class ExampleRows(Protocol):
     """The examples of a file or a pipe. `rows` begins anew at each call, unless it is a pipe.
 
     `columns` hold the texts of the task's inputs, in their order, and `schema` the types of all columns, if they are

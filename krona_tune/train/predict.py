@@ -18,7 +18,7 @@ from krona_tune.backbones.geometry import Geometry
 from krona_tune.data.answer_files import answer_columns
 from krona_tune.data.batches import evaluation_batches
 from krona_tune.data.encode import Tokenization
-from krona_tune.data.example_files import Examples, Row
+from krona_tune.data.example_files import ExampleRows, Row
 from krona_tune.data.separated_text import refuse_misshapen
 from krona_tune.data.tasks import Task
 from krona_tune.refusal import refusing
@@ -151,7 +151,7 @@ def predictions(whole: AdaptedModel, rows: Iterable[Sequence[str]]) -> Iterator[
         yield from _predicted(whole, some)
 
 
-def answer_rows(whole: AdaptedModel, examples: Examples, *, scores: bool = False) -> Iterator[Row]:
+def answer_rows(whole: AdaptedModel, examples: ExampleRows, *, scores: bool = False) -> Iterator[Row]:
     """Yields each row of a file's examples with its answer under `prediction`, in their order; some are read at a time.
 
     Args:

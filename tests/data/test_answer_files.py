@@ -12,7 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from krona_tune.data.answer_files import answer_columns, answers_into, kind_of, refuse_same_columns, refuse_taken
-from krona_tune.data.example_files import Examples, LinesOfExamples, table_of
+from krona_tune.data.example_files import ExampleRows, LinesOfExamples, table_of
 from krona_tune.data.tasks import TASKS
 from krona_tune.refusal import Refusal
 
@@ -21,7 +21,7 @@ ADDED = answer_columns(COLA, scores=True)
 ANSWER = {"prediction": "acceptable", "probability_unacceptable": 0.25, "probability_acceptable": 0.75}
 
 
-def examples(folder: Path, rows: list[dict[str, Any]], ending: str = ".jsonl") -> Examples:
+def examples(folder: Path, rows: list[dict[str, Any]], ending: str = ".jsonl") -> ExampleRows:
     path = folder / f"rows{ending}"
     if ending == ".parquet":
         pq.write_table(pa.Table.from_pylist(rows), path)
@@ -85,7 +85,7 @@ def test_lines_are_the_answers_alone() -> None:
     assert said == ["two\\nlines\t0.2500\t0.7500\n"]
 
 
-def put(out: Path, given: Examples, rows: Iterable[dict[str, Any]]) -> None:
+def put(out: Path, given: ExampleRows, rows: Iterable[dict[str, Any]]) -> None:
     with answers_into(out, given, ADDED, print) as write:
         for row in rows:
             write(row | ANSWER)
