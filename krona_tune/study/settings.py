@@ -73,7 +73,7 @@ class Keywords(TypedDict, total=False):
         searched("search.max_params", "Search adapters of at most this many parameters: 200000 or 0.1%."),
     ]
     time_budget: Annotated[
-        float | str | None, budget("search.time_budget", "Stop the study after this time: 90s, 30m, 2h.")
+        float | str | None, budget("search.time_budget", "Stop the study after this time: 90s, 20min, 2h, 2d.")
     ]
     cpus_per_trial: Annotated[
         float | None, resource("resources.cpus_per_trial", "CPU cores of one trial; the default is 1.")

@@ -108,7 +108,7 @@ def test_a_dry_run_loads_neither_torch_nor_ray(model: str, tmp_path: Path) -> No
             ["--max-params", "5"],
             "--max-params: 5 allows 5 parameters, krona's smallest adapter drawn has",
         ),
-        (["--time-budget", "soon"], "--time-budget: 'soon' is refused; write a time such as 90s, 30m or 1h30m"),
+        (["--time-budget", "soon"], "--time-budget: 'soon' is refused; write a time such as 90s, 20min, 1h30m or 2d"),
         (["--cpus-per-trial", "0"], "--cpus-per-trial: 0.0 is refused; write a number above 0"),
         (
             ["--max-concurrent", "0"],

@@ -60,16 +60,19 @@ def _complete(value: Any) -> Any:
     return value
 
 
+UNITS = (86_400, 3_600, 60, 1)
+"""The seconds of a day, an hour, a minute and a second."""
+
+
 def _seconds(value: Any) -> Any:
-    """Returns `90`, `90s`, `30m`, `2h`, `1h30m` as seconds; in `1h30`, the number without a unit is in minutes."""
+    """Returns `90`, `90s`, `20min`, `30m`, `2h`, `1h30m`, `2d` as seconds; in `1h30`, the bare number is in minutes."""
     if not isinstance(value, str):
         return value
     text = re.sub(r"(?<=h)(\d+)$", r"\1m", value.strip())
-    parts = re.fullmatch(r"(?:(\d{1,9})h)?(?:(\d{1,9})m)?(?:(\d{1,9})s?)?", text)
+    parts = re.fullmatch(r"(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m(?:in)?)?(?:(\d{1,9})s?)?", text)
     if not text or parts is None:
-        raise ValueError("write a time such as 90s, 30m or 1h30m")
-    hours, minutes, seconds = (int(part or 0) for part in parts.groups())
-    return 3600 * hours + 60 * minutes + seconds
+        raise ValueError("write a time such as 90s, 20min, 1h30m or 2d")
+    return sum(unit * int(part or 0) for unit, part in zip(UNITS, parts.groups(), strict=True))
 
 
 def _limit(value: Any) -> Any:

@@ -9,7 +9,15 @@ from tests.study.request.written_specs import FULL, spec_of
     ("text", "seconds"),
     [
         *[("90", 90), ("90s", 90), ("30m", 1800), ("2h", 7200), ("1h30m", 5400), ("1m5s", 65)],
-        *[("1h30", 5400), ("2m15", 135), ("1h5m7", 3907), ("1h30s", 3630)],
+        *[
+            ("20min", 1200),
+            ("2d", 172_800),
+            ("1d2h3min", 93_780),
+            ("1h30", 5400),
+            ("2m15", 135),
+            ("1h5m7", 3907),
+            ("1h30s", 3630),
+        ],
     ],
 )
 def test_a_time_budget_is_read_in_seconds(text: str, seconds: int) -> None:
