@@ -20,7 +20,14 @@ from krona_tune.api.inputs import (
 )
 from krona_tune.api.plan_view import PlanView
 from krona_tune.api.recorded_study import RecordedStudy
-from krona_tune.api.study_request import default_to_glue, lift_ordered_stop, refuse_odd_start, resumed_spec, with_values
+from krona_tune.api.study_request import (
+    default_to_glue,
+    lift_ordered_stop,
+    one_if_fixed,
+    refuse_odd_start,
+    resumed_spec,
+    with_values,
+)
 from krona_tune.api.study_run import DriverProcess, last_lines, run_and_report, start_driver, stop_driver
 from krona_tune.atomic_write import write_atomically
 from krona_tune.hub import home
@@ -297,8 +304,9 @@ class Study(RecordedStudy):
         model = None if self._model is None else kept_model(self._model, self._tokenizer, self.folder)
         settings = {key: value for key, value in self._settings.items() if value is not None}
         values = {"tasks": tasks, "model": model, **settings, **overrides(self._flags), "name": self.folder.name}
-        asked = with_whole_paths(default_to_glue(load_spec(path, (), values, flag_names(self._flags))))
-        return asked if self.folder.spec.exists() else asked.settled()
+        given = [key for key, value in values.items() if value is not None]
+        spec = default_to_glue(load_spec(path, (), values, flag_names(self._flags)))
+        return with_whole_paths(spec if self.folder.spec.exists() else one_if_fixed(spec, given).settled())
 
     def _asked_tasks(self, space: Path) -> Any:
         if self._tasks is None:

@@ -1,6 +1,6 @@
 """Makes the request of a study from flags: of a new one, and of one that is resumed."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -43,7 +43,19 @@ def refuse_odd_start(
 
 def new_spec(space: Path, settings: Sequence[str], given: Mapping[str, Any], name: str) -> StudySpec:
     """Returns the request of a new study of this name: what a space asks for, changed by settings and by flags."""
-    return default_to_glue(load_spec(space, settings, overrides(given) | {"name": name}, flag_names(given)))
+    spec = default_to_glue(load_spec(space, settings, overrides(given) | {"name": name}, flag_names(given)))
+    return one_if_fixed(spec, [each.key for each in read_given(settings, overrides(given), {})])
+
+
+def one_if_fixed(spec: StudySpec, given: Collection[str]) -> StudySpec:
+    """Returns a request in which all is fixed with one trial, since others would repeat it.
+
+    Args:
+        given: the keys that a person has set beside the space; a number of trials among them stays.
+    """
+    if spec.searches or "search.trials" in given:
+        return spec
+    return spec.model_copy(update={"search": spec.search.model_copy(update={"trials": 1})})
 
 
 def refuse_unchangeable(given: Mapping[str, Any]) -> None:

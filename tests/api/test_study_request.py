@@ -227,3 +227,20 @@ def test_what_may_be_given_anew_may_also_be_edited(run: Run, first: Path) -> Non
 def test_a_study_whose_manifest_does_not_tell_its_request_goes_on(run: Run, first: Path) -> None:
     manifest().write(first / "manifest.json")
     assert run("--resume", "first", "--dry-run")[0] == 0
+
+
+@pytest.mark.parametrize(
+    ("more", "trials"),
+    [
+        (["--set", "adapter.scale=2"], "1 a task"),
+        (["--set", "adapter.scale=2", "--trials", "5"], "5 a task"),
+        (["--set", "adapter.scale=2", "--set", "search.trials=6"], "6 a task"),
+        ([], "4 a task"),
+    ],
+)
+def test_a_space_in_which_all_is_fixed_plans_one_trial(run: Run, space: str, more: list[str], trials: str) -> None:
+    sizes = ["--set", "adapter.a_out=8", "--set", "adapter.a_in=12"]
+    code, out, err = run("--dry-run", "--space", space, "--tasks", "cola", *sizes, *more)
+    assert (code, err) == (0, "")
+    assert trials in out
+    assert ("nothing: all is fixed" in out) == bool(more)

@@ -377,6 +377,12 @@ class StudySpec(FrozenValue):
         defaults = {name: Fixed(field.default) for knobs in KNOBS.values() for name, field in knobs.items()}
         return {**defaults, **asked}
 
+    @property
+    def searches(self) -> bool:
+        """Returns whether some knob has more than one value."""
+        sections = (self.adapter, self.training, *self.methods.values())
+        return any(not isinstance(domain, Fixed) for section in sections for domain in section.values())
+
     def plain(self) -> dict[str, Any]:
         """Returns the request as YAML writes it; reading it back gives an equal spec."""
         plain = self.model_dump(mode="json", exclude_none=True)
