@@ -73,17 +73,6 @@ def _shipped(name: str, place: str) -> Traversable:
     return FOLDER / f"{name}{ENDING}"
 
 
-def chosen_space(address: str | None = None, *, dry_run: bool = False) -> tuple[Path, str]:
-    """Returns the space for this machine or cluster, and why. A dry run joins no cluster: that could start a node."""
-    from krona_tune.search.startup.cluster import connect, this_machine
-
-    asked = address and not dry_run
-    cluster, where = (connect(address), f"the cluster at {address}") if asked else (this_machine(), "this machine")
-    later = f"; the cluster at {address} is asked when the study begins" if address and dry_run else ""
-    space, found = ("t5_base", "has a GPU") if cluster.gpus else ("mini", "has no GPU")
-    return space_file(space), f"{where} {found}{later}"
-
-
 FILES = (".yaml", ".yml")
 
 

@@ -1,6 +1,6 @@
 """Shows a plan in a notebook or a terminal: what will be run, and what its data look like."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from textwrap import fill
@@ -139,6 +139,8 @@ def plan_lines(
         lines["learns"] = _indented("; ".join(map(_learnt, plan.earlier)))
     if len(plan.space.methods) > 1:
         lines["methods"] = _indented(_methods(plan))
+    if spec.reasons:
+        lines["reasons"] = "\n          ".join(_reasons(spec))
     lines["frozen"] = f"computed once: {plan.computed_once()}"
     if plan.space.limit is not None:
         share = plan.space.feasible_share()
@@ -179,6 +181,14 @@ def _taught(plan: "Plan", taught: "Teaching") -> str:
         f"{count} of a task's trials are points near the best of {tasks} recorded tasks, trained to their end unless "
         f"they do worse than others ({EXPECTED}); the first: {describe_adapter(taught.points[0])}"
     )
+
+
+def _reasons(spec: "StudySpec") -> Iterator[str]:
+    """Yields each reason that the request gives for a value, with the value if it is a single one."""
+    values = spec.settings()
+    for key, why in spec.reasons.items():
+        value = values.get(key)
+        yield f"{key}: {why}" if value is None or isinstance(value, list) else f"{key} {value}: {why}"
 
 
 def _methods(plan: "Plan") -> str:

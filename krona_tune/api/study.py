@@ -6,12 +6,12 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from krona_tune.api.chosen_space import choose_space, is_own
 from krona_tune.api.exit_status import ENDED_WELL
 from krona_tune.api.folders import new_name, refuse_taken, study_folder, with_whole_paths
 from krona_tune.api.inputs import (
     REQUEST,
     asked_tasks,
-    chosen_space,
     find_space,
     has_data,
     kept_model,
@@ -21,6 +21,7 @@ from krona_tune.api.inputs import (
 from krona_tune.api.plan_view import PlanView
 from krona_tune.api.recorded_study import RecordedStudy
 from krona_tune.api.study_request import (
+    AUTO,
     default_to_glue,
     lift_ordered_stop,
     one_if_fixed,
@@ -42,7 +43,16 @@ from krona_tune.search.startup.cluster import slots, this_machine
 from krona_tune.search.terminal.cell_view import in_notebook, silence_widgets
 from krona_tune.study.folder import STUDIES, StudyFolder
 from krona_tune.study.manifest import read_manifest
-from krona_tune.study.request.loader import dump_spec, load_spec, refuse_name, resolve_tasks, tasks_defined_in
+from krona_tune.study.request.loader import (
+    GivenValue,
+    dump_spec,
+    load_spec,
+    read_given,
+    refuse_name,
+    resolve_tasks,
+    spec_with,
+    tasks_defined_in,
+)
 from krona_tune.study.request.plain_yaml import dump_yaml, plain_values
 from krona_tune.study.request.study_spec import SETTLED, StudySpec
 from krona_tune.study.settings import CHANGEABLE, FLAGS, Keywords, changing, flag_names, flag_of, overrides
@@ -55,6 +65,8 @@ if TYPE_CHECKING:
 
 Tasks = str | Sequence[str] | Mapping[str, str | Mapping[str, Any] | None] | None
 """What a request names as its tasks."""
+MADE = Path(AUTO)
+"""Stands for the space that is made for a request."""
 STOP_SECONDS = 60.0
 """How long `stop` waits for the study's end."""
 
@@ -119,7 +131,7 @@ class Study(RecordedStudy):
             model: a hub name, a folder, or a model of transformers in memory.
             tokenizer: that of a model in memory; a named model has its own.
             space: a search space: a YAML file, the name of one that is shipped, or the same as a mapping. Without it
-                krona_tune picks one.
+                krona_tune picks one, or makes one for a model, data or tasks of your own.
             name: the study's name; without it, the space and the time. A study of this name that was begun with the
                 same request is resumed.
             storage: a folder or a URI; the study is kept in a folder of it.
@@ -134,8 +146,10 @@ class Study(RecordedStudy):
         refuse_odd_start(name=name, tracking_uri=tracking_uri, notify=addresses, wandb=wandb, address=address)
         known = Keywords.__annotations__
         refuse_unknown("Study", "keyword", known, *sorted(keywords))
-        if not isinstance(space, Mapping):
-            space = chosen_space(None)[0] if space is None else find_space(Path(space), "space")
+        if space is None:
+            space = MADE if _is_own(tasks, model, keywords) else choose_space(()).place
+        elif not isinstance(space, Mapping):
+            space = find_space(Path(space), "space")
         self.folder = storage_at(str(storage)).brought(name or new_name(space))
         self._address, self._tracking_uri, self._wandb, self._notify = address, tracking_uri, wandb, addresses
         self._space: Path | Mapping[str, Any] | None = space
@@ -293,6 +307,8 @@ class Study(RecordedStudy):
             refuse_taken(self.folder, self.folder.name)
         path = self._space
         assert path is not None, "a study that was opened has its request"
+        if path is MADE and self.folder.spec.exists():
+            path = self.folder.spec  # it keeps the space that was made for it
         if isinstance(path, Mapping):
             written, path = dump_yaml(plain_values(path, "space")), self.folder.inputs / "space.yaml"
             with refusing(
@@ -304,14 +320,20 @@ class Study(RecordedStudy):
         model = None if self._model is None else kept_model(self._model, self._tokenizer, self.folder)
         settings = {key: value for key, value in self._settings.items() if value is not None}
         values = {"tasks": tasks, "model": model, **settings, **overrides(self._flags), "name": self.folder.name}
-        given = [key for key, value in values.items() if value is not None]
-        spec = default_to_glue(load_spec(path, (), values, flag_names(self._flags)))
-        return with_whole_paths(spec if self.folder.spec.exists() else one_if_fixed(spec, given).settled())
+        given = read_given((), values, flag_names(self._flags))
+        if path is MADE:
+            made = choose_space(given).source
+            assert not isinstance(made, Path)
+            spec = spec_with(made.whole, AUTO, Path.cwd(), given)
+        else:
+            spec = load_spec(path, (), values, flag_names(self._flags))
+        whole = with_whole_paths(default_to_glue(spec))
+        return whole if self.folder.spec.exists() else one_if_fixed(whole, [each.key for each in given]).settled()
 
     def _asked_tasks(self, space: Path) -> Any:
         if self._tasks is None:
             return None
-        defined = tasks_defined_in(space)
+        defined = {} if space is MADE else tasks_defined_in(space)
         if not isinstance(self._tasks, Mapping):
             words = self._tasks if isinstance(self._tasks, str) else ",".join(self._tasks)
             return asked_tasks(words, defined)
@@ -400,6 +422,18 @@ class Study(RecordedStudy):
             words = ["run", "--space", str(request), "--name", self.folder.name]
         environment = {NOTIFY: " ".join(self._notify)} if self._notify else None
         self._child = start_driver([*words, *where], self._output, environment=environment)
+
+
+def _is_own(tasks: Tasks, model: Any, keywords: Mapping[str, Any]) -> bool:
+    """Returns whether a session names a model, data or a task of its own."""
+    named = {"model": model, "data": keywords.get("data"), "tasks": _named(tasks)}
+    return is_own([GivenValue(key, value, key) for key, value in named.items() if value is not None])
+
+
+def _named(tasks: Tasks) -> Any:
+    """Returns tasks as they are, but those that words name, of which files hold tasks of one's own."""
+    words = tasks if isinstance(tasks, str) else ",".join(tasks) if tasks and not isinstance(tasks, Mapping) else None
+    return asked_tasks(words, {}) if words else tasks
 
 
 @refusing_at_the_caller

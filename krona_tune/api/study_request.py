@@ -3,7 +3,7 @@
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from krona_tune.api.folders import refuse_odd, with_whole_paths
 from krona_tune.data.tasks import GLUE
@@ -17,10 +17,15 @@ from krona_tune.search.startup.cluster import refuse_odd_address
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest, refuse_edited
 from krona_tune.study.order import Order, OrderKind, OrderRequest, is_paused, search_ended_by
-from krona_tune.study.request.loader import build_spec, load_spec, naming_given, put, read_given
+from krona_tune.study.request.loader import build_spec, load_spec, naming_given, put, read_given, spec_with
 from krona_tune.study.request.study_spec import SETTLED, StudySpec
 from krona_tune.study.settings import SETTINGS, changing, flag_names, number_of_trials, overrides
 
+if TYPE_CHECKING:
+    from krona_tune.search.startup.auto_space import DerivedSpace
+
+AUTO = "auto"
+"""The place of a space that was made for a request, in messages and where a study is named after its space."""
 NEW_IN_SHIPPED_SPACES = "backbone.narrow"
 """A key that shipped spaces lacked once: a study that was begun with one of those goes on without it."""
 
@@ -41,10 +46,14 @@ def refuse_odd_start(
     refuse_odd_address(address)
 
 
-def new_spec(space: Path, settings: Sequence[str], given: Mapping[str, Any], name: str) -> StudySpec:
+def new_spec(space: "Path | DerivedSpace", settings: Sequence[str], given: Mapping[str, Any], name: str) -> StudySpec:
     """Returns the request of a new study of this name: what a space asks for, changed by settings and by flags."""
-    spec = default_to_glue(load_spec(space, settings, overrides(given) | {"name": name}, flag_names(given)))
-    return one_if_fixed(spec, [each.key for each in read_given(settings, overrides(given), {})])
+    values = read_given(settings, overrides(given) | {"name": name}, flag_names(given))
+    if isinstance(space, Path):
+        spec = load_spec(space, settings, overrides(given) | {"name": name}, flag_names(given))
+    else:
+        spec = spec_with(space.whole, AUTO, Path.cwd(), values)
+    return one_if_fixed(default_to_glue(spec), [each.key for each in values])
 
 
 def one_if_fixed(spec: StudySpec, given: Collection[str]) -> StudySpec:

@@ -2,19 +2,22 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Unpack
 
 import typer
 
+from krona_tune.api.chosen_space import derived_for, written_space
 from krona_tune.api.folders import study_folder
-from krona_tune.api.inputs import find_space, question, space_names, space_text
+from krona_tune.api.inputs import asked_tasks, find_space, question, space_names, space_text
 from krona_tune.api.plan_view import print_doubts, print_plan
 from krona_tune.api.printing import console, say
-from krona_tune.api.study_request import default_to_glue
+from krona_tune.api.study_request import AUTO, default_to_glue
 from krona_tune.cli import options
 from krona_tune.hub import home
 from krona_tune.record.storage import storage_at
+from krona_tune.refusal import Refusal
 from krona_tune.study.request.loader import load_spec, naming_given, read_given
+from krona_tune.study.settings import Keywords, by_flag, flag_names, overrides
 
 
 def doctor() -> None:
@@ -46,9 +49,27 @@ def spaces() -> None:
         say(f"{name:<{max(map(len, names))}}  {question(space_text(name))}")
 
 
-def space(name: Annotated[str, typer.Argument(help="A name that `krona-tune spaces` lists.")]) -> None:
-    """Print a shipped search space, to be kept and changed: krona-tune space shapes > mine.yaml."""
-    typer.echo(space_text(name), nl=False)
+@options.with_settings
+def space(
+    name: Annotated[
+        str, typer.Argument(help="A name that `krona-tune spaces` lists; auto: one made for your request.")
+    ],
+    tasks: options.Tasks = None,
+    model: options.Model = None,
+    settings: options.Settings = None,
+    **keywords: Unpack[Keywords],
+) -> None:
+    """Print a search space, to be kept and changed: krona-tune space auto --tasks mine.yaml > space.yaml."""
+    given = by_flag({"tasks": asked_tasks(tasks, {}) if tasks else None, "model": model, **keywords})
+    values = read_given(settings or (), overrides(given), flag_names(given))
+    if name != AUTO:
+        if values:
+            raise Refusal(values[0].by, f"the space {name} is printed as it is", f"leave it out, or write {AUTO}")
+        typer.echo(space_text(name), nl=False)
+        return
+    from krona_tune.search.startup.cluster import this_machine
+
+    typer.echo(written_space(derived_for(this_machine(), values), values), nl=False)
 
 
 def list_studies(storage: options.Storage = options.STUDIES) -> None:

@@ -85,7 +85,7 @@ SpaceFile = Annotated[
     Path | None,
     SEARCHED(
         "--space",
-        help="A YAML file, or a name that `krona-tune spaces` lists; without it krona_tune picks one.",
+        help="A YAML file, or a name that `krona-tune spaces` lists; without it krona_tune picks or makes one.",
     ),
 ]
 Tasks = Annotated[str | None, option_of("tasks")]

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
 import typer
 
+from krona_tune.api.chosen_space import ChosenSpace, choose_space
 from krona_tune.api.folders import earlier_studies, existing, new_name, refuse_taken, study_folder
-from krona_tune.api.inputs import asked_tasks, chosen_space, find_space
+from krona_tune.api.inputs import asked_tasks, find_space
 from krona_tune.api.printing import console, say
 from krona_tune.api.study_request import (
     default_to_glue,
@@ -74,11 +75,13 @@ def run(
         folder, place, reason = begun, begun.spec, f"the study is resumed; trials recorded: {_recorded(begun)}"
         spec, values = resumed_spec(begun, given), []
     else:
-        place, reason = (space, "") if space else chosen_space(address, dry_run=dry_run)
-        folder = kept_at.brought(name or new_name(place))
-        refuse_taken(folder, name)
-        spec = new_spec(place, settings or (), given, folder.name).settled()
+        if name:
+            refuse_taken(kept_at.brought(name), name)
         values = read_given(settings or (), overrides(given), flag_names(given))
+        chosen = ChosenSpace(source=space) if space else choose_space(values, address, dry_run=dry_run)
+        place, reason = chosen.place, chosen.reason
+        folder = kept_at.brought(name or new_name(place))
+        spec = new_spec(chosen.source, settings or (), given, folder.name).settled()
     with naming_given(place, values), nullcontext() if dry_run else claim(folder):
         if not begun:
             refuse_taken(folder, name)  # another driver may have begun it meanwhile

@@ -20,7 +20,7 @@ from tests.conftest import Run
 @pytest.fixture
 def asked(model: str) -> list[str]:
     """Returns a valid request, except for what a test adds."""
-    return ["--dry-run", "--model", model, "--tasks", "cola", "--data", "mini"]
+    return ["--dry-run", "--space", "mini", "--model", model, "--tasks", "cola", "--data", "mini"]
 
 
 @pytest.mark.parametrize(
@@ -138,7 +138,7 @@ def test_a_study_that_is_being_run_is_refused_before_anything_is_looked_at(
     with claim(folder):
         if not new:
             folder.spec.write_text(f"model: {model}\ndata: mini\ntasks: [cola]\n", encoding="utf-8")
-        code, _, err = run(*words, *(["--model", model] if new else []))
+        code, _, err = run(*words, *(["--space", "mini", "--model", model] if new else []))
         assert (code, err) == (2, "--name: the study 'first' is being run; wait for it, or choose another name\n")
 
 

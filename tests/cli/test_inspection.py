@@ -12,6 +12,7 @@ from filelock import FileLock
 from rich.console import Console
 from typer.testing import CliRunner
 
+from krona_tune import cli
 from krona_tune.api.printing import print_paths
 from krona_tune.cli import app
 from krona_tune.record.driver_state import write_driver_state
@@ -25,7 +26,9 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import build_spec, dump_spec
 from krona_tune.study.result import Status
 from krona_tune.study.study_state import DriverState
+from tests.conftest import Run
 from tests.record.events import manifest
+from tests.search.models import saved_bert
 from tests.study.final_rows import row
 
 
@@ -182,3 +185,17 @@ def test_the_list_brings_only_what_it_shows(
     }
     refresh(there)
     assert (there.root / "adapters/rte/adapter.safetensors").read_bytes() == b"x" * 1000
+
+
+def test_a_space_that_is_made_for_a_request_is_printed_and_runs_as_a_file(run: Run, tmp_path: Path) -> None:
+    words = ["--tasks", "cola", "--model", saved_bert(tmp_path / "bert"), "--trials", "3"]
+    code, out, err = run("space", "auto", *words, program=cli.main)
+    assert (code, err) == (0, "")
+    assert "# examples.max_length: 95 % of " in out
+    Path("mine.yaml").write_text(out, encoding="utf-8")
+    code, out, err = run("--dry-run", "--space", "mine.yaml")
+    assert (code, err) == (0, "")
+    assert "3 a task" in out
+    assert "reasons" not in out  # an edited space would make them wrong
+    code, _, err = run("space", "mini", "--trials", "3", program=cli.main)
+    assert (code, err) == (2, "--trials: the space mini is printed as it is; leave it out, or write auto\n")

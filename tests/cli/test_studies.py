@@ -18,10 +18,11 @@ from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.result import Status
-from tests.backbone_folders import BY_NAME, T5_BASE, folder_of
+from tests.backbone_folders import BY_NAME, folder_of
 from tests.conftest import Run
 from tests.language_models import saved_language_model
 from tests.record.events import ended, manifest, report, started
+from tests.search.models import saved_bert
 
 ROOT = Path(__file__).resolve().parents[2]
 SPACES = ROOT / "search_spaces"
@@ -53,18 +54,33 @@ def test_a_dry_run_tells_of_the_limit(run: Run, model: str) -> None:
     assert "scale {1, 2}" in out
 
 
-def test_without_a_space_one_is_chosen_and_the_reason_told(
-    run: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+def test_without_a_space_one_is_chosen_and_the_reason_told(run: Run) -> None:
+    code, out, _ = run("--dry-run")
+    assert code == 0
+    assert "mini.yaml (this machine has no GPU)" in out
+    assert "cola, sst2, mrpc, qqp, stsb, mnli, qnli, rte" in out
+
+
+@pytest.mark.parametrize("gpus", [0, 2])
+def test_a_model_of_ones_own_gets_a_space_of_its_own(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: int
 ) -> None:
     from krona_tune.search.startup import cluster
 
-    for gpus, chosen, folder in ((0, "mini.yaml", model), (2, "t5_base.yaml", folder_of(T5_BASE, tmp_path / "t5"))):
-        there = cluster.Cluster(nodes=(cluster.Node(4, gpus),), dashboard="")
-        monkeypatch.setattr(cluster, "this_machine", lambda there=there: there)
-        code, out, _ = run("--dry-run", "--model", str(folder), "--data", "mini")
-        assert code == 0
-        assert f"{chosen} (this machine has {'a' if gpus else 'no'} GPU)" in out
-        assert "cola, sst2, mrpc, qqp, stsb, mnli, qnli, rte" in out
+    there = cluster.Cluster(nodes=(cluster.Node(4, gpus),), dashboard="")
+    monkeypatch.setattr(cluster, "this_machine", lambda: there)
+    model = saved_bert(tmp_path / "bert")
+    words = ["--tasks", "cola", "--model", model, "--data", "mini"]
+    code, out, err = run("--dry-run", *words, "--trials", "3", "--set", "adapter.scale=7")
+    assert (code, err) == (0, "")
+    found = "a" if gpus else "no"
+    assert f"space   auto (made for model, data and machine; this machine has {found} GPU)" in out
+    assert "reasons adapter.a_out: divisors of " in out
+    assert " examples.max_length " in out
+    assert "search.trials" not in out  # a person gave it
+    assert "3 a task" in out
+    assert " scale " not in out
+    assert nothing_left()
 
 
 def test_a_dry_run_loads_neither_torch_nor_ray(model: str, tmp_path: Path) -> None:
@@ -368,7 +384,7 @@ def test_a_dry_run_joins_no_cluster_and_asks_for_no_node(run: Run, model: str, m
     from krona_tune.search.startup import cluster
 
     monkeypatch.setattr(cluster, "connect", lambda address: pytest.fail("the cluster was joined"))
-    code, out, err = run("--dry-run", "--address", "auto", "--model", model)
+    code, out, err = run("--dry-run", "--address", "auto")
     assert (code, err) == (0, "")
     assert "mini.yaml (this machine has no GPU; the cluster at auto is asked when the study begins)" in out
     for words in (["--model", model], ["--resume", "first"]):

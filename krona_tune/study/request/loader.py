@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from copy import deepcopy
 from math import isfinite
 from pathlib import Path
 from typing import Any, NamedTuple, get_args
@@ -52,6 +53,9 @@ def without_dropped(written: Mapping[str, Any], place: str) -> dict[str, Any]:
     return kept
 
 
+SET = "--set"
+
+
 class GivenValue(NamedTuple):
     """A value for a key of the request, and what gave it, such as `--set adapter.scale` or `--trials`."""
 
@@ -74,7 +78,7 @@ def _read_setting(setting: str) -> GivenValue:
     key, equals, value = setting.partition("=")
     if not equals:
         raise Refusal("--set", f"{shown(setting)} has no '='", "write --set adapter.scale=2")
-    place = f"--set {key.strip()}" if len(key) <= LONGEST_VALUE else "--set"
+    place = f"{SET} {key.strip()}" if len(key) <= LONGEST_VALUE else SET
     return GivenValue(key.strip(), read_yaml(value, place), place)
 
 
@@ -162,18 +166,36 @@ def load_spec(
         Refusal: something can't be read, is unknown or is out of range, or a setting is the study's name; it names what
             gave the value.
     """
-    written = _keys_of(_text_of(path), str(path))
-    given = read_given(settings, overrides or {}, flags or {})
-    by_flag = given[len(settings) :]
-    refuse_name((each.key for each in given[: len(settings)]), "--set name")
-    with naming_given(path, given):
-        for each in [each for each in by_flag if each.key == "tasks"]:  # first, since a setting may change a task
-            _choose_tasks(written, each.value)
-        for each in given[: len(settings)]:
-            put(written, each, each.by)
-        for each in [each for each in by_flag if each.key != "tasks"]:
-            put(written, each, f"{path}: {each.key.partition('.')[0]}")
-        return _resolved_against(build_spec(written, str(path)), path.parent)
+    values, given = _keys_of(_text_of(path), str(path)), read_given(settings, overrides or {}, flags or {})
+    return spec_with(values, str(path), path.parent, given)
+
+
+def spec_with(values: Mapping[str, Any], place: str, folder: Path, given: Sequence[GivenValue]) -> StudySpec:
+    """Returns the study that plain values from `place` ask for, with those that a person gave.
+
+    Args:
+        folder: what relative paths of its own tasks are relative to.
+
+    Raises:
+        Refusal: as `load_spec`.
+    """
+    with naming_given(place, given):
+        return _resolved_against(build_spec(with_given(values, place, given), place), folder)
+
+
+def with_given(values: Mapping[str, Any], place: str, given: Sequence[GivenValue]) -> dict[str, Any]:
+    """Returns the plain values of a request with those that a person gave: tasks, then settings, then flags."""
+    written = deepcopy(dict(values))
+    settings = [each for each in given if each.by.startswith(SET)]
+    by_flag = [each for each in given if not each.by.startswith(SET)]
+    refuse_name((each.key for each in settings), "--set name")
+    for each in [each for each in by_flag if each.key == "tasks"]:  # first, since a setting may change a task
+        _choose_tasks(written, each.value)
+    for each in settings:
+        put(written, each, each.by)
+    for each in [each for each in by_flag if each.key != "tasks"]:
+        put(written, each, f"{place}: {each.key.partition('.')[0]}")
+    return written
 
 
 def parse_spec(text: str, place: str, folder: Path) -> StudySpec:

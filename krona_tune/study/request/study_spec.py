@@ -322,6 +322,8 @@ class StudySpec(FrozenValue):
     deploy: Targets = ()
     """Where the winners are to be used: merged, onnx, peft, krona, or vllm:64 with its largest rank, one or a list.
     Only adapters that each of these holds exactly are searched."""
+    reasons: dict[str, Printable] = Field(default_factory=dict)
+    """Why krona_tune chose the values of a space that it made itself, by key. It changes nothing that is run."""
 
     @model_validator(mode="before")
     @classmethod

@@ -1,0 +1,93 @@
+"""Chooses the space of a request that names none: a shipped one, or one made for its own model and data."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from krona_tune.api.inputs import space_file
+from krona_tune.api.study_request import AUTO, default_to_glue
+from krona_tune.study.request.loader import GivenValue, load_spec, naming_given, spec_with, with_given
+from krona_tune.study.request.study_spec import OF_GLUE, StudySpec
+
+if TYPE_CHECKING:
+    from krona_tune.search.startup.auto_space import DerivedSpace
+    from krona_tune.search.startup.cluster import Cluster
+
+OWN = ("model", "data")
+"""The keys of which a value of one's own asks for a space that is made for it, as tasks of one's own do."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ChosenSpace:
+    """The file or the values of a space, and in words why it was taken."""
+
+    source: "Path | DerivedSpace"
+    reason: str = ""
+
+    @property
+    def place(self) -> Path:
+        """Returns the file, or the name of a space that is none."""
+        return self.source if isinstance(self.source, Path) else Path(AUTO)
+
+
+def choose_space(given: Sequence[GivenValue], address: str | None = None, *, dry_run: bool = False) -> ChosenSpace:
+    """Returns the space for a request that names none, on this machine or cluster.
+
+    Args:
+        given: what a person gave.
+        address: a Ray cluster to join; a dry run joins none, because that could start a node.
+
+    Raises:
+        Refusal: the cluster does not answer; or a space that is made finds what no study could be run with.
+    """
+    from krona_tune.search.startup.cluster import connect, this_machine
+
+    asked = address and not dry_run
+    cluster, where = (connect(address), f"the cluster at {address}") if asked else (this_machine(), "this machine")
+    later = f"; the cluster at {address} is asked when the study begins" if address and dry_run else ""
+    found = f"{where} has {'a' if cluster.gpus else 'no'} GPU{later}"
+    if not is_own(given):
+        return ChosenSpace(source=shipped_for(cluster), reason=found)
+    return ChosenSpace(source=derived_for(cluster, given), reason=f"made for model, data and machine; {found}")
+
+
+def is_own(given: Sequence[GivenValue]) -> bool:
+    """Returns whether a person names a model, data or a task of their own."""
+    return any(each.key in OWN or (each.key == "tasks" and _names_own(each.value)) for each in given)
+
+
+def _names_own(tasks: Any) -> bool:
+    return isinstance(tasks, Mapping) and any(task not in (None, OF_GLUE) for task in tasks.values())
+
+
+def shipped_for(cluster: "Cluster") -> Path:
+    """Returns the shipped space for a machine."""
+    return space_file("t5_base" if cluster.gpus else "mini")
+
+
+def derived_for(cluster: "Cluster", given: Sequence[GivenValue]) -> "DerivedSpace":
+    """Returns the space that follows from model, data and machine, without reasons for what a person gave."""
+    from krona_tune.search.startup.auto_space import DerivedSpace, derive_space
+    from krona_tune.search.startup.cluster import slots
+
+    def complete(values: Mapping[str, Any]) -> StudySpec:
+        return default_to_glue(spec_with(values, AUTO, Path.cwd(), given))
+
+    shipped = load_spec(shipped_for(cluster))
+    defaults = {key: getattr(shipped, key) for key in OWN}
+    with naming_given(AUTO, given):
+        found = derive_space(complete, defaults, slots(cluster, complete(defaults).resources))
+    kept = {key: why for key, why in found.reasons.items() if not _is_given(key, given)}
+    return DerivedSpace(values=found.values, reasons=kept)
+
+
+def _is_given(key: str, given: Sequence[GivenValue]) -> bool:
+    return any(f"{key}.".startswith(f"{each.key}.") for each in given)
+
+
+def written_space(space: "DerivedSpace", given: Sequence[GivenValue]) -> str:
+    """Returns a space that was made, with what a person gave, as YAML to be kept and changed."""
+    from krona_tune.search.startup.auto_space import as_yaml
+
+    return as_yaml(with_given(space.values, AUTO, given), space.reasons)

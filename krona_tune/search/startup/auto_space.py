@@ -1,0 +1,375 @@
+"""Makes the space of a request that names none: from its model, the lengths of its texts, and this machine."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import chain, product
+from math import ceil
+from typing import Any
+
+import numpy as np
+
+from krona_tune.adapters.placement import MAPS, common_dimensions, sites
+from krona_tune.backbones.geometry import Geometry, Role
+from krona_tune.data.corpus import PARTS, TaskData, load
+from krona_tune.kron.factors import factor_shape
+from krona_tune.refusal import Refusal
+from krona_tune.search.forecast import Forecast
+from krona_tune.search.planning.plan import Plan, make_plan
+from krona_tune.search.startup.cluster import Slots
+from krona_tune.search.startup.estimate import Speed, TextSizes, estimate, speed_of
+from krona_tune.study.formatting import format_duration
+from krona_tune.study.request.domain import Choice, Divisors
+from krona_tune.study.request.field_types import for_task
+from krona_tune.study.request.plain_yaml import dump_yaml
+from krona_tune.study.request.study_spec import StudySpec
+from krona_tune.study.request.trial import AdapterConfig
+from krona_tune.train.backbone_source import find_backbone
+
+AUTO = "auto"
+"""The place of such a space in messages."""
+Complete = Callable[[Mapping[str, Any]], StudySpec]
+"""Returns the request of plain values, with what a person gave in their place."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DerivedSpace:
+    """The plain values of a space, and why some of them were chosen, by dotted key; its place in messages is AUTO."""
+
+    values: Mapping[str, Any]
+    reasons: Mapping[str, str]
+
+    @property
+    def whole(self) -> dict[str, Any]:
+        """Returns the values with their reasons, as a study keeps them."""
+        return {**self.values, "reasons": dict(self.reasons)}
+
+
+def as_yaml(values: Mapping[str, Any], reasons: Mapping[str, str]) -> str:
+    """Returns plain values as YAML, each reason as a comment above its section."""
+    lines = ["# krona-tune run --space FILE"]
+    for name, value in values.items():
+        about = [f"# {key}: {why}" for key, why in reasons.items() if key.partition(".")[0] == name]
+        lines += (
+            ["", *about, dump_yaml({name: value}).rstrip()]
+            if isinstance(value, dict)
+            else [dump_yaml({name: value}).rstrip()]
+        )
+    return "\n".join(lines) + "\n"
+
+
+MINUTES = 15
+"""How long a study shall take, where no time budget is given. It is no limit."""
+USED = 0.8
+"""The share of that time that trials get; the rest is for the start, checkpoints and the page."""
+
+
+def derive_space(complete: Complete, defaults: Mapping[str, Any], slots: Slots) -> DerivedSpace:
+    """Returns the space that follows from the model, the data and the machine of a request.
+
+    Args:
+        complete: adds what a person gave to plain values.
+        defaults: the model and the data where nobody names them.
+        slots: what a trial has, and how many run at once.
+
+    Raises:
+        Refusal: the request can't be met, or its texts or the model's tokenizer can't be read.
+    """
+    asked = complete(defaults)
+    geometry = find_backbone(asked.model, asked.backbone.corrections).geometry
+    reasons = _why_placed(geometry)
+    fixed = {**defaults, **placed(geometry), "finalists": FINALISTS}
+    plan = make_plan(complete({**fixed, "examples": {"max_length": FIRST_LENGTH}}), AUTO)
+    texts = {name: _read(plan, name) for name in plan.spec.tasks}
+    length, reasons["examples.max_length"] = _max_length(plan, texts)
+    values, sized = _sized(complete, plan, texts, fixed, length, slots)
+    return DerivedSpace(values=values, reasons=reasons | sized)
+
+
+FINALISTS = {"top": 1, "seeds": 3}
+ROLES = (("query", "value"), ("query", "key", "value", "output"))
+"""The roles that are offered together, as far as the model has them; those of cross-attention join theirs."""
+WIDEST_A, NARROWEST_A = (2, 48), (8, 96)
+"""The largest and the smallest size of A, as the width over these: of its rows, then of its columns."""
+TERMS = (1, 2, 4)
+LEARNING_RATES = (3e-4, 3e-2)
+"""Holds nine of ten of the best tenth of the points of every learned task among the recorded curves, widened."""
+FIRST_GUESS = 3.5e-3
+"""The median learning rate of those points."""
+
+
+def placed(geometry: Geometry) -> dict[str, Any]:
+    """Returns the domains of adapters and training on a model; where a person has named the maps, nothing is placed."""
+    where = {} if _named(geometry) else {"roles": _roles(geometry), "layers": _layers(geometry)}
+    d_out, d_in = _dimensions(geometry)
+    rows, columns = _divisors(d_out, *WIDEST_A), _divisors(d_in, *NARROWEST_A)
+    low, high = LEARNING_RATES
+    return {
+        "adapter": {
+            "method": "krona",
+            "a_out": rows.plain(),
+            "a_in": columns.plain(),
+            "terms": [each for each in TERMS if each <= _most_terms(geometry, rows.of(d_out), columns.of(d_in))],
+            "scale": [1, 2, 4],
+            **where,
+        },
+        "training": {"learning_rate": {"low": low, "high": high, "log": True}, "batch_size": 32, "dropout": 0.0},
+    }
+
+
+def _why_placed(geometry: Geometry) -> dict[str, str]:
+    d_out, d_in = _dimensions(geometry)
+    depth = " and ".join(f"{depth} {stack} layers" for stack, depth in geometry.depths.items())
+    return {
+        "adapter.a_out": f"divisors of {d_out} and {d_in}, common to all adapted maps",
+        **({} if _named(geometry) else {"adapter.layers": f"all, the last half and the last third of {depth}"}),
+        "training.learning_rate": f"holds nine of ten of the best adapters recorded on four tasks, widened; "
+        f"half of them are below {FIRST_GUESS:g}",
+    }
+
+
+def _named(geometry: Geometry) -> bool:
+    """Returns whether a person has named the maps that carry adapters."""
+    return any(site.role is Role.NAMED for site in geometry.sites)
+
+
+def _dimensions(geometry: Geometry) -> tuple[int, int]:
+    """Returns what the sizes of A divide in every map that may carry an adapter."""
+    return common_dimensions(site for site in geometry.sites if site.role in MAPS | {Role.NAMED})
+
+
+def _divisors(dimension: int, least: int, most: int) -> Divisors:
+    """Returns the divisors between a width over `most` and over `least`, or all if none is there."""
+    within = Divisors(low=max(1, dimension // most), high=max(1, dimension // least))
+    return within if within.of(dimension).values else Divisors()
+
+
+def _most_terms(geometry: Geometry, rows: Choice, columns: Choice) -> int:
+    """Returns how many terms some offered shape of A needs to reach every matrix."""
+    maps = {(site.d_out, site.d_in) for site in geometry.sites if site.role in MAPS | {Role.NAMED}}
+    shapes = product(map(int, rows.values), map(int, columns.values))
+    return max(min(factor_shape(*each, *shape).max_terms for each in maps) for shape in shapes)
+
+
+def _roles(geometry: Geometry) -> list[str]:
+    there = {site.role for site in geometry.sites} & MAPS
+    offered = []
+    for roles in ROLES:
+        both = chain.from_iterable((role, f"cross_{role}") for role in roles)
+        offered.append("+".join(role for role in both if role in there))
+    return list(dict.fromkeys(filter(None, offered))) or ["+".join(sorted(there))]
+
+
+def _layers(geometry: Geometry) -> list[str]:
+    """Returns all, the last half and the last third of the layers, as far as they differ and each holds a site."""
+    depth = min(geometry.depths.values())
+    parts = [count for count in dict.fromkeys((ceil(depth / 2), ceil(depth / 3))) if count < depth]
+    return ["all", *(f"last {count}" for count in parts if all(_holds(geometry, r, count) for r in _roles(geometry)))]
+
+
+def _holds(geometry: Geometry, roles: str, count: int) -> bool:
+    with suppress(Refusal):
+        return bool(sites(geometry, AdapterConfig(roles=roles, layers=f"last {count}")))
+    return False
+
+
+SAMPLE = 2_000
+"""The texts of a task whose tokens are counted."""
+PERCENTILE, MULTIPLE = 95, 8
+FIRST_LENGTH, MOST_TOKENS = 8, 4_096
+"""The tokens of an example before any was read; and the most, also where the model reads more."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Texts:
+    """A task's rows by part, and the tokens of some training examples: of what is read, (n,) and of all of it."""
+
+    rows: Mapping[str, int]
+    read: np.ndarray
+    whole: np.ndarray
+
+
+def _read(plan: Plan, name: str) -> Texts:
+    """Reads a task's data, and counts the tokens of some of its training examples."""
+    from krona_tune.data.batches import input_lengths, lengths
+    from krona_tune.data.encode import Tokenization
+    from krona_tune.train.backbone import open_tokenizer
+
+    data = load(plan.tasks[name], plan.own_data.get(name, plan.spec.data), seed=plan.spec.seed)
+    order = np.random.default_rng(0).permutation(data.train.num_rows)[:SAMPLE]
+    tokenization = Tokenization(
+        data.task,
+        open_tokenizer(plan.source.location, plan.geometry.vocabulary),
+        prompts=plan.geometry.text_to_text,
+        max_length=_longest(plan),
+        decoder=not plan.geometry.is_encoder_decoder,
+    )
+    table = tokenization.table(data.train.take(np.sort(order)))
+    return Texts(rows=_rows(data), read=input_lengths(table), whole=lengths(table))
+
+
+def _rows(data: TaskData) -> dict[str, int]:
+    return {part: getattr(data, part).num_rows for part in PARTS}
+
+
+def _longest(plan: Plan) -> int:
+    """Returns the most tokens that the model can read of an example; a decoder that writes has room for its answer."""
+    known = (plan.geometry.positions, plan.source.config.get("max_position_embeddings"), MOST_TOKENS)
+    written = [task.generation.max_new_tokens for task in plan.tasks.values() if task.generation]
+    room = min(each for each in known if each)
+    return max(1, room - (max(written) if written and plan.geometry.writes_alone else 0))
+
+
+def _max_length(plan: Plan, texts: Mapping[str, Texts]) -> tuple[int, str]:
+    """Returns the most tokens of an example, and why: 95 of 100 texts of every task have no more."""
+    found = {name: int(np.percentile(each.read, PERCENTILE, method="higher")) for name, each in texts.items()}
+    rounded = MULTIPLE * ceil(max(found.values()) / MULTIPLE)
+    said = ", ".join(
+        f"{count} tokens of {name}" if len(found) > 1 else f"{count} tokens" for name, count in found.items()
+    )
+    looked = max(len(each.read) for each in texts.values())
+    capped = ", the most that are read" if max(found.values()) == _longest(plan) else ""
+    return min(rounded, _longest(plan)), f"{PERCENTILE} % of {looked:,} training texts have at most {said}{capped}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Size:
+    """The size of a study: trials a task, and the examples that a trial sees, repeated ones too."""
+
+    trials: int
+    seen: int
+
+
+FEWEST, USUAL, MOST_TRIALS = 4, 10, 40
+"""Trials of a task: where time is short, before trials see more, and at most."""
+LEAST_SEEN, LEARNED = 1_024, 4_608
+"""Examples that a trial sees at least; and those after which the recorded adapters had learned, nine epochs of 512."""
+GROWTH = 1.2
+LEAST_ROWS, EPOCHS, MOST_EPOCHS = 512, (4, 9), 30
+"""Training examples below which no more are left out; epochs over more of them, and over few."""
+VALIDATION, TEST = (256, 1_000), 2_000
+"""Validation examples at least and at most, as many as are trained on; test examples at most."""
+
+
+def sizes_of_a_study(rows: int) -> Iterator[Size]:
+    """Yields the sizes of studies of a task with so many training examples, from the least to the largest.
+
+    First a trial sees more, until adapters learn from it; then there are more trials, until there are ten; then trials
+    see more of the data, until they see all of them nine times; then there are more trials again.
+    """
+    most = MOST_EPOCHS * rows if rows < LEAST_ROWS else EPOCHS[1] * rows
+    trials, seen = FEWEST, float(min(LEAST_SEEN, most))
+    yield Size(trials=trials, seen=int(seen))
+    for until, enough in ((min(LEARNED, most), USUAL), (most, MOST_TRIALS)):
+        while seen < until:
+            seen = min(GROWTH * seen, until)
+            yield Size(trials=trials, seen=int(seen))
+        while trials < enough:
+            trials += 1
+            yield Size(trials=trials, seen=int(seen))
+
+
+def values_of_a_size(size: Size, rows: Mapping[str, int]) -> dict[str, Any]:
+    """Returns what a request says of a size: examples, epochs and trials.
+
+    Args:
+        rows: the training examples of each task.
+    """
+    most = max(rows.values())
+    least, usual = EPOCHS
+    passes = min(max(size.seen / most, least), usual)
+    taken = min(most, max(LEAST_ROWS, round(size.seen / passes)))
+    epochs = {name: _epochs(size.seen, min(taken, each)) for name, each in rows.items()}
+    low, high = VALIDATION
+    found = {
+        "schedule": {
+            "epochs": _by_task(epochs),
+            "grace_epochs": _by_task({name: round(each / 3, 2) for name, each in epochs.items()}),
+            "reduction": 3,
+        },
+        "examples": {"validation": min(max(taken, low), high), "test": TEST},
+        "search": {"trials": size.trials},
+    }
+    if taken < most:
+        found["examples"]["train"] = taken
+    return found
+
+
+def _epochs(seen: int, rows: int) -> int:
+    return max(1, min(round(seen / rows), MOST_EPOCHS if rows < LEAST_ROWS else EPOCHS[1]))
+
+
+def _by_task(values: Mapping[str, Any]) -> Any:
+    """Returns one value for all tasks, or a mapping with that of the first as the default."""
+    default = next(iter(values.values()))
+    others = {name: value for name, value in values.items() if value != default}
+    return {"default": default, **others} if others else default
+
+
+def _sized(
+    complete: Complete,
+    plan: Plan,
+    texts: Mapping[str, Texts],
+    fixed: Mapping[str, Any],
+    length: int,
+    slots: Slots,
+) -> tuple[dict[str, Any], dict[str, str]]:
+    """Returns the space of the largest size that fits the time, and why; of the least, if none does."""
+    limit, speed = plan.spec.search.time_budget or 60.0 * MINUTES, speed_of(slots)
+    rows = {name: each.rows["train"] for name, each in texts.items()}
+    values, forecast, spec = {}, None, plan.spec
+    for size in sizes_of_a_study(max(rows.values())):
+        sized = values_of_a_size(size, rows)
+        sized["examples"]["max_length"] = length
+        tried = {**fixed, **sized}
+        asked = complete(tried)
+        foretold = foretell(replace(plan, spec=asked), texts, speed)
+        if forecast and foretold.study(asked, slots) > USED * limit:
+            break
+        values, forecast, spec = tried, foretold, asked
+    assert forecast
+    return values, _reasons(spec, rows, forecast.study(spec, slots), limit, speed, slots)
+
+
+def foretell(plan: Plan, texts: Mapping[str, Texts], speed: Speed) -> Forecast:
+    """Returns the forecast of a plan whose texts were read."""
+    return estimate(
+        plan.spec, plan.space, plan.tasks, {name: _used(plan.spec, name, each) for name, each in texts.items()}, speed
+    )
+
+
+def _used(spec: StudySpec, name: str, texts: Texts) -> TextSizes:
+    """Returns the examples and tokens of a task that a study uses."""
+    cut = texts.whole - texts.read + np.minimum(texts.read, spec.examples.max_length)
+    most = {part: getattr(spec.examples, part) for part in PARTS}
+    used = {
+        part: rows if most[part] is None else min(rows, for_task(most[part], name)) for part, rows in texts.rows.items()
+    }
+    return TextSizes(**used, tokens=float(cut.mean()), pairs=float(np.square(cut).mean()))
+
+
+def _reasons(
+    spec: StudySpec, rows: Mapping[str, int], seconds: float, limit: float, speed: Speed, slots: Slots
+) -> dict[str, str]:
+    """Returns why a study has this size."""
+    between = " to ".join(format_duration(each) for each in (seconds / speed.spread, seconds * speed.spread))
+    aim = f"the time budget of {format_duration(limit)}" if spec.search.time_budget else f"{MINUTES} minutes"
+    fits = f"the most within {aim}" if spec.search.trials < MOST_TRIALS else f"the most that is asked for, within {aim}"
+    if seconds > limit:
+        fits = f"the fewest, but longer than {aim} (a smaller model or examples.max_length is faster)"
+    trains, at_once = spec.examples.train, f"{slots.count} at once"
+    found = {
+        "search.trials": f"{fits}: about {format_duration(seconds)} ({between}), {at_once}, {speed.how}",
+        "schedule.grace_epochs": "a third of all: recorded trials rank there as at their end by .72 to .96 (Spearman)",
+        "examples.validation": f"as many as are trained on, {VALIDATION[0]} to {VALIDATION[1]:,}",
+    }
+    if trains is not None:
+        taken = ", ".join(f"{min(count, for_task(trains, name)):,} of {count:,} {name}" for name, count in rows.items())
+        found["examples.train"] = f"{taken}: a trial sees each {_said(spec)} times in the time that it has"
+    return found
+
+
+def _said(spec: StudySpec) -> str:
+    epochs = spec.schedule.epochs
+    found = sorted(set(epochs.values())) if isinstance(epochs, dict) else [epochs]
+    return " or ".join(f"{each:g}" for each in found)

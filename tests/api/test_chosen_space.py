@@ -1,0 +1,67 @@
+"""Tests which space a request gets that names none: a shipped one, or one of its own, which its study keeps."""
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pytest
+
+import krona_tune
+from krona_tune.api.chosen_space import choose_space, is_own
+from krona_tune.refusal import Refusal
+from krona_tune.search.startup import auto_space, cluster
+from krona_tune.search.startup.estimate import Speed
+from krona_tune.study.request.loader import GivenValue, dump_spec, load_spec
+from tests.search.models import saved_bert
+
+
+def given(**values: Any) -> list[GivenValue]:
+    return [GivenValue(key, value, key) for key, value in values.items()]
+
+
+def test_a_space_of_ones_own_is_for_a_model_data_or_a_task_of_ones_own() -> None:
+    own = {"data": "x.csv", "text": "a", "label": "b"}
+    assert not is_own(given(tasks=("cola", "rte"), trials=3))
+    assert not is_own(given(tasks={"cola": "glue"}))
+    assert is_own(given(tasks={"cola": "glue", "mine": own}))
+    assert is_own(given(model="m"))
+    assert is_own(given(data="hub"))
+
+
+@pytest.mark.parametrize(("gpus", "name"), [(0, "mini"), (1, "t5_base")])
+def test_others_get_the_shipped_one_of_the_machine(monkeypatch: pytest.MonkeyPatch, gpus: int, name: str) -> None:
+    there = cluster.Cluster(nodes=(cluster.Node(4, gpus),), dashboard="")
+    monkeypatch.setattr(cluster, "this_machine", lambda: there)
+    chosen = choose_space(given(tasks=("cola",)))
+    assert chosen.place.stem == name
+    assert chosen.reason == f"this machine has {'a' if gpus else 'no'} GPU"
+
+
+def test_what_a_person_gave_is_named_where_it_is_wrong(tmp_path: Path) -> None:
+    model = str(saved_bert(tmp_path / "bert"))
+    with pytest.raises(Refusal, match=r"^--trials: 0 is refused; write 1 or more"):
+        choose_space([*given(model=model), GivenValue("search.trials", 0, "--trials")])
+
+
+def frame() -> pd.DataFrame:
+    return pd.DataFrame({"body": [f"the {n}" for n in range(90)], "verdict": ["good", "bad"] * 45})
+
+
+def test_a_study_keeps_the_space_that_it_began_with(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also where another machine would get another one; what a person gives is compared still."""
+    monkeypatch.chdir(tmp_path)
+    model = str(saved_bert(tmp_path / "bert"))
+
+    def study(**more: Any) -> krona_tune.Study:
+        tasks = {"own": {"data": frame(), "text": "body", "label": "verdict"}}
+        return krona_tune.Study(model=model, tasks=tasks, name="first", **more)
+
+    begun = study(seed=3).request
+    assert begun.reasons["search.trials"]
+    study(seed=3).folder.spec.write_text(dump_spec(begun), encoding="utf-8")
+    slow = Speed(operations=1e5, layer_seconds=1.0, spread=2.0, how="")
+    monkeypatch.setattr(auto_space, "speed_of", lambda slots: slow)
+    assert study(seed=3).request == load_spec(study(seed=3).folder.spec) == begun
+    assert study(seed=4).folder.spec.exists()
+    with pytest.raises(Refusal, match=r"seed: 4: the study 'first' was begun with 3"):
+        _ = study(seed=4).request

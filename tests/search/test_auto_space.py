@@ -1,0 +1,191 @@
+"""Tests the space that is made for a request: lengths, layers and sizes follow from texts, model and time."""
+
+from collections.abc import Mapping
+from functools import partial
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import krona_tune
+from krona_tune.backbones.introspect import introspect
+from krona_tune.record.recorded_curves import LEARNED
+from krona_tune.refusal import Refusal
+from krona_tune.search.planning.plan import make_plan
+from krona_tune.search.startup import auto_space
+from krona_tune.search.startup.auto_space import (
+    AUTO,
+    FIRST_GUESS,
+    LEARNING_RATES,
+    MOST_TRIALS,
+    DerivedSpace,
+    Size,
+    as_yaml,
+    derive_space,
+    placed,
+    sizes_of_a_study,
+    values_of_a_size,
+)
+from krona_tune.search.startup.auto_space import (
+    LEARNED as ENOUGH,
+)
+from krona_tune.search.startup.cluster import Slots
+from krona_tune.search.startup.estimate import Speed
+from krona_tune.study.request.loader import GivenValue, build_spec, spec_with
+from krona_tune.study.request.plain_yaml import read_yaml
+from tests.backbones.families import tiny
+from tests.language_models import saved_language_model
+from tests.models import ENCODER
+from tests.search.models import saved_bert
+
+SLOW = Speed(operations=2e7, layer_seconds=1e-3, spread=2.0, how="by nothing")
+
+
+@pytest.fixture
+def texts(tmp_path: Path) -> Path:
+    """Writes 400 texts, of which 1 in 25 has 30 words and the others up to 11."""
+    rows = [
+        f"{' '.join(['the'] * (30 if n % 25 == 0 else 1 + n % 11))} {n},{'yes' if n % 2 else 'no'}\n"
+        for n in range(400)
+    ]
+    path = tmp_path / "texts.csv"
+    path.write_text("body,answer\n" + "".join(rows))
+    return path
+
+
+def derived(model: Path, texts: Path, **given: Any) -> DerivedSpace:
+    task = {"data": str(texts), "text": "body", "label": "answer"}
+    values = {"model": str(model), "tasks": {"own": task}, **given}
+    asked = [GivenValue(key, value, key) for key, value in values.items()]
+    complete = partial(spec_with, place=AUTO, folder=Path.cwd(), given=asked)
+    return derive_space(complete, {"model": "m", "data": "mini"}, Slots(cpus=1, gpus=0, count=2))
+
+
+def test_it_cuts_one_text_in_twenty_at_most(tmp_path: Path, texts: Path) -> None:
+    found = derived(saved_bert(tmp_path / "bert"), texts)
+    assert found.values["examples"]["max_length"] == 16  # 11 words, a number, and two special tokens, in eights
+    assert found.reasons["examples.max_length"].startswith("95 % of 280 training texts have at most 14 tokens")
+
+
+def test_it_is_a_whole_space_that_plans_as_it_is_written(tmp_path: Path, texts: Path) -> None:
+    found = derived(saved_bert(tmp_path / "bert"), texts)
+    written = read_yaml(as_yaml(found.values, found.reasons), "x.yaml")
+    assert written == found.values
+    task = {"own": {"data": str(texts), "text": "body", "label": "answer"}}
+    spec = build_spec({**found.whole, "model": str(tmp_path / "bert"), "tasks": task}, "x.yaml")
+    assert make_plan(spec, "x.yaml").spec.reasons == found.reasons
+    assert "# examples.max_length: 95 %" in as_yaml(found.values, found.reasons)
+    assert spec.search.time_budget is None
+
+
+def test_the_model_s_positions_are_the_most(tmp_path: Path, texts: Path) -> None:
+    texts.write_text("body,answer\n" + "".join(f"{'the ' * 3_000}{n},{n % 2}\n" for n in range(60)))
+    found = derived(saved_bert(tmp_path / "bert"), texts)
+    assert found.values["examples"]["max_length"] == ENCODER["max_position_embeddings"]
+    assert found.reasons["examples.max_length"].endswith("the most that are read")
+
+
+def test_a_decoder_that_writes_has_room_for_its_answer(tmp_path: Path, texts: Path) -> None:
+    model = saved_language_model(tmp_path / "llama", max_position_embeddings=40)
+    task = {"own": {"data": str(texts), "text": "body", "target": "answer", "max_new_tokens": 7}}
+    found = derived(model, texts, tasks=task)
+    assert found.values["examples"]["max_length"] <= 33
+
+
+@pytest.mark.parametrize(
+    ("depth", "layers"),
+    [(1, ["all"]), (2, ["all", "last 1"]), (3, ["all", "last 2", "last 1"]), (12, ["all", "last 6", "last 4"])],
+)
+def test_layers_are_shares_of_the_depth(depth: int, layers: list[str]) -> None:
+    config = {**tiny("bert"), "num_hidden_layers": depth}
+    assert placed(introspect(config, "here"))["adapter"]["layers"] == layers
+
+
+@pytest.mark.parametrize(
+    ("model_type", "roles"),
+    [
+        ("bert", ["query+value", "query+key+value+output"]),
+        (
+            "t5",
+            [
+                "query+cross_query+value+cross_value",
+                "query+cross_query+key+cross_key+value+cross_value+output+cross_output",
+            ],
+        ),
+        ("convbert", ["value", "key+value+output"]),
+        ("fnet", ["feed_forward_in+feed_forward_out"]),
+    ],
+)
+def test_roles_are_those_of_the_model(model_type: str, roles: list[str]) -> None:
+    assert [set(each.split("+")) for each in placed(introspect(tiny(model_type), "here"))["adapter"]["roles"]] == [
+        set(each.split("+")) for each in roles
+    ]
+
+
+def test_maps_that_a_person_names_leave_nothing_to_place(tmp_path: Path, texts: Path) -> None:
+    found = derived(saved_bert(tmp_path / "bert"), texts, **{"backbone.target_modules": ["query"]})
+    assert not found.values["adapter"].keys() & {"roles", "layers"}
+    assert "adapter.layers" not in found.reasons
+
+
+def test_learning_rates_hold_the_best_recorded_ones() -> None:
+    frame = krona_tune.curves()
+    ended = frame[(frame.kind == "search") & (frame.epochs == 9) & frame.task.isin(LEARNED)]
+    best = ended[ended.groupby("task").score.rank(ascending=False) <= 13].learning_rate
+    low, high = best.quantile(0.05), best.quantile(0.95)
+    assert LEARNING_RATES[0] <= low
+    assert high <= LEARNING_RATES[1] < 2 * high
+    assert pytest.approx(best.median(), rel=0.05) == FIRST_GUESS
+
+
+@pytest.mark.parametrize("rows", [70, 512, 3_000, 80_000])
+def test_sizes_grow_from_few_trials_to_many_over_all_data(rows: int) -> None:
+    sizes = list(sizes_of_a_study(rows))
+    assert all(a.trials <= b.trials and a.seen <= b.seen and a != b for a, b in pairwise(sizes))
+    assert sizes[-1].trials == MOST_TRIALS
+    last = values_of_a_size(sizes[-1], {"own": rows})
+    assert "train" not in last["examples"]
+    assert last["schedule"]["epochs"] == (30 if rows < 512 else 9)
+    assert [each.trials for each in sizes if each.seen < min(ENOUGH, sizes[-1].seen)][-1] == sizes[0].trials
+
+
+@pytest.mark.parametrize(
+    ("seen", "epochs", "train"), [(1_024, 2, 512), (4_608, 4, 1_152), (40_000, 4, 10_000), (180_000, 6, None)]
+)
+def test_a_size_is_shared_out_among_examples_and_epochs(seen: int, epochs: int, train: int | None) -> None:
+    found = values_of_a_size(Size(trials=5, seen=seen), {"own": 30_000})
+    assert (found["schedule"]["epochs"], found["examples"].get("train"), found["search"]["trials"]) == (
+        epochs,
+        train,
+        5,
+    )
+
+
+def test_tasks_of_other_sizes_have_epochs_of_their_own() -> None:
+    found = values_of_a_size(Size(trials=5, seen=4_608), {"large": 30_000, "small": 200})
+    assert found["schedule"]["epochs"] == {"default": 4, "small": 23}
+
+
+def test_a_time_budget_sizes_the_study_and_what_a_person_gave_stays(
+    tmp_path: Path, texts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auto_space, "speed_of", lambda slots: SLOW)
+    model = saved_bert(tmp_path / "bert")
+
+    def asked(found: DerivedSpace) -> tuple[int, Any]:
+        return found.values["search"]["trials"], found.values["schedule"]["epochs"]
+
+    usual = asked(derived(model, texts))
+    short, long = (asked(derived(model, texts, **{"search.time_budget": time})) for time in ("60s", "2d"))
+    assert short < usual < long
+    fixed = derived(model, texts, **{"schedule.epochs": 1, "schedule.grace_epochs": 1})
+    assert asked(fixed)[0] > usual[0]
+    least = derived(model, texts, **{"search.time_budget": 1})
+    assert "the fewest, but longer than the time budget of 1 s" in least.reasons["search.trials"]
+
+
+def test_what_no_study_can_be_run_with_is_refused(tmp_path: Path, texts: Path) -> None:
+    model: Mapping[str, Any] = {"model": str(saved_bert(tmp_path / "bert"))}
+    with pytest.raises(Refusal, match="unknown task 'clola'"):
+        derived(Path(model["model"]), texts, tasks=["clola"])

@@ -1,0 +1,79 @@
+"""Tests what is said of a study before a step is timed: it grows with the model, the texts and the trials."""
+
+import random
+from dataclasses import replace
+from typing import Any
+
+import pytest
+
+from krona_tune.data.tasks import TASKS
+from krona_tune.search.forecast import Forecast
+from krona_tune.search.planning.space import resolve
+from krona_tune.search.startup import estimate as module
+from krona_tune.search.startup.cluster import Slots
+from krona_tune.search.startup.estimate import Speed, TextSizes, estimate, mean_shares, speed_of
+from krona_tune.study.request.loader import build_spec
+from krona_tune.study.request.study_spec import StudySpec
+from tests.models import build
+
+SHAPE = build("bert")[0]
+SPEED = Speed(operations=1e9, layer_seconds=1e-3, spread=2.0, how="")
+SIZES = TextSizes(train=640, validation=300, test=200, tokens=20.0, pairs=500.0)
+
+
+def spec(layers: str = "all", **training: Any) -> StudySpec:
+    return build_spec(
+        {
+            "model": "m",
+            "tasks": ["cola"],
+            "adapter": {"a_out": 4, "a_in": 2, "layers": layers},
+            "training": {"dropout": 0.0, "batch_size": 16, **training},
+            "schedule": {"epochs": 3},
+        },
+        "x.yaml",
+    )
+
+
+def foretold(asked: StudySpec, sizes: TextSizes = SIZES, speed: Speed = SPEED) -> Forecast:
+    return estimate(asked, resolve(asked, SHAPE, "x.yaml"), TASKS, {"cola": sizes}, speed)
+
+
+def test_a_trial_takes_longer_with_more_of_anything() -> None:
+    usual = foretold(spec()).trial("cola", 3)
+    more = {
+        "examples": foretold(spec(), replace(SIZES, train=1280)),
+        "validation": foretold(spec(), replace(SIZES, validation=900)),
+        "tokens": foretold(spec(), replace(SIZES, tokens=40.0)),
+        "long texts": foretold(spec(), replace(SIZES, pairs=5_000.0)),
+        "small batches": foretold(spec(batch_size=4)),
+        "a slower device": foretold(spec(), speed=replace(SPEED, operations=5e8)),
+    }
+    assert [name for name, each in more.items() if each.trial("cola", 3) <= usual] == []
+
+
+def test_what_is_below_the_adapters_is_computed_once_and_needs_no_gradients() -> None:
+    depth = sum(SHAPE.depths.values())
+    for layers, dropout, forward in (("all", 0.0, 1.0), ("last 1", 0.0, 1 / depth), ("last 1", 0.1, 1.0)):
+        asked = spec(layers, dropout=dropout)
+        shares = mean_shares(resolve(asked, SHAPE, "x.yaml"), asked)
+        assert shares.forward == pytest.approx(forward)
+        assert shares.backward == pytest.approx(1.0 if layers == "all" else 1 / depth)
+    assert foretold(spec("last 1")).trial("cola", 3) < foretold(spec("last 1", dropout=0.1)).trial("cola", 3)
+
+
+def test_the_head_alone_takes_little_where_states_are_stored() -> None:
+    stored, computed = (foretold(spec("last 1", dropout=rate)).tasks["cola"] for rate in (0.0, 0.1))
+    assert stored.head.epoch < 0.1 * stored.adapter.epoch
+    assert stored.filling > 0 == computed.filling
+    assert computed.head.epoch > stored.head.epoch
+
+
+def test_the_speed_of_cores_is_measured_and_that_of_a_gpu_assumed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module.np, "matmul", lambda left, right, out: random.random())
+    one, four = (speed_of(Slots(cpus=cpus, gpus=0, count=1)) for cpus in (1, 4))
+    assert one.operations > 0
+    assert "products" in one.how == four.how
+    whole, half = (speed_of(Slots(cpus=1, gpus=gpus, count=1)) for gpus in (1, 0.5))
+    assert whole.operations == 2 * half.operations
+    assert "assumed" in whole.how
+    assert whole.spread > one.spread
