@@ -85,7 +85,8 @@ class Manifest(FrozenValue):
 
     `request` is what the study keeps of its request (`StudySpec.kept`); None if an older study did not record it.
     `begun_by` is who began the study, `computed_once` says which layers are not computed in every step; both are empty
-    if an older study did not record them. `earlier_devices` are those of trials whose
+    if an older study did not record them. `reasons` say by key why krona_tune chose values of a space that it made.
+    `earlier_devices` are those of trials whose
     rows do not say what they had; None until the study is resumed.
     """
 
@@ -105,6 +106,7 @@ class Manifest(FrozenValue):
     model: ModelFacts
     tasks: dict[str, TaskFacts] = Field(default_factory=dict)
     computed_once: str = ""
+    reasons: dict[str, str] = Field(default_factory=dict)
     earlier_devices: Devices | None = None
 
     @property

@@ -18,6 +18,7 @@ from krona_tune.search.startup.resources import DriverContext, Resources, begin_
 from krona_tune.study.devices import Devices
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest
+from krona_tune.study.request.loader import load_spec
 from krona_tune.study.request.study_spec import ResourcesSpec, StudySpec
 from krona_tune.train import device
 from tests.record.events import manifest
@@ -129,3 +130,12 @@ def test_as_many_trials_run_at_once_as_are_allowed_and_have_room(allowed: int, a
     resources = ResourcesSpec(gpus_per_trial=0.25, max_concurrent=asked)
     started: Any = SimpleNamespace(cluster=nodes, slots=cluster.slots(nodes, resources))
     assert Resources.rates(started, allowed) == Rates(devices=0.25, slots=most)
+
+
+def test_the_reasons_of_a_space_are_in_the_manifest_and_change_nothing(model: str, folder: StudyFolder) -> None:
+    why = {"examples.max_length": "95 % of the texts"}
+    new = begun(resources(model, FOUR_CORES, reasons=why), folder)
+    assert (new.manifest.reasons, load_spec(folder.spec).reasons) == (why, why)
+    without = begun(resources(model, FOUR_CORES), folder).plan.spec
+    assert without.settings() == new.plan.spec.settings()
+    assert without.kept() == new.manifest.request

@@ -150,6 +150,7 @@ def begin_study(resources: Resources, folder: StudyFolder, command: str) -> Driv
         ),
         tasks=resources.prepared.facts,
         computed_once=plan.computed_once(),
+        reasons=plan.spec.reasons,
     )
     if folder.manifest.exists():
         earlier = read_manifest(folder.manifest)

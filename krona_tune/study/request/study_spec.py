@@ -392,8 +392,8 @@ class StudySpec(FrozenValue):
         return plain | {"tasks": {name: own.get(name, OF_GLUE) for name in self.tasks}} if own else plain
 
     def settings(self) -> dict[str, Any]:
-        """Returns the request as values by dotted paths, such as `search.trials`."""
-        return dict(_flat("", self.plain()))
+        """Returns the request as values by dotted paths, such as `search.trials`, without reasons."""
+        return dict(_flat("", {name: value for name, value in self.plain().items() if name != "reasons"}))
 
     def kept(self) -> dict[str, Any]:
         """Returns the settings that a resumed study keeps. Those at their defaults are left out, so that a later
