@@ -29,7 +29,8 @@ class AdapterCard(FrozenValue):
 
     `labels` are the classes in their order, a text-to-text model's candidates, or nothing for a regression's head.
     `backbone_fingerprint` is `frozen_model.fingerprint`'s, `backbone_sha256` that of the weights' files; either may be
-    unknown. At most `max_length` tokens of an input are read, in `precision`. `score` and `metrics` are this adapter's
+    unknown. At most `max_length` tokens of an input are read, in `precision`; `cut_share` of its train and validation
+    examples had more, None if that is unknown. `score` and `metrics` are this adapter's
     on the validation half, the `test_…` ones on the test half if it was evaluated there; `test_interval` is the score's
     95 % interval over draws of the test examples. It was trained with `seed`,
     one of the `seeds` that its configuration was trained with. `trained_on` says so if it was trained on more examples
@@ -71,6 +72,7 @@ class AdapterCard(FrozenValue):
     roles: dict[Role, str] = Field(default_factory=dict)
     pad_token_id: int | None = None
     quantize: Quantize | None = None
+    cut_share: FiniteFloat | None = None
 
     @property
     def pipeline(self) -> str:

@@ -246,6 +246,8 @@ def print_examples(plan: "Plan", tasks: Iterable[str]) -> None:
         console.print(f"\n{name}, as the model will see it:", highlight=False)
         for text, label in seen.examples:
             say(readable(f"  {text}\n    → {cut(label)}"))
+        longest = f"longer than {plan.spec.examples.max_length} tokens"
+        say(f"  {seen.cut} of {seen.looked_at:,} examples are {longest} and are cut")
         _print_warnings(seen.warnings)
 
 

@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from krona_tune.search.ledger import Ledger
     from krona_tune.search.planning.plan import Plan
     from krona_tune.search.startup.resources import DriverContext
+    from krona_tune.study.manifest import Manifest
     from krona_tune.train.export import ExportResult
 
 OF_THE_SERVICE = ("fastapi", "sqlalchemy", "starlette", "uvicorn")
@@ -115,6 +116,7 @@ def print_started(
     lines = {
         "workers": computing,
         **({"time": _foretold(started, forecast)} if forecast else {}),
+        "lengths": _lengths(manifest),
         "Ray": cluster.dashboard or "no dashboard",
         "MLflow": redact(tracking_uri or "") or f"mlflow ui --backend-store-uri {started.folder.tracking_uri}",
         **({"W&B": _at_wandb(started.folder, wandb)} if wandb else {}),
@@ -122,6 +124,13 @@ def print_started(
     }
     print_lines(lines)
     console.print()
+
+
+def _lengths(manifest: "Manifest") -> str:
+    """Returns how many tokens are read of an example, and which share of each task's examples is cut."""
+    most = {facts.max_length for facts in manifest.tasks.values()}
+    shares = [f"{facts.cut_share:.1%} of {facts.title}" for facts in manifest.tasks.values() if facts.cut_share]
+    return f"at most {'/'.join(map(str, most))} tokens of an example; cut are {', '.join(shares) or 'none'}"
 
 
 def _at_wandb(folder: StudyFolder, project: str) -> str:

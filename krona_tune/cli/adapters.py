@@ -166,9 +166,14 @@ def predict(
             refuse_same_columns(examples, added)
         from krona_tune.train.predict import answer_rows, ready
 
+
+        def told(cut: int, of: int) -> None:
+            said = f"{cut} of {of} inputs were cut to {whole.card.max_length} tokens, as in training"
+            errors.print(f"[yellow]warning:[/yellow] {said}", soft_wrap=True)
+
         whole = ready(folder, model)
         with answers_into(output, examples, added, lambda text: typer.echo(text, nl=False)) as write:
-            for row in answer_rows(whole, examples, scores=scores):
+            for row in answer_rows(whole, examples, scores=scores, told=told):
                 write(row)
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import zlib
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +23,13 @@ from krona_tune.refusal import Refusal
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-FORMAT = 2  # goes into the file names: raise it when the files' meaning changes
+FORMAT = 3  # goes into the file names: raise it when the files' meaning changes
 ROWS_PER_CALL = 1_000
 _CHECKSUM_BYTES = 4
+CUT = b"cut examples"
+"""The key of a table's metadata that counts its examples which were longer than `max_length` tokens."""
+MORE = 2
+"""Tokens more than `max_length` at which an example is read again, to see whether it was cut."""
 _log = logging.getLogger(__name__)
 
 
@@ -47,8 +52,8 @@ class EncodedTask:
 
     Columns: `input_ids` list<int32>, `token_type_ids` list<int8> if the tokenizer gives them, `label` (int64, float64
     for a regression); for a task with `generation` also `target_ids` list<int32>, and `label` is the target's text.
-    `fingerprint` is the hash of data, tokenizer, max_length and what the tokenizer gets beside the texts: the inputs'
-    names in a prompt, their order, and what surrounds a target.
+    `cut_examples` counts those of a table that were cut. `fingerprint` is the hash of data, tokenizer, max_length and
+    what the tokenizer gets beside the texts: the inputs' names in a prompt, their order, and what surrounds a target.
     """
 
     train: pa.Table
@@ -145,19 +150,34 @@ class Tokenization:
     def table(self, examples: pa.Table) -> pa.Table:
         """Returns the columns that `EncodedTask` describes, of examples with the columns `*task.inputs` and `label`."""
         if self._writer:
-            return written(self._writer, self._task, examples)
+            before = self._writer.cut_prompts
+            table = written(self._writer, self._task, examples)
+            return _counting(table, self._writer.cut_prompts - before)
+        cut = 0
         types = {"input_ids": pa.list_(pa.int32()), "token_type_ids": pa.list_(pa.int8())}
         chunks: dict[str, list[pa.Array]] = {}
         for start in range(0, examples.num_rows, ROWS_PER_CALL):
             some = examples.slice(start, ROWS_PER_CALL)
             texts = self._given([some[name].to_pylist() for name in self._task.inputs])
-            ids = self._tokenizer(*texts, truncation=True, max_length=self._max_length, return_attention_mask=False)
-            if self._continued:
-                ids = {"input_ids": [self._without_end(row) for row in ids["input_ids"]]}
+            ids = self._ids(texts, self._max_length)
+            cut += self._cut(texts, ids["input_ids"])
             for name in types.keys() & ids.keys():
                 chunks.setdefault(name, []).append(pa.array(ids[name], types[name]))
         columns = {name: pa.chunked_array(chunks[name]) for name in types if name in chunks}
-        return pa.table({**columns, "label": examples["label"]}).combine_chunks()
+        return _counting(pa.table({**columns, "label": examples["label"]}).combine_chunks(), cut)
+
+    def _ids(self, texts: list[list[str]], most: int) -> Mapping[str, list[list[int]]]:
+        """Returns the ids of texts, cut to `most` tokens, and what the tokenizer gives beside them."""
+        ids = self._tokenizer(*texts, truncation=True, max_length=most, return_attention_mask=False, verbose=False)
+        return {"input_ids": [self._without_end(row) for row in ids["input_ids"]]} if self._continued else ids
+
+    def _cut(self, texts: list[list[str]], ids: list[list[int]]) -> int:
+        """Counts the rows that were cut: those as long as may be that have more tokens where more may be."""
+        full = [row for row, each in enumerate(ids) if len(each) >= self._max_length - self._continued]
+        if not full:
+            return 0
+        again = self._ids([[each[row] for row in full] for each in texts], self._max_length + MORE)["input_ids"]
+        return sum(len(longer) > len(ids[row]) for row, longer in zip(full, again, strict=True))
 
     def _without_end(self, ids: list[int]) -> list[int]:
         """Returns the ids of a prompt that a decoder continues, without an end of sequence."""
@@ -165,6 +185,15 @@ class Tokenization:
 
     def _given(self, texts: list[list[str]]) -> list[list[str]]:
         return given_texts(self._task, self._tokenizer, texts, prompts=self._prompts)
+
+
+def _counting(table: pa.Table, cut: int) -> pa.Table:
+    return table.replace_schema_metadata({CUT: str(cut).encode()})
+
+
+def cut_examples(table: pa.Table) -> int:
+    """Returns how many examples of an encoded table were longer than it allows."""
+    return int((table.schema.metadata or {}).get(CUT, b"0"))
 
 
 class _Encoding:

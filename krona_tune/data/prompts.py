@@ -30,7 +30,8 @@ class PromptWriter:
 
     Args:
         decoder: the model continues its prompt; False: an encoder reads it.
-        max_length: the most tokens of a prompt; if there are more, the longest text of the example is cut.
+        max_length: the most tokens of a prompt; if there are more, the longest text of the example is cut, and
+            `cut_prompts` counts it.
     """
 
     def __init__(self, task: Task, tokenizer: "PreTrainedTokenizerBase", *, decoder: bool, max_length: int) -> None:
@@ -38,6 +39,7 @@ class PromptWriter:
         self._chats = in_chat_template(task, tokenizer)
         around: tuple[str, int | None] = "", tokenizer.eos_token_id
         self._before, self._end = around_answer(task, tokenizer) if self._chats else around
+        self.cut_prompts = 0
 
     def written(self, examples: Sequence[Texts], targets: Texts) -> tuple[list[Ids], list[Ids]]:
         """Returns each example's prompt and target. Raises a Refusal if a prompt leaves no room for its texts."""
@@ -45,6 +47,7 @@ class PromptWriter:
         found = self._read(prompts)
         for row, ids in enumerate(found):
             if len(ids) > self._max_length:
+                self.cut_prompts += 1
                 prompts[row] = self._cut(examples[row], len(ids))
                 [found[row]] = self._read([prompts[row]])
         if not self._decoder:

@@ -100,6 +100,7 @@ def _save(context: DriverContext, row: TrialResult, name: str, selected: str, se
         labels=task.candidates if shape.text_to_text else task.labels,
         text_to_text=shape.text_to_text,
         max_length=plan.spec.examples.max_length,
+        cut_share=manifest.tasks[row.task].cut_share,
         precision=manifest.precision,
         adapter=check_trial(row.task, row.seed, row.params, row.kind).adapter,
         backbone=manifest.model.name,

@@ -34,7 +34,8 @@ class TaskFacts(FrozenValue):
     record it. `contents` is the hash of all texts and labels that there are, under any name. `constant_score` is the
     score of the best constant answer. `pad_token_id` fills its batches; None if an older study did not record it.
     `compared_by_loss`: a validation score is the loss of the targets, negated, and not the metric. `averages`: the
-    metrics have a mean with those of other tasks.
+    metrics have a mean with those of other tasks. `cut_examples` of train and validation have more than `max_length`
+    tokens and lose their ends; both are None if an older study did not record them.
     """
 
     title: str
@@ -53,6 +54,15 @@ class TaskFacts(FrozenValue):
     pad_token_id: int | None = None
     compared_by_loss: bool = False
     averages: bool = True
+    max_length: int | None = None
+    cut_examples: int | None = None
+
+    @property
+    def cut_share(self) -> float | None:
+        """Returns the share of the train and validation examples that is cut; None if it was not recorded."""
+        return (
+            None if self.cut_examples is None else self.cut_examples / (self.train_examples + self.validation_examples)
+        )
 
     def averages_on(self, half: Half) -> bool:
         """Returns whether a score on this half has a mean with those of other tasks, and fits on one axis with them."""

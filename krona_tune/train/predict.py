@@ -1,7 +1,7 @@
 """Answers new examples, read as people write them, with a saved adapter on its backbone."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -17,7 +17,7 @@ from krona_tune.adapters.inject import Adapters
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.data.answer_files import answer_columns
 from krona_tune.data.batches import evaluation_batches
-from krona_tune.data.encode import Tokenization
+from krona_tune.data.encode import Tokenization, cut_examples
 from krona_tune.data.example_files import ExampleRows, Row
 from krona_tune.data.separated_text import refuse_misshapen
 from krona_tune.data.tasks import Task
@@ -144,18 +144,36 @@ def ready(folder: Path, model: str | None) -> AdaptedModel:
     )
 
 
-def predictions(whole: AdaptedModel, rows: Iterable[Sequence[str]]) -> Iterator[Prediction]:
-    """Yields the answers in the rows' order. `rows` fit the task; some at a time are batched by length."""
-    coming = iter(rows)
+def predictions(
+    whole: AdaptedModel, rows: Iterable[Sequence[str]], told: Callable[[int, int], None] | None = None
+) -> Iterator[Prediction]:
+    """Yields the answers in the rows' order.
+
+    Args:
+        rows: fit the task; some at a time are batched by length.
+        told: is told in the end how many of how many rows had more tokens than the adapter was trained to read, if any.
+    """
+    coming, cut, answered = iter(rows), 0, 0
     while some := list(islice(coming, ROWS_AT_ONCE)):
-        yield from _predicted(whole, some)
+        table = _tokenized(whole, some)
+        cut, answered = cut + cut_examples(table), answered + len(some)
+        yield from _predicted(whole, table)
+    if told and cut:
+        told(cut, answered)
 
 
-def answer_rows(whole: AdaptedModel, examples: ExampleRows, *, scores: bool = False) -> Iterator[Row]:
+def answer_rows(
+    whole: AdaptedModel,
+    examples: ExampleRows,
+    *,
+    scores: bool = False,
+    told: Callable[[int, int], None] | None = None,
+) -> Iterator[Row]:
     """Yields each row of a file's examples with its answer under `prediction`, in their order; some are read at a time.
 
     Args:
         scores: each label's probability is added under `probability_LABEL`.
+        told: as `predictions` takes it.
     """
     waiting: deque[Row] = deque()
 
@@ -165,21 +183,20 @@ def answer_rows(whole: AdaptedModel, examples: ExampleRows, *, scores: bool = Fa
             yield [row[name] for name in examples.columns]
 
     added = answer_columns(whole.task, scores=scores)
-    for each in predictions(whole, texts()):
+    for each in predictions(whole, texts(), told):
         answer = float(each.text) if whole.task.is_regression else each.text
         yield waiting.popleft() | dict(zip(added, (answer, *each.probabilities), strict=False))
 
 
 @torch.no_grad()
-def _predicted(whole: AdaptedModel, rows: Sequence[Sequence[str]]) -> list[Prediction]:
+def _predicted(whole: AdaptedModel, table: pa.Table) -> list[Prediction]:
     found: dict[int, Prediction] = {}
-    device = whole.backbone.device
-    table, asked = _tokenized(whole, rows), whole.task.generation
+    device, asked = whole.backbone.device, whole.task.generation
     new = asked.max_new_tokens if asked else None
     for batch in evaluation_batches(table, EVALUATION_TOKENS[device.kind], int(whole.tokenizer.pad_token_id), new):
         inputs, _ = to_device(batch, device)
         found |= zip(batch.rows.tolist(), _answers(whole, inputs), strict=True)
-    return [found[row] for row in range(len(rows))]
+    return [found[row] for row in range(len(table))]
 
 
 def _tokenized(whole: AdaptedModel, rows: Sequence[Sequence[str]]) -> pa.Table:

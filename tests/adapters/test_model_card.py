@@ -77,3 +77,11 @@ def test_no_string_of_a_card_breaks_out_of_its_place() -> None:
     assert "\n# heading" not in body
     assert "49" not in body
     assert all(line.count("|") in (0, 3, 4) for line in body.splitlines())
+
+
+def test_the_share_of_examples_that_were_cut_is_said() -> None:
+    for share, said in (
+        (None, "at most 30 tokens.\n"),
+        (0.0625, "at most 30 tokens, to which 6.2 % of its examples were"),
+    ):
+        assert said in render_model_card(made(cut_share=share), Form.ADAPTER, "out")

@@ -419,3 +419,19 @@ def test_a_dry_run_shows_ones_own_data_as_they_are_and_what_a_run_would_warn_of(
     assert "warning: 60 of the 60 validation examples of own are also in train, word for word" in out
     (tmp_path / "own.yaml").write_text("model: m\ntasks: [':x:']\n")
     assert "unknown task ':x:'" in run("--space", tmp_path / "own.yaml", "--dry-run")[2]
+
+
+@pytest.mark.parametrize(("most", "cut"), [(8, 60), (40, 0)])
+def test_a_dry_run_says_how_many_examples_are_cut(run: Run, tmp_path: Path, most: int, cut: int) -> None:
+    model = saved_bert(tmp_path / "bert")
+    rows = "".join(f"{'the ' * (20 if n % 4 else 2)}{n},{n % 2}\n" for n in range(40))
+    for part in ("train", "dev", "test"):
+        (tmp_path / f"{part}.csv").write_text(f"text,label\n{rows}")
+    (tmp_path / "own.yaml").write_text(
+        f"model: {model}\nexamples: {{max_length: {most}}}\ntasks: {{own: {{data: ., text: text, label: label}}}}\n"
+    )
+    code, out, _ = run("--space", tmp_path / "own.yaml", "--dry-run")
+    assert code == 0
+    assert f"{cut} of 80 examples are longer than {most} tokens and are cut" in out
+    warning = "warning: 75% of the examples of own are cut to 8 tokens; --set examples.max_length=16 reads more"
+    assert (warning in out) == bool(cut)

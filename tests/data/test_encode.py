@@ -10,7 +10,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from krona_tune.data.corpus import TaskData
-from krona_tune.data.encode import encode, encode_test, given_texts, tokenizer_fingerprint
+from krona_tune.data.encode import Tokenization, cut_examples, encode, encode_test, given_texts, tokenizer_fingerprint
 from krona_tune.data.tasks import TASKS
 from krona_tune.refusal import Refusal
 
@@ -303,3 +303,33 @@ def test_a_length_without_room_for_text_is_refused(prompts, special, tokenizer, 
         encode(make_data(), tokenizer, prompts=prompts, max_length=special, cache=tmp_path)
     assert str(refused.value) == f"max_length: {special} leaves no room beside {special} special tokens"
     encode(make_data(), tokenizer, prompts=prompts, max_length=special + 1, cache=tmp_path)
+
+
+@pytest.mark.parametrize(("name", "fixed"), [("cola", 5), ("rte", 9)])
+@pytest.mark.parametrize("prompts", [False, True])
+def test_what_is_cut_is_counted_and_what_just_fits_is_not(tokenizer, tmp_path, name, fixed, prompts):
+    data = make_data(name, rows=8)
+    lengths = [
+        len(ids) for ids in words_and_ids(data, tokenizer, 99, tmp_path, prompts=prompts)["input_ids"].to_pylist()
+    ]
+    for most in sorted(set(lengths)):
+        for _ in ("made", "read again"):
+            table = words_and_ids(data, tokenizer, most, tmp_path, prompts=prompts)
+            assert cut_examples(table) == sum(length > most for length in lengths)
+    assert prompts or min(lengths) == fixed
+
+
+def words_and_ids(data, tokenizer, most, cache, *, prompts):
+    return encode(data, tokenizer, prompts=prompts, max_length=most, cache=cache).train
+
+
+def test_a_prompt_that_a_decoder_continues_is_counted_without_its_end(tokenizer):
+    tokenizer.eos_token = "[SEP]"
+    examples = make_data("cola", rows=8).train
+    whole, short = (
+        Tokenization(TASKS["cola"], tokenizer, prompts=True, max_length=most, decoder=True).table(examples)
+        for most in (99, 9)
+    )
+    longer = [len(ids) + 1 > 9 for ids in whole["input_ids"].to_pylist()]
+    assert (cut_examples(whole), cut_examples(short)) == (0, sum(longer))
+    assert 0 < sum(longer) < len(longer)

@@ -265,3 +265,10 @@ def test_full_trainings_are_listed_beside_the_search_and_rank_nowhere(study: Stu
     assert "all examples of train, validation and test together" in page.text
     assert "the best 4 of 4 scored trials" in page.text
     assert "nan" not in page.text.lower().split()
+
+
+def test_the_page_says_which_share_of_the_examples_was_cut(study: StudyFolder) -> None:
+    before = read_manifest(study.manifest)
+    facts = before.tasks["cola"].model_copy(update={"max_length": 64, "cut_examples": 33})
+    before.model_copy(update={"tasks": {**before.tasks, "cola": facts}}).write(study.manifest)
+    assert "7.5 % at 64 tokens" in read(write_report(study)).text  # of 340 and 100 examples

@@ -69,3 +69,10 @@ def test_an_older_manifest_knows_by_its_request_which_tasks_average(tmp_path: Pa
     }
     path.write_text(json.dumps(older | {"request": None}), encoding="utf-8")
     assert [task for task, facts in read_manifest(path).tasks.items() if not facts.averages] == ["wiki"]
+
+
+def test_the_share_of_cut_examples_is_of_train_and_validation() -> None:
+    facts = manifest("cola").tasks["cola"]
+    assert facts.cut_share is None
+    counted = facts.model_copy(update={"max_length": 64, "cut_examples": 11})
+    assert counted.cut_share == 11 / (facts.train_examples + facts.validation_examples)

@@ -77,3 +77,12 @@ def test_an_example_of_another_shape_is_refused_before_anything_is_loaded(tmp_pa
     (backbone / "config.json").unlink()
     with pytest.raises(Refusal, match=r"examples\[1\]: 1 text instead of 2"):
         krona_tune.predict(adapter, [("a", "b"), "a"])
+
+
+def test_it_is_told_how_many_inputs_were_cut(tmp_path: Path) -> None:
+    adapter = adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter")
+    whole, told = load_adapted(adapter), list[tuple[int, int]]()
+    words = [" ".join(["the"] * count) for count in (3, whole.card.max_length - 2, whole.card.max_length - 1, 70)]
+    assert len(list(predictions(whole, [(text,) for text in words], lambda *counts: told.append(counts)))) == 4
+    list(predictions(whole, [("the",)], lambda *counts: told.append(counts)))
+    assert told == [(2, 4)]

@@ -6,6 +6,7 @@ from itertools import chain
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import platformdirs
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,7 +14,16 @@ from transformers import PreTrainedTokenizerBase
 
 from krona_tune.data.batches import TARGET
 from krona_tune.data.corpus import PARTS, TaskData, find_warnings, load
-from krona_tune.data.encode import EncodedTask, TokenizerSettings, encode, encode_test, given_texts, written
+from krona_tune.data.encode import (
+    EncodedTask,
+    Tokenization,
+    TokenizerSettings,
+    cut_examples,
+    encode,
+    encode_test,
+    given_texts,
+    written,
+)
 from krona_tune.data.metrics import code_of_functions_digest, constant_baseline, functions_digest, token_baseline
 from krona_tune.data.prompts import READ_BACK, PromptWriter, changed_targets, refuse_long_targets
 from krona_tune.data.tasks import Task
@@ -62,7 +72,8 @@ def prepare_data(plan: Plan, location: str) -> Prepared:
     finals = data if plan.spec.finalists.top else {}
     tests = {name: encode_test(each, tokenizer, **_encoding(plan)) for name, each in finals.items()}
     changed: list[str] = []
-    for name, (work, _) in prepared.items():
+    for name, (work, facts) in prepared.items():
+        changed += _doubt_cut(plan, name, facts.cut_examples or 0, facts.train_examples + facts.validation_examples)
         parts = {"train": work.train, "validation": work.validation, "test": tests.get(name)}
         for part, table in ((part, table) for part, table in parts.items() if table is not None):
             refuse_long_targets(work.task, table, part)
@@ -84,10 +95,17 @@ def _mixed_scores(plan: Plan) -> Iterator[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Preview:
-    """The first training examples of a task, as (text, answer) of what is left after tokenisation, and warnings."""
+    """The first training examples of a task, as (text, answer) of what is left after tokenisation, how many of so many
+    train and validation examples are `cut`, and warnings."""
 
     examples: tuple[tuple[str, str], ...]
+    cut: int
+    looked_at: int
     warnings: tuple[str, ...]
+
+
+MOST_LOOKED_AT = 2_000
+"""The examples of a task of which a preview counts those that are cut."""
 
 
 def preview_data(plan: Plan, tasks: Iterable[str], count: int) -> dict[str, Preview]:
@@ -116,7 +134,18 @@ def _preview(plan: Plan, data: TaskData, tokenizer: PreTrainedTokenizerBase, cou
         ids = tokenizer(*given, truncation=True, max_length=length).input_ids
     answers = [_answer(data.task, label, prompts=prompts) for label in some["label"].to_pylist()]
     examples = zip(map(tokenizer.decode, ids), answers, strict=True)
-    return Preview(examples=tuple(examples), warnings=(*find_warnings(data), *changed))
+    whole = pa.concat_tables([data.train, data.validation])
+    looked = whole.take(np.random.default_rng(0).permutation(len(whole))[:MOST_LOOKED_AT])
+    decoder = not plan.geometry.is_encoder_decoder
+    reader = Tokenization(data.task, tokenizer, prompts=prompts, max_length=length, decoder=decoder)
+    cut = cut_examples(reader.table(looked))
+    doubts = _doubt_cut(plan, data.task.name, cut, len(looked))
+    return Preview(
+        examples=tuple(examples),
+        cut=cut,
+        looked_at=len(looked),
+        warnings=(*find_warnings(data), *changed, *doubts),
+    )
 
 
 def _doubt_targets(data: TaskData, writer: PromptWriter, tokenizer: PreTrainedTokenizerBase) -> list[str]:
@@ -191,8 +220,26 @@ def _prepare_task(plan: Plan, data: TaskData, tokenizer: PreTrainedTokenizerBase
         averages=task.averages,
         compared_by_loss=task.tested_by_other_scores,
         rungs=work.schedule.rungs if spec.search.early_stopping else (work.schedule.total_examples,),
+        max_length=spec.examples.max_length,
+        cut_examples=cut_examples(encoded.train) + cut_examples(encoded.validation),
     )
     return work, facts
+
+
+MUCH = 0.05
+"""The share of cut examples above which a person is warned."""
+
+
+def _doubt_cut(plan: Plan, name: str, cut: int, of: int) -> Iterator[str]:
+    """Yields a warning if many examples of a task lose their ends."""
+    length, most = plan.spec.examples.max_length, plan.geometry.positions
+    if cut > MUCH * of:
+        fix = (
+            "which is all that the model reads"
+            if most == length
+            else f"--set examples.max_length={2 * length} reads more"
+        )
+        yield f"{cut / of:.0%} of the examples of {plan.tasks[name].title} are cut to {length} tokens; {fix}"
 
 
 def _constant_score(task: Task, encoded: EncodedTask) -> float:
