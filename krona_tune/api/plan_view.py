@@ -1,6 +1,6 @@
 """Shows a plan in a notebook or a terminal: what will be run, and what its data look like."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
 from textwrap import fill
@@ -16,7 +16,7 @@ from krona_tune.backbones.geometry import Geometry, Role
 from krona_tune.refusal import cut, readable, shown
 from krona_tune.search.terminal.cell_view import html_of
 from krona_tune.search.waiting_orders import EarlierOrders
-from krona_tune.study.folder import StudyFolder
+from krona_tune.study.folder import StudyFolder, nearest_folder
 from krona_tune.study.formatting import describe_adapter, format_money
 from krona_tune.study.redact import redact
 from krona_tune.study.request.field_types import for_task
@@ -29,6 +29,8 @@ if TYPE_CHECKING:
     from krona_tune.search.planning.earlier_study import EarlierStudy
     from krona_tune.search.planning.plan import Plan
     from krona_tune.search.planning.teaching import Teaching
+    from krona_tune.search.startup.cluster import Slots
+    from krona_tune.search.startup.task_data import Preview
     from krona_tune.study.request.study_spec import StudySpec
 
 __all__ = ["PlanView"]
@@ -232,23 +234,36 @@ def _metric(task: "Task", name: str) -> str:
     return name + about + ", lower is better" * (name in task.lower_is_better)
 
 
-def print_examples(plan: "Plan", tasks: Iterable[str]) -> None:
+def print_examples(plan: "Plan", tasks: Iterable[str]) -> "dict[str, Preview]":
     """Prints the first training examples of each own task as the model will see them, and what is odd about its data.
 
-    It goes to the terminal only.
+    It goes to the terminal only. Returns what was seen.
     """
     own = [task for task in tasks if task in plan.own_data]
     if not own:
-        return
+        return {}
     from krona_tune.search.startup.task_data import preview_data
 
-    for name, seen in preview_data(plan, own, SHOWN_EXAMPLES).items():
+    previews = preview_data(plan, own, SHOWN_EXAMPLES)
+    for name, seen in previews.items():
         console.print(f"\n{name}, as the model will see it:", highlight=False)
         for text, label in seen.examples:
             say(readable(f"  {text}\n    → {cut(label)}"))
         longest = f"longer than {plan.spec.examples.max_length} tokens"
-        say(f"  {seen.cut} of {seen.looked_at:,} examples are {longest} and are cut")
+        say(f"  {seen.cut} of {len(seen.tokens):,} examples are {longest} and are cut")
         _print_warnings(seen.warnings)
+    return previews
+
+
+def print_needs(plan: "Plan", slots: "Slots", previews: "Mapping[str, Preview]", folder: StudyFolder) -> None:
+    """Prints what a study would take on this machine, or on one with such slots."""
+    from krona_tune.search.startup.estimate import speed_of
+    from krona_tune.search.startup.needs import find_needs, means_of, needs_in_words
+
+    read = {name: means_of(seen.tokens) for name, seen in previews.items()}
+    needs = find_needs(plan, slots, speed_of(slots), read)
+    console.print("\nWhat it takes, as far as that is known before a step is timed:", highlight=False)
+    print_lines(dict(needs_in_words(plan, needs, slots, nearest_folder(folder.root))))
 
 
 def print_doubts(plan: "Plan") -> None:

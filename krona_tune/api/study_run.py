@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from krona_tune.api.folders import with_whole_paths
-from krona_tune.api.plan_view import print_examples, print_plan
+from krona_tune.api.plan_view import print_examples, print_needs, print_plan
 from krona_tune.api.printing import (
     console,
     errors,
@@ -73,14 +73,15 @@ def run_and_report(
     """
     from krona_tune.search.startup.cluster import slots, this_machine
 
-    if options.address is None:
-        slots(this_machine(), spec.resources)  # refuses before Ray is started for nothing
+    here = None if options.address else slots(this_machine(), spec.resources)  # refuses before Ray is started
     plan, earlier = _planned(spec, place, folder), EarlierOrders.of(folder, options.keys)
     again = asked(plan) if asked else None
     if dry_run or not options.quiet:
         print_full_training(plan, again) if again else print_plan(plan, reason, folder, earlier)
     if dry_run:
-        print_examples(plan, [again.of.task] if again else plan.spec.tasks)
+        seen = print_examples(plan, [again.of.task] if again else plan.spec.tasks)
+        if here and not again:
+            print_needs(plan, here, seen, folder)
         return None
     _refuse_no_log(folder.log)
     outcome = _run(plan, folder, replace(options, again=again, earlier=earlier))

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import NamedTuple
 
 from krona_tune.data.tasks import TASKS, Task
 from krona_tune.refusal import Refusal
@@ -68,6 +69,27 @@ FILES: dict[str, GlueFiles] = {
 }
 
 
+class OfficialSizes(NamedTuple):
+    """The examples of each part of a task's official files, as they are divided here, and the mean tokens of one."""
+
+    train: int
+    validation: int
+    test: int
+    tokens: int
+
+
+OFFICIAL_SIZES = {
+    "cola": OfficialSizes(8_551, 521, 522, 11),
+    "sst2": OfficialSizes(66_349, 1_000, 872, 13),
+    "mrpc": OfficialSizes(3_668, 204, 204, 53),
+    "qqp": OfficialSizes(362_846, 1_000, 40_430, 31),
+    "stsb": OfficialSizes(5_749, 750, 750, 28),
+    "mnli": OfficialSizes(392_702, 9_832, 9_815, 40),
+    "qnli": OfficialSizes(103_743, 1_000, 5_463, 51),
+    "rte": OfficialSizes(2_490, 138, 139, 70),
+    "wnli": OfficialSizes(635, 35, 36, 37),
+}
+"""Tokens are roughly those of BERT's word pieces: they only serve to say how long a study may take."""
 _SHARD = re.compile(r"-(?P<index>\d+)-of-(?P<count>\d+)\.parquet$")
 
 

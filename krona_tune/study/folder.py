@@ -83,3 +83,8 @@ class StudyFolder:
 
     def adapter(self, task: str) -> Path:
         return self.root / "adapters" / task
+
+
+def nearest_folder(path: Path) -> Path:
+    """Returns the folder itself, or its nearest parent that exists."""
+    return next(above for above in (path.resolve(), *path.resolve().parents) if above.is_dir())

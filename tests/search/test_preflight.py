@@ -19,6 +19,7 @@ from krona_tune.data.tasks import TASKS
 from krona_tune.record.mlflow_mirror.tracking_uri import explain_unreachable
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.refusal import Refusal, joined
+from krona_tune.search.planning.footprint import checkpoints_of, largest_point
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.startup import cluster, preflight, resources
 from krona_tune.search.startup.cluster import Cluster, Node, Slots, connecting
@@ -34,7 +35,6 @@ from krona_tune.search.startup.task_data import prepare_data
 from krona_tune.search.worker import first_batch
 from krona_tune.search.worker.first_batch import (
     FirstBatch,
-    largest_point,
     longest_example,
     train_first_batch,
     usual_point,
@@ -166,7 +166,7 @@ def test_checkpoints_that_are_there_need_no_more_space(
     gathered: Resources, folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The study has 16 trials."""
-    need = preflight.checkpoints_of(gathered.plan)
+    need = checkpoints_of(gathered.plan)
     assert need.trials == 16
     storage = folder.root.parent.parent
     for free, begun, problems, warnings in (
@@ -209,7 +209,7 @@ def test_checkpoints_are_counted_by_what_each_trial_trains(gathered: Resources) 
     low, full = (plan.space.parameters(plan.space.of(name).draw(Random(0))) for name in ("lora", "full"))
     head = plan.geometry.head_parameters(2)
     adapters, heads = 2 * (2 * 5 + 2 * 2 * 3), 2 * (2 + 3)
-    found = preflight.checkpoints_of(plan)
+    found = checkpoints_of(plan)
     assert found.trials == adapters + heads
     assert found.usually == pytest.approx(12 * (adapters * (low + full) / 2 + (adapters + heads) * head))
     assert found.most == pytest.approx(12 * (adapters * full + (adapters + heads) * head))

@@ -7,33 +7,28 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from statistics import fmean
 from tempfile import NamedTemporaryFile
 from typing import Any
 from uuid import uuid4
 
-from krona_tune.adapters.placement import TRAINING_BYTES
 from krona_tune.record.mlflow_mirror.tracking_uri import explain_unreachable
 from krona_tune.record.parquet_reader import pass_over, read_trials
 from krona_tune.record.store import Store, is_uri, refusing
 from krona_tune.refusal import Refusal, joined, told
-from krona_tune.search.planning.plan import Plan
+from krona_tune.search.planning.footprint import Footprint, checkpoints_of, footprint
 from krona_tune.search.startup.cluster import times_in
 from krona_tune.search.startup.resources import Resources
 from krona_tune.search.worker.first_batch import (
     FirstBatch,
-    drawn,
-    largest_point,
     longest_example,
     train_first_batch,
     usual_point,
 )
-from krona_tune.study.folder import StudyFolder
+from krona_tune.study.folder import StudyFolder, nearest_folder
 from krona_tune.study.formatting import format_bytes
 from krona_tune.study.redact import redact
 from krona_tune.study.request.study_spec import Precision
 from krona_tune.study.result import Status
-from krona_tune.study.study_state import Counts
 from krona_tune.train.device import this_device
 from krona_tune.train.step_times import StepTimes
 
@@ -175,66 +170,11 @@ def node_problems(storage: str, reports: dict[str, NodeReport | str]) -> Iterato
                 yield Refusal("--storage", f"node {node} can't write in {name}", fix)
 
 
-PROCESS_BYTES = 600 * 2**20
-"""The memory of a worker before it loads a backbone: Python, torch, transformers."""
-STATE_BYTES = 12
-"""Bytes per trained parameter on disk: a float32 value and its two moments."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Footprint:
-    """The largest adapter of the space, the bytes of the backbone's weights, and the rough bytes of its worker."""
-
-    params: dict[str, Any]
-    weights: int
-    worker: int
-
-
-@dataclass(frozen=True, kw_only=True)
-class Checkpoints:
-    """The number of trials that leave a checkpoint, and their total bytes: `usually`, and at `most` if every trial has
-    the largest adapter."""
-
-    trials: int
-    usually: float
-    most: float
-
-
 def needed_bytes(resources: Resources) -> Footprint:
     """Returns what the largest adapter of the space needs, computed from sizes alone."""
-    plan, shape = resources.plan, resources.plan.geometry
-    params = largest_point(plan.space)
-    trained = plan.space.parameters(params) + shape.head_parameters(_most_outputs(plan))
-    itemsize = this_device(plan.precision, gpu=False).dtype.itemsize if not resources.slots.gpus else 2
-    rows = -(-params["batch_size"] // params["accumulation"])
-    tokens = rows * max(map(longest_example, resources.prepared.works.values()))
-    activations = tokens * shape.kept_values(recomputed=params["gradient_checkpointing"]) * itemsize
-    weights = shape.parameters * itemsize
-    worker = PROCESS_BYTES + weights + trained * TRAINING_BYTES + activations
-    return Footprint(params=params, weights=weights, worker=worker)
-
-
-def checkpoints_of(plan: Plan) -> Checkpoints:
-    """Returns the checkpoints of all tasks: of the search, its repeats, the heads alone, and the finals of both."""
-    each, tasks = Counts.of(plan.spec, text_to_text=plan.geometry.text_to_text), plan.spec.tasks
-    adapters = len(tasks) * (each.searched + each.repeats + each.finals)
-    heads = sum(len(plan.baselines(task)) + each.final_heads for task in tasks)
-    sizes = [plan.space.parameters(point) for point in drawn(plan.space)]
-    beside = (adapters + heads) * plan.geometry.head_parameters(_most_outputs(plan))
-    return Checkpoints(
-        trials=adapters + heads,
-        usually=STATE_BYTES * (adapters * fmean(sizes) + beside),
-        most=STATE_BYTES * (adapters * max(sizes) + beside),
-    )
-
-
-def _most_outputs(plan: Plan) -> int:
-    return max(task.outputs for task in plan.tasks.values())
-
-
-def nearest_folder(path: Path) -> Path:
-    """Returns the folder itself, or its nearest parent that exists."""
-    return next(above for above in (path.resolve(), *path.resolve().parents) if above.is_dir())
+    gpu, longest = resources.slots.gpus > 0, max(map(longest_example, resources.prepared.works.values()))
+    itemsize = 2 if gpu else this_device(resources.plan.precision, gpu=False).dtype.itemsize
+    return footprint(resources.plan, longest, itemsize)
 
 
 def check_disk(resources: Resources, folder: StudyFolder, storage: Path) -> Findings:

@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from transformers import PreTrainedTokenizerBase
 
-from krona_tune.data.batches import TARGET
+from krona_tune.data.batches import TARGET, lengths
 from krona_tune.data.corpus import PARTS, TaskData, find_warnings, load
 from krona_tune.data.encode import (
     EncodedTask,
@@ -95,12 +95,12 @@ def _mixed_scores(plan: Plan) -> Iterator[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class Preview:
-    """The first training examples of a task, as (text, answer) of what is left after tokenisation, how many of so many
-    train and validation examples are `cut`, and warnings."""
+    """The first training examples of a task, as (text, answer) of what is left after tokenisation; the tokens of some
+    train and validation examples, and how many of those are `cut`; and warnings."""
 
     examples: tuple[tuple[str, str], ...]
+    tokens: tuple[int, ...]
     cut: int
-    looked_at: int
     warnings: tuple[str, ...]
 
 
@@ -138,12 +138,13 @@ def _preview(plan: Plan, data: TaskData, tokenizer: PreTrainedTokenizerBase, cou
     looked = whole.take(np.random.default_rng(0).permutation(len(whole))[:MOST_LOOKED_AT])
     decoder = not plan.geometry.is_encoder_decoder
     reader = Tokenization(data.task, tokenizer, prompts=prompts, max_length=length, decoder=decoder)
-    cut = cut_examples(reader.table(looked))
+    table = reader.table(looked)
+    cut = cut_examples(table)
     doubts = _doubt_cut(plan, data.task.name, cut, len(looked))
     return Preview(
         examples=tuple(examples),
+        tokens=tuple(lengths(table).tolist()),
         cut=cut,
-        looked_at=len(looked),
         warnings=(*find_warnings(data), *changed, *doubts),
     )
 

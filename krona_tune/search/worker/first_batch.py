@@ -1,13 +1,10 @@
 """Trains a first batch before any trial, with the largest adapter of the space, where trials are trained."""
 
 import logging
-import random
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
-from itertools import islice
-from math import ceil
 from statistics import fmean
 from typing import Any
 
@@ -19,6 +16,7 @@ from krona_tune.adapters.placement import frozen_layers
 from krona_tune.data.batches import lengths
 from krona_tune.data.user_code import NoValue
 from krona_tune.refusal import Refusal
+from krona_tune.search.planning.footprint import drawn
 from krona_tune.search.planning.space import Space, adapter_of
 from krona_tune.search.worker.trainable import Workplace, describe, status_of_error
 from krona_tune.study.request.schedule import Schedule
@@ -32,7 +30,6 @@ from krona_tune.train.step_times import StepTimes, time_steps
 
 logger = logging.getLogger(__name__)
 
-POINTS, MOST_DRAWS = 200, 1000
 FEW_ROWS = 2
 """The rows that are trained of a task that does not have the longest example."""
 
@@ -52,22 +49,6 @@ class FirstBatch:
     lacks_bfloat16: bool = False
     memory_bytes: int = 0
     peak_bytes: int = 0
-
-
-def drawn(space: Space) -> list[dict[str, Any]]:
-    """Returns feasible points, equally many per method if found; at least one: such draws proved feasibility."""
-    found: list[dict[str, Any]] = []
-    for method in map(space.of, space.methods):
-        rng = random.Random(0)
-        points = filter(method.feasible, (method.draw(rng) for _ in range(MOST_DRAWS)))
-        found += islice(points, ceil(POINTS / len(space.methods)))
-    return found
-
-
-def largest_point(space: Space) -> dict[str, Any]:
-    """Returns the point with the most parameters of many drawn, with the largest batch of its method."""
-    most = max(drawn(space), key=space.parameters)
-    return {**most, "batch_size": max(space.knobs[most["method"]]["batch_size"].ends())}
 
 
 def usual_point(space: Space) -> dict[str, Any]:

@@ -1,0 +1,120 @@
+"""Says what a study takes before a step is timed: a range of time, device hours and money, and memory and disk."""
+
+import os
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+
+from krona_tune.data.corpus import MINI, PARTS
+from krona_tune.data.glue_files import OFFICIAL_SIZES, OfficialSizes
+from krona_tune.processor import this_processor
+from krona_tune.search.planning.footprint import checkpoints_of, footprint
+from krona_tune.search.planning.plan import Plan
+from krona_tune.search.startup.cluster import Slots
+from krona_tune.search.startup.estimate import Speed, TextSizes, estimate
+from krona_tune.study.devices import price_of
+from krona_tune.study.formatting import format_bytes, format_duration, format_money
+from krona_tune.study.request.field_types import for_task
+
+MINI_SIZES = OfficialSizes(512, 256, 512, 20)
+"""The examples that a task of mini-GLUE has in each part, where a request does not say it, and their mean tokens."""
+Range = tuple[float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TextMeans:
+    """The mean of some examples' tokens, and of their squares."""
+
+    tokens: float
+    pairs: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Needs:
+    """What a study takes: seconds on the clock and device hours, each from and to; bytes of a worker, of checkpoints
+    usually and at most, and of stored states at most. `how` says in words where the times are from."""
+
+    seconds: Range
+    device_hours: Range
+    how: str
+    worker_bytes: int
+    checkpoint_bytes: Range
+    stored_bytes: float
+
+
+def find_needs(plan: Plan, slots: Slots, speed: Speed, read: Mapping[str, TextMeans]) -> Needs:
+    """Returns what a plan's study takes on such slots.
+
+    Args:
+        speed: that of a trial's device.
+        read: by task, what was read of its texts; those of other tasks are GLUE's.
+    """
+    spec = plan.spec
+    sizes = {name: _sizes(plan, name, read.get(name)) for name in spec.tasks}
+    forecast = estimate(spec, plan.space, plan.tasks, sizes, speed)
+    seconds, hours = forecast.study(spec, slots), forecast.device_hours(spec, slots)
+    checkpoints, bf16 = checkpoints_of(plan), this_processor().prefers_bfloat16
+    itemsize = 2 if slots.gpus or plan.precision == "bf16" or (plan.precision == "auto" and bf16) else 4
+    return Needs(
+        seconds=(seconds / speed.spread, seconds * speed.spread),
+        device_hours=(hours / speed.spread, hours * speed.spread),
+        how=speed.how,
+        worker_bytes=footprint(plan, spec.examples.max_length, itemsize).worker,
+        checkpoint_bytes=(checkpoints.usually, checkpoints.most),
+        stored_bytes=1e9 * spec.resources.stored_states_gb,
+    )
+
+
+def _sizes(plan: Plan, name: str, read: TextMeans | None) -> TextSizes:
+    own, mini, examples = plan.own_data.get(name), plan.spec.data == MINI, plan.spec.examples
+    official = MINI_SIZES if mini else OFFICIAL_SIZES.get(name, MINI_SIZES)
+    there = [own.parts[part].num_rows for part in PARTS] if own else official[: len(PARTS)]
+    used = {}
+    for part, rows in zip(PARTS, there, strict=True):
+        limit = getattr(examples, part)
+        most = rows if limit is None else for_task(limit, name)
+        used[part] = most if mini and not own else min(rows, most)
+    usual = float(min(official.tokens, examples.max_length))
+    means = read or TextMeans(tokens=usual, pairs=usual**2)
+    return TextSizes(**used, tokens=means.tokens, pairs=means.pairs)
+
+
+def means_of(lengths: Sequence[int]) -> TextMeans:
+    """Returns the means of examples with so many tokens each."""
+    return TextMeans(tokens=fmean(lengths), pairs=fmean(each**2 for each in lengths))
+
+
+def needs_in_words(plan: Plan, needs: Needs, slots: Slots, storage: Path) -> Iterator[tuple[str, str]]:
+    """Yields what a study takes, each as a word and a line.
+
+    Args:
+        storage: the folder, or the nearest one above it, that the study's files go to.
+    """
+    limit, low, high = plan.spec.search.time_budget, *needs.seconds
+    ends = f"; the time budget ends it after {format_duration(limit)}" if limit and limit < high else ""
+    yield "time", f"{format_duration(low)} to {format_duration(high)}, {slots.count} at once, {needs.how}{ends}"
+    least, most = needs.device_hours
+    if limit:
+        budget = limit * slots.count * slots.devices.count / 3600
+        least, most = min(least, budget), min(most, budget)
+    unit = "GPU" if slots.gpus else "core"
+    yield "hours", f"{least:.2g} to {most:.2g} {unit} hours"
+    if price := price_of(plan.spec.resources):
+        yield "money", f"{format_money(price.of_hours(least))} to {format_money(price.of_hours(most))}, at {price.text}"
+    kind = "GPU memory and memory" if slots.gpus else "memory"
+    worker = f"about {format_bytes(needs.worker_bytes)} of {kind} a trial"
+    yield "memory", f"{worker}, {format_bytes(slots.count * needs.worker_bytes)} at once{_of_this_machine()}"
+    usually, largest = map(format_bytes, needs.checkpoint_bytes)
+    stored = f", stored states up to {format_bytes(needs.stored_bytes)} a machine" if needs.stored_bytes else ""
+    free = format_bytes(shutil.disk_usage(storage).free)
+    yield "disk", f"checkpoints {usually}, at most {largest}{stored}; {free} free"
+
+
+def _of_this_machine() -> str:
+    """Returns the memory of this machine in words, where the system tells it."""
+    try:
+        return f"; this machine has {format_bytes(os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES'))}"
+    except (AttributeError, OSError, ValueError):
+        return ""

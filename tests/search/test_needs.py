@@ -1,0 +1,76 @@
+"""Tests what a dry run says of time, money, memory and disk, and that each follows from what is asked for."""
+
+import os
+import re
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from krona_tune.data.corpus import PARTS, load
+from krona_tune.data.glue_files import OFFICIAL_SIZES
+from krona_tune.data.tasks import TASKS
+from krona_tune.search.planning.footprint import checkpoints_of
+from krona_tune.search.startup.cluster import Slots
+from krona_tune.search.startup.estimate import Speed
+from krona_tune.search.startup.needs import Needs, TextMeans, find_needs, means_of, needs_in_words
+from tests.search.plans import plan
+
+CORES = Slots(cpus=1, gpus=0, count=2)
+SPEED = Speed(operations=1e8, layer_seconds=1e-4, spread=2.0, how="by guess")
+
+
+def found(slots: Slots = CORES, read: dict[str, TextMeans] | None = None, **search: Any) -> Needs:
+    return find_needs(plan(**search), slots, SPEED, read or {})
+
+
+def words(slots: Slots = CORES, price: float | None = None, **search: Any) -> dict[str, str]:
+    asked = plan(**search)
+    resources = asked.spec.resources.model_copy(update={"price_per_hour": price})
+    asked = replace(asked, spec=asked.spec.model_copy(update={"resources": resources}))
+    return dict(needs_in_words(asked, find_needs(asked, slots, SPEED, {}), slots, Path.cwd()))
+
+
+def test_times_are_a_range_around_the_estimate() -> None:
+    needs = found()
+    assert needs.seconds[1] == pytest.approx(4 * needs.seconds[0])
+    assert needs.device_hours[1] == pytest.approx(4 * needs.device_hours[0])
+    assert found(Slots(cpus=1, gpus=0, count=1)).seconds[0] == pytest.approx(2 * needs.seconds[0])
+    assert found(trials=8).device_hours[0] > needs.device_hours[0]
+
+
+def test_texts_that_were_read_count_with_the_tokens_that_they_have() -> None:
+    long = {name: means_of([90, 110]) for name in ("cola", "rte")}
+    assert long["cola"] == TextMeans(tokens=100, pairs=(90**2 + 110**2) / 2)
+    assert found(read=long).seconds[0] > found().seconds[0]
+
+
+def test_disk_is_that_of_the_preflight_and_memory_grows_with_the_precision() -> None:
+    asked = plan()
+    checkpoints = checkpoints_of(asked)
+    assert found().checkpoint_bytes == (checkpoints.usually, checkpoints.most)
+    wide, narrow = (replace(asked, computes_in=each) for each in ("fp32", "bf16"))
+    assert find_needs(wide, CORES, SPEED, {}).worker_bytes > find_needs(narrow, CORES, SPEED, {}).worker_bytes
+
+
+def test_money_stands_there_with_a_price_and_a_budget_is_the_most() -> None:
+    assert "money" not in words()
+    assert set(words(price=3.0)) == {"time", "hours", "money", "memory", "disk"}
+    hours = re.findall(r"[\d.e-]+", words(time_budget=36)["hours"])[:2]
+    assert float(hours[1]) == pytest.approx(0.02)  # 36 s of two cores
+    assert "the time budget ends it after 36 s" in words(time_budget=36)["time"]
+    assert words(price=100.0, time_budget=36)["money"].endswith("to 2.00, at 100.00 a device hour")
+
+
+def test_a_gpu_is_named() -> None:
+    said = words(Slots(cpus=1, gpus=1, count=1))
+    assert "GPU hours" in said["hours"]
+    assert "GPU memory" in said["memory"]
+
+
+@pytest.mark.skipif("KRONA_GLUE_DIR" not in os.environ, reason="needs GLUE's official files")
+@pytest.mark.parametrize("name", ["rte", "cola", "mrpc", "stsb", "wnli"])
+def test_the_official_files_have_as_many_examples(name: str) -> None:
+    data = load(TASKS[name], os.environ["KRONA_GLUE_DIR"])
+    assert tuple(getattr(data, part).num_rows for part in PARTS) == OFFICIAL_SIZES[name][:3]
