@@ -234,12 +234,9 @@ MUCH = 0.05
 def _doubt_cut(plan: Plan, name: str, cut: int, of: int) -> Iterator[str]:
     """Yields a warning if many examples of a task lose their ends."""
     length, most = plan.spec.examples.max_length, plan.geometry.positions
+    more = min(2 * length, most or 2 * length)
     if cut > MUCH * of:
-        fix = (
-            "which is all that the model reads"
-            if most == length
-            else f"--set examples.max_length={2 * length} reads more"
-        )
+        fix = "which is all that the model reads" if most == length else f"--set examples.max_length={more} reads more"
         yield f"{cut / of:.0%} of the examples of {plan.tasks[name].title} are cut to {length} tokens; {fix}"
 
 
