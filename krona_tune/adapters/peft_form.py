@@ -166,7 +166,7 @@ def _wrapped(model: nn.Module, config: PeftConfig) -> PeftModel:
     if getattr(config, "target_parameters", None):  # which nobody has asked for
         problem = f"peft takes maps of these names in a {cast(Any, model).config.model_type} for its experts"
     if problem:
-        raise _unfit(problem)
+        raise unfit(problem)
     return dressed
 
 

@@ -135,12 +135,7 @@ def plan_lines(
         + ("of the frozen model" if shape.text_to_text else "with the head alone"),
         "rungs": _rungs(spec),
     }
-    if plan.taught is not None:
-        lines["first"] = _indented(_taught(plan, plan.taught))
-    if plan.earlier:
-        lines["learns"] = _indented("; ".join(map(_learnt, plan.earlier)))
-    if len(plan.space.methods) > 1:
-        lines["methods"] = _indented(_methods(plan))
+    lines |= {name: _indented(text) for name, text in _of_the_search(plan)}
     if spec.reasons:
         lines["reasons"] = "\n          ".join(_reasons(spec))
     lines["frozen"] = f"computed once: {plan.computed_once()}"
@@ -166,6 +161,16 @@ def plan_lines(
     if set(plan.own_data) == set(spec.tasks):
         del lines["data"]
     return lines
+
+
+def _of_the_search(plan: "Plan") -> Iterator[tuple[str, str]]:
+    """Yields, in named texts, what is tried first, what the study learns from, and what each method gets."""
+    if plan.taught is not None and plan.space.searched():
+        yield "first", _taught(plan, plan.taught)
+    if plan.earlier:
+        yield "learns", "; ".join(map(_learnt, plan.earlier))
+    if len(plan.space.methods) > 1:
+        yield "methods", _methods(plan)
 
 
 def _learnt(study: "EarlierStudy") -> str:

@@ -166,7 +166,6 @@ def predict(
             refuse_same_columns(examples, added)
         from krona_tune.train.predict import answer_rows, ready
 
-
         def told(cut: int, of: int) -> None:
             said = f"{cut} of {of} inputs were cut to {whole.card.max_length} tokens, as in training"
             errors.print(f"[yellow]warning:[/yellow] {said}", soft_wrap=True)
