@@ -2,13 +2,14 @@
 
 python -m tests.benchmarks.search.live DATA TEXTS FOLDER FIRST LAST NAME...
 
-Each study searches two of the four recorded tasks, so that six seeds have every pair once, with four workers that are
-simulated: a training is real, and costs the examples that it trained on, so that two searches pay the same whatever
-else the machine does. After 5 and 10 full trainings a task, the winner by its last validation score is trained again to
-its end with another seed, and only that training's score on the test half counts. DATA and TEXTS are those of
-`tests.benchmarks.curves.record`. A study's rows are kept in FOLDER, so that a comparison that was interrupted goes on
-with the next study; at the end all rows are written among those of `results/live.csv`, one a task, rival and budget.
-NAMEs are those of `replay.rivals`; the baselines of every table are added.
+Each study searches two of the four recorded tasks, so that six seeds have every pair once, or the two reserved ones if
+TEXTS is what `reserved` writes. Its four workers are simulated: a training is real, and costs the examples that it
+trained on, so that two searches pay the same whatever else the machine does. After 5 and 10 full trainings a task, the
+winner by its last validation score is trained again to its end with another seed, and only that training's score on the
+test half counts. DATA and TEXTS are those of `tests.benchmarks.curves.record`. A study's rows are kept in FOLDER, so
+that a comparison that was interrupted goes on with the next study; at the end all rows are written among those of
+`results/live.csv`, one a task, rival and budget. NAMEs are those of `replay.rivals`; the baselines of every table are
+added.
 """
 
 import json
@@ -46,11 +47,12 @@ from krona_tune.train.hidden_states import HiddenStateStore
 from krona_tune.train.loop import Diverged, TaskWork, TrialRun
 from tests.benchmarks.curves.record import DESIGN, learned_tasks
 from tests.benchmarks.kron.step import MINILM
+from tests.benchmarks.search import reserved
 from tests.benchmarks.search.curves import Seen
 from tests.benchmarks.search.replay.engine import simulate_study
-from tests.benchmarks.search.replay.rivals import REFERENCE, RIVALS, with_baselines
+from tests.benchmarks.search.replay.rivals import REFERENCE, RIVALS, TAUGHT, with_baselines
 from tests.benchmarks.search.replay.run import RESULTS
-from tests.benchmarks.search.table import RULES, winners
+from tests.benchmarks.search.table import FINISHED, LAST, winners
 
 PAIRS = tuple(combinations(LEARNED, 2))
 BUDGETS = (5.0, 10.0)
@@ -135,10 +137,17 @@ class LiveTask:
             run.close()
 
 
+def pair_of(seed: int, texts_folder: str) -> tuple[str, str]:
+    """Returns the tasks of a study: the reserved ones if the folder holds them, else two recorded ones in turn."""
+    return reserved.NAMES if reserved.are_in(Path(texts_folder)) else PAIRS[seed % len(PAIRS)]
+
+
 def prepare(data: str, texts_folder: str) -> Prepared:
-    """Returns the data of the recorded tasks, with their test halves."""
-    tasks = learned_tasks(Path(texts_folder).resolve())
-    settings = [f"tasks={json.dumps(tasks)}", "finalists.top=1", "schedule.report_every=rung"]
+    """Returns the data of the recorded tasks or of the reserved ones, with their test halves."""
+    folder = Path(texts_folder).resolve()
+    found = reserved.tasks(folder) if reserved.are_in(folder) else learned_tasks(folder)
+    settings = [f"tasks={json.dumps(found)}", "finalists.top=1", "schedule.report_every=rung"]
+    settings += [f"examples.train={reserved.TRAIN}"] * reserved.are_in(folder)
     spec = load_spec(DESIGN, settings, {"data": data, "model": MINILM})
     return prepare_data(make_plan(spec, "live"), MINILM)
 
@@ -151,7 +160,7 @@ def one_study(name: str, seed: int, data: str, texts_folder: str) -> list[Row]:
     prepared = prepare(data, texts_folder)
     backbone = load_backbone(MINILM, this_device("fp32", gpu=False))
     store = HiddenStateStore(platformdirs.user_cache_path("krona_tune") / "hidden_states", STORED)
-    chances = {task: prepared.facts[task].constant_score for task in PAIRS[seed % len(PAIRS)]}
+    chances = {task: prepared.facts[task].constant_score for task in pair_of(seed, texts_folder)}
     with tempfile.TemporaryDirectory() as folder:
         tasks = {
             task: LiveTask(work, backbone, stream(seed, "trial", task) % 2**31, Path(folder), store)
@@ -159,7 +168,7 @@ def one_study(name: str, seed: int, data: str, texts_folder: str) -> list[Row]:
             if task in chances
         }
         events = simulate_study(RIVALS[name](seed, chances), tasks, workers=WORKERS, budget=max(BUDGETS))
-        rule, rows = next(iter(RULES)), list[Row]()
+        rule, rows = FINISHED if name == TAUGHT else LAST, list[Row]()
         tested: dict[tuple[str, str], float] = {}
         for (task, each), budget in product(tasks.items(), BUDGETS):
             best = winners(events[task], budget)[rule]

@@ -35,7 +35,9 @@ def completed_first(event: Event) -> tuple[float, ...]:
     return (event.seen.examples, event.seen.score)
 
 
-RULES = {"last score": last_score, "highest rung first": completed_first}
+LAST, FINISHED = "last score", "highest rung first"
+RULES = {LAST: last_score, FINISHED: completed_first}
+"""How a winner is named; krona_tune names that of a taught search by the second one."""
 
 
 def winners(events: Iterable[Event], budget: float) -> dict[str, Event]:
