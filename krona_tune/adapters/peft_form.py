@@ -1,6 +1,7 @@
 """Turns an adapter into the form of the package peft, exactly or as the nearest LoRA of one rank. Needs peft."""
 
 import re
+import warnings
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pkgutil import resolve_name
@@ -160,7 +161,9 @@ def _wrapped(model: nn.Module, config: PeftConfig) -> PeftModel:
     """
     problem = ""
     try:
-        dressed = get_peft_model(model, config)
+        with warnings.catch_warnings():  # a rank for experts that peft takes maps for: this is refused below
+            warnings.filterwarnings("ignore", "The following (rank|alpha)_pattern keys did not match", RuntimeWarning)
+            dressed = get_peft_model(model, config)
     except ValueError as error:
         problem = f"peft can't wrap these maps: {error}"
     if getattr(config, "target_parameters", None):  # which nobody has asked for
