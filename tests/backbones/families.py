@@ -20,14 +20,20 @@ SIZES: dict[str, Any] = {
     "vocab_size": 97, "max_position_embeddings": 64, "n_positions": 64, "pad_token_id": 0, "bos_token_id": 1,
     "eos_token_id": 2, "hidden_size": 24, "d_model": 24, "n_embd": 24, "dim": 24, "emb_dim": 24, "embedding_size": 24,
     "word_embed_proj_dim": 24, "intermediate_size": 40, "n_inner": 40, "d_ff": 40, "dff": 40, "hidden_dim": 40,
-    "ffn_dim": 40, "encoder_ffn_dim": 40, "decoder_ffn_dim": 40, "moe_intermediate_size": 20,
+    "ffn_dim": 40, "d_inner": 40, "encoder_ffn_dim": 40, "decoder_ffn_dim": 40, "moe_intermediate_size": 20,
     "shared_expert_intermediate_size": 20, "num_hidden_layers": 2, "n_layer": 2, "n_layers": 2, "num_layers": 2,
     "encoder_layers": 2, "decoder_layers": 2, "num_encoder_layers": 2, "num_decoder_layers": 2,
     "num_attention_heads": 4, "n_head": 4, "num_heads": 4, "n_heads": 4, "attention_heads": 4,
     "encoder_attention_heads": 4, "decoder_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 8, "d_kv": 6,
     "rotary_dim": 4, "num_experts": 4, "num_local_experts": 4, "n_routed_experts": 4, "num_experts_per_tok": 2,
     "n_group": 2, "topk_group": 1, "q_lora_rank": 6, "kv_lora_rank": 5, "qk_rope_head_dim": 4, "qk_nope_head_dim": 6,
-    "v_head_dim": 6, "attention_window": 4, "block_size": 4,
+    "v_head_dim": 6, "attention_window": 4, "block_size": 4, "linear_key_head_dim": 4, "linear_value_head_dim": 8,
+    "linear_num_key_heads": 2, "linear_num_value_heads": 4, "mamba_d_state": 8, "mamba_chunk_size": 8,
+    "shared_intermediate_size": 20, "moe_num_experts": 4, "moe_k": 2, "decoder_vocab_size": 97,
+    "vocab_size_per_layer_input": 97, "hidden_size_per_layer_input": 12, "entity_vocab_size": 97,
+    "entity_emb_size": 12, "global_head_dim": 8, "src_vocab_size": 97, "tgt_vocab_size": 97,
+    "shape_vocab_size": 97, "shape_embed_dim": 12, "pronunciation_vocab_size": 97, "pronunciation_embed_dim": 12,
+    "max_2d_position_embeddings": 64, "max_encoder_position_embeddings": 64, "max_decoder_position_embeddings": 64,
 }  # fmt: skip
 """A tiny size for each name that configs have for one."""
 OWN: dict[str, dict[str, Any]] = {
@@ -35,7 +41,7 @@ OWN: dict[str, dict[str, Any]] = {
     "convbert": {"embedding_size": 24},
     "deepseek_v2": {"num_key_value_heads": 4, "head_dim": 4, "kv_lora_rank": 6, "first_k_dense_replace": 1},
     "deepseek_v3": {"num_key_value_heads": 4, "head_dim": 4, "first_k_dense_replace": 1},
-    "funnel": {"block_sizes": [2, 2], "d_inner": 40, "d_head": 6},
+    "funnel": {"block_sizes": [2, 2], "d_head": 6},
     "gpt_neo": {"attention_types": [[["global", "local"], 1]]},
     "granitemoehybrid": {"layer_types": ["mamba", "attention"], "mamba_n_heads": 6, "mamba_d_head": 8},
     "helium": {"head_dim": 6},
@@ -43,19 +49,26 @@ OWN: dict[str, dict[str, Any]] = {
     "mamba2": {"num_heads": 6, "head_dim": 8},
     "marian": {"decoder_start_token_id": 0},
     "minicpm3": {"num_key_value_heads": 4, "head_dim": 4},
-    "mobilebert": {"embedding_size": 8, "true_hidden_size": 12, "intra_bottleneck_size": 12},
+    "mobilebert": {
+        "embedding_size": 8, "true_hidden_size": 12, "intra_bottleneck_size": 12,
+        "initializer_range": 0.3,  # as no norm enlarges what its layers add
+    },
+    "nemotron_h": {
+        "mamba_num_heads": 6, "mamba_head_dim": 8, "n_groups": 2, "ssm_state_size": 8, "chunk_size": 8,
+        "moe_shared_expert_intermediate_size": 20,
+    },
     "persimmon": {"partial_rotary_factor": 0.67},
     "phi": {"partial_rotary_factor": 0.67},
     "prophetnet": {"num_encoder_attention_heads": 4, "num_decoder_attention_heads": 4},
     "reformer": {"axial_pos_embds": False, "attn_layers": ["local", "lsh"]},
     "xmod": {"default_language": "en_XX", "languages": ["en_XX"]},
-}
+}  # fmt: skip
 """What some configs need beside."""
 WHOLE = (
     "albert", "apertus", "arcee", "bart", "bert", "bert-generation", "big_bird", "bigbird_pegasus", "biogpt", "bitnet",
     "blenderbot", "blenderbot-small", "bloom", "camembert", "codegen", "cohere", "cohere2", "ctrl", "cwm",
     "data2vec-text", "deberta", "deberta-v2", "diffllama", "distilbert", "electra", "ernie", "ernie4_5", "esm",
-    "eurobert", "exaone", "exaone4", "falcon", "flint", "gemma", "gemma2", "gemma3_text", "gemma4_unified_text",
+    "eurobert", "exaone", "exaone4", "falcon", "flint", "fsmt", "gemma", "gemma2", "gemma3_text", "gemma4_unified_text",
     "glm", "glm4", "gpt-sw3", "gpt2", "gpt_bigcode", "gpt_neo", "gpt_neox", "gpt_neox_japanese", "gptj", "granite",
     "granite_swa", "gte", "helium", "hunyuan_v1_dense", "hyperclovax", "internlm3", "iquestcoder", "jais2",
     "jina_embeddings_v3", "layoutlm", "llama", "longt5", "m2m_100", "marian", "markuplm", "mbart", "megatron-bert",

@@ -36,7 +36,6 @@ TAKEN_FOR_EXPERTS = {"afmoe", "deepseek_v3", "ernie4_5_moe", "glm4_moe", "hunyua
 def every() -> list[Any]:
     marks = {True: (), False: pytest.mark.slow}
     methods = {name: METHODS[sum(map(ord, name)) % len(METHODS)] for name in sorted({*WHOLE, *LACKING})}
-    methods["mobilebert"] = METHODS[0]  # a step of DoRA moves its logits by less than is compared
     return [pytest.param(name, knobs, marks=marks[name in KINDS], id=name) for name, knobs in methods.items()]
 
 
@@ -91,6 +90,7 @@ def test_what_a_step_trains_is_exported_and_loaded_alike(name: str, knobs: dict[
             continue
         names: dict[str, Any] = {}
         exec(export_adapter(tmp_path / "adapter", tmp_path / form, form).loading, names)
+        names["model"].config.use_cache = False  # with it an FSMT sees all tokens of one call, also those behind
         found = logits(names["model"].eval(), inputs)
         assert (found - expected).norm() < 1e-4 * expected.norm(), form
 
