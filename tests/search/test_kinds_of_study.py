@@ -14,6 +14,7 @@ from krona_tune.record.records import read_effects
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.standings import rank_trials
 from krona_tune.train.predict import predict
+from tests.backbones.families import saved_family
 from tests.search.models import saved_t5
 from tests.whole_studies import ONE_WORKER, Done, Home, WarmProgram
 
@@ -234,3 +235,14 @@ def test_a_study_of_own_tasks_is_not_resumed_on_other_data(home: Home, bert: Pat
     again = warm.run(home, "--resume", "changed", "--trials", "+1")
     assert again.returncode == 2
     assert "put back what the study was begun with, or begin a new one" in again.stderr
+
+
+def test_a_decoder_without_a_head_is_searched_with_label_words(home: Home, started: Started) -> None:
+    rows = started(saved_family("granite", home.root / "granite"), "words", "--tasks", "cola", "--trials", "2")
+    assert {row.status for row in rows.values()} <= {Status.COMPLETED, Status.STOPPED_EARLY}
+    assert [row.kind for row in rows.values()].count("search") == 2
+    folder = home.study("words").adapter("cola")
+    card = read_card(folder)
+    assert (card.model_type, card.text_to_text, card.pipeline) == ("granite", True, "text-generation")
+    assert card.labels == ("unacceptable", "acceptable")
+    assert {*predict(folder, ["the cat sleeps", "cat the sleeps"])} <= {*card.labels}
