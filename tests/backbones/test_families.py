@@ -1,5 +1,6 @@
 """Tests that every family of transformers is planned whole, or with what it lacks, or refused with the true reason."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -7,9 +8,10 @@ import pytest
 from krona_tune.backbones.geometry import Role
 from krona_tune.backbones.introspect import introspect
 from krona_tune.refusal import Refusal
-from tests.backbones.families import KINDS, LACKING, REFUSED, WHOLE, tiny
+from tests.backbones.families import KINDS, LACKING, REFUSED, WHOLE, line, tiny
 
 ATTENTION = {Role.QUERY, Role.KEY, Role.VALUE, Role.OUTPUT}
+PAGE = Path(__file__).parents[2] / "docs" / "families.md"
 
 
 def every() -> list[Any]:
@@ -29,6 +31,16 @@ def test_a_family_is_planned_or_refused_with_the_reason(name: str) -> None:
     if name in WHOLE:
         for stack in shape.depths:
             assert {site.role for site in shape.sites if site.stack is stack} >= ATTENTION | {Role.FEED_FORWARD_IN}
+
+
+@pytest.mark.parametrize("name", every())
+def test_the_page_says_of_a_family_what_is_found(name: str) -> None:
+    assert line(name) in PAGE.read_text(encoding="utf-8").splitlines(), "print the page again"
+
+
+def test_the_page_names_the_families_of_the_table_alone() -> None:
+    rows = [row.split("|")[1].strip() for row in PAGE.read_text(encoding="utf-8").splitlines() if row.startswith("| ")]
+    assert rows == ["family", *sorted((*WHOLE, *LACKING, *REFUSED))]
 
 
 def test_the_table_has_seventy_families_and_most_are_planned() -> None:
