@@ -16,12 +16,15 @@ OTHER_WORDS = {"adapter", "full"}
 SPELLED = {
     "adapters/method_table.py": "the table",
     "adapters/adapter_card.py": "a form of an export",
+    "adapters/exact_forms.py": "a form of an export",
     "adapters/peft_class.py": "peft's own names for its methods",
     "kron/factors.py": "which factors start at zero is named after the papers",
     "kron/product.py": "which factors start at zero is named after the papers",
     "peft_method.py": "which factors start at zero is named after the papers",
     "peft_search.py": "the methods that are offered, with peft's own configurations",
     "search/planning/earlier_study.py": "the curves that come with the package were recorded with KronA",
+    "search/startup/auto_space.py": "a space that is made has this method",
+    "study/request/deploy_target.py": "a form of an export",
     "study/request/trial.py": "the default, the baseline, and what a configuration fixes before a table is known",
 }
 """The modules that may spell a method's name, and why."""

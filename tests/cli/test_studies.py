@@ -82,7 +82,7 @@ def test_a_model_of_ones_own_gets_a_space_of_its_own(
     assert " examples.max_length " in out
     assert "search.trials" not in out  # a person gave it
     assert "3 a task" in out
-    assert " scale " not in out
+    assert "search  scale" not in out
     assert nothing_left()
 
 

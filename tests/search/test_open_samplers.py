@@ -72,7 +72,7 @@ def test_another_seed_has_other_points(tmp_path: Path) -> None:
 
 def test_64_points_cover_each_knob_more_evenly_than_chance() -> None:
     suggest = sobol_points(SPACE, 5)
-    points = [next(iter(suggest(number))).point for number in range(64)]
+    points = [next(iter(suggest(number, list))).point for number in range(64)]
     assert max(Counter(point["roles"] for point in points).values()) <= 36
     quarters = np.floor(np.array([np.log2(point["scale"] / 0.25) / 6 * 4 for point in points])).clip(0, 3)
     assert max(Counter(quarters).values()) <= 20
@@ -89,7 +89,7 @@ def test_a_small_space_ends_when_every_point_was_tried(tmp_path: Path) -> None:
     ("search", "message"),
     [
         ({"sampler": "sobol", "objective": "pareto"}, "search.sampler: sobol takes its own points"),
-        ({"sampler": "sobol", "warm_start": "x"}, "search.warm_start others; leave one out"),
+        ({"sampler": "sobol", "warm_start": "x"}, "search.warm_start says it too; leave one out"),
         ({"first_point": 3}, "search.first_point: tpe has no point number 3"),
         ({"shared": True, "early_stopping": False}, "--shared: search.early_stopping is false"),
     ],

@@ -33,7 +33,7 @@ class TextMeans:
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """What a study takes: seconds on the clock and device hours, each from and to; bytes of a worker, of checkpoints
+    """The needs of a study: seconds on the clock and device hours, each from and to; bytes of a worker, of checkpoints
     usually and at most, and of stored states at most. `how` says in words where the times are from."""
 
     seconds: Range

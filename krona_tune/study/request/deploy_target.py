@@ -12,7 +12,7 @@ from krona_tune.study.request.field_types import MOST, listed
 
 
 class TargetName(StrEnum):
-    """What an adapter is deployed as."""
+    """A form in which an adapter is deployed."""
 
     MERGED = "merged"
     ONNX = "onnx"

@@ -132,7 +132,7 @@ class SearchSpec(FrozenValue):
     def _learn_from_nothing(cls, given: Any) -> Any:
         """Reads the word that stands for no earlier study."""
         named = listed(given.get("warm_start")) if isinstance(given, dict) else None
-        if not named or NOTHING_EARLIER not in named:
+        if not isinstance(named, list | tuple) or NOTHING_EARLIER not in named:
             return given
         if len(named) > 1 or given.get("taught"):
             raise ValueError(f"warm_start {NOTHING_EARLIER} stands alone; leave it out, or what it forbids")

@@ -72,9 +72,9 @@ ODD: dict[str, tuple[dict[str, Any], str, str]] = {
     "a model that is not there": ({"space": MINI.replace("model:", "model: /nowhere/none #")}, "model", "/nowhere"),
     "data that are not there": ({"space": MINI.replace("data: mini", "data: /nowhere")}, "data", "nowhere"),
     "an earlier study that is not there": (
-        {"space": MINI.replace("search:", "search:\n  warm_start: [none]")},
+        {"space": MINI.replace("search:", "search:\n  warm_start: [gone]")},
         "",
-        "none",
+        "gone",
     ),
     "a priority of 0": ({"priority": 0}, "body.priority", "greater than or equal to 1"),
     "a priority of 11": ({"priority": 11}, "body.priority", "less than or equal to 10"),

@@ -124,7 +124,7 @@ def test_what_is_thousands_of_characters_long_is_refused_in_few(tmp_path: Path, 
     ("text", "message"),
     [
         ("adapter: {scael: 2}", "x.yaml: adapter: unknown key 'scael', did you mean 'scale'?"),
-        ("foo: 1", "x.yaml: unknown key 'foo'; known: adapter, backbone, data, examples, "),
+        ("foo: 1", "x.yaml: unknown key 'foo'; known: adapter, backbone, data, deploy, examples, "),
         ("foo-bar: 1", "x.yaml: unknown key 'foo-bar'; known: adapter"),
         ("schedule: {9x: 2}", "x.yaml: schedule: unknown key '9x'; known: epochs, grace_epochs, reduction"),
         ("schedule: fast", "x.yaml: schedule: 'fast' is refused; write keys and values"),
