@@ -67,8 +67,8 @@ class Runner:
         words = list(lexer)
         if ">" in words:
             before, (target,) = words[: words.index(">")], words[words.index(">") + 1 :]
-            assert before[0] == "echo", block.place
-            Path(target).write_text(" ".join(before[1:]) + "\n", encoding="utf-8")
+            said = {"echo": "{}\n", "printf": "{}"}[before[0]].format(" ".join(before[1:]).replace("\\n", "\n"))
+            Path(target).write_text(said, encoding="utf-8")
             return 0
         typed = ""
         if "|" in words:
