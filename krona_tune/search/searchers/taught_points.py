@@ -41,11 +41,11 @@ class TaughtPoints:
 
     def points(self, number: int, tried: Sequence[Tried]) -> Sequence[Proposal]:
         """Returns the points for the trial of a number, the most promising first; none to leave it to others."""
-        taught = [each for each in tried if self._meaning(each.point) in self._taught]
-        if len(taught) >= self._most or self.misled(tried):
+        taught, others = self._apart(tried)
+        if len(taught) >= self._most or self._lose(taught, others):
             return ()
         waits = bool(taught) and not any(each.ended for each in taught)
-        if (number % 2 or waits) and len(tried) - len(taught) < self._left_to_others:
+        if (number % 2 or waits) and len(others) < self._left_to_others:
             return ()
         return tuple(self._taught.values())
 
@@ -56,8 +56,17 @@ class TaughtPoints:
         compared at the last step that both have reached, and the taught ones must have the higher score in half of the
         comparisons.
         """
-        taught = [each for each in tried if self._meaning(each.point) in self._taught]
-        others = [each for each in tried if self._meaning(each.point) not in self._taught]
+        return self._misled or self._lose(*self._apart(tried))
+
+    def _apart(self, tried: Sequence[Tried]) -> tuple[list[Tried], list[Tried]]:
+        """Returns the taught points and the others."""
+        both: tuple[list[Tried], list[Tried]] = ([], [])
+        for each in tried:
+            both[self._meaning(each.point) not in self._taught].append(each)
+        return both
+
+    def _lose(self, taught: Sequence[Tried], others: Sequence[Tried]) -> bool:
+        """Compares both, unless the taught points have lost before; returns whether they have."""
         if not self._misled and all(any(each.ended for each in trials) for trials in (taught, others)):
             wins = [
                 first.scores[step] > second.scores[step]
