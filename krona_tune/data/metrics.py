@@ -2,7 +2,6 @@
 
 import hashlib
 import math
-import warnings
 from collections import Counter
 from collections.abc import Callable
 from contextlib import nullcontext
@@ -12,8 +11,6 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import pearsonr, spearmanr
-from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from krona_tune.data.tasks import Task
 from krona_tune.data.text_metrics import TEXT_METRICS
@@ -33,45 +30,74 @@ Values = npt.NDArray[Any]
 Metric = Callable[[Values, Values], float]
 
 
-def _correlation(statistic: Callable[..., Any], predictions: Values, labels: Values) -> float:
+def _correlation(statistic: Metric, predictions: Values, labels: Values) -> float:
     """Returns a correlation, or 0.0 if there is none: a constant or non-finite side, or fewer than two rows."""
     if len(labels) < 2 or not (np.isfinite(predictions).all() and np.isfinite(labels).all()):
         return 0.0
     if (predictions == predictions[0]).all() or (labels == labels[0]).all():
         return 0.0
-    with warnings.catch_warnings(action="ignore"), np.errstate(all="ignore"):
+    with np.errstate(all="ignore"):
         value = float(statistic(predictions.astype(np.float64), labels.astype(np.float64)))
     return value if np.isfinite(value) else 0.0
 
 
+def _confusion(predictions: Values, labels: Values) -> Values:
+    """Returns how often each class is predicted (columns) where each is labelled (rows), of the classes there are."""
+    classes, places = np.unique(np.concatenate([labels, predictions]), return_inverse=True)
+    rows, columns = np.split(places.reshape(-1), 2)
+    return np.bincount(rows * len(classes) + columns, minlength=len(classes) ** 2).reshape(len(classes), -1)
+
+
 def matthews(predictions: Values, labels: Values) -> float:
-    """Returns Matthews' correlation, -1 to 1; 0.0 for a constant prediction."""
-    return _correlation(lambda p, y: matthews_corrcoef(y, p), predictions, labels)
+    """Returns Matthews' correlation, -1 to 1, of any number of classes (Gorodkin 2004); 0.0 for a constant side."""
+    counts = _confusion(predictions, labels).astype(np.float64)
+    labelled, predicted, n = counts.sum(1), counts.sum(0), counts.sum()
+    spread = (n**2 - labelled @ labelled) * (n**2 - predicted @ predicted)
+    return float((counts.trace() * n - labelled @ predicted) / math.sqrt(spread)) if spread else 0.0
 
 
 def accuracy(predictions: Values, labels: Values) -> float:
     """Returns the share of predictions that equal their label."""
-    return float(accuracy_score(labels, predictions))
+    return float((predictions == labels).mean())
 
 
 def f1(predictions: Values, labels: Values) -> float:
     """Returns the F1 of class 1, as GLUE defines it; 0.0 if nothing is predicted or labelled 1."""
-    return float(f1_score(labels == 1, predictions == 1, zero_division=0.0))
+    return _f1(predictions == 1, labels == 1)
+
+
+def _f1(predicted: Values, labelled: Values) -> float:
+    either = int(predicted.sum()) + int(labelled.sum())
+    return 2 * int((predicted & labelled).sum()) / either if either else 0.0
 
 
 def macro_f1(predictions: Values, labels: Values) -> float:
     """Returns the mean F1 of the classes that are predicted or labelled."""
-    return float(f1_score(labels, predictions, average="macro", zero_division=0.0))
+    counts = _confusion(predictions, labels)
+    return float((2 * counts.diagonal() / (counts.sum(0) + counts.sum(1))).mean())
 
 
 def pearson(predictions: Values, labels: Values) -> float:
     """Returns Pearson's correlation; 0.0 for a constant or non-finite prediction."""
-    return _correlation(lambda p, y: pearsonr(p, y).statistic, predictions, labels)
+    return _correlation(_cosine, predictions, labels)
 
 
 def spearman(predictions: Values, labels: Values) -> float:
     """Returns Spearman's rank correlation; 0.0 for a constant or non-finite prediction."""
-    return _correlation(lambda p, y: spearmanr(p, y).statistic, predictions, labels)
+    return _correlation(lambda p, y: _cosine(_ranks(p), _ranks(y)), predictions, labels)
+
+
+def _cosine(some: Values, others: Values) -> float:
+    """Returns the cosine between deviations from the mean, each scaled to a largest of 1 first, against overflow."""
+    one, other = (each / np.abs(each).max() for each in (some - some.mean(), others - others.mean()))
+    return float(np.clip(one @ other / (np.linalg.norm(one) * np.linalg.norm(other)), -1, 1))
+
+
+def _ranks(values: Values) -> Values:
+    """Returns ranks from 1; equal values share the mean of theirs."""
+    _, places, counts = np.unique(values, return_inverse=True, return_counts=True)
+    means: Values = (np.cumsum(counts) - (counts - 1) / 2)[places.reshape(-1)]
+    return means
 
 
 LARGEST_LOSS = 100.0

@@ -2,14 +2,17 @@
 
 import math
 import warnings
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy.stats import pearsonr, spearmanr
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
 from krona_tune.data import user_code
-from krona_tune.data.metrics import METRICS, OF_TEXTS, constant_baseline, measure, resampled_scores
+from krona_tune.data.metrics import CORRELATIONS, METRICS, OF_TEXTS, constant_baseline, measure, resampled_scores
 from krona_tune.data.tasks import TASKS, Generation, Task
 from krona_tune.data.user_code import WithheldError
 from krona_tune.study.randomness import RESAMPLES, drawn_rows
@@ -64,6 +67,27 @@ def test_a_correlation_without_a_value_is_zero_or_finite_and_silent(name, predic
     assert math.isfinite(value)
     if not math.isfinite(sum(predictions)) or len(set(predictions)) == 1:
         assert value == 0.0
+
+
+PEERS: dict[str, Callable[[np.ndarray, np.ndarray], float]] = {
+    "accuracy": lambda p, y: accuracy_score(y, p),
+    "f1": lambda p, y: f1_score(y == 1, p == 1, zero_division=0.0),
+    "macro_f1": lambda p, y: f1_score(y, p, average="macro", zero_division=0.0),
+    "matthews": lambda p, y: matthews_corrcoef(y, p),
+    "pearson": lambda p, y: pearsonr(p, y).statistic,
+    "spearman": lambda p, y: spearmanr(p, y).statistic,
+}
+
+
+@pytest.mark.parametrize("name", METRICS)
+@pytest.mark.parametrize("seed", range(20))
+def test_a_metric_agrees_with_scikit_learn_and_scipy(name, seed):
+    draw = np.random.default_rng(seed)
+    labels = draw.integers(0, 2 + seed % 4, 97)
+    predictions = np.where(draw.random(97) < 0.6, labels, draw.integers(0, 2 + seed % 5, 97))
+    if name in CORRELATIONS:  # with ties
+        labels, predictions = labels / 3, predictions + np.round(draw.normal(size=97), seed % 3)
+    assert METRICS[name](predictions, labels) == pytest.approx(PEERS[name](predictions, labels), rel=1e-12, abs=1e-15)
 
 
 @pytest.mark.parametrize("name", METRICS)
