@@ -1,11 +1,16 @@
 """Gives the recorded learning curves of Kronecker adapters on real tasks, as they come with the package. No torch."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 
 from krona_tune.refusal import Refusal
 from krona_tune.refused_calls import refusing_at_the_caller
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 FOLDER = Path(__file__).parent / "curves"
 """The folder with a Parquet file per recorded block, and a README that describes columns and recording."""
@@ -31,7 +36,7 @@ COLUMNS = (
 
 
 @refusing_at_the_caller
-def curves() -> pd.DataFrame:
+def curves() -> "pd.DataFrame":
     """Returns the recorded learning curves: one row per report of a trial; a trial without a report has one row.
 
     `kind` is "search" for a point of the design, "repeat" for one of its first points with another seed, "baseline" for
@@ -45,15 +50,21 @@ def curves() -> pd.DataFrame:
         FileNotFoundError: the package was installed without the files.
         Refusal: a file has other columns, as another version has written it.
     """
+    return curve_table().to_pandas()
+
+
+def curve_table() -> pa.Table:
+    """Returns what `curves` returns, as a table of Arrow; raises the same errors."""
     paths = sorted(FOLDER.glob("*.parquet"))
     if not paths:
         raise FileNotFoundError(f"no recorded curves in {FOLDER}")
-    return pd.concat([_read(path) for path in paths], ignore_index=True)
+    return pa.concat_tables(map(_read, paths), promote_options="permissive").replace_schema_metadata()
 
 
-def _read(path: Path) -> pd.DataFrame:
-    found = pd.read_parquet(path)
-    if lacking := [name for name in COLUMNS if name not in found]:
+def _read(path: Path) -> pa.Table:
+    with pq.ParquetFile(path) as file:  # read_table imports pandas
+        found = file.read()
+    if lacking := [name for name in COLUMNS if name not in found.column_names]:
         problem = f"are no learning curves of this version: no column {lacking[0]}"
         raise Refusal(str(path), problem, "install krona_tune again, or write --warm-start none")
     return found

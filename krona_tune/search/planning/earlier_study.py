@@ -1,14 +1,17 @@
 """Reads what a new study can learn from: an earlier study, or the recorded learning curves of the package."""
 
-from collections.abc import Collection, Iterable, Mapping
+import math
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from operator import itemgetter
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from krona_tune.backbones.find_geometry import geometry
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.hub import home
 from krona_tune.record.parquet_reader import read_reports, read_trials
+from krona_tune.record.recorded_curves import BACKBONE, LEARNED, curve_table
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.space import Params, Space
 from krona_tune.study.folder import StudyFolder
@@ -18,9 +21,6 @@ from krona_tune.study.network import recorded_network
 from krona_tune.study.request.study_spec import RECORDED_CURVES
 from krona_tune.study.result import Report, Status, TrialResult
 from krona_tune.study.standings import rank_trials
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,15 +57,19 @@ KNOBS = (*WHOLE, "scaling", "scale", "roles", "layers", "learning_rate", "dropou
 
 def shipped_curves(without: Collection[str] = ()) -> EarlierStudy:
     """Returns the recorded points of all tasks that are learned, but some, as searched trials of one study of KronA."""
-    from krona_tune.record.recorded_curves import BACKBONE, LEARNED, curves  # imports pandas, which no other plan needs
-
-    found = curves()
-    found = found[(found.kind == TrialKind.SEARCH) & found.task.isin(set(LEARNED) - set(without))]
+    learned = set(LEARNED) - set(without)
+    found = [row for row in curve_table().to_pylist() if row["kind"] == TrialKind.SEARCH and row["task"] in learned]
+    points: dict[tuple[str, int], list[Any]] = {}
+    for row in found:
+        points.setdefault((row["task"], row["number"]), []).append(row)
+    rows = tuple(_row(points[key]) for key in sorted(points))
     return EarlierStudy(
         name=RECORDED_CURVES,
-        rows=tuple(_row(points) for _, points in found.groupby(["task", "number"])),
-        reports=tuple(map(_report, found[found.epochs.round().isin(RUNGS)].to_dict("records"))),
-        budgets={str(task): int(examples) for task, examples in found.groupby("task").examples.max().items()},
+        rows=rows,
+        reports=tuple(_report(row) for row in found if row["epochs"] and round(row["epochs"]) in RUNGS),
+        budgets={
+            task: max(row.examples for row in rows if row.task == task) for task in sorted({row.task for row in rows})
+        },
         geometry=geometry(BACKBONE),
     )
 
@@ -74,20 +78,20 @@ def _name(row: Any) -> str:
     return f"{row['task']}-{row['number']:03d}"
 
 
-def _row(reports: "pd.DataFrame") -> TrialResult:
-    last = reports.sort_values("epochs").iloc[-1]
-    scores = reports.sort_values("epochs").score.dropna()
+def _row(reports: Sequence[Any]) -> TrialResult:
+    ordered = sorted(reports, key=itemgetter("epochs"))
+    last, scores = ordered[-1], [row["score"] for row in ordered if row["score"] is not None]
     return TrialResult(
         trial_id=_name(last),
         task=last["task"],
         kind=TrialKind.SEARCH,
-        number=int(last["number"]),
-        seed=int(last["seed"]),
+        number=last["number"],
+        seed=last["seed"],
         fingerprint="",
         params=params_of(last),
         status=Status(last["status"]),
-        score=float(scores.iloc[-1]) if len(scores) else None,
-        examples=int(reports.examples.fillna(0).max()),
+        score=scores[-1] if scores else None,
+        examples=max(row["examples"] or 0 for row in reports),
         ended_at=float(last["number"]),
     )
 
@@ -104,10 +108,10 @@ def _report(row: Any) -> Report:
         trial_id=_name(row),
         task=row["task"],
         rung=RUNGS.index(round(row["epochs"])),
-        examples=int(row["examples"]),
+        examples=row["examples"],
         epochs=row["epochs"],
-        step=int(row["step"]),
-        score=row["score"],
+        step=row["step"],
+        score=math.nan if row["score"] is None else row["score"],
         metrics={},
         train_loss=row["train_loss"],
         train_seconds=0.0,

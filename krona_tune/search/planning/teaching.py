@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from statistics import fmean, pstdev
 from typing import Any
 
+from krona_tune.record.recorded_curves import LEARNED
 from krona_tune.search.planning.earlier_study import EarlierStudy, points_by_task, shipped_curves
 from krona_tune.search.planning.nearest_point import nearest_point
 from krona_tune.search.planning.space import Params, Space
@@ -40,8 +41,6 @@ def read_teaching(space: Space, without: Collection[str] = ()) -> Teaching:
         space: the space of the new study.
         without: recorded tasks to leave out.
     """
-    from krona_tune.record.recorded_curves import LEARNED  # imports pandas, which no other plan needs
-
     curves = shipped_curves(without)
     best = points_by_task(curves.rows)
     return Teaching(
