@@ -1,20 +1,15 @@
-"""Trains a configuration of a study again on all examples: all of the training half, or of every half together."""
+"""Asks for a configuration of a study to be trained again on all examples, and finds it. No torch."""
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
-
-import pyarrow as pa
+from dataclasses import dataclass
 
 from krona_tune.refusal import Refusal, refuse_unknown, unknown
 from krona_tune.search.planning.plan import Plan
-from krona_tune.search.startup.task_data import prepare_data
 from krona_tune.search.trial_message import TrialMessage, repeat_of
 from krona_tune.study.kinds import TrialKind
-from krona_tune.study.request.study_spec import ExamplesSpec
 from krona_tune.study.request.trial import MOST_SEEDS
 from krona_tune.study.result import TrialResult
 from krona_tune.study.standings import Standings
-from krona_tune.train.loop import TaskWork
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,25 +68,3 @@ def configuration(rows: Iterable[TrialResult], plan: Plan, task: str | None, tri
     if winner is None:
         raise Refusal("--task", f"no trial of {chosen} has a score", "resume the study, or name a trial with --trial")
     return winner
-
-
-def full_work(plan: Plan, location: str, asked: FullTraining) -> TaskWork:
-    """Returns all of the task's examples for the workers. Raises a Refusal if the data can't be read any more."""
-    task, spec = asked.of.task, plan.spec
-    examples = ExamplesSpec(max_length=spec.examples.max_length)
-    own = {task: plan.own_data[task]} if task in plan.own_data else {}
-    tops = spec.finalists.model_copy(update={"top": max(1, spec.finalists.top)})  # so that there is a test half
-    whole = replace(
-        plan,
-        spec=spec.model_copy(update={"tasks": (task,), "examples": examples, "finalists": tops}),
-        tasks={task: plan.tasks[task]},
-        own_data=own,
-    )
-    prepared = prepare_data(whole, location)
-    work, test = prepared.works[task], prepared.tests[task]
-    if not asked.everything:
-        return replace(work, test=test)
-    train = pa.concat_tables([work.train, work.validation, test]).combine_chunks()
-    return replace(
-        work, train=train, validation=work.validation.slice(0, 0), schedule=spec.schedule.of(task, len(train))
-    )

@@ -10,7 +10,7 @@ from krona_tune.record.parquet_reader import read_reports
 from krona_tune.record.records import write_effects
 from krona_tune.search.budget import Amount, Rates, needed
 from krona_tune.search.forecast import Forecast
-from krona_tune.search.full_training import FullTraining, full_work
+from krona_tune.search.full_training import FullTraining
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.planning.plan import Plan, trial_seed
 from krona_tune.search.planning.space import Params
@@ -21,6 +21,7 @@ from krona_tune.search.searchers.proposal import earlier_points
 from krona_tune.search.searchers.shared_searcher import SharedSearcher
 from krona_tune.search.searchers.task_searcher import StudySearcher
 from krona_tune.search.searchers.taught_points import TaughtPoints
+from krona_tune.search.startup.full_data import full_work
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.search.tune_host import Phase

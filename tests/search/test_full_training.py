@@ -1,4 +1,4 @@
-"""Tests which configuration a full training takes, on which examples, and that wrong words are refused."""
+"""Tests which configuration a full training takes, and that wrong words are refused."""
 
 from pathlib import Path
 from typing import Any
@@ -6,9 +6,8 @@ from typing import Any
 import pytest
 
 from krona_tune.refusal import Refusal
-from krona_tune.search.full_training import FullTraining, configuration, full_work
+from krona_tune.search.full_training import FullTraining, configuration
 from krona_tune.search.planning.plan import Plan, make_plan
-from krona_tune.search.startup.task_data import prepare_data
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.result import TrialResult
 from tests.rows import row
@@ -16,14 +15,12 @@ from tests.search.models import saved_bert
 
 
 @pytest.fixture
-def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+def plan(tmp_path: Path) -> Plan:
     asked = {
         "model": str(saved_bert(tmp_path / "bert")),
         "data": "mini",
         "tasks": ["cola", "rte"],
-        "examples": {"train": 40, "validation": 20, "test": 30, "max_length": 32},
-        "schedule": {"epochs": 2, "grace_epochs": 1, "reduction": 2},
+        "examples": {"max_length": 32},
     }
     return make_plan(build_spec(asked, "x.yaml"), "x.yaml")
 
@@ -64,19 +61,6 @@ def test_a_wrong_word_is_refused(plan: Plan, task: str | None, trial: str | None
 def test_a_task_without_a_result_is_refused(plan: Plan) -> None:
     with pytest.raises(Refusal, match="no trial of cola has a score; resume the study"):
         configuration([tried("cola-000", None), ROWS[2]], plan, "cola", None)
-
-
-def test_everything_is_trained_on_without_limits_and_its_schedule_scales(plan: Plan) -> None:
-    sampled = prepare_data(plan, plan.source.location).works["cola"]
-    train, everything = (
-        full_work(plan, plan.source.location, FullTraining(of=ROWS[1], seeds=1, everything=each))
-        for each in (False, True)
-    )
-    assert len(train.train) > len(sampled.train) == 40
-    assert train.test is not None
-    assert len(everything.train) == len(train.train) + len(train.validation) + len(train.test)
-    assert (len(everything.validation), everything.test) == (0, None)
-    assert everything.schedule.total_examples == 2 * len(everything.train)
 
 
 def test_every_seed_has_an_id_and_a_seed_of_its_own(plan: Plan) -> None:

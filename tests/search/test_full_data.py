@@ -1,0 +1,40 @@
+"""Tests on which examples a full training trains."""
+
+from pathlib import Path
+
+import pytest
+
+from krona_tune.search.full_training import FullTraining
+from krona_tune.search.planning.plan import Plan, make_plan
+from krona_tune.search.startup.full_data import full_work
+from krona_tune.search.startup.task_data import prepare_data
+from krona_tune.study.request.loader import build_spec
+from tests.rows import row
+from tests.search.models import saved_bert
+
+
+@pytest.fixture
+def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    asked = {
+        "model": str(saved_bert(tmp_path / "bert")),
+        "data": "mini",
+        "tasks": ["cola"],
+        "examples": {"train": 40, "validation": 20, "test": 30, "max_length": 32},
+        "schedule": {"epochs": 2, "grace_epochs": 1, "reduction": 2},
+    }
+    return make_plan(build_spec(asked, "x.yaml"), "x.yaml")
+
+
+def test_everything_is_trained_on_without_limits_and_its_schedule_scales(plan: Plan) -> None:
+    winner = row("cola", score=0.4)
+    sampled = prepare_data(plan, plan.source.location).works["cola"]
+    train, everything = (
+        full_work(plan, plan.source.location, FullTraining(of=winner, seeds=1, everything=each))
+        for each in (False, True)
+    )
+    assert len(train.train) > len(sampled.train) == 40
+    assert train.test is not None
+    assert len(everything.train) == len(train.train) + len(train.validation) + len(train.test)
+    assert (len(everything.validation), everything.test) == (0, None)
+    assert everything.schedule.total_examples == 2 * len(everything.train)
