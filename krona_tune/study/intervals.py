@@ -52,11 +52,12 @@ class Estimate:
     """A mean over seeds and test examples, with the two parts of its variance.
 
     `of_seeds` is s²/n of the scores, 0.0 for one seed; `of_examples` is the part that all seeds share because they have
-    the same examples, 0.0 if no draws of the examples are known. `examples` is 0 if their number is not known.
+    the same examples, 0.0 if no draws of the examples are known. `examples` is 0 if their number is not known. `seeds`
+    is one more than the degrees of freedom of `of_seeds`, which are no whole number for seeds of two studies.
     """
 
     mean: float
-    seeds: int
+    seeds: float
     examples: int
     of_seeds: float
     of_examples: float
@@ -131,15 +132,19 @@ class Estimate:
 class Difference:
     """The first of two configurations less the second, over the seeds that both have and the same draws of examples.
 
-    `estimate` is None if they share no seed; `comparisons` are those that it is one of.
+    `estimate` is None if they share no seed; `comparisons` are those that it is one of. `why_none` says why there is
+    nothing to estimate, if that is another reason than the seeds that they share.
     """
 
     estimate: Estimate | None
     comparisons: float = 1.0
+    why_none: str = ""
 
     @property
     def lacks(self) -> str:
         """Returns why nothing can be said of it; empty if something can."""
+        if self.why_none:
+            return self.why_none
         if self.estimate is None or self.estimate.seeds < 2:
             return "fewer than two seeds are shared"
         return self.estimate.lacks
@@ -157,6 +162,14 @@ class Difference:
         return abs(self.estimate.mean) > self.estimate.margin(self.comparisons)
 
     @property
+    def interval(self) -> tuple[float, float] | None:
+        """Returns its 95 % interval as one of the comparisons: without 0 if it is `apart`; None if it `lacks` one."""
+        if self.estimate is None or self.lacks:
+            return None
+        margin = self.estimate.margin(self.comparisons)
+        return self.estimate.mean - margin, self.estimate.mean + margin
+
+    @property
     def detectable(self) -> float | None:
         """Returns the true difference that would be seen in POWER of all cases; None if that is not known."""
         if self.estimate is None or self.lacks:
@@ -169,7 +182,7 @@ def _logistic(x: float) -> float:
 
 
 @lru_cache(maxsize=256)
-def _student(freedom: int, share: float) -> float:
+def _student(freedom: float, share: float) -> float:
     """Returns a quantile of Student's t, or of the normal distribution if the degrees of freedom are not known."""
     from scipy.special import ndtri, stdtrit  # most that import this module compare no finalists
 
@@ -177,7 +190,7 @@ def _student(freedom: int, share: float) -> float:
 
 
 @lru_cache(maxsize=256)
-def _noncentral(freedom: int, share: float) -> float:
+def _noncentral(freedom: float, share: float) -> float:
     """Returns which mean, in measured deviations of it, exceeds Student's quantile in POWER of all cases.
 
     It is the noncentrality of t, times what the median of a deviation that was measured with few degrees of freedom is
@@ -236,6 +249,57 @@ def difference(
     whole = all(len(one) == len(other) for (_, one), (_, other) in pairs)
     draws = [np.subtract(one, other).tolist() for (_, one), (_, other) in pairs] if whole else []
     return Difference(estimate=estimate(scores, draws, examples), comparisons=comparisons)
+
+
+def unpaired_difference(
+    first: Sequence[Scored],
+    second: Sequence[Scored],
+    examples: tuple[int, int] = (0, 0),
+    comparisons: float = 1.0,
+    *,
+    same_examples: bool,
+) -> Difference:
+    """Returns the difference of two configurations that were trained with other seeds.
+
+    Args:
+        first: each seed's score and its scores on draws, one seed at least.
+        second: the same of the other one.
+        examples: how many test examples each of them has; 0 if that is not known.
+        comparisons: how many comparisons this one counts as one of.
+        same_examples: draw j has the same examples for both, and what they share is no part of the variance.
+
+    The seeds' parts of the variance add up, with Welch's degrees of freedom (Biometrika 34, 1947).
+    """
+    sides = [(list(zip(*each, strict=True)), of) for each, of in zip((first, second), examples, strict=True)]
+    one, other = (estimate(scores, draws, of) for (scores, draws), of in sides)
+    if min(len(first), len(second)) < 2:
+        return Difference(estimate=None, comparisons=comparisons, why_none="one of them has a single seed")
+    drawn = one.drawn and other.drawn
+    shared = _covariance(first, second) if drawn and same_examples else 0.0
+    whole = Estimate(
+        mean=one.mean - other.mean,
+        seeds=1 + _welch(one, other),
+        examples=min(examples),
+        of_seeds=one.of_seeds + other.of_seeds,
+        of_examples=max(0.0, one.of_examples + other.of_examples - 2 * shared) if drawn else 0.0,
+        drawn=drawn,
+    )
+    return Difference(estimate=whole, comparisons=comparisons)
+
+
+def _covariance(first: Sequence[Scored], second: Sequence[Scored]) -> float:
+    """Returns the mean covariance of the draws of one's seeds and the other's; 0.0 if the draws differ in number."""
+    table = _whole_draws([draws for _, draws in (*first, *second)])
+    if table.shape[1] < 2:
+        return 0.0
+    return float(np.cov(table[: len(first)].mean(axis=0), table[len(first) :].mean(axis=0))[0, 1])
+
+
+def _welch(one: Estimate, other: Estimate) -> float:
+    """Returns the degrees of freedom of the sum of two variances over seeds."""
+    parts = [(each.of_seeds, each.seeds - 1) for each in (one, other)]
+    below = sum(part**2 / freedom for part, freedom in parts)
+    return sum(part for part, _ in parts) ** 2 / below if below else sum(freedom for _, freedom in parts)
 
 
 def _whole_draws(resampled: Sequence[Sequence[float]]) -> Table:

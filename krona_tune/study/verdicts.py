@@ -123,13 +123,14 @@ def _has(number: int) -> str:
     return "has" if number == 1 else "have"
 
 
-def difference_text(value: Difference) -> str:
-    """Says how a finalist compares with the winner: `can't be told apart from the winner; 0.05 would be seen`."""
+def difference_text(value: Difference, first: str = "the winner") -> str:
+    """Says how a configuration compares with the first one of a difference: `can't be told apart from the winner; 0.05
+    would have been seen`."""
     if value.apart is None or value.estimate is None:
-        return f"is not compared with the winner: {value.lacks}"
+        return f"is not compared with {first}: {value.lacks}"
     if not value.apart:
-        return f"can't be told apart from the winner{_seen(value)}"
-    return f"is {'worse' if value.estimate.mean > 0 else 'better'} than the winner by {_size(value)} on test"
+        return f"can't be told apart from {first}{_seen(value)}"
+    return f"is {'worse' if value.estimate.mean > 0 else 'better'} than {first} by {_size(value)} on test"
 
 
 def head_text(finals: Finals) -> str:

@@ -14,7 +14,7 @@ import numpy as np
 from scipy.stats import ttest_1samp
 
 from krona_tune.study.finals import rank_finals
-from krona_tune.study.intervals import comparisons_of, difference, estimate
+from krona_tune.study.intervals import comparisons_of, difference, estimate, unpaired_difference
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.result import TrialResult
 from tests.benchmarks.simulated_finals import METRICS, Array, Simulated
@@ -34,6 +34,7 @@ def main() -> None:
         "coverage": print_coverage,
         "alarms": print_alarms,
         "seen": print_seen,
+        "unpaired": print_unpaired,
         "failing": print_failing,
     }
     words = argparse.ArgumentParser(description=__doc__)
@@ -136,6 +137,34 @@ def print_alarms(number: int) -> None:
         means = [METRICS["accuracy"].level] * finalists
         found = [_alarms(means, seeds, examples, spread, number) for spread in DEVIATIONS]
         _row(finalists, seeds, f"{examples:,}", *(_pair(before, after) for before, after, _ in found))
+
+
+def print_unpaired(number: int) -> None:
+    """Prints how often two equal winners of studies with other seeds are told apart: on the same test examples, and on
+    others. The spread of the second is σ, or twice as large."""
+    metric = METRICS["accuracy"]
+    _table(
+        "False alarms between studies with other seeds",
+        ("test examples", "spread of the second", "seeds", "examples", *(f"σ {x}" for x in DEVIATIONS[:3])),
+    )
+    for same, factor, seeds, examples in product((True, False), (1, 2), SEEDS, EXAMPLES):
+        cells = [_unpaired_alarms(metric, same, seeds, examples, (x, factor * x), number) for x in DEVIATIONS[:3]]
+        _row("the same" if same else "others", f"{factor} σ", seeds, f"{examples:,}", *(f"{x:.3f}"[1:] for x in cells))
+
+
+def _unpaired_alarms(
+    metric: Simulated, same: bool, seeds: int, examples: int, spreads: tuple[float, float], number: int
+) -> float:
+    def drawn(rng: np.random.Generator) -> Array:
+        return np.stack([metric.levels(metric.level, x, rng.random((BATCH, seeds))) for x in spreads], axis=1)
+
+    found = [
+        [[(float(own[0]), own[1:]) for own in each] for each in scores]
+        for _, scores in _finals(metric, drawn, examples, number)
+    ]
+    by = 0 if same else 1
+    pairs = [(one[0], found[(place + by) % len(found)][1]) for place, one in enumerate(found)]
+    return float(np.mean([unpaired_difference(*each, (examples,) * 2, same_examples=same).apart for each in pairs]))
 
 
 def print_seen(number: int) -> None:

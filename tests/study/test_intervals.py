@@ -8,7 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from krona_tune.study.intervals import BOUNDS, Scored, bounds_of, comparisons_of, difference, estimate
+from krona_tune.study.intervals import (
+    BOUNDS,
+    Scored,
+    bounds_of,
+    comparisons_of,
+    difference,
+    estimate,
+    unpaired_difference,
+)
 
 DRAWS = np.random.default_rng(3).normal(0.0, 0.02, 400)
 SCORES = st.lists(st.floats(-1, 1), min_size=2, max_size=7)
@@ -174,3 +182,45 @@ def test_the_number_of_comparisons_grows_with_the_finalists_and_widens_the_margi
     assert [round(comparisons_of(k), 2) for k in (1, 2, 3, 5)] == [1.0, 1.0, 2.29, 5.43]
     found = estimate([0.2, 0.5, 0.6])
     assert found.margin(5) > 2 * found.margin()
+
+
+def test_a_difference_has_an_interval_without_zero_exactly_if_it_is_told_apart() -> None:
+    near, far = by_seed((0.60, 0.66, 0.69)), by_seed((0.30, 0.37, 0.38))
+    for other, comparisons in ((near, 1.0), (far, 1.0), (far, 40.0)):
+        found = difference(by_seed((0.61, 0.65, 0.70)), other, comparisons=comparisons)
+        low, high = found.interval or (0, 0)
+        assert found.apart is not (low <= 0 <= high)
+    assert difference(near, {}).interval is None
+
+
+def test_with_other_seeds_the_parts_of_the_seeds_add_up_with_welchs_degrees_of_freedom() -> None:
+    """Variances of the means .01/3 and .0004/4, so 2.1 degrees of freedom."""
+    first, second = [(x, ()) for x in (0.4, 0.5, 0.6)], [(0.3 + x, ()) for x in (0.0, 0.02, 0.04, 0.02)]
+    found = unpaired_difference(first, second, same_examples=False).estimate
+    assert found
+    of_second = float(np.var([0.0, 0.02, 0.04, 0.02], ddof=1)) / 4
+    assert found.mean == pytest.approx(0.18)
+    assert found.of_seeds == pytest.approx(0.01 / 3 + of_second)
+    parts = (0.01 / 3, of_second)
+    assert found.seeds == pytest.approx(1 + sum(parts) ** 2 / (parts[0] ** 2 / 2 + parts[1] ** 2 / 3))
+    alike = unpaired_difference(first, first, same_examples=False).estimate
+    assert alike
+    assert alike.seeds == pytest.approx(5)
+    same = [(0.5, ())] * 3
+    assert unpaired_difference(same, same[:2], same_examples=False).apart is False
+
+
+def test_what_two_studies_share_of_the_same_examples_is_no_doubt_about_their_difference() -> None:
+    """The draws move all scores by .02; other examples would add that for each study."""
+    scores = ((0.700, 0.702, 0.704), (0.670, 0.674, 0.672, 0.671))
+    first, second = ([(x, draws) for x, draws in zip(each, around(*each), strict=True)] for each in scores)
+    same = unpaired_difference(first, second, (90, 90), same_examples=True)
+    other = unpaired_difference(first, second, (90, 90), same_examples=False)
+    assert (same.apart, other.apart) == (True, False)
+    assert other.estimate
+    assert other.estimate.of_examples == pytest.approx(2 * DRAWS.var(ddof=1) * 90 / 89)
+
+
+def test_a_study_of_one_seed_is_not_held_against_another() -> None:
+    found = unpaired_difference([(0.9, ())], [(0.5, ()), (0.6, ())], same_examples=True)
+    assert (found.apart, found.interval, found.lacks) == (None, None, "one of them has a single seed")
