@@ -14,19 +14,15 @@ from plotly.offline import get_plotlyjs
 
 from krona_tune.atomic_write import write_atomically
 from krona_tune.refusal import Refusal, refusing
-from krona_tune.report.frame import factor_shape
+from krona_tune.report.knobs import knobs_of
 from krona_tune.study import formatting
 from krona_tune.study.learning import SHOWN
 from krona_tune.study.order import OrderKind, order_controls
-from krona_tune.study.result import TrialResult
 from krona_tune.study.verdicts import FINALS_NOTE, difference_text, rate_text
 
 DOCTYPE = b"<!DOCTYPE html>"
 """How every page begins."""
 TEMPLATES = Path(__file__).parent / "templates"
-
-SHAPE = "A"
-"""The common heading of `a_out` and `a_in`."""
 
 
 def format_hours(seconds: float | None) -> str:
@@ -119,14 +115,6 @@ def environment() -> Environment:
     made.filters["knobs_of"] = knobs_of
     made.filters["figure_json"] = figure_json
     return made
-
-
-def knobs_of(trial: TrialResult) -> dict[str, str]:
-    """The trial's knobs as the page writes them, with the two sizes of A in one place."""
-    written = {
-        name: formatting.format_knob(value) for name, value in trial.params.items() if name not in {"a_out", "a_in"}
-    }
-    return written | ({SHAPE: shape.replace("x", "×")} if (shape := factor_shape(trial)) else {})
 
 
 def figure_json(figure: Any) -> Markup:

@@ -1,6 +1,6 @@
 """Writes report.html: one self-contained page about one study, from its records alone."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,7 +9,8 @@ from markupsafe import Markup
 from krona_tune.record.records import Records
 from krona_tune.report.chart import Chart
 from krona_tune.report.cost import Cost, DeviceRates, saved_by_stopping, total_cost
-from krona_tune.report.html import SHAPE, framed, knobs_of, rendered, write_page
+from krona_tune.report.html import framed, rendered, write_page
+from krona_tune.report.knobs import Knobs, knobs_among
 from krona_tune.report.present import given_orders
 from krona_tune.report.score_charts import draw_average
 from krona_tune.report.study_charts import draw_cost, draw_overview, draw_seeds
@@ -17,7 +18,6 @@ from krona_tune.report.study_results import StudyResults, final_average, methods
 from krona_tune.report.task_charts import draw_charts
 from krona_tune.report.task_summary import TaskSummary
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.formatting import NOTHING
 from krona_tune.study.kinds import UNCOUNTED
 from krona_tune.study.learning import STANDARD_ERRORS
 from krona_tune.study.manifest import Manifest
@@ -29,14 +29,6 @@ TOP = 10
 """How many trials of a task the ranking shows at first."""
 NOW = Markup("<!--now-->")
 """Stands in a live page's body for the part that says what runs now, which changes more often than the rest."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Knobs:
-    """Some trials' knobs: those that differ between them, and those that are the same in all of them."""
-
-    differing: tuple[str, ...]
-    fixed: Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,7 +84,7 @@ def render_body(results: StudyResults, orders: Sequence[Order] = (), *, live: bo
             "parts": [_part(summary, recorded.of(summary.task), backbone, rates) for summary in tasks],
             "final_average": final_average(tasks),
             "tested": any(summary.finals.winner for summary in tasks),
-            "shared_knobs": _knobs([each.row for each in shared.ranked] if shared else []),
+            "shared_knobs": knobs_among([each.row for each in shared.ranked] if shared else []),
             "methods": methods_part(recorded, tasks, manifest),
             "trials": len(recorded.trials),
             "whole": whole,
@@ -109,22 +101,11 @@ def render_body(results: StudyResults, orders: Sequence[Order] = (), *, live: bo
 def _part(summary: TaskSummary, recorded: Records, backbone: Network | None, rates: DeviceRates) -> TaskPart:
     return TaskPart(
         summary=summary,
-        knobs=_knobs([each.trial for each in summary.ranked]),
-        final_knobs=_knobs([each.rows[0] for each in summary.finals.finalists]),
+        knobs=knobs_among([each.trial for each in summary.ranked]),
+        final_knobs=knobs_among([each.rows[0] for each in summary.finals.finalists]),
         charts=draw_charts(summary, recorded, backbone),
         seeds=draw_seeds(summary.finals, one_scale=summary.one_scale),
         cost=total_cost(recorded.trials, rates),
         saved=saved_by_stopping(summary, recorded.trials),
         full=tuple(trial for trial in recorded.trials if trial.kind in UNCOUNTED),
-    )
-
-
-def _knobs(trials: Sequence[TrialResult]) -> Knobs:
-    written = [knobs_of(trial) for trial in trials]
-    names = list(dict.fromkeys(name for knobs in written for name in knobs))
-    values = {name: {knobs.get(name, NOTHING) for knobs in written} for name in names}
-    order = sorted(names, key=lambda name: (name not in {"method", SHAPE}, name != "method"))
-    return Knobs(
-        differing=tuple(name for name in order if len(values[name]) > 1),
-        fixed={name: written[0][name] for name in order if len(values[name]) == 1},
     )
