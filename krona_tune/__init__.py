@@ -4,17 +4,19 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["Refusal", "Study", "curves", "load", "open_study", "optuna_space", "predict"]
+__all__ = ["Refusal", "Study", "compare", "curves", "load", "open_study", "optuna_space", "predict"]
 
 if TYPE_CHECKING:
     from krona_tune.adapters.adapter_files import load
     from krona_tune.api.study import Study, open_study
+    from krona_tune.api.study_comparison import compare
     from krona_tune.peft_search import optuna_space
     from krona_tune.record.recorded_curves import curves
     from krona_tune.refusal import Refusal
     from krona_tune.train.predict import predict
 
 MODULES = {
+    "compare": "krona_tune.api.study_comparison",
     "curves": "krona_tune.record.recorded_curves",
     "load": "krona_tune.adapters.adapter_files",
     "open_study": "krona_tune.api.study",

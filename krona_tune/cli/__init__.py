@@ -28,6 +28,7 @@ def _program(version: options.Version = False) -> None:
 for function in (
     studies.run,
     studies.resume,
+    inspection.compare,
     inspection.report,
     inspection.check,
     inspection.inspect,

@@ -1,6 +1,7 @@
-"""Defines the commands that run no study: list, show, watch, report, check, inspect, spaces, space, doctor."""
+"""Defines the commands that run no study: list, show, watch, compare, report, check, inspect, spaces, space, doctor."""
 
 from collections.abc import Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Unpack
 
@@ -91,6 +92,35 @@ def watch(study: options.Study, storage: options.Storage = options.STUDIES) -> N
     from krona_tune.search.terminal import inspect_studies
 
     inspect_studies.watch(study_folder(storage_at(storage), study), console)
+
+
+class TableForm(StrEnum):
+    """A form in which a comparison is printed."""
+
+    TABLE = "table"
+    LATEX = "latex"
+    CSV = "csv"
+
+
+def compare(
+    studies: Annotated[list[str], typer.Argument(metavar="STUDY STUDY...", help="Studies' names or folders.")],
+    storage: options.Storage = options.STUDIES,
+    form: Annotated[
+        TableForm, typer.Option("--format", help="table: to read; latex: for a paper; csv: every column.")
+    ] = TableForm.TABLE,
+) -> None:
+    """Compare studies task by task: the winners, which differences are more than chance, which knobs differ."""
+    from krona_tune.api.comparison_tables import comparison_csv, comparison_latex
+    from krona_tune.api.study_comparison import compared, tables_of
+
+    found = compared(studies, storage)
+    match form:
+        case TableForm.TABLE:
+            console.print(tables_of(found))
+        case TableForm.LATEX:
+            typer.echo(comparison_latex(found), nl=False)
+        case TableForm.CSV:
+            typer.echo(comparison_csv(found), nl=False)
 
 
 def report(

@@ -1,10 +1,12 @@
-"""Serves the pages: the index of studies, each study, the login, and what they need to stay up to date."""
+"""Serves the pages: the index of studies, each study, several compared, the login, and what keeps them up to date."""
 
 import asyncio
 import time
-from urllib.parse import parse_qs
+from collections.abc import Sequence
+from typing import Annotated
+from urllib.parse import parse_qs, urlencode
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Query, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse, StreamingResponse
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
@@ -24,6 +26,8 @@ from krona_tune.service.study_files import PageBody
 
 A_YEAR = {"Cache-Control": "private, max-age=31536000, immutable"}
 STAMP = "X-Stamp"
+Chosen = Annotated[Sequence[str], Query()]
+"""The names of the studies that are compared."""
 
 
 def page_routes(studies: ServedStudies, access: Access, streams: Streams, queue: StudyQueue | None = None) -> APIRouter:
@@ -70,6 +74,25 @@ def page_routes(studies: ServedStudies, access: Access, streams: Streams, queue:
             return News(stamp=stamp, now=studies.present(name))
 
         return streams.answer(request, news, since)
+
+    @router.get("/compare")
+    def compare(request: Request, study: Chosen = ()) -> str:
+        address = f"?{urlencode({'study': study}, doseq=True)}"
+        body = studies.comparison(study)
+        served = served_page(
+            request.scope, source=f"/compare/main{address}", events=f"/compare/events{address}", stamp=body.stamp
+        )
+        return framed(body.title, body.html, served=served)
+
+    @router.get("/compare/main")
+    def compare_main(study: Chosen = ()) -> HTMLResponse:
+        body = studies.comparison(study)
+        return HTMLResponse(body.html, headers={STAMP: body.stamp})
+
+    @router.get("/compare/events")
+    def compare_events(request: Request, study: Chosen = (), since: str = "") -> StreamingResponse:
+        studies.comparison_stamp(study)
+        return streams.answer(request, lambda: News(stamp=studies.comparison_stamp(study)), since)
 
     @router.get("/plotly.js")
     def plotly(request: Request) -> Response:

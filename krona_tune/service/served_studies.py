@@ -1,6 +1,7 @@
 """Reads a storage's studies for many viewers: each file once, each page once, however many ask."""
 
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import blake2b
 
@@ -9,6 +10,8 @@ from krona_tune.record.driver_state import read_driver_state
 from krona_tune.record.records import read_records
 from krona_tune.record.storage import LISTED, Storage, refresh
 from krona_tune.refusal import Refusal
+from krona_tune.report.comparison import ComparedStudy, comparison_of, refuse_one
+from krona_tune.report.comparison_page import comparison_title, render_comparison
 from krona_tune.report.html import environment
 from krona_tune.report.present import RunningTrial, given_orders, trials_under_way
 from krona_tune.report.study_page import render_body, title_of
@@ -38,7 +41,8 @@ WATCHED = ("manifest.json", "study.yaml", "state.json", "results/*")
 LONGEST_NAME = 255
 """The most bytes of a folder's name."""
 MOST_STUDIES, MOST_OPEN = 10_000, 8
-"""How many studies' summaries are kept, and of how many the records and pages, which are large."""
+"""How many studies' summaries are kept, and of how many the records and pages, which are large; so many are compared
+at once."""
 LOOK, READ, DRAW, FETCH = 1.0, 2.0, 3.0, 15.0
 """The seconds for which a look at a study's files, its records, its page and what its copy holds count as new."""
 
@@ -65,6 +69,7 @@ class ServedStudies:
         self._summaries: StampedCache[StudySummary] = StampedCache(MOST_STUDIES)
         self._reads: StampedCache[StudyContent] = StampedCache(MOST_OPEN, READ * pace)
         self._bodies: StampedCache[PageBody] = StampedCache(MOST_OPEN, DRAW * pace)
+        self._comparisons: StampedCache[PageBody] = StampedCache(MOST_OPEN, DRAW * pace)
         self._presents: StampedCache[str] = StampedCache(MOST_OPEN)
 
     def summaries(self) -> list[StudySummary]:
@@ -137,6 +142,29 @@ class ServedStudies:
             return PageBody(stamp=read.stamp, title=title_of(read.results.manifest), html=html)
 
         return self._bodies.get(name, read.stamp, made)[1]
+
+    def comparison_stamp(self, names: Sequence[str]) -> str:
+        """Returns a text that differs if the records of one of these studies have changed. Raises what `comparison`
+        raises."""
+        refuse_one(names := list(dict.fromkeys(names)))
+        if len(names) > MOST_OPEN:
+            raise Refusal("studies", f"{len(names)} are too many for one page", f"choose at most {MOST_OPEN}")
+        return blake2b(repr([self.look(name).stamp for name in names]).encode(), digest_size=12).hexdigest()
+
+    def comparison(self, names: Sequence[str]) -> PageBody:
+        """Returns the page that compares studies.
+
+        Raises:
+            Refusal: fewer than two different ones are named or more than MOST_OPEN; or what `read` raises.
+        """
+        stamp = self.comparison_stamp(names)
+
+        def made() -> PageBody:
+            studies = [ComparedStudy(name=name, results=self.read(name).results) for name in dict.fromkeys(names)]
+            found = comparison_of(studies)
+            return PageBody(stamp=stamp, title=comparison_title(found), html=render_comparison(found, served=True))
+
+        return self._comparisons.get(repr(list(dict.fromkeys(names))), stamp, made)[1]
 
     def may_draw(self, name: str) -> bool:
         """Returns whether a changed page would be drawn again now."""

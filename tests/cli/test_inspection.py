@@ -28,6 +28,7 @@ from krona_tune.study.result import Status
 from krona_tune.study.study_state import DriverState
 from tests.conftest import Run
 from tests.record.events import manifest
+from tests.report.compared import final_study
 from tests.search.models import saved_bert
 from tests.study.final_rows import row
 
@@ -199,3 +200,14 @@ def test_a_space_that_is_made_for_a_request_is_printed_and_runs_as_a_file(run: R
     assert "reasons" not in out  # an edited space would make them wrong
     code, _, err = run("space", "mini", "--trials", "3", program=cli.main)
     assert (code, err) == (2, "--trials: the space mini is printed as it is; leave it out, or write auto\n")
+
+
+def test_studies_are_compared_in_three_forms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    final_study(tmp_path / "one", (0.70, 0.72, 0.71))
+    final_study(tmp_path / "two", (0.80, 0.815, 0.812))
+    named = ("compare", "one", "two", "--storage", str(tmp_path))
+    table = " ".join((said(*named) + capsys.readouterr().out).split())
+    assert "RTE: two is better than one by 0.099 on test (paired by seed and test example)." in table
+    assert said(*named, "--format", "latex").startswith("% needs \\usepackage{booktabs}")
+    assert said(*named, "--format", "csv").startswith("task,study,winner,")
+    assert "Invalid value for '--format'" in said(*named, "--format", "word")

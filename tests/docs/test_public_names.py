@@ -27,7 +27,7 @@ pages = importlib.import_module("generated_pages")
 sys.path.remove(str(ROOT / "docs"))
 
 TYPED = """
-from krona_tune import Refusal, Study, curves, load, open_study, optuna_space, predict
+from krona_tune import Refusal, Study, compare, curves, load, open_study, optuna_space, predict
 from krona_tune.kron.factors import FactorShape, factor_shapes
 
 study = Study(tasks=["cola"], trials=8, shared=True)
@@ -35,6 +35,7 @@ same: Study = Study.from_yaml("minilm", name="first", trials="+8", notify=["json
 answers: list[str] = predict("folder", ["a text"])
 shapes: list[FactorShape] = factor_shapes(384, 384, terms=2)
 best: float | None = open_study("first").best("cola").score
+both: list[str] = compare(["first", "second"])["study"].tolist()
 refused: type[ValueError] = Refusal
 """
 UNTYPED = "Study.from_yaml('minilm', trils=8)\nStudy(seed='one')\nfactor_shapes('384', 384)\n"

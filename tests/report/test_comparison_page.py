@@ -7,26 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.refusal import Refusal
-from krona_tune.report.comparison_page import differences, write_comparison
+from krona_tune.report.comparison_page import write_comparison
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.manifest import Manifest
 from krona_tune.study.result import Status, TrialResult
 from tests.record.events import manifest
+from tests.report.compared import final_study, write_study
 from tests.report.pages import read
 from tests.study.final_rows import row
-
-
-def study(root: Path, made: Manifest, rows: list[TrialResult], spec: str = "model: tiny\nseed: 1\n") -> StudyFolder:
-    root.mkdir(parents=True)
-    folder = StudyFolder(root)
-    made.write(folder.manifest)
-    folder.spec.write_text(spec, encoding="utf-8")
-    sink = ParquetSink(folder.results)
-    for each in rows:
-        sink.trial_ended(each)
-    return folder
 
 
 def searched(task: str, score: float, size: int) -> TrialResult:
@@ -35,10 +23,11 @@ def searched(task: str, score: float, size: int) -> TrialResult:
 
 @pytest.fixture
 def two(tmp_path: Path) -> list[StudyFolder]:
-    first = study(tmp_path / "first", manifest("rte", "cola"), [searched("rte", 0.6, 700), searched("cola", 0.2, 900)])
+    rows = [searched("rte", 0.6, 700), searched("cola", 0.2, 900)]
+    first = write_study(tmp_path / "first", manifest("rte", "cola"), rows)
     other = manifest("rte", synthetic=True)
     facts = {"rte": other.tasks["rte"].model_copy(update={"fingerprint": "others"})}
-    second = study(
+    second = write_study(
         tmp_path / "second",
         other.model_copy(update={"tasks": facts}),
         [searched("rte", 0.75, 1700)],
@@ -64,7 +53,7 @@ def test_an_average_of_studies_leaves_out_what_has_no_mean_with_others(tmp_path:
     made = manifest("rte", "wiki")
     alone = made.tasks | {"wiki": made.tasks["wiki"].model_copy(update={"averages": False})}
     rows = [searched("rte", 0.6, 700), searched("wiki", -12.3, 700)]
-    both = [study(tmp_path / name, made.model_copy(update={"tasks": alone}), rows) for name in ("one", "other")]
+    both = [write_study(tmp_path / name, made.model_copy(update={"tasks": alone}), rows) for name in ("one", "other")]
     text = read(write_comparison(both, tmp_path / "comparison.html")).text
     assert "Averages are over the 1 task on which all of them have a result: RTE. WIKI has no mean with other" in text
     assert "-12.3" not in text[: text.index("RTE: each study")]
@@ -80,8 +69,8 @@ def test_a_shared_study_is_compared_by_the_configuration_that_it_would_deploy(tm
         for (task, number), score in scores.items()
     ]
     made = manifest("rte", "cola")
-    shared = study(tmp_path / "shared", made, rows, "model: tiny\nsearch: {shared: true}\n")
-    each = study(tmp_path / "each", made, rows)
+    shared = write_study(tmp_path / "shared", made, rows, "model: tiny\nsearch: {shared: true}\n")
+    each = write_study(tmp_path / "each", made, rows)
     text = read(write_comparison([shared, each], tmp_path / "comparison.html")).text
     rte = text[text.index("RTE: each study") : text.index("COLA: each study")]
     assert re.search(r"shared 0.700", rte)
@@ -105,22 +94,9 @@ def test_the_page_is_self_contained(two: list[StudyFolder], tmp_path: Path) -> N
     assert page.tags["script"] == 4 + page.tags["figure"]
 
 
-def test_requests_are_compared_key_by_key() -> None:
-    specs = {
-        "a": "name: a\nseed: 1\nadapter:\n  scale: [1, 2]\n",
-        "b": "name: b\nseed: 1\nadapter:\n  scale: 4\n  rank: 2\n",
-    }
-    assert differences(specs) == {"adapter.scale": ("[1, 2]", "4"), "adapter.rank": ("–", "2")}
-
-
-def test_letters_of_every_language_are_shown_as_they_were_written() -> None:
-    specs = {"a": "tasks: {x: {label: Übung}}\n", "b": "tasks: {x: {label: 課題, words: {Ü: gut}}}\n"}
-    assert differences(specs) == {"tasks.x.label": ("Übung", "課題"), "tasks.x.words.Ü": ("–", "gut")}
-
-
 def test_studies_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
     failed = replace(searched("rte", 0.5, 700), status=Status.FAILED, score=None)
-    folders = [study(tmp_path / place / "same", manifest("rte"), [failed]) for place in ("here", "there")]
+    folders = [write_study(tmp_path / place / "same", manifest("rte"), [failed]) for place in ("here", "there")]
     text = read(write_comparison(folders, tmp_path / "comparison.html")).text
     assert str(tmp_path / "here" / "same") in text
     assert "No task has a result in all of them" in text
@@ -153,3 +129,19 @@ def test_a_page_replaces_pages_and_empty_files_but_nothing_else(two: list[StudyF
             write_comparison(two, other)
         assert (other.read_bytes() if other.is_file() else b"") == before
     assert pipe.is_fifo()
+
+
+def test_winners_are_held_against_the_first_studys_in_words_and_numbers(tmp_path: Path) -> None:
+    both = [
+        final_study(tmp_path / "one", (0.70, 0.72, 0.71), scale=4.0, terms=3),
+        final_study(tmp_path / "<b>two", (0.80, 0.815, 0.812), scale=2.0, terms=3),
+    ]
+    page = read(path := write_comparison(both, tmp_path / "comparison.html"))
+    rte = page.text[page.text.index("RTE: <b>two") :]
+    assert rte.startswith("RTE: <b>two is better than one by 0.099 on test (paired by seed and test example).")
+    assert "The same in all: method krona, " in rte
+    assert "terms 3" in rte
+    assert "one 0.710 ± 0.010" in rte
+    assert "<b>two 0.809 ± 0.008 0.7" in rte
+    assert "+0.099 +0.090 to +0.108" in rte
+    assert "<b>two" not in path.read_text(encoding="utf-8")

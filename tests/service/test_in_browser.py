@@ -17,6 +17,8 @@ from playwright.sync_api import Page, expect
 from krona_tune.record.mlflow_mirror import mlflow_names as words
 from krona_tune.record.orders import waiting_orders
 from krona_tune.record.parquet_reader import read_orders, read_trials
+from krona_tune.record.parquet_sink import ParquetSink
+from krona_tune.record.storage import Storage
 from krona_tune.refusal import Refusal
 from krona_tune.service import Client
 from krona_tune.service.tokens import token_for
@@ -24,7 +26,10 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import OrderRequest
 from krona_tune.study.result import Status
 from tests.faults.drivers import ENDLESS, Driver, begun, rungs, running, until_or_end
+from tests.record.events import started
 from tests.report.browser import CHROMIUM, chromium, opened_tab
+from tests.service.conftest import end, make_study
+from tests.service.serving import served as served_here
 from tests.waiting import until
 from tests.whole_studies import Home
 
@@ -158,6 +163,26 @@ def test_a_page_is_usable_on_a_telephone_in_the_dark(home: Home, study: tuple[St
             red, green, blue, *alpha = map(int, re.findall(r"\d+", colour))
             assert red + green + blue < 200, colour
             assert alpha != [0], "the page has no colour of its own"
+
+
+def test_studies_are_chosen_by_keyboard_and_compared_while_one_changes(storage: Storage, root: Path) -> None:
+    first, _ = (make_study(root / name) for name in ("first", "second"))
+    with served_here(storage) as address, chromium() as browser, opened_tab(browser, width=420) as tab:
+        page = tab.page
+        page.goto(address)
+        page.get_by_label("Compare first").press("Space")
+        page.get_by_role("button", name="Compare the chosen studies").press("Enter")
+        expect(page.get_by_text("Choose 2 studies or more.")).to_be_visible()
+        end(ParquetSink(first.results), started(3), 0.8)
+        expect(page.get_by_role("row", name="first")).to_contain_text("0.800")
+        assert page.get_by_label("Compare first").is_checked(), "a change of the index forgot what was chosen"
+        page.get_by_label("Compare second").press("Space")
+        page.get_by_role("button", name="Compare the chosen studies").press("Enter")
+        expect(page.get_by_role("heading", name="2 studies compared")).to_be_visible()
+        end(ParquetSink(first.results), started(4), 0.9)
+        expect(page.locator("table:has(#cola-caption)").get_by_role("row", name="first")).to_contain_text("0.900")
+        assert page.evaluate("document.documentElement.scrollWidth") <= 420
+        assert not [line for line in tab.said if not line.startswith("log")], tab.said
 
 
 def test_a_service_that_is_killed_while_it_takes_orders_leaves_each_whole_or_none(

@@ -16,7 +16,7 @@ from krona_tune.study.result import Status
 from tests.record.events import ended, manifest, started
 from tests.report.pages import BY_LOSS, page_of, write_scores
 from tests.report.small_study import OUTBURST
-from tests.service.conftest import drive, make_study
+from tests.service.conftest import drive, end, make_study
 
 
 def sections(html: str) -> dict[str, str]:
@@ -109,3 +109,36 @@ def test_hostile_content_is_text(client: TestClient, root: Path) -> None:
     assert "<b>ann" not in html
     assert "<script>alert" not in html + part
     assert page.ids.count("now") == 1
+
+
+def test_studies_are_chosen_on_the_index_and_compared(client: TestClient, study: StudyFolder, root: Path) -> None:
+    assert 'name="study"' not in client.get("/").text  # one study is nothing to compare
+    make_study(root / "other")
+    index = page_of(client.get("/").text)
+    chosen = [tag["value"] for name, tag in index.attributes if name == "input" and tag.get("name") == "study"]
+    assert sorted(map(str, chosen)) == ["first", "other"]
+    answer = client.get("/compare?study=first&study=other")
+    page = page_of(answer.text)
+    assert "2 studies compared" in page.text
+    assert "/" in page.loads
+    main = client.get("/compare/main?study=first&study=other")
+    assert main.headers["X-Stamp"]
+    assert main.text in answer.text
+    before = main.headers["X-Stamp"]
+    end(ParquetSink(root / "other" / "results"), started(3), 0.9)
+    changed = client.get("/compare/main?study=first&study=other")
+    assert changed.headers["X-Stamp"] != before
+    assert "0.900" in changed.text
+
+
+def test_what_can_not_be_compared_is_refused_with_the_reason(client: TestClient, study: StudyFolder) -> None:
+    for chosen, status, text in (
+        ("", 422, "studies: no study is nothing to compare Name two studies or more."),
+        ("study=first&study=first", 422, "studies: first is nothing to compare"),
+        ("study=first&study=gone", 404, "no study 'gone' is here"),
+        ("study=first&study=%3Cb%3E", 404, "no study '<b>' is here"),
+        ("&".join(f"study=s{number}" for number in range(9)), 422, "9 are too many for one page Choose at most 8."),
+    ):
+        answer = client.get(f"/compare?{chosen}")
+        assert answer.status_code == client.get(f"/compare/events?{chosen}").status_code == status
+        assert text in page_of(answer.text).text

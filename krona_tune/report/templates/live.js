@@ -23,6 +23,11 @@
     const open = new Set(named(part).filter(([, each]) => each.open).map(([name]) => name));
     return (fresh) => named(fresh).forEach(([name, each]) => { if (open.has(name)) each.open = true; });
   };
+  const choicesIn = (part) => {
+    const boxes = (root) => [...root.querySelectorAll('input[type="checkbox"]')];
+    const chosen = new Set(boxes(part).filter((each) => each.checked).map((each) => each.value));
+    return (fresh) => boxes(fresh).forEach((each) => { each.checked = chosen.has(each.value); });
+  };
   const scrollsIn = (part) => {
     const regions = (root) => [...root.querySelectorAll(".scroll")].map((each) => [each.getAttribute("aria-labelledby"), each]);
     const places = new Map(regions(part).map(([name, each]) => [name, [each.scrollLeft, each.scrollTop]]));
@@ -59,7 +64,7 @@
   };
 
   const replace = (part, fresh) => {
-    const keep = [chartsIn, tablesIn, detailsIn, scrollsIn, focusIn].map((look) => look(part));
+    const keep = [chartsIn, tablesIn, detailsIn, choicesIn, scrollsIn, focusIn].map((look) => look(part));
     part.replaceWith(fresh);
     window.tables.prepare(fresh);
     keep.forEach((restore) => restore(fresh));
@@ -135,7 +140,9 @@
   let stream = null;
   const listen = () => {
     stream?.close();
-    stream = new EventSource(`${events}?since=${encodeURIComponent(stamp)}`);
+    const address = new URL(events, location);
+    address.searchParams.set("since", stamp);
+    stream = new EventSource(address);
     stream.addEventListener("open", () => { connection.hidden = true; });
     stream.addEventListener("now", ({ data }) => {
       const fresh = new DOMParser().parseFromString(data, "text/html").querySelector(".live");
@@ -155,6 +162,14 @@
     if (more) unfolded.add(more.getAttribute("aria-controls"));
   }, true);
   window.addEventListener("DOMContentLoaded", () => { if (!document.hidden) listen(); });
+
+  document.addEventListener("submit", (event) => {
+    const { least } = event.target.dataset;
+    const place = event.target.querySelector(".said");
+    const few = least && new FormData(event.target).getAll("study").length < least;
+    if (few) event.preventDefault();
+    if (least) place.textContent = few ? `Choose ${least} studies or more.` : "";
+  });
 
   if (!orders) return;
   const said = document.getElementById("said");
