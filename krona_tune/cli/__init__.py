@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from krona_tune.api.exit_status import ExitStatus
 from krona_tune.api.printing import errors
-from krona_tune.cli import adapters, inspection, options, service, steering, studies
+from krona_tune.cli import answering, exporting, inspection, options, service, steering, studies
 from krona_tune.cli.ending import CheckedCommand, Output, RayLostExit
 from krona_tune.refusal import NotNow, Refusal
 
@@ -35,8 +35,8 @@ for function in (
     studies.clean,
     studies.train,
     studies.sync,
-    adapters.export,
-    adapters.predict,
+    exporting.export,
+    answering.predict,
     inspection.show,
     inspection.watch,
     service.serve,

@@ -1,7 +1,9 @@
 """Defines the flags that several commands have: those of the settings from their table, the others one by one."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
 from functools import partial
+from importlib import import_module
 from inspect import Parameter, Signature, signature
 from pathlib import Path
 from typing import Annotated, Any, TypeVar, get_args, get_origin
@@ -9,8 +11,10 @@ from typing import Annotated, Any, TypeVar, get_args, get_origin
 import typer
 
 from krona_tune import __version__
+from krona_tune.api.printing import OF_THE_SERVICE
 from krona_tune.record.mlflow_mirror.tracking_uri import TRACKING
 from krona_tune.record.notifications import NOTIFY
+from krona_tune.refusal import Refusal, refusing
 from krona_tune.study import folder, settings
 from krona_tune.study.settings import SETTINGS, Keywords, flag_of
 
@@ -72,9 +76,8 @@ def _print_version(asked: bool) -> None:
         raise typer.Exit
 
 
-TokenFile = Annotated[
-    Path | None, typer.Option(help="A file with the token that requests must know; or set KRONA_TUNE_TOKEN.")
-]
+TOKEN_HELP = "A file with the token that requests must know; or set KRONA_TUNE_TOKEN."
+TokenFile = Annotated[Path | None, typer.Option(help=TOKEN_HELP)]
 Version = Annotated[
     bool, typer.Option("--version", help="Print the version and exit.", is_eager=True, callback=_print_version)
 ]
@@ -122,3 +125,29 @@ DryRun = Annotated[bool, BEGIN("--dry-run", help="Print the plan and start nothi
 Quiet = Annotated[bool, BEGIN("--quiet", help="Print only the results, at the end.")]
 OrResume = Annotated[bool, BEGIN("--or-resume", help="Resume the study of that --name if there is one.")]
 Resume = Annotated[str | None, BEGIN("--resume", metavar="NAME", help="Resume an interrupted or finished study.")]
+
+Holder = Annotated[str, typer.Argument(metavar="STUDY|DIR", help="A study's name, or the folder of an adapter.")]
+OfTask = Annotated[str | None, typer.Option("--task", help="Which of the study's adapters to take, if it has several.")]
+Backbone = Annotated[str | None, typer.Option("--model", help="A hub name or local folder of the same backbone.")]
+Imported = Annotated[
+    str | None, typer.Option("--import", help="A module with a method of your own, which a file alone may not import.")
+]
+
+
+def import_named(module: str | None) -> None:
+    """Imports the module of `--import`, if there is one."""
+    if module:
+        with refusing("--import", f"{module} can't be imported", "install it, or put its folder on PYTHONPATH"):
+            import_module(module)
+
+
+@contextmanager
+def needing_the_service(place: str) -> Iterator[None]:
+    """Refuses what is wanted at a place if importing what it needs finds that a package of the service is missing."""
+    try:
+        yield
+    except ModuleNotFoundError as error:
+        if error.name not in OF_THE_SERVICE:
+            raise
+        problem = f"needs the package {error.name}, which is not installed"
+        raise Refusal(place, problem, "pip install 'krona_tune[service]'") from None

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from krona_tune.api.folders import new_name, with_whole_paths
 from krona_tune.api.inputs import asked_tasks, find_space
-from krona_tune.api.printing import OF_THE_SERVICE, console, errors, print_lines, say
+from krona_tune.api.printing import console, errors, print_lines, say
 from krona_tune.api.study_request import new_spec, refuse_odd_start
 from krona_tune.cli import options
 from krona_tune.record.orders import whoami
@@ -54,15 +54,10 @@ def serve(
     limit: Limits = None,
 ) -> None:
     """Serve a live page of each study, a REST interface, orders, and a queue of studies, until Ctrl-C."""
-    try:
+    with options.needing_the_service("serve"):
         from krona_tune.service import web_server
         from krona_tune.service.queue.capacity import refuse_odd_dashboard
         from krona_tune.service.tokens import read_token
-    except ModuleNotFoundError as error:
-        if error.name not in OF_THE_SERVICE:
-            raise
-        fix = "pip install 'krona_tune[service]'"
-        raise Refusal("serve", f"needs the package {error.name}, which is not installed", fix) from None
     if address:
         refuse_odd_dashboard(address)
     place, limits = storage_at(storage), dict(map(_limit, limit or ()))

@@ -101,12 +101,18 @@ class TableOfExamples:
     def rows(self) -> Iterator[Row]:
         """Yields each row. Raises a Refusal that names one whose texts are none."""
         for place, row in _READERS[self.kind](self.path, self.columns):
-            texts = [row[name] for name in self.columns if name in row]
-            for name, text in zip(self.columns, texts, strict=False):
-                if not isinstance(text, str):
-                    raise Refusal(place, f"{name} is {shown(text)}, not a text", "write it in quotes, or take it out")
-            refuse_misshapen(texts, self.task, place)
+            texts_of(row, self.columns, self.task, place)
             yield row
+
+
+def texts_of(row: Mapping[str, Any], columns: Sequence[str], task: Task, place: str) -> list[str]:
+    """Returns the texts of an example, which are in these columns. Raises a Refusal that names one that is none."""
+    texts = [row[name] for name in columns if name in row]
+    for name, text in zip(columns, texts, strict=False):
+        if not isinstance(text, str):
+            raise Refusal(place, f"{name} is {shown(text)}, not a text", "write it in quotes, or take it out")
+    refuse_misshapen(texts, task, place)
+    return texts
 
 
 def table_of(path: Path, task: Task, columns: Sequence[str] = ()) -> TableOfExamples | None:

@@ -18,8 +18,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from krona_tune.record.orders import whoami
 from krona_tune.refusal import Refusal
+from krona_tune.service.answers import PREDICT
 from krona_tune.service.queue.entry import QUEUE
-from krona_tune.service.responses import FOR_PROGRAMS, refused
+from krona_tune.service.responses import is_for_program, refused
 
 logger = logging.getLogger(__name__)
 
@@ -120,8 +121,8 @@ def _cookie(header: str, name: str) -> str | None:
 
 MOST_BYTES = 65_536
 """The most bytes of a request's body."""
-MOST_BYTES_OF_A_STUDY = 2_000_000
-"""The most bytes of a study that is sent to the queue."""
+LARGER = {QUEUE: 2_000_000, PREDICT: 2_000_000}
+"""The most bytes of a study that is sent to the queue, and of examples that are to be answered."""
 FAILED_SECONDS = 0.5
 """How long the answer to a wrong token waits."""
 READING = frozenset({"GET", "HEAD", "OPTIONS"})
@@ -142,8 +143,8 @@ BEARER = {"WWW-Authenticate": "Bearer"}
 class Guard:
     """Stands before the application: checks the host, the token, the origin and the size of each request."""
 
-    def __init__(self, app: ASGIApp, access: Access) -> None:
-        self._app, self._access = app, access
+    def __init__(self, app: ASGIApp, access: Access, *, pages: bool = True) -> None:
+        self._app, self._access, self._pages = app, access, pages
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -152,7 +153,7 @@ class Guard:
         if scope["type"] != "http":
             await send({"type": "websocket.close", "code": 1008})
             return
-        scope["nonce"] = secrets.token_urlsafe(18)
+        scope["nonce"], scope["pages"] = secrets.token_urlsafe(18), self._pages
         begun = False
 
         async def sent(message: Message) -> None:
@@ -182,12 +183,11 @@ class Guard:
             return answer, receive
         if scope["method"] not in READING and from_elsewhere(headers):
             return refused(scope, 403, Refusal("Origin", "another site's page sent this", "use the own page")), receive
-        of_a_study = scope["path"] == QUEUE
-        most = MOST_BYTES_OF_A_STUDY if of_a_study else MOST_BYTES
+        most = LARGER.get(scope["path"], MOST_BYTES)
         body = await _body(headers, receive, most)
         if body is None:
             problem = Refusal("the request", f"has more than {most:,} bytes", "send less")
-            return refused(scope, 422 if of_a_study else 413, problem, {"Connection": "close"}), receive
+            return refused(scope, 422 if scope["path"] == QUEUE else 413, problem, {"Connection": "close"}), receive
         return None, _replayed(body, receive)
 
     async def _unknown(self, scope: Scope, headers: Headers) -> Response | None:
@@ -197,7 +197,7 @@ class Guard:
             return None
         if known is False:
             await asyncio.sleep(FAILED_SECONDS)
-        if scope["method"] == "GET" and not scope["path"].startswith(FOR_PROGRAMS):
+        if scope["method"] == "GET" and not is_for_program(scope):
             return RedirectResponse(f"/login?to={quote(scope['path'])}", 303)
         fix = "name it with --token-file or KRONA_TUNE_TOKEN; a program sends the header 'Authorization: Bearer TOKEN'"
         return refused(scope, 401, Refusal("Authorization", "the token is missing or wrong", fix), BEARER)

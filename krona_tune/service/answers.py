@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from krona_tune.report.present import RunningTrial
 from krona_tune.study.order import Order
@@ -10,6 +10,10 @@ from krona_tune.study.study_state import DriverState, State
 
 MOST_ROWS = 1_000
 """The most rows that one answer holds."""
+PREDICT = "/predict"
+"""The path to which examples are sent."""
+MOST_EXAMPLES = 1_024
+"""The most examples of one request."""
 
 
 class Problem(BaseModel):
@@ -65,3 +69,17 @@ class Rows(BaseModel):
     total: int
     offset: int
     rows: list[dict[str, Any]]
+
+
+class GivenExamples(BaseModel):
+    """Examples to be answered: objects with the task's texts by their names. Whatever else they hold is given back."""
+
+    examples: list[dict[str, Any]] = Field(min_length=1, max_length=MOST_EXAMPLES)
+
+
+class GivenAnswers(BaseModel):
+    """The answers in the order of their examples. Each holds what its example has beside its texts, and a `prediction`:
+    a label, a number of a regression, or a text; of a task with labels also their `probabilities`, by label.
+    """
+
+    answers: list[dict[str, Any]]

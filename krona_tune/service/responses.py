@@ -71,12 +71,17 @@ def refused(scope: Scope, status: int, refusal: Refusal, headers: dict[str, str]
     """Returns the answer to a request that is refused with this status."""
     told = {name: redact(getattr(refusal, name)) for name in ("place", "problem", "fix")}
     said = Problem(**told | {"fix": told["fix"] or FIX})
-    if str(scope["path"]).startswith(FOR_PROGRAMS) or scope["method"] not in {"GET", "HEAD"}:
+    if is_for_program(scope) or scope["method"] not in {"GET", "HEAD"}:
         answer = json_answer(said, status)
     else:
         answer = HTMLResponse(_problem_page(scope, said, HTTPStatus(status).phrase), status)
     answer.headers.update(headers or {})
     return answer
+
+
+def is_for_program(scope: Scope) -> bool:
+    """Returns whether a program asks for a path: one of those for programs, or any of a service without pages."""
+    return not scope["pages"] or str(scope["path"]).startswith(FOR_PROGRAMS)
 
 
 def _problem_page(scope: Scope, said: Problem, title: str) -> str:

@@ -1,121 +1,22 @@
-"""Tests the adapter commands: they print the code that loads what was written, and refuse what is wrong."""
+"""Tests the command that answers examples: lines and tables, what it refuses, and requests until Ctrl-C."""
 
 import csv
 import json
+import os
+import signal
+import socket
 import sys
-from functools import partial
+import threading
 from pathlib import Path
-from shutil import copytree
 
 import pytest
+import requests
 
 import krona_tune
 from krona_tune import cli
-from krona_tune.adapters.adapter_files import TENSORS
 from tests.conftest import Run
-from tests.train.exported_adapters import adapter_folder, backbone_folder, texts
-
-
-@pytest.fixture(scope="module")
-def storage(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Writes two studies: one with adapters of two tasks, one with a single adapter that can't be merged."""
-    root = tmp_path_factory.mktemp("adapters")
-    backbone = backbone_folder("bert", root / "backbone")
-    for study, task, method in (("first", "cola", "krona"), ("first", "stsb", "lora"), ("second", "cola", "krona_b")):
-        adapter_folder(backbone, root / "studies" / study / "adapters" / task, task, method)
-        (root / "studies" / study / "study.yaml").touch()
-    (root / "studies" / "empty").mkdir()
-    (root / "studies" / "empty" / "study.yaml").touch()
-    return root / "studies"
-
-
-@pytest.fixture
-def ask(run: Run) -> Run:
-    """Runs `krona-tune`."""
-    return partial(run, program=cli.main)
-
-
-@pytest.mark.parametrize("form", ["merged", "adapter"])
-def test_an_export_tells_what_was_written_and_how_to_load_it(ask: Run, storage: Path, form: str) -> None:
-    code, out, err = ask("export", "first", "--storage", storage, "--task", "cola", "--to", "out", "--format", form)
-    assert (code, err) == (0, "")
-    assert f"Written to {Path.cwd() / 'out'}, " in out
-    assert "Largest difference of a logit: " in out
-    lines = "\n".join(line.strip() for line in out.splitlines()[2:])
-    names: dict[str, object] = {}
-    exec(lines, names)
-    assert type(names["model"]).__name__ == "BertForSequenceClassification"
-
-
-def test_an_export_without_a_form_has_that_of_what_the_study_is_deployed_as(ask: Run, storage: Path) -> None:
-    copytree(storage / "first" / "adapters" / "cola", "deployed/adapters/cola")
-    Path("deployed", "study.yaml").write_text("model: m\ndeploy: [krona, merged]\n", encoding="utf-8")
-    code, out, err = ask("export", "./deployed", "--to", "out")
-    assert (code, err) == (0, "")
-    assert "an adapter of peft with krona_tune's method" in out
-
-
-def test_a_study_is_named_by_its_folder_as_well_and_so_is_an_adapter(ask: Run, storage: Path) -> None:
-    assert ask("export", storage / "second", "--format", "adapter", "--to", "one")[0] == 0
-    assert ask("export", storage / "first" / "adapters" / "stsb", "--format", "adapter", "--to", "two")[0] == 0
-    assert Path("one", TENSORS).read_bytes() == (storage / "second" / "adapters" / "cola" / TENSORS).read_bytes()
-
-
-@pytest.mark.parametrize("command", [("predict",), ("export", "--to", "out")], ids=["predict", "export"])
-def test_an_adapter_of_another_task_than_was_asked_for_is_refused(
-    ask: Run, storage: Path, command: tuple[str, ...]
-) -> None:
-    name, *more = command
-    code, _, err = ask(name, storage / "first" / "adapters" / "cola", *more, "--task", "sst2", typed="fine\n")
-    assert code == 2
-    assert "--task: " in err
-    assert "cola is an adapter of cola, not of sst2; leave it out" in err
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["first"], "--task: first has adapters of cola, stsb; choose one with --task"),
-        (["first", "--task", "stbs"], "--task: unknown adapter 'stbs', did you mean 'stsb'?"),
-        (["first", "--task", "../cola"], "--task: unknown adapter '../cola', did you mean 'cola'?"),
-        (["frist"], "unknown study 'frist', did you mean 'first'?"),
-        (["empty"], "holds no adapter; resume the study to its end"),
-        (["./nowhere"], "nowhere: holds no adapter.json; give a folder such as studies/NAME/adapters/TASK"),
-        (["second"], "--format: merged: krona_b can't be added to the weights of the model; use --format adapter"),
-        (["second", "--format", "onxx"], "Invalid value for '--format'"),
-        (["first", "--task", "cola", "--model", "./nowhere"], "--model: no folder './nowhere'"),
-    ],
-)
-def test_an_export_that_can_not_be_is_refused_and_nothing_left(
-    ask: Run, storage: Path, words: list[str], message: str
-) -> None:
-    code, out, err = ask("export", *words, "--storage", storage, "--to", "out")
-    assert (code, out) == (2, "")
-    assert message in err
-    assert not list(Path.cwd().iterdir())
-
-
-def test_an_export_to_the_home_folder_of_nobody_makes_no_folder(ask: Run, storage: Path) -> None:
-    code, _, err = ask("export", "second", "--storage", storage, "--format", "adapter", "--to", "~nobody-here/out")
-    assert (code, err) == (2, "--to: there is no home folder '~nobody-here'; give the folder's whole path\n")
-    assert not list(Path.cwd().iterdir())
-
-
-@pytest.mark.parametrize("to", ["", " "])
-def test_an_export_to_nowhere_is_refused(ask: Run, storage: Path, to: str) -> None:
-    """As from a shell variable that is not set."""
-    code, out, err = ask("export", "second", "--storage", storage, "--format", "adapter", "--to", to)
-    assert (code, out, err) == (2, "", "--to: its value is empty; give one, or leave it out\n")
-
-
-def test_the_folder_that_one_stands_in_is_filled_and_stays(ask: Run, storage: Path) -> None:
-    here, words = Path.cwd().stat().st_ino, ("--storage", storage, "--to", ".")
-    assert ask("export", "second", *words, "--format", "merged")[0] == 2
-    assert Path.cwd().stat().st_ino == here
-    assert not list(Path.cwd().iterdir())
-    assert ask("export", "second", *words, "--format", "adapter")[0] == 0
-    assert Path.cwd().stat().st_ino == here
-    assert {path.name for path in Path.cwd().iterdir()} == {"adapter.json", "adapter.safetensors", "README.md"}
+from tests.train.exported_adapters import texts
+from tests.waiting import until
 
 
 def test_lines_are_answered_one_by_one(ask: Run, storage: Path) -> None:
@@ -224,3 +125,68 @@ def test_a_late_line_of_a_file_that_is_no_example_is_refused_before_any_answer(
     Path("rows.txt").write_text("a\n" * 9 + "\n", encoding="utf-8")
     words = ("predict", storage / "first" / "adapters" / "cola", "--input", "rows.txt")
     assert ask(*words) == (2, "", "rows.txt:10: it is empty; CoLA takes sentence\n")
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as opened:
+        port: int = opened.getsockname()[1]
+    return port
+
+
+def test_requests_are_answered_until_ctrl_c(ask: Run, storage: Path) -> None:
+    adapter, port, found = storage / "first" / "adapters" / "cola", free_port(), list[requests.Response]()
+    rows = [row[0] for row in texts("cola", rows=3)]
+
+    def client() -> None:
+        address = f"http://127.0.0.1:{port}"
+        try:
+            until(lambda: answers(address))
+            sent = {"examples": [{"id": number, "sentence": row} for number, row in enumerate(rows)]}
+            found.append(requests.post(f"{address}/predict", json=sent, timeout=60))
+        finally:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=client)
+    thread.start()
+    code, out, err = ask("predict", adapter, "--serve", "--port", port)
+    thread.join()
+    assert (code, err) == (0, "")
+    assert out == f"Answering CoLA (sentence) at http://127.0.0.1:{port}/predict until Ctrl-C\n"
+    assert [each["prediction"] for each in found[0].json()["answers"]] == krona_tune.predict(adapter, rows)
+    assert not list(Path.cwd().iterdir())
+    socket.create_server(("127.0.0.1", port)).close()
+
+
+def answers(address: str) -> bool:
+    try:
+        return requests.get(f"{address}/healthz", timeout=60).status_code == 200
+    except requests.ConnectionError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (("--serve", "--input", "rows.txt"), "--input: --serve reads and answers by HTTP; leave it out"),
+        (("--serve", "--scores"), "--scores: --serve reads and answers by HTTP; leave it out"),
+        (("--port", 0), "--port: it is about --serve; add --serve, or leave it out"),
+        (("--serve", "--host", "0.0.0.0"), "--host: 0.0.0.0 can be reached by other machines, and there is no token"),
+        (("--serve", "--token-file", "none"), "none: is no file; name a text file that holds the token alone"),
+        (("--serve", "--port", 0, "--model", "./nowhere"), "--model: no folder './nowhere'"),
+    ],
+)
+def test_an_odd_way_to_serve_is_refused(
+    ask: Run, storage: Path, monkeypatch: pytest.MonkeyPatch, words: tuple[object, ...], said: str
+) -> None:
+    monkeypatch.delenv("KRONA_TUNE_TOKEN", raising=False)
+    code, out, err = ask("predict", storage / "first" / "adapters" / "cola", *words, typed="a cat\n")
+    assert (code, out) == (2, "")
+    assert said in err
+
+
+def test_a_port_that_another_has_is_refused_before_a_model_is_loaded(ask: Run, storage: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        code, out, err = ask("predict", storage / "second", "--model", "./nowhere", "--serve", "--port", port)
+    assert (code, out) == (2, "")
+    assert f"--port: 127.0.0.1 port {port} can't be used (Address already in use)" in err

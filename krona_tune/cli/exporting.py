@@ -1,0 +1,106 @@
+"""Defines the command that exports an adapter."""
+
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.markup import escape
+
+from krona_tune.adapters.adapter_card import Form, Licence, Published, WrittenDtype, read_card
+from krona_tune.adapters.exact_forms import DEPLOYED_AS
+from krona_tune.api.folders import adapter_folder
+from krona_tune.api.printing import errors, print_exported, print_pushed
+from krona_tune.cli import options
+from krona_tune.record.storage import storage_at
+from krona_tune.refusal import Refusal
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.request.deploy_target import DeployTarget
+from krona_tune.study.request.loader import load_spec
+
+if TYPE_CHECKING:
+    from krona_tune.train.loop import TaskWork
+
+LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
+
+
+def export(
+    study: options.Holder,
+    to: Annotated[Path, typer.Option("--to", help="A folder that does not exist yet, or an empty one.")],
+    form: Annotated[
+        Form | None,
+        typer.Option(
+            "--format",
+            help="merged: a whole model; onnx: for onnxruntime; peft: for PEFT; krona: for PEFT with krona_tune; "
+            "lora: the nearest LoRA; adapter: ours. Without it, what the study is to be deployed as, else merged.",
+        ),
+    ] = None,
+    task: options.OfTask = None,
+    storage: options.Storage = options.STUDIES,
+    model: options.Backbone = None,
+    dtype: Annotated[WrittenDtype, typer.Option(help="The dtype of a merged model's weights.")] = WrittenDtype.FLOAT32,
+    rank: Annotated[int | None, typer.Option("--rank", min=1, help="The rank of the nearest LoRA.")] = None,
+    imported: options.Imported = None,
+    to_hub: Annotated[
+        str | None, typer.Option("--push", metavar="ORG/NAME", help="Then upload it to the model hub, as private.")
+    ] = None,
+    public: Annotated[bool, typer.Option("--public", help="With --push: let everybody see it.")] = False,
+    licence: Annotated[
+        str | None, typer.Option("--license", metavar="WORD", help="The hub's word for the licence of the backbone.")
+    ] = None,
+) -> None:
+    """Export an adapter. The exported files are loaded back and must give the same logits."""
+    options.import_named(imported)
+    if public and to_hub is None:
+        raise Refusal("--public", "it is about what --push uploads", "add --push ORG/NAME, or leave it out")
+    folder = adapter_folder(storage_at(storage), study, task)
+    form, rank = _deployed_as(folder, rank) if form is None else (form, rank)
+    destination, published = None, Published(licence=_named(licence) if licence else {})
+    if to_hub:
+        from krona_tune.train.hub_push import find_destination, find_licence
+
+        destination = find_destination(to_hub, public=public)
+        known = published.licence or find_licence(read_card(folder).backbone, model)
+        published = Published(licence=known, repo=to_hub)
+    from krona_tune.train.export import export_adapter
+
+    work = _data_of(folder) if form is Form.LORA and rank else None
+    exported = export_adapter(
+        folder, to, form, model=model, dtype=dtype, rank=rank, judged_on=work, published=published
+    )
+    print_exported(exported, form)
+    if destination:
+        from krona_tune.train.hub_push import push
+
+        print_pushed(push(destination, exported.folder), public=public)
+
+
+def _deployed_as(adapter: Path, rank: int | None) -> tuple[Form, int | None]:
+    """Returns the form and the rank that the first target of an adapter's study has; merged without a target."""
+    study, targets = StudyFolder(adapter.resolve().parents[1]), tuple[DeployTarget, ...]()
+    if study.spec.exists():
+        with suppress(Refusal):  # an adapter is exported whatever became of its study
+            targets = load_spec(study.spec).deploy
+    return next(((DEPLOYED_AS[each.name].form, rank or each.rank) for each in targets), (Form.MERGED, rank))
+
+
+def _named(licence: str) -> Licence:
+    if not LICENCE.fullmatch(licence):
+        raise Refusal("--license", f"{licence!r} is no word of the hub", "name it as --license apache-2.0")
+    return {"license": licence}
+
+
+def _data_of(adapter: Path) -> "TaskWork | None":
+    """Returns the data of the study that an adapter lies in; None, after saying why, if they can't be read."""
+    study = StudyFolder(adapter.resolve().parents[1])
+    if not study.spec.exists():
+        return None
+    from krona_tune.search.startup.task_data import validation_data
+
+    try:
+        return validation_data(study, read_card(adapter).task)
+    except Refusal as refusal:
+        said = escape(f"the LoRA is not judged on validation: {refusal}")
+        errors.print(f"[yellow]warning:[/yellow] {said}", soft_wrap=True)
+        return None
