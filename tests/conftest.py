@@ -8,11 +8,14 @@ from pathlib import Path
 
 import pytest
 import torch
+from hypothesis import settings
 
 from krona_tune import cli
 from tests.backbone_folders import MINILM, folder_of
 from tests.whole_studies import Home, WarmProgram
 
+settings.register_profile("steady", deadline=None)
+settings.load_profile("steady")
 assert "huggingface_hub" not in sys.modules, "it reads HF_HUB_OFFLINE only when it is imported"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 torch.set_num_threads(1)

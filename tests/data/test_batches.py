@@ -7,7 +7,7 @@ from itertools import islice
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from krona_tune.data.batches import Batch, evaluation_batches, training_batches
@@ -63,7 +63,6 @@ TABLES = st.builds(
 )
 
 
-@settings(deadline=None)
 @given(table=TABLES, batch_size=st.integers(1, 9), seed=st.integers(0, 5))
 def test_an_epoch_has_every_row_once(table, batch_size, seed):
     batches = list(training_batches(table, batch_size, np.random.default_rng(seed), PAD))
@@ -72,7 +71,6 @@ def test_an_epoch_has_every_row_once(table, batch_size, seed):
     assert len(batches) == -(-table.num_rows // batch_size)
 
 
-@settings(deadline=None)
 @given(table=TABLES, tokens=st.integers(1, 40))
 def test_an_evaluation_has_every_row_once_within_its_tokens(table, tokens):
     batches = list(evaluation_batches(table, tokens, PAD))

@@ -229,7 +229,7 @@ def test_a_file_that_can_not_be_read_is_refused(tmp_path):
 
 
 @EVERY_TASK
-@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=40, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(content=st.data())
 def test_whatever_the_bytes_are_there_is_a_table_or_a_refusal(task, content, tmp_path, headers):
     header = headers.get(task.name, "x\t1\t\ty").encode() + b"\n"

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 from torch.autograd import gradcheck
 
@@ -27,7 +27,6 @@ def dense(a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
 
 
 @given(sizes, sizes, sizes, sizes, st.lists(st.integers(0, 3), max_size=3), st.floats(-4, 4))
-@settings(deadline=None)
 def test_it_equals_torch_kron(a_out: int, a_in: int, b_out: int, b_in: int, leading: list[int], scale: float) -> None:
     a, b = factors(a_out, a_in, b_out, b_in)
     x = torch.randn(*leading, a_in * b_in, dtype=torch.float64)
@@ -37,7 +36,6 @@ def test_it_equals_torch_kron(a_out: int, a_in: int, b_out: int, b_in: int, lead
 
 
 @given(sizes, sizes, sizes, sizes, st.integers(1, 5), st.integers(0, 3))
-@settings(deadline=None)
 def test_terms_are_summed(a_out: int, a_in: int, b_out: int, b_in: int, terms: int, tokens: int) -> None:
     a, b = factors(a_out, a_in, b_out, b_in, terms)
     x = torch.randn(2, tokens, a_in * b_in, dtype=torch.float64)
@@ -46,7 +44,6 @@ def test_terms_are_summed(a_out: int, a_in: int, b_out: int, b_in: int, terms: i
 
 
 @given(sizes, sizes, sizes, sizes, st.integers(1, 4))
-@settings(deadline=None)
 def test_several_trials_at_once_equal_one_after_the_other(
     a_out: int, a_in: int, b_out: int, b_in: int, terms: int
 ) -> None:

@@ -60,7 +60,7 @@ def test_each_methods_sizes_divide_its_own_sites() -> None:
     assert set(made.searched()) == {"method", "a_out", "a_out of krona_b", "a_in"}
 
 
-@settings(deadline=None, max_examples=60)
+@settings(max_examples=60)
 @given(
     name=st.sampled_from(["bert", "t5", "t5 gated", "umt5", "distilbert", "deberta", "deberta-v3"]), seed=st.integers()
 )

@@ -11,7 +11,6 @@ from krona_tune.refusal import Refusal
 
 THOUSAND = settings(
     max_examples=1000,
-    deadline=None,
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )

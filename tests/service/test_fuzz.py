@@ -25,7 +25,6 @@ EXAMPLES = 400
 """Requests for each of the operations."""
 MANY = settings(
     max_examples=EXAMPLES,
-    deadline=None,
     suppress_health_check=list(HealthCheck),
     phases=[Phase.generate],
     database=None,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import example, given, settings
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from krona_tune.refusal import Refusal
@@ -318,7 +318,6 @@ YAML = st.recursive(
 )
 
 
-@settings(deadline=None)
 @given(
     st.text(max_size=40)
     | YAML
