@@ -33,7 +33,8 @@ class AdapterCard(FrozenValue):
     examples had more, None if that is unknown. `score` and `metrics` are this adapter's
     on the validation half, the `test_…` ones on the test half if it was evaluated there; `test_interval` is the score's
     95 % interval over draws of the test examples. It was trained with `seed`,
-    one of the `seeds` that its configuration was trained with. `trained_on` says so if it was trained on more examples
+    one of the `seeds` that its configuration was trained with. `winner` is the trial that won the task, if another one
+    was chosen. `trained_on` says so if it was trained on more examples
     than the study's other trials; if none were held out it has no score. `own_task` is the whole task if it is none of
     GLUE's. `roles` are the corrections of the backbone's geometry. A decoder's head reads the last token
     that is not `pad_token_id`, which only decoders have. `quantize` says in how many bits the backbone's weights were
@@ -60,6 +61,7 @@ class AdapterCard(FrozenValue):
     test_metrics: dict[str, FiniteFloat] = Field(default_factory=dict)
     test_interval: tuple[FiniteFloat, FiniteFloat] | None = None
     selected_by: str = SELECTED
+    winner: str = ""
     synthetic: bool
     trial_id: str
     study: str

@@ -12,7 +12,7 @@ from krona_tune.record.ownership import BEFORE_A_STUDY
 from krona_tune.record.remote_copy import INDEX
 from krona_tune.record.storage import Storage
 from krona_tune.refusal import Refusal, unknown
-from krona_tune.study.folder import FULL, StudyFolder
+from krona_tune.study.folder import FULL, WINNER, StudyFolder
 from krona_tune.study.redact import redact
 from krona_tune.study.request.study_spec import NOTHING_EARLIER, RECORDED_CURVES, StudySpec
 
@@ -105,11 +105,11 @@ def adapter_folder(storage: Storage, study: str, task: str | None) -> Path:
         return direct
     folder = study_folder(storage, study)
     left = sorted(path.parent.name for path in folder.root.glob(f"adapters/*/{CARD}"))
-    winners = [name for name in left if FULL not in name]
+    chosen = [name for name in left if FULL not in name and not name.endswith(WINNER)]
     if not left:
         raise Refusal(str(folder.root), "holds no adapter", "resume the study to its end")
-    if task is None and len(winners) != 1:
+    if task is None and len(chosen) != 1:
         raise Refusal("--task", f"{study} has adapters of {', '.join(left)}", "choose one with --task")
     if task is not None and task not in left:
         raise unknown("--task", "adapter", task, left)
-    return folder.adapter(task or winners[0])
+    return folder.adapter(task or chosen[0])

@@ -149,7 +149,7 @@ def plan_lines(
         lines["repeats"] = f"the first {points} of each task again with {search.repeats.seeds} seeds"
     if spec.finalists.top:
         of = "each method on each task" if search.per_method else "each task"
-        lines["finals"] = f"the best {spec.finalists.top} of {of} again with {spec.finalists.seeds} seeds, then tested"
+        lines["finals"] = _indented(_finals(plan, of))
     if spec.resources.price_per_hour:
         lines["price"] = f"{format_money(spec.resources.price_per_hour)} a device hour"
     if earlier and earlier.orders:
@@ -188,6 +188,17 @@ def _taught(plan: "Plan", taught: "Teaching") -> str:
         f"{count} of a task's trials are points near the best of {tasks} recorded tasks, trained to their end unless "
         f"they do worse than others ({EXPECTED}); the first: {describe_adapter(taught.points[0])}"
     )
+
+
+def _finals(plan: "Plan", of: str) -> str:
+    """Says which configurations are trained again, with how many seeds, and which one is the default."""
+    finals = plan.spec.finalists
+    said = f"the best {finals.top} of {of} again with {finals.seeds} seeds, then tested"
+    if finals.budget:
+        said += f"; more seeds where the best can't be told, {finals.budget} trainings at most"
+    if plan.default:
+        said += f"; the default, chosen unless one of them is better: {describe_adapter(plan.default)}"
+    return said
 
 
 def _reasons(spec: "StudySpec") -> Iterator[str]:

@@ -170,12 +170,25 @@ class RecordedStudy:
         Raises:
             Refusal: the study has no such task, or no trial of it has a score.
         """
-        summary = self._summary(task)
-        if summary.finals.winner:
-            return summary.finals.winner.best_row
-        if summary.best is None:
+        return self._scored(task, self._summary(task).winner)
+
+    @refusing_at_the_caller
+    def chosen(self, task: str) -> TrialResult:
+        """Returns the trial that is chosen of the task, whose adapter `predict`, `export` and `train` take: the winner,
+        or the default configuration or the head alone, if finals did not show that a finalist is better.
+
+        Args:
+            task: a task of the study.
+
+        Raises:
+            Refusal: the study has no such task, or no trial of it has a score.
+        """
+        return self._scored(task, self._summary(task).chosen)
+
+    def _scored(self, task: str, found: TrialResult | None) -> TrialResult:
+        if found is None:
             raise Refusal(str(self.folder.root), f"no trial of {task} has a score", "wait for one, or look at .trials")
-        return summary.best.trial
+        return found
 
     @refusing_at_the_caller
     def charts(self, task: str) -> "dict[str, go.Figure]":

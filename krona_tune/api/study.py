@@ -277,11 +277,11 @@ class Study(RecordedStudy):
     def train(
         self, task: str | None = None, *, trial: str | None = None, all_data: bool = False, seeds: int = 1
     ) -> "Study":
-        """Trains a task's winner, or the configuration of a trial, again on all training examples or on all data.
+        """Trains what is chosen of a task, or a trial's configuration, again on all training examples or on all data.
 
         Args:
-            task: the task whose winner is trained; a study of one task needs none.
-            trial: the id of a trial whose configuration is trained instead of the winner's.
+            task: the task whose chosen configuration is trained; a study of one task needs none.
+            trial: the id of a trial whose configuration is trained instead.
             all_data: train on the validation and the test half, too; then no score can be measured.
             seeds: how many times it is trained, each with a seed of its own.
 
@@ -295,7 +295,9 @@ class Study(RecordedStudy):
             from krona_tune.search.full_training import FullTraining, configuration
 
             return FullTraining(
-                of=configuration(self._records().trials, plan, task, trial), seeds=seeds, everything=all_data
+                of=configuration(self._records().trials, plan, self.manifest.tasks, task, trial),
+                seeds=seeds,
+                everything=all_data,
             )
 
         resources = {flag: value for flag, value in self._flags.items() if FLAGS[flag].key.startswith("resources.")}

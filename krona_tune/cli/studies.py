@@ -27,6 +27,7 @@ from krona_tune.record.storage import Storage, storage_at
 from krona_tune.refusal import Refusal, refuse_unknown
 from krona_tune.search.driver_options import DriverOptions
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.manifest import read_manifest
 from krona_tune.study.request.loader import load_spec, naming_given, read_given, tasks_defined_in
 from krona_tune.study.request.study_spec import Keep
 from krona_tune.study.request.trial import MOST_SEEDS
@@ -142,7 +143,9 @@ def clean(
     refuse_unknown("--keep", "choice", KEPT, keep)
     folder = study_folder(storage_at(storage), study)
     with claim(folder):
-        trials = unneeded(read_trials(folder.results), default_to_glue(load_spec(folder.spec)), KEPT[keep])
+        spec = default_to_glue(load_spec(folder.spec))
+        facts = read_manifest(folder.manifest).tasks if folder.manifest.exists() else {}
+        trials = unneeded(read_trials(folder.results), spec, facts, KEPT[keep])
         freed = format_bytes(size(folder, trials))
         if yes or typer.confirm(f"Remove the checkpoints of {len(trials)} trials of {folder.name}, {freed}?"):
             remove(folder, trials)
@@ -173,7 +176,7 @@ def _recorded(folder: StudyFolder) -> str:
 def train(
     study: Annotated[str, typer.Argument(help="The study's name or folder.")],
     task: Annotated[
-        str | None, typer.Option("--task", help="Whose winner to train, if there are several tasks.")
+        str | None, typer.Option("--task", help="Whose chosen configuration to train, if there are several tasks.")
     ] = None,
     trial: Annotated[str | None, typer.Option("--trial", help="Train this trial's configuration instead.")] = None,
     all_data: Annotated[
@@ -187,7 +190,7 @@ def train(
     dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
 ) -> None:
-    """Train a study's winner again on all training examples, or on all data; write its adapter."""
+    """Train what a study has chosen again on all training examples, or on all data; write its adapter."""
     refuse_odd_start(tracking_uri=tracking_uri, address=address)
     folder = study_folder(storage_at(storage), study)
     spec = resumed_spec(folder, by_flag({"max_concurrent": max_concurrent}))
@@ -195,7 +198,8 @@ def train(
     def asked(plan: "Plan") -> "FullTraining":
         from krona_tune.search.full_training import FullTraining, configuration
 
-        chosen = configuration(read_trials(folder.results), plan, task, trial)
+        facts = read_manifest(folder.manifest).tasks
+        chosen = configuration(read_trials(folder.results), plan, facts, task, trial)
         return FullTraining(of=chosen, seeds=seeds, everything=all_data)
 
     with nullcontext() if dry_run else claim(folder):

@@ -211,6 +211,12 @@ def resampled_scores(
     return tuple(scores.tolist()), note
 
 
+def resampled_losses(task: Task, losses: Values, tokens: Values) -> tuple[float, ...]:
+    """Returns the score of `measure_losses` on each draw of the examples: `losses` (n,) of each target's `tokens`."""
+    drawn = drawn_rows(task.name, len(losses))
+    return tuple(measure_losses(task, losses[rows], tokens[rows])["score"] for rows in drawn)
+
+
 def constant_baseline(task: Task, train_labels: Values, labels: Values) -> float:
     """Returns the score on `labels` (n,) of the best constant answer for `train_labels` (m,): a label, or their mean.
 

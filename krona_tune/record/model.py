@@ -5,7 +5,7 @@ This module is what loads it: `mlflow.pyfunc.load_model("models:/STUDY.TASK/1").
 
 import hashlib
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,16 +22,18 @@ if TYPE_CHECKING:
 
 LOADER = "krona_tune.record.model"
 """The name of this module, which stands in every registered model."""
-ALIAS = "winner"
+CHOSEN, WON = "chosen", "winner"
+"""The aliases of the version to use, and of that which won the task; as a rule one version has both."""
 
 
-def register(runs: StudyRuns, task: str, name: str, adapter: Path) -> str:
+def register(runs: StudyRuns, task: str, name: str, adapter: Path, aliases: Sequence[str] = (CHOSEN, WON)) -> str:
     """Returns the version of the registered model that holds this adapter; makes one if no version holds it yet.
 
     Args:
         task: the task that has the model in its run.
         name: of the registered model, `<study>.<task>`.
         adapter: what a study leaves in `adapters/<task>`.
+        aliases: the names that this version gets, which no other version then has.
     """
     client, card = runs.client, read_card(adapter)
     digest = _digest(adapter)
@@ -40,8 +42,10 @@ def register(runs: StudyRuns, task: str, name: str, adapter: Path) -> str:
     if version is None:
         _ensure_name(client, name, card)
         version = _new_version(runs, runs.tasks[task], name, adapter, words.model_tags(card, digest))
-    if str(client.get_registered_model(name).aliases.get(ALIAS)) != version:
-        client.set_registered_model_alias(name, ALIAS, version)
+    given = client.get_registered_model(name).aliases
+    for alias in aliases:
+        if str(given.get(alias)) != version:
+            client.set_registered_model_alias(name, alias, version)
     return version
 
 

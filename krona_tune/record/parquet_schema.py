@@ -185,7 +185,7 @@ def trial_of(row: Mapping[str, Any]) -> TrialResult:
         "params": params,
         "metrics": _metrics(row, columns.metrics),
         "test_metrics": _metrics(row, columns.test_metrics),
-        "test_resampled": tuple(row.get("test_resampled") or ()),
+        **{name: tuple(row.get(name) or ()) for name in ("test_resampled", "validation_resampled")},
     }
     return _mark_diverged(TrialResult(**own | read))
 

@@ -4,7 +4,7 @@ that a study needs no more, here and there."""
 import logging
 import shutil
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from io import BytesIO
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
@@ -13,6 +13,7 @@ from krona_tune.atomic_write import atomic_folder
 from krona_tune.record.store import Store
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.kinds import facts_of
+from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.request.study_spec import Keep, StudySpec
 from krona_tune.study.result import TrialResult
 from krona_tune.study.standings import Standings
@@ -105,14 +106,16 @@ def _unpack(content: bytes, folder: Path) -> bool:
     return True
 
 
-def unneeded(rows: Sequence[TrialResult], spec: StudySpec, keep: Keep) -> list[str]:
-    """Returns the trials whose checkpoints are needed no more: of those that have ended, all but each task's winner.
+def unneeded(rows: Sequence[TrialResult], spec: StudySpec, facts: Mapping[str, TaskFacts], keep: Keep) -> list[str]:
+    """Returns the trials whose checkpoints are needed no more: of those that have ended, all but each task's winner and
+    what is chosen of it.
 
     With "finalists" finalists and full trainings keep theirs too, with "all" every trial. Interrupted trials need
     theirs to go on.
     """
     standings = Standings(rows, spec.shared_by)
-    winners = {row.trial_id for task in spec.tasks if (row := standings.winner(task))}
+    best = [row for task in spec.tasks for row in (standings.winner(task), standings.chosen(task, facts.get(task)))]
+    winners = {row.trial_id for row in best if row}
     return sorted(
         row.trial_id
         for row in rows

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite, sqrt
 
+from krona_tune.study.choice import Chosen, choose
 from krona_tune.study.finals import Finals
 from krona_tune.study.learning import STANDARD_ERRORS, standard_error
 from krona_tune.study.manifest import TaskFacts
@@ -81,6 +82,21 @@ class TaskSummary:
     @property
     def gain_over_baseline(self) -> float | None:
         return _difference(self.best, self.baseline_score)
+
+    @cached_property
+    def choice(self) -> Chosen | None:
+        """Returns what is chosen of the finals, and why; None without finals."""
+        return choose(self.finals)
+
+    @property
+    def winner(self) -> TrialResult | None:
+        """Returns the trial that won: of the winning finalist the best seed, without finals the best of the search."""
+        return self.finals.winner.best_row if self.finals.winner else self.best.trial if self.best else None
+
+    @property
+    def chosen(self) -> TrialResult | None:
+        """Returns the trial to use: of what the finals choose the best seed, without finals the best of the search."""
+        return self.choice.finalist.best_row if self.choice else self.best.trial if self.best else None
 
     @cached_property
     def verdicts(self) -> Verdicts:

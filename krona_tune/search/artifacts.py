@@ -1,6 +1,7 @@
 """Writes what a study leaves at its end: each task's best adapter, those trained on all examples, and the page."""
 
 import logging
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,7 +15,8 @@ from krona_tune.record.trial_checkpoints import RemoteCheckpoints
 from krona_tune.refusal import told
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.startup.resources import DriverContext
-from krona_tune.study.folder import StudyFolder
+from krona_tune.study.choice import choose
+from krona_tune.study.folder import WINNER, StudyFolder
 from krona_tune.study.intervals import bounds_of, estimate
 from krona_tune.study.kinds import UNCOUNTED, facts_of
 from krona_tune.study.request.trial import check_trial
@@ -63,32 +65,44 @@ def _fully_trained(row: TrialResult) -> bool:
 
 
 def save_best_adapters(context: DriverContext, standings: Standings) -> list[Path]:
-    """Writes each task's best adapter, with its card, from the state that the winning trial kept."""
+    """Writes the adapter that is chosen of each task, with its card, from the state that its trial kept, and beside it
+    the winner's if that is another one."""
     left = []
     for task in context.plan.spec.tasks:
-        best = standings.winner(task)
-        if best is None:
+        finals = standings.finals(task, context.manifest.tasks[task])
+        choice, winner = choose(finals), finals.winner
+        shutil.rmtree(context.folder.adapter(f"{task}{WINNER}"), ignore_errors=True)
+        if choice is None or winner is None:
+            if best := standings.best(task):
+                left.append(_save(context, best, task, SELECTED, [best]))
             continue
-        final = standings.finals(task).winner
-        selected = SELECTED_IN_FINALS if final else SELECTED
-        seeds = tuple(row.seed for row in final.rows) if final else (best.seed,)
-        if path := _save(context, best, task, selected, seeds):
-            left.append(path)
-    return left
+        chosen, won = choice.finalist, winner.best_row
+        selected = choice.reason if finals.default else SELECTED_IN_FINALS
+        other = "" if chosen is winner else won.trial_id
+        left.append(_save(context, chosen.best_row, task, selected, chosen.rows, winner=other))
+        if other:
+            left.append(_save(context, won, f"{task}{WINNER}", SELECTED_IN_FINALS, winner.rows))
+    return [path for path in left if path]
 
 
 def save_trained_adapters(context: DriverContext, rows: Sequence[TrialResult]) -> list[Path]:
     """Writes the adapter of each of these trials under its own name."""
     left = []
     for row in rows:
-        seeds = tuple(other.seed for other in rows if (other.of, other.kind) == (row.of, row.kind))
-        if path := _save(context, row, row.trial_id, f"the configuration of {row.of}", seeds):
-            left.append(path)
-    return left
+        again = [other for other in rows if (other.of, other.kind) == (row.of, row.kind)]
+        left.append(_save(context, row, row.trial_id, f"the configuration of {row.of}", again))
+    return [path for path in left if path]
 
 
-def _save(context: DriverContext, row: TrialResult, name: str, selected: str, seeds: tuple[int, ...]) -> Path | None:
-    """Writes one trial's adapter below `adapters/`; returns its folder, or None if the trial's state is gone."""
+def _save(
+    context: DriverContext, row: TrialResult, name: str, selected: str, seeds: Sequence[TrialResult], winner: str = ""
+) -> Path | None:
+    """Writes one trial's adapter below `adapters/`; returns its folder, or None if the trial's state is gone.
+
+    Args:
+        seeds: the rows of all seeds of its configuration.
+        winner: the trial that won, if this is another one.
+    """
     folder, manifest, plan = context.folder, context.manifest, context.plan
     task, shape, kept = plan.tasks[row.task], plan.geometry, _state(folder, row)
     if kept is None:
@@ -111,9 +125,10 @@ def _save(context: DriverContext, row: TrialResult, name: str, selected: str, se
         backbone_sha256=manifest.model.fingerprint,
         test_interval=_test_interval(row),
         selected_by=selected,
+        winner=winner,
         synthetic=manifest.tasks[row.task].synthetic,
         study=folder.name,
-        seeds=seeds,
+        seeds=tuple(each.seed for each in seeds),
         command=manifest.command,
         trained_on=facts_of(row.kind).trained_on,
         roles=plan.spec.backbone.corrections,

@@ -20,7 +20,15 @@ from krona_tune.search.budget import Amount, Budget, Rates, StudyClock, spent
 from krona_tune.search.driver_options import DriverOptions, Outcome
 from krona_tune.search.forecast import Forecast
 from krona_tune.search.ledger import Ledger
-from krona_tune.search.phases import Works, finals_reserve, full_phase, keep_effects, known_phase, search_phase
+from krona_tune.search.phases import (
+    Works,
+    finals_reserve,
+    full_phase,
+    keep_effects,
+    known_phase,
+    needs_of,
+    search_phase,
+)
 from krona_tune.search.ray_metrics import StudyMetrics, readings
 from krona_tune.search.resume import finals_left, repeats_left, search_left
 from krona_tune.search.searchers.task_searcher import OPEN
@@ -34,8 +42,6 @@ from krona_tune.search.tune_host import Phase, tune_trials
 from krona_tune.study.result import Status
 from krona_tune.study.study_state import DriverState, End, Stage
 
-Unended = Callable[[], list[TrialMessage]]
-"""Returns the trials of a kind that have not ended, begun or not."""
 CLOSING_SECONDS = 4.0
 """How long ending the records may take if Ray was lost: whoever sent a signal to all processes soon kills them."""
 STATE_SECONDS = 2.0
@@ -176,8 +182,8 @@ class Driver:
 
     def _search(self) -> bool:
         """Runs the search; returns whether the finals follow."""
-        prepared, spec = self.context.prepared, self.context.plan.spec
-        self.stopper.reserve = finals_reserve(spec, prepared.works, self.ledger, self._rates, self.forecast)
+        prepared, plan = self.context.prepared, self.context.plan
+        self.stopper.reserve = finals_reserve(plan, prepared.works, self.ledger, self._rates, self.forecast)
         contents = {task: facts.contents for task, facts in prepared.facts.items()}
         phase = search_phase(self.orders.plan, prepared.works, self.context.folder, self.ledger, self.stopper, contents)
         self._run(phase, "search")
@@ -192,22 +198,32 @@ class Driver:
         return not self.stopper.interrupted
 
     def _train_again(self) -> None:
-        """Trains the finalists and then, if all of them have ended, the repeats."""
-        spec, prepared = self.orders.plan.spec, self.context.prepared
-        begins = f"The search is done. Its best are trained again with {spec.finalists.seeds} seeds"
-        if self._complete(
-            "finals", "finalists", begins, prepared.final_works(), lambda: finals_left(spec, self.ledger)
-        ):
-            begins = f"The first points are trained again with {spec.search.repeats.seeds} seeds"
-            self._complete("repeats", "repeats", begins, prepared.works, lambda: repeats_left(spec, self.ledger))
+        """Trains the finalists, round by round, and then, if all of them have ended, the repeats."""
+        plan, works, facts = self.orders.plan, self.context.prepared.final_works(), self.context.manifest.tasks
+        begins = f"The search is done. Its best are trained again with {plan.spec.finalists.seeds} seeds"
+        waiting = finals_left(plan, self.ledger, facts)
+        while waiting:
+            if not self._complete("finals", "finalists", begins, works, waiting):
+                return
+            waiting = self._paid(finals_left(plan, self.ledger, facts))
+            begins = "Which configuration is best can't be told yet: those in question get one seed more"
+        begins = f"The first points are trained again with {plan.spec.search.repeats.seeds} seeds"
+        self._complete("repeats", "repeats", begins, self.context.prepared.works, repeats_left(plan.spec, self.ledger))
 
-    def _complete(self, stage: Stage, kind: str, begins: str, works: Works, unended: Unended) -> bool:
-        """Trains those trials of a kind that have not ended, fully; returns whether all of them have."""
-        phase = known_phase(unended(), works, self.ledger, self.stopper)
+    def _paid(self, trials: list[TrialMessage]) -> list[TrialMessage]:
+        """Returns these trials if the study's limits leave room for all of them, else none."""
+        limits, ready = Budget.of(self.orders.plan.spec.search), self.context.prepared.works
+        need = needs_of(trials, ready, self.ledger, self._rates(), self.forecast)
+        return [] if limits.used_up(self._spent(), need) else trials
+
+    def _complete(self, stage: Stage, kind: str, begins: str, works: Works, trials: list[TrialMessage]) -> bool:
+        """Trains these trials fully; returns whether all of them have ended."""
+        phase = known_phase(trials, works, self.ledger, self.stopper)
         if phase.trials:
             self.view.say(f"{begins}: {phase.trials} trials.")
         self._run(phase, stage)
-        if left := len(unended()):
+        left = sum(not self.ledger.has_ended(trial.trial_id) for trial in trials)
+        if left:
             said = f"Stopped with {left} of {phase.trials} {kind} to go; they are trained when the study is resumed."
             self.view.say(said)
         return not left
@@ -313,7 +329,7 @@ class Driver:
         self.sinks.end(kept, CLOSING_SECONDS if stopper.lost else None)
         if not stopper.interrupted and not again:
             rows, spec = list(self.ledger.rows.values()), self.orders.plan.spec
-            remove(folder, unneeded(rows, spec, spec.resources.keep_checkpoints))
+            remove(folder, unneeded(rows, spec, self.context.manifest.tasks, spec.resources.keep_checkpoints))
 
     def _outcome(self) -> Outcome:
         spec, again, stopper = self.context.plan.spec, self.options.again, self.stopper

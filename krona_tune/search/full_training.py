@@ -1,12 +1,13 @@
 """Asks for a configuration of a study to be trained again on all examples, and finds it. No torch."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from krona_tune.refusal import Refusal, refuse_unknown, unknown
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.trial_message import TrialMessage, repeat_of
 from krona_tune.study.kinds import TrialKind
+from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.request.trial import MOST_SEEDS
 from krona_tune.study.result import TrialResult
 from krona_tune.study.standings import Standings
@@ -46,8 +47,10 @@ class FullTraining:
         return [repeat_of(self.of, self.kind, source, index, seed) for index in range(1, self.seeds + 1)]
 
 
-def configuration(rows: Iterable[TrialResult], plan: Plan, task: str | None, trial_id: str | None) -> TrialResult:
-    """Returns the trial whose configuration is trained: the one that is named, else the task's winner.
+def configuration(
+    rows: Iterable[TrialResult], plan: Plan, facts: Mapping[str, TaskFacts], task: str | None, trial_id: str | None
+) -> TrialResult:
+    """Returns the trial whose configuration is trained: the one that is named, else what is chosen of the task.
 
     Raises:
         Refusal: the task or the trial is unknown, no task is named where there are several, or none has a result.
@@ -63,8 +66,8 @@ def configuration(rows: Iterable[TrialResult], plan: Plan, task: str | None, tri
         raise Refusal("--task", f"the study has {', '.join(tasks)}", "choose one with --task")
     if task is not None and task not in tasks:
         raise unknown("--task", "task", task, tasks)
-    chosen = task or tasks[0]
-    winner = Standings(list(known.values()), plan.spec.shared_by).winner(chosen)
-    if winner is None:
-        raise Refusal("--task", f"no trial of {chosen} has a score", "resume the study, or name a trial with --trial")
-    return winner
+    of = task or tasks[0]
+    chosen = Standings(list(known.values()), plan.spec.shared_by).chosen(of, facts.get(of))
+    if chosen is None:
+        raise Refusal("--task", f"no trial of {of} has a score", "resume the study, or name a trial with --trial")
+    return chosen

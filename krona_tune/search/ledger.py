@@ -77,6 +77,7 @@ class Ledger:
                 test_metrics=look.metrics,
                 test_resampled=tuple(look.resampled),
                 test_note=look.note,
+                validation_resampled=tuple(look.validation),
             )
         )
         if look.note:
@@ -109,6 +110,10 @@ class Ledger:
         taken = copy(self)
         taken.rows, taken.running = dict(self.rows), set(self.running)
         return taken
+
+    def has_ended(self, trial_id: str) -> bool:
+        """Returns whether the end of a trial is known."""
+        return trial_id in self.rows and self.rows[trial_id].ended
 
     def settled(self, report: Report) -> bool:
         """Returns whether a searched trial's report won't come again: a resumed trial repeats its last one."""

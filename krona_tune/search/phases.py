@@ -2,7 +2,7 @@
 
 import logging
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -156,19 +156,26 @@ def full_phase(plan: Plan, location: str, again: FullTraining, ledger: Ledger, s
 
 
 def finals_reserve(
-    spec: StudySpec, works: Works, ledger: Ledger, rates: Callable[[], Rates], forecast: Forecast | None
+    plan: Plan, works: Works, ledger: Ledger, rates: Callable[[], Rates], forecast: Forecast | None
 ) -> Callable[[], Amount]:
     """Says what finals and repeats would need if the search ended now; reckoned again when a trial has ended, or the
     rates have changed."""
-    full = {task: work.schedule.total_examples for task, work in works.items()}
-    foretold = {task: each.until(full[task]) / full[task] for task, each in forecast.tasks.items()} if forecast else {}
 
     @lru_cache(maxsize=1)
     def need(ended: int, rates: Rates) -> Amount:
-        waiting = Counter(config.task for config in (*finals_left(spec, ledger), *repeats_left(spec, ledger)))
-        return needed(ledger.rows, full, waiting, rates, foretold)
+        waiting = (*finals_left(plan, ledger), *repeats_left(plan.spec, ledger))
+        return needs_of(waiting, works, ledger, rates, forecast)
 
     return lambda: need(len(ledger.rows) - len(ledger.running), rates())
+
+
+def needs_of(
+    trials: Iterable[TrialMessage], works: Works, ledger: Ledger, rates: Rates, forecast: Forecast | None
+) -> Amount:
+    """Returns what full trainings of these trials will need."""
+    full = {task: work.schedule.total_examples for task, work in works.items()}
+    foretold = {task: each.until(full[task]) / full[task] for task, each in forecast.tasks.items()} if forecast else {}
+    return needed(ledger.rows, full, Counter(trial.task for trial in trials), rates, foretold)
 
 
 def keep_effects(surrogate: "TransferSurrogate", plan: Plan, folder: StudyFolder) -> None:

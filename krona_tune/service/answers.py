@@ -36,7 +36,8 @@ class StudySummary(BaseModel):
     of several whose scores have no mean with others, such as losses; numbers of a
     `synthetic` study come from generated data. `problem` says what of the study can't be read. `begun` is an ISO time,
     `begun_by` who began it, if that was recorded. `verdicts` are the sentences of its page on what was learned, which
-    seeds failed and what can't be told apart.
+    seeds failed and what can't be told apart. `winners` are by task the trials that won, `chosen` those whose adapters
+    are to be used.
     """
 
     name: str
@@ -53,6 +54,8 @@ class StudySummary(BaseModel):
     begun: str = ""
     begun_by: str = ""
     verdicts: list[str] = []
+    winners: dict[str, str] = {}
+    chosen: dict[str, str] = {}
 
 
 class StudyDetail(StudySummary):

@@ -62,6 +62,8 @@ def summary_of(folder: StudyFolder, results: StudyResults, state: StudyState, pr
         ended=state.ended,
         seconds_left=state.seconds_left,
         verdicts=[text for each in results.tasks for text in each.verdicts.all],
+        winners={each.task: each.winner.trial_id for each in results.tasks if each.winner},
+        chosen={each.task: each.chosen.trial_id for each in results.tasks if each.chosen},
         **_facts(results.manifest),
     )
 

@@ -12,6 +12,9 @@ from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.request.trial import BASELINE
 from krona_tune.study.result import Status, TrialResult, grouped, is_score
 
+HEAD, DEFAULT = 0, -1
+"""The numbers of the head alone and of the default configuration in a task's finals; the others count from 1."""
+
 
 def deviation(values: Sequence[float]) -> float | None:
     """Returns the sample standard deviation, Σ(x−x̄)² over n−1; None for a single value."""
@@ -53,6 +56,11 @@ class Finalist:
     @property
     def method(self) -> str:
         return str(self.params["method"])
+
+    @property
+    def number(self) -> int:
+        """Returns its number in the finals."""
+        return self.rows[0].number
 
     @property
     def seeds(self) -> int:
@@ -97,8 +105,12 @@ class Finalist:
         """Returns, by seed, the test score of those that learned."""
         return {row.seed: row.test_score for row in self.learned if row.test_score is not None}
 
+    def validated_by_seed(self) -> dict[int, Scored]:
+        """Returns, by seed, the validation score of each row and its draws."""
+        return {row.seed: (row.score, row.validation_resampled) for row in self.rows if row.score is not None}
+
     def scored_by_seed(self) -> dict[int, Scored]:
-        """Returns, by seed, that score and its draws."""
+        """Returns, by seed, its test score and its draws."""
         draws = {row.seed: row.test_resampled for row in self.learned}
         return {seed: (score, draws[seed]) for seed, score in self.test_by_seed().items()}
 
@@ -119,6 +131,11 @@ class Finals:
     def winner(self) -> Finalist | None:
         """Returns the finalist that was selected on validation; the test half is not used."""
         return self.finalists[0] if self.finalists else None
+
+    @property
+    def default(self) -> Finalist | None:
+        """Returns the default configuration, if it is one of the finalists."""
+        return next((each for each in self.finalists if each.number == DEFAULT), None)
 
     @property
     def gain_over_head(self) -> float | None:

@@ -8,6 +8,8 @@ from krona_tune.study.redact import redact
 
 FULL = "-full-"
 """A part of the names of full trainings, and so of their adapters; no task's name has it."""
+WINNER = "-winner"
+"""The end of the name of a winner's adapter, where another one is chosen; no task's name has it."""
 
 
 STUDIES = "studies"

@@ -6,6 +6,7 @@ from enum import StrEnum
 from math import isfinite, sqrt
 
 import numpy as np
+import numpy.typing as npt
 
 from krona_tune.study.intervals import CONFIDENCE
 from krona_tune.study.manifest import TaskFacts
@@ -50,15 +51,21 @@ def standard_error(metrics: dict[str, float], examples: int) -> float | None:
 
 
 def validation_error(row: TrialResult, facts: TaskFacts) -> float:
-    """Returns a standard error of a row's validation score: from its draws of the test examples, else a rough one.
+    """Returns a standard error of a row's validation score: from its draws of the examples, else a rough one.
 
-    0.0 if there is neither, or validation and test scores are of two kinds.
+    Earlier versions kept draws of the test examples only. 0.0 if there are none, or scores of two kinds.
     """
-    drawn = np.asarray(row.test_resampled, dtype=np.float64)
-    drawn = drawn[np.isfinite(drawn)]
+    if len(own := _finite(row.validation_resampled)) > 1:
+        return float(own.std(ddof=1))
+    drawn = _finite(row.test_resampled)
     if len(drawn) > 1 and not facts.compared_by_loss and row.test_examples and facts.validation_examples:
         return float(drawn.std(ddof=1)) * sqrt(row.test_examples / facts.validation_examples)
     return standard_error(row.metrics, facts.validation_examples) or 0.0
+
+
+def _finite(scores: Sequence[float]) -> npt.NDArray[np.float64]:
+    drawn = np.asarray(scores, dtype=np.float64)
+    return drawn[np.isfinite(drawn)]
 
 
 def unlearned(rows: Sequence[TrialResult], facts: TaskFacts) -> tuple[TrialResult, ...]:

@@ -82,7 +82,8 @@ class ScoreOnTest:
 
     `resampled` are its scores on as many examples drawn again with replacement. All finalists of a task use the same
     draws, so that their differences are paired; a draw without a score has NaN. It is empty if nothing can be said of
-    how much the score varies; `note` says why, and how many draws have none.
+    how much the score varies; `note` says why, and how many draws have none. `validation` are its scores on draws of
+    the validation half, by which finalists are chosen.
     """
 
     score: float
@@ -90,6 +91,7 @@ class ScoreOnTest:
     examples: int
     resampled: tuple[float, ...] = ()
     note: str = ""
+    validation: tuple[float, ...] = ()
 
 
 RECORDED = "recorded curves"
@@ -113,7 +115,8 @@ class TrialResult:
 
     `of` is the searched trial that a finalist or a repeat trains again, or that a clone changes. If a clone goes on
     from the other's last rung, `copied_examples` of its `examples` were seen by the other only; there are none if its
-    first report is of the first rung. Only a finalist has the `test_…` fields of its `ScoreOnTest`.
+    first report is of the first rung. Only a finalist has the `test_…` fields of its `ScoreOnTest`, and
+    its scores on draws of the validation half.
     """
 
     trial_id: str
@@ -155,6 +158,7 @@ class TrialResult:
     test_metrics: dict[str, float] = field(default_factory=dict)
     test_resampled: tuple[float, ...] = ()
     test_note: str = ""
+    validation_resampled: tuple[float, ...] = ()
 
     @property
     def ended(self) -> bool:

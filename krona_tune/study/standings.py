@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
+from krona_tune.study.choice import choose
 from krona_tune.study.finals import Finals, rank_finals
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import TaskFacts
@@ -137,10 +138,16 @@ class Standings:
         return rank_finals((row for row in self.rows if row.task == task), facts)
 
     def winner(self, task: str) -> TrialResult | None:
-        """Returns the trial to use: of the winning finalist the seed with the highest validation score; without
+        """Returns the trial that won: of the winning finalist the seed with the highest validation score; without
         finalists the best of the search."""
         final = self.finals(task).winner
         return final.best_row if final else self.best(task)
+
+    def chosen(self, task: str, facts: TaskFacts | None = None) -> TrialResult | None:
+        """Returns the trial to use: of what the finals choose the seed with the highest validation score; without
+        finalists the best of the search."""
+        choice = choose(self.finals(task, facts))
+        return choice.finalist.best_row if choice else self.best(task)
 
     def _ranked(self, task: str, kind: str) -> list[TrialResult]:
         return rank_trials(row for row in self.rows if row.task == task and row.kind == kind)

@@ -34,6 +34,8 @@ class Counts:
         """Returns a request's counts; a text-to-text backbone has no head, so it uses one baseline rate only."""
         search, top, seeds = spec.search, spec.finalists.top, spec.finalists.seeds
         groups = len(spec.domains()["method"].ends()) if search.per_method else 1
+        if spec.finalists.default and top:
+            top = 1 + min(top, search.trials - 1)  # the default configuration is one of the searched ones, as a rule
         return cls(
             searched=groups * search.trials,
             heads=len(search.baseline_learning_rates[: 1 if text_to_text else None]),

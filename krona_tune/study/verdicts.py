@@ -6,6 +6,7 @@ The page, the tables, Python and REST all take their words from here.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from krona_tune.study.choice import choose, name_of
 from krona_tune.study.finals import Finalist, Finals
 from krona_tune.study.formatting import format_count, format_score
 from krona_tune.study.intervals import Difference
@@ -59,6 +60,7 @@ def verdicts_of(
     learned = learned_more(rows, facts) if ended else None
     everyone = [*finals.finalists, *([finals.head_only] if finals.head_only else [])]
     others = [
+        *([choice_text(finals)] if finals.default else []),
         *(text for each in everyone for text in seed_texts(each)),
         *(f"{each.of} {difference_text(each.difference)}" for each in finals.finalists if each.difference),
         *([head_text(finals)] if finals.over_head else []),
@@ -106,6 +108,16 @@ def rate_text(rate: FailureRate) -> str:
     low, high = rate.interval
     of = f"{rate.failed} of {rate.seeds} {'seed' if rate.seeds == 1 else 'seeds'} did not learn"
     return f"{of} (95 % interval of the rate: {100 * low:.0f} to {100 * high:.0f} %)"
+
+
+def choice_text(finals: Finals) -> str:
+    """Says what is chosen of finals, and why."""
+    choice = choose(finals)
+    assert choice is not None, "finals without finalists have no default configuration"
+    what = name_of(choice.finalist)
+    if choice.finalist is finals.winner:
+        return f"chosen is the winner, {what}: {choice.reason}"
+    return f"chosen is {what} and not the winner, {name_of(finals.winner or choice.finalist)}: {choice.reason}"
 
 
 def seed_texts(each: Finalist) -> list[str]:

@@ -10,7 +10,7 @@ import pyarrow as pa
 import torch
 
 from krona_tune.data.batches import Batch, evaluation_batches, target_lengths
-from krona_tune.data.metrics import Values, measure, measure_losses, resampled_scores
+from krona_tune.data.metrics import Values, measure, measure_losses, resampled_losses, resampled_scores
 from krona_tune.data.tasks import Task
 from krona_tune.study.result import ScoreOnTest
 from krona_tune.train.backbone import Inputs
@@ -125,3 +125,16 @@ def evaluate_on_test(
     metrics = measure(task, predictions, labels)
     scores, note = resampled_scores(task, predictions, labels)
     return ScoreOnTest(score=metrics.pop("score"), metrics=metrics, examples=len(labels), resampled=scores, note=note)
+
+
+def resampled_validation(
+    answer: Answer, task: Task, table: pa.Table, pad_token_id: int, device: Device, enter: Enter = nothing
+) -> tuple[float, ...]:
+    """Returns the scores of `evaluate` on resampled examples of the table; none if the task's own function is too slow.
+
+    The draws are the same for all trials of a task, so that their differences are paired.
+    """
+    if task.judged_by_loss:
+        return resampled_losses(task, target_losses(answer, table, pad_token_id, device, enter), target_lengths(table))
+    answers = predict(answer, task, table, pad_token_id, device, enter)
+    return resampled_scores(task, answers, table["label"].to_numpy())[0]

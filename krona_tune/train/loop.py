@@ -3,7 +3,7 @@
 import math
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import islice
 from typing import Any
@@ -20,12 +20,19 @@ from krona_tune.adapters.method_table import method_named
 from krona_tune.adapters.placement import adapted_layers
 from krona_tune.data.batches import Batch, training_batches
 from krona_tune.data.tasks import Task
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.randomness import stream
 from krona_tune.study.request.schedule import Schedule
 from krona_tune.study.request.trial import TrainingConfig, TrialConfig
 from krona_tune.study.result import Report, ScoreOnTest, is_score
 from krona_tune.train.backbone import Backbone, assign_dropouts, dropouts, set_dropout
-from krona_tune.train.evaluate import evaluate, evaluate_on_test, noting_batch_shape, to_device
+from krona_tune.train.evaluate import (
+    evaluate,
+    evaluate_on_test,
+    noting_batch_shape,
+    resampled_validation,
+    to_device,
+)
 from krona_tune.train.hidden_states import FrozenPrefix, HiddenStates, HiddenStateStore, open_states, skipped_layers
 from krona_tune.train.task_heads import make_answer
 
@@ -264,7 +271,7 @@ class TrialRun:
         return report
 
     def evaluate_on_test(self) -> ScoreOnTest:
-        """Evaluates the finished trial on the test half.
+        """Evaluates the finished trial on the test half, and a finalist on draws of the validation half.
 
         Raises:
             Diverged: the score is not finite.
@@ -272,12 +279,14 @@ class TrialRun:
         """
         if not self.finished or self.work.test is None:
             raise ValueError(f"{self.trial_id}: it has not ended or has no test half")
-        found = evaluate_on_test(
-            self.answer, self.work.task, self.work.test, self.work.pad_token_id, self.backbone.device, self._enter
-        )
+        task, pad, device = self.work.task, self.work.pad_token_id, self.backbone.device
+        found = evaluate_on_test(self.answer, task, self.work.test, pad, device, self._enter)
         if not is_score(found.score):
             raise Diverged(f"the score on test is {found.score}")
-        return found
+        if self.trial.kind is not TrialKind.FINALIST:
+            return found
+        drawn = resampled_validation(self.answer, task, self.work.validation, pad, device, self._enter)
+        return replace(found, validation=drawn)
 
     def _train_until(self, last_step: int, stop_asked: Callable[[], bool]) -> float:
         """Trains up to `last_step`; returns the mean loss of these steps."""

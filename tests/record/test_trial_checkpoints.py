@@ -31,13 +31,13 @@ FINALISTS = [*repeats("rte-001", (0.7, 0.9), (0.7, 0.8)), *repeats("rte-000", (0
 
 def kept(rows: list[TrialResult], keep: str) -> set[str]:
     every = {each.trial_id for each in rows}
-    return every - set(unneeded(rows, SPEC, keep))  # type: ignore[arg-type]
+    return every - set(unneeded(rows, SPEC, {}, keep))  # type: ignore[arg-type]
 
 
 def test_without_finals_each_tasks_best_and_what_was_interrupted_stay() -> None:
     for keep in ("winners", "finalists"):
         assert kept(SEARCHED, keep) == {"rte-001", "rte-003", "cola-000"}
-    assert unneeded(SEARCHED, SPEC, "all") == []
+    assert unneeded(SEARCHED, SPEC, {}, "all") == []
 
 
 def test_with_finals_the_winning_seed_stays_or_all_finalists() -> None:
@@ -58,7 +58,7 @@ def test_what_goes_here_goes_elsewhere_too_and_is_counted(tmp_path: Path) -> Non
     store = Store(f"{folder.remote}/checkpoints")
     for each in SEARCHED:
         store.write(f"{each.trial_id}/rung-1.zip", b"x")
-    gone = unneeded(SEARCHED, SPEC, "finalists")
+    gone = unneeded(SEARCHED, SPEC, {}, "finalists")
     assert size(folder, gone) == 1000 * len(gone) == 4000
     remove(folder, gone)
     assert {path.name for path in folder.checkpoints.iterdir()} == {"rte-001", "rte-003", "cola-000"}

@@ -1,206 +1,21 @@
-"""Tests that finals and repeats depend only on the rows: begun ones continue, later ones are added."""
+"""Tests that repeats depend only on the rows, and what the search leaves of a budget for them."""
 
 from dataclasses import replace
 from types import SimpleNamespace
 from typing import Any
 
-import pytest
-
-from krona_tune.refusal import Refusal
-from krona_tune.search import resume
 from krona_tune.search.budget import Rates
 from krona_tune.search.phases import finals_reserve
-from krona_tune.search.resume import final_trials, repeat_trials
-from krona_tune.search.trial_message import TrialMessage
+from krona_tune.search.resume import repeat_trials
 from krona_tune.study.compared_values import compare
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.schedule import Schedule
 from krona_tune.study.request.study_spec import StudySpec
-from krona_tune.study.request.trial import check_trial
-from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.result import Status
 from krona_tune.study.standings import Standings
 from krona_tune.study.study_state import Counts
 from tests.record.events import manifest
 from tests.search.searched import head, searched
-from tests.study.final_rows import row
-
-
-def spec(top: int = 2, seeds: int = 3, *, tasks: tuple[str, ...] = ("rte",), **search: Any) -> StudySpec:
-    return build_spec(
-        {
-            "model": "m",
-            "tasks": list(tasks),
-            "seed": 7,
-            "search": search,
-            "finalists": {"top": top, "seeds": seeds},
-        },
-        "x.yaml",
-    )
-
-
-def begun(config: TrialMessage, status: Status = Status.COMPLETED) -> TrialResult:
-    """Returns the row of a finalist, as the ledger would write it."""
-    trial = config.checked()
-    return row(
-        config.trial_id.removeprefix(f"{trial.task}-"),
-        "finalist",
-        0.5,
-        task=trial.task,
-        number=config.number,
-        seed=trial.seed,
-        params=config.params,
-        of=config.of,
-        status=status,
-    )
-
-
-def chosen(trials: list[TrialMessage]) -> dict[int, str]:
-    """Returns which trial each configuration repeats, by its number."""
-    return {config.number: config.of for config in trials}
-
-
-ROWS = [head(0, 0.50), head(1, 0.55), *(searched(n, s) for n, s in enumerate((0.6, 0.9, 0.7, 0.8, 0.65)))]
-
-
-def test_the_best_of_the_search_and_the_best_head_are_trained_with_the_same_seeds() -> None:
-    trials = final_trials(spec(), ROWS)
-    assert chosen(trials) == {0: "rte-head-1", 1: "rte-001", 2: "rte-003"}
-    assert [config.trial_id for config in trials[:4]] == [
-        "rte-final-head-s1",
-        "rte-final-1-s1",
-        "rte-final-2-s1",
-        "rte-final-head-s2",
-    ]
-    seeds = {number: [c.seed for c in trials if c.number == number] for number in (0, 1, 2)}
-    assert seeds[0] == seeds[1] == seeds[2]
-    assert len(set(seeds[0])) == 3
-    assert {config.kind for config in trials} == {"finalist"}
-    assert trials[1].params == ROWS[3].params
-    assert trials[1].checked().kind == "finalist"
-
-
-def test_nothing_is_chosen_where_no_finalists_are_asked_for() -> None:
-    assert final_trials(spec(top=0), ROWS) == []
-
-
-def test_trials_that_ended_regularly_with_a_score_enter_however_early_they_were_stopped() -> None:
-    rows = [
-        searched(0, 0.95, status=Status.STOPPED_EARLY),
-        searched(1, float("nan")),
-        searched(2, None, status=Status.FAILED),
-        searched(3, 0.3),
-        searched(4, 0.97, status=Status.DIVERGED),
-    ]
-    assert chosen(final_trials(spec(), rows)) == {1: "rte-000", 2: "rte-003"}
-
-
-def test_equal_configurations_are_one_finalist() -> None:
-    same = {"scale": 2.5}
-    rows = [searched(0, 0.7, params=same), searched(1, 0.9, params=same), searched(2, 0.6)]
-    assert chosen(final_trials(spec(), rows)) == {1: "rte-001", 2: "rte-002"}
-
-
-@pytest.mark.parametrize("search", [{}, {"per_method": True}, {"objective": "pareto"}])
-def test_a_choice_among_many_trials_checks_the_configurations_of_a_few(
-    monkeypatch: pytest.MonkeyPatch, search: dict[str, Any]
-) -> None:
-    checked: list[str] = []
-    monkeypatch.setattr(resume, "check_trial", lambda *given: checked.append(given[0]) or check_trial(*given))
-    rows = [searched(number, 0.5 + number / 1000, trainable_parameters=number + 1) for number in range(90)]
-    assert chosen(final_trials(spec(top=3, seeds=4, **search), rows)) == {1: "rte-089", 2: "rte-088", 3: "rte-087"}
-    assert len(checked) < 10
-
-
-def test_tasks_and_with_per_method_their_methods_have_their_own_finalists() -> None:
-    lora = {"method": "lora", "rank": 2}
-    rows = [
-        searched(0, 0.9),
-        searched(1, 0.8),
-        searched(2, 0.3, params=lora),
-        searched(0, 0.2, "cola"),
-        searched(1, 0.4, "cola", params=lora),
-    ]
-    every = final_trials(spec(1, 2, per_method=True, tasks=("cola", "rte")), rows)
-    assert sorted({config.of for config in every}) == ["cola-000", "cola-001", "rte-000", "rte-002"]
-    assert len({config.trial_id for config in every}) == len(every) == 8
-    together = final_trials(spec(1, 2, tasks=("cola", "rte")), rows)
-    assert {config.of for config in together} == {"cola-001", "rte-000"}
-    by_task = {c.task: c.seed for c in together if c.trial_id.endswith("s1")}
-    assert by_task["cola"] != by_task["rte"]
-
-
-def test_with_the_objective_pareto_the_front_of_score_and_size_enters() -> None:
-    """Trial 002 is larger than the better 001, so it is not on the front; 000, 001 and 003 are."""
-    sizes = {0: 900, 1: 500, 2: 700, 3: 100}
-    scores = {0: 0.9, 1: 0.8, 2: 0.7, 3: 0.6}
-    rows = [searched(number, scores[number], trainable_parameters=size) for number, size in sizes.items()]
-    assert set(chosen(final_trials(spec(top=3, objective="pareto"), rows)).values()) == {
-        "rte-000",
-        "rte-001",
-        "rte-003",
-    }
-    assert set(chosen(final_trials(spec(top=3), rows)).values()) == {"rte-000", "rte-001", "rte-002"}
-
-
-def test_with_one_adapter_for_all_tasks_the_best_on_average_enters_everywhere() -> None:
-    tasks = ("rte", "cola")
-    scores = {"rte": (0.9, 0.5, 0.8), "cola": (0.1, 0.7, 0.6)}
-    rows = [searched(number, score, task) for task in tasks for number, score in enumerate(scores[task])]
-    rows.append(searched(3, 1.0, "rte"))
-    trials = final_trials(spec(top=1, tasks=tasks, shared=True), rows)
-    assert {(config.task, config.of) for config in trials} == {("rte", "rte-002"), ("cola", "cola-002")}
-
-
-def test_a_resumed_study_makes_the_same_choice() -> None:
-    trials = final_trials(spec(), ROWS)
-    rows = [*ROWS, begun(trials[0]), begun(trials[1], Status.INTERRUPTED)]
-    assert final_trials(spec(), rows) == trials
-
-
-def test_more_trials_add_finalists_and_what_has_begun_stays() -> None:
-    first = final_trials(spec(), ROWS)
-    rows = [*ROWS, *(begun(config) for config in first), searched(5, 0.99), searched(6, 0.1)]
-    again = final_trials(spec(), rows)
-    assert chosen(again) == {0: "rte-head-1", 1: "rte-001", 2: "rte-003", 3: "rte-005"}
-    assert [config for config in again if config.number != 3] == first
-
-
-def test_a_begun_finalist_is_found_again_by_its_configuration_and_not_by_its_score() -> None:
-    """The record gives a knob that may be None to trials that never had it."""
-    [config] = [c for c in final_trials(spec(1, 1), ROWS[2:]) if c.number]
-    reread = begun(config)
-    reread = replace(reread, params={**reread.params, "dropout": None})
-    again = final_trials(spec(1, 1), [*ROWS[2:], reread])
-    assert [c.trial_id for c in again] == [config.trial_id]
-
-
-def test_more_seeds_are_added_to_those_that_there_are() -> None:
-    few = final_trials(spec(1, 2), ROWS)
-    rows = [*ROWS, *(begun(config) for config in few)]
-    more = {config.trial_id: config.seed for config in final_trials(spec(1, 4), rows)}
-    assert len(more) == 8
-    assert {config.trial_id: config.seed for config in few}.items() <= more.items()
-
-
-def test_a_request_that_says_nothing_has_no_finalists() -> None:
-    silent = build_spec({"model": "m", "tasks": ["rte"]}, "x.yaml")
-    assert silent.finalists.top == 0
-    assert build_spec(silent.plain(), "x.yaml") == silent
-    asked = build_spec({"model": "m", "finalists": {"seeds": 5}}, "x.yaml")
-    assert (asked.finalists.top, asked.finalists.seeds) == (2, 5)
-
-
-@pytest.mark.parametrize(
-    ("finalists", "refusal"),
-    [
-        ({"top": -1}, r"x.yaml: finalists.top: -1 is refused"),
-        ({"seeds": 0}, r"x.yaml: finalists.seeds: 0 is refused"),
-        ({"tops": 2}, r"x.yaml: finalists: unknown key 'tops', did you mean 'top'"),
-    ],
-)
-def test_a_wrong_number_of_finalists_is_refused(finalists: dict[str, int], refusal: str) -> None:
-    with pytest.raises(Refusal, match=refusal):
-        build_spec({"model": "m", "finalists": finalists}, "x.yaml")
 
 
 def asked(points: int, seeds: int = 2, **search: Any) -> StudySpec:
@@ -208,6 +23,10 @@ def asked(points: int, seeds: int = 2, **search: Any) -> StudySpec:
     return build_spec(
         {"model": "m", "tasks": ["rte", "cola"], "search": {"trials": 4, "repeats": repeats, **search}}, "x"
     )
+
+
+def planned(points: int) -> Any:
+    return SimpleNamespace(spec=asked(points), default=None)
 
 
 OF_A_DESIGN = [
@@ -256,8 +75,8 @@ def test_the_search_leaves_of_a_budget_what_repeats_need() -> None:
     works: Any = dict.fromkeys(("rte", "cola"), SimpleNamespace(schedule=full))
     ledger: Any = SimpleNamespace(rows={each.trial_id: each for each in OF_A_DESIGN}, running=[])
     rates = Rates(devices=1, slots=2)
-    assert finals_reserve(asked(3), works, ledger, lambda: rates, None)().examples == 2 * 3 * 150
-    assert finals_reserve(asked(0), works, ledger, lambda: rates, None)().examples == 0
+    assert finals_reserve(planned(3), works, ledger, lambda: rates, None)().examples == 2 * 3 * 150
+    assert finals_reserve(planned(0), works, ledger, lambda: rates, None)().examples == 0
 
 
 def test_what_repeats_need_of_the_clock_is_reckoned_with_the_slots_of_the_moment() -> None:
@@ -266,7 +85,7 @@ def test_what_repeats_need_of_the_clock_is_reckoned_with_the_slots_of_the_moment
     rows = [replace(each, examples=100, train_seconds=400.0) for each in OF_A_DESIGN]
     ledger: Any = SimpleNamespace(rows={each.trial_id: each for each in rows}, running=[])
     slots = 2
-    reserve = finals_reserve(asked(3), works, ledger, lambda: Rates(devices=3, slots=slots), None)
+    reserve = finals_reserve(planned(3), works, ledger, lambda: Rates(devices=3, slots=slots), None)
     assert (reserve().seconds, reserve().device_hours) == (900 * 4 / 2, 900 * 4 * 3 / 3600)
     slots = 64
     assert reserve().seconds == 150 * 4, "no trial takes less"

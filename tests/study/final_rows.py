@@ -21,7 +21,7 @@ def repeats(
     return [
         row(
             f"final-{of}-s{index + 1}",
-            "finalist",
+            TrialKind.FINALIST,
             score,
             of=of,
             seed=101 + index,

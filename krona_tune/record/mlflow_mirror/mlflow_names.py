@@ -27,6 +27,7 @@ KIND = "krona.kind"
 OF = "krona.of"
 SYNTHETIC = "krona.synthetic"
 WINNER = "krona.winner"
+CHOSEN = "krona.chosen"
 DIGEST = "krona.adapter_sha256"
 PARENT = "mlflow.parentRunId"
 NOTE = "mlflow.note.content"
@@ -150,8 +151,9 @@ def task_metrics(lines: Sequence[Mapping[str, Any]], card: AdapterCard | None) -
         scores = [line["score"] for line in lines if line["kind"] == kind and not math.isnan(line["score"])]
         values.update({name: max(scores)} if scores else {})
     if card:
-        won = {"winner_score": card.score, "winner_test_score": card.test_score}
-        values.update({name: score for name, score in won.items() if score is not None})
+        prefix = "chosen" if card.winner else "winner"
+        found = {f"{prefix}_score": card.score, f"{prefix}_test_score": card.test_score}
+        values.update({name: score for name, score in found.items() if score is not None})
     return values
 
 

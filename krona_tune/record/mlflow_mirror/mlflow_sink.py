@@ -18,11 +18,11 @@ from krona_tune.record.background import BackgroundSink, Event, NotAcceptedError
 from krona_tune.record.mlflow_mirror import mlflow_names as words
 from krona_tune.record.mlflow_mirror.mlflow_runs import StudyRuns, connected, metric_points
 from krona_tune.record.mlflow_mirror.tracking_uri import find_trouble
-from krona_tune.record.model import register
+from krona_tune.record.model import CHOSEN, WON, register
 from krona_tune.record.parquet_reader import read_orders, read_reports, read_trials
 from krona_tune.record.records import Records
 from krona_tune.refusal import Refusal, refusing
-from krona_tune.study.folder import StudyFolder
+from krona_tune.study.folder import WINNER, StudyFolder
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import Manifest, read_manifest
 from krona_tune.study.order import Order
@@ -107,8 +107,11 @@ class MlflowStore:
         for task in self.runs.tasks:
             summarise(self.runs, task, everyone, texts, artifacts)
         for task in self.runs.tasks:
+            name, won = f"{self._study}.{task}", adapter_of(f"{task}{WINNER}", artifacts)
             if adapter := adapter_of(task, artifacts):
-                register(self.runs, task, f"{self._study}.{task}", adapter)
+                register(self.runs, task, name, adapter, (CHOSEN,) if won else (CHOSEN, WON))
+            if won:
+                register(self.runs, task, name, won, (WON,))
         self._running.clear()
 
     def _send(self, events: Sequence[Event]) -> None:
@@ -305,7 +308,7 @@ def summarise(
     for name, text in {**texts, **table}.items():
         runs.client.log_text(run_id, text, name)
     for path in artifacts:
-        if path.parent.name not in OF_A_TASK or path.name == task:
+        if path.parent.name not in OF_A_TASK or path.name.removesuffix(WINNER) == task:
             _keep(runs, run_id, path)
     adapter = adapter_of(task, artifacts)
     if rising := _best_so_far(children):
@@ -358,7 +361,8 @@ def _describe(runs: StudyRuns, task: str, lines: Sequence[Mapping[str, Any]], ca
     run = runs.client.get_run(run_id)
     values = words.task_metrics(lines, card)
     changed = {name: value for name, value in values.items() if run.data.metrics.get(name) != value}
-    tags = {words.NOTE: words.task_note(values, card), **({words.WINNER: card.trial_id} if card else {})}
+    best = {words.WINNER: card.winner or card.trial_id, words.CHOSEN: card.trial_id} if card else {}
+    tags = {words.NOTE: words.task_note(values, card), **best}
     new = {name: value for name, value in tags.items() if run.data.tags.get(name) != value}
     if changed or new:
         runs.log(run_id, metric_points(changed, milliseconds(time.time()), 0), {}, new)

@@ -14,6 +14,7 @@ from krona_tune.data.glue import HUB
 from krona_tune.data.tasks import TASKS, Task
 from krona_tune.hub import settle_offline
 from krona_tune.refusal import Refusal, refuse_unknown
+from krona_tune.search.planning.default_point import default_point
 from krona_tune.search.planning.deployable import deployable
 from krona_tune.search.planning.earlier_study import EarlierStudy, read_earlier
 from krona_tune.search.planning.space import Params, Space, adapter_of, resolve
@@ -38,7 +39,7 @@ QUANTIZING = ("bitsandbytes", "accelerate")
 @dataclass(frozen=True, kw_only=True)
 class Plan:
     """A request that passed all checks. `place` is the file it was read from; the study learns from the `earlier`, and
-    a `taught` one from the recorded curves.
+    a `taught` one from the recorded curves. `default` is the configuration that its finals compare with, if they do.
 
     `own_data` holds the data of the tasks that are not GLUE's, which a plan reads because their labels make the task.
     `computes_in` is what `precision: auto` is in this study; None if it is not known yet. `undeployable` are the words
@@ -54,6 +55,7 @@ class Plan:
     space: Space
     earlier: tuple[EarlierStudy, ...] = ()
     taught: Teaching | None = None
+    default: Params | None = None
     computes_in: Precision | None = None
     undeployable: tuple[str, ...] = ()
 
@@ -165,6 +167,7 @@ def make_plan(spec: StudySpec, place: str) -> Plan:
     own = _own_data(spec, [task for task in spec.tasks if task in spec.own_tasks])
     tasks = {name: own[name].task if name in own else TASKS[name] for name in spec.tasks}
     _check_shared_scores(spec, tasks)
+    taught = read_teaching(space) if spec.search.taught_trials else None
     return Plan(
         spec=spec,
         place=place,
@@ -174,7 +177,8 @@ def make_plan(spec: StudySpec, place: str) -> Plan:
         geometry=geometry,
         space=space,
         earlier=earlier,
-        taught=read_teaching(space) if spec.search.taught_trials else None,
+        taught=taught,
+        default=default_point(space, taught) if spec.finalists.default else None,
         undeployable=deployed.left_out,
     )
 
@@ -284,6 +288,9 @@ def _check_search(spec: StudySpec) -> None:
     if search.first_point and search.sampler != "sobol":
         problem = f"{search.sampler} has no point number {search.first_point}"
         raise Refusal("search.first_point", problem, "leave it out, or write search.sampler: sobol")
+    several = {"search.per_method": search.per_method, "--shared": search.shared, "pareto": search.pareto}
+    asked = bool(spec.finalists.default or spec.finalists.budget)
+    _refuse_beside("finalists", "default and budget choose one configuration of each task", asked, several)
     others = {"search.objective pareto": search.pareto, "search.warm_start": search.warm_start}
     _refuse_beside("search.sampler", "sobol takes its own points in order", search.sampler == "sobol", others)
     others |= {

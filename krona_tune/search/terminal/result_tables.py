@@ -7,6 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
+from krona_tune.study.choice import choose
 from krona_tune.study.compared_values import Average, Cell, MethodLine, averaged, compare, left_out
 from krona_tune.study.finals import Finalist
 from krona_tune.study.formatting import NOTHING, describe_adapter, format_percent, format_score, format_spread
@@ -182,18 +183,20 @@ def _finals_table(standings: Standings, facts: dict[str, TaskFacts], verdicts: M
         if finals.winner is None:
             found = (escape(best.trial_id), f"{format_score(best.score)} (search)") if best else ("no result", "")
             table.add_row(fact.title, *found, "", *beside)
+        choice = choose(finals) if finals.default else None
         for each in finals.finalists:
+            marks = f"{'default ' * (each is finals.default)}{'chosen' * bool(choice and each is choice.finalist)}"
             if each is finals.winner:
-                table.add_row(fact.title, *_finalist(each, beside, style=_good(verdicts[task])))
+                table.add_row(fact.title, *_finalist(each, marks, beside, style=_good(verdicts[task])))
             else:
-                table.add_row(TIED if each.tied else "", *_finalist(each, ("", ""), style="default"))
+                table.add_row(TIED if each.tied else "", *_finalist(each, marks, ("", ""), style="default"))
     return table
 
 
-def _finalist(each: Finalist, beside: tuple[str, str], *, style: str) -> tuple[str, ...]:
+def _finalist(each: Finalist, marks: str, beside: tuple[str, str], *, style: str) -> tuple[str, ...]:
     within = "\n\\[{:.3f}, {:.3f}]".format(*each.test.interval) if each.test.interval else ""
     return (
-        escape(each.of),
+        escape(each.of) + (f"\n{marks.strip()}" if marks else ""),
         f"[{style}]{format_spread(each.validation)}[/{style}]",
         f"[{style}]{format_spread(each.test)}[/{style}]{within}",
         *beside,

@@ -44,7 +44,7 @@ NOTHING_EARLIER = "none"
 MOST_TAUGHT, LEFT_TO_OPTUNA = 8, 2
 """The most points of the recorded curves that a task tries, and how many of three or more trials it leaves to Optuna
 at least."""
-SETTLED = ("search.taught",)
+SETTLED = ("search.taught", "finalists.default", "finalists.budget")
 """The keys that a new study settles as it begins, if nobody gave them."""
 OF_GLUE = "glue"
 """Stands in a mapping of tasks for the definition of a task of GLUE."""
@@ -170,7 +170,27 @@ class FinalistsSpec(FrozenValue):
     top: CountFromZero = 2
     """How many of a task's best (with `search.per_method`, of each method's) are trained again; 0: none."""
     seeds: Count = 3
-    """How many new seeds each of them gets."""
+    """How many new seeds each of them gets at least."""
+    default: bool | None = None
+    """Whether the default configuration is trained beside them: then what is chosen is the default or the head alone,
+    unless another one is better. A new study writes what holds: true, unless the search is by method, by size or for
+    all tasks at once. null: as before this key was there."""
+    budget: Count | None = None
+    """The most trainings of a task's finals, with the head alone. What `top` and `seeds` leave of it gives more seeds
+    to those among which the best can't be told yet. A new study writes what holds: one seed more for each. null: no
+    more seeds."""
+
+    def settled(self, *, alone: bool) -> Self:
+        """Returns the request of finals that begin now.
+
+        Args:
+            alone: whether one configuration of each task is looked for.
+        """
+        if not self.top or not alone:
+            return self.model_copy(update={"default": self.default or False})
+        default = True if self.default is None else self.default
+        whole = (self.top + 1 + default) * (self.seeds + 1)
+        return self.model_copy(update={"default": default, "budget": self.budget or whole})
 
 
 class ResourcesSpec(FrozenValue):
@@ -363,7 +383,9 @@ class StudySpec(FrozenValue):
 
     def settled(self) -> Self:
         """Returns the request of a study that begins now, which settles what nobody asked for."""
-        return self.model_copy(update={"search": self.search.settled()})
+        search = self.search
+        alone = not (search.per_method or search.shared or search.pareto)
+        return self.model_copy(update={"search": search.settled(), "finalists": self.finalists.settled(alone=alone)})
 
     @property
     def shared_by(self) -> tuple[str, ...]:

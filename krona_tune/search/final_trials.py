@@ -1,0 +1,188 @@
+"""Makes the trials of a study's finals from its rows: which configurations enter, and who gets more seeds.
+
+The choice depends only on the rows, so a resumed study makes the same one. A configuration that has entered the finals
+stays in them under its number, with all its seeds; a study that was given more trials adds those that are now among the
+best.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, count, islice
+from types import MappingProxyType
+from typing import Any
+
+from krona_tune.search.planning.space import Params
+from krona_tune.search.trial_message import TrialMessage
+from krona_tune.study.choice import contenders
+from krona_tune.study.finals import DEFAULT, HEAD, rank_finals
+from krona_tune.study.kinds import TrialKind
+from krona_tune.study.manifest import TaskFacts
+from krona_tune.study.randomness import stream
+from krona_tune.study.request.study_spec import StudySpec
+from krona_tune.study.request.trial import check_trial
+from krona_tune.study.result import Status, TrialResult, grouped
+from krona_tune.study.standings import front_of, rank_trials, shared_ranking
+
+IN_IDS: Mapping[int, str] = MappingProxyType({HEAD: "head", DEFAULT: "default"})
+"""What stands in a trial's id for these numbers."""
+NO_FACTS: Mapping[str, TaskFacts] = MappingProxyType({})
+"""Of no task is it known what its constant answer scores."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class FinalsEntry:
+    """A configuration in a task's finals. `of` is the searched trial or baseline that it comes from."""
+
+    number: int
+    of: str
+    params: dict[str, Any]
+
+
+def final_trials(
+    spec: StudySpec,
+    rows: Iterable[TrialResult],
+    default: Params | None = None,
+    facts: Mapping[str, TaskFacts] = NO_FACTS,
+) -> list[TrialMessage]:
+    """Returns every trial of the finals, begun or not: each task's configurations, seed by seed, then more seeds.
+
+    Args:
+        default: the default configuration, if it takes part.
+        facts: by task, what tells which seeds did not learn.
+    """
+    if not spec.finalists.top:
+        return []
+    by_task = grouped(rows, lambda row: row.task)
+    if spec.search.shared:
+        winners = _shared_winners(spec, by_task)
+    else:
+        winners = {task: _winners(spec, task, by_task[task], default) for task in spec.tasks}
+    entries = {task: _entries(task, by_task[task], winners[task], default) for task in spec.tasks}
+    least = [
+        _final_trial(spec, task, entry, index)
+        for task in spec.tasks
+        for index in range(1, spec.finalists.seeds + 1)
+        for entry in entries[task]
+    ]
+    more = (_more_seeds(spec, task, entries[task], by_task[task], facts.get(task)) for task in spec.tasks)
+    return [*least, *chain.from_iterable(more)]
+
+
+def _final_trial(spec: StudySpec, task: str, entry: FinalsEntry, index: int) -> TrialMessage:
+    seed = stream(spec.seed, TrialKind.FINALIST, task, index) % 2**31
+    number = IN_IDS.get(entry.number, entry.number)
+    trial_id = TrialKind.FINALIST.facts.trial_id.format(task=task, number=number, index=index)
+    return TrialMessage(trial_id, task, entry.number, TrialKind.FINALIST, seed, entry.params, entry.of)
+
+
+# More seeds
+
+
+def _more_seeds(
+    spec: StudySpec, task: str, entries: Sequence[FinalsEntry], rows: Sequence[TrialResult], facts: TaskFacts | None
+) -> list[TrialMessage]:
+    """Returns the trials beyond the least number of seeds: those that have begun, and the next round.
+
+    When all that have begun have ended, a round gives one seed more to each configuration among which the best can't be
+    told yet. There is none that the budget of the task's finals does not pay for.
+    """
+    if spec.finalists.budget is None:
+        return []
+    known = {row.trial_id: row.ended for row in rows}
+    begun, following = list[TrialMessage](), dict[int, tuple[int, TrialMessage]]()
+    for entry in entries:
+        for index in count(1):
+            trial = _final_trial(spec, task, entry, index)
+            if trial.trial_id not in known:
+                following[entry.number] = index, trial
+                break
+            begun.append(trial)
+    least = min((index for index, _ in following.values()), default=0)
+    if least <= spec.finalists.seeds or not all(known[trial.trial_id] for trial in begun):
+        next_round: list[TrialMessage] = []
+    else:
+        asked = [following[each.number] for each in contenders(rank_finals(rows, facts)) if each.number in following]
+        behind = min((index for index, _ in asked), default=0)
+        next_round = [trial for index, trial in asked if index == behind]
+    more = [trial for trial in begun if int(trial.trial_id.rpartition("-s")[2]) > spec.finalists.seeds]
+    paid = len(begun) + len(next_round) <= spec.finalists.budget
+    return more + next_round * paid
+
+
+# The configurations
+
+
+def _entries(
+    task: str, rows: Sequence[TrialResult], winners: Sequence[TrialResult], default: Params | None
+) -> list[FinalsEntry]:
+    """Returns a task's configurations by number: those that have entered already, then the default one and the best
+    that have not."""
+    entered = {
+        _configuration(row): FinalsEntry(number=row.number, of=row.of, params=row.params)
+        for row in rows
+        if row.kind == TrialKind.FINALIST
+    }
+    taken = {entry.number for entry in entered.values()}
+    heads = _judged(row for row in rows if row.kind == TrialKind.BASELINE)[:1]
+    if HEAD not in taken:
+        entered |= {_configuration(row): FinalsEntry(number=HEAD, of=row.trial_id, params=row.params) for row in heads}
+    if default is not None and DEFAULT not in taken:
+        entered |= {_fingerprint(task, default): _default_entry(task, rows, default)}
+    for row in winners:
+        number = max((entry.number for entry in entered.values()), default=HEAD) + 1
+        entered.setdefault(_configuration(row), FinalsEntry(number=number, of=row.trial_id, params=row.params))
+    return sorted(entered.values(), key=lambda entry: entry.number)
+
+
+def _default_entry(task: str, rows: Iterable[TrialResult], default: Params) -> FinalsEntry:
+    """Returns the default configuration; it comes from the searched trial that had it, if one did."""
+    found = _fingerprint(task, default)
+    same = (row.trial_id for row in rows if row.kind == TrialKind.SEARCH and _configuration(row) == found)
+    return FinalsEntry(number=DEFAULT, of=next(same, f"{task}-{IN_IDS[DEFAULT]}"), params=dict(default))
+
+
+def _shared_winners(spec: StudySpec, by_task: Mapping[str, list[TrialResult]]) -> dict[str, list[TrialResult]]:
+    """Returns each task's trials of the configurations that are best over all tasks."""
+    everyone = [row for rows in by_task.values() for row in rows]
+    shared = shared_ranking(everyone, spec.tasks)[: spec.finalists.top]
+    return {task: [each.rows[task] for each in shared] for task in spec.tasks}
+
+
+def _winners(spec: StudySpec, task: str, rows: Sequence[TrialResult], default: Params | None) -> list[TrialResult]:
+    """Returns the best searched trials of each group, of the task or, with `per_method`, of each method; without those
+    of the default configuration, which enters anyway."""
+    searched = (row for row in rows if row.kind == TrialKind.SEARCH)
+    groups = grouped(searched, lambda row: row.params["method"] if spec.search.per_method else "")
+    ranked = [_judged(group) for group in groups.values()]
+    if spec.search.pareto:
+        ranked = [front_of(group, lambda row: row.point)[::-1] for group in ranked]
+    known = {_fingerprint(task, default)} if default else set()
+    return [row for group in ranked for row in islice(_distinct(group, known), spec.finalists.top)]
+
+
+def _judged(rows: Iterable[TrialResult]) -> list[TrialResult]:
+    """Returns the trials by their last validation score, the highest first.
+
+    Trials that were stopped early are included: with a small budget few trials reach the end, and the last scores of
+    all trials find better configurations.
+    """
+    return rank_trials(row for row in rows if row.status.stopped or row.status is Status.COMPLETED)
+
+
+def _distinct(rows: Iterable[TrialResult], known: Iterable[str]) -> Iterator[TrialResult]:
+    """Yields the first trial of each configuration that is not known; reads no further than the caller asks, since a
+    check takes long."""
+    found = set(known)
+    for row in rows:
+        if (configuration := _configuration(row)) not in found:
+            found.add(configuration)
+            yield row
+
+
+def _configuration(row: TrialResult) -> str:
+    """Returns a fingerprint that is equal for trials which differ only in their seed and kind."""
+    return _fingerprint(row.task, row.params)
+
+
+def _fingerprint(task: str, params: Params) -> str:
+    return check_trial(task, 0, dict(params)).fingerprint

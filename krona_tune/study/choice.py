@@ -1,0 +1,98 @@
+"""Chooses what to use of a task's finals: the best finalist, unless it is not shown to be better than the default."""
+
+from dataclasses import dataclass, replace
+
+from krona_tune.study.finals import DEFAULT, HEAD, Finalist, Finals
+from krona_tune.study.intervals import difference, estimate
+
+CONFIDENCE = 0.95
+"""The probability with which one configuration is said to be better than another, one-sided.
+
+Chosen by `python -m tests.benchmarks.choices`.
+"""
+
+WORTH = 0.05
+"""A score that is left open by less is not worth another training."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Chosen:
+    """The configuration that is chosen of a task's finals, and why, in words."""
+
+    finalist: Finalist
+    reason: str
+
+
+def choose(finals: Finals) -> Chosen | None:
+    """Returns what is chosen of a task's finals, on validation alone; None without finalists.
+
+    Beside the finalists stand the default configuration and the head alone, but not one of which a seed did not learn.
+    The finalists are asked in the order of `lower_bound`, those first of which every seed has learned, and the first is
+    taken that is better than both. If none is, the better one of these two is taken. Finals without a default
+    configuration, as of earlier versions, choose their winner.
+    """
+    winner, default = finals.winner, finals.default
+    if winner is None:
+        return None
+    if default is None:
+        return Chosen(finalist=winner, reason="there is no default configuration to compare it with")
+    both = [each for each in (default, finals.head_only) if each]
+    known = [each for each in both if not each.failure_rate] or both
+    names = " and ".join(map(name_of, known))
+    for each in sorted(finals.finalists, key=_promise, reverse=True):
+        if each not in known and all(is_better(each, other) for other in known):
+            return Chosen(finalist=each, reason=f"it is better than {names}, {_AT}")
+    best = max(known, key=lambda each: each.validation.mean)
+    return Chosen(finalist=best, reason=f"no finalist is shown to be better than {names}, {_AT}")
+
+
+_AT = f"on validation with {100 * CONFIDENCE:.0f} % confidence"
+
+
+def contenders(finals: Finals) -> tuple[Finalist, ...]:
+    """Returns those among which more seeds may tell the best: the most promising finalist, and each one that it is not
+    shown to be better than though their seeds differ much. Returns nothing if there is no such one."""
+    if not finals.finalists:
+        return ()
+    leader = max(finals.finalists, key=_promise)
+    everyone = [*finals.finalists, *([finals.head_only] if finals.head_only else [])]
+    others = [each for each in everyone if each is not leader and _may_change(leader, each)]
+    return (leader, *others) if others else ()
+
+
+def is_better(first: Finalist, second: Finalist) -> bool:
+    """Returns whether one configuration's mean validation score is shown to be above another's.
+
+    Compared are the seeds that both have, on the same draws of the examples; it takes two seeds.
+    """
+    found = difference(first.validated_by_seed(), second.validated_by_seed()).estimate
+    if found is None or found.seeds < 2 or found.lacks:
+        return False
+    return found.mean > found.quantile(CONFIDENCE) * found.deviation
+
+
+def lower_bound(each: Finalist) -> float:
+    """Returns what its mean validation score is above, with CONFIDENCE; the mean itself if that is not known."""
+    scored = each.validated_by_seed().values()
+    found = estimate([score for score, _ in scored], [draws for _, draws in scored])
+    return found.mean if found.lacks else found.mean - found.quantile(CONFIDENCE) * found.deviation
+
+
+def _promise(each: Finalist) -> tuple[bool, float]:
+    """Orders finalists by what they promise: first whether all seeds have learned, then the lower bound."""
+    return not each.failure_rate, lower_bound(each)
+
+
+def _may_change(leader: Finalist, other: Finalist) -> bool:
+    """Returns whether more seeds may change what is known of a difference: chance between seeds alone leaves it open by
+    more than WORTH. Against chance between examples no seed helps."""
+    found = difference(leader.validated_by_seed(), other.validated_by_seed()).estimate
+    if found is None or found.seeds < 2 or is_better(leader, other):
+        return False
+    of_seeds = replace(found, of_examples=0.0, drawn=False)
+    return of_seeds.quantile(CONFIDENCE) * of_seeds.deviation > WORTH
+
+
+def name_of(each: Finalist) -> str:
+    """Names a configuration of finals in a sentence."""
+    return {DEFAULT: f"the default configuration ({each.of})", HEAD: "the head alone"}.get(each.number, each.of)

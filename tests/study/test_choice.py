@@ -1,0 +1,110 @@
+"""Tests that the default or the head alone is chosen unless a finalist is shown to be better, on validation."""
+
+from typing import Any
+
+import pytest
+
+from krona_tune.study.choice import choose, contenders, is_better, lower_bound
+from krona_tune.study.finals import DEFAULT, HEAD, Finalist, rank_finals
+from krona_tune.study.result import TrialResult
+from tests.record.events import manifest
+from tests.study.final_rows import repeats
+
+FACTS = manifest("rte").tasks["rte"]
+"""100 validation examples, of which a constant answer has .55."""
+CLOSE = (0.8, 0.81, 0.79)
+
+
+def default(*scores: float, **more: Any) -> list[TrialResult]:
+    return repeats("default", scores, [0.5] * len(scores), number=DEFAULT, **more)
+
+
+def head(*scores: float) -> list[TrialResult]:
+    return repeats("head", scores, [0.5] * len(scores), number=HEAD, method="head_only")
+
+
+def best(*scores: float, test: float = 0.5, name: str = "a", number: int = 1, **more: Any) -> list[TrialResult]:
+    return repeats(name, scores, [test] * len(scores), number=number, **more)
+
+
+def chosen(*rows: list[TrialResult]) -> str:
+    choice = choose(rank_finals([each for some in rows for each in some], FACTS))
+    assert choice is not None
+    return choice.finalist.of
+
+
+def test_a_finalist_is_chosen_that_is_better_than_the_default_and_the_head_with_every_seed() -> None:
+    assert chosen(best(0.9, 0.92, 0.91), default(*CLOSE), head(0.6, 0.6, 0.61)) == "a"
+
+
+def test_the_default_is_chosen_over_a_winner_that_is_not_shown_to_be_better() -> None:
+    rows = [best(0.9, 0.78, 0.81), default(*CLOSE), head(0.6, 0.6, 0.61)]
+    finals = rank_finals([each for some in rows for each in some], FACTS)
+    assert finals.winner is not None
+    assert finals.winner.of == "a"
+    assert chosen(*rows) == "default"
+
+
+def test_the_test_half_has_no_say() -> None:
+    rows = [default(*CLOSE), head(0.6, 0.6, 0.61)]
+    assert chosen(best(0.9, 0.78, 0.81, test=0.99), *rows) == "default"
+    assert chosen(best(0.9, 0.92, 0.91, test=0.01), *rows) == "a"
+
+
+def test_the_head_alone_is_chosen_where_nothing_is_better() -> None:
+    assert chosen(best(0.7, 0.72, 0.6), default(0.66, 0.7, 0.6), head(0.75, 0.75, 0.74)) == "head"
+
+
+def test_a_second_finalist_may_be_better_than_the_default_where_the_first_is_not() -> None:
+    unsteady, steady = best(0.99, 0.78, 0.99), best(0.85, 0.86, 0.845, name="b", number=2)
+    assert chosen(unsteady, steady, default(*CLOSE), head(0.6, 0.6, 0.61)) == "b"
+
+
+def test_a_seed_that_did_not_learn_loses_against_steady_ones_and_is_no_default() -> None:
+    failing, steady = best(0.99, 0.56, 0.99, metrics={"accuracy": 0.9}), best(0.85, 0.86, 0.845, name="b", number=2)
+    assert chosen(failing, steady, default(*CLOSE), head(0.6, 0.6, 0.61)) == "b"
+    lame = default(0.9, 0.55, 0.9, metrics={"accuracy": 0.9})
+    assert chosen(failing, lame, head(0.6, 0.6, 0.61)) == "head"
+    more = best(0.99, 0.56, 0.99, 0.98, 0.97, 0.99, metrics={"accuracy": 0.9})
+    assert chosen(more, lame, head(0.6, 0.6, 0.61, 0.6, 0.6, 0.61)) == "a", "more seeds may show that it is better"
+
+
+def test_finals_without_a_default_choose_their_winner_and_none_have_no_choice() -> None:
+    rows = [best(0.9, 0.5, 0.9), best(0.7, 0.7, 0.71, name="b", number=2), head(0.95, 0.95, 0.95)]
+    assert chosen(*rows) == "a"
+    assert choose(rank_finals(head(0.9, 0.9), FACTS)) is None
+
+
+def test_draws_of_the_examples_count_in_pairs() -> None:
+    """Both vary much with the examples, but alike: then a small difference is seen, and else it is not."""
+    drawn, alike, other = (0.7, 0.8, 0.9), (0.71, 0.81, 0.91), (0.91, 0.81, 0.71)
+
+    def pair(draws: tuple[float, ...]) -> list[Finalist]:
+        rows = [*best(0.81, 0.822, 0.8, validation_resampled=draws), *default(*CLOSE, validation_resampled=drawn)]
+        return list(rank_finals(rows).finalists)
+
+    assert is_better(*pair(alike))
+    assert not is_better(*pair(other))
+
+
+@pytest.mark.parametrize("scores", [(0.9,), (0.8, 0.8), (0.8, 0.8, 0.8)])
+def test_one_seed_or_equal_scores_show_nothing(scores: tuple[float, ...]) -> None:
+    same = default(*[0.8] * len(scores))
+    assert chosen(best(*scores), same, head(*[0.6] * len(scores))) == "default"
+
+
+def test_the_lower_bound_is_the_mean_where_nothing_is_known_of_its_chance() -> None:
+    [one] = rank_finals(best(0.9)).finalists
+    assert lower_bound(one) == 0.9
+    [three] = rank_finals(best(0.8, 0.9, 1.0)).finalists
+    assert lower_bound(three) == pytest.approx(0.9 - 2.92 * 0.1 / 3**0.5, abs=1e-4)
+
+
+def test_more_seeds_are_for_those_whose_seeds_leave_the_best_open() -> None:
+    def open_ones(*rows: list[TrialResult]) -> set[str]:
+        return {each.of for each in contenders(rank_finals([each for some in rows for each in some], FACTS))}
+
+    assert open_ones(best(0.9, 0.7, 0.8), default(*CLOSE), head(0.6, 0.61, 0.6)) == {"a", "default"}
+    assert open_ones(best(0.9, 0.91, 0.92), default(*CLOSE), head(0.6, 0.61, 0.6)) == set(), "it is clear"
+    assert open_ones(best(0.8, 0.805, 0.8), default(0.8, 0.8, 0.805)) == set(), "the difference is small"
+    assert open_ones() == set()
