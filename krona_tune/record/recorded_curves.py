@@ -50,7 +50,8 @@ def curves() -> "pd.DataFrame":
         FileNotFoundError: the package was installed without the files.
         Refusal: a file has other columns, as another version has written it.
     """
-    return curve_table().to_pandas()
+    frame: pd.DataFrame = curve_table().to_pandas()
+    return frame
 
 
 def curve_table() -> pa.Table:
