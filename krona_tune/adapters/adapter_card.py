@@ -130,10 +130,18 @@ class Form(StrEnum):
 
 
 class WrittenDtype(StrEnum):
-    """The dtype in which a merged model is written; it is merged in float32."""
+    """The dtype in which a whole model is written; it is merged in float32."""
 
     FLOAT32 = "float32"
     BFLOAT16 = "bfloat16"
+    INT8 = "int8"
+
+
+DTYPES_OF = dict.fromkeys(Form, (WrittenDtype.FLOAT32,)) | {
+    Form.MERGED: (WrittenDtype.FLOAT32, WrittenDtype.BFLOAT16),
+    Form.ONNX: (WrittenDtype.FLOAT32, WrittenDtype.INT8),
+}
+"""The dtypes in which each form is written."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -153,6 +161,37 @@ class Approximation:
         if self.before is None or self.after is None:
             return f"{norm}; what that costs on validation was not measured."
         return f"{norm}; its validation score is {self.after:.4f}, the adapter's {self.before:.4f}, both in float32."
+
+
+@dataclass(frozen=True, kw_only=True)
+class Quantisation:
+    """Says what int8 weights cost: the largest `difference` of a logit, and the validation scores `before` and `after`,
+    None if they could not be measured. Says too what they save: the graph's bytes, and the milliseconds of a batch by
+    its size, with inputs of `tokens` tokens; each in float32 and in int8.
+    """
+
+    difference: float
+    file_bytes: tuple[int, int]
+    milliseconds: Mapping[int, tuple[float, float]]
+    tokens: int
+    before: float | None = None
+    after: float | None = None
+
+    @property
+    def text(self) -> str:
+        """Writes what it costs and saves as sentences for people."""
+        said = f"Its weights are int8, which moves a logit by at most {self.difference:.2g} on inputs drawn by chance; "
+        if self.before is None or self.after is None:
+            said += "what that costs on validation was not measured."
+        else:
+            said += f"its validation score is {self.after:.4f}, in float32 {self.before:.4f}."
+        times = [f"{int8:.1f} ms instead of {whole:.1f}" for whole, int8 in self.milliseconds.values()]
+        sizes = " and ".join(f"{time} for a batch of {n}" for n, time in zip(self.milliseconds, times, strict=True))
+        before, after = (size / 1e6 for size in self.file_bytes)
+        return (
+            f"{said} The graph has {after:.1f} MB instead of {before:.1f}, and where it was written it takes {sizes}, "
+            f"of {self.tokens} tokens each."
+        )
 
 
 Licence = Mapping[str, str]

@@ -15,6 +15,7 @@ from krona_tune.adapters.adapter_card import (
     Form,
     Licence,
     Published,
+    Quantisation,
     loading,
 )
 from krona_tune.data.tasks import TASKS
@@ -37,7 +38,7 @@ def render_model_card(
     form: Form,
     folder: str,
     published: Published = UNPUBLISHED,
-    approximation: Approximation | None = None,
+    approximation: Approximation | Quantisation | None = None,
     *,
     package: str = "",
 ) -> str:

@@ -39,7 +39,9 @@ def export(
     task: options.OfTask = None,
     storage: options.Storage = options.STUDIES,
     model: options.Backbone = None,
-    dtype: Annotated[WrittenDtype, typer.Option(help="The dtype of a merged model's weights.")] = WrittenDtype.FLOAT32,
+    dtype: Annotated[
+        WrittenDtype, typer.Option(help="The dtype of a whole model's weights: of merged or, int8, of onnx.")
+    ] = WrittenDtype.FLOAT32,
     rank: Annotated[int | None, typer.Option("--rank", min=1, help="The rank of the nearest LoRA.")] = None,
     imported: options.Imported = None,
     to_hub: Annotated[
@@ -65,7 +67,8 @@ def export(
         published = Published(licence=known, repo=to_hub)
     from krona_tune.train.export import export_adapter
 
-    work = _data_of(folder) if form is Form.LORA and rank else None
+    nearly = (form is Form.LORA and rank) or (form is Form.ONNX and dtype is WrittenDtype.INT8)
+    work = _data_of(folder) if nearly else None
     exported = export_adapter(
         folder, to, form, model=model, dtype=dtype, rank=rank, judged_on=work, published=published
     )
@@ -101,6 +104,6 @@ def _data_of(adapter: Path) -> "TaskWork | None":
     try:
         return validation_data(study, read_card(adapter).task)
     except Refusal as refusal:
-        said = escape(f"the LoRA is not judged on validation: {refusal}")
+        said = escape(f"what it costs is not measured on validation: {refusal}")
         errors.print(f"[yellow]warning:[/yellow] {said}", soft_wrap=True)
         return None

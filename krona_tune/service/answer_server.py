@@ -1,4 +1,4 @@
-"""GivenAnswers examples by HTTP with a saved adapter on its backbone, until Ctrl-C."""
+"""Answers examples by HTTP with a saved adapter on its backbone, until Ctrl-C."""
 
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any

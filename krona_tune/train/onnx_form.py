@@ -1,4 +1,4 @@
-"""Writes a merged model with its head as ONNX, with torch's exporter, and computes with what was written.
+"""Writes a merged model with its head as ONNX, with torch's exporter, quantises it, and computes with it.
 
 Needs the packages onnx, onnxscript and onnxruntime.
 """
@@ -9,6 +9,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
+from statistics import median
+from time import perf_counter
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -20,6 +23,7 @@ from krona_tune.train.backbone import Inputs, quiet
 GRAPH = "model.onnx"
 LOGITS = "logits"
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
+TIMED_RUNS = 9
 ROWS_AND_LENGTH = {0: torch.export.Dim.DYNAMIC, 1: torch.export.Dim.DYNAMIC}
 """The dimensions of every input that may differ from one call to the next."""
 
@@ -71,25 +75,65 @@ def write_onnx(model: nn.Module, inputs: Inputs, folder: Path) -> None:
     program.save(folder / GRAPH)
 
 
-def onnx_logits(folder: Path, inputs: Mapping[str, Tensor]) -> Tensor:
-    """Returns the logits that onnxruntime computes on the CPU, float32 (n, outputs)."""
-    import onnxruntime
+def quantise(graph: Path, to: Path) -> None:
+    """Writes a graph whose matrices are int8, with a scale for each row; what they are multiplied with is rounded as it
+    comes (dynamic quantisation).
 
-    with refusing("export", "onnxruntime can't compute what was written", "nothing was written"):
-        session = onnxruntime.InferenceSession(folder / GRAPH, providers=["CPUExecutionProvider"])
-        taken = {each.name: inputs[each.name].numpy() for each in session.get_inputs()}
-        [found] = session.run([LOGITS], taken)
-    return torch.from_numpy(found)
+    Raises:
+        Refusal: onnxruntime can't quantise it.
+    """
+    with _silent(), refusing("--dtype", "onnxruntime can't quantise the graph", "leave --dtype int8 out"):
+        from onnxruntime.quantization import QuantType, quantize_dynamic
+
+        quantize_dynamic(
+            graph,
+            to,
+            per_channel=True,
+            reduce_range=True,  # the sums of older processors' instructions have 16 bits
+            weight_type=QuantType.QInt8,
+            use_external_data_format=graph.with_suffix(".onnx.data").exists(),
+        )
+
+
+class OnnxModel(nn.Module):
+    """A written graph as a model: it takes inputs by name, computes on the CPU, and gives `logits`, (n, outputs)."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__()
+        import onnxruntime
+
+        with refusing("export", "onnxruntime can't read what was written", "nothing was written"):
+            self._session = onnxruntime.InferenceSession(folder / GRAPH, providers=["CPUExecutionProvider"])
+        self._names = [each.name for each in self._session.get_inputs()]
+
+    def forward(self, **inputs: Tensor) -> SimpleNamespace:
+        with refusing("export", "onnxruntime can't compute what was written", "nothing was written"):
+            taken = {name: self._given(name, inputs).cpu().numpy() for name in self._names}
+            [found] = self._session.run([LOGITS], taken)
+        return SimpleNamespace(logits=torch.from_numpy(found))
+
+    def _given(self, name: str, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Returns an input; token types are zero where there are none, as transformers has it."""
+        return inputs[name] if name in inputs else torch.zeros_like(inputs["input_ids"])
+
+
+def milliseconds(model: OnnxModel, inputs: Inputs) -> float:
+    """Returns how long the model takes for these inputs: the median of some runs after the first."""
+    took = []
+    for _ in range(TIMED_RUNS + 1):
+        begin = perf_counter()
+        model(**inputs)
+        took.append(1000 * (perf_counter() - begin))
+    return median(took[1:])
 
 
 @contextmanager
 def _silent() -> Iterator[None]:
-    """Keeps what the exporter says of its own packages from the terminal."""
-    exporter: Any = logging.getLogger("torch.onnx")
-    level = exporter.level
-    exporter.setLevel(logging.ERROR)
+    """Keeps what the exporter and the quantiser say of their own packages from the terminal."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
     try:
         with warnings.catch_warnings(action="ignore"), quiet():
             yield
     finally:
-        exporter.setLevel(level)
+        logging.disable(before)

@@ -16,17 +16,18 @@ from safetensors.torch import load_file, save_file
 
 import krona_tune
 from krona_tune.adapters.adapter_card import CARD, Form, WrittenDtype
-from krona_tune.adapters.adapter_files import read_tensors
+from krona_tune.adapters.adapter_files import read_tensors, save_adapter
 from krona_tune.data.corpus import load as load_data
 from krona_tune.data.encode import encode
 from krona_tune.data.metrics import measure
 from krona_tune.data.tasks import TASKS
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.schedule import make_schedule
-from krona_tune.train import export
+from krona_tune.train import export_check, export_onnx
 from krona_tune.train.backbone import load_backbone, open_tokenizer
 from krona_tune.train.backbone_source import find_backbone
-from krona_tune.train.export import export_adapter, logits, sample_inputs
+from krona_tune.train.export import export_adapter
+from krona_tune.train.export_check import logits, sample_inputs
 from krona_tune.train.loop import TaskWork, TrialRun
 from krona_tune.train.predict import load_adapted
 from tests.adapters.cards import card_of
@@ -212,7 +213,7 @@ def test_other_weights_than_the_adapters_are_refused(tmp_path: Path) -> None:
 
 def test_outputs_that_differ_are_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     adapter = adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter")
-    monkeypatch.setattr(export, "merge", lambda adapters: adapters.leave_hooks())
+    monkeypatch.setattr(export_check, "merge", lambda adapters: adapters.leave_hooks())
     with pytest.raises(Refusal, match=r"export: a logit merged differs by .*; nothing was written"):
         export_adapter(adapter, tmp_path / "out", Form.MERGED)
     assert {path.name for path in tmp_path.iterdir()} == {"backbone", "adapter"}
@@ -248,8 +249,8 @@ def test_a_disk_without_room_leaves_nothing_and_is_said(
     for writer in ("transformers.modeling_utils.safe_save_file", "krona_tune.adapters.adapter_files.save_file"):
         monkeypatch.setattr(writer, full)
     monkeypatch.setattr("peft.peft_model.safe_save_file", full)
-    monkeypatch.setattr(export, "write_onnx", full)
-    monkeypatch.setattr(export, "refuse_without_onnx", lambda: None)
+    monkeypatch.setattr(export_onnx, "write_onnx", full)
+    monkeypatch.setattr(export_onnx, "refuse_without_onnx", lambda: None)
     with pytest.raises(Refusal, match=r"--to: .*out can't be written \(.*No space left on device\); name a writable"):
         export_adapter(adapter, tmp_path / "out", form, rank=2 if form is Form.LORA else None)
     assert {path.name for path in tmp_path.iterdir()} == {"backbone", "adapter"}
@@ -330,7 +331,7 @@ def test_a_trained_encoder_keeps_its_validation_score_when_it_leaves(tmp_path: P
         backbone=source.name,
         score=report.score,
     )
-    export.save_adapter(tmp_path / "adapter", run.state(), card)
+    save_adapter(tmp_path / "adapter", run.state(), card)
     run.close()
     assert report.score > 0.3
 

@@ -15,7 +15,8 @@ from krona_tune.search.planning.plan import make_plan
 from krona_tune.study.request.loader import build_spec
 from krona_tune.train.backbone import Backbone, load_backbone
 from krona_tune.train.backbone_source import weight_files
-from krona_tune.train.export import export_adapter, logits, sample_inputs
+from krona_tune.train.export import export_adapter
+from krona_tune.train.export_check import logits, sample_inputs
 from krona_tune.train.loop import TrialRun
 from krona_tune.train.predict import load_adapted
 from tests.adapters.cards import card_of

@@ -10,7 +10,8 @@ import torch
 
 from krona_tune.adapters.adapter_card import Form, loading, read_card
 from krona_tune.train import checkpoint
-from krona_tune.train.export import export_adapter, logits, sample_inputs
+from krona_tune.train.export import export_adapter
+from krona_tune.train.export_check import logits, sample_inputs
 from krona_tune.train.loop import TaskWork, TrialRun
 from krona_tune.train.predict import load_adapted
 from krona_tune.train.task_heads import with_head

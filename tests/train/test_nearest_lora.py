@@ -14,7 +14,8 @@ from krona_tune.adapters.adapter_card import Form
 from krona_tune.adapters.merge import merge
 from krona_tune.adapters.peft_form import nearest_lora
 from krona_tune.refusal import Refusal
-from krona_tune.train.export import export_adapter, logits, sample_inputs
+from krona_tune.train.export import export_adapter
+from krona_tune.train.export_check import logits, sample_inputs
 from krona_tune.train.predict import load_adapted
 from tests.train.exported_adapters import adapter_folder, backbone_folder
 

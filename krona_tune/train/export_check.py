@@ -1,0 +1,130 @@
+"""Compares what an export writes with the adapter, on inputs drawn from the vocabulary; what differs is not left."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from krona_tune.adapters.exact_forms import unmergeable
+from krona_tune.adapters.merge import merge
+from krona_tune.adapters.model_card import README
+from krona_tune.atomic_write import atomic_folder
+from krona_tune.refusal import Refusal, refusing
+from krona_tune.train.backbone import Inputs, cast_parameters
+from krona_tune.train.evaluate import evaluate
+from krona_tune.train.loop import TaskWork
+from krona_tune.train.predict import AdaptedModel, load_adapted
+
+LENGTHS = (24, 3, 17, 8, 21, 5, 12, 15)
+ANSWER_LENGTH = 4
+Readme = Callable[..., str]
+"""Returns the text of README.md; of what is near an adapter, from how near it is."""
+WEIGHTS_ROUNDING = 1e-4
+"""Logits from the same float32 sums in another order differ by less than this share of the largest."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """Names what one export reads, an `adapter` on its `model` if another than the card's is named, and where it writes.
+
+    The validation half of `judged_on` shows what a form that is only near costs; None: that is not measured.
+    """
+
+    adapter: Path
+    to: Path
+    model: str | None
+    judged_on: TaskWork | None
+    readme: Readme
+
+
+def sample_inputs(whole: AdaptedModel) -> Inputs:
+    """Returns eight padded sequences of different lengths: ids drawn from the vocabulary without its special tokens.
+
+    `input_ids` and `attention_mask` int64 (8, length); a text-to-text model also gets `decoder_input_ids`.
+    """
+    tokenizer, longest = whole.tokenizer, min(max(LENGTHS), whole.backbone.geometry.positions or max(LENGTHS))
+    size = min(len(tokenizer), whole.backbone.geometry.vocabulary)
+    words = torch.tensor(sorted(set(range(size)) - set(tokenizer.all_special_ids)))
+    generator = torch.Generator().manual_seed(0)
+    mask = torch.arange(longest) < torch.tensor(LENGTHS)[:, None]
+    ids = words[torch.randint(len(words), mask.shape, generator=generator)]
+    inputs = {"input_ids": ids.masked_fill(~mask, int(tokenizer.pad_token_id)), "attention_mask": mask.long()}
+    if whole.backbone.geometry.is_encoder_decoder:
+        inputs["decoder_input_ids"] = ids[:, :ANSWER_LENGTH]
+    return inputs
+
+
+@torch.no_grad()
+def logits(model: nn.Module, inputs: Inputs) -> Tensor:
+    """Returns the model's logits, float32."""
+    found: Tensor = model(**inputs).logits
+    return found.float()
+
+
+def difference(some: Tensor, others: Tensor) -> float:
+    """Returns the largest absolute difference; not a number if one of them is not."""
+    return (some - others).abs().max().item()
+
+
+def refuse_other_outputs(found: Tensor, expected: Tensor, how: str) -> None:
+    """Refuses logits that differ from the expected ones by more than sums in another order; `how` they were made."""
+    apart, largest = difference(found, expected), expected.abs().max().item()
+    if not apart <= WEIGHTS_ROUNDING * max(1.0, largest):
+        raise Refusal(
+            "export", f"a logit {how} differs by {apart:.2g}, of at most {largest:.2g}", "nothing was written"
+        )
+
+
+def load_merged(adapter: Path, name: str | None) -> tuple[AdaptedModel, Any, Inputs]:
+    """Returns a loaded adapter, its model with the adapter merged into it, and inputs that gave the same logits."""
+    whole = load_adapted(adapter, model=name)
+    model: Any = whole.answer.model
+    inputs = sample_inputs(whole)
+    expected = logits(model, inputs)
+    try:
+        merge(whole.adapters)
+    except Refusal as refusal:
+        raise unmergeable(refusal.problem) from None
+    refuse_other_outputs(logits(model, inputs), expected, "merged")
+    _name_labels(model, whole)
+    return whole, model, inputs
+
+
+def in_float32(model: Any) -> Any:
+    """Returns the model, whose parameters become float32."""
+    cast_parameters(model, torch.float32)
+    return model
+
+
+def _name_labels(model: Any, whole: AdaptedModel) -> None:
+    """Writes the task's labels to the model's config, so that a pipeline of transformers uses them."""
+    if whole.card.text_to_text:
+        return
+    model.config.problem_type = "regression" if whole.task.is_regression else "single_label_classification"
+    model.config.id2label = dict(enumerate(whole.task.labels or ["score"]))
+    model.config.label2id = {label: index for index, label in model.config.id2label.items()}
+
+
+def validation_score(whole: AdaptedModel, judged_on: TaskWork | None) -> float | None:
+    """Returns the validation score of the model as it is now, adapted by us or by peft."""
+    if judged_on is None:
+        return None
+    pad = judged_on.pad_token_id
+    return evaluate(whole.answer, whole.task, judged_on.validation, pad, whole.backbone.device)["score"]
+
+
+@contextmanager
+def building(to: Path) -> Iterator[Path]:
+    """Yields where to build what moves to `to` at the end of the context, or is removed if anything fails."""
+    fix = "name a writable folder with enough room"
+    with refusing("--to", f"{to} can't be written", fix), atomic_folder(to) as built:
+        yield built
+
+
+def write_card(built: Path, readme: str) -> None:
+    """Writes the model card beside what was built."""
+    (built / README).write_text(readme, encoding="utf-8")

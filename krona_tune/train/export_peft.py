@@ -1,0 +1,84 @@
+"""Exports an adapter in the forms of the package peft: exactly, or as the nearest LoRA of a rank."""
+
+from collections.abc import Callable
+from functools import partial
+from importlib import import_module
+from typing import Any
+
+from torch import Tensor
+
+from krona_tune.adapters.adapter_card import Approximation, Form
+from krona_tune.adapters.adapter_files import head_of, read_tensors
+from krona_tune.adapters.exact_forms import EXACT_FOR, Adapted
+from krona_tune.refusal import Refusal
+from krona_tune.train.backbone import quiet
+from krona_tune.train.export_check import (
+    Job,
+    building,
+    difference,
+    logits,
+    refuse_other_outputs,
+    sample_inputs,
+    validation_score,
+    write_card,
+)
+from krona_tune.train.predict import AdaptedModel, load_adapted
+
+
+def leave_as_peft(job: Job, form: Form, adapted: Adapted, rank: int | None) -> tuple[float, Approximation | None]:
+    """Writes the same adapter as peft has it or, with a rank, the nearest LoRA and how near it is.
+
+    A LoRA whose rank the adapter can't exceed is the same adapter, of no higher rank than it needs.
+    """
+    peft_form = _peft()
+    load = partial(
+        load_adapted, job.adapter, model=job.model, quantized=False
+    )  # peft's are the same on quantised weights
+    whole = load()
+    inputs, model, head = sample_inputs(whole), whole.answer.model, head_of(read_tensors(job.adapter))
+    expected = logits(model, inputs)
+    if rank is None:
+        whole.adapters.detach()
+        dressed = peft_form.as_peft(model, whole.adapters, head, form).eval()
+        refuse_other_outputs(logits(dressed, inputs), expected, "in the form of peft")
+        return _write_peft(job, dressed, load, whole, expected, job.readme()), None
+    exact = EXACT_FOR[Form.LORA](adapted, rank) is None
+    near = peft_form.nearest_lora(whole.adapters, min(rank, adapted.rank or rank) if exact else rank)
+    before = validation_score(whole, job.judged_on)
+    whole.adapters.detach()
+    dressed = peft_form.as_nearest_lora(model, whole.adapters, head, near).eval()
+    found = Approximation(rank=near.rank, kept=near.kept, before=before, after=validation_score(whole, job.judged_on))
+    as_lora = logits(dressed, inputs)
+    if exact:
+        refuse_other_outputs(as_lora, expected, "as a LoRA")
+    return _write_peft(job, dressed, load, whole, as_lora, job.readme(found)), found
+
+
+def _write_peft(
+    job: Job, dressed: Any, load: Callable[[], AdaptedModel], whole: AdaptedModel, expected: Tensor, readme: str
+) -> float:
+    """Writes a PeftModel and compares what is read back; returns the largest difference of a logit."""
+    from peft import PeftModel
+
+    for config in dressed.peft_config.values():
+        config.base_model_name_or_path = whole.card.backbone
+    with building(job.to) as built:
+        dressed.save_pretrained(built, save_embedding_layers=False)
+        bare = load()
+        bare.adapters.detach()
+        written = logits(PeftModel.from_pretrained(bare.answer.model, built).eval(), sample_inputs(whole))
+        refuse_other_outputs(written, expected, "read back")
+        write_card(built, readme)
+    return difference(written, expected)
+
+
+def _peft() -> Any:
+    """Returns the module that writes peft's forms."""
+    try:
+        with quiet():
+            import_module("peft")
+    except ImportError:
+        raise Refusal("--format", "the package peft is not installed", "pip install 'krona_tune[peft]'") from None
+    from krona_tune.adapters import peft_form
+
+    return peft_form

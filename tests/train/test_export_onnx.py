@@ -1,0 +1,157 @@
+"""Tests that a model exported to ONNX gives the adapted logits for any number and length of texts, or is refused."""
+
+import json
+import sys
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import onnxruntime
+import pyarrow as pa
+import pytest
+import torch
+
+from krona_tune.adapters.adapter_card import Form, Quantisation, WrittenDtype
+from krona_tune.data.encode import Tokenization
+from krona_tune.data.metrics import measure
+from krona_tune.refusal import Refusal
+from krona_tune.study.request.schedule import make_schedule
+from krona_tune.train import export_onnx
+from krona_tune.train.export import export_adapter
+from krona_tune.train.loop import TaskWork
+from krona_tune.train.predict import AdaptedModel, load_adapted, predictions
+from tests.train.exported_adapters import adapter_folder, backbone_folder, texts
+
+
+def left(name: str, room: Path, task: str, method: str = "krona", **knobs: Any) -> Path:
+    return adapter_folder(backbone_folder(name, room / "backbone"), room / "adapter", task, method, **knobs)
+
+
+@pytest.mark.parametrize(
+    ("name", "task", "knobs"),
+    [("bert", "stsb", {"layer_norms": True}), ("llama", "cola", {"terms": 2})],
+)
+def test_the_lines_of_its_readme_give_the_logits_of_the_adapter_on_its_own_texts(
+    name: str, task: str, knobs: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An encoder reads pairs with token types, a decoder's head the last token before the padding."""
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason="the extra `onnx` is not installed")
+    adapter = left(name, tmp_path, task, **knobs)
+    if task == "stsb":
+        told = tmp_path / "backbone" / "tokenizer_config.json"
+        given = {"model_input_names": ["input_ids", "token_type_ids", "attention_mask"]}
+        told.write_text(json.dumps(json.loads(told.read_text(encoding="utf-8")) | given), encoding="utf-8")
+    done = export_adapter(adapter, tmp_path / "out", Form.ONNX)
+    assert done.difference < 1e-4
+    readme = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert readme.startswith("---\nlibrary_name: onnx\n")
+    names: dict[str, Any] = {}
+    monkeypatch.chdir(tmp_path)
+    exec(readme.partition("```python\n")[2].partition("```")[0], names)
+    assert names["logits"].shape == (1, 1 if task == "stsb" else 2)
+    whole, rows = load_adapted(adapter), texts(task, rows=7)
+    inputs = names["tokenizer"](*map(list, zip(*rows, strict=True)), padding=True, return_tensors="np")
+    taken = {each.name: inputs[each.name] for each in names["session"].get_inputs()}
+    assert ("token_type_ids" in taken) == (task == "stsb")
+    [found] = names["session"].run(["logits"], taken)
+    for row, logits, answer in zip(rows, torch.from_numpy(found), predictions(whole, rows), strict=True):
+        with torch.no_grad():
+            alone = whole.answer.model(**whole.tokenizer(*row, return_tensors="pt")).logits[0]
+        torch.testing.assert_close(logits, alone, atol=1e-4, rtol=1e-4)
+        if task == "cola":
+            assert logits.softmax(-1).tolist() == pytest.approx(list(answer.probabilities), abs=1e-4)
+    assert {path.name for path in tmp_path.iterdir()} == {"backbone", "adapter", "out"}
+
+
+class Zeros(torch.nn.Module):
+    """A graph whose logits are all zero."""
+
+    def forward(self, **inputs: torch.Tensor) -> SimpleNamespace:
+        return SimpleNamespace(logits=torch.zeros(len(inputs["input_ids"]), 2))
+
+
+def test_a_graph_with_other_logits_is_not_left(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter = left("bert", tmp_path, "cola")
+    monkeypatch.setattr(export_onnx, "write_onnx", lambda *_: None)
+    monkeypatch.setattr(export_onnx, "refuse_without_onnx", lambda: None)
+    monkeypatch.setattr(export_onnx, "OnnxModel", lambda _: Zeros())
+    with pytest.raises(Refusal, match=r"export: a logit computed by onnxruntime differs by .*; nothing was written"):
+        export_adapter(adapter, tmp_path / "out", Form.ONNX)
+    assert {path.name for path in tmp_path.iterdir()} == {"backbone", "adapter"}
+
+
+@pytest.mark.parametrize(
+    ("name", "method", "message"),
+    [
+        ("t5", "krona", "--format: onnx: it holds a task's head, and this t5 answers with text; use --format merged"),
+        ("bert", "krona_b", "--format: merged: krona_b can't be added to the weights of the model"),
+    ],
+)
+def test_what_onnx_does_not_hold_is_refused(name: str, method: str, message: str, tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match=message):
+        export_adapter(left(name, tmp_path, "cola", method), tmp_path / "out", Form.ONNX)
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_a_package_it_is_refused_with_the_fix(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter = left("bert", tmp_path, "cola")
+    monkeypatch.setitem(sys.modules, "onnxscript", None)
+    with pytest.raises(Refusal, match=r"the package onnxscript is not installed; pip install 'krona_tune\[onnx\]'"):
+        export_adapter(adapter, tmp_path / "out", Form.ONNX)
+
+
+def test_in_int8_it_says_what_that_costs_and_saves(tmp_path: Path) -> None:
+    """The validation half is what the adapter itself answers, so that its score is 1 and only int8 can lose some."""
+    pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
+    adapter = left("bert", tmp_path, "stsb", layer_norms=True)
+    whole, rows = load_adapted(adapter), texts("stsb", rows=24)
+    work = judged_on(whole, rows, [float(each.text) for each in predictions(whole, rows)])
+    done = export_adapter(adapter, tmp_path / "out", Form.ONNX, dtype=WrittenDtype.INT8, judged_on=work)
+    found = done.approximation
+    assert isinstance(found, Quantisation)
+    assert {file.name for file in (tmp_path / "out").glob("*onnx*")} == {"model.onnx"}
+    assert found.before == pytest.approx(1.0, abs=1e-3)
+    session = onnxruntime.InferenceSession(tmp_path / "out" / "model.onnx")
+    inputs = dict(whole.tokenizer(*map(list, zip(*rows, strict=True)), padding=True, return_tensors="np"))
+    given = {each.name: inputs.get(each.name, np.zeros_like(inputs["input_ids"])) for each in session.get_inputs()}
+    [logits] = session.run(["logits"], given)
+    assert found.after == pytest.approx(measure(whole.task, logits[:, 0], work.validation["label"].to_numpy())["score"])
+    assert 1e-4 < found.difference == done.difference
+    with torch.no_grad():
+        exact = whole.answer.model(**{name: torch.from_numpy(array) for name, array in inputs.items()}).logits
+    assert 1e-4 < np.abs(exact.numpy() - logits).max() < 0.1 * exact.abs().max()
+    assert found.file_bytes[1] < found.file_bytes[0]
+    assert found.file_bytes[1] == (tmp_path / "out" / "model.onnx").stat().st_size
+    assert set(found.milliseconds) == {1, 32}
+    assert all(taken > 0 for pair in found.milliseconds.values() for taken in pair)
+    assert found.text in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert f"its validation score is {found.after:.4f}, in float32 {found.before:.4f}" in found.text
+
+
+def judged_on(whole: AdaptedModel, rows: list[tuple[str, ...]], labels: list[float]) -> TaskWork:
+    columns = dict(zip(whole.task.inputs, map(list, zip(*rows, strict=True)), strict=True))
+    read = Tokenization(whole.task, whole.tokenizer, prompts=False, max_length=40, decoder=False)
+    table = read.table(pa.table({**columns, "label": labels}))
+    schedule = make_schedule(examples_per_epoch=24, epochs=1, grace_epochs=1, reduction=2)
+    pad = int(whole.tokenizer.pad_token_id)
+    return TaskWork(task=whole.task, train=table, validation=table, pad_token_id=pad, schedule=schedule)
+
+
+@pytest.mark.parametrize(
+    ("form", "dtype", "message"),
+    [
+        (Form.MERGED, WrittenDtype.INT8, "--dtype: merged has no weights in int8; merged is written in float32 or bfl"),
+        (
+            Form.ONNX,
+            WrittenDtype.BFLOAT16,
+            "--dtype: onnx has no weights in bfloat16; onnx is written in float32 or in",
+        ),
+        (Form.ADAPTER, WrittenDtype.INT8, "--dtype: adapter has no weights in int8; adapter is written in float32"),
+    ],
+)
+def test_a_dtype_that_a_form_has_not_is_refused(form: Form, dtype: WrittenDtype, message: str, tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match=message):
+        export_adapter(left("bert", tmp_path, "cola"), tmp_path / "out", form, dtype=dtype)
+    assert not (tmp_path / "out").exists()
