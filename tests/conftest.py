@@ -12,7 +12,7 @@ from hypothesis import settings
 
 from krona_tune import cli
 from tests.backbone_folders import MINILM, folder_of
-from tests.whole_studies import Home, WarmProgram
+from tests.whole_studies import ONE_CPU, Home, WarmProgram
 
 settings.register_profile("steady", deadline=None)
 settings.load_profile("steady")
@@ -81,6 +81,13 @@ def bert(home: Home) -> Path:
     from tests.search.models import saved_bert
 
     return saved_bert(home.root / "bert")
+
+
+@pytest.fixture
+def one_cpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Makes each Ray that starts during the test begin one worker, without a second that would only wait."""
+    for name, value in ONE_CPU.items():
+        monkeypatch.setenv(name, value)
 
 
 @pytest.fixture(scope="session")

@@ -39,6 +39,8 @@ RUN_STUDY = "from krona_tune.cli import end_process_after, run_study; end_proces
 KRONA_TUNE = "from krona_tune.cli import program; program()"
 ONE_WORKER = ("--max-concurrent", "1")
 """Lets a study start one process that trains, which on a machine of two cores is less work than two."""
+ONE_CPU = {"RAY_OVERRIDE_RESOURCES": '{"CPU": 1}'}
+"""Makes a Ray that starts here offer one CPU, so that it begins no worker that would only wait."""
 Done = subprocess.CompletedProcess[str]
 
 
@@ -66,7 +68,10 @@ class Home:
             shutil.rmtree(folder, ignore_errors=True)
 
     def command(self, *words: str, program: str = RUN_STUDY) -> dict[str, Any]:
-        """Returns the arguments with which `subprocess` runs a program here, separate from any running Ray."""
+        """Returns the arguments with which `subprocess` runs a program here, separate from any running Ray.
+
+        If the words ask for one worker, the Ray that the program may start offers one CPU.
+        """
         places = {"RAY_TMPDIR": str(self.root), "XDG_CACHE_HOME": str(self.root / "cache"), "HF_HUB_OFFLINE": "1"}
         apart = {
             name: value for name, value in os.environ.items() if name not in {"RAY_ADDRESS", "MLFLOW_TRACKING_URI"}
@@ -74,7 +79,7 @@ class Home:
         return {
             "args": [sys.executable, "-c", program, *words],
             "cwd": self.root,
-            "env": {**apart, **places},
+            "env": {**apart, **places, **(ONE_CPU if {*ONE_WORKER} <= {*words} else {})},
             "text": True,
         }
 

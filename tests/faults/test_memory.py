@@ -19,7 +19,7 @@ from tests.faults.consistency import settled
 from tests.faults.drivers import begun, ended, rungs, seen, until_or_end, workers_of
 from tests.search.ledgers import ledger
 from tests.search.workers import config
-from tests.whole_studies import Home
+from tests.whole_studies import ONE_WORKER, Home
 
 GIANT = ["--set", "training.batch_size=[8, 4096]", "--set", "examples.train=4096", "--set", "schedule.epochs=1"]
 ATTEMPTS = 4
@@ -41,7 +41,7 @@ def short_of_room(home: Home, model: Path, name: str) -> dict[str, TrialResult]:
     short of it. On a fast machine all later trials may have failed before, so the study need not end well.
     """
     folder = home.study(name)
-    driver = begun(home, model, name, "rte", 6, "--max-concurrent", "1", *GIANT)
+    driver = begun(home, model, name, "rte", 6, *ONE_WORKER, *GIANT)
     [process] = seen(driver, lambda: rungs(folder) and list(workers_of(home)))
     limit(process, ROOM)
     until_or_end(driver, lambda: Status.OUT_OF_MEMORY in {row.status for row in ended(folder).values()})
