@@ -15,7 +15,7 @@ from krona_tune.study.request.loader import load_spec
 from tests.conftest import Run
 from tests.faults.consistency import settled
 from tests.old_studies.write import PLACE, STORED, TEXTS
-from tests.whole_studies import Home
+from tests.whole_studies import Home, WarmProgram
 
 FORMATS = sorted(Path(__file__).parent.glob("format_*"))
 
@@ -102,9 +102,9 @@ def test_a_new_study_may_learn_from_them_and_they_may_go_on(home: Home, ask: Run
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["interrupted", "killed"])
-def test_a_study_that_was_cut_short_goes_on_to_its_end(home: Home, name: str) -> None:
+def test_a_study_that_was_cut_short_goes_on_to_its_end(home: Home, warm: WarmProgram, name: str) -> None:
     trials = load_spec(home.study(name).spec).search.trials
-    done = home.run("--resume", name)
+    done = warm.run(home, "--resume", name)
     assert done.returncode == 0, done.stdout + done.stderr
     rows = settled(home.study(name), ("cola",), trials)
     for trial_id, (status, score) in json.loads((home.root / "rows.json").read_text())[name].items():
@@ -113,14 +113,14 @@ def test_a_study_that_was_cut_short_goes_on_to_its_end(home: Home, name: str) ->
 
 
 @pytest.mark.slow
-def test_a_finished_study_gets_more_trials_and_another_one_learns_from_it(home: Home) -> None:
-    done = home.run("--resume", "finished", "--trials", "+1")
+def test_a_finished_study_gets_more_trials_and_another_one_learns_from_it(home: Home, warm: WarmProgram) -> None:
+    done = warm.run(home, "--resume", "finished", "--trials", "+1")
     assert done.returncode == 0, done.stdout + done.stderr
     before = json.loads((home.root / "rows.json").read_text())["finished"]
     after = {row.trial_id for row in read_trials(home.study("finished").results)}
     assert after >= {*before, "cola-003", "stsb-003"}
     words = ["--space", str(home.study("interrupted").spec), "--warm-start", str(home.study("finished").root)]
-    done = home.run(*words, "--trials", "1", "--name", "new")
+    done = warm.run(home, *words, "--trials", "1", "--name", "new")
     assert done.returncode == 0, done.stdout + done.stderr
     searched = [row for row in read_trials(home.study("finished").results) if row.kind == "search" and row.finished]
     best = max((row for row in searched if row.task == "cola"), key=lambda row: row.score or 0)
