@@ -13,7 +13,7 @@ from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status, TrialResult
 from tests.waiting import until
-from tests.whole_studies import KRONA_TUNE, Home
+from tests.whole_studies import Home, WarmProgram
 
 Driver = subprocess.Popen[str]
 Found = TypeVar("Found")
@@ -74,10 +74,10 @@ def well_ended(driver: Driver) -> str:
     return said
 
 
-def synced(home: Home, name: str, tracking_uri: str) -> float:
+def synced(home: Home, warm: WarmProgram, name: str, tracking_uri: str) -> float:
     """Returns the seconds that a sync needs to bring MLflow up to date with a study's records."""
     began = time.monotonic()
-    done = home.run("sync", str(home.study(name).root), "--tracking-uri", tracking_uri, program=KRONA_TUNE)
+    done = warm.run(home, "sync", str(home.study(name).root), "--tracking-uri", tracking_uri, program="main")
     assert done.returncode == 0, done.stdout + done.stderr
     return time.monotonic() - began
 

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from krona_tune.record.mlflow_mirror.mlflow_runs import ENVIRONMENT
-from tests.services.processes import free_port, mlflow_server, postgres
+from tests.services.processes import Postgres, free_port, mlflow_server, postgres
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -42,10 +42,10 @@ class Server:
 
 
 @pytest.fixture(scope="session")
-def database() -> Iterator[str]:
-    """Yields the address of an empty PostgreSQL; skips the test if PostgreSQL is not installed."""
+def database() -> Iterator[Postgres]:
+    """Yields an empty PostgreSQL; skips the test if PostgreSQL is not installed."""
     with tempfile.TemporaryDirectory(prefix="krona-pg-") as home, postgres(Path(home)) as made:
-        yield made.address
+        yield made
 
 
 @pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.long)])
@@ -54,7 +54,7 @@ def server(request: pytest.FixtureRequest, tmp_path: Path) -> Server:
     home.mkdir()
     if request.param == "sqlite":
         return Server(home, f"sqlite:///{home / 'backend.db'}", free_port())
-    return Server(home, fresh(request.getfixturevalue("database"), f"t{free_port()}"), free_port())
+    return Server(home, fresh(request.getfixturevalue("database").address, f"t{free_port()}"), free_port())
 
 
 def fresh(address: str, name: str) -> str:

@@ -18,7 +18,8 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
 from tests.record.adapters import RUN_STATUSES, SCORES, happen, study_folder
 from tests.record.looking import changed_nothing, held
-from tests.services.conftest import Server
+from tests.services.conftest import Server, fresh
+from tests.services.processes import Postgres
 from tests.waiting import until
 
 pytestmark = pytest.mark.slow
@@ -107,6 +108,26 @@ def test_a_server_that_dies_in_the_middle_is_given_the_rest_by_a_sync(
         assert sync(folder, uri).updated == 2
         assert complete(uri)
         assert changed_nothing(sync(folder, uri))
+
+
+def test_a_database_that_is_restarted_costs_a_warning(
+    database: Postgres, folder: StudyFolder, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every connection is cut, and the database does not answer while trials end."""
+    monkeypatch.chdir(folder.root.parent)  # MLflow keeps artifacts in the current folder
+    uri = fresh(database.address, "restarted")
+    with caplog.at_level(logging.WARNING):
+        study = sinks(folder, uri)
+        happen(study, range(2))
+        until(lambda: _has_two(uri))
+        database.stop("immediate")
+        happen(study, range(2, len(SCORES)))
+        until(lambda: "the study continues" in caplog.text)
+        database.start()
+        study.study_ended(artifacts_of(folder))
+    sync(folder, uri)
+    assert complete(uri)
+    assert changed_nothing(sync(folder, uri))
 
 
 def _has_two(uri: str) -> bool:
