@@ -9,16 +9,18 @@ from pathlib import Path
 
 import pytest
 
+from krona_tune import cli
 from krona_tune.record.ownership import read_lease
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.storage import Storage, storage_at
 from krona_tune.record.store import Store
 from krona_tune.refusal import Refusal
 from krona_tune.study.result import Status
+from tests.conftest import Run
 from tests.faults.consistency import settled
 from tests.faults.drivers import begun, seen, taken_up, well_ended
 from tests.waiting import until
-from tests.whole_studies import KRONA_TUNE, Home
+from tests.whole_studies import ONE_WORKER, Home
 
 pytestmark = pytest.mark.slow
 TASKS, TRIALS = ("rte",), 2
@@ -65,6 +67,7 @@ def test_a_study_whose_machine_is_lost_is_completed_from_its_bucket(
     home: Home,
     bert: Path,
     tmp_path: Path,
+    run: Run,
 ) -> None:
     storage = storage_at(server)
     folder, copy = storage.study("lost"), Store(f"{server}/lost")
@@ -75,16 +78,8 @@ def test_a_study_whose_machine_is_lost_is_completed_from_its_bucket(
         )
 
     elsewhere = Storage(folder=tmp_path, uri=server)
-    driver = begun(
-        home,
-        bert,
-        "lost",
-        ",".join(TASKS),
-        TRIALS,
-        *("--set", "schedule.epochs=8", "--set", "examples.train=256"),
-        "--storage",
-        server,
-    )
+    length = ("--set", "schedule.epochs=8", "--set", "examples.train=256")
+    driver = begun(home, bert, "lost", ",".join(TASKS), TRIALS, *length, *ONE_WORKER, "--storage", server)
     seen(driver, pushed)
     os.kill(driver.pid, signal.SIGKILL)
     said, _ = driver.communicate()
@@ -98,11 +93,11 @@ def test_a_study_whose_machine_is_lost_is_completed_from_its_bucket(
     assert copy.names("checkpoints")
     lose(storage.folder)
 
-    said = well_ended(taken_up(home, "lost", "--storage", server))
+    said = well_ended(taken_up(home, "lost", *ONE_WORKER, "--storage", server))
     assert f"Results in {server}/lost" in said
     assert read_lease(copy) is None
-    done = home.run("sync", "lost", "--storage", server, program=KRONA_TUNE)
-    assert done.returncode == 0, done.stdout + done.stderr
+    status, *told = run("sync", "lost", "--storage", server, program=cli.main)
+    assert status == 0, told
     after = settled(folder, TASKS, TRIALS)
     assert {trial_id: after[trial_id] for trial_id in before} == before
 
