@@ -275,15 +275,16 @@ def final_ids(task: str, *numbers: int | str) -> set[str]:
 @pytest.fixture(scope="module")
 def decided(home: Home, bert: Path, warm: WarmProgram) -> StudyFolder:
     """Runs a study with finalists, interrupts it in the finals and resumes it; keeps the rows at the interruption."""
-    long = ["--set", "schedule.epochs=32", "--set", "examples.train=256", "--set", "schedule.grace_epochs=16"]
+    long = ["--set", "schedule.epochs=12", "--set", "examples.train=256", "--set", "schedule.grace_epochs=6"]
     folder = home.study("decided")
-    driver = begun(home, bert, "decided", "cola", 3, *FINALS, *long)
+    driver = begun(home, bert, "decided", "cola", 3, *FINALS, *long, *ONE_WORKER)
     until_or_end(driver, lambda: list(folder.checkpoints.glob("cola-final-*/rung-1")))
     driver.send_signal(signal.SIGINT)
     said, _ = driver.communicate(timeout=300)
     assert driver.returncode == 130, said
     assert "Its best are trained again with 2 seeds" in said
     assert "finalists to go" in said
+    assert "--resume decided" in said
     shutil.copytree(folder.results, folder.root / "results at the interruption")
     done = well(warm.run(home, "--resume", "decided"))
     assert "Finalists of each task (synthetic data)" in done.stdout
@@ -295,6 +296,7 @@ def test_finals_that_were_interrupted_end_with_the_same_finalists(decided: Study
     before = {row.trial_id: row for row in read_trials(decided.root / "results at the interruption")}
     after = rows_of(decided)
     assert finalists(before).keys() <= finalists(after).keys()
+    assert all(after[trial_id] == row for trial_id, row in before.items() if row.status is not Status.INTERRUPTED)
     regular = {Status.COMPLETED, Status.STOPPED_EARLY}
     judged = [r for r in after.values() if r.kind == "search" and r.status in regular]
     judged.sort(key=lambda row: (-(row.score or 0.0), row.trainable_parameters, row.number))
