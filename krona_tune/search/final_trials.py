@@ -88,25 +88,23 @@ def _more_seeds(
     """
     if spec.finalists.budget is None:
         return []
-    known = {row.trial_id: row.ended for row in rows}
-    begun, following = list[TrialMessage](), dict[int, tuple[int, TrialMessage]]()
+    ended = {row.trial_id: row.ended for row in rows}
+    begun, following = list[tuple[int, TrialMessage]](), dict[int, tuple[int, TrialMessage]]()
     for entry in entries:
         for index in count(1):
             trial = _final_trial(spec, task, entry, index)
-            if trial.trial_id not in known:
+            if trial.trial_id not in ended:
                 following[entry.number] = index, trial
                 break
-            begun.append(trial)
+            begun.append((index, trial))
+    more = [trial for index, trial in begun if index > spec.finalists.seeds]
     least = min((index for index, _ in following.values()), default=0)
-    if least <= spec.finalists.seeds or not all(known[trial.trial_id] for trial in begun):
-        next_round: list[TrialMessage] = []
-    else:
-        asked = [following[each.number] for each in contenders(rank_finals(rows, facts)) if each.number in following]
-        behind = min((index for index, _ in asked), default=0)
-        next_round = [trial for index, trial in asked if index == behind]
-    more = [trial for trial in begun if int(trial.trial_id.rpartition("-s")[2]) > spec.finalists.seeds]
-    paid = len(begun) + len(next_round) <= spec.finalists.budget
-    return more + next_round * paid
+    if least <= spec.finalists.seeds or not all(ended[trial.trial_id] for _, trial in begun):
+        return more
+    asked = [following[each.number] for each in contenders(rank_finals(rows, facts)) if each.number in following]
+    behind = min((index for index, _ in asked), default=0)
+    next_round = [trial for index, trial in asked if index == behind]
+    return more + next_round * (len(begun) + len(next_round) <= spec.finalists.budget)
 
 
 # The configurations
