@@ -1,5 +1,6 @@
 """Tests that a package imports only from lower floors, and that fast commands load neither torch nor Ray."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -8,6 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.old_studies.stored import FORMATS, put_back
+from tests.whole_studies import Home
+
 ROOT = Path(__file__).resolve().parent.parent
 LINT = """
 import sys
@@ -15,7 +19,42 @@ sys.path.insert(0, ".")
 from importlinter.cli import lint_imports
 sys.exit(lint_imports(config_filename=sys.argv[1], no_cache=True))
 """
-HEAVY = {"torch", "transformers", "ray", "optuna", "mlflow", "datasets", "sklearn", "scipy"}
+HEAVY = {"torch", "transformers", "ray", "optuna", "mlflow", "datasets", "sklearn", "scipy", "pandas", "plotly"}
+REFUSED = (
+    "run --taks cola",
+    "run --space nowhere.yaml",
+    "run --tasks cola --name finished",
+    "queue",
+    "order finished stop cola-000",
+    "predict finished --task nowhere",
+    "export finished --task cola --to elsewhere --public",
+)
+"""Commands that are refused before anything heavy is loaded."""
+LIGHT: dict[str, set[str]] = {
+    "--version": set(),
+    "run --help": set(),
+    "spaces": set(),
+    "space kronecker": set(),
+    "check mini": set(),
+    "list": set(),
+    "doctor": set(),
+    "watch finished": set(),
+    "show finished": {"scipy"},
+    "clean finished --yes": {"scipy"},
+    "train finished --task cola --dry-run": {"scipy"},
+    "report finished": {"scipy", "pandas", "plotly"},
+}
+"""Commands that need no torch, with the heavy packages that they load: scipy for the intervals of finalists."""
+COMMANDS = """
+import json, sys
+from krona_tune.cli import app
+heavy = set(json.loads(sys.argv[1]))
+for command in sys.argv[2:]:
+    try: refused = bool(app(command.split(), standalone_mode=False))
+    except Exception: refused = True
+    loaded = {name.partition(".")[0] for name in sys.modules} & heavy
+    print("\\nloaded", json.dumps([refused, sorted(loaded)]))
+"""
 
 
 def lint(folder: Path) -> subprocess.CompletedProcess[str]:
@@ -69,6 +108,21 @@ def test_requests_records_and_factors_need_neither_torch_nor_ray() -> None:
 
 def test_the_page_needs_neither_torch_nor_ray() -> None:
     assert not loaded_by("krona_tune.report.study_page") & {"torch", "transformers", "ray", "mlflow"}
+
+
+def test_a_command_that_needs_no_torch_loads_only_what_it_uses(home: Home) -> None:
+    """They run one after the other in one process, those that load least first."""
+    put_back(FORMATS[-1], home.root)
+    command = [sys.executable, "-c", COMMANDS, json.dumps(sorted(HEAVY)), *REFUSED, *LIGHT]
+    done = subprocess.run(command, cwd=home.root, capture_output=True, text=True, check=True)
+    found = [json.loads(line[7:]) for line in done.stdout.splitlines() if line.startswith("loaded ")]
+    loaded = [(refused, set(packages)) for refused, packages in found]
+    assert loaded == [(True, set())] * len(REFUSED) + [(False, packages) for packages in LIGHT.values()]
+
+
+def test_loading_an_adapter_needs_torch_and_transformers_alone() -> None:
+    loaded = loaded_by("krona_tune.train.predict", "krona_tune.train.export")
+    assert loaded & HEAVY == {"torch", "transformers"}
 
 
 def test_the_package_itself_is_light_and_its_load_is_found_when_asked_for() -> None:

@@ -1,9 +1,7 @@
 """Tests that studies of every format are listed, shown, drawn, compared, exported, used for prediction and resumed."""
 
 import json
-import shutil
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -14,21 +12,15 @@ from krona_tune.study.manifest import FORMAT
 from krona_tune.study.request.loader import load_spec
 from tests.conftest import Run
 from tests.faults.consistency import settled
-from tests.old_studies.write import PLACE, STORED, TEXTS
+from tests.old_studies.stored import FORMATS, put_back
 from tests.whole_studies import Home, WarmProgram
-
-FORMATS = sorted(Path(__file__).parent.glob("format_*"))
 
 
 @pytest.fixture(params=FORMATS, ids=[folder.name for folder in FORMATS])
 def home(request: pytest.FixtureRequest) -> Any:
     """Copies the studies of one format and their backbone, with their paths changed to the present place."""
     with Home.near_the_root() as found:
-        shutil.copytree(request.param, found.root, dirs_exist_ok=True)
-        (found.root / STORED).rename(found.root / "studies")
-        for path in found.root.rglob("*"):
-            if path.suffix in TEXTS:
-                path.write_text(path.read_text(encoding="utf-8").replace(PLACE, str(found.root)), encoding="utf-8")
+        put_back(request.param, found.root)
         yield found
 
 

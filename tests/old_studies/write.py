@@ -15,15 +15,10 @@ from pathlib import Path
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.study.folder import StudyFolder
 from tests.faults.drivers import Driver, begun, rungs, until_or_end, well_ended
+from tests.old_studies.stored import PLACE, STORED, TEXTS
 from tests.search.models import saved_bert
 from tests.whole_studies import Home
 
-PLACE = "/home/user/work"
-"""Where the studies say that they were written."""
-STORED = "stored"
-"""Their folder in a format's folder: git ignores `studies`."""
-TEXTS = {".yaml", ".json", ".journal", ".md"}
-"""The files that contain a path."""
 FINALS = ("--set", "finalists.top=1", "--set", "finalists.seeds=2")
 LONG = ("--set", "schedule.epochs=8")
 
