@@ -14,10 +14,10 @@ from rich.markup import escape
 from krona_tune.api.exit_status import ExitStatus
 from krona_tune.api.printing import errors
 from krona_tune.cli import answering, exporting, inspection, options, service, steering, studies
-from krona_tune.cli.ending import CheckedCommand, Output, RayLostExit
+from krona_tune.cli.ending import CheckedCommand, CheckedProgram, Output, RayLostExit
 from krona_tune.refusal import NotNow, Refusal
 
-app = typer.Typer(no_args_is_help=True, pretty_exceptions_enable=False)
+app = typer.Typer(cls=CheckedProgram, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
 @app.callback()

@@ -8,7 +8,7 @@ from io import BufferedWriter, FileIO, TextIOWrapper
 from typing import Any, TextIO
 
 import typer
-from typer.core import TyperCommand
+from typer.core import TyperCommand, TyperGroup
 
 from krona_tune.api.diagnosis import refuse_gone_folder
 from krona_tune.api.exit_status import status_of
@@ -36,7 +36,22 @@ def this_command() -> str:
     return shlex.join(["python", *sys.argv])
 
 
-class CheckedCommand(TyperCommand):
+class QuietFlags:
+    """Shows no type behind a flag that is on or off: `--help` would print `<bool>`, as if it took a value."""
+
+    def get_params(self, ctx: Any) -> Any:
+        found = super().get_params(ctx)  # type: ignore[misc]
+        for each in found:
+            if getattr(each, "is_flag", False):
+                each.metavar = ""
+        return found
+
+
+class CheckedProgram(QuietFlags, TyperGroup):
+    """The program with its commands."""
+
+
+class CheckedCommand(QuietFlags, TyperCommand):
     """A command whose texts are not empty, as an unset variable of the shell leaves them, and can be names of files.
 
     It checks the words as they were given, because an empty path would become the current folder.

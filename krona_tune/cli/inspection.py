@@ -103,7 +103,7 @@ class TableForm(StrEnum):
 
 
 def compare(
-    studies: Annotated[list[str], typer.Argument(metavar="STUDY STUDY...", help="Studies' names or folders.")],
+    studies: Annotated[list[str], typer.Argument(metavar="STUDY...", help="Two studies or more, by name or folder.")],
     storage: options.Storage = options.STUDIES,
     form: Annotated[
         TableForm, typer.Option("--format", help="table: to read; latex: for a paper; csv: every column.")

@@ -1,16 +1,19 @@
 """Tests that output that can't be encoded or written never ends a program, and that the exit status reports it."""
 
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from krona_tune import cli
 from krona_tune.api.exit_status import ExitStatus
 from krona_tune.api.printing import drop_odd_width
+from krona_tune.cli import app
 from krona_tune.cli.ending import Output
 from krona_tune.refusal import Refusal
 
@@ -126,3 +129,11 @@ def test_a_process_ends_after_its_exit_handlers_whatever_its_threads_do() -> Non
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, check=False, timeout=60)
     assert (done.returncode, done.stdout, done.stderr) == (3, b"the handler ran\n", b"")
+
+
+@pytest.mark.parametrize("words", [["--help"], ["predict", "--help"], ["run", "--help"]])
+def test_help_shows_no_value_behind_a_flag_that_is_on_or_off(words: list[str]) -> None:
+    text = CliRunner(env={"COLUMNS": "200"}).invoke(app, words).output
+    flags = [line for line in text.splitlines() if re.search(r"--(help|scores|dry-run|version) ", line)]
+    assert flags
+    assert not [line for line in flags if "<" in line]
