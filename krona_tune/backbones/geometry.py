@@ -144,7 +144,7 @@ class Geometry:
     def writing(self) -> "Geometry":
         """Returns the backbone as one that answers with text. Raises ValueError for an encoder, which writes none."""
         if Stack.DECODER not in self.depths:
-            raise ValueError(f"a {self.model_type} only reads")
+            raise ValueError(f"{self.model_type} only reads")
         return replace(self, head=(0, 0), text_to_text=True)
 
     def kept_values(self, *, recomputed: bool = False) -> int:

@@ -57,7 +57,7 @@ def introspect(values: Mapping[str, Any], place: str, corrections: Mapping[Role,
     facts = architecture_facts(config, model, lists, place, says_untied=values.get("tie_word_embeddings") is False)
     if not any(facts.layers.values()):
         said = f"has 0 lists of layers with linear maps: its weights are in {', '.join(matrix_kinds(model.base))}"
-        raise Refusal(place, f"a {config.model_type} {said}", "give another model: an adapter stands beside such a map")
+        raise Refusal(place, f"{config.model_type} {said}", "give another model: an adapter stands beside such a map")
     if Role.NAMED in given:
         return _named(config, place, model, facts, given[Role.NAMED])
     _refuse_idle(given, facts)
@@ -70,7 +70,7 @@ def introspect(values: Mapping[str, Any], place: str, corrections: Mapping[Role,
 def _refuse_unstated_sizes(config: Any, place: str) -> None:
     lacking = [word for name, word in SIZES.items() if not isinstance(stated(config, name), int)]
     if lacking:
-        said = f"a {config.model_type} states no {' and no '.join(lacking)}"
+        said = f"{config.model_type} states no {' and no '.join(lacking)}"
         raise Refusal(place, said, "give a model of tokens, whose config.json has both numbers")
 
 
@@ -131,7 +131,7 @@ def _probed(
     """Returns what gradients show; nothing of a model that can't be run, if a person has named its maps."""
     fix = f"correct its config, or, if transformers can run it, {_correct(facts)}"
     try:
-        with refusing(place, f"a {model.config.model_type} can't be run on a few tokens", fix):
+        with refusing(place, f"{model.config.model_type} can't be run on a few tokens", fix):
             return probe(model, lists)
     except Refusal:
         if not corrections:
@@ -144,11 +144,11 @@ def _refuse_other_layers(facts: ArchitectureFacts, config: Any, place: str, corr
     wanted = 2 if facts.is_encoder_decoder else 1
     if len(facts.layers) != wanted:
         said = f"has {len(facts.layers)} lists of layers with linear maps, not {wanted}: {', '.join(facts.layers)}"
-        raise Refusal(place, f"a {config.model_type} {said}", _correct(facts))
+        raise Refusal(place, f"{config.model_type} {said}", _correct(facts))
     for layers in facts.layers.values():
         mixers = (f"{layer.name}.{name}" for layer in layers for name in layer.modules if NO_ATTENTION.search(name))
         if not any(map(_attends, layers)) and (other := next(mixers, None)):
-            raise Refusal(place, f"a {config.model_type} mixes tokens without attention ({other})", _correct(facts))
+            raise Refusal(place, f"{config.model_type} mixes tokens without attention ({other})", _correct(facts))
         for layer in layers:
             maps = [name for name in layer.maps if not NO_ATTENTION.search(name)]
             named = {stated_role(name, corrections) or role_by_name(name) for name in maps}
@@ -156,7 +156,7 @@ def _refuse_other_layers(facts: ArchitectureFacts, config: Any, place: str, corr
                 if named & {key, value} and not {query, output} <= named:
                     said = f"{layer.name} has a {key} or {value} but no {query} or no {output}"
                     raise Refusal(
-                        place, f"a {config.model_type} has another kind of attention: {said}", _correct(facts)
+                        place, f"{config.model_type} has another kind of attention: {said}", _correct(facts)
                     )
 
 

@@ -133,11 +133,11 @@ def read_config(values: Mapping[str, Any], place: str) -> Any:
         config = transformers.CONFIG_MAPPING[model_type].from_dict(_decoded(dict(values)))
         text = config.get_text_config()
     if text is not config and model_type not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
-        raise Refusal(place, f"a {model_type} reads more than text", f"give its text model, a {text.model_type}")
+        raise Refusal(place, f"{model_type} reads more than text", f"give its text model, {text.model_type}")
     if not _kind(config):
         raise Refusal(
             place,
-            f"transformers neither classifies nor answers with a {model_type}",
+            f"transformers neither classifies nor answers with {model_type}",
             "give an encoder with a class for sequence classification, a decoder, or an encoder-decoder",
         )
     return config

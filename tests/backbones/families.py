@@ -126,23 +126,23 @@ LACKING: dict[str, str] = {
 """Something of it is left out, and this is said; of FNet nothing is, as it has no attention."""
 REFUSED: dict[str, str] = {
     "bamba": "mixes tokens without attention",
-    "canine": "a canine states no vocabulary; give a model of tokens",
-    "clip": "reads more than text; give its text model, a clip_text_model",
+    "canine": "canine states no vocabulary; give a model of tokens",
+    "clip": "reads more than text; give its text model, clip_text_model",
     "cpmant": "no map of this cpmant can be adapted: .*its name says no role",
     "falcon_mamba": r"mixes tokens without attention .*target_modules: \[dt_proj, in_proj, out_proj, x_proj\]",
-    "gemma3": "reads more than text; give its text model, a gemma3_text",
+    "gemma3": "reads more than text; give its text model, gemma3_text",
     "ibert": "its weights are in .*QuantLinear",
     "jamba": r"mixes tokens without attention .*target_modules: \[",
     "jetmoe": "no map of this jetmoe can be adapted: .*its name says no role",
-    "llama4": "reads more than text; give its text model, a llama4_text",
+    "llama4": "reads more than text; give its text model, llama4_text",
     "mamba": r"mixes tokens without attention .*target_modules: \[dt_proj, in_proj, out_proj, x_proj\]",
     "mamba2": "mixes tokens without attention",
-    "perceiver": "a perceiver states no width",
+    "perceiver": "perceiver states no width",
     "recurrent_gemma": "mixes tokens without attention",
     "reformer": "has another kind of attention",
     "rwkv": r"has another kind of attention: blocks.0 has a key or value but no query or no output; .*target_modules",
     "squeezebert": "its weights are in Conv1d; give another model",
-    "whisper": "transformers neither classifies nor answers with a whisper",
+    "whisper": "transformers neither classifies nor answers with whisper",
 }
 """The true reason, and what would work."""
 KINDS = (

@@ -77,9 +77,9 @@ def test_a_map_whose_size_contradicts_the_config_is_left_out(monkeypatch: pytest
             {"model_type": "mamba", "num_hidden_layers": 2},
             r"mixes tokens without attention .*target_modules: \[dt_proj",
         ),
-        ({"model_type": "whisper"}, "transformers neither classifies nor answers with a whisper"),
+        ({"model_type": "whisper"}, "transformers neither classifies nor answers with whisper"),
         ({"model_type": "jamba", "num_hidden_layers": 4}, "mixes tokens without attention"),
-        ({"model_type": "clip"}, "a clip reads more than text; give its text model, a clip_text_model"),
+        ({"model_type": "clip"}, "clip reads more than text; give its text model, clip_text_model"),
         ({"model_type": "squeezebert"}, "has 0 lists of layers with linear maps: its weights are in Conv1d"),
         ({"model_type": "robert"}, "unknown model_type 'robert', did you mean 'roberta'"),
         ({"model_type": "bert", **ENCODER, "num_attention_heads": 5}, "describes no bert"),
@@ -111,7 +111,7 @@ def test_a_person_can_name_the_maps_of_a_model_that_can_not_be_run(monkeypatch: 
 
     monkeypatch.setattr(introspection, "probe", fails)
     config = {"model_type": "bart", **BART}
-    said = r"a bart can't be run on a few tokens \(RuntimeError: needs an image\); .* if transformers can run it, name"
+    said = r"bart can't be run on a few tokens \(RuntimeError: needs an image\); .* if transformers can run it, name"
     with pytest.raises(Refusal, match=said):
         introspect(config, "here")
     shape = introspect(config, "here", {Role.QUERY: "*.q_proj"})

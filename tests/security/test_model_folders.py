@@ -234,7 +234,7 @@ def test_a_tokenizer_that_fails_at_its_first_text_is_refused(model: Path) -> Non
         (config(pad_token_id=10_000), r"describes no bert \(\w+: .*\); save the model again"),
         (
             config(chunk_size_feed_forward=7),
-            r"a bert can't be run on a few tokens \(\w+: .*\); correct its config",
+            r"bert can't be run on a few tokens \(\w+: .*\); correct its config",
         ),
     ],
 )

@@ -207,5 +207,5 @@ def test_timed_sequences_keep_their_targets(tmp_path: Path) -> None:
 
 def test_an_encoder_does_not_write() -> None:
     model_type, values = CONFIGS["bert"]
-    with pytest.raises(ValueError, match="a bert only reads"):
+    with pytest.raises(ValueError, match="bert only reads"):
         geometry({**values, "model_type": model_type}).writing()
