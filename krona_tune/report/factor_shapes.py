@@ -71,7 +71,7 @@ def _caption(width: int | None, *, sums: bool) -> str:
     )
     return (
         "The best validation score of each shape of A, on logarithmic axes; a shape that is not filled was not tried. "
-        f"Along a dashed line the cost is the same: {cost} written at its end{', for each term' if sums else ''}."
+        f"Along a dashed line the cost is the same: {cost} written beside it{', for each term' if sums else ''}."
     )
 
 

@@ -84,7 +84,7 @@ def start_ray(session: str, **options: Any) -> Any:
     Otherwise only the dashboard would be limited to it, and whoever reaches the other servers can run code in workers.
 
     Ray's processes ignore SIGTERM, as Ray already makes them ignore SIGINT. So a signal to all processes, as sent by
-    `timeout`, systemd and Slurm, leaves the driver a working Ray with which it can end its study in order. When the
+    `timeout`, systemd and Slurm, leaves the driver a working Ray with which it can end its study cleanly. When the
     driver leaves Ray it kills them, because Ray would send each one SIGTERM and wait for a second.
 
     What Ray itself says of a start that fails is for its developers, so its log is silent until Ray runs.

@@ -47,4 +47,4 @@ def test_the_terms_of_a_sum_are_said_beside_its_shape(study: StudyFolder) -> Non
     [cola, *_] = summaries(recorded, read_manifest(study.manifest))
     [shapes] = [chart for chart in draw_charts(cola, recorded.of("cola")) if chart.name == "shapes"]
     assert [list(row) for row in shapes.figure.data[0].customdata] == [[[12, 16, 2, ""]], [[24, 16, 3, ", 4 terms"]]]
-    assert shapes.caption.endswith("is written at its end, for each term.")
+    assert shapes.caption.endswith("is written beside it, for each term.")
