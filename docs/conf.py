@@ -15,15 +15,11 @@ from krona_tune import __version__
 
 project = "krona_tune"
 release = version = __version__
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser"]
 exclude_patterns = ["_build"]
 
 myst_heading_anchors = 3
 myst_enable_extensions = ["colon_fence"]
-default_role = "code"  # `word` in a docstring is code, as in Markdown
-autodoc_typehints = "none"
-autodoc_member_order = "bysource"
-napoleon_numpy_docstring = False
 
 html_theme = "furo"
 html_title = f"krona_tune {__version__}"
@@ -33,18 +29,16 @@ html_show_copyright = False
 pygments_style, pygments_dark_style = "default", "github-dark"
 
 
-class Generated(SphinxDirective):
-    """Shows a text of `generated_pages`, made anew in each build."""
-
-    required_arguments = 1
+class MorePages(SphinxDirective):
+    """Gives pages that this checkout may lack their place in the navigation."""
 
     def run(self) -> list[Node]:
         self.env.note_reread()
-        text = generated_pages.TEXTS[self.arguments[0]]()
+        text = generated_pages.more_pages()
         return self.parse_text_to_nodes(text, allow_section_headings=True)
 
 
 def setup(app: Sphinx) -> dict[str, Any]:
-    """Adds the directive `generated`."""
-    app.add_directive("generated", Generated)
+    """Adds the directive `more-pages`."""
+    app.add_directive("more-pages", MorePages)
     return {"parallel_read_safe": True, "parallel_write_safe": True}

@@ -1,4 +1,4 @@
-"""Writes parts of pages as Markdown: the references, from the program itself, and the place of other pages."""
+"""Writes parts of pages as Markdown: the references and the glossary, and the place of other pages."""
 
 import html
 import importlib
@@ -8,8 +8,9 @@ import subprocess
 import sys
 import types
 from collections.abc import Iterator
-from enum import Enum
+from enum import Enum, EnumMeta
 from functools import cached_property
+from inspect import Parameter
 from pathlib import Path
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -49,16 +50,68 @@ def python_interface() -> str:
 
 def _module(name: str, words: str) -> str:
     found = {each: getattr(importlib.import_module(name), each) for each in importlib.import_module(name).__all__}
-    shown = [_directive(f"{name}.{each}", value) for each, value in found.items()]
-    return "\n".join([f"## `{name}`", "", words, "", "```{eval-rst}", *shown, "```"])
+    return "\n\n".join([f"## `{name}`", words, *(_entry(f"{name}.{each}", value) for each, value in found.items())])
 
 
-def _directive(name: str, value: Any) -> str:
+def _entry(name: str, value: Any) -> str:
+    """Returns what is said of a public function or class, with the members of a class as a list."""
+    parts = [f"### `{name}`", _signature(name.rpartition(".")[2], value), _prose(inspect.getdoc(value) or "")]
     if not isinstance(value, type):
-        return f".. autofunction:: {name}\n"
-    kind = "autoexception" if issubclass(value, Exception) else "autoclass"
-    members = ", ".join(public_members(value))
-    return f".. {kind}:: {name}\n" + (f"   :members: {members}\n" if members else "")
+        return "\n\n".join(filter(None, parts))
+    if "__init__" in vars(value) and not hasattr(value, "__dataclass_fields__"):
+        parts.append(_prose(inspect.cleandoc(value.__init__.__doc__ or "")))
+    about = {name: text for base in reversed(value.__mro__) for name, text in _fields(base).items()}
+    for member in public_members(value):
+        found = inspect.getattr_static(value, member, None)
+        called = found.__func__ if isinstance(found, classmethod | staticmethod) else found
+        read = getattr(found, "fget", None) or getattr(found, "func", None) or called
+        taken = _parameters(called) if inspect.isfunction(called) else ""
+        text = about.get(member) or (inspect.getdoc(read) or "" if callable(read) else "")
+        parts.append(f"#### `.{member}{taken}`\n\n{_prose(text)}")
+    return "\n\n".join(filter(None, parts))
+
+
+def _fields(base: type) -> dict[str, str]:
+    """Returns the words below each field of a class of krona_tune."""
+    if not base.__module__.startswith("krona_tune."):
+        return {}
+    about = ModuleAnalyzer.for_module(base.__module__).find_attr_docs()
+    return {name: "\n".join(lines) for (owner, name), lines in about.items() if owner == base.__name__}
+
+
+def _signature(name: str, value: Any) -> str:
+    return f"```text\n{name}{_parameters(value)}\n```" if not isinstance(value, EnumMeta) else ""
+
+
+def _parameters(value: Any) -> str:
+    """Returns the arguments of a call with their defaults; those of settings have a table of their own."""
+    try:
+        taken = [each.replace(annotation=Parameter.empty) for each in inspect.signature(value).parameters.values()]
+    except ValueError:
+        return ""
+    own = [each for each in taken if each.name not in {"self", "cls"}]
+    typed = Keywords.__annotations__.keys() <= {each.name for each in own}
+    own = [each for each in own if not (typed and each.name in Keywords.__annotations__)]
+    more = ["**keywords"] if typed else []
+    written = str(inspect.Signature(own))[1:-1]
+    return f"({', '.join(filter(None, [written, *more]))})"
+
+
+def _prose(docstring: str) -> str:
+    """Returns a docstring as Markdown: its sections as lists, its examples indented."""
+    lines, section = [], False
+    for line in docstring.splitlines():
+        if re.fullmatch(r"(Args|Returns|Raises|Attributes):", line):
+            section = True
+            lines += ["", f"**{line}**", ""]
+        elif section and (found := re.fullmatch(r"    (\S[^:]*): (.*)", line)):
+            lines.append(f"- `{found[1]}`: {found[2]}")
+        elif section and line.startswith("    "):
+            lines.append(f"  {line.strip()}" if lines[-1].strip() else line.strip())
+        else:
+            section = section and not line.strip()
+            lines.append(re.sub(r"::$", ":", line))
+    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
 
 
 def public_members(kind: type) -> list[str]:
@@ -84,7 +137,7 @@ def command_line() -> str:
 def _without_help(command: str) -> str:
     """Returns a command's description without the flag that every command has, and without an empty list of flags."""
     others = re.sub(r"(?m)^\* `--help`: .*\n", "", command)
-    return re.sub(r"\*\*Options\*\*:\s+\Z", "", others)
+    return re.sub(r"\*\*Options\*\*:\s+\Z", "", others).replace("```console\n$ ", "```text\n")
 
 
 def study_keywords() -> str:
@@ -187,11 +240,17 @@ def more_pages() -> str:
     )
 
 
+def glossary() -> str:
+    """Returns the table of words that CONTRIBUTING has."""
+    text = (Path(__file__).parents[1] / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    return text.split("One word for one thing.")[1].split("Not: rank, alpha")[0].strip()
+
+
 TEXTS = {
     "command-line": command_line,
+    "glossary": glossary,
     "keywords": study_keywords,
-    "more-pages": more_pages,
     "python": python_interface,
     "yaml": yaml_keys,
 }
-"""What the directive `generated` shows, by its argument."""
+"""What `python -m tests.docs.written_pages` writes into pages, by the name in their comments."""

@@ -19,7 +19,7 @@ class Refusal(ValueError):
     """Says that a request can't be met, and how a person fixes it.
 
     `str()` reads `place: what is wrong; fix`, for example
-    `search_spaces/x.yaml: adapter: unknown key 'scael', did you mean 'scale'?`
+    `mine.yaml: adapter: unknown key 'scael', did you mean 'scale'?`
 
     Args:
         place: the file, key, flag or argument that is wrong; empty if the problem names it.

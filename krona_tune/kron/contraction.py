@@ -1,6 +1,6 @@
 """Chooses how Σ A⊗B is applied, by one rule over integers and precision, and computes with the factors.
 
-tests/benchmarks/LOG.md has the costs.
+docs/measurements.md has the costs.
 """
 
 from collections.abc import Iterator

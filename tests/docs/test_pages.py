@@ -18,8 +18,8 @@ from tests.cli.flags import options_of
 from tests.docs.blocks import PAGES, ROOT, blocks
 
 EVERY_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
-OTHER_FLAGS = {"--head", "--address", "--no-wait", "--backend-store-uri"}
-"""Flags of ray and MLflow."""
+OTHER_FLAGS = {"--head", "--address", "--no-wait", "--backend-store-uri", "--in-ray", "--stopped-too"}
+"""Flags of ray, of MLflow and of benchmarks."""
 FOLDERS = ("krona_tune", "tests", "docs", "search_spaces")
 FEWEST_LETTERS = 8
 """A text of the code with fewer letters of its own matches too much."""
