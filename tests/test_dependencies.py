@@ -12,7 +12,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 ROOT = Path(__file__).resolve().parent.parent
-FOR_USE = ("peft", "onnx", "notebook", "quantize", "s3", "gs", "wandb", "dashboard", "service")
+FOR_USE = ("peft", "onnx", "gguf", "notebook", "quantize", "s3", "gs", "wandb", "dashboard", "service")
 """The extras for users of krona_tune, not for its developers."""
 
 

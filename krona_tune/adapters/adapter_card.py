@@ -1,6 +1,7 @@
 """Reads what an adapter says of itself, a JSON file beside its tensors, and names the forms of its export. No torch."""
 
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
@@ -119,7 +120,7 @@ def task_of(card: AdapterCard, folder: Path) -> Task:
 
 class Form(StrEnum):
     """The form of an export: our own, a whole model of transformers or ONNX, an equal adapter of the package peft, by a
-    method that peft has or by `krona_tune.peft_method`, or the nearest LoRA of a rank."""
+    method that peft has or by `krona_tune.peft_method`, the nearest LoRA of a rank, or a LoRA for llama.cpp."""
 
     ADAPTER = "adapter"
     MERGED = "merged"
@@ -127,6 +128,7 @@ class Form(StrEnum):
     PEFT = "peft"
     KRONA = "krona"
     LORA = "lora"
+    GGUF = "gguf"
 
 
 class WrittenDtype(StrEnum):
@@ -142,6 +144,8 @@ DTYPES_OF = dict.fromkeys(Form, (WrittenDtype.FLOAT32,)) | {
     Form.ONNX: (WrittenDtype.FLOAT32, WrittenDtype.INT8),
 }
 """The dtypes in which each form is written."""
+GGUF_FILE = "adapter.gguf"
+"""The file of a LoRA for llama.cpp."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -214,6 +218,7 @@ LIBRARIES = {
     Form.PEFT: "peft",
     Form.KRONA: "peft",
     Form.LORA: "peft",
+    Form.GGUF: "gguf",
 }
 
 KINDS = {
@@ -230,6 +235,7 @@ _IMPORTS = {
     Form.PEFT: _PEFT,
     Form.KRONA: f"import krona_tune.peft_method  # makes the method known to peft\n{_PEFT}",
     Form.LORA: _PEFT,
+    Form.GGUF: "",
 }
 _FETCHING = "from huggingface_hub import snapshot_download\n"
 _BACKBONE = "model = {kind}.from_pretrained({backbone}{outputs})\n"
@@ -248,9 +254,13 @@ _LINES = {
 def loading(card: AdapterCard, form: Form, place: Path | str, *, on_hub: bool = False, package: str = "") -> str:
     """Returns the lines of Python that load what was written to a folder, or is in a repository of the hub.
 
+    Those of a LoRA for llama.cpp are lines of a shell, in which MODEL.gguf is the backbone.
+
     A `package` that carries the backbone gives it without a network.
     """
     fetched = on_hub and form in {Form.ADAPTER, Form.ONNX}  # the other forms' libraries fetch by name
+    if form is Form.GGUF:
+        return _llama_cpp(str(place), on_hub=on_hub)
     packaged = bool(package) and not on_hub and "{backbone}" in _LINES[LIBRARIES[form]]
     task = card.own_task or TASKS.get(card.task)
     words = {
@@ -267,3 +277,10 @@ def loading(card: AdapterCard, form: Form, place: Path | str, *, on_hub: bool = 
 
 def _padding(card: AdapterCard) -> str:
     return "" if card.pad_token_id is None else f", pad_token_id={card.pad_token_id}"
+
+
+def _llama_cpp(place: str, *, on_hub: bool) -> str:
+    """Returns the lines of a shell that put a LoRA on its backbone in llama.cpp."""
+    folder = place.rpartition("/")[2] if on_hub else place
+    fetched = f"hf download {shlex.quote(place)} --local-dir {shlex.quote(folder)}\n" * on_hub
+    return f"{fetched}llama-cli -m MODEL.gguf --lora {shlex.quote(f'{folder}/{GGUF_FILE}')}"

@@ -24,6 +24,26 @@ SERVED_BY_VLLM = frozenset({"gemma", "gemma2", "llama", "mistral", "phi", "qwen2
 """The model types of which vLLM serves LoRA on every linear map that a layer has here."""
 
 
+class Architecture(NamedTuple):
+    """What llama.cpp calls a type of model, and whether its layout has the two halves of a head's query and key, which
+    are rotated together, row by row in turn."""
+
+    name: str
+    interleaves_halves: bool = False
+
+
+OF_LLAMA_CPP = {
+    "gemma": Architecture("gemma"),
+    "gemma2": Architecture("gemma2"),
+    "llama": Architecture("llama", interleaves_halves=True),
+    "mistral": Architecture("llama", interleaves_halves=True),
+    "qwen2": Architecture("qwen2"),
+    "qwen3": Architecture("qwen3"),
+    "starcoder2": Architecture("starcoder2"),
+}
+"""The model types of which llama.cpp takes LoRA on every linear map that a layer has here."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Adapted:
     """An adapter on a backbone, whose weights are kept in few bits if `quantize` says so."""
@@ -176,6 +196,29 @@ def _lora(it: Adapted, rank: int | None) -> Refusal | None:
     return None
 
 
+def _taken_by_llama_cpp(it: Adapted) -> Refusal | None:
+    model = it.geometry.model_type
+    if not it.geometry.text_to_text:
+        return unfit(f"gguf: llama.cpp's LoRA has no head of a task, and this {model} answers with one")
+    if it.geometry.is_encoder_decoder or model not in OF_LLAMA_CPP:
+        known = ", ".join(sorted(OF_LLAMA_CPP))
+        return Refusal("--format", f"gguf: llama.cpp is not known to take LoRA on a {model}", f"known: {known}")
+    if it.adapter.layer_norms:
+        return unfit("gguf: llama.cpp's LoRA has no trained layer norms")
+    return changes_weights(it)
+
+
+def _gguf(it: Adapted, rank: int | None) -> Refusal | None:
+    if refused := _taken_by_llama_cpp(it) or _lora(it, rank):
+        return refused
+    reached = it.rank or 0
+    wide = next((site for site in it.sites if reached * (site.d_out + site.d_in) >= site.d_out * site.d_in), None)
+    if rank is not None or wide is None:
+        return None
+    problem = f"gguf: LoRA of the adapter's rank {reached} is no smaller than {wide.name} itself"
+    return Refusal("--format", problem, "name a lower one with --rank, or use --format merged")
+
+
 EXACT_FOR: dict[Form, Rule] = {
     Form.ADAPTER: _anything,
     Form.MERGED: _merged,
@@ -183,8 +226,11 @@ EXACT_FOR: dict[Form, Rule] = {
     Form.PEFT: _peft,
     Form.KRONA: _krona,
     Form.LORA: _lora,
+    Form.GGUF: _gguf,
 }
 """What each form holds exactly. A LoRA may also be the nearest one, which is another adapter."""
+NEAR_FOR: dict[Form, Callable[[Adapted], Refusal | None]] = {Form.LORA: changes_weights, Form.GGUF: _taken_by_llama_cpp}
+"""Why the forms that hold the nearest LoRA of some rank hold none of an adapter."""
 
 
 def _everywhere(it: Adapted) -> Refusal | None:
@@ -215,6 +261,7 @@ DEPLOYED_AS: dict[TargetName, DeployedForm] = {
     TargetName.ONNX: DeployedForm(Form.ONNX),
     TargetName.PEFT: DeployedForm(Form.PEFT),
     TargetName.KRONA: DeployedForm(Form.KRONA),
+    TargetName.GGUF: DeployedForm(Form.GGUF),
     TargetName.VLLM: DeployedForm(Form.LORA, _served_by_vllm),
 }
 

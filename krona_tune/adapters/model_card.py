@@ -29,6 +29,8 @@ INTROS = {
     Form.ONNX: "A whole model for onnxruntime, the adapter merged into the backbone's weights.",
     Form.PEFT: "An adapter in the form of the package peft: the backbone's weights are not in here.",
     Form.KRONA: "An adapter of KronA as a method of the package peft: the backbone's weights are not in here.",
+    Form.GGUF: "A LoRA for llama.cpp: the backbone is not in here. For `MODEL.gguf` below name the backbone's own "
+    "GGUF, in whatever quantisation.",
     Form.LORA: "A LoRA near an adapter, in the form of the package peft: the backbone's weights are not in here.",
 }
 

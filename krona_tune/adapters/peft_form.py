@@ -1,9 +1,8 @@
-"""Turns an adapter into the form of the package peft, exactly or as the nearest LoRA of one rank. Needs peft."""
+"""Turns an adapter into the form of the package peft: the same adapter, or a LoRA of one rank. Needs peft."""
 
 import re
 import warnings
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from pkgutil import resolve_name
 from typing import Any, cast
 
@@ -18,67 +17,17 @@ from peft import (
     set_peft_model_state_dict,
 )
 from torch import Tensor, nn
-from torch.nn.functional import pad
 
 from krona_tune.adapters.adapter_card import Form
-from krona_tune.adapters.exact_forms import Adapted, as_lokr, changes_weights, refuse_inexact, unfit
+from krona_tune.adapters.exact_forms import Adapted, as_lokr, refuse_inexact, unfit
 from krona_tune.adapters.inject import Adapters
-from krona_tune.adapters.merge import Mergeable, of_whole_map
 from krona_tune.adapters.method_modules import Krona
 from krona_tune.adapters.method_table import is_peft, method_named
+from krona_tune.adapters.nearest_lora import NearestLora
 from krona_tune.adapters.peft_class import make_config
 from krona_tune.adapters.peft_maps import PeftMap
 from krona_tune.kron.product import kron_weight, shape_of
-from krona_tune.refusal import Refusal
 from krona_tune.study.request.trial import AdapterConfig
-
-
-@dataclass(frozen=True, kw_only=True)
-class NearestLora:
-    """The nearest LoRA of a `rank`: (left (d_out, rank), right (rank, d_in)) by the names of whole maps.
-
-    `kept` is the share of the adapter's squared norm, over all maps, that it has.
-    """
-
-    rank: int
-    halves: Mapping[str, tuple[Tensor, Tensor]]
-    kept: float
-
-
-@torch.no_grad()
-def nearest_lora(adapters: Adapters, rank: int) -> NearestLora:
-    """Returns the nearest LoRA of an adapter beside linear maps (Eckart and Young 1936). A fused map gets one for all
-    of its roles; one of a smaller rank than the others is padded with zeros, so that all have the same.
-
-    Raises:
-        Refusal: the adapter is no change of weights, or no map has such a rank.
-    """
-    if refused := changes_weights(Adapted(geometry=adapters.geometry, adapter=adapters.config)):
-        raise refused
-    halves, kept, whole, changes = {}, 0.0, 0.0, _changes(adapters)
-    largest = max(changes, key=lambda name: min(changes[name].shape))
-    if rank > (most := min(changes[largest].shape)):
-        size = " × ".join(map(str, changes[largest].shape))
-        raise Refusal("--rank", f"{rank}, but {largest} has {size} weights", f"write {most} or less")
-    for name, delta in changes.items():
-        left, values, right = torch.linalg.svd(delta, full_matrices=False)
-        roots, lacking = values[:rank].sqrt(), max(0, rank - len(values))
-        halves[name] = (
-            pad((left[:, :rank] * roots).float(), (0, lacking)),
-            pad((roots[:, None] * right[:rank]).float(), (0, 0, 0, lacking)),
-        )
-        kept, whole = kept + values[:rank].square().sum().item(), whole + values.square().sum().item()
-    return NearestLora(rank=rank, halves=halves, kept=kept / whole if whole else 1.0)
-
-
-def _changes(adapters: Adapters) -> dict[str, Tensor]:
-    """Returns what merging would add to the weight of each map, (d_out, d_in) in float64."""
-    found: dict[str, Tensor] = {}
-    for site, module in adapters.by_site():
-        delta = of_whole_map(cast(Mergeable, module).delta().double(), site)
-        found[site.name] = found[site.name] + delta if site.name in found else delta
-    return found
-
 
 Tensors = dict[str, Tensor]
 Modules = dict[str, nn.Module]

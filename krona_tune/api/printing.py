@@ -70,6 +70,7 @@ FORMS = {
     Form.PEFT: "an adapter of peft",
     Form.KRONA: "an adapter of peft with krona_tune's method",
     Form.LORA: "a LoRA of peft",
+    Form.GGUF: "a LoRA for llama.cpp",
 }
 
 

@@ -33,7 +33,8 @@ def export(
         typer.Option(
             "--format",
             help="merged: a whole model; onnx: for onnxruntime; peft: for PEFT; krona: for PEFT with krona_tune; "
-            "lora: the nearest LoRA; adapter: ours. Without it, what the study is to be deployed as, else merged.",
+            "lora: the nearest LoRA; gguf: a LoRA for llama.cpp; adapter: ours. "
+            "Without it, what the study is to be deployed as, else merged.",
         ),
     ] = None,
     task: options.OfTask = None,
@@ -67,7 +68,7 @@ def export(
         published = Published(licence=known, repo=to_hub)
     from krona_tune.train.export import export_adapter
 
-    nearly = (form is Form.LORA and rank) or (form is Form.ONNX and dtype is WrittenDtype.INT8)
+    nearly = rank or (form is Form.ONNX and dtype is WrittenDtype.INT8)
     work = _data_of(folder) if nearly else None
     exported = export_adapter(
         folder, to, form, model=model, dtype=dtype, rank=rank, judged_on=work, published=published

@@ -110,7 +110,7 @@ class Keywords(TypedDict, total=False):
     ]
     deploy: Annotated[
         str | Sequence[str] | None,
-        searched("deploy", "Search only what these hold exactly: merged, onnx, peft, krona, vllm:64."),
+        searched("deploy", "Search only what these hold exactly: merged, onnx, peft, krona, gguf, vllm:64."),
     ]
 
 

@@ -19,7 +19,7 @@ from krona_tune.adapters.adapter_card import (
     read_card,
 )
 from krona_tune.adapters.adapter_files import read_tensors, save_adapter
-from krona_tune.adapters.exact_forms import Adapted, refuse_inexact
+from krona_tune.adapters.exact_forms import EXACT_FOR, NEAR_FOR, Adapted
 from krona_tune.adapters.model_card import render_model_card
 from krona_tune.hub import home
 from krona_tune.refusal import Refusal, refusing
@@ -36,6 +36,7 @@ from krona_tune.train.export_check import (
     sample_inputs,
     write_card,
 )
+from krona_tune.train.export_gguf import leave_as_gguf
 from krona_tune.train.export_onnx import leave_as_onnx
 from krona_tune.train.export_peft import leave_as_peft
 from krona_tune.train.loop import TaskWork
@@ -74,7 +75,7 @@ def export_adapter(
         to: a folder that does not exist yet, or is empty.
         model: a hub name or folder of the backbone; without it, the card's.
         dtype: of a whole model's weights.
-        rank: of the nearest LoRA.
+        rank: of the nearest LoRA; None for gguf: the adapter's own.
         judged_on: data whose validation half shows what the nearest LoRA, or int8, costs; None: that is not measured.
         published: what the model card says of the licence, and of the hub's repository that the folder goes to.
 
@@ -83,7 +84,7 @@ def export_adapter(
     """
     to = home(to, "--to").resolve()
     _refuse_taken(to)
-    if (rank is None) == (form is Form.LORA):
+    if (rank is None and form is Form.LORA) or (rank is not None and form not in NEAR_FOR):
         problem = "lora needs a rank" if rank is None else f"{form} has none"
         raise Refusal("--rank", problem, "write --format lora --rank 16, or leave both out")
     if dtype not in DTYPES_OF[form]:
@@ -95,8 +96,8 @@ def export_adapter(
     adapted, package = Adapted(geometry=shape, adapter=card.adapter, quantize=card.quantize), package_of(source)
     readme = partial(render_model_card, card, form, to.name, published, package=package)
     job = Job(adapter=adapter, to=to, model=model, judged_on=judged_on, readme=readme)
-    if form is not Form.LORA:  # which may be near instead
-        refuse_inexact(form, adapted)
+    if refused := EXACT_FOR[form](adapted, None) if rank is None else NEAR_FOR[form](adapted):
+        raise refused
     match form:
         case Form.ADAPTER:
             differing = _leave_as_adapter(job)
@@ -107,6 +108,8 @@ def export_adapter(
         case Form.PEFT | Form.KRONA | Form.LORA:
             with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of what peft asks of transformers
                 differing, approximation = leave_as_peft(job, form, adapted, rank)
+        case Form.GGUF:
+            differing, approximation = leave_as_gguf(job, adapted, rank)
     lines = loading(card, form, to, package=package)
     return ExportResult(folder=to, difference=differing, loading=lines, approximation=approximation)
 

@@ -29,7 +29,7 @@ WEIGHTS_ROUNDING = 1e-4
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """Names what one export reads, an `adapter` on its `model` if another than the card's is named, and where it writes.
+    """Names what one export reads, an `adapter` and its `model` if that is not the card's, and where it writes.
 
     The validation half of `judged_on` shows what a form that is only near costs; None: that is not measured.
     """

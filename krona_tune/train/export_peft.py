@@ -10,6 +10,7 @@ from torch import Tensor
 from krona_tune.adapters.adapter_card import Approximation, Form
 from krona_tune.adapters.adapter_files import head_of, read_tensors
 from krona_tune.adapters.exact_forms import EXACT_FOR, Adapted
+from krona_tune.adapters.nearest_lora import nearest_lora
 from krona_tune.refusal import Refusal
 from krona_tune.train.backbone import quiet
 from krona_tune.train.export_check import (
@@ -43,7 +44,7 @@ def leave_as_peft(job: Job, form: Form, adapted: Adapted, rank: int | None) -> t
         refuse_other_outputs(logits(dressed, inputs), expected, "in the form of peft")
         return _write_peft(job, dressed, load, whole, expected, job.readme()), None
     exact = EXACT_FOR[Form.LORA](adapted, rank) is None
-    near = peft_form.nearest_lora(whole.adapters, min(rank, adapted.rank or rank) if exact else rank)
+    near = nearest_lora(whole.adapters, min(rank, adapted.rank or rank) if exact else rank)
     before = validation_score(whole, job.judged_on)
     whole.adapters.detach()
     dressed = peft_form.as_nearest_lora(model, whole.adapters, head, near).eval()

@@ -79,6 +79,7 @@ def test_a_fused_map_is_left_out_of_the_places() -> None:
     [
         ("bert", "merged", {"method": "krona_b"}, {}, "merged: krona_b can't be added .*; choose another target"),
         ("bert", "vllm:8", {}, {}, "vLLM serves LoRA on decoders that write, not on a model with a task's head"),
+        ("bert", "gguf", {}, {}, r"gguf: llama\.cpp's LoRA has no head of a task, and this bert answers with one"),
         ("bert", "peft", {"a_out": 4, "a_in": 6}, {}, "peft's LoKr, .*has no 4x6⊗6x4"),
         (
             "bert",

@@ -3,14 +3,17 @@
 from pathlib import Path
 
 import torch
+from transformers import PretrainedConfig
 
 from krona_tune.adapters.adapter_files import save_adapter
 from krona_tune.adapters.inject import Adapters
+from krona_tune.backbones.find_geometry import geometry
 from krona_tune.data.corpus import load as load_data
-from krona_tune.data.tasks import TASKS
+from krona_tune.data.tasks import TASKS, Generation, Task
 from krona_tune.train.backbone import candidates, load_backbone, open_tokenizer
 from krona_tune.train.task_heads import make_answer
 from tests.adapters.cards import card_of
+from tests.language_models import saved_language_model
 from tests.models import CONFIGS
 from tests.search.models import saved_bert, saved_model, saved_t5
 from tests.train.conftest import FLOAT32
@@ -55,3 +58,25 @@ def adapter_folder(backbone: Path, folder: Path, task: str = "cola", method: str
 def texts(task: str, rows: int = 40) -> list[tuple[str, ...]]:
     data = load_data(TASKS[task], "mini", train_examples=64, validation_examples=32, test_examples=32)
     return [tuple(row[name] for name in TASKS[task].inputs) for row in data.train.to_pylist()[:rows]]
+
+
+SUMS = Task(
+    name="sums",
+    title="sums",
+    inputs=("a", "b"),
+    labels=(),
+    metrics=("exact_match",),
+    generation=Generation(prompt="{a}+{b}=", max_new_tokens=4),
+)
+
+
+def writing_adapter(name: str, room: Path, method: str = "krona", **knobs: object) -> Path:
+    """Saves a trained adapter of a tiny decoder that writes, beside its backbone."""
+    backbone = saved_language_model(room / "backbone", name)
+    config, _ = PretrainedConfig.get_config_dict(backbone)
+    loaded = load_backbone(str(backbone), FLOAT32, geometry(config).writing())
+    adapter = shaped(loaded.geometry, method, **knobs)
+    adapters = trained(Adapters(loaded.base, loaded.geometry, adapter, torch.Generator().manual_seed(0)))
+    facts = {"task": "sums", "labels": (), "own_task": SUMS, "backbone": str(backbone), "pad_token_id": 0}
+    save_adapter(room / "adapter", adapters.state(), card_of(loaded.geometry, adapter, loaded.fingerprint, **facts))
+    return room / "adapter"

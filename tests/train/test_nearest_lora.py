@@ -12,7 +12,7 @@ from safetensors.torch import load_file
 
 from krona_tune.adapters.adapter_card import Form
 from krona_tune.adapters.merge import merge
-from krona_tune.adapters.peft_form import nearest_lora
+from krona_tune.adapters.nearest_lora import nearest_lora
 from krona_tune.refusal import Refusal
 from krona_tune.train.export import export_adapter
 from krona_tune.train.export_check import logits, sample_inputs

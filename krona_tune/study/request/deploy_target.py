@@ -18,6 +18,7 @@ class TargetName(StrEnum):
     ONNX = "onnx"
     PEFT = "peft"
     KRONA = "krona"
+    GGUF = "gguf"
     VLLM = "vllm"
 
 

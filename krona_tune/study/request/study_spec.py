@@ -340,7 +340,8 @@ class StudySpec(FrozenValue):
     resources: ResourcesSpec = ResourcesSpec()
     """Says what a trial uses, and how many run at once."""
     deploy: Targets = ()
-    """Where the winners are to be used: merged, onnx, peft, krona, or vllm:64 with its largest rank, one or a list.
+    """Where the winners are to be used: merged, onnx, peft, krona, gguf, or vllm:64 with its largest rank, one or
+    several.
     Only adapters that each of these holds exactly are searched."""
     reasons: dict[str, Printable] = Field(default_factory=dict)
     """Why krona_tune chose the values of a space that it made itself, by key. It changes nothing that is run."""

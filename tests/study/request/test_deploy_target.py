@@ -24,7 +24,7 @@ def test_targets_are_read_in_lists_and_with_commas_each_once(written: object) ->
     ("written", "message"),
     [
         ("mergd", "x.yaml: deploy: unknown target 'mergd', did you mean 'merged'?"),
-        ("", "x.yaml: deploy: unknown target ''; known: krona, merged, onnx, peft, vllm"),
+        ("", "x.yaml: deploy: unknown target ''; known: gguf, krona, merged, onnx, peft, vllm"),
         ("vllm", "x.yaml: deploy: 'vllm' does not say the largest rank; write vllm:64"),
         ("vllm:0", "x.yaml: deploy: 'vllm:0' does not say the largest rank; write vllm:64"),
         ("vllm:-3", "x.yaml: deploy: 'vllm:-3' does not say the largest rank; write vllm:64"),

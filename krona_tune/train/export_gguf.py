@@ -1,0 +1,58 @@
+"""Exports an adapter of a decoder that writes as a LoRA for llama.cpp, the same one or the nearest of a rank."""
+
+from functools import partial
+
+from krona_tune.adapters.adapter_card import GGUF_FILE, Approximation, Form
+from krona_tune.adapters.exact_forms import EXACT_FOR, Adapted
+from krona_tune.adapters.nearest_lora import add_lora, nearest_lora
+from krona_tune.refusal import Refusal
+from krona_tune.train.export_check import (
+    Job,
+    building,
+    difference,
+    logits,
+    refuse_other_outputs,
+    sample_inputs,
+    validation_score,
+    write_card,
+)
+from krona_tune.train.predict import load_adapted
+
+
+def leave_as_gguf(job: Job, adapted: Adapted, rank: int | None) -> tuple[float, Approximation | None]:
+    """Writes a LoRA, reads it back, and compares the logits of the model that it is added to.
+
+    Args:
+        rank: of the nearest LoRA; None: the adapter's own, so that it is the same adapter.
+    """
+    try:
+        from krona_tune.adapters.gguf_form import Layout, read_gguf, write_gguf
+    except ImportError:
+        raise Refusal("--format", "the package gguf is not installed", "pip install 'krona_tune[gguf]'") from None
+    load = partial(load_adapted, job.adapter, model=job.model, quantized=False)
+    whole = load()
+    inputs, model = sample_inputs(whole), whole.answer.model
+    expected = logits(model, inputs)
+    exact = EXACT_FOR[Form.LORA](adapted, rank) is None
+    near = nearest_lora(
+        whole.adapters, min(rank or adapted.rank or 1, adapted.rank or rank or 1) if exact else rank or 1
+    )
+    layout = Layout(config=whole.backbone.config, maps=tuple(near.halves))
+    before = validation_score(whole, job.judged_on)
+    whole.adapters.detach()
+    add_lora(whole.backbone.base, near.halves)
+    as_lora, found = logits(model, inputs), None
+    if exact:
+        refuse_other_outputs(as_lora, expected, "as a LoRA")
+    if rank is not None:
+        after = validation_score(whole, job.judged_on)
+        found = Approximation(rank=near.rank, kept=near.kept, before=before, after=after)
+    with building(job.to) as built:
+        write_gguf(built / GGUF_FILE, near.halves, layout, near.rank)
+        bare = load()
+        bare.adapters.detach()
+        add_lora(bare.backbone.base, read_gguf(built / GGUF_FILE, layout))
+        written = logits(bare.answer.model, inputs)
+        refuse_other_outputs(written, as_lora, "read back")
+        write_card(built, job.readme(found) if found else job.readme())
+    return difference(written, expected if exact else as_lora), found
