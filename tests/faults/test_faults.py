@@ -1,10 +1,13 @@
-"""Tests that a study ends with every trial counted once, whatever happened to its processes and files."""
+"""Tests that a study ends with every trial counted once, whatever happened to its processes, its Ray and its files.
+
+A driver that loses its Ray, or is asked to stop with all its processes, closes its records, says how to resume, and
+leaves no process behind.
+"""
 
 import os
-import random
 import signal
 import subprocess
-import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
@@ -30,10 +33,13 @@ from tests.faults.drivers import (
     until_or_end,
     well_ended,
 )
-from tests.whole_studies import Home, WarmProgram
+from tests.waiting import until
+from tests.whole_studies import ONE_WORKER, Home, WarmProgram
 
 pytestmark = pytest.mark.slow
-TASKS, TRIALS = ("cola", "rte"), 5
+TASKS, TRIALS = ("cola", "rte"), 4
+MOST_SECONDS = 120
+"""For steps that take a few seconds on an idle machine."""
 
 
 def started(home: Home, model: Path, name: str) -> Driver:
@@ -57,38 +63,93 @@ def killed(driver: Driver) -> None:
     driver.communicate()
 
 
-def test_a_study_outlives_its_worker_three_drivers_and_damage(home: Home, bert: Path, cost: Cost, run: Run) -> None:
-    """A worker is killed, then its driver, the next driver is asked to stop, and the next killed amid damage."""
-    folder, driver = home.study("outlives"), started(home, bert, "outlives")
-    worker, trial = seen(driver, lambda: next(iter(in_the_middle(home, folder).items()), None))
-    os.kill(worker, signal.SIGKILL)
-    cost("worker killed (SIGKILL)", goes_on(home, driver, trial, folder, lost=worker))
-    killed(driver)
-    done = ended(folder)
+def session_of(driver: Driver) -> dict[int, str]:
+    """Returns the names of the driver and the processes it started, with Ray's workers, which have their own groups."""
+    found = subprocess.run(["ps", "-eo", "pid=,sid=,stat=,comm="], capture_output=True, text=True, check=True).stdout
+    rows = [line.split(None, 3) for line in found.splitlines()]
+    return {int(pid): name for pid, session, state, name in rows if int(session) == driver.pid and state[0] != "Z"}
 
-    driver, seconds = resumed(home, "outlives")
-    cost("driver killed (SIGKILL)", seconds)
+
+def kill(name: str) -> Callable[[Driver], None]:
+    def done(driver: Driver) -> None:
+        (process,) = (pid for pid, command in session_of(driver).items() if command.startswith(name))
+        os.kill(process, signal.SIGKILL)
+
+    return done
+
+
+def ask_group(driver: Driver) -> None:
+    """Signals as `timeout` does: Ray's own processes are in the driver's group."""
+    os.killpg(driver.pid, signal.SIGTERM)
+
+
+def ask_all(driver: Driver) -> None:
+    """Signals every process, as systemd and Slurm do."""
+    for process in session_of(driver):
+        with suppress(ProcessLookupError):
+            os.kill(process, signal.SIGTERM)
+
+
+FAULTS = {
+    "Ray's head killed": (kill("gcs_server"), 75, "Stopped, Ray's gcs_server ended. Resume with"),
+    "Ray's raylet killed": (kill("raylet"), 75, "Stopped, Ray's raylet ended. Resume with"),
+    "SIGTERM to every process": (ask_all, 130, "Interrupted. Resume with"),
+    "SIGTERM to the driver's group": (ask_group, 130, "Interrupted. Resume with"),
+}
+
+
+@pytest.mark.timeout(1200)
+def test_a_study_outlives_its_worker_its_ray_its_drivers_and_damage(
+    home: Home, bert: Path, cost: Cost, run: Run
+) -> None:
+    """Drivers lose their Ray or are asked to stop with all processes; the next loses a worker and is killed itself."""
+    folder, driver = home.study("outlives"), started(home, bert, "outlives")
+    seen(driver, lambda: rungs(folder) >= 2)
+    for fault in list(FAULTS)[:3]:
+        done = ended(folder)
+        ends_in_order(driver, "outlives", *FAULTS[fault])
+        assert of(done, ended(folder)) == done
+        driver, seconds = resumed(home, "outlives")
+        cost(fault, seconds)
     refuses_a_second_driver(folder, run)
     cost("a second driver under the same name", 0)
     assert driver.poll() is None
-    driver.send_signal(signal.SIGINT)
-    said, _ = driver.communicate(timeout=300)
-    assert driver.returncode == 130, said
-    assert "--resume outlives" in said
-    assert of(done, ended(folder)) == done
 
-    driver, seconds = resumed(home, "outlives")
-    cost("asked to stop (SIGINT, SIGTERM)", seconds)
+    worker, trial = seen(driver, lambda: next(iter(in_the_middle(home, folder).items()), None))
+    os.kill(worker, signal.SIGKILL)
+    cost("worker killed (SIGKILL)", goes_on(home, driver, trial, folder, lost=worker))
     parts = folder.results / "parts"
     seen(driver, lambda: list(parts.glob("reports-*.parquet")))
     killed(driver)
     cut_in_half = [max(parts.glob("reports-*.parquet")), folder.results / "trials.parquet"]
     damage(folder, *cut_in_half)
     driver, seconds = resumed(home, "outlives")
-    cost("checkpoint and records cut in half", seconds)
+    cost("driver killed (SIGKILL), checkpoint and records cut in half", seconds)
     well_ended(driver)
     settled(folder, TASKS, TRIALS)
     assert all(path.with_name(path.name + ".corrupt").exists() for path in cut_in_half)
+
+
+@pytest.mark.long
+def test_a_study_ends_in_order_when_its_group_is_asked_to_stop(home: Home, bert: Path, cost: Cost) -> None:
+    [(fault, what)] = list(FAULTS.items())[3:]
+    driver = started(home, bert, "group")
+    seen(driver, lambda: rungs(home.study("group")))
+    ends_in_order(driver, "group", *what)
+    driver, seconds = resumed(home, "group")
+    cost(fault, seconds)
+    well_ended(driver)
+    settled(home.study("group"), TASKS, TRIALS)
+
+
+def ends_in_order(driver: Driver, name: str, happens: Callable[[Driver], None], status: int, reason: str) -> None:
+    """Lets it happen; asserts that the driver ends soon, says how to resume and leaves no process."""
+    happens(driver)
+    said, _ = driver.communicate(timeout=MOST_SECONDS)
+    assert driver.returncode == status, said
+    assert f"{reason}: python run_study.py --resume {name}" in said
+    assert "Traceback" not in said
+    until(lambda: not session_of(driver), MOST_SECONDS)
 
 
 def refuses_a_second_driver(folder: StudyFolder, run: Run) -> None:
@@ -113,11 +174,10 @@ def damage(folder: StudyFolder, part: Path, compacted: Path) -> None:
 @pytest.mark.long
 @pytest.mark.parametrize("moment", [0, 1, 2, 4, 6, 8])
 def test_a_driver_that_is_killed_loses_nothing(home: Home, bert: Path, cost: Cost, moment: int) -> None:
-    """The driver is killed at the start, and after 1, 2, … rungs, at a random time between two events."""
+    """The driver is killed at the start, and as soon as 1, 2, … rungs are seen in its records."""
     name, folder = f"killed-{moment}", home.study(f"killed-{moment}")
     driver = started(home, bert, name)
     until_or_end(driver, lambda: folder.manifest.exists() and rungs(folder) >= moment)
-    time.sleep(random.Random(moment).uniform(0, 0.5))  # sleep: the kill comes at any moment
     killed(driver)
     before = ended(folder)
     driver, seconds = resumed(home, name)
@@ -161,7 +221,7 @@ def test_a_disk_that_fills_up_stops_the_study_which_goes_on_when_there_is_room(
         pytest.skip("no right to mount a small file system")
     try:
         folder, storage = StudyFolder(place / "full"), ("--storage", str(place))
-        driver = begun(home, bert, "full", "cola", 4, *LONG, *storage)
+        driver = begun(home, bert, "full", "cola", 4, *ONE_WORKER, *LONG, *storage)
         seen(driver, lambda: len(ended(folder)) >= 2)
         ballast = place / "ballast"
         fill(ballast)
@@ -173,7 +233,7 @@ def test_a_disk_that_fills_up_stops_the_study_which_goes_on_when_there_is_room(
         assert "adapters/" not in said
         ballast.unlink()
         before = rungs(folder)
-        driver = taken_up(home, "full", *storage)
+        driver = taken_up(home, "full", *ONE_WORKER, *storage)
         cost("disk full", until_or_end(driver, lambda: rungs(folder) > before))
         well_ended(driver)
         settled(folder, ("cola",), 4)
