@@ -29,8 +29,9 @@ from tests.whole_studies import KRONA_TUNE, Home
 pytestmark = pytest.mark.slow
 KILLED, SHARED = "killed", "shared"
 """The storages of the two tests."""
-MANY = 12
-"""Trials that take longer, on a fast machine too, than some of the looks at the nodes, a second apart."""
+TRIALS = {"one": 12, "two": 4, "urgent": 1}
+"""The trials of the studies that share a cluster. Those of `one`, which keeps a slot when a node is lost, take longer
+than the start of `urgent`, on a fast machine too."""
 SERVE = f"""
 from krona_tune.service.queue import capacity, database
 capacity.SECONDS, database.BUSY_SECONDS = 1.0, 0.5
@@ -122,19 +123,19 @@ def test_studies_share_a_cluster_that_loses_a_node_and_let_an_urgent_one_pass(
     address = f"http://{nodes.head_node.webui_url}"
     with serving(home, SHARED, "--address", address) as (client, _):
         for name in ("one", "two"):
-            submit(client, home, bert, name, MANY)
+            submit(client, home, bert, name, TRIALS[name])
         until(lambda: all(rungs(home.study(name, SHARED)) for name in ("one", "two")))
         assert {entry.slots for entry in entries(client).values()} == {1}
         [other] = nodes.worker_nodes
         os.kill(other.all_processes["raylet"][0].process.pid, signal.SIGKILL)
         until(lambda: (state := read_driver_state(home.study("two", SHARED))) and state.share == 0 and state.end == "")
-        submit(client, home, bert, "urgent", 1, priority=5)
+        submit(client, home, bert, "urgent", TRIALS["urgent"], priority=5)
         cost("queue: an urgent study's first trial ends", until(lambda: ended(home.study("urgent", SHARED))))
         until(lambda: all_finished(client))
         found = entries(client)
         changes = [(each.name, each.slots) for each in client.queue().changes]
     assert {entry.restarts for entry in found.values()} == {0}
-    for name, trials in (("one", MANY), ("two", MANY), ("urgent", 1)):
+    for name, trials in TRIALS.items():
         settled(home.study(name, SHARED), ("cola",), trials)
     assert ("one", 0) in changes[: changes.index(("urgent", 0))], "nobody gave a slot to the urgent study"
     assert {order.by for order in read_orders(home.study("two", SHARED).results)} == {"the queue"}
