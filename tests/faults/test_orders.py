@@ -15,7 +15,7 @@ from krona_tune.study.request.loader import load_spec
 from krona_tune.study.result import Status
 from tests.faults.drivers import ENDLESS, LONG, begun, rungs, running, seen, trainers_of, well_ended
 from tests.waiting import until
-from tests.whole_studies import Home, WarmProgram, rows_of
+from tests.whole_studies import ONE_WORKER, Home, WarmProgram, rows_of
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +39,7 @@ def reported_of(folder: StudyFolder, trials: list[str]) -> set[str]:
 
 def test_a_running_study_takes_orders(home: Home, bert: Path, warm: WarmProgram) -> None:
     folder = home.study("steered")
-    length = ("--set", "schedule.epochs=60")  # the head alone and the clone are trained to their ends
+    length = ("--set", "schedule.epochs=30")  # the head alone and the clone are trained to their ends
     driver = begun(home, bert, "steered", "cola", 3, *ENDLESS, *length, "--max-concurrent", "2")
     stopped = seen(driver, lambda: rungs(folder) >= 3 and running(folder))[0]
     assert ordered(folder, what="stop_trial", trial=stopped).state == "done"
@@ -87,7 +87,7 @@ def _mlflow_says_all(folder: StudyFolder) -> None:
 def test_an_order_survives_its_driver(home: Home, bert: Path, warm: WarmProgram, moment: str) -> None:
     name = f"killed-{moment.replace(' ', '-')}"
     folder = home.study(name)
-    driver = begun(home, bert, name, "cola", 2, *LONG, "--max-concurrent", "1")
+    driver = begun(home, bert, name, "cola", 2, *LONG, *ONE_WORKER)
     seen(driver, lambda: rungs(folder) >= 1 and rows_of(folder).get("cola-000"))
     clone = OrderRequest(what="clone_trial", trial="cola-000", settings=("learning_rate=0.0031",))
     if moment == "before the start":
