@@ -129,7 +129,8 @@ def test_a_trial_that_always_fails_does_not_hold_up_the_others(monkeypatch: pyte
             raise RuntimeError("always")
 
     store.before_send = fail
-    monkeypatch.setattr(background, "DRAIN_SECONDS", 0.5)
+    monkeypatch.setattr(background, "LONGEST_PAUSE_SECONDS", 60)  # the last pause is longer than what is left then
+    monkeypatch.setattr(background, "DRAIN_SECONDS", 2)
     sink = BackgroundSink(store, Records(), name="memory")
     for number in range(3):
         sink.reported(report(started(number), 0, number / 4))
@@ -152,10 +153,15 @@ def test_the_end_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None
     release.set()
 
 
+def once(monkeypatch: pytest.MonkeyPatch, **seconds: float) -> None:
+    """Makes the next try come later than the end waits for, so that the last one is not repeated."""
+    for name, value in {"FIRST_PAUSE_SECONDS": 60.0, "LONGEST_PAUSE_SECONDS": 60.0, **seconds}.items():
+        monkeypatch.setattr(background, name, value)
+
+
 def test_the_end_hardly_waits_for_a_store_that_never_opened(monkeypatch: pytest.MonkeyPatch) -> None:
     """With the patience for a store that was opened, the end would wait for years."""
-    monkeypatch.setattr(background, "UNOPENED_SECONDS", 0.2)
-    monkeypatch.setattr(background, "DRAIN_SECONDS", 1e9)
+    once(monkeypatch, UNOPENED_SECONDS=50, DRAIN_SECONDS=1e9)
     store = Memory()
     tried: list[None] = []
 
@@ -177,7 +183,7 @@ def test_the_end_hardly_waits_for_a_store_that_never_opened(monkeypatch: pytest.
 def test_a_store_that_takes_everything_but_its_end_lacks_that(monkeypatch: pytest.MonkeyPatch) -> None:
     store = Memory()
     monkeypatch.setattr(store, "close", times(1_000_000, OSError("no space left")))
-    monkeypatch.setattr(background, "DRAIN_SECONDS", 0.2)
+    once(monkeypatch, DRAIN_SECONDS=50)
     sink = BackgroundSink(store, Records(), name="memory")
     sink.reported(report(started(0), 0, 0.5))
     with pytest.raises(NotSentError, match=r"memory lacks tables and artifacts \(OSError: no space left\)"):
