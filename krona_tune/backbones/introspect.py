@@ -155,9 +155,7 @@ def _refuse_other_layers(facts: ArchitectureFacts, config: Any, place: str, corr
             for query, key, value, output in _ATTENTIONS:
                 if named & {key, value} and not {query, output} <= named:
                     said = f"{layer.name} has a {key} or {value} but no {query} or no {output}"
-                    raise Refusal(
-                        place, f"{config.model_type} has another kind of attention: {said}", _correct(facts)
-                    )
+                    raise Refusal(place, f"{config.model_type} has another kind of attention: {said}", _correct(facts))
 
 
 def _refuse_idle(corrections: Mapping[Role, str], facts: ArchitectureFacts) -> None:

@@ -269,4 +269,5 @@ def test_the_command_line_resumes_what_python_planned(model: str) -> None:
     plan = krona_tune.Study(model=model, tasks="cola", data="mini", space="space.yaml", trials=2, name="one").plan()
     shown = " ".join(said.stdout.split())
     for name, text in plan.lines.items():
-        assert " ".join(f"{name} {text}".split()) in shown
+        if name != "machine":  # how many processes want its cores changes from one moment to the next
+            assert " ".join(f"{name} {text}".split()) in shown
