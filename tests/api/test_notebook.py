@@ -3,6 +3,7 @@
 import os
 import signal
 import threading
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import nbformat
 import pytest
 from nbclient import NotebookClient
 from nbclient.exceptions import CellExecutionError
-from nbformat.v4 import new_code_cell, new_notebook
+from nbformat.v4 import new_code_cell
 
 from tests.search.models import saved_bert
 from tests.waiting import until
@@ -19,14 +20,8 @@ ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
 
 
-@pytest.fixture(autouse=True)
-def _this_code(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("PYTHONPATH", str(ROOT))
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-
-
-def client(notebook: Any, folder: Path) -> NotebookClient:
-    return NotebookClient(notebook, timeout=500, kernel_name="python3", resources={"metadata": {"path": str(folder)}})
+MANY, FEW = "    trials=6,\n", "    trials=2,\n"
+"""The line of the notebook that takes most of its time, and what is run instead."""
 
 
 def shown(cell: Any) -> str:
@@ -36,10 +31,26 @@ def shown(cell: Any) -> str:
     )
 
 
-def test_the_notebook_of_the_documentation_runs_in_an_empty_folder(tmp_path: Path) -> None:
+@pytest.fixture(scope="module")
+def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NotebookClient]:
+    """Starts a kernel in an empty folder for the notebook of the documentation, which is searched with few trials."""
     notebook = nbformat.read(ROOT / "docs" / "study.ipynb", 4)
     assert not any(cell.get("outputs") for cell in notebook.cells), "its outputs are made by who runs it"
-    client(notebook, tmp_path).execute()
+    [asked] = [cell for cell in notebook.cells if MANY in cell.source]
+    asked.source = asked.source.replace(MANY, FEW)
+    folder = str(tmp_path_factory.mktemp("empty"))
+    client = NotebookClient(notebook, timeout=500, kernel_name="python3", resources={"metadata": {"path": folder}})
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("PYTHONPATH", str(ROOT))
+        patch.setenv("OMP_NUM_THREADS", "1")
+        with client.setup_kernel():
+            yield client
+
+
+def test_the_notebook_of_the_documentation_runs_in_an_empty_folder(kernel: NotebookClient) -> None:
+    notebook = kernel.nb
+    for number, cell in enumerate(notebook.cells):
+        kernel.execute_cell(cell, number)
     cells = {cell.source.strip().splitlines()[-1]: shown(cell) for cell in notebook.cells if cell.cell_type == "code"}
     assert "learning_rate" in cells["study.plan()"]
     assert "plotly" in str([cell.outputs for cell in notebook.cells if "curves" in cell.source])
@@ -52,29 +63,29 @@ def test_the_notebook_of_the_documentation_runs_in_an_empty_folder(tmp_path: Pat
     assert "ipywidgets" not in "".join(map(shown, (cell for cell in notebook.cells if cell.cell_type == "code")))
 
 
-def test_an_interrupted_cell_stops_its_study_and_the_kernel_lives_on(tmp_path: Path) -> None:
-    saved_bert(tmp_path / "bert")
+def test_an_interrupted_cell_stops_its_study_and_the_kernel_lives_on(kernel: NotebookClient) -> None:
+    folder = Path(kernel.resources["metadata"]["path"])
+    saved_bert(folder / "bert")
     begin = (
         "import krona_tune\n"
         "space = {'adapter': {'a_out': 4, 'a_in': 4}, 'schedule': {'epochs': 500}, 'examples': {'max_length': 32}}\n"
         "study = krona_tune.Study(model='bert', data='mini', tasks='cola', name='long', trials=2, space=space)\n"
         "study.run()"
     )
-    notebook = new_notebook(cells=[new_code_cell(begin), new_code_cell("print(study.running, repr(study), 6 * 7)")])
-    running = client(notebook, tmp_path)
-    results = tmp_path / "studies" / "long" / "results"
+    begun, after = new_code_cell(begin), new_code_cell("print(study.running, repr(study), 6 * 7)")
+    kernel.nb.cells += [begun, after]
+    results = folder / "studies" / "long" / "results"
 
     def interrupt() -> None:
         try:
             until(lambda: list(results.rglob("reports*")))
         finally:
-            os.kill(running.km.provisioner.pid, signal.SIGINT)
+            os.kill(kernel.km.provisioner.pid, signal.SIGINT)
 
-    with running.setup_kernel():
-        threading.Thread(target=interrupt, daemon=True).start()
-        with pytest.raises(CellExecutionError, match="the study was stopped"):
-            running.execute_cell(notebook.cells[0], 0)
-        running.execute_cell(notebook.cells[1], 1)
-    said = shown(notebook.cells[1])
+    threading.Thread(target=interrupt, daemon=True).start()
+    with pytest.raises(CellExecutionError, match="the study was stopped"):
+        kernel.execute_cell(begun, kernel.nb.cells.index(begun))
+    kernel.execute_cell(after, kernel.nb.cells.index(after))
+    said = shown(after)
     assert said.startswith("False <Study studies/long: stopped")
     assert said.strip().endswith("42")
