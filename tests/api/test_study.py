@@ -115,6 +115,7 @@ def test_bad_input_is_refused_at_the_callers_line(model: str, words: dict[str, A
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_cpu")
 def test_a_study_runs_resumes_answers_and_says_when_it_is_finished(
     model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -226,6 +227,7 @@ def test_the_flags_of_the_constructor_and_of_run_reach_a_new_study(
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("one_cpu")
 def test_a_study_in_another_process_is_stopped_and_resumed(model: str) -> None:
     long = {"schedule.epochs": 200, "schedule.grace_epochs": 1}
     made = study(model, settings=long).run(wait=False)
