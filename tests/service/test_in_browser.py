@@ -5,14 +5,13 @@ import signal
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Thread
 
 import pytest
 from mlflow.tracking import MlflowClient
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 
 from krona_tune.record.mlflow_mirror import mlflow_names as words
 from krona_tune.record.orders import waiting_orders
@@ -48,8 +47,9 @@ class Served:
     process: subprocess.Popen[str]
 
 
-@contextmanager
-def serving(home: Home) -> Iterator[Served]:
+@pytest.fixture(scope="module")
+def served(home: Home) -> Iterator[Served]:
+    """Starts the service of all tests here; the last one kills it."""
     command = home.command("serve", "--storage", str(home.study("x").root.parent), "--port", "0")
     command["args"][:3] = PROGRAM
     process = subprocess.Popen(**command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
@@ -64,6 +64,12 @@ def serving(home: Home) -> Iterator[Served]:
         process.kill()
         process.wait()
         process.stdout.close()
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
 
 
 def log_in(page: Page, address: str) -> None:
@@ -84,9 +90,11 @@ def study(home: Home, bert: Path) -> Iterator[tuple[StudyFolder, Driver]]:
     driver.communicate(timeout=60)
 
 
-def test_a_study_is_watched_and_steered_on_its_page(home: Home, study: tuple[StudyFolder, Driver]) -> None:
+def test_a_study_is_watched_and_steered_on_its_page(
+    study: tuple[StudyFolder, Driver], served: Served, browser: Browser
+) -> None:
     folder, driver = study
-    with serving(home) as served, chromium() as browser, opened_tab(browser) as tab:
+    with opened_tab(browser) as tab:
         page = tab.page
         page.set_default_timeout(PATIENCE)
         log_in(page, served.address)
@@ -120,7 +128,7 @@ def test_a_study_is_watched_and_steered_on_its_page(home: Home, study: tuple[Stu
     assert rows[first].status is Status.STOPPED_BY_USER
     until(lambda: {first, "cola-clone-0"} <= _in_mlflow(folder).keys())
     until(lambda: _in_mlflow(folder)[first].get(words.STATUS) == "stopped_by_user")
-    assert driver.poll() is None, "the end of a service ended the study"
+    assert driver.poll() is None
 
 
 def _clone_by_keyboard(page: Page, trial: str) -> None:
@@ -151,8 +159,10 @@ def _in_mlflow(folder: StudyFolder) -> dict[str, dict[str, str]]:
     return {run.data.tags[words.TRIAL]: run.data.tags for run in runs if words.TRIAL in run.data.tags}
 
 
-def test_a_page_is_usable_on_a_telephone_in_the_dark(home: Home, study: tuple[StudyFolder, Driver]) -> None:
-    with serving(home) as served, chromium() as browser, opened_tab(browser, width=360) as tab:
+def test_a_page_is_usable_on_a_telephone_in_the_dark(
+    study: tuple[StudyFolder, Driver], served: Served, browser: Browser
+) -> None:
+    with opened_tab(browser, width=360) as tab:
         tab.page.emulate_media(color_scheme="dark")
         log_in(tab.page, served.address)
         for address in (served.address, f"{served.address}/studies/watched"):
@@ -186,24 +196,23 @@ def test_studies_are_chosen_by_keyboard_and_compared_while_one_changes(storage: 
 
 
 def test_a_service_that_is_killed_while_it_takes_orders_leaves_each_whole_or_none(
-    home: Home,
-    study: tuple[StudyFolder, Driver],
+    study: tuple[StudyFolder, Driver], served: Served
 ) -> None:
+    """The last test here, because it kills the service."""
     folder, driver = study
     answered = {order.id for order in read_orders(folder.results)}
     given: list[str] = []
-    with serving(home) as served:
-        client = Client(served.address)
-        Thread(target=_kill_after_orders, args=(served.process, given)).start()
-        with pytest.raises(Refusal):
-            _order_until_refused(client, given)
+    client = Client(served.address)
+    Thread(target=_kill_after_orders, args=(served.process, given)).start()
+    with pytest.raises(Refusal):
+        _order_until_refused(client, given)
     assert len(given) >= 3
     until(lambda: not waiting_orders(folder))
     new = {order.id: order for order in read_orders(folder.results) if order.id not in answered}
     assert set(given) <= new.keys()
     assert {order.state for order in new.values()} == {"refused"}
     assert "unreadable" not in {order.what for order in new.values()}
-    assert driver.poll() is None
+    assert driver.poll() is None, "the end of a service ended the study"
 
 
 def _kill_after_orders(process: subprocess.Popen[str], given: list[str]) -> None:
