@@ -25,8 +25,8 @@ SERVED_BY_VLLM = frozenset({"gemma", "gemma2", "llama", "mistral", "phi", "qwen2
 
 
 class Architecture(NamedTuple):
-    """What llama.cpp calls a type of model, and whether its layout has the two halves of a head's query and key, which
-    are rotated together, row by row in turn."""
+    """Holds what llama.cpp calls a type of model, and whether its layout has the rows of the two halves of a head's
+    query and key, which are rotated together, in turn."""
 
     name: str
     interleaves_halves: bool = False

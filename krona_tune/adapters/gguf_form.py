@@ -22,7 +22,7 @@ ROTATED = {"attn_q": "num_attention_heads", "attn_k": "num_key_value_heads"}
 
 
 @dataclass(frozen=True, kw_only=True)
-class Layout:
+class LoraLayout:
     """The names of llama.cpp for the maps of a model, and the order of their rows.
 
     Args:
@@ -63,7 +63,7 @@ def in_halves(rows: Tensor, heads: int) -> Tensor:
     return rows.view(heads, -1, 2, rows.shape[1]).transpose(1, 2).reshape(rows.shape)
 
 
-def write_gguf(path: Path, halves: Halves, layout: Layout, rank: int) -> None:
+def write_gguf(path: Path, halves: Halves, layout: LoraLayout, rank: int) -> None:
     """Writes a LoRA of one rank and of scale 1, in float32."""
     writer = GGUFWriter(path, layout.architecture)
     writer.add_type(GGUFType.ADAPTER)
@@ -81,7 +81,7 @@ def write_gguf(path: Path, halves: Halves, layout: Layout, rank: int) -> None:
     writer.close()
 
 
-def read_gguf(path: Path, layout: Layout) -> dict[str, tuple[Tensor, Tensor]]:
+def read_gguf(path: Path, layout: LoraLayout) -> dict[str, tuple[Tensor, Tensor]]:
     """Returns the halves that a file holds, by our names and in our order of rows, with its scale in the left ones."""
     reader = GGUFReader(path)
     alpha = float(reader.fields[Keys.Adapter.LORA_ALPHA].contents())

@@ -26,7 +26,7 @@ def leave_as_gguf(job: Job, adapted: Adapted, rank: int | None) -> tuple[float, 
         rank: of the nearest LoRA; None: the adapter's own, so that it is the same adapter.
     """
     try:
-        from krona_tune.adapters.gguf_form import Layout, read_gguf, write_gguf
+        from krona_tune.adapters.gguf_form import LoraLayout, read_gguf, write_gguf
     except ImportError:
         raise Refusal("--format", "the package gguf is not installed", "pip install 'krona_tune[gguf]'") from None
     load = partial(load_adapted, job.adapter, model=job.model, quantized=False)
@@ -37,7 +37,7 @@ def leave_as_gguf(job: Job, adapted: Adapted, rank: int | None) -> tuple[float, 
     near = nearest_lora(
         whole.adapters, min(rank or adapted.rank or 1, adapted.rank or rank or 1) if exact else rank or 1
     )
-    layout = Layout(config=whole.backbone.config, maps=tuple(near.halves))
+    layout = LoraLayout(config=whole.backbone.config, maps=tuple(near.halves))
     before = validation_score(whole, job.judged_on)
     whole.adapters.detach()
     add_lora(whole.backbone.base, near.halves)
