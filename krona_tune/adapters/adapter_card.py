@@ -151,16 +151,27 @@ GGUF_FILE = "adapter.gguf"
 @dataclass(frozen=True, kw_only=True)
 class Approximation:
     """Says how near a LoRA of a `rank` comes to an adapter: the share of its squared norm that is kept, and the
-    validation scores `before` and `after`; None if they could not be measured."""
+    validation scores `before` and `after`; None if they could not be measured. `fitted` is the score after a fit to
+    what the adapter computes on training `texts`; on others the two were `apart` before and after it."""
 
     rank: int
     kept: float
     before: float | None = None
     after: float | None = None
+    fitted: float | None = None
+    texts: int = 0
+    apart: tuple[float, float] | None = None
 
     @property
     def text(self) -> str:
         """Writes the rank, the share of the norm and both scores as a sentence for people."""
+        if self.apart:
+            return (
+                f"A LoRA of rank {self.rank}, fitted to what the adapter computes on {self.texts:,} training texts: "
+                f"on others it is {self.apart[1]:.3g} apart from it, and the nearest LoRA, which keeps {self.kept:.1%} "
+                f"of its squared norm, {self.apart[0]:.3g}. The validation score is {_told(self.fitted)}, that of the "
+                f"nearest LoRA {_told(self.after)}, the adapter's {_told(self.before)}, all in float32."
+            )
         norm = f"The nearest LoRA of rank {self.rank}: it keeps {self.kept:.1%} of the adapter's squared norm"
         if self.before is None or self.after is None:
             return f"{norm}; what that costs on validation was not measured."
@@ -196,6 +207,10 @@ class Quantisation:
             f"{said} The graph has {after:.1f} MB instead of {before:.1f}, and where it was written it takes {sizes}, "
             f"of {self.tokens} tokens each."
         )
+
+
+def _told(score: float | None) -> str:
+    return "not measured" if score is None else f"{score:.4f}"
 
 
 Licence = Mapping[str, str]

@@ -44,6 +44,15 @@ def export(
         WrittenDtype, typer.Option(help="The dtype of a whole model's weights: of merged or, int8, of onnx.")
     ] = WrittenDtype.FLOAT32,
     rank: Annotated[int | None, typer.Option("--rank", min=1, help="The rank of the nearest LoRA.")] = None,
+    distil: Annotated[
+        int | None,
+        typer.Option(
+            "--distil",
+            metavar="RANK",
+            min=1,
+            help="Fit a LoRA of this rank to what the adapter computes on the training texts, from the nearest one.",
+        ),
+    ] = None,
     imported: options.Imported = None,
     to_hub: Annotated[
         str | None, typer.Option("--push", metavar="ORG/NAME", help="Then upload it to the model hub, as private.")
@@ -57,6 +66,8 @@ def export(
     options.import_named(imported)
     if public and to_hub is None:
         raise Refusal("--public", "it is about what --push uploads", "add --push ORG/NAME, or leave it out")
+    if distil is not None:
+        form, rank = _distilled(form, rank, distil)
     folder = adapter_folder(storage_at(storage), study, task)
     form, rank = _deployed_as(folder, rank) if form is None else (form, rank)
     destination, published = None, Published(licence=_named(licence) if licence else {})
@@ -71,13 +82,30 @@ def export(
     nearly = rank or (form is Form.ONNX and dtype is WrittenDtype.INT8)
     work = _data_of(folder) if nearly else None
     exported = export_adapter(
-        folder, to, form, model=model, dtype=dtype, rank=rank, judged_on=work, published=published
+        folder,
+        to,
+        form,
+        model=model,
+        dtype=dtype,
+        rank=rank,
+        fitted=distil is not None,
+        judged_on=work,
+        published=published,
     )
     print_exported(exported, form)
     if destination:
         from krona_tune.train.hub_push import push
 
         print_pushed(push(destination, exported.folder), public=public)
+
+
+def _distilled(form: Form | None, rank: int | None, distil: int) -> tuple[Form, int]:
+    """Returns the form and the rank of a fitted LoRA. Refuses another form, and a rank that is named twice."""
+    if form not in {None, Form.LORA}:
+        raise Refusal("--distil", f"what it fits is a LoRA of peft, not {form}", "leave --format out")
+    if rank is not None:
+        raise Refusal("--rank", "--distil names the rank", "leave it out")
+    return Form.LORA, distil
 
 
 def _deployed_as(adapter: Path, rank: int | None) -> tuple[Form, int | None]:

@@ -65,6 +65,7 @@ def export_adapter(
     model: str | None = None,
     dtype: WrittenDtype = WrittenDtype.FLOAT32,
     rank: int | None = None,
+    fitted: bool = False,
     judged_on: TaskWork | None = None,
     published: Published = UNPUBLISHED,
 ) -> ExportResult:
@@ -76,6 +77,7 @@ def export_adapter(
         model: a hub name or folder of the backbone; without it, the card's.
         dtype: of a whole model's weights.
         rank: of the nearest LoRA; None for gguf: the adapter's own.
+        fitted: the nearest LoRA is fitted to what the adapter computes on the training texts of `judged_on`.
         judged_on: data whose validation half shows what the nearest LoRA, or int8, costs; None: that is not measured.
         published: what the model card says of the licence, and of the hub's repository that the folder goes to.
 
@@ -107,7 +109,7 @@ def export_adapter(
             differing, approximation = leave_as_onnx(job, int8=dtype is WrittenDtype.INT8)
         case Form.PEFT | Form.KRONA | Form.LORA:
             with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of what peft asks of transformers
-                differing, approximation = leave_as_peft(job, form, adapted, rank)
+                differing, approximation = leave_as_peft(job, form, adapted, rank, fitted=fitted)
         case Form.GGUF:
             differing, approximation = leave_as_gguf(job, adapted, rank)
     lines = loading(card, form, to, package=package)

@@ -1,6 +1,7 @@
 """Exports an adapter in the forms of the package peft: exactly, or as the nearest LoRA of a rank."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from importlib import import_module
 from typing import Any
@@ -13,6 +14,7 @@ from krona_tune.adapters.exact_forms import EXACT_FOR, Adapted
 from krona_tune.adapters.nearest_lora import nearest_lora
 from krona_tune.refusal import Refusal
 from krona_tune.train.backbone import quiet
+from krona_tune.train.distil import fit
 from krona_tune.train.export_check import (
     Job,
     building,
@@ -26,15 +28,28 @@ from krona_tune.train.export_check import (
 from krona_tune.train.predict import AdaptedModel, load_adapted
 
 
-def leave_as_peft(job: Job, form: Form, adapted: Adapted, rank: int | None) -> tuple[float, Approximation | None]:
+def leave_as_peft(
+    job: Job, form: Form, adapted: Adapted, rank: int | None, *, fitted: bool = False
+) -> tuple[float, Approximation | None]:
     """Writes the same adapter as peft has it or, with a rank, the nearest LoRA and how near it is.
 
     A LoRA whose rank the adapter can't exceed is the same adapter, of no higher rank than it needs.
+
+    Args:
+        fitted: the nearest LoRA is then fitted to what the adapter computes on the training texts of `job.judged_on`.
+
+    Raises:
+        Refusal: it is to be fitted, and there are no texts, or nothing that a fit could improve.
     """
+    exact = rank is not None and EXACT_FOR[Form.LORA](adapted, rank) is None
+    if fitted and job.judged_on is None:
+        raise Refusal("--distil", "the study's training texts can't be read", "use --format lora --rank instead")
+    if fitted and exact:
+        fix = f"use --format lora --rank {rank}"
+        raise Refusal("--distil", f"the nearest LoRA of rank {rank} is the same adapter", fix)
     peft_form = _peft()
-    load = partial(
-        load_adapted, job.adapter, model=job.model, quantized=False
-    )  # peft's are the same on quantised weights
+    # peft's are the same on quantised weights
+    load = partial(load_adapted, job.adapter, model=job.model, quantized=False)
     whole = load()
     inputs, model, head = sample_inputs(whole), whole.answer.model, head_of(read_tensors(job.adapter))
     expected = logits(model, inputs)
@@ -43,12 +58,16 @@ def leave_as_peft(job: Job, form: Form, adapted: Adapted, rank: int | None) -> t
         dressed = peft_form.as_peft(model, whole.adapters, head, form).eval()
         refuse_other_outputs(logits(dressed, inputs), expected, "in the form of peft")
         return _write_peft(job, dressed, load, whole, expected, job.readme()), None
-    exact = EXACT_FOR[Form.LORA](adapted, rank) is None
     near = nearest_lora(whole.adapters, min(rank, adapted.rank or rank) if exact else rank)
     before = validation_score(whole, job.judged_on)
     whole.adapters.detach()
     dressed = peft_form.as_nearest_lora(model, whole.adapters, head, near).eval()
     found = Approximation(rank=near.rank, kept=near.kept, before=before, after=validation_score(whole, job.judged_on))
+    if fitted and job.judged_on:
+        halves = [each for name, each in dressed.named_parameters() if ".lora_" in name]
+        done = fit(halves, whole, load(), job.judged_on)
+        score = validation_score(whole, job.judged_on)
+        found = replace(found, fitted=score, texts=done.texts, apart=(done.before, done.after))
     as_lora = logits(dressed, inputs)
     if exact:
         refuse_other_outputs(as_lora, expected, "as a LoRA")

@@ -57,11 +57,16 @@ class TextAnswer:
 
     def losses(self, inputs: Inputs, targets: Tensor) -> Tensor:
         """Returns the negative log-likelihood of each target token in nats, (n, tokens), 0 where there is none."""
-        after = logits_after_prompt(self.model, inputs, targets, self._pad) if self._is_decoder else None
-        logits = self._decoded(inputs, targets) if after is None else after
-        return functional.cross_entropy(
-            logits.float().transpose(1, 2), targets, ignore_index=NO_TOKEN, reduction="none"
-        )
+        logits = self.logits(inputs, targets).float().transpose(1, 2)
+        return functional.cross_entropy(logits, targets, ignore_index=NO_TOKEN, reduction="none")
+
+    def logits(self, inputs: Inputs, targets: Tensor) -> Tensor:
+        """Returns the logits (n, tokens, words) of each target token, given the input and the tokens before it."""
+        if self._is_decoder:
+            return logits_after_prompt(self.model, inputs, targets, self._pad)
+        decoder_inputs = shifted(targets, cast(int, self._start), self._pad)
+        found: Tensor = self.model(**inputs, decoder_input_ids=decoder_inputs).logits
+        return found
 
     @torch.no_grad()
     def predict(self, inputs: Inputs) -> list[str]:
@@ -73,12 +78,6 @@ class TextAnswer:
         ended = torch.isin(new, self._stops).cumsum(1) > 0
         with withholding("the generated tokens are no text"):
             return [text_of(row[~end].tolist(), self._tokenizer) for row, end in zip(new, ended, strict=True)]
-
-    def _decoded(self, inputs: Inputs, targets: Tensor) -> Tensor:
-        """Returns the logits for each target token, given the input and the tokens before it."""
-        decoder_inputs = shifted(targets, cast(int, self._start), self._pad)
-        logits: Tensor = self.model(**inputs, decoder_input_ids=decoder_inputs).logits
-        return logits
 
 
 def logits_after_prompt(model: nn.Module, inputs: Inputs, targets: Tensor, pad: int) -> Tensor:

@@ -57,6 +57,21 @@ def test_an_adapter_of_another_task_than_was_asked_for_is_refused(
         (["./nowhere"], "nowhere: holds no adapter.json; give a folder such as studies/NAME/adapters/TASK"),
         (["second"], "--format: merged: krona_b can't be added to the weights of the model; use --format adapter"),
         (["second", "--format", "onxx"], "Invalid value for '--format'"),
+        (
+            ["second", "--dtype", "int8"],
+            "--dtype: merged has no weights in int8; merged is written in float32 or bfloat16",
+        ),
+        (
+            ["second", "--format", "gguf"],
+            "gguf: llama.cpp's LoRA has no head of a task, and this bert answers with one",
+        ),
+        (["second", "--distil", "0"], "Invalid value for '--distil'"),
+        (["second", "--distil", "2", "--format", "merged"], "--distil: what it fits is a LoRA of peft, not merged"),
+        (["second", "--distil", "2", "--rank", "3"], "--rank: --distil names the rank; leave it out"),
+        (
+            ["second", "--distil", "2"],
+            "--format: lora: krona_b changes no weight of a linear map; use --format adapter",
+        ),
         (["first", "--task", "cola", "--model", "./nowhere"], "--model: no folder './nowhere'"),
     ],
 )

@@ -1,7 +1,9 @@
 """Writes folders of tiny backbones with tokenizers, and of adapters for them, as a study does."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
+import pyarrow as pa
 import torch
 from transformers import PretrainedConfig
 
@@ -9,8 +11,12 @@ from krona_tune.adapters.adapter_files import save_adapter
 from krona_tune.adapters.inject import Adapters
 from krona_tune.backbones.find_geometry import geometry
 from krona_tune.data.corpus import load as load_data
+from krona_tune.data.encode import Tokenization
 from krona_tune.data.tasks import TASKS, Generation, Task
+from krona_tune.study.request.schedule import make_schedule
 from krona_tune.train.backbone import candidates, load_backbone, open_tokenizer
+from krona_tune.train.loop import TaskWork
+from krona_tune.train.predict import AdaptedModel
 from krona_tune.train.task_heads import make_answer
 from tests.adapters.cards import card_of
 from tests.language_models import saved_language_model
@@ -80,3 +86,20 @@ def writing_adapter(name: str, room: Path, method: str = "krona", **knobs: objec
     facts = {"task": "sums", "labels": (), "own_task": SUMS, "backbone": str(backbone), "pad_token_id": 0}
     save_adapter(room / "adapter", adapters.state(), card_of(loaded.geometry, adapter, loaded.fingerprint, **facts))
     return room / "adapter"
+
+
+def work_on(whole: AdaptedModel, rows: list[tuple[str, ...]], labels: Sequence[float | str]) -> TaskWork:
+    """Returns rows with these labels as both halves of an adapter's task."""
+    columns = dict(zip(whole.task.inputs, map(list, zip(*rows, strict=True)), strict=True))
+    shape = whole.backbone.geometry
+    read = Tokenization(
+        whole.task,
+        whole.tokenizer,
+        prompts=shape.text_to_text,
+        max_length=whole.card.max_length,
+        decoder=not shape.is_encoder_decoder,
+    )
+    table = read.table(pa.table({**columns, "label": labels}))
+    schedule = make_schedule(examples_per_epoch=len(rows), epochs=1, grace_epochs=1, reduction=2)
+    pad = int(whole.tokenizer.pad_token_id)
+    return TaskWork(task=whole.task, train=table, validation=table, pad_token_id=pad, schedule=schedule)

@@ -8,20 +8,16 @@ from typing import Any
 
 import numpy as np
 import onnxruntime
-import pyarrow as pa
 import pytest
 import torch
 
 from krona_tune.adapters.adapter_card import Form, Quantisation, WrittenDtype
-from krona_tune.data.encode import Tokenization
 from krona_tune.data.metrics import measure
 from krona_tune.refusal import Refusal
-from krona_tune.study.request.schedule import make_schedule
 from krona_tune.train import export_onnx
 from krona_tune.train.export import export_adapter
-from krona_tune.train.loop import TaskWork
-from krona_tune.train.predict import AdaptedModel, load_adapted, predictions
-from tests.train.exported_adapters import adapter_folder, backbone_folder, texts
+from krona_tune.train.predict import load_adapted, predictions
+from tests.train.exported_adapters import adapter_folder, backbone_folder, texts, work_on
 
 
 def left(name: str, room: Path, task: str, method: str = "krona", **knobs: Any) -> Path:
@@ -107,7 +103,7 @@ def test_in_int8_it_says_what_that_costs_and_saves(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")
     adapter = left("bert", tmp_path, "stsb", layer_norms=True)
     whole, rows = load_adapted(adapter), texts("stsb", rows=24)
-    work = judged_on(whole, rows, [float(each.text) for each in predictions(whole, rows)])
+    work = work_on(whole, rows, [float(each.text) for each in predictions(whole, rows)])
     done = export_adapter(adapter, tmp_path / "out", Form.ONNX, dtype=WrittenDtype.INT8, judged_on=work)
     found = done.approximation
     assert isinstance(found, Quantisation)
@@ -128,15 +124,6 @@ def test_in_int8_it_says_what_that_costs_and_saves(tmp_path: Path) -> None:
     assert all(taken > 0 for pair in found.milliseconds.values() for taken in pair)
     assert found.text in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
     assert f"its validation score is {found.after:.4f}, in float32 {found.before:.4f}" in found.text
-
-
-def judged_on(whole: AdaptedModel, rows: list[tuple[str, ...]], labels: list[float]) -> TaskWork:
-    columns = dict(zip(whole.task.inputs, map(list, zip(*rows, strict=True)), strict=True))
-    read = Tokenization(whole.task, whole.tokenizer, prompts=False, max_length=40, decoder=False)
-    table = read.table(pa.table({**columns, "label": labels}))
-    schedule = make_schedule(examples_per_epoch=24, epochs=1, grace_epochs=1, reduction=2)
-    pad = int(whole.tokenizer.pad_token_id)
-    return TaskWork(task=whole.task, train=table, validation=table, pad_token_id=pad, schedule=schedule)
 
 
 @pytest.mark.parametrize(

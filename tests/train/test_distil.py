@@ -1,0 +1,118 @@
+"""Tests that a small LoRA is fitted to what an adapter computes, and that its scores and the start's are said."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from krona_tune.adapters.adapter_card import Approximation, Form
+from krona_tune.data.batches import evaluation_batches
+from krona_tune.refusal import Refusal
+from krona_tune.study.request.trial import BASELINE
+from krona_tune.train import distil
+from krona_tune.train.distil import distance
+from krona_tune.train.export import export_adapter
+from krona_tune.train.export_check import logits, sample_inputs
+from krona_tune.train.loop import TaskWork
+from krona_tune.train.predict import AdaptedModel, load_adapted
+from tests.train.exported_adapters import adapter_folder, backbone_folder, texts, work_on, writing_adapter
+
+pytest.importorskip("peft", reason="the extra `peft` is not installed")
+SPREAD: dict[str, Any] = {"a_out": 2, "a_in": 4, "terms": 2, "roles": "query+value"}
+
+
+@pytest.fixture(autouse=True)
+def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(distil, "STEPS", 60)
+
+
+def left(name: str, room: Path, method: str = "krona", **knobs: Any) -> Path:
+    return adapter_folder(backbone_folder(name, room / "backbone"), room / "adapter", "cola", method, **knobs)
+
+
+def on_texts(whole: AdaptedModel) -> TaskWork:
+    rows = texts("cola", rows=64)
+    return work_on(whole, rows, [number % 2 for number in range(len(rows))])
+
+
+@pytest.mark.parametrize("name", ["bert", "t5"])
+def test_the_fitted_lora_is_nearer_to_the_adapter_than_the_nearest_in_norm(name: str, tmp_path: Path) -> None:
+    adapter = left(name, tmp_path, **SPREAD)
+    whole = load_adapted(adapter)
+    work, inputs = on_texts(whole), sample_inputs(whole)
+    done = export_adapter(adapter, tmp_path / "out", Form.LORA, rank=2, fitted=True, judged_on=work)
+    near = export_adapter(adapter, tmp_path / "near", Form.LORA, rank=2, judged_on=work)
+    found = done.approximation
+    assert isinstance(found, Approximation)
+    assert isinstance(near.approximation, Approximation)
+    assert found.apart is not None
+    assert 0 < found.apart[1] < 0.9 * found.apart[0]
+    assert (found.kept, found.before, found.after) == (
+        near.approximation.kept,
+        near.approximation.before,
+        near.approximation.after,
+    )
+    assert found.fitted is not None
+    assert found.texts == 58
+    assert found.text in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    expected = logits(whole.answer.model, inputs)
+    assert done.difference < 1e-4 * expected.abs().max()
+    if name == "t5":
+        return
+    names: dict[str, Any] = {}
+    exec(done.loading, names)
+    fitted = logits(names["model"].eval(), inputs)
+    exec(near.loading, names)
+    nearest = logits(names["model"].eval(), inputs)
+    assert (fitted - expected).norm() < (nearest - expected).norm()
+
+
+def test_an_answer_that_is_text_is_fitted_too(tmp_path: Path) -> None:
+    adapter = writing_adapter("llama", tmp_path, terms=2, roles="query+value+feed_forward_out")
+    whole = load_adapted(adapter)
+    rows = [(str(a), str(b)) for a in range(8) for b in range(8)]
+    work = work_on(whole, rows, [str(int(a) + int(b)) for a, b in rows])
+    done = export_adapter(adapter, tmp_path / "out", Form.LORA, rank=2, fitted=True, judged_on=work)
+    assert isinstance(done.approximation, Approximation)
+    assert done.approximation.apart is not None
+    assert done.approximation.apart[1] < done.approximation.apart[0]
+
+
+def test_a_model_is_no_distance_from_itself_and_some_from_the_frozen_one(tmp_path: Path) -> None:
+    whole, other = (load_adapted(left("bert", tmp_path / part)) for part in ("one", "two"))
+    work = on_texts(whole)
+    batch = next(evaluation_batches(work.train, 2048, work.pad_token_id))
+    assert distance(other, whole, batch).item() == 0
+    other.adapters.detach()
+    with torch.no_grad():
+        assert distance(other, whole, batch).item() > 1e-3
+
+
+@pytest.mark.parametrize(
+    ("method", "knobs", "rank", "said"),
+    [
+        (
+            "lora",
+            {"rank": 2},
+            3,
+            "--distil: the nearest LoRA of rank 3 is the same adapter; use --format lora --rank 3",
+        ),
+        (BASELINE, {}, 3, "--format: lora: head_only changes no weight of a linear map; use --format adapter"),
+    ],
+)
+def test_what_a_fit_can_not_improve_is_refused(
+    method: str, knobs: dict[str, Any], rank: int, said: str, tmp_path: Path
+) -> None:
+    adapter = left("bert", tmp_path, method, **knobs)
+    work = on_texts(load_adapted(adapter))
+    with pytest.raises(Refusal) as refused:
+        export_adapter(adapter, tmp_path / "out", Form.LORA, rank=rank, fitted=True, judged_on=work)
+    assert str(refused.value) == said
+    assert not (tmp_path / "out").exists()
+
+
+def test_without_the_texts_there_is_no_fit(tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match="--distil: the study's training texts can't be read; use --format lora --rank"):
+        export_adapter(left("bert", tmp_path, **SPREAD), tmp_path / "out", Form.LORA, rank=2, fitted=True)
+    assert not (tmp_path / "out").exists()
