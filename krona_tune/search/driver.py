@@ -271,7 +271,7 @@ class Driver:
     def _seconds_left(self) -> float:
         assert self.forecast is not None, "without a forecast nobody asks"
         rows, slots = self.ledger.rows.values(), self._rates().slots
-        return self.forecast.left(self.orders.plan.spec, rows, self._share_done, slots)
+        return self.forecast.left(self.orders.plan.spec, rows, self._share_done, slots, time.time())
 
     def _share_done(self, trial_id: str) -> float:
         return share_done(self.context.folder, trial_id)

@@ -17,8 +17,8 @@ from krona_tune.study.request.domain import Domain, Range
 from krona_tune.study.request.schedule import Schedule
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.request.trial import BASELINE
-from krona_tune.study.result import TrialResult
-from krona_tune.study.study_state import Counts, trials_left
+from krona_tune.study.result import TrialResult, grouped
+from krona_tune.study.study_state import Counts, running_trials, trials_left
 
 if TYPE_CHECKING:
     from krona_tune.search.startup.cluster import Slots
@@ -94,10 +94,11 @@ class TaskForecast:
     head: TrialParts
     filling: float = 0.0
 
-    def until(self, examples: float, *, baseline: bool = False) -> float:
-        """Returns a trial's seconds until it has seen `examples`, with the evaluations at its rungs."""
-        parts = self.head if baseline else self.adapter
-        judged = sum(reported <= examples for reported in self.schedule.reports)
+    def until(self, examples: float, *, baseline: bool = False, reported: float | None = None) -> float:
+        """Returns a trial's seconds until it has seen `examples`, with its evaluations at rungs until then, or only at
+        those up to `reported`."""
+        parts, last = self.head if baseline else self.adapter, examples if reported is None else reported
+        judged = sum(rung <= last for rung in self.schedule.reports)
         return parts.epoch * examples / self.schedule.examples_per_epoch + parts.evaluation * judged
 
     def search(self, trials: int, *, early_stopping: bool = True, taught: int = 0) -> float:
@@ -117,6 +118,23 @@ class TaskForecast:
             total += remaining * (self.until(rung) - self.until(below))
             remaining = survivors(remaining, self.schedule.reduction)
         return total
+
+
+PHASES = ((TrialKind.SEARCH, TrialKind.BASELINE), (TrialKind.FINALIST,), (TrialKind.REPEAT,))
+"""The kinds of the trials that run together, in the order in which they run."""
+START = 10.0
+"""The most seconds that a worker takes from a trial's start to its first step."""
+SLACK = 1e-6
+"""Less than any trial, and more than the rounding of a sum of shares."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Seen:
+    """How far a trial has come: the training examples that it has seen, or copied, and the seconds that it took."""
+
+    row: TrialResult
+    examples: float
+    seconds: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -167,8 +185,8 @@ class Forecast:
 
     def study(self, spec: StudySpec, slots: "Slots") -> float:
         """Returns the seconds on the clock from the first trial's start to the last one's end."""
-        longest = max(each.until(each.schedule.total_examples) for each in self.tasks.values())
-        return max(self.busy(spec) / slots.count, longest)
+        parts = {(task, kind): n for task in spec.tasks for kind, (n, _) in self.parts(task, spec).items()}
+        return self._on_the_clock(spec, {key: (n, min(n, 1)) for key, n in parts.items()}, slots.count)
 
     def device_hours(self, spec: StudySpec, slots: "Slots") -> float:
         """Returns the hours of GPUs, or of CPU cores if trials get no GPU."""
@@ -179,22 +197,69 @@ class Forecast:
         return sum(count * seconds for task in spec.tasks for count, seconds in self.parts(task, spec).values())
 
     def left(
-        self, spec: StudySpec, rows: Iterable[TrialResult], share_done: Callable[[str], float], slots: int
+        self, spec: StudySpec, rows: Iterable[TrialResult], share_done: Callable[[str], float], slots: int, now: float
     ) -> float:
-        """Returns the seconds on the clock until the study's end, given its rows and its running trials' progress.
+        """Returns the seconds on the clock until the study's end, from what has been seen of its pace.
 
         A trial that waits to go on is as far as its last report.
+
+        Args:
+            rows: all of the study's so far.
+            share_done: returns the progress of a running trial, from 0 to 1, by its name.
+            slots: how many trials run at once.
+            now: the time, in seconds since the epoch.
         """
         known = list(rows)
-        forecast = self.corrected(known)
-        left = trials_left(
-            spec,
-            known,
-            text_to_text=self.text_to_text,
-            done=lambda row: 1.0 if row.ended else forecast.share_of(row, share_done),
-        )
-        seconds = {task: forecast.parts(task, spec) for task in spec.tasks}
-        return sum(count * seconds[task][kind][1] for (task, kind), count in left.items()) / slots
+        by_reports = self.corrected(known)
+        forecast = self._scaled([by_reports._seen(row, share_done, now) for row in known])
+        done = {row.trial_id: 1.0 if row.ended else forecast.share_of(row, share_done) for row in known}
+        left = trials_left(spec, known, text_to_text=self.text_to_text, done=lambda row: done[row.trial_id])
+        now_running = running_trials(known)
+        running = grouped((row for row in known if row.trial_id in now_running), _task_and_kind)
+        lacking = {key: [1 - done[row.trial_id] for row in running.get(key, ())] for key in left}
+        waiting = {key for key, n in left.items() if n > sum(lacking[key]) + SLACK}
+        longest = {key: 1.0 if key in waiting else max(lacking[key], default=0.0) for key in left}
+        return forecast._on_the_clock(spec, {key: (n, longest[key]) for key, n in left.items()}, slots)
+
+    def _on_the_clock(self, spec: StudySpec, left: Mapping[tuple[str, str], tuple[float, float]], slots: int) -> float:
+        """Returns the seconds on the clock of trials, by task and kind: their number, and what the longest still lacks.
+
+        A phase begins when the one before has ended, and takes no less than the longest of its trials.
+        """
+        means = {(task, kind): mean for task in spec.tasks for kind, (_, mean) in self.parts(task, spec).items()}
+        total = 0.0
+        for phase in PHASES:
+            of_phase = [(task, kind) for task in spec.tasks for kind in phase]
+            busy = sum(left[key][0] * means[key] for key in of_phase)
+            total += max(busy / slots, *(left[key][1] * self._whole(*key, means[key]) for key in of_phase))
+        return total
+
+    def _whole(self, task: str, kind: str, mean: float) -> float:
+        """Returns the seconds of one trial that nothing stops; `mean` of a head alone, which nothing stops."""
+        forecast = self.tasks[task]
+        full = forecast.until(forecast.schedule.total_examples)
+        tested = full + forecast.adapter.test
+        wholes: dict[str, float] = {TrialKind.SEARCH: full, TrialKind.REPEAT: full, TrialKind.FINALIST: tested}
+        return wholes.get(kind, mean)
+
+    def _seen(self, row: TrialResult, share_done: Callable[[str], float], now: float) -> "Seen":
+        """Returns how far a row has come, its progress since its last report included, and the seconds that it took.
+
+        Of a trial's seconds on the clock, START may have gone into its worker's start, and an evaluation may be going
+        on: within that, the forecast holds.
+        """
+        reported = Seen(row=row, examples=row.examples, seconds=row.busy_seconds)
+        if not running_trials([row]) or row.task not in self.tasks:
+            return reported
+        task, is_head = self.tasks[row.task], _is_head(row)
+        examples = share_done(row.trial_id) * task.schedule.total_examples
+        if examples <= max(row.examples, row.copied_examples):
+            return reported
+        clock = now - row.started_at - row.paused_seconds
+        least = clock - START - (task.head if is_head else task.adapter).evaluation
+        foretold = task.until(examples, baseline=is_head, reported=max(row.examples, row.copied_examples))
+        foretold -= task.until(row.copied_examples, baseline=is_head)
+        return Seen(row=row, examples=examples, seconds=min(max(foretold, least), max(clock, row.busy_seconds)))
 
     def share_of(self, row: TrialResult, share_done: Callable[[str], float]) -> float:
         """Returns how much of its full budget a trial that has not ended has trained, from 0 to 1."""
@@ -223,19 +288,31 @@ class Forecast:
 
     def corrected(self, rows: Iterable[TrialResult]) -> "Forecast":
         """Returns the forecast scaled by what the rows took over what was forecast for them; unscaled without rows."""
+        return self._scaled([Seen(row=row, examples=row.examples, seconds=row.busy_seconds) for row in rows])
+
+    def _scaled(self, rows: Iterable["Seen"]) -> "Forecast":
         took, foretold = {True: 0.0, False: 0.0}, {True: 0.0, False: 0.0}
-        for row in rows:
-            if row.own_examples and row.task in self.tasks:
-                is_head, task = row.params.get("method") == BASELINE, self.tasks[row.task]
-                took[is_head] += row.busy_seconds
-                foretold[is_head] += task.until(row.examples, baseline=is_head)
-                foretold[is_head] -= task.until(row.copied_examples, baseline=is_head)
+        for seen in rows:
+            row, copied = seen.row, seen.row.copied_examples
+            if seen.examples > copied and row.task in self.tasks:
+                is_head, task = _is_head(row), self.tasks[row.task]
+                took[is_head] += seen.seconds
+                foretold[is_head] += task.until(seen.examples, baseline=is_head, reported=max(row.examples, copied))
+                foretold[is_head] -= task.until(copied, baseline=is_head)
         by = {kind: took[kind] / foretold[kind] if foretold[kind] else 1.0 for kind in (True, False)}
         scaled = {
             task: replace(each, adapter=each.adapter.times(by[False]), head=each.head.times(by[True]))
             for task, each in self.tasks.items()
         }
         return replace(self, tasks=scaled)
+
+
+def _is_head(row: TrialResult) -> bool:
+    return row.params.get("method") == BASELINE
+
+
+def _task_and_kind(row: TrialResult) -> tuple[str, str]:
+    return row.task, row.kind
 
 
 def survivors(arrivals: float, reduction: int) -> float:

@@ -1,6 +1,7 @@
 """Tests that the forecast is computed from lengths and timed steps: plain numbers in, seconds out."""
 
 from dataclasses import replace
+from itertools import pairwise
 from types import SimpleNamespace
 from typing import Any
 
@@ -91,8 +92,10 @@ def test_a_study_is_its_trials_less_what_is_stopped_over_the_slots() -> None:
     second, third = survivors(6, 3), survivors(survivors(6, 3), 3)
     busy = 6 * 11 + second * 21 + third * 41 + 2 * 31 + 8 * 73 + 4 * 31
     assert forecast().busy(asked) == pytest.approx(busy)
-    assert forecast().study(asked, Slots(cpus=2, gpus=0.5, count=5)) == pytest.approx(busy / 5)
-    assert forecast().study(asked, Slots(cpus=2, gpus=0.5, count=500)) == 73
+    assert forecast().study(asked, Slots(cpus=2, gpus=0.5, count=2)) == pytest.approx(busy / 2)
+    finals = (8 * 73 + 4 * 31) / 5  # which wait for the search, which takes no less than its longest trial
+    assert forecast().study(asked, Slots(cpus=2, gpus=0.5, count=5)) == pytest.approx(73 + finals)
+    assert forecast().study(asked, Slots(cpus=2, gpus=0.5, count=500)) == 73 + 73
     assert forecast().device_hours(asked, Slots(cpus=2, gpus=0.5, count=5)) == pytest.approx(busy * 0.5 / 3600)
     assert forecast().device_hours(asked, Slots(cpus=2, gpus=0, count=5)) == pytest.approx(busy * 2 / 3600)
     without_head = Forecast(tasks={"rte": RTE}, text_to_text=True)
@@ -187,10 +190,12 @@ def test_what_is_left_is_what_no_row_and_no_running_trial_has_done() -> None:
     searched = RTE.search(6) / 6
     ended, running = tried(100, 11.0), tried(0, 0.0)
     ended, running = replace(ended, status=Status.COMPLETED, ended_at=3.0), replace(running, trial_id="r")
-    left = forecast().left(asked, [ended, running], lambda trial_id: 0.5, slots=2)
+    left = forecast().left(asked, [ended, running], lambda trial_id: 0.5, slots=2, now=40.0)
     assert left == pytest.approx((4.5 * searched + 31) / 2)
     slower = replace(ended, train_seconds=22.0)
-    assert forecast().left(asked, [slower], lambda trial_id: 0.0, slots=1) == pytest.approx(2 * 5 * searched + 31)
+    assert forecast().left(asked, [slower], lambda trial_id: 0.0, slots=1, now=40.0) == pytest.approx(
+        2 * 5 * searched + 31
+    )
 
 
 def test_a_trial_that_was_interrupted_is_done_as_far_as_its_last_report() -> None:
@@ -198,7 +203,7 @@ def test_a_trial_that_was_interrupted_is_done_as_far_as_its_last_report() -> Non
     searched = RTE.search(6) / 6
     waiting = [replace(tried(examples, 0.0), trial_id=f"t{examples}", ended_at=9.0) for examples in (0, 100, 300)]
     waiting = [replace(each, train_seconds=RTE.until(each.examples)) for each in waiting]
-    left = forecast().left(asked, waiting, lambda trial_id: 0.5 if trial_id == "t100" else 0.0, slots=1)
+    left = forecast().left(asked, waiting, lambda trial_id: 0.5 if trial_id == "t100" else 0.0, slots=1, now=40.0)
     assert left == pytest.approx((6 - 0.5 - 3 / 7) * searched + 31)
 
 
@@ -206,5 +211,51 @@ def test_what_a_clone_copied_took_it_no_time() -> None:
     clone = replace(tried(300, 1.5 * (RTE.until(300) - RTE.until(100))), copied_examples=100)
     assert forecast().corrected([clone]).trial("rte", 7) == pytest.approx(1.5 * RTE.until(700))
     waiting = replace(clone, examples=0, train_seconds=0.0)
-    left = forecast().left(spec(search={"trials": 6}), [waiting], lambda trial_id: 0.0, slots=1)
+    left = forecast().left(spec(search={"trials": 6}), [waiting], lambda trial_id: 0.0, slots=1, now=40.0)
     assert left == pytest.approx((6 - 1 / 7) * RTE.search(6) / 6 + 31)
+
+
+LONG = TaskForecast(schedule=RUNGS, adapter=RTE.adapter.times(20), head=RTE.head.times(20))
+
+
+def seen_at(now: float, pace: float, start: float, trials: int) -> tuple[list[TrialResult], dict[str, float]]:
+    """Returns the rows and progress of trials that run one after the other, at `pace` times what is forecast, each
+    after `start` seconds, after `now` seconds."""
+    rows, shares, one = [], {}, start + pace * LONG.until(700)
+    for number in range(min(trials, int(now // one) + 1)):
+        begun = number * one
+        busy = (now - begun - start) / pace
+        reported = max(rung for rung in (0, *RUNGS.rungs) if LONG.until(rung) <= busy or not rung)
+        following = min((rung for rung in RUNGS.rungs if rung > reported), default=700)
+        trained = min(reported + max(busy - LONG.until(reported), 0.0) / LONG.adapter.epoch * 100, following)
+        made = tried(reported, pace * LONG.until(reported))
+        made = replace(made, trial_id=f"rte-{number:03d}", started_at=begun)
+        ended = reported == 700
+        rows.append(replace(made, status=Status.COMPLETED, ended_at=begun + one) if ended else made)
+        shares[made.trial_id] = 0.0 if ended else trained / 700
+    return rows, shares
+
+
+@pytest.mark.parametrize(("pace", "start"), [(1.0, 0.0), (0.4, 0.0), (3.0, 0.0), (3.0, 9.0), (1.0, 9.0)])
+def test_the_time_left_follows_the_pace_that_is_seen_before_the_first_report_too(pace: float, start: float) -> None:
+    """From 200 s after the start to the last eighth; at three times what was forecast the first report takes 660 s."""
+    asked = spec(search={"trials": 4, "early_stopping": False, "baseline_learning_rates": [0.01]})
+    whole, head = 4 * (start + pace * LONG.until(700)), LONG.until(700, baseline=True)
+    found = []
+    for now in np.linspace(200, 7 / 8 * whole, 200):
+        rows, shares = seen_at(now, pace, start, trials=4)
+        left = Forecast(tasks={"rte": LONG}).left(asked, rows, lambda name, of=shares: of[name], slots=1, now=now)
+        found.append((left - head, whole - now))
+    assert all(abs(left - rest) < 0.25 * rest for left, rest in found)
+    rises = [max(after - before, 0.0) for (before, _), (after, _) in pairwise(found)]
+    assert sum(rises) < 0.2 * whole
+
+
+def test_a_long_last_trial_is_waited_for_whatever_the_slots() -> None:
+    """Of four slots one trains the last trial, which is one quarter done; the head alone has ended."""
+    asked = spec(search={"trials": 2, "early_stopping": False, "baseline_learning_rates": [0.01]}, finalists={"top": 0})
+    done = [replace(tried(700, 73.0), status=Status.COMPLETED, ended_at=73.0)]
+    done += [replace(tried(700, 31.0, kind="baseline"), status=Status.COMPLETED, ended_at=31.0)]
+    last = replace(tried(0, 0.0), trial_id="last", started_at=0.0)
+    left = forecast().left(asked, [*done, last], lambda name: 0.25 * (name == "last"), slots=4, now=20.0)
+    assert left == pytest.approx(0.75 * 73)
