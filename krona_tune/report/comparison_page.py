@@ -44,6 +44,7 @@ def render_comparison(comparison: Comparison, *, served: bool = False) -> Markup
             "doubts": comparison.doubts,
             "note": COMPARED_NOTE,
             "version": comparison.studies[0].results.manifest.versions.get("krona_tune"),
+            "year": comparison.studies[0].results.manifest.created_at[:4],
             "served": served,
         },
     )

@@ -18,7 +18,7 @@ from krona_tune.report.study_results import StudyResults, final_average, methods
 from krona_tune.report.task_charts import draw_charts
 from krona_tune.report.task_summary import TaskSummary
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.kinds import UNCOUNTED
+from krona_tune.study.kinds import UNCOUNTED, counts_by_kind
 from krona_tune.study.learning import STANDARD_ERRORS
 from krona_tune.study.manifest import Manifest
 from krona_tune.study.network import Network, recorded_network
@@ -27,6 +27,8 @@ from krona_tune.study.result import TrialResult
 
 TOP = 10
 """How many trials of a task the ranking shows at first."""
+MOST_UNFOLDED = 2
+"""Of more tasks than this, each one's search and charts are folded, so that a person sees all winners first."""
 NOW = Markup("<!--now-->")
 """Stands in a live page's body for the part that says what runs now, which changes more often than the rest."""
 
@@ -87,6 +89,8 @@ def render_body(results: StudyResults, orders: Sequence[Order] = (), *, live: bo
             "shared_knobs": knobs_among([each.row for each in shared.ranked] if shared else []),
             "methods": methods_part(recorded, tasks, manifest),
             "trials": len(recorded.trials),
+            "kinds": counts_by_kind(trial.kind for trial in recorded.trials),
+            "folded": len(tasks) > MOST_UNFOLDED,
             "whole": whole,
             "troubles": troubles(tasks),
             "top": TOP,

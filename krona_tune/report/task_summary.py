@@ -7,6 +7,7 @@ from math import isfinite, sqrt
 
 from krona_tune.study.choice import Chosen, choose
 from krona_tune.study.finals import Finals
+from krona_tune.study.kinds import counts_by_kind
 from krona_tune.study.learning import STANDARD_ERRORS, standard_error
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.result import Status, TrialResult
@@ -31,7 +32,8 @@ class TaskSummary:
     """The results of one task. All scores except those of `finals` are on validation, from the search.
 
     `facts` None: the manifest does not have the task. `shared` is the number of the configuration that won by its
-    average over tasks; None if each task is judged by itself.
+    average over tasks; None if each task is judged by itself. `counts` are of all trials by their state, `kinds` by
+    their kind.
     """
 
     task: str
@@ -39,6 +41,7 @@ class TaskSummary:
     ranked: tuple[RankedTrial, ...]
     baseline: TrialResult | None
     counts: dict[str, int]
+    kinds: dict[str, int]
     troubled: tuple[TrialResult, ...]
     finals: Finals
     shared: int | None = None
@@ -127,6 +130,7 @@ def summarise(
         ranked=_ranked(standings.searched(task), facts),
         baseline=standings.baseline(task),
         counts={state: n for state, n in TrialStates.of(trials, running).by_state.items() if n},
+        kinds=counts_by_kind(trial.kind for trial in trials),
         troubled=tuple(trial for trial in halted if not (trial.status.stopped or trial.status is Status.COMPLETED)),
         finals=standings.finals(task, facts),
     )

@@ -1,5 +1,7 @@
 """Holds one row for each kind of trial: how its trials are called, and what is done with them."""
 
+from collections import Counter
+from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -75,8 +77,16 @@ class TrialKind(StrEnum):
 
 FIRST_TRAINED = frozenset({TrialKind.SEARCH, TrialKind.BASELINE})
 """The kinds of trials that train no other trial's configuration again."""
+SEARCHED = "searched"
+"""What counts call the trials of the search."""
 UNCOUNTED = frozenset(kind for kind in TrialKind if not kind.facts.counted)
 """The kinds of full trainings, which come after the study and have no part in its budget."""
+
+
+def counts_by_kind(kinds: Iterable[str]) -> dict[str, int]:
+    """Returns how many trials there are of each kind, by its words, the searched ones first."""
+    found = Counter(facts_of(kind).words or SEARCHED for kind in kinds)
+    return {words: found[words] for words in sorted(found, key=lambda words: words != SEARCHED)}
 
 
 def facts_of(kind: str) -> KindFacts:

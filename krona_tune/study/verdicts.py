@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from krona_tune.study.choice import choose, name_of
 from krona_tune.study.finals import Finalist, Finals
-from krona_tune.study.formatting import format_count, format_score
+from krona_tune.study.formatting import format_count, format_name, format_score
 from krona_tune.study.intervals import Difference
 from krona_tune.study.learning import FailureRate, Learned, learned_more
 from krona_tune.study.manifest import TaskFacts
@@ -58,6 +58,7 @@ def verdicts_of(
     rows = winner.learned if winner else (best,) if best else ()
     ended = winner is not None or any(row.finished for row in searched)
     learned = learned_more(rows, facts) if ended else None
+    unfinished = best if best and ended and not winner and not best.finished else None
     everyone = [*finals.finalists, *([finals.head_only] if finals.head_only else [])]
     others = [
         *([choice_text(finals)] if finals.default else []),
@@ -65,6 +66,7 @@ def verdicts_of(
         *(f"{each.of} {difference_text(each.difference)}" for each in finals.finalists if each.difference),
         *([head_text(finals)] if finals.over_head else []),
         *([lost_text(finals)] if finals.lost else []),
+        *([unfinished_text(unfinished)] if unfinished else []),
     ]
     return Verdicts(
         learned=learned,
@@ -124,7 +126,8 @@ def seed_texts(each: Finalist) -> list[str]:
     """Returns what is to be said of a finalist's seeds; nothing if all have learned and have a test score."""
     texts = []
     if each.failure_rate:
-        texts.append(f"{rate_text(each.failure_rate)} with {each.of}; its test score is that of the others")
+        names = ", ".join(row.trial_id for row in each.unlearned)
+        texts.append(f"{rate_text(each.failure_rate)} with {each.of}, {names}; its test score is that of the others")
     if each.lost:
         seeds = len({row.seed for row in (*each.rows, *each.unlearned, *each.lost)})
         texts.append(f"{len(each.lost)} of {seeds} seeds of {each.of} {_has(len(each.lost))} no test score")
@@ -166,6 +169,12 @@ def _seen(value: Difference) -> str:
     if value.detectable is None:
         return f": {value.lacks}"
     return f"; {format_score(value.detectable)} would have been seen"
+
+
+def unfinished_text(best: TrialResult) -> str:
+    """Says that the best of a search was not trained to its end."""
+    how = f"{format_name(best.status)} after {best.epochs:.3g} epochs"
+    return f"the best trial, {best.trial_id}, was not trained to the end ({how})"
 
 
 def lost_text(finals: Finals) -> str:

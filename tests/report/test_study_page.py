@@ -8,6 +8,7 @@ from math import inf, nan
 from pathlib import Path
 
 import pytest
+import yaml
 
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.records import Records
@@ -20,7 +21,9 @@ from krona_tune.study.manifest import read_manifest
 from krona_tune.study.result import Status
 from tests.record.events import ended, manifest, report, started
 from tests.report.conftest import Empty
+from tests.report.finalists import HEAD, LORA, SEARCHED, final_rows, page
 from tests.report.pages import BY_LOSS, NEGATED, read, write_scores
+from tests.study.final_rows import repeats
 
 
 def test_the_page_says_of_a_sum_how_many_terms_it_has(study: StudyFolder) -> None:
@@ -144,14 +147,15 @@ def test_a_study_of_times_that_no_clock_shows_has_a_page(empty: Empty, seconds: 
     assert "2 completed" in read(write_report(folder)).text
 
 
-def test_synthetic_data_are_marked_at_the_top_and_at_each_table(study: StudyFolder) -> None:
+def test_synthetic_data_are_marked_at_the_top_and_once_in_each_part(study: StudyFolder) -> None:
     manifest("cola", "rte", synthetic=True).write(study.manifest)
     text = read(write_report(study)).text
     assert text.index("Synthetic data: mini-GLUE.") < text.index("Adapters for tiny")
     html = study.page.read_text(encoding="utf-8")
-    captions = re.findall(r"<caption.*?</caption>", html, re.DOTALL)
-    assert len(captions) == 5
-    assert all("synthetic data: mini-GLUE" in caption for caption in captions)
+    headings = dict(re.findall(r'<h2 id="(\w+)">(.*?)</h2>', html, re.DOTALL))
+    marked = {name for name, text in headings.items() if "synthetic data: mini-GLUE" in text}
+    assert marked == {"tasks", "cola", "rte", "cost"}
+    assert html.count("synthetic data: mini-GLUE") == len(marked)
 
 
 def test_real_data_carry_no_such_mark(study: StudyFolder) -> None:
@@ -272,3 +276,41 @@ def test_the_page_says_which_share_of_the_examples_was_cut(study: StudyFolder) -
     facts = before.tasks["cola"].model_copy(update={"max_length": 64, "cut_examples": 33})
     before.model_copy(update={"tasks": {**before.tasks, "cola": facts}}).write(study.manifest)
     assert "7.5 % at 64 tokens" in read(write_report(study)).text  # of 340 and 100 examples
+
+
+@pytest.mark.parametrize(("tasks", "folded"), [(("cola", "rte"), False), (("cola", "rte", "mrpc"), True)])
+def test_of_more_than_two_tasks_the_search_and_the_charts_are_folded_and_the_best_stays_in_view(
+    folder: StudyFolder, tasks: tuple[str, ...], folded: bool
+) -> None:
+    write_scores(folder, dict.fromkeys(tasks, 0.7))
+    html = write_report(folder).read_text(encoding="utf-8")
+    assert html.count('<details class="search">') == (3 if folded else 0)
+    assert html.count('<details class="search" open>') == (0 if folded else 2)
+    best = "The best of the search is krona: 0.700 on validation (constant 0.550, head only 0.600), one seed, rte-000"
+    assert (best in read(folder.page).text) is folded
+
+
+def test_trainings_of_finalists_are_counted_apart_from_the_search(empty: Empty) -> None:
+    folder = empty("rte")
+    text = page(folder, [SEARCHED, LORA, HEAD, *final_rows()]).text
+    assert "11 trials (2 searched, 8 finalists, 1 head only), begun" in text
+    assert "Trials searched Trainings of finalists RTE accuracy" in text
+    assert "700 (0.07 %) 2 8" in text
+
+
+def test_constants_heads_and_single_seeds_stand_beside_winners(empty: Empty) -> None:
+    folder = empty("rte")
+    text = page(folder, [SEARCHED, HEAD, *repeats("rte-000", (0.7,), (0.72,))]).text
+    assert "The constant answer has 0.550 on validation." in text
+    assert "0.720 one seed" in text
+    assert "constant 0.550 –" in text
+
+
+def test_the_page_cites_authors_year_and_address_as_the_file_of_the_checkout_does(study: StudyFolder) -> None:
+    text = read(write_report(study)).text
+    citation = yaml.safe_load((Path(__file__).parents[2] / "CITATION.cff").read_text(encoding="utf-8"))
+    [paper] = citation["references"]
+    assert f"author = {{{{{citation['authors'][0]['name']}}}}}" in text
+    assert "year = {2025}" in text  # of the study
+    assert f"url = {{{paper['url']}}}" in text
+    assert f"doi = {{{paper['identifiers'][0]['value']}}}" in text

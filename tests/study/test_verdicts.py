@@ -51,9 +51,17 @@ def test_a_winner_within_chance_of_the_constant_answer_is_no_success() -> None:
 def test_seeds_that_did_not_learn_are_counted_with_the_exact_interval_of_their_rate() -> None:
     rows = repeats("a", (0.55, 0.9, 0.92), (0.54, 0.88, 0.9), metrics={"accuracy": 0.8})
     assert verdicts(*rows).all == (
-        "RTE: 1 of 3 seeds did not learn (95 % interval of the rate: 1 to 91 %) with a; its test score is that of the "
-        "others.",
+        "RTE: 1 of 3 seeds did not learn (95 % interval of the rate: 1 to 91 %) with a, rte-final-a-s1; its test score "
+        "is that of the others.",
     )
+
+
+def test_the_best_of_a_search_is_said_to_be_unfinished_if_another_trial_has_ended_well() -> None:
+    cut = replace(SEARCHED[0], score=0.9, status=Status.INTERRUPTED, epochs=1.5)
+    assert verdicts(searched=[cut, SEARCHED[1]]).others == (
+        "RTE: the best trial, rte-000, was not trained to the end (interrupted after 1.5 epochs).",
+    )
+    assert verdicts(searched=[SEARCHED[0], cut]).others == ()
 
 
 def test_seeds_without_a_test_score_are_counted() -> None:

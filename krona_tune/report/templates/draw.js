@@ -47,6 +47,9 @@
     draw(place);
     Plotly.relayout(place, { width, autosize: width === null });
   });
-  window.addEventListener("beforeprint", () => everywhere(620));
+  window.addEventListener("beforeprint", () => {
+    document.querySelectorAll("details.search").forEach((each) => { each.open = true; });
+    everywhere(620);
+  });
   window.addEventListener("afterprint", () => everywhere(null));
 })();

@@ -20,8 +20,8 @@
   };
   const detailsIn = (part) => {
     const named = (root) => [...root.querySelectorAll("details")].map((each) => [each.querySelector("summary")?.textContent, each]);
-    const open = new Set(named(part).filter(([, each]) => each.open).map(([name]) => name));
-    return (fresh) => named(fresh).forEach(([name, each]) => { if (open.has(name)) each.open = true; });
+    const known = new Map(named(part).map(([name, each]) => [name, each.open]));
+    return (fresh) => named(fresh).forEach(([name, each]) => { if (known.has(name)) each.open = known.get(name); });
   };
   const choicesIn = (part) => {
     const boxes = (root) => [...root.querySelectorAll('input[type="checkbox"]')];
