@@ -4,7 +4,8 @@
 
 The bare script imports torch and loads the study's backbone and tokenizer with transformers. Prints each command's
 seconds of processor time (user and system, of all threads), the middle of three runs, and its ratio to the bare
-script's. The runs are taken in turn, so that other work on the machine meets all alike. Of the study only its page is written again.
+script's. The runs are taken in turn, so that other work on the machine meets all alike. Of the study only its page is
+written again.
 """
 
 import argparse
