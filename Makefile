@@ -3,7 +3,7 @@
 # if it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
-# Quick tests compute on one thread each, so that each core runs some of the files; slow ones use all cores themselves.
+# Tests without Ray compute on one thread each, so that each core runs some of the files; Ray uses all cores itself.
 PARALLEL := --numprocesses logical --maxprocesses 4 --dist loadfile
 
 .PHONY: study test test-all test-long docs check lint scan audit bench format clean
@@ -15,8 +15,8 @@ test: .venv/test
 	$(BIN)/python -m pytest -m "not slow and not long" --first-case $(PARALLEL)
 
 test-all: .venv/test
-	$(BIN)/python -m pytest -m "not slow and not long" $(PARALLEL)
-	$(BIN)/python -m pytest -m "slow and not long"
+	$(BIN)/python -m pytest -m "not long and (not slow or beside)" $(PARALLEL)
+	$(BIN)/python -m pytest -m "slow and not long and not beside"
 
 test-long: .venv/test
 	$(BIN)/python -m pytest -m long

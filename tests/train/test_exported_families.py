@@ -35,7 +35,7 @@ TAKEN_FOR_EXPERTS = {"afmoe", "deepseek_v3", "ernie4_5_moe", "glm4_moe", "hunyua
 
 
 def every() -> list[Any]:
-    marks = {True: (), False: pytest.mark.slow}
+    marks = {True: (), False: (pytest.mark.slow, pytest.mark.beside)}
     methods = {name: METHODS[sum(map(ord, name)) % len(METHODS)] for name in sorted({*WHOLE, *LACKING})}
     return [pytest.param(name, knobs, marks=marks[name in KINDS], id=name) for name, knobs in methods.items()]
 
