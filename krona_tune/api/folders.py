@@ -91,9 +91,17 @@ def new_name(space: object) -> str:
 
 def with_whole_paths(spec: StudySpec) -> StudySpec:
     """Returns the spec with absolute paths of local folders, so that the study can be resumed from anywhere."""
-    folders = {name: getattr(spec, name) for name in ("model", "data")}
-    found = {name: home(Path(text)) for name, text in folders.items()}
-    return spec.model_copy(update={name: str(path.resolve()) for name, path in found.items() if path.is_dir()})
+    return spec.model_copy(update={name: whole_path(getattr(spec, name)) for name in FOLDERS})
+
+
+FOLDERS = ("model", "data")
+"""The keys of a request that may name a local folder."""
+
+
+def whole_path(text: str) -> str:
+    """Returns the absolute path of a local folder; another text, such as a name of the hub, as it is."""
+    path = home(Path(text))
+    return str(path.resolve()) if path.is_dir() else text
 
 
 def adapter_folder(storage: Storage, study: str, task: str | None) -> Path:

@@ -17,7 +17,16 @@ from krona_tune.search.startup.cluster import refuse_odd_address
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest, refuse_edited
 from krona_tune.study.order import Order, OrderKind, OrderRequest, is_paused, search_ended_by
-from krona_tune.study.request.loader import build_spec, load_spec, naming_given, put, read_given, spec_with
+from krona_tune.study.request.loader import (
+    GivenValue,
+    build_spec,
+    load_spec,
+    load_with,
+    naming_given,
+    put,
+    read_given,
+    spec_with,
+)
 from krona_tune.study.request.study_spec import SETTLED, StudySpec
 from krona_tune.study.settings import SETTINGS, changing, flag_names, number_of_trials, overrides
 
@@ -48,12 +57,13 @@ def refuse_odd_start(
 
 def new_spec(space: "Path | DerivedSpace", settings: Sequence[str], given: Mapping[str, Any], name: str) -> StudySpec:
     """Returns the request of a new study of this name: what a space asks for, changed by settings and by flags."""
-    values = read_given(settings, overrides(given) | {"name": name}, flag_names(given))
-    if isinstance(space, Path):
-        spec = load_spec(space, settings, overrides(given) | {"name": name}, flag_names(given))
-    else:
-        spec = spec_with(space.whole, AUTO, Path.cwd(), values)
-    return one_if_fixed(default_to_glue(spec), [each.key for each in values])
+    return spec_of(space, read_given(settings, overrides(given) | {"name": name}, flag_names(given)))
+
+
+def spec_of(space: "Path | DerivedSpace", given: Sequence[GivenValue]) -> StudySpec:
+    """Returns the request of a new study: what a space asks for, changed by what a person gave."""
+    spec = load_with(space, given) if isinstance(space, Path) else spec_with(space.whole, AUTO, Path.cwd(), given)
+    return one_if_fixed(default_to_glue(spec), [each.key for each in given])
 
 
 def one_if_fixed(spec: StudySpec, given: Collection[str]) -> StudySpec:

@@ -84,6 +84,13 @@ Version = Annotated[
 
 Study = Annotated[str, typer.Argument(help="A study's name or folder.")]
 Space = Annotated[Path, typer.Argument(help="A search space: a YAML file, or the name of a shipped one.")]
+SentSpace = Annotated[
+    Path | None,
+    typer.Argument(
+        metavar="[SPACE]",
+        help="A YAML file or the name of a shipped space; without it the service's machine picks or makes one.",
+    ),
+]
 SpaceFile = Annotated[
     Path | None,
     SEARCHED(

@@ -8,7 +8,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from krona_tune.api.folders import new_name, with_whole_paths
+from krona_tune.api.folders import FOLDERS, new_name, whole_path, with_whole_paths
 from krona_tune.api.inputs import asked_tasks, find_space
 from krona_tune.api.printing import console, errors, print_lines, say
 from krona_tune.api.study_request import new_spec, refuse_odd_start
@@ -16,12 +16,12 @@ from krona_tune.cli import options
 from krona_tune.record.orders import whoami
 from krona_tune.record.storage import Storage, storage_at
 from krona_tune.refusal import Refusal, refuse_unknown
-from krona_tune.study.request.loader import dump_spec, tasks_defined_in
-from krona_tune.study.settings import Keywords, by_flag
+from krona_tune.study.request.loader import GivenValue, dump_spec, read_given, tasks_defined_in
+from krona_tune.study.settings import Keywords, by_flag, flag_names, overrides
 
 if TYPE_CHECKING:
     from krona_tune.service.client import Client
-    from krona_tune.service.queue.entry import Entry, QueueView
+    from krona_tune.service.queue.entry import Entry, Given, QueueView
     from krona_tune.service.queue.study_queue import StudyQueue
 
 MOST_SLOTS = 100_000
@@ -129,7 +129,7 @@ SAID = {
 
 @options.with_settings
 def submit(
-    space: options.Space,
+    space: options.SentSpace = None,
     tasks: options.Tasks = None,
     settings: options.Settings = None,
     model: options.Model = None,
@@ -150,14 +150,16 @@ def submit(
     refuse_odd_start(name=name, tracking_uri=tracking_uri, notify=notify or ())
     if not LEAST_PRIORITY <= priority <= MOST_PRIORITY:
         raise Refusal("--priority", f"{priority} is none", f"write {LEAST_PRIORITY} to {MOST_PRIORITY}")
-    place = find_space(space, "SPACE")
-    named = asked_tasks(tasks, tasks_defined_in(place)) if tasks else None
+    place = find_space(space, "SPACE") if space else None
+    named = asked_tasks(tasks, tasks_defined_in(place) if place else {}) if tasks else None
     asked = by_flag({"tasks": named, "model": model, **keywords})
     study = name or new_name(place)
-    spec = with_whole_paths(new_spec(place, settings or (), asked, study).settled())
+    whole = with_whole_paths(new_spec(place, settings or (), asked, study).settled()) if place else None
+    values = () if place else read_given(settings or (), overrides(asked), flag_names(asked))
     request = Submission(
         name=study,
-        space=dump_spec(spec),
+        space=dump_spec(whole) if whole else "",
+        given=tuple(_sent(each) for each in values),
         priority=priority,
         tracking_uri=tracking_uri,
         notify=tuple(notify or ()),
@@ -168,6 +170,13 @@ def submit(
     if answer.entry:
         said = f"{study} is number {answer.entry.id} of the queue at {to}, with priority {priority}."
         say(f"{said} Look with: krona-tune queue --to {to}")
+
+
+def _sent(given: GivenValue) -> "Given":
+    from krona_tune.service.queue.entry import Given
+
+    is_folder = given.key in FOLDERS and isinstance(given.value, str)
+    return Given(key=given.key, value=whole_path(given.value) if is_folder else given.value, by=given.by)
 
 
 def queue(

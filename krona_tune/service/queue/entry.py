@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
 
 from krona_tune.api.folders import refuse_odd
 from krona_tune.record.orders import LATEST
@@ -12,16 +12,30 @@ QUEUE = "/api/queue"
 LEAST_PRIORITY, MOST_PRIORITY = 1, 10
 LONGEST_SPACE = 100_000
 """The most characters of a request's YAML: packed, it is a word of a command."""
-MOST_SERVICES = 10
+MOST_SERVICES, MOST_GIVEN = 10, 200
 
 Priority = Annotated[int, Field(ge=LEAST_PRIORITY, le=MOST_PRIORITY)]
 """A study's weight among the others: one of priority 2 gets twice the slots of one of priority 1."""
 Moment = Annotated[float, Field(ge=0, lt=LATEST)]
 Address = Annotated[str, StringConstraints(max_length=2_000, pattern=r"^[^\x00-\x1f\x7f]*$")]
+ShortText = Annotated[str, StringConstraints(min_length=1, max_length=200)]
 EntryState = Literal["queued", "running", "finished", "stopped", "halted", "removed"]
 """`stopped`: a person ended its driver. `halted`: it could not go on; the reason says why. The last four are ends."""
 LIVE: tuple[EntryState, ...] = ("queued", "running")
 """The states in which an entry has a place in the queue."""
+
+
+class Given(BaseModel):
+    """A value for a key of a request."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    key: ShortText
+    """The key, as in study.yaml: `adapter.scale`."""
+    value: JsonValue
+    """Its value, as in study.yaml."""
+    by: ShortText
+    """What gave it, which a refusal names: `--trials`, or `--set adapter.scale`."""
 
 
 class Submission(BaseModel):
@@ -31,8 +45,11 @@ class Submission(BaseModel):
 
     name: Annotated[str, StringConstraints(max_length=255)]
     """The study's name; its folder is named after it."""
-    space: Annotated[str, StringConstraints(max_length=LONGEST_SPACE)]
-    """The YAML of the whole study, as `krona-tune run` takes it with `--space`."""
+    space: Annotated[str, StringConstraints(max_length=LONGEST_SPACE)] = ""
+    """The YAML of the whole study, as `krona-tune run` takes it with `--space`. Without it one is picked for the
+    machine of the service, or made for it and the model and data that are given."""
+    given: Annotated[tuple[Given, ...], Field(max_length=MOST_GIVEN)] = ()
+    """The values that a person gave beside the space."""
     priority: Priority = LEAST_PRIORITY
     """From 1 to 10: a study of priority 2 gets twice the slots of one of priority 1."""
     tracking_uri: Address | None = None

@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from krona_tune.api.chosen_space import choose_space
 from krona_tune.api.folders import earlier_studies, refuse_odd, refuse_taken, with_whole_paths
 from krona_tune.api.plan_view import plan_lines
-from krona_tune.api.study_request import default_to_glue
+from krona_tune.api.study_request import default_to_glue, spec_of
 from krona_tune.child_process import ChildProcess, ProcessEnded, TooSlow
 from krona_tune.record.mlflow_mirror.tracking_uri import refuse_no_store
 from krona_tune.record.notifications import refuse_unknown_services
@@ -14,7 +15,7 @@ from krona_tune.refusal import Refusal
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.service.queue.drivers import MOST_PACKED, packed
 from krona_tune.service.queue.entry import Submission
-from krona_tune.study.request.loader import dump_spec, parse_spec
+from krona_tune.study.request.loader import GivenValue, dump_spec, read_request, spec_with
 from krona_tune.study.request.study_spec import ResourcesSpec, StudySpec
 
 CHECK_SECONDS = 120.0
@@ -57,13 +58,24 @@ def check(storage: Storage, asked: Submission) -> CheckedSubmission:
         raise Refusal("name", refusal.problem, "choose another name") from None
     refuse_no_store(asked.tracking_uri)
     refuse_unknown_services(asked.notify)
-    spec = _with_earlier_studies(default_to_glue(parse_spec(asked.space, "space", storage.folder)).settled(), storage)
-    plan = make_plan(with_whole_paths(spec.model_copy(update={"name": asked.name})), "the request")
+    requested, place, reason = _requested(asked, storage)
+    spec = _with_earlier_studies(requested.settled(), storage)
+    plan = make_plan(with_whole_paths(spec.model_copy(update={"name": asked.name})), place)
     space = dump_spec(plan.spec)
     if (size := len(packed(space))) > MOST_PACKED:
         raise Refusal("space", f"packed it has {size:,} characters", f"write a request of at most {MOST_PACKED:,}")
-    lines = plan_lines(plan, "", storage.study(asked.name))
+    lines = plan_lines(plan, reason, storage.study(asked.name))
     return CheckedSubmission(space=space, lines=lines, resources=plan.spec.resources)
+
+
+def _requested(asked: Submission, storage: Storage) -> tuple[StudySpec, str, str]:
+    """Returns the request, the place that messages name, and in words why its space was taken if it names none."""
+    given = [GivenValue(each.key, each.value, each.by) for each in asked.given]
+    if asked.space:
+        values = read_request(asked.space, "space")
+        return default_to_glue(spec_with(values, "space", storage.folder, given)), "the request", ""
+    chosen = choose_space(given)
+    return spec_of(chosen.source, given), str(chosen.place), chosen.reason
 
 
 def _with_earlier_studies(spec: StudySpec, storage: Storage) -> StudySpec:

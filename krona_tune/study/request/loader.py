@@ -166,8 +166,12 @@ def load_spec(
         Refusal: something can't be read, is unknown or is out of range, or a setting is the study's name; it names what
             gave the value.
     """
-    values, given = _keys_of(_text_of(path), str(path)), read_given(settings, overrides or {}, flags or {})
-    return spec_with(values, str(path), path.parent, given)
+    return load_with(path, read_given(settings, overrides or {}, flags or {}))
+
+
+def load_with(path: Path, given: Sequence[GivenValue]) -> StudySpec:
+    """Returns the study that a file asks for, with the values that a person gave; raises a Refusal as `load_spec`."""
+    return spec_with(read_request(_text_of(path), str(path)), str(path), path.parent, given)
 
 
 def spec_with(values: Mapping[str, Any], place: str, folder: Path, given: Sequence[GivenValue]) -> StudySpec:
@@ -204,10 +208,11 @@ def parse_spec(text: str, place: str, folder: Path) -> StudySpec:
     Raises:
         Refusal: something is unknown or out of range; it names `place`.
     """
-    return _resolved_against(build_spec(_keys_of(text, place), place), folder)
+    return _resolved_against(build_spec(read_request(text, place), place), folder)
 
 
-def _keys_of(text: str, place: str) -> dict[str, Any]:
+def read_request(text: str, place: str) -> dict[str, Any]:
+    """Returns the plain values of a request's YAML. Raises a Refusal if it holds no keys and values."""
     written = read_yaml(text, place)
     if not isinstance(written, dict):
         problem = "is empty" if written is None else f"holds {shown(written)}, not keys and values"
