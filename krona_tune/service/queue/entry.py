@@ -46,8 +46,8 @@ class Submission(BaseModel):
     name: Annotated[str, StringConstraints(max_length=255)]
     """The study's name; its folder is named after it."""
     space: Annotated[str, StringConstraints(max_length=LONGEST_SPACE)] = ""
-    """The YAML of the whole study, as `krona-tune run` takes it with `--space`. Without it one is picked for the
-    machine of the service, or made for it and the model and data that are given."""
+    """The YAML of the whole study, as `krona-tune run` takes it with `--space`. If values are given without it, one is
+    picked for the machine of the service, or made for it and the model and data that are given."""
     given: Annotated[tuple[Given, ...], Field(max_length=MOST_GIVEN)] = ()
     """The values that a person gave beside the space."""
     priority: Priority = LEAST_PRIORITY

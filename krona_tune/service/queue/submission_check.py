@@ -71,7 +71,7 @@ def check(storage: Storage, asked: Submission) -> CheckedSubmission:
 def _requested(asked: Submission, storage: Storage) -> tuple[StudySpec, str, str]:
     """Returns the request, the place that messages name, and in words why its space was taken if it names none."""
     given = [GivenValue(each.key, each.value, each.by) for each in asked.given]
-    if asked.space:
+    if asked.space or not given:
         values = read_request(asked.space, "space")
         return default_to_glue(spec_with(values, "space", storage.folder, given)), "the request", ""
     chosen = choose_space(given)
