@@ -1,6 +1,7 @@
 """Writes a LoRA as a GGUF file, in the names and the layout of llama.cpp, and reads it back. Needs the package gguf."""
 
 from collections.abc import Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -65,20 +66,19 @@ def in_halves(rows: Tensor, heads: int) -> Tensor:
 
 def write_gguf(path: Path, halves: Halves, layout: LoraLayout, rank: int) -> None:
     """Writes a LoRA of one rank and of scale 1, in float32."""
-    writer = GGUFWriter(path, layout.architecture)
-    writer.add_type(GGUFType.ADAPTER)
-    writer.add_string(Keys.Adapter.TYPE, LORA)
-    writer.add_float32(Keys.Adapter.LORA_ALPHA, float(rank))  # llama.cpp divides it by the rank
-    for name, weight in layout.names().items():
-        left, right = (half.detach().float().cpu() for half in halves[name])
-        if heads := layout.heads(weight):
-            left = interleaved(left, heads)
-        writer.add_tensor(f"{weight}.{RIGHT}", right.contiguous().numpy())
-        writer.add_tensor(f"{weight}.{LEFT}", left.contiguous().numpy())
-    writer.write_header_to_file()
-    writer.write_kv_data_to_file()
-    writer.write_tensors_to_file()
-    writer.close()
+    with closing(GGUFWriter(path, layout.architecture)) as writer:
+        writer.add_type(GGUFType.ADAPTER)
+        writer.add_string(Keys.Adapter.TYPE, LORA)
+        writer.add_float32(Keys.Adapter.LORA_ALPHA, float(rank))  # llama.cpp divides it by the rank
+        for name, weight in layout.names().items():
+            left, right = (half.detach().float().cpu() for half in halves[name])
+            if heads := layout.heads(weight):
+                left = interleaved(left, heads)
+            writer.add_tensor(f"{weight}.{RIGHT}", right.contiguous().numpy())
+            writer.add_tensor(f"{weight}.{LEFT}", left.contiguous().numpy())
+        writer.write_header_to_file()
+        writer.write_kv_data_to_file()
+        writer.write_tensors_to_file()
 
 
 def read_gguf(path: Path, layout: LoraLayout) -> dict[str, tuple[Tensor, Tensor]]:

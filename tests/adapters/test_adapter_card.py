@@ -1,6 +1,7 @@
 """Tests that a card is read strictly, as data, and that what is no card is refused."""
 
 import json
+import shlex
 from pathlib import Path
 from typing import Any
 
@@ -71,7 +72,7 @@ def test_an_unknown_task_or_other_labels_are_refused(tmp_path: Path) -> None:
     assert task_of(made("t5", task="stsb", labels=TASKS["stsb"].candidates), tmp_path) is TASKS["stsb"]
 
 
-@pytest.mark.parametrize("form", Form)
+@pytest.mark.parametrize("form", [form for form in Form if form is not Form.GGUF])
 @pytest.mark.parametrize(("name", "outputs"), [("bert", ", num_labels=3"), ("t5", "")])
 def test_the_lines_that_load_it_are_python(form: Form, name: str, outputs: str) -> None:
     lines = loading(made(name, backbone="it's\n'here"), form, "some 'where\n")
@@ -80,6 +81,14 @@ def test_the_lines_that_load_it_are_python(form: Form, name: str, outputs: str) 
     kind = "AutoModelForSeq2SeqLM" if name == "t5" else "AutoModelForSequenceClassification"
     assert f"from transformers import {'AutoTokenizer' if form is Form.ONNX else kind}" in lines
     assert (outputs in lines) or form in {Form.MERGED, Form.ONNX}
+
+
+def test_those_for_llama_cpp_are_words_of_a_shell() -> None:
+    words = shlex.split(loading(made("t5"), Form.GGUF, "some 'where"))
+    assert words == ["llama-cli", "-m", "MODEL.gguf", "--lora", "some 'where/adapter.gguf"]
+    fetched, used = loading(made("t5"), Form.GGUF, "org/name", on_hub=True).splitlines()
+    assert fetched == "hf download org/name --local-dir name"
+    assert used == "llama-cli -m MODEL.gguf --lora name/adapter.gguf"
 
 
 def test_a_package_gives_the_backbone_to_who_has_the_files_and_the_hub_to_others() -> None:

@@ -137,3 +137,13 @@ def test_a_head_is_refused_and_so_is_a_missing_package(tmp_path: Path, monkeypat
     with pytest.raises(Refusal, match=r"the package gguf is not installed; pip install 'krona_tune\[gguf\]'"):
         export_adapter(adapter, tmp_path / "out", Form.GGUF)
     assert not (tmp_path / "out").exists()
+
+
+def test_a_disk_without_room_leaves_nothing_and_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr("gguf.GGUFWriter.write_tensors_to_file", full)
+    with pytest.raises(Refusal, match=r"--to: .*out can't be written \(.*No space left on device"):
+        export_adapter(writing_adapter("llama", tmp_path, "lora", rank=2), tmp_path / "out", Form.GGUF)
+    assert {path.name for path in tmp_path.iterdir()} == {"backbone", "adapter"}
