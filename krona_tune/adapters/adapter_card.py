@@ -256,14 +256,16 @@ _FETCHING = "from huggingface_hub import snapshot_download\n"
 _BACKBONE = "model = {kind}.from_pretrained({backbone}{outputs})\n"
 _LINES = {
     "krona_tune": _BACKBONE + "adapters = krona_tune.load(model, {folder})",
-    "transformers": "model = {kind}.from_pretrained({folder})",
+    "transformers": "model = {kind}.from_pretrained({folder})\n"
+    "tokenizer = AutoTokenizer.from_pretrained({folder})  # reads as many tokens as training did",
     "peft": _BACKBONE + "model = PeftModel.from_pretrained(model, {folder})",
     "onnx": "folder = {folder}\n"
     "tokenizer = {kind}.from_pretrained(folder)\n"
     'session = InferenceSession(f"{{folder}}/model.onnx")\n'
-    'inputs = tokenizer({texts}, padding=True, return_tensors="np")\n'
+    'inputs = tokenizer({texts}, padding=True, truncation=True, return_tensors="np")\n'
     'logits = session.run(["logits"], {{each.name: inputs[each.name] for each in session.get_inputs()}})[0]',
 }
+_ANSWER = '\nlogits = model(**tokenizer({texts}, padding=True, truncation=True, return_tensors="pt")).logits'
 
 
 def loading(card: AdapterCard, form: Form, place: Path | str, *, on_hub: bool = False, package: str = "") -> str:
@@ -286,8 +288,10 @@ def loading(card: AdapterCard, form: Form, place: Path | str, *, on_hub: bool = 
         "folder": f"snapshot_download({str(place)!r})" if fetched else repr(str(place)),
     }
     imports = f"from {package} import get_model_path\n" * packaged + _IMPORTS[form]
-    imports += "from transformers import {kind}\n\n"
-    return (_FETCHING * fetched + imports + _LINES[LIBRARIES[form]]).format(**words)
+    reads = ", AutoTokenizer" * (form is Form.MERGED)
+    imports += f"from transformers import {{kind}}{reads}\n\n"
+    answer = _ANSWER * (form is Form.MERGED and not card.text_to_text)
+    return (_FETCHING * fetched + imports + _LINES[LIBRARIES[form]] + answer).format(**words)
 
 
 def _padding(card: AdapterCard) -> str:

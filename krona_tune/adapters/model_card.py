@@ -68,6 +68,8 @@ def render_model_card(
         halves=_halves(card),
         approximation=approximation.text if approximation else "",
         interval=bool(card.test_interval),
+        licence=_licence(published.licence),
+        data=_data(card),
         loading=loading(card, form, published.repo or folder, on_hub=bool(published.repo), package=package),
     )
 
@@ -84,6 +86,19 @@ def _front(card: AdapterCard, form: Form, licence: Licence) -> dict[str, Any]:
         "metrics": [_line(name) for name in card.metric_names],
         "tags": ["kronecker-adapter", _line(card.adapter.method), _line(card.task), *synthetic],
     }
+
+
+def _licence(licence: Licence) -> str:
+    """Returns the licence of the backbone in words, with its name and link if the hub has no word for it."""
+    if not licence:
+        return "unknown here; see the backbone's own card"
+    return " ".join(licence[key] for key in ("license", "license_name", "license_link") if key in licence)
+
+
+def _data(card: AdapterCard) -> str:
+    if card.synthetic:
+        return "synthetic mini-GLUE"
+    return "the user's own" if card.own_task else f"{card.task} of GLUE"
 
 
 def _halves(card: AdapterCard) -> dict[str, list[str]]:

@@ -1,7 +1,7 @@
 """Exports a study's adapter in another form; what is written gives the same outputs, or nothing is written."""
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -34,11 +34,13 @@ from krona_tune.train.export_check import (
     logits,
     refuse_other_outputs,
     sample_inputs,
+    save_tokenizer,
     write_card,
 )
 from krona_tune.train.export_gguf import leave_as_gguf
 from krona_tune.train.export_onnx import leave_as_onnx
 from krona_tune.train.export_peft import leave_as_peft
+from krona_tune.train.hub_push import licence_beside
 from krona_tune.train.loop import TaskWork
 from krona_tune.train.predict import backbone_of, load_adapted
 
@@ -96,6 +98,7 @@ def export_adapter(
     approximation: Approximation | Quantisation | None = None
     source, shape = backbone_of(card, adapter, model)
     adapted, package = Adapted(geometry=shape, adapter=card.adapter, quantize=card.quantize), package_of(source)
+    published = replace(published, licence=published.licence or licence_beside(source.folder))
     readme = partial(render_model_card, card, form, to.name, published, package=package)
     job = Job(adapter=adapter, to=to, model=model, judged_on=judged_on, readme=readme)
     if refused := EXACT_FOR[form](adapted, None) if rank is None else NEAR_FOR[form](adapted):
@@ -134,7 +137,7 @@ def _leave_merged(job: Job, dtype: torch.dtype) -> float:
     cast_parameters(model, dtype)
     with building(job.to) as built:
         model.save_pretrained(built)
-        whole.tokenizer.save_pretrained(built)
+        save_tokenizer(whole, built)
         again = type(model).from_pretrained(built, dtype=torch.float32).eval()
         written = logits(again, inputs)
         kept = expected if dtype is torch.float32 else logits(in_float32(model), inputs)

@@ -125,6 +125,12 @@ def building(to: Path) -> Iterator[Path]:
         yield built
 
 
+def save_tokenizer(whole: AdaptedModel, built: Path) -> None:
+    """Writes the tokenizer, which cuts texts as in training where it is asked to truncate them."""
+    whole.tokenizer.model_max_length = whole.card.max_length
+    whole.tokenizer.save_pretrained(built)
+
+
 def write_card(built: Path, readme: str) -> None:
     """Writes the model card beside what was built."""
     (built / README).write_text(readme, encoding="utf-8")

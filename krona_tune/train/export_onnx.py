@@ -21,6 +21,7 @@ from krona_tune.train.export_check import (
     load_merged,
     logits,
     refuse_other_outputs,
+    save_tokenizer,
     validation_score,
     write_card,
 )
@@ -59,7 +60,7 @@ def leave_as_onnx(job: Job, *, int8: bool = False) -> tuple[float, Quantisation 
         if int8:
             found = _quantised(built, whole, in_onnx, inputs, job.judged_on)
             differing = found.difference
-        whole.tokenizer.save_pretrained(built)
+        save_tokenizer(whole, built)
         model.config.save_pretrained(built)
         write_card(built, job.readme(found) if found else job.readme())
     return differing, found

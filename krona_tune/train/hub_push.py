@@ -36,6 +36,11 @@ def find_licence(backbone: str, model: str | None = None) -> Licence:
     raise Refusal("--license", problem, "name it as the hub does, for example --license apache-2.0")
 
 
+def licence_beside(folder: str | None) -> Licence:
+    """Returns what a card in a backbone's folder says of its licence; nothing if there is none. Asks nobody else."""
+    return _licence_in(_local_header(Path(folder) / README)) if folder else {}
+
+
 def _licence_in(header: Mapping[str, Any]) -> Licence:
     found = {key: header[key] for key in KEYS if isinstance(header.get(key), str)}
     if not found.get("license"):

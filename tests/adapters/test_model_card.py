@@ -46,6 +46,16 @@ def test_real_data_are_not_called_synthetic_and_the_test_half_is_shown() -> None
     assert "| test | 0.2500 | 0.2500 |" in text
 
 
+def test_it_says_what_the_data_are_and_whose_licence_holds() -> None:
+    named = Published(licence={"license": "other", "license_name": "own", "license_link": "https://host/x"})
+    text = render_model_card(made(synthetic=False), Form.MERGED, "out", named)
+    assert "| its licence | other own https://host/x |" in text
+    assert "| data | mnli of GLUE |" in text
+    text = render_model_card(made(), Form.MERGED, "out")
+    assert "| its licence | unknown here; see the backbone's own card |" in text
+    assert "| data | synthetic mini-GLUE |" in text
+
+
 def test_what_is_published_names_its_licence_its_interval_and_the_repository() -> None:
     published = Published(licence={"license": "other", "license_name": "a\nb"}, repo="me/cola")
     card = made(test_score=0.25, test_interval=(0.2, 0.3))

@@ -1,0 +1,70 @@
+"""Tests that the lines in the README of every export run as they stand, in a new process without a network."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from krona_tune.adapters.adapter_card import Form, WrittenDtype
+from krona_tune.train.export import export_adapter
+from krona_tune.train.predict import load_adapted
+from tests.train.exported_adapters import adapter_folder, backbone_folder
+
+for package in ("peft", "onnx", "onnxscript", "onnxruntime"):
+    pytest.importorskip(package, reason=f"the package {package} is not installed")
+ROOT = Path(__file__).resolve().parents[2]
+LINES = """
+import json, socket, sys
+from pathlib import Path
+def refused(*given):
+    raise OSError("no network")
+socket.socket.connect = refused
+answers = {}
+for form in sys.argv[1:]:
+    names = {}
+    exec(Path(form, "README.md").read_text(encoding="utf-8").partition("```python\\n")[2].partition("```")[0], names)
+    if "logits" not in names:
+        from transformers import AutoTokenizer
+        given = AutoTokenizer.from_pretrained("merged")(["a sentence"], return_tensors="pt")
+        names["logits"] = names["model"].eval()(**given).logits
+    answers[form] = names["logits"].tolist()
+print(json.dumps(answers))
+"""
+
+
+def test_the_lines_of_each_readme_give_the_adapters_logits_offline(tmp_path: Path) -> None:
+    backbone = backbone_folder("bert", tmp_path / "backbone")
+    (backbone / "README.md").write_text("---\nlicense: mit\n---\n", encoding="utf-8")
+    adapter = adapter_folder(backbone, tmp_path / "study", "cola", "krona", a_out=4, a_in=4, roles="query+value")
+    for form in (Form.MERGED, Form.ADAPTER, Form.PEFT, Form.KRONA, Form.LORA):
+        export_adapter(adapter, tmp_path / form, form, rank=24 if form is Form.LORA else None)
+        assert "| its licence | mit |" in (tmp_path / form / "README.md").read_text(encoding="utf-8")
+    export_adapter(adapter, tmp_path / "int8", Form.ONNX, dtype=WrittenDtype.INT8)
+    forms = ["merged", "adapter", "peft", "krona", "lora", "int8"]
+    environment = os.environ | {"HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, "-c", LINES, *forms],
+        cwd=tmp_path,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    whole = load_adapted(adapter)
+    with torch.no_grad():
+        expected = whole.answer.model(**whole.tokenizer(["a sentence"], return_tensors="pt")).logits
+    for form, logits in json.loads(done.stdout.splitlines()[-1]).items():
+        near = 0.1 * expected.abs().max().item() if form == "int8" else 1e-4
+        torch.testing.assert_close(torch.tensor(logits), expected, atol=near, rtol=1e-4, msg=form)
+
+
+def test_the_tokenizer_beside_a_whole_model_cuts_where_training_did(tmp_path: Path) -> None:
+    adapter = adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter")
+    export_adapter(adapter, tmp_path / "out", Form.MERGED)
+    told = json.loads((tmp_path / "out" / "tokenizer_config.json").read_text(encoding="utf-8"))
+    assert told["model_max_length"] == load_adapted(adapter).card.max_length
