@@ -93,7 +93,7 @@ class RecordedStudy:
         `expected_deviation`. A repeat's and a finalist's row has `of`, the searched trial that is trained again. A
         finalist's has from the test half `test_score`, `test_examples`, `test_metric_...` and `test_resampled`, its
         scores on examples drawn again (NaN for a draw that has none; `test_note` says how many have none, or why there
-        are no such scores).
+        are no such scores), and `validation_resampled`, the same on the validation half.
         """
         return trials_frame(self._looked_at())
 

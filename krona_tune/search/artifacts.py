@@ -71,13 +71,14 @@ def save_best_adapters(context: DriverContext, standings: Standings) -> list[Pat
     for task in context.plan.spec.tasks:
         finals = standings.finals(task, context.manifest.tasks[task])
         choice, winner = choose(finals), finals.winner
-        shutil.rmtree(context.folder.adapter(f"{task}{WINNER}"), ignore_errors=True)
+        if choice is None or choice.finalist is winner:
+            shutil.rmtree(context.folder.adapter(f"{task}{WINNER}"), ignore_errors=True)
         if choice is None or winner is None:
             if best := standings.best(task):
                 left.append(_save(context, best, task, SELECTED, [best]))
             continue
         chosen, won = choice.finalist, winner.best_row
-        selected = choice.reason if finals.default else SELECTED_IN_FINALS
+        selected = choice.reason if finals.compares else SELECTED_IN_FINALS
         other = "" if chosen is winner else won.trial_id
         left.append(_save(context, chosen.best_row, task, selected, chosen.rows, winner=other))
         if other:

@@ -18,6 +18,7 @@ from krona_tune.record.trial_checkpoints import remove, unneeded
 from krona_tune.search.artifacts import Artifacts, write_artifacts
 from krona_tune.search.budget import Amount, Budget, Rates, StudyClock, spent
 from krona_tune.search.driver_options import DriverOptions, Outcome
+from krona_tune.search.final_trials import final_trials
 from krona_tune.search.forecast import Forecast
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.phases import (
@@ -29,6 +30,7 @@ from krona_tune.search.phases import (
     needs_of,
     search_phase,
 )
+from krona_tune.search.planning.plan import Plan
 from krona_tune.search.ray_metrics import StudyMetrics, readings
 from krona_tune.search.resume import finals_left, repeats_left, search_left
 from krona_tune.search.searchers.task_searcher import OPEN
@@ -201,18 +203,20 @@ class Driver:
         """Trains the finalists, round by round, and then, if all of them have ended, the repeats."""
         plan, works, facts = self.orders.plan, self.context.prepared.final_works(), self.context.manifest.tasks
         begins = f"The search is done. Its best are trained again with {plan.spec.finalists.seeds} seeds"
-        waiting = finals_left(plan, self.ledger, facts)
-        while waiting:
+        while waiting := self._paid(finals_left(plan, self.ledger, facts), plan):
             if not self._complete("finals", "finalists", begins, works, waiting):
                 return
-            waiting = self._paid(finals_left(plan, self.ledger, facts))
             begins = "Which configuration is best can't be told yet: those in question get one seed more"
         begins = f"The first points are trained again with {plan.spec.search.repeats.seeds} seeds"
         self._complete("repeats", "repeats", begins, self.context.prepared.works, repeats_left(plan.spec, self.ledger))
 
-    def _paid(self, trials: list[TrialMessage]) -> list[TrialMessage]:
-        """Returns these trials if the study's limits leave room for all of them, else none."""
-        limits, ready = Budget.of(self.orders.plan.spec.search), self.context.prepared.works
+    def _paid(self, trials: list[TrialMessage], plan: Plan) -> list[TrialMessage]:
+        """Returns these trials; none if all are more seeds of finals for which the study's limits leave no room."""
+        rows = self.ledger.rows
+        least = {each.trial_id for each in final_trials(plan.spec, rows.values(), plan.default, rounds=False)}
+        if any(trial.trial_id in least or trial.trial_id in rows for trial in trials):
+            return trials
+        limits, ready = Budget.of(plan.spec.search), self.context.prepared.works
         need = needs_of(trials, ready, self.ledger, self._rates(), self.forecast)
         return [] if limits.used_up(self._spent(), need) else trials
 

@@ -5,9 +5,10 @@ stays in them under its number, with all its seeds; a study that was given more 
 best.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import chain, count, islice
+from itertools import count, islice, takewhile
 from types import MappingProxyType
 from typing import Any
 
@@ -43,12 +44,15 @@ def final_trials(
     rows: Iterable[TrialResult],
     default: Params | None = None,
     facts: Mapping[str, TaskFacts] = NO_FACTS,
+    *,
+    rounds: bool = True,
 ) -> list[TrialMessage]:
     """Returns every trial of the finals, begun or not: each task's configurations, seed by seed, then more seeds.
 
     Args:
         default: the default configuration, if it takes part.
         facts: by task, what tells which seeds did not learn.
+        rounds: whether those beyond the least number of seeds are among them.
     """
     if not spec.finalists.top:
         return []
@@ -58,14 +62,15 @@ def final_trials(
     else:
         winners = {task: _winners(spec, task, by_task[task], default) for task in spec.tasks}
     entries = {task: _entries(task, by_task[task], winners[task], default) for task in spec.tasks}
-    least = [
-        _final_trial(spec, task, entry, index)
-        for task in spec.tasks
-        for index in range(1, spec.finalists.seeds + 1)
-        for entry in entries[task]
-    ]
-    more = (_more_seeds(spec, task, entries[task], by_task[task], facts.get(task)) for task in spec.tasks)
-    return [*least, *chain.from_iterable(more)]
+    found: list[TrialMessage] = []
+    more: list[TrialMessage] = []
+    for task in spec.tasks:
+        seeds = range(1, spec.finalists.seeds + 1)
+        least = [_final_trial(spec, task, entry, index) for index in seeds for entry in entries[task]]
+        found += least
+        if rounds:
+            more += _more_seeds(spec, entries[task], least, by_task[task], facts.get(task))
+    return found + more
 
 
 def _final_trial(spec: StudySpec, task: str, entry: FinalsEntry, index: int) -> TrialMessage:
@@ -79,32 +84,41 @@ def _final_trial(spec: StudySpec, task: str, entry: FinalsEntry, index: int) -> 
 
 
 def _more_seeds(
-    spec: StudySpec, task: str, entries: Sequence[FinalsEntry], rows: Sequence[TrialResult], facts: TaskFacts | None
+    spec: StudySpec,
+    entries: Sequence[FinalsEntry],
+    least: Sequence[TrialMessage],
+    rows: Iterable[TrialResult],
+    facts: TaskFacts | None,
 ) -> list[TrialMessage]:
-    """Returns the trials beyond the least number of seeds: those that have begun, and the next round.
+    """Returns a task's trials beyond the least number of seeds: round after round, as far as the rows tell them.
 
-    When all that have begun have ended, a round gives one seed more to each configuration among which the best can't be
-    told yet. There is none that the budget of the task's finals does not pay for.
+    A round follows when all trials before it have ended, and gives one seed more to each configuration among which the
+    best can't be told yet. There is none that the budget of the task's finals does not pay for. All rounds are found
+    again from the first on, so that a study that was killed within one goes on with the same.
     """
-    if spec.finalists.budget is None:
+    if spec.finalists.budget is None or not least:
         return []
-    ended = {row.trial_id: row.ended for row in rows}
-    begun, following = list[tuple[int, TrialMessage]](), dict[int, tuple[int, TrialMessage]]()
-    for entry in entries:
-        for index in count(1):
-            trial = _final_trial(spec, task, entry, index)
-            if trial.trial_id not in ended:
-                following[entry.number] = index, trial
-                break
-            begun.append((index, trial))
-    more = [trial for index, trial in begun if index > spec.finalists.seeds]
-    least = min((index for index, _ in following.values()), default=0)
-    if least <= spec.finalists.seeds or not all(ended[trial.trial_id] for _, trial in begun):
-        return more
-    asked = [following[each.number] for each in contenders(rank_finals(rows, facts)) if each.number in following]
-    behind = min((index for index, _ in asked), default=0)
-    next_round = [trial for index, trial in asked if index == behind]
-    return more + next_round * (len(begun) + len(next_round) <= spec.finalists.budget)
+    known, task = {row.trial_id: row for row in rows if row.kind == TrialKind.FINALIST}, least[0].task
+    by_number, trials = {entry.number: entry for entry in entries}, list(least)
+    while all(trial.trial_id in known and known[trial.trial_id].ended for trial in trials):
+        seeds = Counter(trial.number for trial in trials)
+        asked = [each.number for each in contenders(rank_finals((known[each.trial_id] for each in trials), facts))]
+        behind = min((seeds[number] for number in asked), default=0)
+        following = [
+            _final_trial(spec, task, by_number[number], behind + 1) for number in asked if seeds[number] == behind
+        ]
+        if not following or len(trials) + len(following) > spec.finalists.budget:
+            break
+        trials += following
+    found = {trial.trial_id for trial in trials}
+    begun = (trial for entry in entries for trial in _begun(spec, task, entry, known))
+    return [*trials[len(least) :], *(trial for trial in begun if trial.trial_id not in found)]
+
+
+def _begun(spec: StudySpec, task: str, entry: FinalsEntry, known: Collection[str]) -> Iterator[TrialMessage]:
+    """Yields the trials of a configuration that have begun, seed by seed."""
+    trials = (_final_trial(spec, task, entry, index) for index in count(1))
+    return takewhile(lambda trial: trial.trial_id in known, trials)
 
 
 # The configurations
@@ -127,7 +141,7 @@ def _entries(
     if default is not None and DEFAULT not in taken:
         entered |= {_fingerprint(task, default): _default_entry(task, rows, default)}
     for row in winners:
-        number = max((entry.number for entry in entered.values()), default=HEAD) + 1
+        number = max([HEAD, *(entry.number for entry in entered.values())]) + 1
         entered.setdefault(_configuration(row), FinalsEntry(number=number, of=row.trial_id, params=row.params))
     return sorted(entered.values(), key=lambda entry: entry.number)
 

@@ -26,18 +26,18 @@ class Chosen:
 def choose(finals: Finals) -> Chosen | None:
     """Returns what is chosen of a task's finals, on validation alone; None without finalists.
 
-    Beside the finalists stand the default configuration and the head alone, but not one of which a seed did not learn.
-    The finalists are asked in the order of `lower_bound`, those first of which every seed has learned, and the first is
-    taken that is better than both. If none is, the better one of these two is taken. Finals without a default
-    configuration, as of earlier versions, choose their winner.
+    Beside the finalists stand the default configuration and the head alone, but not one of which a seed did not learn,
+    or has no score, if the other is whole. The finalists are asked in the order of `lower_bound`, those first of which
+    every seed has learned, and the first is taken that is better than both. If none is, the better one of these two is
+    taken. Finals without a default configuration, as of earlier versions, choose their winner.
     """
-    winner, default = finals.winner, finals.default
+    winner = finals.winner
     if winner is None:
         return None
-    if default is None:
+    both = [each for each in (finals.default, finals.head_only) if each]
+    if not (finals.compares and both):
         return Chosen(finalist=winner, reason="there is no default configuration to compare it with")
-    both = [each for each in (default, finals.head_only) if each]
-    known = [each for each in both if not each.failure_rate] or both
+    known = [each for each in both if not (each.failure_rate or each.lost)] or both
     names = " and ".join(map(name_of, known))
     for each in sorted(finals.finalists, key=_promise, reverse=True):
         if each not in known and all(is_better(each, other) for other in known):

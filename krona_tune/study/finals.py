@@ -120,6 +120,7 @@ class Finals:
     """A task's finalists, the highest validation mean first, and the head alone with the same seeds.
 
     Finalists with fewer completed seeds come later, because means over different numbers of seeds are not compared.
+    Where some configurations got more seeds than others, those beyond the common number give no advantage.
     `lost` are the trials of configurations of which every one has ended, none with a test score.
     """
 
@@ -131,6 +132,11 @@ class Finals:
     def winner(self) -> Finalist | None:
         """Returns the finalist that was selected on validation; the test half is not used."""
         return self.finalists[0] if self.finalists else None
+
+    @property
+    def compares(self) -> bool:
+        """Returns whether the default configuration took part, however it ended."""
+        return self.default is not None or any(row.number == DEFAULT for row in self.lost)
 
     @property
     def default(self) -> Finalist | None:
@@ -165,14 +171,21 @@ def rank_finals(rows: Iterable[TrialResult], facts: TaskFacts | None = None) -> 
     """
     found = grouped((row for row in rows if row.kind == TrialKind.FINALIST and row.ended), lambda row: row.of)
     everyone = [each for of, repeats in found.items() if (each := _finalist(of, repeats, facts))]
-    ranked = sorted((each for each in everyone if each.method != BASELINE), key=_order)
+    races = any(row.number == DEFAULT for repeats in found.values() for row in repeats)
+    common = min(map(len, found.values())) if races else None
+
+    def place(each: Finalist) -> tuple[int, float, int, str]:
+        seeds = each.seeds if common is None else min(each.seeds, common)
+        return -seeds, -each.validation.mean, each.rows[0].trainable_parameters, each.of
+
+    ranked = sorted((each for each in everyone if each.method != BASELINE), key=place)
     known = {each.of for each in everyone}
     return Finals(
         finalists=tuple(
             replace(each, difference=_difference(ranked[0], each, len(ranked))) if place else each
             for place, each in enumerate(ranked)
         ),
-        head_only=min((each for each in everyone if each.method == BASELINE), key=_order, default=None),
+        head_only=min((each for each in everyone if each.method == BASELINE), key=place, default=None),
         lost=tuple(
             row
             for of, repeats in found.items()
@@ -204,10 +217,6 @@ def _finalist(of: str, repeats: Sequence[TrialResult], facts: TaskFacts | None) 
         unlearned=(*flat, *(row for row in others if row.status is Status.DIVERGED)),
         lost=tuple(row for row in others if row.status is not Status.DIVERGED),
     )
-
-
-def _order(each: Finalist) -> tuple[int, float, int, str]:
-    return -each.seeds, -each.validation.mean, each.rows[0].trainable_parameters, each.of
 
 
 def _difference(winner: Finalist, other: Finalist, finalists: int) -> Difference:

@@ -35,7 +35,8 @@ class Counts:
         search, top, seeds = spec.search, spec.finalists.top, spec.finalists.seeds
         groups = len(spec.domains()["method"].ends()) if search.per_method else 1
         if spec.finalists.default and top:
-            top = 1 + min(top, search.trials - 1)  # the default configuration is one of the searched ones, as a rule
+            searched = bool(search.taught_trials) or not spec.searches  # then the default is one of the searched ones
+            top = 1 + min(top, search.trials - searched)
         return cls(
             searched=groups * search.trials,
             heads=len(search.baseline_learning_rates[: 1 if text_to_text else None]),

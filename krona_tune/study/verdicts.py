@@ -61,7 +61,7 @@ def verdicts_of(
     unfinished = best if best and ended and not winner and not best.finished else None
     everyone = [*finals.finalists, *([finals.head_only] if finals.head_only else [])]
     others = [
-        *([choice_text(finals)] if finals.default else []),
+        *([choice_text(finals)] if finals.compares else []),
         *(text for each in everyone for text in seed_texts(each)),
         *(f"{each.of} {difference_text(each.difference)}" for each in finals.finalists if each.difference),
         *([head_text(finals)] if finals.over_head else []),

@@ -259,3 +259,30 @@ def test_a_seed_that_did_not_learn_makes_the_others_more_promising() -> None:
     flat = [replace(each, metrics={"accuracy": each.score or 0.0}) for each in rows]
     asked = final_trials(with_default(20, seeds=3), [*ROWS, *flat], DEFAULT_POINT, facts)[9:]
     assert {each.number for each in asked} == {DEFAULT, 1}
+
+
+def test_a_study_that_was_killed_within_a_round_goes_on_with_the_same() -> None:
+    """What the ended half of the round says does not change who else gets a seed."""
+    scores = {DEFAULT: [0.2, 0.8, 0.1], 0: [0.1, 0.11, 0.1], 1: [0.8, 0.4, 0.81]}
+    asked = with_default(9)
+    least = final_trials(asked, ROWS, DEFAULT_POINT)
+    rows = [*ROWS, *ended(least, scores)]
+    whole = [each.trial_id for each in final_trials(asked, rows, DEFAULT_POINT)]
+    for done in range(6, 9):
+        half = [*ROWS, *ended(final_trials(asked, rows, DEFAULT_POINT)[:done], scores)]
+        assert [each.trial_id for each in final_trials(asked, half, DEFAULT_POINT)] == whole
+    outside = replace(begun(least[-1]), trial_id="rte-final-1-s3", status=Status.INTERRUPTED)
+    clear = ended(least, {DEFAULT: [0.5, 0.51], 0: [0.1, 0.11], 1: [0.8, 0.81]})
+    assert final_trials(asked, [*ROWS, *clear, outside], DEFAULT_POINT)[-1].trial_id == "rte-final-1-s3"
+
+
+def test_without_a_head_nobody_else_gets_its_number() -> None:
+    found = chosen(final_trials(with_default(1), [each for each in ROWS if each.kind != "baseline"], DEFAULT_POINT))
+    assert found == {DEFAULT: "rte-002", 1: "rte-001"}
+
+
+def test_the_least_trials_can_be_asked_for_alone() -> None:
+    least = final_trials(with_default(20), ROWS, DEFAULT_POINT)
+    rows = [*ROWS, *ended(least, {DEFAULT: [0.2, 0.8], 0: [0.1, 0.11], 1: [0.8, 0.4]})]
+    assert len(final_trials(with_default(20), rows, DEFAULT_POINT)) > len(least)
+    assert final_trials(with_default(20), rows, DEFAULT_POINT, rounds=False) == least

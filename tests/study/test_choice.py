@@ -1,12 +1,13 @@
 """Tests that the default or the head alone is chosen unless a finalist is shown to be better, on validation."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from krona_tune.study.choice import choose, contenders, is_better, lower_bound
 from krona_tune.study.finals import DEFAULT, HEAD, Finalist, rank_finals
-from krona_tune.study.result import TrialResult
+from krona_tune.study.result import Status, TrialResult
 from tests.record.events import manifest
 from tests.study.final_rows import repeats
 
@@ -108,3 +109,21 @@ def test_more_seeds_are_for_those_whose_seeds_leave_the_best_open() -> None:
     assert open_ones(best(0.9, 0.91, 0.92), default(*CLOSE), head(0.6, 0.61, 0.6)) == set(), "it is clear"
     assert open_ones(best(0.8, 0.805, 0.8), default(0.8, 0.8, 0.805)) == set(), "the difference is small"
     assert open_ones() == set()
+
+
+def test_a_default_that_failed_with_every_seed_leaves_the_head_to_compare_with() -> None:
+    failed = [replace(each, status=Status.DIVERGED, score=None, test_score=None) for each in default(*CLOSE)]
+    assert chosen(best(0.7, 0.75, 0.6), failed, head(0.72, 0.73, 0.72)) == "head"
+    assert chosen(best(0.9, 0.92, 0.91), failed, head(0.72, 0.73, 0.72)) == "a"
+
+
+def test_a_default_that_lost_seeds_is_not_compared_with() -> None:
+    whole = default(*CLOSE)
+    lost = [replace(each, status=Status.OUT_OF_MEMORY, score=None, test_score=None) for each in whole[1:]]
+    assert chosen(best(0.9, 0.92, 0.91), [whole[0], *lost], head(0.6, 0.6, 0.61)) == "a"
+
+
+def test_seeds_beyond_those_of_all_are_no_advantage() -> None:
+    rows = [*best(0.9, 0.91, 0.9), *default(0.79, 0.8, 0.8, 0.79), *head(0.6, 0.6, 0.6)]
+    held = rank_finals(rows, FACTS)
+    assert [each.of for each in held.finalists] == ["a", "default"]

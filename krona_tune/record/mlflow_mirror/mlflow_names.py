@@ -145,7 +145,8 @@ def table_text(lines: Sequence[Mapping[str, Any]]) -> str:
 
 
 def task_metrics(lines: Sequence[Mapping[str, Any]], card: AdapterCard | None) -> dict[str, float]:
-    """Returns a task's run in a few numbers; `winner_…` are those of the study's final adapter."""
+    """Returns a task's run in a few numbers; `winner_…` are those of the adapter that won, `chosen_…` those of
+    another that is chosen."""
     values = {"trials": float(len(lines))}
     for name, kind in (("best_score", TrialKind.SEARCH), ("head_only_score", TrialKind.BASELINE)):
         scores = [line["score"] for line in lines if line["kind"] == kind and not math.isnan(line["score"])]

@@ -183,7 +183,7 @@ def _finals_table(standings: Standings, facts: dict[str, TaskFacts], verdicts: M
         if finals.winner is None:
             found = (escape(best.trial_id), f"{format_score(best.score)} (search)") if best else ("no result", "")
             table.add_row(fact.title, *found, "", *beside)
-        choice = choose(finals) if finals.default else None
+        choice = choose(finals) if finals.compares else None
         for each in finals.finalists:
             marks = f"{'default ' * (each is finals.default)}{'chosen' * bool(choice and each is choice.finalist)}"
             if each is finals.winner:

@@ -173,8 +173,8 @@ class FinalistsSpec(FrozenValue):
     """How many new seeds each of them gets at least."""
     default: bool | None = None
     """Whether the default configuration is trained beside them: then what is chosen is the default or the head alone,
-    unless another one is better. A new study writes what holds: true, unless the search is by method, by size or for
-    all tasks at once. null: as before this key was there."""
+    unless another one is better, which takes two seeds to show. A new study writes what holds: true, unless there is
+    one seed, or the search is by method, by size or for all tasks at once. null: as before this key was there."""
     budget: Count | None = None
     """The most trainings of a task's finals, with the head alone. What `top` and `seeds` leave of it gives more seeds
     to those among which the best can't be told yet. A new study writes what holds: one seed more for each. null: no
@@ -188,7 +188,7 @@ class FinalistsSpec(FrozenValue):
         """
         if not self.top or not alone:
             return self.model_copy(update={"default": self.default or False})
-        default = True if self.default is None else self.default
+        default = self.seeds > 1 if self.default is None else self.default
         whole = (self.top + 1 + default) * (self.seeds + 1)
         return self.model_copy(update={"default": default, "budget": self.budget or whole})
 
