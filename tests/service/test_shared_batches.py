@@ -28,7 +28,7 @@ class Gate:
 
 async def settled(is_so: Callable[[], bool]) -> None:
     while not is_so():
-        await asyncio.sleep(0)  # a turn for the other tasks of the loop, no time
+        await asyncio.sleep(0)  # sleep: gives the loop's other tasks a turn
 
 
 def run(body: Callable[[Gate, SharedBatches[int, int]], Awaitable[Any]], most_waiting: int = 9) -> Gate:

@@ -185,7 +185,7 @@ def _finals_table(standings: Standings, facts: dict[str, TaskFacts], verdicts: M
             table.add_row(fact.title, *found, "", *beside)
         choice = choose(finals) if finals.compares else None
         for each in finals.finalists:
-            marks = f"{'default ' * (each is finals.default)}{'chosen' * bool(choice and each is choice.finalist)}"
+            marks = "\ndefault" * (each is finals.default) + "\nchosen" * bool(choice and each is choice.finalist)
             if each is finals.winner:
                 table.add_row(fact.title, *_finalist(each, marks, beside, style=_good(verdicts[task])))
             else:
@@ -196,7 +196,7 @@ def _finals_table(standings: Standings, facts: dict[str, TaskFacts], verdicts: M
 def _finalist(each: Finalist, marks: str, beside: tuple[str, str], *, style: str) -> tuple[str, ...]:
     within = "\n\\[{:.3f}, {:.3f}]".format(*each.test.interval) if each.test.interval else ""
     return (
-        escape(each.of) + (f"\n{marks.strip()}" if marks else ""),
+        escape(each.of) + marks,
         f"[{style}]{format_spread(each.validation)}[/{style}]",
         f"[{style}]{format_spread(each.test)}[/{style}]{within}",
         *beside,

@@ -161,6 +161,10 @@ class SearchSpec(FrozenValue):
         return self.objective == "pareto"
 
 
+MORE_SEEDS = 2
+"""How many seeds more than the least the budget of finals pays for, if all configurations got them."""
+
+
 class FinalistsSpec(FrozenValue):
     """The best configurations, trained again with new seeds and evaluated on the test half.
 
@@ -177,7 +181,7 @@ class FinalistsSpec(FrozenValue):
     one seed, or the search is by method, by size or for all tasks at once. null: as before this key was there."""
     budget: Count | None = None
     """The most trainings of a task's finals, with the head alone. What `top` and `seeds` leave of it gives more seeds
-    to those among which the best can't be told yet. A new study writes what holds: one seed more for each. null: no
+    to those among which the best can't be told yet. A new study writes what holds: two seeds more for each. null: no
     more seeds."""
 
     def settled(self, *, alone: bool) -> Self:
@@ -189,7 +193,7 @@ class FinalistsSpec(FrozenValue):
         if not self.top or not alone:
             return self.model_copy(update={"default": self.default or False})
         default = self.seeds > 1 if self.default is None else self.default
-        whole = (self.top + 1 + default) * (self.seeds + 1)
+        whole = (self.top + 1 + default) * (self.seeds + MORE_SEEDS)
         return self.model_copy(update={"default": default, "budget": self.budget or whole})
 
 
