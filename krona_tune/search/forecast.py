@@ -130,7 +130,7 @@ SLACK = 1e-6
 
 @dataclass(frozen=True, kw_only=True)
 class Seen:
-    """A trial so far: the training examples that it has seen, or copied, and the seconds that it took."""
+    """Holds how far a trial has come: the training examples that it has seen or copied, and the seconds it took."""
 
     row: TrialResult
     examples: float
