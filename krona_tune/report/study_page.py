@@ -90,6 +90,7 @@ def render_body(results: StudyResults, orders: Sequence[Order] = (), *, live: bo
             "methods": methods_part(recorded, tasks, manifest),
             "trials": len(recorded.trials),
             "kinds": counts_by_kind(trial.kind for trial in recorded.trials),
+            "running": recorded.running,
             "folded": len(tasks) > MOST_UNFOLDED,
             "whole": whole,
             "troubles": troubles(tasks),

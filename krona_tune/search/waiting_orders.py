@@ -24,12 +24,14 @@ def give_checked_order(folder: StudyFolder, request: OrderRequest, by: str = "")
     Raises:
         Refusal: it makes no sense, or what `give_order` raises.
     """
-    if folder.spec.exists() and not request.kind.facts.by_queue:
-        _refuse_senseless(folder, request)
+    refuse_senseless(folder, request)
     return give_order(folder, request, by)
 
 
-def _refuse_senseless(folder: StudyFolder, request: OrderRequest) -> None:
+def refuse_senseless(folder: StudyFolder, request: OrderRequest) -> None:
+    """Raises a Refusal if the study's driver would surely refuse an order; leaves none."""
+    if not folder.spec.exists() or request.kind.facts.by_queue:
+        return
     spec, takes = load_spec(folder.spec), request.kind.facts.takes
     known = KnownStudy(folder=folder, spec=spec, rows={})
     if "trial" in takes:

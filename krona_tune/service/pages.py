@@ -65,6 +65,10 @@ def page_routes(studies: ServedStudies, access: Access, streams: Streams, queue:
         body = studies.body(name)
         return HTMLResponse(body.html, headers={STAMP: body.stamp})
 
+    @router.get("/studies/{name}/clone/{trial}")
+    def clone_form(name: str, trial: str) -> HTMLResponse:
+        return HTMLResponse(studies.clone_form(name, trial))
+
     @router.get("/studies/{name}/events")
     def study_events(request: Request, name: str, since: str = "") -> StreamingResponse:
         studies.folder(name)

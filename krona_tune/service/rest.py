@@ -88,6 +88,18 @@ def rest_routes(studies: ServedStudies, access: Access) -> APIRouter:
         by = access.person(request.headers)
         return json_answer(await run_sync(studies.order, name, asked, by, limiter=orders_at_once), 202)
 
+    @router.post(
+        "/api/studies/{name}/orders/check",
+        status_code=204,
+        responses=UNKNOWN | NO_JSON,
+        operation_id="check_order",
+        dependencies=[Depends(only_json)],
+    )
+    async def check_order(name: Name, asked: OrderRequest) -> Response:
+        """Say whether the study's driver would surely refuse an order; nothing is ordered."""
+        await run_sync(studies.check, name, asked, limiter=orders_at_once)
+        return Response(status_code=204)
+
     return router
 
 

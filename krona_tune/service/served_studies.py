@@ -16,8 +16,9 @@ from krona_tune.report.html import environment
 from krona_tune.report.present import RunningTrial, given_orders, trials_under_way
 from krona_tune.report.study_page import render_body, title_of
 from krona_tune.report.study_results import StudyResults, spec_of
-from krona_tune.search.waiting_orders import give_checked_order
+from krona_tune.search.waiting_orders import give_checked_order, refuse_senseless
 from krona_tune.service.answers import StudyDetail, StudySummary
+from krona_tune.service.clone_form import clone_fields
 from krona_tune.service.stamped_cache import StampedCache
 from krona_tune.service.study_files import (
     FolderState,
@@ -34,6 +35,7 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.order import Order, OrderRequest
 from krona_tune.study.redact import redact
+from krona_tune.study.request.loader import load_spec
 from krona_tune.study.study_state import UNREADABLE
 
 WATCHED = ("manifest.json", "study.yaml", "state.json", "results/*")
@@ -190,6 +192,24 @@ class ServedStudies:
             orders=list(read.orders),
             driver=look.driver,
         )
+
+    def check(self, name: str, request: OrderRequest) -> None:
+        """Leaves no order. Raises what `order` raises."""
+        if request.kind.facts.by_queue:
+            raise Refusal("order.what", f"only the queue gives {request.what}s", "order max_concurrent, or pause")
+        refuse_senseless(self.folder(name), request)
+
+    def clone_form(self, name: str, trial: str) -> str:
+        """Returns the HTML of what a clone of a trial may change.
+
+        Raises:
+            Refusal: the study has no such trial, or none that can be cloned; or what `read` raises.
+        """
+        rows = {row.trial_id: row for row in self.read(name).results.recorded.trials}
+        if trial not in rows:
+            raise Refusal("trial", f"{trial[:80]!r} is no trial of this study", "load the page again")
+        fields = clone_fields(load_spec(self.folder(name).spec), rows[trial])
+        return environment().get_template("clone_fields.html.j2").render(fields=fields)
 
     def order(self, name: str, request: OrderRequest, by: str) -> Order:
         """Leaves an order for a study's driver.

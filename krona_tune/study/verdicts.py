@@ -173,8 +173,8 @@ def _seen(value: Difference) -> str:
 
 def unfinished_text(best: TrialResult) -> str:
     """Says that the best of a search was not trained to its end."""
-    how = f"{format_name(best.status)} after {best.epochs:.3g} epochs"
-    return f"the best trial, {best.trial_id}, was not trained to the end ({how})"
+    how = f"{format_name(best.status)} after " if best.ended else ""  # of one that has not ended, it may run
+    return f"the best trial, {best.trial_id}, has not been trained to the end ({how}{best.epochs:.3g} epochs)"
 
 
 def lost_text(finals: Finals) -> str:

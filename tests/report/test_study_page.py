@@ -184,7 +184,7 @@ def test_the_ranking_shows_ten_trials_and_only_the_knobs_that_differ(empty: Empt
     assert "the best 10 of 14 scored trials" in page.text
     assert "cola-0013" in page.text
     assert "cola-0003" not in page.text
-    head = page.text[page.text.index("Place") : page.text.index("Ended")]
+    head = page.text[page.text.index("Place") : page.text.index("State")]
     assert "scale" in head
     assert "learning rate" not in head
     assert "learning rate 0.003" in page.text

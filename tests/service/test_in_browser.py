@@ -137,8 +137,9 @@ def _clone_by_keyboard(page: Page, trial: str) -> None:
     page.keyboard.press("Enter")
     dialog = page.get_by_role("dialog")
     expect(dialog).to_be_visible()
-    page.get_by_label("What changes").focus()
-    page.keyboard.type("learning_rate=0.0031")
+    rate = page.get_by_label("learning rate", exact=True)
+    rate.focus()
+    rate.fill("0.0031")
     page.keyboard.press("Enter")
     expect(dialog).to_have_count(0)
 
@@ -173,6 +174,34 @@ def test_a_page_is_usable_on_a_telephone_in_the_dark(
             red, green, blue, *alpha = map(int, re.findall(r"\d+", colour))
             assert red + green + blue < 200, colour
             assert alpha != [0], "the page has no colour of its own"
+
+
+def test_a_clone_is_checked_while_its_form_is_filled_in_and_given_once(storage: Storage, running: StudyFolder) -> None:
+    with served_here(storage) as address, chromium() as browser, opened_tab(browser, width=420) as tab:
+        page = tab.page
+        page.goto(f"{address}/studies/running")
+        for button in ("Stop cola-0007", "Clone cola-0007"):
+            box = page.get_by_role("button", name=button).first.bounding_box()
+            assert box
+            assert box["x"] + box["width"] <= 420, f"{button} is out of reach"
+        page.get_by_role("button", name="Clone cola-0002").first.press("Enter")
+        scale = page.get_by_label("scale", exact=True)
+        expect(scale).to_have_value("2.5")
+        dialog = page.get_by_role("dialog")
+        dialog.get_by_role("button", name="Clone", exact=True).press("Enter")
+        expect(dialog.get_by_text("Nothing is changed yet")).to_be_visible()
+        scale.fill("-3")
+        expect(dialog.get_by_text("Would be refused")).to_be_visible()
+        scale.fill("3; 4")
+        expect(dialog.get_by_text("2 clones can be made.")).to_be_visible()
+        assert not waiting_orders(running)
+        dialog.get_by_role("button", name="Clone", exact=True).dblclick()
+        expect(dialog).to_have_count(0)
+        until(lambda: len(waiting_orders(running)) == 2)
+        given = sorted(order.settings for order in waiting_orders(running))
+        assert given == [("adapter.scale=3",), ("adapter.scale=4",)]
+        assert page.evaluate("document.documentElement.scrollWidth") <= 420
+        assert not [line for line in tab.said if "422" not in line and not line.startswith("log")], tab.said
 
 
 def test_studies_are_chosen_by_keyboard_and_compared_while_one_changes(storage: Storage, root: Path) -> None:

@@ -12,8 +12,9 @@ from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.report.study_page import write_report
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import OrderRequest
+from krona_tune.study.request.loader import build_spec, dump_spec
 from krona_tune.study.result import Status
-from tests.record.events import ended, manifest, started
+from tests.record.events import ended, manifest, report, started
 from tests.report.pages import BY_LOSS, page_of, write_scores
 from tests.report.small_study import OUTBURST
 from tests.service.conftest import drive, end, make_study
@@ -59,7 +60,7 @@ def test_the_part_about_the_present_says_what_runs(client: TestClient, running: 
     text = page_of(client.get("/studies/running").text).text
     assert "Stage: search. 3 of 9 trials have ended, 1 runs." in text
     assert "about 1 min 15 s left" in text
-    assert "cola-0007 25 % 0 of 3" in text
+    assert "cola-0007 Stop Clone… 25 % 0 of 3" in text
 
 
 def test_a_study_without_a_driver_says_that_orders_wait(client: TestClient, study: StudyFolder) -> None:
@@ -142,3 +143,35 @@ def test_what_can_not_be_compared_is_refused_with_the_reason(client: TestClient,
         answer = client.get(f"/compare?{chosen}")
         assert answer.status_code == client.get(f"/compare/events?{chosen}").status_code == status
         assert text in page_of(answer.text).text
+
+
+def test_the_form_of_a_clone_has_the_trials_values_and_what_is_legal_beside_them(
+    client: TestClient, study: StudyFolder
+) -> None:
+    space = {"adapter": {"scale": [1, 2, 4], "terms": {"low": 1, "high": 4}}, "training": {"learning_rate": 0.003}}
+    wanted = {"model": "m", "name": "first", "tasks": ["cola"], **space}
+    study.spec.write_text(dump_spec(build_spec(wanted, "x.yaml")), encoding="utf-8")
+    page = page_of(client.get("/studies/first/clone/cola-0002").text)
+    values = {tag["data-key"]: tag["value"] for name, tag in page.attributes if name == "input"}
+    assert (values["adapter.a_out"], values["adapter.scale"], values["training.dropout"]) == ("12", "2.5", "null")
+    assert "scale one of 1, 2, 4" in page.text
+    assert "terms 1 to 4" in page.text
+    assert "learning rate not searched" in page.text
+    assert page.text.index("terms") < page.text.index("learning rate")  # what is searched comes first
+    assert "init one of krona, cdka" in page.text
+
+
+def test_a_trial_that_is_none_or_no_searched_one_has_no_form(client: TestClient, study: StudyFolder) -> None:
+    for trial, text in (("cola-9", "'cola-9' is no trial of this study"), ("cola-0000", "clone a trial of the search")):
+        answer = client.get(f"/studies/first/clone/{trial}")
+        assert answer.status_code == 422
+        assert text in page_of(answer.text).text.lower()
+
+
+def test_a_running_trial_is_said_to_run_and_not_to_have_ended(client: TestClient, running: StudyFolder) -> None:
+    ParquetSink(running.results).reported(report(started(7), 0, 0.9))
+    text = page_of(client.get("/studies/running").text).text
+    ranking = text[text.index("COLA: the best") :]
+    assert "1 cola-0007 Clone… 0.900" in ranking
+    assert " runs 2 cola-0002" in ranking
+    assert "interrupted" not in ranking.split("cola-0002")[0]

@@ -102,3 +102,13 @@ def test_a_study_that_can_not_be_read_is_refused(client: TestClient, study: Stud
     assert answer.status_code == 422
     assert answer.json()["place"].endswith("manifest.json")
     assert client.get("/api/studies").json()[0]["state"] == "unreadable"
+
+
+def test_an_order_is_checked_without_being_given(client: TestClient, study: StudyFolder) -> None:
+    order = {"what": "clone_trial", "trial": "cola-0002", "settings": ["adapter.scale=2"]}
+    assert client.post("/api/studies/first/orders/check", json=order).status_code == 204
+    refused = client.post("/api/studies/first/orders/check", json={**order, "settings": ["adapter.scale=-2"]})
+    assert refused.status_code == 422
+    assert "scale" in refused.json()["place"]
+    assert client.post("/api/studies/gone/orders/check", json=order).status_code == 404
+    assert client.get("/api/studies/first/orders").json() == []

@@ -59,7 +59,7 @@ def test_seeds_that_did_not_learn_are_counted_with_the_exact_interval_of_their_r
 def test_the_best_of_a_search_is_said_to_be_unfinished_if_another_trial_has_ended_well() -> None:
     cut = replace(SEARCHED[0], score=0.9, status=Status.INTERRUPTED, epochs=1.5)
     assert verdicts(searched=[cut, SEARCHED[1]]).others == (
-        "RTE: the best trial, rte-000, was not trained to the end (interrupted after 1.5 epochs).",
+        "RTE: the best trial, rte-000, has not been trained to the end (1.5 epochs).",
     )
     assert verdicts(searched=[SEARCHED[0], cut]).others == ()
 

@@ -183,7 +183,7 @@
     try {
       const answer = await fetch(orders, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(order) });
       const held = await answer.json();
-      if (answer.ok) say(place, `Ordered: ${[held.what.replaceAll("_", " "), held.trial, ...held.settings, held.value].filter(Boolean).join(" ")}. The driver answers within a few seconds.`, false);
+      if (answer.ok) say(place, `Ordered: ${[held.what.replaceAll("_", " "), held.trial, ...held.settings, held.value].filter(Boolean).join(" ")}. ${document.querySelector("#now[data-runs]") ? "The driver answers within a few seconds." : "No driver runs the study: it waits until it is resumed."}`, false);
       else say(place, `Refused: ${held.place}: ${held.problem}${held.fix ? `; ${held.fix}` : ""}`, true);
       return answer.ok;
     } catch {
@@ -199,18 +199,65 @@
     dialog.showModal();
   });
   const clone = document.getElementById("clone");
+  const MOST_CLONES = 10;
+  const fields = document.getElementById("clone-fields");
+  const cloneSaid = clone.querySelector(".said");
+  const cloneButton = clone.querySelector("button.strong");
+  // Each value of a field that differs, with those of the others: one clone for each combination.
+  const clones = () => {
+    const changed = [...fields.querySelectorAll("input")]
+      .map((each) => [each, each.value.split(";").map((value) => value.trim()).filter((value) => value !== each.dataset.was)])
+      .filter(([, values]) => values.length);
+    const every = changed.reduce((found, [each, values]) => found.flatMap((one) => values.map((value) => [...one, `${each.dataset.key}=${value}`])), [[]]);
+    const from_last_rung = clone.querySelector("form").elements.from_last_rung.checked;
+    return every.map((settings) => ({ what: "clone_trial", trial: clone.dataset.trial, settings, from_last_rung }));
+  };
+  let checking = 0;
+  const check = async () => {
+    const mine = ++checking;
+    const wanted = clones();
+    if (wanted.length > MOST_CLONES) { say(cloneSaid, `${wanted.length} clones: order at most ${MOST_CLONES} at once.`, true); return false; }
+    if (!wanted[0].settings.length) { say(cloneSaid, "", false); return false; }
+    for (const order of wanted) {
+      try {
+        const answer = await fetch(`${orders}/check`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(order) });
+        if (mine !== checking) return false;
+        if (answer.ok) continue;
+        const held = await answer.json();
+        say(cloneSaid, `Would be refused: ${held.place}: ${held.problem}${held.fix ? `; ${held.fix}` : ""}`, true);
+        return false;
+      } catch { say(cloneSaid, "The service does not answer.", true); return false; }
+    }
+    say(cloneSaid, wanted.length > 1 ? `${wanted.length} clones can be made.` : "This can be ordered.", false);
+    return true;
+  };
+  clone.addEventListener("input", () => { clearTimeout(check.timer); check.timer = setTimeout(check, 300); });
+  const openClone = async (original) => {
+    clone.querySelector("h2 code").textContent = original;
+    clone.dataset.trial = original;
+    say(cloneSaid, "", false);
+    fields.replaceChildren();
+    clone.showModal();
+    try {
+      const answer = await fetch(`${location.pathname}/clone/${encodeURIComponent(original)}`);
+      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+      if (!answer.ok) { say(cloneSaid, page.querySelector(".headline")?.textContent || "It can't be cloned.", true); return; }
+      if (clone.dataset.trial !== original) return;
+      fields.replaceChildren(...page.body.childNodes);
+      fields.querySelector("input")?.focus();
+    } catch { say(cloneSaid, "The service does not answer.", true); }
+  };
   document.addEventListener("click", async ({ target }) => {
     const button = target.closest("button");
     if (!button) return;
     const { order, trial, confirm, clone: original } = button.dataset;
     if ("close" in button.dataset) button.closest("dialog").close();
-    if (original) {
-      clone.querySelector("h2 code").textContent = original;
-      clone.dataset.trial = original;
-      say(clone.querySelector(".said"), "", false);
-      clone.showModal();
-    }
-    if (order && (!confirm || await confirmed(confirm))) await give({ what: order, ...(trial ? { trial } : {}) }, said);
+    if (original) await openClone(original);
+    if (!order || button.disabled || (confirm && !await confirmed(confirm))) return;
+    button.disabled = true;
+    const place = document.getElementById(trial ? `said-${trial}` : "said-study") || said;
+    await give({ what: order, ...(trial ? { trial } : {}) }, place);
+    button.disabled = false;
   });
   document.addEventListener("submit", async (event) => {
     const form = event.target;
@@ -218,16 +265,22 @@
     event.preventDefault();
     const what = form.dataset.order;
     const place = form.querySelector(".said");
-    if (!form.elements.settings) {
+    if (form.dataset.busy) return;
+    if (form.elements.value) {
       const value = form.elements.value.value.trim();
       const prefix = form.dataset.prefix || "";
       if (await give({ what, value: value.startsWith(prefix) ? value : prefix + value }, place)) form.reset();
       return;
     }
-    const settings = form.elements.settings.value.split(/\s+/).filter(Boolean);
-    const order = { what, trial: clone.dataset.trial, settings, from_last_rung: form.elements.from_last_rung.checked };
-    if (!await give(order, place)) return;
-    say(said, place.textContent, false);
+    if (!clones()[0].settings.length) { say(place, "Nothing is changed yet: the same would be trained again.", true); return; }
+    form.dataset.busy = cloneButton.disabled = true;
+    const wanted = clones();
+    let given = 0;
+    if (await check()) while (given < wanted.length && await give(wanted[given], place)) given += 1;
+    delete form.dataset.busy;
+    cloneButton.disabled = false;
+    if (given < wanted.length) { if (given) place.textContent += ` ${given} of ${wanted.length} were ordered.`; return; }
+    say(said, given > 1 ? `${given} clones are ordered.` : place.textContent, false);
     form.reset();
     clone.close();
   });
