@@ -21,7 +21,7 @@ from krona_tune.train.loop import TaskWork
 from krona_tune.train.predict import AdaptedModel
 from krona_tune.train.task_heads import Head, TextAnswer, VerbalizedAnswer
 
-STEPS, ROWS, LEARNING_RATE = 300, 32, 1e-3
+STEPS, ROWS, LEARNING_RATE = 60, 32, 1e-3
 """The steps of the fit, the texts of each, and Adam's first learning rate, which falls to zero."""
 LOOKS = 6
 """How often the fit is measured on texts that it does not see; the best is kept, the start among them."""

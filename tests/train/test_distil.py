@@ -10,7 +10,6 @@ from krona_tune.adapters.adapter_card import Approximation, Form
 from krona_tune.data.batches import evaluation_batches
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.trial import BASELINE
-from krona_tune.train import distil
 from krona_tune.train.distil import distance
 from krona_tune.train.export import export_adapter
 from krona_tune.train.export_check import logits, sample_inputs
@@ -20,11 +19,6 @@ from tests.train.exported_adapters import adapter_folder, backbone_folder, texts
 
 pytest.importorskip("peft", reason="the extra `peft` is not installed")
 SPREAD: dict[str, Any] = {"a_out": 2, "a_in": 4, "terms": 2, "roles": "query+value"}
-
-
-@pytest.fixture(autouse=True)
-def few_steps(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(distil, "STEPS", 60)
 
 
 def left(name: str, room: Path, method: str = "krona", **knobs: Any) -> Path:
