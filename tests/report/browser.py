@@ -4,9 +4,12 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, sync_playwright
+
+from tests.waiting import until
 
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 PATIENCE = 180_000
@@ -38,10 +41,17 @@ class Tab:
         self.page.locator(CHARTS).first.wait_for(state="attached")
 
     def draw_everything(self) -> int:
-        """Scrolls each chart into view and waits until all are drawn; returns how many there are."""
-        for place in self.page.locator(".chart").all():
+        """Scrolls each chart into view and waits until all are drawn; returns how many there are.
+
+        Charts above that are drawn meanwhile may move it out of view, so it is scrolled there until it is drawn.
+        """
+
+        def drawn(place: Locator) -> bool:
             place.evaluate("place => place.scrollIntoView({ block: 'center' })")
-            place.locator("svg.main-svg").locator("path, rect, image").first.wait_for(state="attached")
+            return place.locator("svg.main-svg").locator("path, rect, image").count() > 0
+
+        for place in self.page.locator(".chart").all():
+            until(partial(drawn, place))
         self.page.evaluate("scrollTo(0, 0)")
         return self.page.locator(CHARTS).count()
 
