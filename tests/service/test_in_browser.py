@@ -176,8 +176,10 @@ def test_a_page_is_usable_on_a_telephone_in_the_dark(
             assert alpha != [0], "the page has no colour of its own"
 
 
-def test_a_clone_is_checked_while_its_form_is_filled_in_and_given_once(storage: Storage, running: StudyFolder) -> None:
-    with served_here(storage) as address, chromium() as browser, opened_tab(browser, width=420) as tab:
+def test_a_clone_is_checked_while_its_form_is_filled_in_and_given_once(
+    storage: Storage, running: StudyFolder, browser: Browser
+) -> None:
+    with served_here(storage) as address, opened_tab(browser, width=420) as tab:
         page = tab.page
         page.goto(f"{address}/studies/running")
         for button in ("Stop cola-0007", "Clone cola-0007"):
@@ -204,9 +206,11 @@ def test_a_clone_is_checked_while_its_form_is_filled_in_and_given_once(storage: 
         assert not [line for line in tab.said if "422" not in line and not line.startswith("log")], tab.said
 
 
-def test_studies_are_chosen_by_keyboard_and_compared_while_one_changes(storage: Storage, root: Path) -> None:
+def test_studies_are_chosen_by_keyboard_and_compared_while_one_changes(
+    storage: Storage, root: Path, browser: Browser
+) -> None:
     first, _ = (make_study(root / name) for name in ("first", "second"))
-    with served_here(storage) as address, chromium() as browser, opened_tab(browser, width=420) as tab:
+    with served_here(storage) as address, opened_tab(browser, width=420) as tab:
         page = tab.page
         page.goto(address)
         page.get_by_label("Compare first").press("Space")
