@@ -139,7 +139,7 @@ def test_a_design_trains_the_same_points_to_their_end_and_some_again(home: Home,
 
 
 def test_the_search_leaves_of_its_budget_what_the_finals_need(home: Home, bert: Path, run: Run) -> None:
-    """A full trial takes 128 examples; the finals train three configurations with two seeds each, one the head alone."""
+    """A full trial takes 128 examples; the finals train three configurations, the head too, with two seeds each."""
     words = ["--tasks", "rte", "--trials", "40", "--set", "search.examples_budget=1600"]
     done = run(
         "--space", home.space(bert), "--name", "budget", *ONE_WORKER, *words, "--set", "finalists={top: 1, seeds: 2}"
