@@ -43,7 +43,7 @@ def choose(finals: Finals) -> Chosen | None:
         if each not in known and all(is_better(each, other) for other in known):
             return Chosen(finalist=each, reason=f"it is better than {names}, {_AT}")
     best = max(known, key=lambda each: each.validation.mean)
-    return Chosen(finalist=best, reason=f"no finalist is shown to be better than {names}, {_AT}")
+    return Chosen(finalist=best, reason=f"no other is shown to be better, {_AT}")
 
 
 _AT = f"on validation with {100 * CONFIDENCE:.0f} % confidence"
