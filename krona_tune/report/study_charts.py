@@ -83,7 +83,7 @@ def draw_seeds(finals: Finals, *, one_scale: bool = True) -> Chart | None:
 
     `one_scale`: validation and test scores are of one kind; else only test is drawn.
     """
-    everyone = [*finals.finalists, *([finals.head_only] if finals.head_only else [])]
+    everyone = finals.everyone
     if not finals.finalists:
         return None
     figure = empty_figure("", "score")

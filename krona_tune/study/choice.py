@@ -3,7 +3,7 @@
 from dataclasses import dataclass, replace
 
 from krona_tune.study.finals import DEFAULT, HEAD, Finalist, Finals
-from krona_tune.study.intervals import difference, estimate
+from krona_tune.study.intervals import Estimate, difference, estimate
 
 CONFIDENCE = 0.95
 """The probability with which one configuration is said to be better than another, one-sided.
@@ -55,8 +55,7 @@ def contenders(finals: Finals) -> tuple[Finalist, ...]:
     if not finals.finalists:
         return ()
     leader = max(finals.finalists, key=_promise)
-    everyone = [*finals.finalists, *([finals.head_only] if finals.head_only else [])]
-    others = [each for each in everyone if each is not leader and _may_change(leader, each)]
+    others = [each for each in finals.everyone if each is not leader and _may_change(leader, each)]
     return (leader, *others) if others else ()
 
 
@@ -65,10 +64,18 @@ def is_better(first: Finalist, second: Finalist) -> bool:
 
     Compared are the seeds that both have, on the same draws of the examples; it takes two seeds.
     """
+    found = _difference(first, second)
+    return found is not None and _is_above_zero(found)
+
+
+def _difference(first: Finalist, second: Finalist) -> Estimate | None:
+    """Returns the first one's validation score less the second's; None if they share fewer than two seeds."""
     found = difference(first.validated_by_seed(), second.validated_by_seed()).estimate
-    if found is None or found.seeds < 2 or found.lacks:
-        return False
-    return found.mean > found.quantile(CONFIDENCE) * found.deviation
+    return found if found and found.seeds > 1 else None
+
+
+def _is_above_zero(found: Estimate) -> bool:
+    return not found.lacks and found.mean > found.quantile(CONFIDENCE) * found.deviation
 
 
 def lower_bound(each: Finalist) -> float:
@@ -86,8 +93,8 @@ def _promise(each: Finalist) -> tuple[bool, float]:
 def _may_change(leader: Finalist, other: Finalist) -> bool:
     """Returns whether more seeds may change what is known of a difference: chance between seeds alone leaves it open by
     more than WORTH. Against chance between examples no seed helps."""
-    found = difference(leader.validated_by_seed(), other.validated_by_seed()).estimate
-    if found is None or found.seeds < 2 or is_better(leader, other):
+    found = _difference(leader, other)
+    if found is None or _is_above_zero(found):
         return False
     of_seeds = replace(found, of_examples=0.0, drawn=False)
     return of_seeds.quantile(CONFIDENCE) * of_seeds.deviation > WORTH

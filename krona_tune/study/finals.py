@@ -134,6 +134,11 @@ class Finals:
         return self.finalists[0] if self.finalists else None
 
     @property
+    def everyone(self) -> tuple[Finalist, ...]:
+        """Returns the finalists, and the head alone after them if it was trained."""
+        return (*self.finalists, *([self.head_only] if self.head_only else []))
+
+    @property
     def compares(self) -> bool:
         """Returns whether the default configuration took part, however it ended."""
         return self.default is not None or any(row.number == DEFAULT for row in self.lost)

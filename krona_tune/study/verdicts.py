@@ -59,7 +59,7 @@ def verdicts_of(
     ended = winner is not None or any(row.finished for row in searched)
     learned = learned_more(rows, facts) if ended else None
     unfinished = best if best and ended and not winner and not best.finished else None
-    everyone = [*finals.finalists, *([finals.head_only] if finals.head_only else [])]
+    everyone = finals.everyone
     others = [
         *([choice_text(finals)] if finals.compares else []),
         *(text for each in everyone for text in seed_texts(each)),
