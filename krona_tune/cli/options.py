@@ -20,7 +20,7 @@ from krona_tune.study.settings import SETTINGS, Keywords, flag_of
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
-KEPT = partial(typer.Option, rich_help_panel="Where it is kept")
+KEPT = partial(typer.Option, rich_help_panel=settings.KEPT)
 BEGIN = partial(typer.Option, rich_help_panel="Begin, resume")
 """The panels of what is no setting of a study; each makes an option that `--help` shows in it."""
 SEARCHED = partial(typer.Option, rich_help_panel=settings.SEARCHED)
@@ -116,6 +116,7 @@ Tracking = Annotated[
     str | None,
     KEPT("--tracking-uri", envvar=TRACKING, help="An MLflow server; without it, mlflow.db beside the studies."),
 ]
+Experiment = Annotated[str | None, option_of("experiment")]
 Wandb = Annotated[
     str | None, KEPT("--wandb", metavar="PROJECT", help="Also send the trials to this project of Weights & Biases.")
 ]

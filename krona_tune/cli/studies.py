@@ -114,7 +114,10 @@ def resume(study: Annotated[str, typer.Argument(help="The study's name.")], **wo
 
 
 def sync(
-    study: options.Study, storage: options.Storage = options.STUDIES, tracking_uri: options.Tracking = None
+    study: options.Study,
+    storage: options.Storage = options.STUDIES,
+    tracking_uri: options.Tracking = None,
+    experiment: options.Experiment = None,
 ) -> None:
     """Send MLflow what it lacks of a study; a running study can't be synced."""
     from krona_tune.record.mlflow_mirror.mlflow_sink import sync as bring_up
@@ -122,7 +125,7 @@ def sync(
     refuse_odd_start(tracking_uri=tracking_uri)
     folder = study_folder(storage_at(storage), study)
     with claim(folder):
-        outcome = bring_up(folder, tracking_uri)
+        outcome = bring_up(folder, tracking_uri, experiment)
     where = outcome.page or f"mlflow ui --backend-store-uri {outcome.tracking_uri}"
     say(f"{outcome.updated} of {outcome.trials} trials were brought up to date: {where}")
 

@@ -111,6 +111,7 @@ def _copies(context: DriverContext, options: DriverOptions, earlier: Records) ->
         study=folder.name,
         manifest=manifest,
         spec=dump_spec(context.plan.spec),
+        experiment=context.plan.spec.experiment,
         earlier=earlier,
     )
     if options.wandb:

@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, NamedTuple, TypedDict
 
 from krona_tune.refusal import Refusal, shown
 
-SEARCHED, BUDGET, RESOURCES = "What is searched", "Budget", "Resources"
+SEARCHED, BUDGET, RESOURCES, KEPT = "What is searched", "Budget", "Resources", "Where it is kept"
 """The panels of `--help` that settings stand in."""
 MOST_DIGITS = 9
 """The most digits that a number of trials may have."""
@@ -53,6 +53,7 @@ class Setting(NamedTuple):
 searched = partial(Setting, SEARCHED)
 budget = partial(Setting, BUDGET, changed_by="order")
 resource = partial(Setting, RESOURCES, changed_by="resume")
+kept = partial(Setting, KEPT)
 """Make the row of a setting of each panel."""
 
 
@@ -111,6 +112,9 @@ class Keywords(TypedDict, total=False):
     deploy: Annotated[
         str | Sequence[str] | None,
         searched("deploy", "Search only what these hold exactly: merged, onnx, peft, krona, gguf, vllm:64."),
+    ]
+    experiment: Annotated[
+        str | None, kept("experiment", "Put the runs into this experiment of MLflow, beside those of other studies.")
     ]
 
 

@@ -4,7 +4,8 @@ import csv
 import io
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from krona_tune.adapters.adapter_card import AdapterCard
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
 DIGEST_LENGTH = 16
 STUDY = "krona.study"
 BEGUN = "krona.begun"
+SHARED = "krona.shared"
+"""Marks an experiment that holds the runs of several studies."""
 TASK = "krona.task"
 TRIAL = "krona.trial_id"
 METHOD = "krona.method"
@@ -26,6 +29,8 @@ STATUS = "krona.status"
 KIND = "krona.kind"
 OF = "krona.of"
 SYNTHETIC = "krona.synthetic"
+SEARCHED = "krona.searched"
+"""Names, at a task's run, the parameters that differ between its searched trials."""
 WINNER = "krona.winner"
 CHOSEN = "krona.chosen"
 DIGEST = "krona.adapter_sha256"
@@ -122,21 +127,48 @@ def end_metrics(result: TrialResult, *, with_score: bool) -> dict[str, float]:
     return values
 
 
-def trial_line(
-    name: str, tags: Mapping[str, str], params: Mapping[str, str], metrics: Mapping[str, float]
-) -> dict[str, Any]:
+def trial_line(tags: Mapping[str, str], params: Mapping[str, str], metrics: Mapping[str, float]) -> dict[str, Any]:
     """Returns one trial's run as a line of its task's table: what it is, its scores, then its knobs and other metrics.
 
     A run without a score has NaN.
     """
     told = {"score": metrics.get("score", math.nan), "test_score": metrics.get("test_score", "")}
-    return {"trial_id": name, "kind": tags.get(KIND), "status": tags.get(STATUS), **told, **params, **metrics, **told}
+    return {
+        "trial_id": tags[TRIAL],
+        "kind": tags.get(KIND),
+        "status": tags.get(STATUS),
+        **told,
+        **params,
+        **metrics,
+        **told,
+    }
 
 
-def table_text(lines: Sequence[Mapping[str, Any]]) -> str:
-    """Returns lines as CSV, the best score first; a line may lack columns that other lines have."""
+@dataclass(frozen=True, kw_only=True)
+class TriedKnobs:
+    """The names of the knobs that differ between a task's searched trials, and the values of the others."""
+
+    searched: tuple[str, ...] = ()
+    same: Mapping[str, str] = field(default_factory=dict)
+
+
+def tried_knobs(lines: Sequence[Mapping[str, Any]], names: Collection[str]) -> TriedKnobs:
+    """Returns which of the named knobs differ between the searched trials of `lines`; nothing of fewer than two."""
+    searched = [line for line in lines if line["kind"] == TrialKind.SEARCH]
+    if len(searched) < 2:
+        return TriedKnobs()
+    values = {name: {line.get(name, "") for line in searched} for name in sorted(names)}
+    return TriedKnobs(
+        searched=tuple(name for name, found in values.items() if len(found) > 1),
+        same={name: str(*found) for name, found in values.items() if len(found) == 1},
+    )
+
+
+def table_text(lines: Sequence[Mapping[str, Any]], last: Collection[str] = ()) -> str:
+    """Returns lines as CSV, the best score first, with the columns of `last` behind the others; a line may lack columns
+    that other lines have."""
     ordered = sorted(lines, key=lambda line: (math.isnan(line["score"]), -line["score"]))
-    columns = list(dict.fromkeys(name for line in ordered for name in line))
+    columns = sorted(dict.fromkeys(name for line in ordered for name in line), key=lambda name: name in last)
     text = io.StringIO()
     writer = csv.DictWriter(text, columns, restval="")
     writer.writeheader()
@@ -158,11 +190,14 @@ def task_metrics(lines: Sequence[Mapping[str, Any]], card: AdapterCard | None) -
     return values
 
 
-def task_note(values: Mapping[str, float], card: AdapterCard | None) -> str:
+def task_note(values: Mapping[str, float], card: AdapterCard | None, knobs: TriedKnobs) -> str:
     """Returns the description of a task's run, as Markdown."""
     rows = "".join(f"| {name.replace('_', ' ')} | {value:g} |\n" for name, value in values.items())
     winner = f"{model_note(card)}\n\n" if card else ""
-    return f"{winner}| | |\n|---|---|\n{rows}"
+    same = ", ".join(f"{name} {value}" for name, value in knobs.same.items())
+    parts = {"Searched": ", ".join(knobs.searched), "The same in all searched trials": same}
+    told = "".join(f"{name}: {text}.\n\n" for name, text in parts.items() if text)
+    return f"{winner}{told}| | |\n|---|---|\n{rows}"
 
 
 def model_note(card: AdapterCard) -> str:

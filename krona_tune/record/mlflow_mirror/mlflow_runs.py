@@ -71,17 +71,24 @@ def connected(tracking_uri: str) -> "MlflowClient":
 class StudyRuns:
     """The runs of a study: one per task and, below it, one per trial. All are named by id, so no active run matters."""
 
-    def __init__(self, client: "MlflowClient", artifact_location: str | None, study: str, manifest: Manifest) -> None:
-        """`artifact_location` None leaves it to the tracking server."""
+    def __init__(
+        self,
+        client: "MlflowClient",
+        artifact_location: str | None,
+        study: str,
+        manifest: Manifest,
+        experiment: str = "",
+    ) -> None:
+        """`artifact_location` None leaves it to the tracking server; `experiment` is one that several studies share."""
         self.client = client
-        self._study, self._manifest = study, manifest
+        self._study, self._manifest, self._shared = study, manifest, experiment
         self.experiment_id = self._find_or_create_experiment(artifact_location)
         self._read()
 
     def all(self) -> "Iterator[Run]":
         token: str | None = None
         while True:
-            page = self.client.search_runs([self.experiment_id], max_results=1000, page_token=token)
+            page = self.client.search_runs([self.experiment_id], self._own, max_results=1000, page_token=token)
             yield from page
             token = page.token
             if not token:
@@ -137,24 +144,55 @@ class StudyRuns:
         for start in range(METRICS_A_BATCH, len(metrics), METRICS_A_BATCH):
             self.client.log_batch(run_id, metrics=metrics[start : start + METRICS_A_BATCH], synchronous=True)
 
+    @property
+    def _own(self) -> str:
+        """Returns the filter of this study's runs; an experiment of its own has no others."""
+        return f"tags.`{words.BEGUN}` = '{self._manifest.created_at}'" if self._shared else ""
+
     def _find_or_create_experiment(self, artifact_location: str | None) -> str:
-        """Returns this study's experiment. If another study has its name, ours also has its time in the name."""
-        begun, name = self._manifest.created_at, self._study
+        """Returns the experiment of this study, or the one that it shares with others. If an experiment of another kind
+        or of another study has its name, ours also has in its name what it is."""
+        name, tags = self._shared or self._study, self._experiment_tags()
         found = self.client.get_experiment_by_name(name)
-        if found is not None and found.tags.get(words.BEGUN, begun) != begun:
-            name = f"{name} ({begun})"
+        if found is not None and not self._fits(found):
+            name = f"{name} ({'studies' if self._shared else self._manifest.created_at})"
             found = self.client.get_experiment_by_name(name)
         if found is None:
-            synthetic = str(self._manifest.synthetic).lower()
-            tags = {words.STUDY: self._study, words.BEGUN: begun, words.SYNTHETIC: synthetic, **words.EXPERIMENT_KIND}
-            return str(self.client.create_experiment(name, artifact_location, tags))
-        self._revive(found)
+            return self._create_experiment(name, artifact_location, tags)
+        self._revive(found, tags if self._shared else words.EXPERIMENT_KIND)
         return str(found.experiment_id)
 
-    def _revive(self, found: "Experiment") -> None:
+    def _experiment_tags(self) -> dict[str, str]:
+        if self._shared:
+            return {words.SHARED: "true", **words.EXPERIMENT_KIND}
+        synthetic, begun = str(self._manifest.synthetic).lower(), self._manifest.created_at
+        return {words.STUDY: self._study, words.BEGUN: begun, words.SYNTHETIC: synthetic, **words.EXPERIMENT_KIND}
+
+    def _fits(self, found: "Experiment") -> bool:
+        """Returns whether an experiment is this study's; for a shared one, whether it is not a single study's."""
+        if self._shared:
+            return words.BEGUN not in found.tags
+        begun = self._manifest.created_at
+        return words.SHARED not in found.tags and found.tags.get(words.BEGUN, begun) == begun
+
+    def _create_experiment(self, name: str, artifact_location: str | None, tags: dict[str, str]) -> str:
+        """Returns a new experiment, or the one that another study made of this name meanwhile."""
+        from mlflow.exceptions import MlflowException
+
+        try:
+            return str(self.client.create_experiment(name, artifact_location, tags))
+        except MlflowException as error:
+            if error.error_code != "RESOURCE_ALREADY_EXISTS" or not self._shared:
+                raise
+            found = self.client.get_experiment_by_name(name)
+            assert found is not None, "it exists already"
+            return str(found.experiment_id)
+
+    def _revive(self, found: "Experiment", tags: Mapping[str, str]) -> None:
+        """Restores an experiment if it was deleted, and gives it the tags that it lacks."""
         if found.lifecycle_stage == "deleted":
             self.client.restore_experiment(found.experiment_id)
-        for name, value in words.EXPERIMENT_KIND.items():
+        for name, value in tags.items():
             if name not in found.tags:
                 self.client.set_experiment_tag(found.experiment_id, name, value)
 
@@ -190,8 +228,9 @@ class StudyRuns:
 
     def _create(self, name: str, task: str, tags: Mapping[str, str], at_ms: int) -> None:
         own = {**self._tags(task), **tags}
+        shown = f"{self._study}/{name}" if self._shared else name
         self._in_doubt = True
-        run = self.client.create_run(self.experiment_id, start_time=at_ms, tags=own, run_name=name)
+        run = self.client.create_run(self.experiment_id, start_time=at_ms, tags=own, run_name=shown)
         self._in_doubt = False
         self._remember(run)
 
@@ -205,6 +244,7 @@ class StudyRuns:
         synthetic = str(facts is not None and facts.synthetic).lower()
         commit = {words.COMMIT: self._manifest.git_commit} if self._manifest.git_commit else {}
         own = {words.STUDY: self._study, words.TASK: task, words.SYNTHETIC: synthetic}
+        own |= {words.BEGUN: self._manifest.created_at} if self._shared else {}
         return {**own, words.SOURCE: "krona_tune", **commit}
 
 

@@ -1,4 +1,4 @@
-"""Mirrors a study in MLflow: an experiment per study, a parent run per task, a child run per trial.
+"""Mirrors a study in MLflow: an experiment for a study or for several, a run for a task, below it one for each trial.
 
 Sends from the records what MLflow lacks, when a study is resumed or synced.
 """
@@ -27,6 +27,7 @@ from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import Manifest, read_manifest
 from krona_tune.study.order import Order
 from krona_tune.study.redact import redact
+from krona_tune.study.request.loader import load_spec
 from krona_tune.study.result import Report, Status, TrialResult, grouped
 
 if TYPE_CHECKING:
@@ -47,11 +48,18 @@ class MlflowStore:
     runs: StudyRuns
 
     def __init__(
-        self, tracking_uri: str, artifact_location: str | None, study: str, manifest: Manifest, spec: str
+        self,
+        tracking_uri: str,
+        artifact_location: str | None,
+        study: str,
+        manifest: Manifest,
+        spec: str,
+        experiment: str = "",
     ) -> None:
-        """`spec` is the text of study.yaml. `artifact_location` None leaves it to the tracking server."""
+        """`spec` is the text of study.yaml, `experiment` one that several studies share. `artifact_location` None
+        leaves it to the tracking server."""
         self._tracking_uri, self._artifact_location = tracking_uri, artifact_location
-        self._study, self._manifest, self._spec = study, manifest, spec
+        self._study, self._manifest, self._spec, self._experiment = study, manifest, spec, experiment
         self._scored: set[str] = set()
         self._running: set[str] = set()
         self._awaiting_runs: dict[str, dict[str, str]] = {}  # tags of orders about trials that have no run so far
@@ -61,7 +69,7 @@ class MlflowStore:
         if problem := find_trouble(self._tracking_uri, OPEN_SECONDS):
             raise ConnectionError(problem)
         client = connected(self._tracking_uri)
-        self.runs = StudyRuns(client, self._artifact_location, self._study, self._manifest)
+        self.runs = StudyRuns(client, self._artifact_location, self._study, self._manifest, self._experiment)
         self._scored = {trial_id for trial_id, run in self.runs.trials.items() if "score" in run.data.metrics}
 
     def ensure_tasks(self) -> None:
@@ -230,10 +238,12 @@ class MlflowSink(BackgroundSink):
         study: str,
         manifest: Manifest,
         spec: str,
+        experiment: str = "",
         earlier: Records | None = None,
     ) -> None:
-        """`spec` is the text of study.yaml. `artifact_location` None leaves it to the tracking server."""
-        store = MlflowStore(tracking_uri, artifact_location, study, manifest, spec)
+        """`spec` is the text of study.yaml, `experiment` one that several studies share. `artifact_location` None
+        leaves it to the tracking server."""
+        store = MlflowStore(tracking_uri, artifact_location, study, manifest, spec, experiment)
         super().__init__(store, earlier or Records(), name=f"MLflow at {tracking_uri}")
 
 
@@ -254,11 +264,12 @@ class SyncOutcome:
         return f"{self.tracking_uri.rstrip('/')}/#/experiments/{self.experiment_id}/runs?{words.MODEL_TRAINING}"
 
 
-def sync(folder: StudyFolder, tracking_uri: str | None = None) -> SyncOutcome:
+def sync(folder: StudyFolder, tracking_uri: str | None = None, experiment: str | None = None) -> SyncOutcome:
     """Adds what is missing and closes what was left running; again changes nothing. The study must not be running.
 
     Args:
         tracking_uri: where to send it; None: the store that the study shares with the studies beside it.
+        experiment: the experiment that gets it, and may hold other studies; None: the one that its request names.
 
     Raises:
         Refusal: the folder holds no study, or its records can't be read; the tracking store can't be reached, or
@@ -266,10 +277,10 @@ def sync(folder: StudyFolder, tracking_uri: str | None = None) -> SyncOutcome:
     """
     place = redact(tracking_uri or folder.tracking_uri)
     with refusing("--tracking-uri", f"{place} could not be brought up to date", "fix it, or name another store"):
-        return _sync(folder, tracking_uri)
+        return _sync(folder, tracking_uri, experiment)
 
 
-def _sync(folder: StudyFolder, tracking_uri: str | None) -> SyncOutcome:
+def _sync(folder: StudyFolder, tracking_uri: str | None, experiment: str | None) -> SyncOutcome:
     uri = tracking_uri or folder.tracking_uri
     store = MlflowStore(
         uri,
@@ -277,6 +288,7 @@ def _sync(folder: StudyFolder, tracking_uri: str | None) -> SyncOutcome:
         folder.name,
         read_manifest(folder.manifest),
         read_text(folder.spec, "put back what the study was begun with"),
+        load_spec(folder.spec).experiment if experiment is None else experiment,
     )
     rows, reports = read_trials(folder.results), read_reports(folder.results)
     store.open()
@@ -303,8 +315,9 @@ def summarise(
     """Completes a task's run; a second call with the same input changes nothing. `texts` are more files by name."""
     run_id = runs.tasks[task]
     children = [run for run in everyone if run.data.tags.get(words.PARENT) == run_id]
-    lines = [words.trial_line(run.info.run_name, run.data.tags, run.data.params, run.data.metrics) for run in children]
-    table = {"trials.csv": words.table_text(lines)} if lines else {}
+    lines = [words.trial_line(run.data.tags, run.data.params, run.data.metrics) for run in children]
+    knobs = words.tried_knobs(lines, {name for run in children for name in run.data.params} - {"task", "seed"})
+    table = {"trials.csv": words.table_text(lines, knobs.same)} if lines else {}
     for name, text in {**texts, **table}.items():
         runs.client.log_text(run_id, text, name)
     for path in artifacts:
@@ -313,7 +326,7 @@ def summarise(
     adapter = adapter_of(task, artifacts)
     if rising := _best_so_far(children):
         runs.log(run_id, rising, {}, {})
-    _describe(runs, task, lines, read_card(adapter) if adapter else None)
+    _describe(runs, task, lines, read_card(adapter) if adapter else None, knobs)
 
 
 def adapter_of(task: str, artifacts: Sequence[Path]) -> Path | None:
@@ -355,14 +368,17 @@ def _best_so_far(children: "Sequence[Run]") -> "list[Metric]":
     ]
 
 
-def _describe(runs: StudyRuns, task: str, lines: Sequence[Mapping[str, Any]], card: AdapterCard | None) -> None:
+def _describe(
+    runs: StudyRuns, task: str, lines: Sequence[Mapping[str, Any]], card: AdapterCard | None, knobs: words.TriedKnobs
+) -> None:
     """Ends the task's run, and adds its results if they are new."""
     run_id = runs.tasks[task]
     run = runs.client.get_run(run_id)
     values = words.task_metrics(lines, card)
     changed = {name: value for name, value in values.items() if run.data.metrics.get(name) != value}
     best = {words.WINNER: card.winner or card.trial_id, words.CHOSEN: card.trial_id} if card else {}
-    tags = {words.NOTE: words.task_note(values, card), **best}
+    searched = {words.SEARCHED: ", ".join(knobs.searched)} if knobs.searched else {}
+    tags = {words.NOTE: words.task_note(values, card, knobs), **searched, **best}
     new = {name: value for name, value in tags.items() if run.data.tags.get(name) != value}
     if changed or new:
         runs.log(run_id, metric_points(changed, milliseconds(time.time()), 0), {}, new)

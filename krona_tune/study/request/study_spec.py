@@ -347,6 +347,8 @@ class StudySpec(FrozenValue):
     """Where the winners are to be used: merged, onnx, peft, krona, gguf, or vllm:64 with its largest rank, one or
     several.
     Only adapters that each of these holds exactly are searched."""
+    experiment: Printable = ""
+    """The MLflow experiment that holds the study's runs beside those of other studies. Left out: one of its own."""
     reasons: dict[str, Printable] = Field(default_factory=dict)
     """Why krona_tune chose the values of a space that it made itself, by key. It changes nothing that is run."""
 
