@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, sync_playwright
 
 from tests.waiting import until
@@ -54,6 +55,12 @@ class Tab:
             until(partial(drawn, place))
         self.page.evaluate("scrollTo(0, 0)")
         return self.page.locator(CHARTS).count()
+
+    def barriers(self) -> list[str]:
+        """Returns what axe finds to be in the way of some readers, with the first place of each."""
+        found = Axe().run(self.page).response
+        assert found["passes"], "axe has looked at nothing"
+        return [f"{each['impact']} {each['id']}: {each['nodes'][0]['target']}" for each in found["violations"]]
 
 
 @contextmanager

@@ -72,6 +72,17 @@ def test_every_chart_is_drawn_without_a_complaint_or_a_request(tab: Tab, page: P
     assert own(tab.asked_for) == {page.resolve().as_uri()}
 
 
+@pytest.mark.parametrize(("colours", "width"), [("light", 1400), ("dark", 420)])
+def test_nothing_is_in_the_way_of_a_reader(tab: Tab, page: Path, colours: Literal["light", "dark"], width: int) -> None:
+    tab.page.emulate_media(color_scheme=colours)
+    tab.page.set_viewport_size({"width": width, "height": 900})
+    tab.open(page)
+    tab.draw_everything()
+    assert tab.barriers() == []
+    tab.page.add_style_tag(content="td { color: #888 !important; background: #999 !important }")
+    assert any("color-contrast" in each for each in tab.barriers()), "axe does not see what can't be read"
+
+
 def test_the_browser_is_told_to_load_nothing(tab: Tab, page: Path) -> None:
     tab.open(page)
     tab.page.evaluate(
