@@ -167,6 +167,9 @@ def _of_the_search(plan: "Plan") -> Iterator[tuple[str, str]]:
     """Yields, in named texts, what is tried first, what the study learns from, and what each method gets."""
     if plan.taught is not None and plan.space.searched():
         yield "first", _taught(plan, plan.taught)
+    if plan.spec.search.ends_itself:
+        least = plan.spec.search.least_gain
+        yield "stops", f"a task's search, when its remaining trials are expected to gain less than {least:g}"
     if plan.earlier:
         yield "learns", "; ".join(map(_learnt, plan.earlier))
     if len(plan.space.methods) > 1:

@@ -82,6 +82,7 @@ def render_body(results: StudyResults, orders: Sequence[Order] = (), *, live: bo
         "report.html.j2",
         {
             **{name: getattr(results, name) for name in ("manifest", "spec", "average", "shared", "cost", "rates")},
+            "search_ends": results.search_ends,
             "synthetic": manifest.synthetic,
             "parts": [_part(summary, recorded.of(summary.task), backbone, rates) for summary in tasks],
             "final_average": final_average(tasks),

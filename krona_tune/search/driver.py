@@ -42,6 +42,7 @@ from krona_tune.search.terminal.live_view import View
 from krona_tune.search.trial_message import StepResult, TrialMessage
 from krona_tune.search.tune_host import Phase, tune_trials
 from krona_tune.study.result import Status
+from krona_tune.study.search_end import search_end
 from krona_tune.study.study_state import DriverState, End, Stage
 
 CLOSING_SECONDS = 4.0
@@ -187,7 +188,15 @@ class Driver:
         prepared, plan = self.context.prepared, self.context.plan
         self.stopper.reserve = finals_reserve(plan, prepared.works, self.ledger, self._rates, self.forecast)
         contents = {task: facts.contents for task, facts in prepared.facts.items()}
-        phase = search_phase(self.orders.plan, prepared.works, self.context.folder, self.ledger, self.stopper, contents)
+        phase = search_phase(
+            self.orders.plan,
+            prepared.works,
+            self.context.folder,
+            self.ledger,
+            self.stopper,
+            contents,
+            self._ends_by_itself,
+        )
         self._run(phase, "search")
         plan = self.orders.plan
         if phase.surrogate and not self.stopper.interrupted:
@@ -198,6 +207,14 @@ class Driver:
         if self.stopper.interrupted and (plan.spec.finalists.top or plan.spec.search.repeats.points):
             self.view.say("The search was stopped before its end, so nothing was trained again with other seeds yet.")
         return not self.stopper.interrupted
+
+    def _ends_by_itself(self, task: str, left: int) -> bool:
+        """Returns whether a task's search ends by itself with some trials left; says so, and counts them no more."""
+        end = search_end(self.orders.plan.spec.search, self.ledger.rows.values(), task)
+        if end:
+            self.view.say(end.text(self.context.manifest.tasks[task].title))
+            self.view.expect({task: -left})
+        return end is not None
 
     def _train_again(self) -> None:
         """Trains the finalists, round by round, and then, if all of them have ended, the repeats."""

@@ -49,18 +49,26 @@ def search_phase(
     ledger: Ledger,
     stopper: StudyStopper,
     contents: Mapping[str, str] = NOT_RECORDED,
+    ends: Callable[[str, int], bool] = lambda task, left: False,
 ) -> Phase:
     """The searched trials and baselines that have not ended: those that are known, then Optuna's proposals.
 
-    `contents` are the hashes of the tasks' data, by which a task is known whose curves are recorded.
+    `contents` are the hashes of the tasks' data, by which a task is known whose curves are recorded; `ends` is that of
+    `StudySearcher`.
     """
     if plan.spec.search.shared:
         return _shared_search(plan, works, folder, ledger, stopper)
-    return _search_by_task(plan, works, folder, ledger, stopper, contents)
+    return _search_by_task(plan, works, folder, ledger, stopper, contents, ends)
 
 
 def _search_by_task(
-    plan: Plan, works: Works, folder: StudyFolder, ledger: Ledger, stopper: StudyStopper, contents: Mapping[str, str]
+    plan: Plan,
+    works: Works,
+    folder: StudyFolder,
+    ledger: Ledger,
+    stopper: StudyStopper,
+    contents: Mapping[str, str],
+    ends: Callable[[str, int], bool],
 ) -> Phase:
     spec, waiting = plan.spec, known_trials(plan, ledger)
     remaining = {task: numbers_left(plan, ledger, task) for task in spec.tasks}
@@ -95,7 +103,7 @@ def _search_by_task(
         asha.expect(each for each in told if not ledger.settled(each[0]))
     new = Counter(config.task for config in waiting if config.trial_id not in ledger.rows)
     return Phase(
-        searcher=StudySearcher(waiting, samplers, remaining, stopper.verdict, _seeds(spec), history),
+        searcher=StudySearcher(waiting, samplers, remaining, stopper.verdict, _seeds(spec), history, ends),
         scheduler=asha if spec.search.early_stopping else None,
         trials=len(waiting) + sum(map(len, remaining.values())),
         new={task: new[task] + len(numbers) for task, numbers in remaining.items()},

@@ -15,6 +15,7 @@ from krona_tune.study.kinds import FIRST_TRAINED, TrialKind
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import Report, TrialResult
+from krona_tune.study.search_end import search_end
 
 if TYPE_CHECKING:
     from krona_tune.search.searchers.open_samplers import MethodsInTurn
@@ -36,6 +37,8 @@ def known_trials(plan: Plan, ledger: Ledger) -> list[TrialMessage]:
 
 def numbers_left(plan: Plan, ledger: Ledger, task: str | None = None) -> list[int]:
     """Returns the numbers that may still be proposed, for a task or for configurations that all tasks share."""
+    if task and search_end(plan.spec.search, ledger.rows.values(), task):
+        return []
     own = [row for row in ledger.rows.values() if row.kind == TrialKind.SEARCH and task in {None, row.task}]
     proposed = {row.number for row in own}
     lost = {number for of, number in ledger.lost if task in {None, of}}

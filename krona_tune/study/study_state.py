@@ -9,6 +9,7 @@ from krona_tune.study.kinds import TrialKind
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.request.trial import FrozenValue
 from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.search_end import search_end
 
 State = Literal["running", "paused", "stopped", "finished", "unreadable"]
 """The word for a study: its driver runs, or waits; none runs and trials are left, or none are; it can't be read."""
@@ -66,10 +67,16 @@ def trials_left(
         done: returns which share of a row's trial is not left, from 0 to 1.
     """
     past: dict[tuple[str, str], float] = defaultdict(float)
-    for row in rows:
+    known = list(rows)
+    for row in known:
         past[row.task, row.kind] += done(row)
     asked = Counts.of(spec, text_to_text=text_to_text).by_kind
-    return {(task, kind): max(n - past[task, kind], 0.0) for task in spec.tasks for kind, n in asked.items()}
+    left = {(task, kind): max(n - past[task, kind], 0.0) for task in spec.tasks for kind, n in asked.items()}
+    for task in spec.tasks:
+        if search_end(spec.search, known, task):
+            begun = sum(row.task == task and row.kind == TrialKind.SEARCH for row in known)
+            left[task, TrialKind.SEARCH] = max(begun - past[task, TrialKind.SEARCH], 0.0)
+    return left
 
 
 def not_begun(spec: StudySpec, rows: Iterable[TrialResult], *, text_to_text: bool) -> dict[str, int]:

@@ -72,6 +72,20 @@ def test_what_waits_comes_first_then_the_tasks_in_turn_then_the_end(heard: list[
     assert search.suggest("tune-again") == Searcher.FINISHED
 
 
+def test_a_task_whose_search_ends_by_itself_asks_for_nothing_more(heard: list[Any]) -> None:
+    asked: list[tuple[str, int]] = []
+
+    def ends(task: str, left: int) -> bool:
+        asked.append((task, left))
+        return task == "cola" and left < 3
+
+    samplers: Any = {task: Samplers(task, heard) for task in ("cola", "rte")}
+    search = StudySearcher([], samplers, {"cola": range(4), "rte": range(2)}, verdict, {"cola": 1, "rte": 2}, ends=ends)
+    assert suggested(search) == ["cola-000", "rte-000", "cola-001", "rte-001"]
+    assert asked == [("cola", 4), ("rte", 2), ("cola", 3), ("rte", 1), ("cola", 2)]
+    assert search.exhausted
+
+
 def test_a_proposal_is_one_plain_dict_with_its_tasks_seed(heard: list[Any]) -> None:
     assert searcher(heard, rte=range(7, 9)).suggest("tune-0") == {
         "trial_id": "rte-007",

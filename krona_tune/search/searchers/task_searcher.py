@@ -149,6 +149,7 @@ class StudySearcher(GatedSearcher):
         samplers: one per task.
         remaining: the numbers of the trials that each task may still ask for.
         history: of the surrogate that proposes through the samplers, so it gets every searched trial too.
+        ends: takes a task and how many trials it may still ask for; returns whether its search ends by itself.
     """
 
     def __init__(
@@ -159,9 +160,10 @@ class StudySearcher(GatedSearcher):
         verdict: Verdict,
         seeds: dict[str, int],
         history: History | None = None,
+        ends: Callable[[str, int], bool] = lambda task, left: False,
     ) -> None:
         super().__init__(waiting, verdict, seeds)
-        self._samplers = samplers
+        self._samplers, self._ends = samplers, ends
         self._turns = deque((task, deque(numbers)) for task, numbers in remaining.items() if numbers)
         self._history = history
 
@@ -191,6 +193,8 @@ class StudySearcher(GatedSearcher):
         """Returns the next proposal; None if every task has had its trials or has no point left to try."""
         while self._turns:
             task, numbers = self._turns.popleft()
+            if self._ends(task, len(numbers)):
+                continue
             number = numbers.popleft()
             if numbers:
                 self._turns.append((task, numbers))

@@ -44,7 +44,7 @@ NOTHING_EARLIER = "none"
 MOST_TAUGHT, LEFT_TO_OPTUNA = 8, 2
 """The most points of the recorded curves that a task tries, and how many of three or more trials it leaves to Optuna
 at least."""
-SETTLED = ("search.taught", "finalists.default", "finalists.budget")
+SETTLED = ("search.taught", "search.stop_trials", "finalists.default", "finalists.budget")
 """The keys that a new study settles as it begins, if nobody gave them."""
 OF_GLUE = "glue"
 """Stands in a mapping of tasks for the definition of a task of GLUE."""
@@ -106,6 +106,14 @@ class SearchSpec(FrozenValue):
     taught: bool | None = None
     """Whether a task's first trials are points that were best in the recorded learning curves, trained to their end. A
     new study writes what holds: true, unless the search is asked for otherwise. null: as before this key was there."""
+    stop: Literal["auto"] | None = None
+    """Whether a task's search ends by itself, when its remaining trials are expected to gain less than `least_gain`;
+    more trials than it began with lift that. null: every trial is run."""
+    least_gain: Positive = 0.02
+    """The least expected gain, in score, for which `stop: auto` goes on; finals of three seeds on 500 test examples can
+    hardly tell less apart."""
+    stop_trials: Count | None = None
+    """The number of trials that a search with `stop: auto` began with. A new study writes it."""
     startup_trials: CountFromZero = 6
     """Trials that are drawn evenly before TPE models the scores."""
     baseline_learning_rates: tuple[Positive, ...] = (1e-2,)
@@ -138,11 +146,18 @@ class SearchSpec(FrozenValue):
             raise ValueError(f"warm_start {NOTHING_EARLIER} stands alone; leave it out, or what it forbids")
         return {**given, "warm_start": None, "taught": False}
 
+    @model_validator(mode="after")
+    def _stop_by_task(self) -> Self:
+        if self.stop and (self.per_method or self.shared or self.pareto):
+            raise ValueError("stop: auto needs one search a task; leave it out with per_method, shared or pareto")
+        return self
+
     def settled(self) -> Self:
         """Returns the request of a search that begins now: it is taught, unless it is asked for otherwise."""
         asked = "sampler" in self.model_fields_set or self.warm_start or self.first_point
         otherwise = asked or self.per_method or self.shared or self.pareto
-        return self if self.taught is not None else self.model_copy(update={"taught": not otherwise})
+        taught = not otherwise if self.taught is None else self.taught
+        return self.model_copy(update={"taught": taught, "stop_trials": self.trials if self.stop else None})
 
     @property
     def proposes_by(self) -> Sampler:
@@ -154,6 +169,12 @@ class SearchSpec(FrozenValue):
     def taught_trials(self) -> int:
         """Returns how many of a task's trials are points of the recorded curves; all others are left to Optuna."""
         return max(1, min(MOST_TAUGHT, -(-self.trials // 2), self.trials - LEFT_TO_OPTUNA)) if self.taught else 0
+
+    @property
+    def ends_itself(self) -> bool:
+        """Returns whether a task's search may end before all its trials are run; more trials than it began with lift
+        that."""
+        return self.stop is not None and self.trials <= (self.stop_trials or self.trials)
 
     @property
     def pareto(self) -> bool:

@@ -1,0 +1,90 @@
+"""Tests when a task's search ends by itself, and that it stands by that when it is resumed."""
+
+import random
+from dataclasses import replace
+from statistics import fmean
+
+import pytest
+
+from krona_tune.refusal import Refusal
+from krona_tune.study.request.loader import build_spec
+from krona_tune.study.request.study_spec import SearchSpec, StudySpec
+from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.search_end import expected_gain, search_end
+from krona_tune.study.study_state import not_begun
+from tests.record.events import ended, report, started
+
+FLAT = (0.5, 0.71, 0.7, 0.702, 0.701, 0.7)
+STEEP = (0.1, 0.2, 0.3, 0.5, 0.8, 0.4)
+
+
+def search(trials: int = 30, **changed: object) -> SearchSpec:
+    return SearchSpec.model_validate({"trials": trials, "stop": "auto", **changed}).settled()
+
+
+def rows(scores: tuple[float | None, ...], task: str = "cola") -> list[TrialResult]:
+    found = []
+    for number, score in enumerate(scores):
+        trial = started(number, task)
+        last = [] if score is None else [report(trial, 2, score)]
+        found.append(ended(trial, Status.DIVERGED if score is None else Status.COMPLETED, last))
+    return found
+
+
+def test_the_expected_gain_is_that_of_exponential_draws() -> None:
+    draw = random.Random(3)
+    foretold, seen = [], []
+    for _ in range(600):
+        scores = [draw.expovariate(8.0) for _ in range(24)]
+        foretold.append(expected_gain(scores, 12))
+        seen.append(max(0.0, max(draw.expovariate(8.0) for _ in range(12)) - max(scores)))
+    assert fmean(foretold) == pytest.approx(fmean(seen), rel=0.15)
+
+
+def test_a_search_goes_on_while_its_best_trials_differ_and_ends_when_they_are_alike() -> None:
+    assert search_end(search(), rows(STEEP), "cola") is None
+    end = search_end(search(), rows(FLAT), "cola")
+    assert end
+    assert (end.after, end.asked) == (5, 30)
+    assert end.gain < 0.02
+    assert end.text("CoLA").startswith("The search of CoLA ended by itself after 5 of 30 trials")
+    assert search_end(search(), rows(FLAT), "rte") is None
+    assert search_end(search(least_gain=1e-4), rows(FLAT), "cola") is None
+
+
+def test_only_who_asks_for_it_has_it_and_more_trials_lift_it() -> None:
+    assert search_end(SearchSpec(trials=30).settled(), rows(FLAT), "cola") is None
+    begun = search()
+    assert begun.stop_trials == 30
+    assert search_end(begun.model_copy(update={"trials": 40}), rows(FLAT), "cola") is None
+
+
+def test_what_ended_after_the_end_changes_nothing() -> None:
+    after = search_end(search(), rows((*FLAT[:5], 0.99, 0.2)), "cola")
+    assert after == search_end(search(), rows(FLAT[:5]), "cola")
+    best_first = [replace(row, ended_at=1.0) if row.score == 0.99 else row for row in rows((*FLAT[:5], 0.99))]
+    assert search_end(search(), best_first, "cola") is None, "trials count in the order in which they ended"
+
+
+@pytest.mark.parametrize("scores", [(0.5, None, 0.7, 0.7, None, 0.7), (None,) * 8])
+def test_a_trial_without_a_score_counts_as_the_worst(scores: tuple[float | None, ...]) -> None:
+    end = search_end(search(), rows(scores), "cola")
+    assert (end is None) == (set(scores) == {None})
+
+
+def request(**search_keys: object) -> StudySpec:
+    wanted = {"model": "m", "tasks": ["cola", "rte"], "search": {"trials": 30, "stop": "auto", **search_keys}}
+    return build_spec(wanted, "x.yaml").settled()
+
+
+def test_the_trials_that_an_ended_search_leaves_out_are_not_waited_for() -> None:
+    left = not_begun(request(), rows(FLAT), text_to_text=False)
+    assert left == {"cola": 1, "rte": 31}
+
+
+@pytest.mark.parametrize("other", [{"per_method": True}, {"shared": True}, {"objective": "pareto"}])
+def test_a_search_that_is_not_by_task_is_refused(other: dict[str, object]) -> None:
+    with pytest.raises(Refusal, match="stop: auto needs one search a task"):
+        request(**other)
+    with pytest.raises(Refusal, match="least_gain"):
+        request(least_gain=0)
