@@ -93,7 +93,8 @@ class RecordedStudy:
         `expected_deviation`. A repeat's and a finalist's row has `of`, the searched trial that is trained again. A
         finalist's has from the test half `test_score`, `test_examples`, `test_metric_...` and `test_resampled`, its
         scores on examples drawn again (NaN for a draw that has none; `test_note` says how many have none, or why there
-        are no such scores), and `validation_resampled`, the same on the validation half.
+        are no such scores), and `validation_resampled`, the same on the validation half. The lists `curve_...` are as
+        in `reports`, after the last report: a trial that diverged or was stopped between two has some.
         """
         return trials_frame(self._looked_at())
 
@@ -103,7 +104,10 @@ class RecordedStudy:
         """Returns one row per trial and report: at each rung, or also after each epoch.
 
         Columns: `trial_id`, `task`, `rung`, `examples`, `epochs`, `step`, `score` on validation, `train_loss`,
-        `train_seconds`, `evaluation_seconds`, `peak_memory_bytes`, and `metric_...` for each metric.
+        `train_seconds`, `evaluation_seconds`, `peak_memory_bytes`, and `metric_...` for each metric. The lists
+        `curve_examples`, `curve_loss` and `curve_learning_rate` are the training curve since the report before: after
+        so many training examples, the mean loss since the last point, and the learning rate. They are empty if an
+        earlier version recorded the report.
         """
         return reports_frame(self._looked_at())
 

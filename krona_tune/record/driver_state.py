@@ -1,16 +1,18 @@
-"""Records for those who watch how far a running study is, and how far each trial, which may be asked there to stop."""
+"""Records how far a running study is, and how far each trial, with its training curve; a trial may be asked to stop."""
 
 import logging
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from math import isfinite
 from pathlib import Path
+from typing import Annotated
 
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 
 from krona_tune.atomic_write import write_atomically
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.request.trial import FrozenValue
+from krona_tune.study.result import Curve, CurvePoint
 from krona_tune.study.study_state import DriverState
 
 logger = logging.getLogger(__name__)
@@ -31,14 +33,26 @@ def read_driver_state(folder: StudyFolder) -> DriverState | None:
     return None
 
 
+class TrialProgress(FrozenValue):
+    """Holds how far a running trial is: the share of its budget, and its training curve since its worker began it."""
+
+    share: Annotated[float, Field(ge=0, le=1)] = 0.0
+    curve: Curve = ()
+
+    @property
+    def last(self) -> CurvePoint | None:
+        """Returns the newest point of the curve; None before the first."""
+        return self.curve[-1] if self.curve else None
+
+
 SECONDS = 1.0
 """The time between two notes."""
 STOP = "stop"
 
 
 @contextmanager
-def note_progress(place: Path, share: Callable[[], float]) -> Iterator[Callable[[], bool]]:
-    """Writes `share()`, from 0 to 1, in a thread while the context lasts; does nothing if it can't be written.
+def note_progress(place: Path, progress: Callable[[], TrialProgress]) -> Iterator[Callable[[], bool]]:
+    """Writes `progress()` in a thread while the context lasts; does nothing if it can't be written.
 
     Gives a function that returns whether the trial is asked to stop, as the thread last saw.
     """
@@ -53,7 +67,7 @@ def note_progress(place: Path, share: Callable[[], float]) -> Iterator[Callable[
                 if asked.exists():
                     stop.set()
                 place.parent.mkdir(parents=True, exist_ok=True)
-                place.write_text(f"{share():.3f}", encoding="utf-8")
+                write_atomically(place, progress().model_dump_json(), lasting=False)
 
     thread = threading.Thread(target=note, name="progress", daemon=True)
     thread.start()
@@ -70,12 +84,11 @@ def place_of(checkpoints: Path, trial_id: str) -> Path:
     return checkpoints / trial_id / "progress"
 
 
-def share_done(folder: StudyFolder, trial_id: str) -> float:
-    """Returns the last note; 0.0 if there is none, or it is no share."""
-    with suppress(OSError, ValueError):
-        share = float(place_of(folder.checkpoints, trial_id).read_text(encoding="utf-8"))
-        return min(max(share, 0.0), 1.0) if isfinite(share) else 0.0
-    return 0.0
+def progress_of(folder: StudyFolder, trial_id: str) -> TrialProgress:
+    """Returns the last note; that of a trial that did nothing if there is none, or it can't be read."""
+    with suppress(OSError, ValidationError):
+        return TrialProgress.model_validate_json(place_of(folder.checkpoints, trial_id).read_bytes())
+    return TrialProgress()
 
 
 def ask_to_stop(checkpoints: Path, trial_id: str) -> None:

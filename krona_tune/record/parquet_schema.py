@@ -12,7 +12,7 @@ import pyarrow as pa
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.order import Order
 from krona_tune.study.request.trial import ADDED, KNOBS, PEFT_FIELD, SECTION_OF
-from krona_tune.study.result import Report, Status, TrialResult
+from krona_tune.study.result import CURVE, CurvePoint, Report, Status, TrialResult, curve_of
 
 NO_NUMBER = "Diverged: the score of its last rung is no finite number"
 """The error of a row of an earlier version that calls such a trial trained."""
@@ -30,7 +30,7 @@ _ARROW: dict[Any, pa.DataType] = {
 }
 _KNOB = {_ARROW[kind] for kind in (str, bool, int, float)} | {pa.null()}
 """The types that the column of an unknown knob may have."""
-_NESTED = {"params", "metrics", "test_metrics"}
+_NESTED = {"params", "metrics", "test_metrics", "curve"}
 
 
 def _plain(annotation: Any) -> tuple[Any, bool]:
@@ -59,12 +59,18 @@ _SWITCHES = {name for name, hint in _KNOBS.items() if bool in get_args(hint) and
 _MAY_BE_NONE = {name for name, annotation in _KNOBS.items() if _plain(annotation)[1]}
 _TRIAL_FIELDS = _fields(get_type_hints(TrialResult))
 _TRIAL_NAMES = {field.name for field in _TRIAL_FIELDS}
+_REPORT_FIELDS = _fields(get_type_hints(Report))
+_CURVE_FIELDS = [
+    pa.field(CURVE + name, pa.list_(_ARROW[hint]), nullable=True) for name, hint in get_type_hints(CurvePoint).items()
+]
 
-TRIALS = pa.schema([*_TRIAL_FIELDS, *_fields(_KNOBS)])
-"""One row per trial: the result's own fields, then every knob. Metrics follow as `metric_…` and `test_metric_…`."""
+TRIALS = pa.schema([*_TRIAL_FIELDS, *_CURVE_FIELDS, *_fields(_KNOBS)])
+"""One row per trial: the result's own fields, its curve, every knob. Metrics follow as `metric_…` and `test_metric_…`.
 
-REPORTS = pa.schema(_fields(get_type_hints(Report)))
-"""One row per report. Metrics follow as `metric_…`."""
+What an earlier version wrote has no curve."""
+
+REPORTS = pa.schema([*_REPORT_FIELDS, *_CURVE_FIELDS])
+"""One row per report: its own fields, then its curve. Metrics follow as `metric_…`."""
 
 ORDERS = pa.schema(_fields({name: field.annotation for name, field in Order.model_fields.items()}))
 """One row per order."""
@@ -155,7 +161,7 @@ def _columns(names: tuple[str, ...]) -> _Columns:
     own = tuple(name for name in names if name in _TRIAL_NAMES)
     return _Columns(
         own=own,
-        knobs=tuple(name for name in names if name not in _TRIAL_NAMES and not _is_metric(name)),
+        knobs=tuple(name for name in names if not (name in _TRIAL_NAMES or _is_metric(name) or name.startswith(CURVE))),
         metrics={name: name.removeprefix(METRIC) for name in names if name.startswith(METRIC)},
         test_metrics={name: name.removeprefix(TEST_METRIC) for name in names if name.startswith(TEST_METRIC)},
     )
@@ -186,6 +192,7 @@ def trial_of(row: Mapping[str, Any]) -> TrialResult:
         "metrics": _metrics(row, columns.metrics),
         "test_metrics": _metrics(row, columns.test_metrics),
         **{name: tuple(row.get(name) or ()) for name in ("test_resampled", "validation_resampled")},
+        "curve": curve_of(row),
     }
     return _mark_diverged(TrialResult(**own | read))
 
@@ -204,10 +211,10 @@ def _mark_diverged(row: TrialResult) -> TrialResult:
 
 def report_of(row: Mapping[str, Any]) -> Report:
     """Returns the report that `Report.row` wrote."""
-    own = {name: row[name] for name in REPORTS.names}
+    own = {field.name: row[field.name] for field in _REPORT_FIELDS}
     if None in own.values():
         raise ValueError("a report lacks a value")
-    return Report(**own, metrics=_metrics(row, _columns(tuple(row)).metrics))
+    return Report(**own, metrics=_metrics(row, _columns(tuple(row)).metrics), curve=curve_of(row))
 
 
 def order_of(row: Mapping[str, Any]) -> Order:

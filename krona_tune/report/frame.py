@@ -7,9 +7,9 @@ import pandas as pd
 from krona_tune.record.records import read_records
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.kinds import TrialKind
-from krona_tune.study.result import Report, TrialResult
+from krona_tune.study.result import Report, TrialResult, curve_columns
 
-_NESTED = {"params", "metrics", "test_metrics"}
+_NESTED = {"params", "metrics", "test_metrics", "curve"}
 
 
 def trials_frame(folder: StudyFolder) -> pd.DataFrame:
@@ -34,5 +34,6 @@ def factor_shape(trial: TrialResult) -> str:
 def _frame(rows: Iterable[dict[str, object]], kind: type[TrialResult] | type[Report]) -> pd.DataFrame:
     """Returns rows as a frame that has its fixed columns even if there is no row."""
     frame = pd.DataFrame(list(rows))
-    missing = [name for name in kind.__dataclass_fields__ if name not in {*_NESTED, *frame.columns}]
+    fixed = (*kind.__dataclass_fields__, *curve_columns(()))
+    missing = [name for name in fixed if name not in {*_NESTED, *frame.columns}]
     return frame.assign(**{name: pd.Series(dtype="object") for name in missing})

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from krona_tune.record.driver_state import share_done
+from krona_tune.record.driver_state import progress_of
 from krona_tune.record.orders import waiting_orders
 from krona_tune.record.records import Records
 from krona_tune.refusal import Refusal
@@ -53,7 +53,7 @@ def _running(folder: StudyFolder, manifest: Manifest, trial: TrialResult) -> Run
     fields = RunningTrial.model_fields.keys() - {"rung"}
     return RunningTrial(
         trial=trial.trial_id,
-        share=share_done(folder, trial.trial_id),
+        share=progress_of(folder, trial.trial_id).share,
         rung=reached,
         rungs=len(rungs),
         knobs=trial.params,

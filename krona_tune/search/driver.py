@@ -13,7 +13,7 @@ from typing import Any
 
 from rich.console import Console
 
-from krona_tune.record.driver_state import share_done, write_driver_state
+from krona_tune.record.driver_state import TrialProgress, progress_of, write_driver_state
 from krona_tune.record.trial_checkpoints import remove, unneeded
 from krona_tune.search.artifacts import Artifacts, write_artifacts
 from krona_tune.search.budget import Amount, Budget, Rates, StudyClock, spent
@@ -82,7 +82,8 @@ class TrialLoop:
     def end(self, message: TrialMessage, tune_id: str, result: dict[str, Any] | None) -> None:
         """Records how a trial ended: by itself, by the scheduler's judgement, by an order, or with the study."""
         status = self.stopper.verdict(tune_id, result, False)
-        self.ledger.ended(message.trial_id, status, StepResult.from_dict(result).error)
+        last = StepResult.from_dict(result)
+        self.ledger.ended(message.trial_id, status, last.error, last.curve)
 
     def lose(self, message: TrialMessage, tune_id: str, error: str, *, out_of_memory: bool) -> None:
         """Records the end of a trial that lost its worker, also before its start."""
@@ -139,7 +140,7 @@ class Driver:
             console,
             self.ledger,
             context.manifest.tasks,
-            self._share_done,
+            self._progress,
             quiet=options.quiet,
             seconds_left=self._seconds_left if forecast else None,
             price=context.price,
@@ -292,10 +293,12 @@ class Driver:
     def _seconds_left(self) -> float:
         assert self.forecast is not None, "without a forecast nobody asks"
         rows, slots = self.ledger.rows.values(), self._rates().slots
-        return self.forecast.left(self.orders.plan.spec, rows, self._share_done, slots, time.time())
+        return self.forecast.left(
+            self.orders.plan.spec, rows, lambda trial_id: self._progress(trial_id).share, slots, time.time()
+        )
 
-    def _share_done(self, trial_id: str) -> float:
-        return share_done(self.context.folder, trial_id)
+    def _progress(self, trial_id: str) -> TrialProgress:
+        return progress_of(self.context.folder, trial_id)
 
     def _changed(self) -> None:
         """Saves the clock and renews the view after each event; halts the study if one could not be recorded."""

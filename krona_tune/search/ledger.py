@@ -13,7 +13,7 @@ from krona_tune.study.devices import UNKNOWN, Devices
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.order import Order
 from krona_tune.study.request.trial import TrialConfig
-from krona_tune.study.result import Report, ScoreOnTest, Status, TrialResult
+from krona_tune.study.result import Curve, Report, ScoreOnTest, Status, TrialResult
 from krona_tune.study.standings import Standings
 
 logger = logging.getLogger(__name__)
@@ -83,14 +83,15 @@ class Ledger:
         if look.note:
             logger.warning("%s on the test half: %s", trial_id, look.note)
 
-    def ended(self, trial_id: str, status: Status, error: str = "") -> None:
-        """Records the end of a trial. A second end of the same trial changes nothing."""
+    def ended(self, trial_id: str, status: Status, error: str = "", curve: Curve = ()) -> None:
+        """Records the end of a trial, with the points of its curve since its last report. A second end of the same
+        trial changes nothing."""
         if trial_id not in self.running:
             return
         self.running.discard(trial_id)
         row = self.rows[trial_id]
         soonest = _end_by_its_seconds(row)  # the clock may have been set back
-        self._set(replace(row, status=status, error=error, ended_at=max(time.time(), soonest)))
+        self._set(replace(row, status=status, error=error, curve=curve, ended_at=max(time.time(), soonest)))
         logger.info("%s ended: %s %s", trial_id, status, error)
         self._sink.trial_ended(self.rows[trial_id])
 
@@ -143,7 +144,7 @@ def _continued(row: TrialResult, now: float) -> TrialResult:
     """Returns the row of a resumed trial: without its end, and with the time in which no driver ran it added."""
     pause = max(0.0, now - (row.ended_at or _end_by_its_seconds(row)))
     paused = row.paused_seconds + pause
-    return replace(row, status=Status.INTERRUPTED, error="", ended_at=None, paused_seconds=paused)
+    return replace(row, status=Status.INTERRUPTED, error="", curve=(), ended_at=None, paused_seconds=paused)
 
 
 def _end_by_its_seconds(row: TrialResult) -> float:

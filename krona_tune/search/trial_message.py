@@ -7,7 +7,7 @@ from krona_tune.study.formatting import describe_adapter
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.randomness import stream
 from krona_tune.study.request.trial import TrialConfig, check_trial
-from krona_tune.study.result import Report, ScoreOnTest, Status, TrialResult
+from krona_tune.study.result import Curve, CurvePoint, Report, ScoreOnTest, Status, TrialResult
 
 
 @dataclass(frozen=True)
@@ -65,6 +65,7 @@ class StepResult:
     """The result of a step: the report of a rung and where its state is, or the `error` that ended the trial.
 
     `status` is the trial's final status, None while it continues. `test` is a finalist's only score on the test half.
+    `curve` are the points of a trial that ended between two rungs since the last one.
     """
 
     report: Report | None = None
@@ -72,17 +73,20 @@ class StepResult:
     status: Status | None = None
     test: ScoreOnTest | None = None
     error: str = ""
+    curve: Curve = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values, with those that Tune, its searcher and its scheduler read; a failure has no score."""
         values: dict[str, Any] = {"done": self.status is not None}
         if self.report:
             read = {name: getattr(self.report, name) for name in ("score", "examples", "train_loss")}
-            values |= {"report": asdict(self.report), "checkpoint": self.checkpoint, **read}
+            values |= {"report": self.report.to_dict(), "checkpoint": self.checkpoint, **read}
         if self.status:
             values |= {"status": str(self.status), "error": self.error}
         if self.test:
             values["test"] = asdict(self.test)
+        if self.curve:
+            values["curve"] = [list(point) for point in self.curve]
         return values
 
     @classmethod
@@ -90,9 +94,10 @@ class StepResult:
         """Returns the result that a worker sent; an empty result if it sent none."""
         found = result or {}
         return cls(
-            report=Report(**found["report"]) if "report" in found else None,
+            report=Report.from_dict(found["report"]) if "report" in found else None,
             checkpoint=found.get("checkpoint", ""),
             status=Status(found["status"]) if "status" in found else None,
             test=ScoreOnTest(**found["test"]) if "test" in found else None,
             error=found.get("error", ""),
+            curve=tuple(CurvePoint(*point) for point in found.get("curve", ())),
         )

@@ -55,6 +55,11 @@ def format_spread(value: MeanScore | None, plus_minus: str = "±") -> str:
     return format_score(value.mean) + ("" if value.deviation is None else plus_minus + format_score(value.deviation))
 
 
+def format_number(value: float | None) -> str:
+    """Writes a number with three digits."""
+    return f"{value:.3g}" if value is not None and isfinite(value) else NOTHING
+
+
 def format_count(value: float) -> str:
     return f"{value:,.0f}"
 

@@ -4,7 +4,7 @@ from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal, NamedTuple, TypeVar
 
 Half = Literal["test", "validation"]
 """The two halves of the labelled examples that no trial is trained on."""
@@ -46,10 +46,42 @@ class Status(StrEnum):
         return self in {Status.STOPPED_EARLY, Status.STOPPED_BY_USER}
 
 
+class CurvePoint(NamedTuple):
+    """A point of a trial's training curve, after so many training examples: the mean loss of the steps since the point
+    before, and the learning rate of the last of them."""
+
+    examples: int
+    loss: float
+    learning_rate: float
+
+
+Curve = tuple[CurvePoint, ...]
+CURVE = "curve_"
+"""The prefix of the columns that hold a curve, one list for each value of its points."""
+
+
+def curve_columns(curve: Curve) -> dict[str, list[Any]]:
+    """Returns the curve as the columns `curve_examples`, `curve_loss` and `curve_learning_rate`."""
+    return {CURVE + name: [getattr(point, name) for point in curve] for name in CurvePoint._fields}
+
+
+def curve_of(row: Mapping[str, Any]) -> Curve:
+    """Returns the curve that `curve_columns` wrote into a row, empty if it has no such columns.
+
+    Raises:
+        ValueError: a point lacks a value.
+    """
+    columns = (row.get(CURVE + name) or () for name in CurvePoint._fields)
+    curve = tuple(CurvePoint(*values) for values in zip(*columns, strict=True))
+    if any(None in point for point in curve):
+        raise ValueError("a point of a training curve lacks a value")
+    return curve
+
+
 @dataclass(frozen=True, kw_only=True)
 class Report:
     """One evaluation on the validation half. `score` is the mean of `metrics`, higher is better; not a number if no
-    example was held out."""
+    example was held out. `train_loss` is the mean since the report before, `curve` has it point by point."""
 
     trial_id: str
     task: str
@@ -63,6 +95,7 @@ class Report:
     train_seconds: float
     evaluation_seconds: float
     peak_memory_bytes: int
+    curve: Curve = ()
 
     @property
     def scored(self) -> bool:
@@ -70,10 +103,19 @@ class Report:
         return is_score(self.score)
 
     def row(self) -> dict[str, Any]:
-        """Returns the report as plain values, with its metrics as columns `metric_…`."""
+        """Returns the report as plain values, with its metrics as columns `metric_…` and its curve as `curve_…`."""
         values = dict(vars(self))
-        metrics = values.pop("metrics")
-        return values | {f"metric_{name}": value for name, value in metrics.items()}
+        metrics, curve = values.pop("metrics"), values.pop("curve")
+        return values | {f"metric_{name}": value for name, value in metrics.items()} | curve_columns(curve)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Returns the report as plain values that JSON keeps as they are."""
+        return {**vars(self), "curve": [list(point) for point in self.curve]}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> "Report":
+        """Returns the report that `to_dict` gave, also in a version whose reports had no curve."""
+        return cls(**{**values, "curve": tuple(CurvePoint(*point) for point in values.get("curve", ()))})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -117,6 +159,9 @@ class TrialResult:
     from the other's last rung, `copied_examples` of its `examples` were seen by the other only; there are none if its
     first report is of the first rung. Only a finalist has the `test_…` fields of its `ScoreOnTest`, and
     its scores on draws of the validation half.
+
+    `curve` are the points of its training curve after its last report: a trial that diverged, failed or was stopped
+    between two rungs has some.
     """
 
     trial_id: str
@@ -159,6 +204,7 @@ class TrialResult:
     test_resampled: tuple[float, ...] = ()
     test_note: str = ""
     validation_resampled: tuple[float, ...] = ()
+    curve: Curve = ()
 
     @property
     def ended(self) -> bool:
@@ -215,9 +261,9 @@ class TrialResult:
 
     def row(self) -> dict[str, Any]:
         """Returns the result as plain values: its parameters under their own names, its metrics as `metric_…` and
-        `test_metric_…`."""
-        values = dict(vars(self))
-        params, metrics, test = (values.pop(name) for name in ("params", "metrics", "test_metrics"))
+        `test_metric_…`, its curve as `curve_…`."""
+        values = dict(vars(self)) | curve_columns(self.curve)
+        params, metrics, test, _ = (values.pop(name) for name in ("params", "metrics", "test_metrics", "curve"))
         values["status"] = str(self.status)
         values |= params | {f"metric_{name}": value for name, value in metrics.items()}
         return values | {f"test_metric_{name}": value for name, value in test.items()}

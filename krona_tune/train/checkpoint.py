@@ -2,7 +2,6 @@
 
 import json
 import shutil
-from dataclasses import asdict
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -29,13 +28,12 @@ def save(run: TrialRun, folder: Path) -> None:
     save_file(run.state(), folder / TENSORS)
     if run.optimiser:
         torch.save(run.optimiser.state(), folder / OPTIMISER)
-    report = run.last_report and asdict(run.last_report)
     progress = {
         "rung": run.rung,
         "step": run.step,
         "fingerprint": run.trial.fingerprint,
         "backbone_fingerprint": run.backbone.fingerprint,
-        "report": report,
+        "report": run.last_report and run.last_report.to_dict(),
     }
     (folder / PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
 
@@ -105,7 +103,7 @@ def backbone_fingerprint(folder: Path) -> str | None:
 
 
 def _report(progress: dict[str, Any]) -> Report | None:
-    return Report(**progress["report"]) if progress["report"] else None
+    return Report.from_dict(progress["report"]) if progress["report"] else None
 
 
 def _progress(folder: Path) -> dict[str, Any]:

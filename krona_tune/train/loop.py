@@ -35,6 +35,7 @@ from krona_tune.train.evaluate import (
 )
 from krona_tune.train.hidden_states import FrozenPrefix, HiddenStates, HiddenStateStore, open_states, skipped_layers
 from krona_tune.train.task_heads import make_answer
+from krona_tune.train.training_curve import TrainingCurve
 
 
 class RecomputedLayers:
@@ -66,6 +67,11 @@ class Optimiser:
     decay: torch.optim.lr_scheduler.LambdaLR
     parameters: tuple[nn.Parameter, ...]
     clip_norm: float
+
+    @property
+    def learning_rate(self) -> float:
+        """Returns that of the next update."""
+        return float(self.decay.get_last_lr()[0])
 
     def step(self) -> None:
         """Makes one update from the present gradients, with their norm clipped, then clears the gradients."""
@@ -162,7 +168,7 @@ def train_trial(
 
 
 class TrialRun:
-    """A running trial. `advance` trains to the next rung; `close` restores the backbone.
+    """A running trial. `advance` trains to the next rung; `close` restores the backbone; `curve` is its training curve.
 
     With a `store`, layers that no trained parameter precedes are computed once and their states are read from there.
     """
@@ -181,6 +187,7 @@ class TrialRun:
         backbone.device.start_measuring()
         batch_size = trial.training.batch_size
         self._steps = [work.schedule.step_at(examples, batch_size) for examples in work.schedule.reports]
+        self.curve = TrainingCurve(work.schedule, batch_size)
         self._own_dropouts = dropouts(backbone.base)
         states = self._stored_states(store) if store else None
         self._prefix: FrozenPrefix | None = None
@@ -239,7 +246,13 @@ class TrialRun:
             Stopped: `stop_asked` returned true before a step.
         """
         started = time.perf_counter()
-        loss = self._train_until(self._steps[self.rung], stop_asked) if self.optimiser else 0.0
+        self.curve.begin_report()
+        if self.optimiser:
+            self._train_until(self._steps[self.rung], stop_asked)
+        loss = self.curve.mean_loss()
+        if loss is None:  # nothing is trained, or the last rung was within the same step
+            loss = self.last_report.train_loss if self.last_report else 0.0
+        self._refuse_no_number(loss)
         self.step = self._steps[self.rung]
         trained = time.perf_counter()
         work, device = self.work, self.backbone.device
@@ -261,6 +274,7 @@ class TrialRun:
             train_seconds=trained - started,
             evaluation_seconds=time.perf_counter() - trained,
             peak_memory_bytes=device.peak_memory_bytes(),
+            curve=self.curve.unreported,
         )
         return self.checked(self.last_report)
 
@@ -288,24 +302,25 @@ class TrialRun:
         drawn = resampled_validation(self.answer, task, self.work.validation, pad, device, self._enter)
         return replace(found, validation=drawn)
 
-    def _train_until(self, last_step: int, stop_asked: Callable[[], bool]) -> float:
-        """Trains up to `last_step`; returns the mean loss of these steps."""
+    def _train_until(self, last_step: int, stop_asked: Callable[[], bool]) -> None:
+        """Trains up to `last_step`. A loss that is no number ends it at the next point of the curve."""
+        assert self.optimiser is not None
         self.answer.model.train()
-        losses = []
         while self.step < last_step:
             for batch in self._rest_of_epoch(last_step):
                 if stop_asked():
                     raise Stopped(f"{self.trial_id} is asked to stop before step {self.step}")
                 torch.manual_seed(stream(self.trial.seed, "dropout", self.step))  # whenever a trial reports or resumes
+                rate = self.optimiser.learning_rate
                 with noting_batch_shape(batch):
-                    losses.append(self.train_on(batch))
+                    loss = self.train_on(batch)
                 self.step += 1
-        if not losses:  # two rungs within one step: nothing was trained since the last
-            return self.last_report.train_loss if self.last_report else 0.0
-        mean = torch.stack(losses).mean().item()
-        if not math.isfinite(mean):
-            raise Diverged(f"the training loss is {mean} before step {self.step}")
-        return mean
+                if point := self.curve.add(self.step, loss, rate):
+                    self._refuse_no_number(point.loss)
+
+    def _refuse_no_number(self, loss: float) -> None:
+        if not math.isfinite(loss):
+            raise Diverged(f"the training loss is {loss} before step {self.step}")
 
     def train_on(self, batch: Batch) -> Tensor:
         """Makes one optimiser step; returns its loss, which the device may still be computing."""

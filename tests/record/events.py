@@ -6,7 +6,7 @@ from typing import Any
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import Manifest, ModelFacts, TaskFacts
 from krona_tune.study.request.trial import check_trial
-from krona_tune.study.result import Report, Status, TrialResult
+from krona_tune.study.result import Curve, CurvePoint, Report, Status, TrialResult
 
 RUNGS = (340, 1020, 3060)
 
@@ -41,6 +41,12 @@ def report(trial: TrialResult, rung: int, score: float) -> Report:
         evaluation_seconds=0.25,
         peak_memory_bytes=1_000_003,
     )
+
+
+def curve(*losses: float, after: int = 0, to: int = RUNGS[0]) -> Curve:
+    """Returns a curve with these losses at equal distances; its learning rate falls."""
+    seen = [after + (to - after) * number // len(losses) for number in range(1, len(losses) + 1)]
+    return tuple(CurvePoint(each, loss, 0.01 - each / 10**6) for each, loss in zip(seen, losses, strict=True))
 
 
 def ended(trial: TrialResult, status: Status, reports: list[Report], error: str = "") -> TrialResult:

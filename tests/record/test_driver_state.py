@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 
 from krona_tune.record import driver_state
-from krona_tune.record.driver_state import note_progress, place_of, share_done
+from krona_tune.record.driver_state import TrialProgress, note_progress, place_of, progress_of
 from krona_tune.study.folder import StudyFolder
+from tests.record.events import curve
 from tests.waiting import until
 
 
@@ -18,32 +19,49 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyFolder:
 
 def test_the_note_is_there_while_the_rung_lasts(folder: StudyFolder) -> None:
     place = place_of(folder.checkpoints, "cola-003")
-    assert share_done(folder, "cola-003") == 0.0
-    with note_progress(place, lambda: 0.4375):
-        until(lambda: share_done(folder, "cola-003"))
-    assert not place.exists()
-    assert share_done(folder, "cola-003") == 0.0
+    progress = TrialProgress(share=0.4375, curve=curve(0.9, 0.7))
+    assert progress_of(folder, "cola-003") == TrialProgress()
+    with note_progress(place, lambda: progress):
+        until(lambda: progress_of(folder, "cola-003").share)
+        assert progress_of(folder, "cola-003") == progress
+    assert not list(place.parent.iterdir())
+    assert progress_of(folder, "cola-003") == TrialProgress()
+
+
+def test_the_last_point_is_the_newest() -> None:
+    assert TrialProgress().last is None
+    assert TrialProgress(curve=curve(0.9, 0.7)).last == (340, 0.7, 0.01 - 340 / 10**6)
 
 
 def test_a_place_that_cannot_be_written_stops_nothing(folder: StudyFolder) -> None:
     place = place_of(folder.checkpoints, "cola-003")
     place.mkdir(parents=True)  # a folder stands where the file should be
-    asked: list[float] = []
+    asked: list[TrialProgress] = []
 
-    def share() -> float:
-        asked.append(0.5)
-        return 0.5
+    def progress() -> TrialProgress:
+        asked.append(TrialProgress(share=0.5))
+        return asked[-1]
 
-    with note_progress(place, share):
+    with note_progress(place, progress):
         until(lambda: len(asked) > 1)
-    assert share_done(folder, "cola-003") == 0.0
+    assert progress_of(folder, "cola-003") == TrialProgress()
+    assert list(place.parent.iterdir()) == [place]
 
 
 @pytest.mark.parametrize(
-    ("text", "share"), [("", 0.0), ("0.", 0.0), ("half", 0.0), ("7", 1.0), ("-1", 0.0), ("nan", 0.0), ("0.25", 0.25)]
+    ("text", "share"),
+    [
+        ("", 0.0),
+        ('{"share": 0.5, "curve": [[1', 0.0),
+        ("0.25", 0.0),
+        ('{"share": 7}', 0.0),
+        ('{"share": NaN}', 0.0),
+        ('{"share": 0.25, "curve": [[9, 0.5]]}', 0.0),
+        ('{"share": 0.25}', 0.25),
+    ],
 )
 def test_half_a_note_is_none(folder: StudyFolder, text: str, share: float) -> None:
     place = place_of(folder.checkpoints, "rte-000")
     place.parent.mkdir(parents=True)
     place.write_text(text, encoding="utf-8")
-    assert share_done(folder, "rte-000") == share
+    assert progress_of(folder, "rte-000").share == share

@@ -11,9 +11,10 @@ import pytest
 from krona_tune.adapters.method_table import METHODS
 from krona_tune.record.parquet_reader import REPORT_KIND, TRIAL_KIND, read_reports, read_trials
 from krona_tune.record.parquet_sink import ParquetSink
+from krona_tune.refusal import Refusal
 from krona_tune.study.result import Status
 from tests.record.damage import parts, table_in
-from tests.record.events import ended, report, started
+from tests.record.events import RUNGS, curve, ended, report, started
 
 
 @pytest.mark.parametrize("layer_norms", [False, True, "adapted"])
@@ -29,6 +30,58 @@ def test_every_field_comes_back_equal(tmp_path: Path, layer_norms: bool | str) -
     sink.study_ended([])
     assert (read_trials(tmp_path), read_reports(tmp_path)) == ([result], reports)
     assert read_trials(tmp_path)[0].params["layer_norms"] == layer_norms
+
+
+CURVE_COLUMNS = ["curve_examples", "curve_loss", "curve_learning_rate"]
+
+
+def test_a_training_curve_comes_back_equal_also_beside_rows_without_one(tmp_path: Path) -> None:
+    trial = started(3)
+    reports = [replace(report(trial, 0, 0.25), curve=curve(0.9, 0.5)), report(trial, 1, 0.5)]
+    row = replace(ended(trial, Status.STOPPED_BY_USER, reports), curve=curve(0.4, 0.3, after=RUNGS[1], to=RUNGS[2]))
+    sink = ParquetSink(tmp_path)
+    for each in reports:
+        sink.reported(each)
+    sink.trial_ended(row)
+    assert (read_trials(tmp_path), read_reports(tmp_path)) == ([row], reports)
+    sink.study_ended([])
+    assert (read_trials(tmp_path), read_reports(tmp_path)) == ([row], reports)
+    table = table_in(tmp_path, REPORT_KIND)
+    assert [table[name].to_pylist() for name in CURVE_COLUMNS] == [
+        [[170, 340], []],
+        [[0.9, 0.5], []],
+        [[0.01 - 170 / 10**6, 0.01 - 340 / 10**6], []],
+    ]
+
+
+def test_a_loss_that_is_no_number_stays_at_the_end_of_its_curve(tmp_path: Path) -> None:
+    sink = ParquetSink(tmp_path)
+    sink.trial_ended(replace(ended(started(1), Status.DIVERGED, []), curve=curve(0.75, math.nan)))
+    [row] = read_trials(tmp_path)
+    assert str([point.loss for point in row.curve]) == "[0.75, nan]"
+    assert "curve_loss" not in row.params
+
+
+def test_records_of_before_there_were_training_curves_are_read(tmp_path: Path) -> None:
+    trial = started(1)
+    sink = ParquetSink(tmp_path)
+    sink.reported(report(trial, 0, 0.5))
+    sink.trial_ended(ended(trial, Status.COMPLETED, [report(trial, 0, 0.5)]))
+    for part in parts(tmp_path):
+        pq.write_table(pq.read_table(part).drop_columns(CURVE_COLUMNS), part)
+    assert read_reports(tmp_path) == [report(trial, 0, 0.5)]
+    assert read_trials(tmp_path) == [ended(trial, Status.COMPLETED, [report(trial, 0, 0.5)])]
+
+
+@pytest.mark.parametrize("losses", [[0.5], [0.5, None]], ids=["shorter", "with a gap"])
+def test_half_a_curve_is_refused(tmp_path: Path, losses: list[float | None]) -> None:
+    ParquetSink(tmp_path).reported(replace(report(started(1), 0, 0.5), curve=curve(0.9, 0.5)))
+    [part] = parts(tmp_path)
+    table = pq.read_table(part)
+    place = table.column_names.index("curve_loss")
+    pq.write_table(table.set_column(place, "curve_loss", pa.array([losses], pa.list_(pa.float64()))), part)
+    with pytest.raises(Refusal, match="can't be read"):
+        read_reports(tmp_path)
 
 
 @pytest.mark.parametrize("method", METHODS)

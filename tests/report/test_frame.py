@@ -36,7 +36,7 @@ def test_a_failed_trial_keeps_having_no_score(study: StudyFolder) -> None:
 
 def test_an_empty_study_has_empty_frames_with_columns(empty: Empty) -> None:
     folder = empty("cola")
-    nested = {"params", "metrics", "test_metrics"}
+    nested = {"params", "metrics", "test_metrics", "curve"}
     assert {*TrialResult.__dataclass_fields__} - nested | {"factor_shape"} <= set(trials_frame(folder).columns)
     assert {*Report.__dataclass_fields__} - nested <= set(reports_frame(folder).columns)
     assert len(trials_frame(folder)) == len(reports_frame(folder)) == 0

@@ -5,7 +5,9 @@ import pytest
 from krona_tune.search.budget import Amount, Budget
 from krona_tune.search.driver import TrialLoop, cut_short
 from krona_tune.search.study_stopper import StudyStopper
+from krona_tune.search.trial_message import StepResult
 from krona_tune.study.result import Status
+from tests.record.events import curve
 from tests.search.ledgers import config, ledger
 
 
@@ -19,6 +21,14 @@ def test_a_trial_that_another_worker_goes_on_with_is_begun_once(loop: TrialLoop)
     began = loop.ledger.rows["cola-000"]
     loop.start(config(0))
     assert loop.ledger.rows["cola-000"] is began
+
+
+def test_a_trial_that_diverges_between_two_rungs_has_the_end_of_its_curve_in_its_row(loop: TrialLoop) -> None:
+    loop.start(config(0))
+    end = StepResult(status=Status.DIVERGED, error="the training loss is inf", curve=curve(0.9, 4.5))
+    loop.end(config(0), "tune0", end.to_dict())
+    row = loop.ledger.rows["cola-000"]
+    assert (row.status, row.error, row.curve) == (Status.DIVERGED, "the training loss is inf", curve(0.9, 4.5))
 
 
 def test_a_trial_whose_worker_took_too_much_memory_says_how_large_it_was(loop: TrialLoop) -> None:

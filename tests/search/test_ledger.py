@@ -11,6 +11,7 @@ from krona_tune.search.budget import spent
 from krona_tune.search.ledger import Ledger
 from krona_tune.study.devices import Devices
 from krona_tune.study.result import ScoreOnTest, Status
+from tests.record.events import curve
 from tests.search.conftest import count_on
 from tests.search.ledgers import SHAPE, Heard, config, finalist, ledger, run, run_finalist
 from tests.search.rungs import report
@@ -224,12 +225,14 @@ def test_a_trial_that_goes_on_has_not_ended_and_its_pause_is_no_time_of_its_own(
     first, _ = ledger()
     first.started(config(0))
     now[0] = 1060.0
-    first.ended("cola-000", Status.INTERRUPTED, "the state could not be kept")
+    first.ended("cola-000", Status.INTERRUPTED, "the state could not be kept", curve(0.5))
+    assert first.rows["cola-000"].curve == curve(0.5)
     now[0] += 72 * 3600
     second, heard = ledger(first.rows["cola-000"])
     second.started(config(0))
     row = second.rows["cola-000"]
     assert (row.ended_at, row.error, row.started_at, row.paused_seconds) == (None, "", 1000.0, 72 * 3600)
+    assert row.curve == ()
     assert heard.events == [("started", row)]
     now[0] += 60
     second.ended("cola-000", Status.COMPLETED)

@@ -7,18 +7,23 @@ from typing import Any
 import pytest
 from rich.console import Console
 
+from krona_tune.record.driver_state import TrialProgress
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.terminal.live_view import View
 from krona_tune.study.devices import Price
 from krona_tune.study.result import Status, TrialResult
-from tests.record.events import manifest
+from tests.record.events import curve, manifest
 from tests.search.conftest import count_on
 from tests.search.ledgers import SHAPE, Heard, config, run, run_finalist
 from tests.study.final_rows import row
 
 
-def nothing_done(trial_id: str) -> float:
-    return 0.0
+def nothing_done(trial_id: str) -> TrialProgress:
+    return TrialProgress()
+
+
+def half_done(trial_id: str) -> TrialProgress:
+    return TrialProgress(share=0.5)
 
 
 def view(book: Ledger, *, quiet: bool = False) -> tuple[View, StringIO]:
@@ -61,15 +66,22 @@ def test_quiet_is_quiet() -> None:
     assert screen.getvalue() == ""
 
 
-def test_what_runs_is_shown_with_how_far_it_is() -> None:
+def test_what_runs_is_shown_with_how_far_it_is_its_loss_and_its_rate() -> None:
+    def progress(trial_id: str) -> TrialProgress:
+        number = int(trial_id[-1])
+        return TrialProgress(share=number / 16, curve=curve(*(1 / (at + 1) for at in range(number))))
+
     book = Ledger(count_on(SHAPE), Heard(), [])
     for number in range(10):
         book.started(config(number))
     screen = StringIO()
     console = Console(file=screen, width=400)
-    console.print(View(console, book, manifest("cola").tasks, lambda trial_id: int(trial_id[-1]) / 16, quiet=True))
-    assert "running  cola-000 0%, cola-001 6%, cola-002 12%, cola-003 19%, " in screen.getvalue()
-    assert "cola-007 44% and 2 more" in screen.getvalue()
+    console.print(View(console, book, manifest("cola").tasks, progress, quiet=True))
+    lines = [line.split() for line in screen.getvalue().splitlines()]
+    assert ["running", "done", "training", "loss", "learning", "rate"] in lines
+    assert ["cola-000", "0%", "–", "–"] in lines
+    assert ["cola-007", "44%", "0.143", "0.00966"] in lines
+    assert ["and", "2", "more"] in lines
     assert "cola-008" not in screen.getvalue()
 
 
@@ -80,7 +92,7 @@ def test_a_long_rungs_progress_counts_for_the_time_left(monkeypatch: pytest.Monk
     book = Ledger(count_on(SHAPE), Heard(), [])
     screen = StringIO()
     console = Console(file=screen, width=200)
-    shown = View(console, book, manifest("cola").tasks, lambda trial_id: 0.5, quiet=True)
+    shown = View(console, book, manifest("cola").tasks, half_done, quiet=True)
     shown.expect({"cola": 8})
     for number in range(2):
         run(book, config(number), 0.5)
@@ -116,14 +128,17 @@ def test_rows_and_trials_that_come_during_a_redraw_do_no_harm() -> None:
     for number in range(2):
         book.started(config(number))
 
-    def another_begins(trial_id: str) -> float:
+    def another_begins(trial_id: str) -> TrialProgress:
         book.started(config(len(book.rows)))
-        return 0.5
+        return half_done(trial_id)
 
     screen = StringIO()
     console = Console(file=screen, width=200)
     shown = View(console, book, manifest("cola").tasks, another_begins, quiet=True)
     book.rows = Changing(book.rows)
     console.print(shown)
-    assert "running  cola-000 50%, cola-001 50%" in screen.getvalue()
+    assert [line.split()[:2] for line in screen.getvalue().splitlines() if line.startswith("cola-0")] == [
+        ["cola-000", "50%"],
+        ["cola-001", "50%"],
+    ]
     assert "cola-002" not in screen.getvalue()

@@ -93,6 +93,7 @@ def test_every_trial_has_one_row_and_every_rung_one_report(first: StudyFolder) -
         assert [report.rung for report in own] == list(range(len(own)))
         assert [report.examples for report in own] == [64, 128][: len(own)]
         assert len(own) == (2 if row.status is Status.COMPLETED else 1)
+        assert [report.curve[-1].examples for report in own] == [64, 128][: len(own)]
         assert (row.score, row.rung, row.examples) == (own[-1].score, own[-1].rung, own[-1].examples)
         assert row.train_seconds == pytest.approx(sum(report.train_seconds for report in own))
         assert row.ended_at is not None

@@ -2,13 +2,14 @@
 
 import json
 from dataclasses import replace
-from math import nan
+from math import isfinite, nan
 from pathlib import Path
 
 import pytest
 import torch
 
 from krona_tune.record.driver_state import ask_to_stop, forget_to_stop
+from krona_tune.search.trial_message import StepResult
 from krona_tune.search.worker.trainable import (
     KronaTrial,
     Workplace,
@@ -40,7 +41,8 @@ def test_a_step_is_a_rung_and_the_last_one_is_done(worker: Workers) -> None:
 def test_what_crosses_the_border_is_plain_and_makes_the_same_report(worker: Workers) -> None:
     for result in all_steps(worker(config(task="stsb"))):
         assert json.loads(json.dumps(result)) == result
-        report = Report(**result["report"])
+        report = Report.from_dict(result["report"])
+        assert report.curve[-1].examples == report.examples
         assert (report.trial_id, report.task) == ("stsb-000", "stsb")
         assert set(report.metrics) == {"pearson", "spearman"}
 
@@ -163,7 +165,7 @@ def test_a_worker_that_is_asked_to_stop_does_so_within_a_rung_and_lives_on(worke
     ask_to_stop(tmp_path, config()["trial_id"])
     result = asked.step()
     assert (result["status"], result["done"], result["error"]) == ("stopped_by_user", True, "")
-    assert "score" not in result
+    assert not {"score", "curve"} & result.keys(), "the first rung's report has the curve"
     forget_to_stop(tmp_path, config()["trial_id"])
     asked.reset_config(config(1))
     assert asked.step()["report"]["rung"] == 0
@@ -207,6 +209,8 @@ def test_a_loss_that_explodes_is_told_as_diverged(worker: Workers) -> None:
     result = worker(config(learning_rate=1e30, clip_norm=1e30)).step()
     assert (result["status"], result["done"]) == ("diverged", True)
     assert "the training loss is" in result["error"]
+    [point] = StepResult.from_dict(result).curve
+    assert (point.examples, isfinite(point.loss)) == (24, False)
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["at its rung", "taken up from a state of before"])
@@ -225,6 +229,7 @@ def test_a_score_that_is_no_number_gives_a_row_that_diverged_and_no_score(
         monkeypatch.setattr("krona_tune.train.loop.evaluate", lambda *given: {"score": nan})
     result = trial.step()
     assert (result["status"], result["done"]) == ("diverged", True)
+    assert [point[0] for point in result.get("curve", ())] == ([] if again else [24, 48])
     assert result["error"].startswith("Diverged: the score on validation is nan at step")
     assert not {"score", "report"} & result.keys()
 

@@ -7,14 +7,14 @@ import pytest
 from filelock import FileLock
 from starlette.testclient import TestClient
 
-from krona_tune.record.driver_state import place_of, write_driver_state
+from krona_tune.record.driver_state import TrialProgress, place_of, write_driver_state
 from krona_tune.record.ownership import lock_of
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.storage import Storage, storage_at
 from krona_tune.service.web_server import make_app
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import build_spec, dump_spec
-from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.result import Curve, Status, TrialResult
 from krona_tune.study.study_state import DriverState
 from tests.record.events import ended, manifest, report, started
 
@@ -47,18 +47,18 @@ def end(sink: ParquetSink, trial: TrialResult, score: float) -> None:
     sink.trial_ended(ended(trial, Status.COMPLETED, [last]))
 
 
-def begin(folder: StudyFolder, number: int, share: float) -> TrialResult:
+def begin(folder: StudyFolder, number: int, share: float, curve: Curve = ()) -> TrialResult:
     """Begins a trial, which has done this share of its budget."""
     trial = started(number)
     ParquetSink(folder.results).trial_started(trial)
-    note(folder, trial, share)
+    note(folder, trial, share, curve)
     return trial
 
 
-def note(folder: StudyFolder, trial: TrialResult, share: float) -> None:
+def note(folder: StudyFolder, trial: TrialResult, share: float, curve: Curve = ()) -> None:
     place = place_of(folder.checkpoints, trial.trial_id)
     place.parent.mkdir(parents=True, exist_ok=True)
-    place.write_text(f"{share:.3f}", encoding="utf-8")
+    place.write_text(TrialProgress(share=share, curve=curve).model_dump_json(), encoding="utf-8")
 
 
 def drive(folder: StudyFolder, *, paused: bool = False) -> FileLock:

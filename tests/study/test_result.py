@@ -1,12 +1,13 @@
 """Tests what a trial's row says of its end, and how far a report brings it."""
 
+import json
 from dataclasses import replace
 from math import nan
 
 import pytest
 
-from krona_tune.study.result import Status
-from tests.record.events import RUNGS, report, started
+from krona_tune.study.result import Report, Status
+from tests.record.events import RUNGS, curve, report, started
 
 
 @pytest.mark.parametrize("status", Status)
@@ -21,6 +22,14 @@ def test_a_report_brings_the_row_as_far_as_it_is_and_leaves_the_seconds_to_the_c
     assert (row.busy_seconds, row.peak_memory_bytes, row.status) == (12.0, 2_000_000, Status.INTERRUPTED)
     assert row.with_report(replace(report(begun, 2, nan), peak_memory_bytes=3_000_000)).peak_memory_bytes == 3_000_000
     assert row.with_report(report(begun, 2, nan)).score is None
+
+
+def test_a_report_crosses_json_whole_and_one_of_before_there_were_curves_has_none() -> None:
+    told = replace(report(started(3), 1, 0.25), curve=curve(0.5, 0.25))
+    plain = json.loads(json.dumps(told.to_dict()))
+    assert Report.from_dict(plain) == told
+    del plain["curve"]
+    assert Report.from_dict(plain) == replace(told, curve=())
 
 
 @pytest.mark.parametrize(("rung", "copied"), [(0, 0), (1, 340)])

@@ -1,7 +1,7 @@
 """Tests that a trial trains from rung to rung, learns, resumes exactly and leaves the backbone unchanged."""
 
 from dataclasses import replace
-from math import inf, nan
+from math import inf, isfinite, nan
 from pathlib import Path
 
 import pytest
@@ -109,6 +109,7 @@ def test_a_run_resumed_from_a_rung_ends_as_if_never_interrupted(tmp_path: Path, 
 
     assert [r.score for r in got] == [r.score for r in expected[1:]]
     assert [r.train_loss for r in got] == [r.train_loss for r in expected[1:]]
+    assert [r.curve for r in got] == [r.curve for r in expected[1:]]
     assert all(torch.equal(tensor, state[name]) for name, tensor in second.state().items())
 
 
@@ -142,11 +143,27 @@ def test_the_scale_matters() -> None:
     assert losses[0] != losses[1]
 
 
-def test_a_loss_that_explodes_is_told_apart() -> None:
-    with pytest.raises(Diverged, match="the training loss is"):
-        train_trial(
-            "t", tiny_trial(learning_rate=1e30, clip_norm=1e30), tiny_work(), tiny_backbone(), lambda report: None
-        )
+def test_each_report_has_its_part_of_the_training_curve() -> None:
+    trial, reports = tiny_trial(warmup=0.25), []
+    train_trial("t1", trial, tiny_work(), tiny_backbone(), reports.append)
+    curves = [r.curve for r in reports]
+    assert [[point.examples for point in curve] for curve in curves] == [[24, 48], [72, 96], [128, 160, 192]]
+    for report in reports:  # the points of one report are means of equally many steps here
+        losses = [point.loss for point in report.curve]
+        assert sum(losses) / len(losses) == pytest.approx(report.train_loss)
+    rates = [point.learning_rate for curve in curves for point in curve]
+    at = share(warmup_steps=6, total_steps=24)
+    assert rates == pytest.approx([1e-2 * at(step - 1) for step in (3, 6, 9, 12, 16, 20, 24)])
+
+
+def test_a_loss_that_explodes_is_told_apart_before_the_rung_and_leaves_its_curve() -> None:
+    trial = tiny_trial(learning_rate=1e30, clip_norm=1e30)
+    run = TrialRun("t", trial, tiny_work(), tiny_backbone())
+    with pytest.raises(Diverged, match=r"the training loss is .* before step 3"):
+        run.advance()
+    run.close()
+    [point] = run.curve.unreported
+    assert (point.examples, isfinite(point.loss)) == (24, False)
 
 
 @pytest.mark.parametrize("score", [nan, inf, -inf])

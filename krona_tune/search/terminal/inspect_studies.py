@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from krona_tune.record.driver_state import read_driver_state, share_done
+from krona_tune.record.driver_state import progress_of, read_driver_state
 from krona_tune.record.ownership import is_locked, is_running
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.sink import NullSink
@@ -67,8 +67,8 @@ def watch(folder: StudyFolder, console: Console) -> None:
             ledger = Ledger(None, NullSink(), rows, shared_by=spec.shared_by)
             ledger.running = set(running_trials(rows)) if runs else set()
             span = _session(folder, None if runs else rows)
-            done, price = partial(share_done, folder), price_of(spec.resources)
-            view = View(console, ledger, manifest.tasks, done, quiet=True, span=span, price=price)
+            progress, price = partial(progress_of, folder), price_of(spec.resources)
+            view = View(console, ledger, manifest.tasks, progress, quiet=True, span=span, price=price)
             view.expect(not_begun(spec, rows, text_to_text=manifest.model.text_to_text))
             live.update(view, refresh=True)
             if not runs:

@@ -2,24 +2,26 @@
 
 import time
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.table import Table
 from rich.text import Text
 
+from krona_tune.record.driver_state import TrialProgress
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.terminal.cell_view import CellView, in_notebook
 from krona_tune.search.terminal.result_tables import synthetic_mark
 from krona_tune.study.devices import Price
-from krona_tune.study.formatting import format_duration, format_money
+from krona_tune.study.formatting import format_duration, format_money, format_number
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.result import TrialResult
 from krona_tune.study.standings import Standings
 from krona_tune.study.study_state import TrialStates
 
 COLUMNS = ("task", "running", "done", "stopped", "failed", "to go", "best", "head only", "constant", "parameters")
+RUNNING_COLUMNS = ("running", "done", "training loss", "learning rate")
 SHOWN = 8
 """How many running trials are named."""
 
@@ -32,20 +34,20 @@ class View:
         console: Console,
         ledger: Ledger,
         facts: dict[str, TaskFacts],
-        share_done: Callable[[str], float],
+        progress: Callable[[str], TrialProgress],
         *,
         quiet: bool,
         seconds_left: Callable[[], float] | None = None,
         span: tuple[float, float] | None = None,
         price: Price | None = None,
     ) -> None:
-        """Takes `share_done`, which returns a trial's progress from 0 to 1, and `seconds_left`, the forecast if any.
+        """Takes `progress`, which returns how far a trial is, and `seconds_left`, the forecast if any.
 
         `span` is the start of the session shown and the last moment known of it (seconds since the epoch); None if it
         begins now. `price`, if known, shows what the trials cost so far.
         """
         self._console, self._ledger, self._facts, self._quiet = console, ledger, facts, quiet
-        self._share_done, self._seconds_left, self._price = share_done, seconds_left, price
+        self._trial_progress, self._seconds_left, self._price = progress, seconds_left, price
         self._totals = Counter(row.task for row in ledger.rows.values())
         began, until = span or (0.0, 0.0)
         self._started = time.monotonic() - max(0.0, until - began)
@@ -108,8 +110,9 @@ class View:
         standings = book.standings
         for task, facts in self._facts.items():
             table.add_row(*self._cells(book, standings, task, facts))
-        shares = {trial_id: self._share_done(trial_id) for trial_id in sorted(book.running)}
-        return Group(table, _under_way(shares), self._progress(book, sum(shares.values())))
+        progress = {trial_id: self._trial_progress(trial_id) for trial_id in sorted(book.running)}
+        done = sum(each.share for each in progress.values())
+        return Group(table, *_under_way(progress), self._progress(book, done))
 
     def _cells(self, book: Ledger, standings: Standings, task: str, facts: TaskFacts) -> list[str | Text]:
         rows = [row for row in book.rows.values() if row.task == task]
@@ -143,8 +146,15 @@ class View:
         return Text(f"{ended} of {total} trials, {format_duration(elapsed)}{left}{cost}", style="dim")
 
 
-def _under_way(shares: Mapping[str, float]) -> Text:
-    """Returns the progress of the first SHOWN running trials, and how many more run."""
-    shown = [f"{trial_id} {share:.0%}" for trial_id, share in list(shares.items())[:SHOWN]]
-    more = f" and {len(shares) - SHOWN} more" if len(shares) > SHOWN else ""
-    return Text("running  " + ", ".join(shown) + more if shown else "", style="dim")
+def _under_way(progress: Mapping[str, TrialProgress]) -> Sequence[RenderableType]:
+    """Returns a table of the first SHOWN running trials, and how many more run."""
+    if not progress:
+        return ()
+    table = Table(box=None, pad_edge=False, header_style="dim", style="dim")
+    for name in RUNNING_COLUMNS:
+        table.add_column(name, justify="left" if name == "running" else "right")
+    for trial_id, each in list(progress.items())[:SHOWN]:
+        loss, rate = (each.last.loss, each.last.learning_rate) if each.last else (None, None)
+        table.add_row(Text(trial_id), f"{each.share:.0%}", format_number(loss), format_number(rate))
+    more = len(progress) - SHOWN
+    return (table, Text(f"and {more} more", style="dim")) if more > 0 else (table,)

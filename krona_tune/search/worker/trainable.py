@@ -14,7 +14,7 @@ from ray import tune
 
 from krona_tune.atomic_write import UNFINISHED, atomic_folder
 from krona_tune.backbones.geometry import Geometry
-from krona_tune.record.driver_state import note_progress, place_of
+from krona_tune.record.driver_state import TrialProgress, note_progress, place_of
 from krona_tune.record.trial_checkpoints import RemoteCheckpoints
 from krona_tune.search.ray_internals import set_process_title
 from krona_tune.search.trial_message import StepResult, TrialMessage
@@ -104,8 +104,10 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
             return self._ended(status, describe(error))
 
     def _ended(self, status: Status, error: str) -> StepResult:
+        """Returns the end with what no report has of the curve; an interrupted trial will train those steps again."""
+        curve = self._run.curve.unreported if self._run and status is not Status.INTERRUPTED else ()
         self._close()
-        return StepResult(status=status, error=error)
+        return StepResult(status=status, error=error, curve=curve)
 
     def cleanup(self) -> None:
         self._close()
@@ -124,7 +126,11 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
                 return self._result(self._run, self._run.checked(self._run.last_report))
         run = self._run
         set_process_title(f"{run.trial_id}, {describe_adapter(self._message.params)}")
-        with note_progress(place_of(Path(self._workplace.checkpoints), run.trial_id), lambda: run.share_done) as asked:
+
+        def progress() -> TrialProgress:
+            return TrialProgress(share=run.share_done, curve=run.curve.points)
+
+        with note_progress(place_of(Path(self._workplace.checkpoints), run.trial_id), progress) as asked:
             report = run.advance(asked)
         self._checkpoints.keep(run)
         return self._result(run, report)

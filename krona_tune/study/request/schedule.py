@@ -44,6 +44,11 @@ class Schedule:
         epochs, rest = divmod(examples, self.examples_per_epoch)
         return epochs * self.steps_per_epoch(batch_size) + ceil(rest / batch_size)
 
+    def examples_at(self, step: int, batch_size: int) -> int:
+        """Returns the training examples that were seen after so many optimiser steps."""
+        epochs, rest = divmod(step, self.steps_per_epoch(batch_size))
+        return epochs * self.examples_per_epoch + rest * batch_size
+
 
 def make_schedule(
     *, examples_per_epoch: int, epochs: float, grace_epochs: float, reduction: int, every_epoch: bool = False

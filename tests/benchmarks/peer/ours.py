@@ -13,6 +13,7 @@ from typing import Any
 import ray
 from rich.console import Console
 
+from krona_tune.record.driver_state import TrialProgress
 from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink
 from krona_tune.record.ownership import claim
 from krona_tune.record.parquet_reader import read_reports
@@ -121,7 +122,7 @@ def _search(started: DriverContext, ledger: Ledger, case: Case) -> None:
     stopping = StudyStopper(Budget(), Amount)
     sampler: Any = Listed(case)
     numbers = list(range(case.trials))
-    view = View(Console(), ledger, started.manifest.tasks, lambda trial_id: 0.0, quiet=True)
+    view = View(Console(), ledger, started.manifest.tasks, lambda trial_id: TrialProgress(), quiet=True)
     phase = Phase(
         searcher=StudySearcher(
             [], {case.task: sampler}, {case.task: numbers}, stopping.verdict, {case.task: case.seed}

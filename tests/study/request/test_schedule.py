@@ -29,6 +29,15 @@ def test_rungs_are_grace_times_powers_of_the_reduction(
     assert made.epochs == pytest.approx(max(epochs, 1 / examples))
 
 
+@given(per_epoch=st.integers(1, 500), seen=st.integers(1, 2000), batch_size=st.integers(1, 60))
+def test_the_step_at_which_examples_were_seen_is_the_first_with_as_many(
+    per_epoch: int, seen: int, batch_size: int
+) -> None:
+    made = make_schedule(examples_per_epoch=per_epoch, epochs=1, grace_epochs=1, reduction=2)
+    step = made.step_at(seen, batch_size)
+    assert made.examples_at(step - 1, batch_size) < seen <= made.examples_at(step, batch_size)
+
+
 @given(
     examples=st.integers(1, 5000),
     epochs=st.floats(0.1, 30),
