@@ -1,7 +1,8 @@
 """Reads a study's rows and reports together, each trial up to its last report, and what its model expects of knobs."""
 
 import logging
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import reduce
 from pathlib import Path
@@ -12,7 +13,7 @@ import pyarrow.parquet as pq
 from krona_tune.atomic_write import atomic_path
 from krona_tune.record.parquet_reader import read_orders, read_reports, read_trials
 from krona_tune.study.order import Order
-from krona_tune.study.result import Report, TrialResult, grouped
+from krona_tune.study.result import CurvePoint, Report, TrialResult, grouped
 from krona_tune.study.study_state import running_trials
 
 logger = logging.getLogger(__name__)
@@ -75,6 +76,15 @@ class Records:
             running=self.running,
             effects=tuple(effect for effect in self.effects if effect.task == task),
         )
+
+    def training_curves(self) -> Mapping[str, list[CurvePoint]]:
+        """Returns the curve of each trial by its id: the points of its reports, then those after the last one."""
+        found: dict[str, list[CurvePoint]] = defaultdict(list)
+        for report in self.reports:
+            found[report.trial_id] += report.curve
+        for trial in self.trials:
+            found[trial.trial_id] += trial.curve
+        return found
 
 
 def read_records(results: Path, *, runs: bool = False) -> Records:

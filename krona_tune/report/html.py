@@ -38,6 +38,7 @@ FILTERS = {
     "score": formatting.format_score,
     "gain": formatting.format_gain,
     "spread": partial(formatting.format_spread, plus_minus=" ± "),
+    "number": formatting.format_number,
     "count": formatting.format_count,
     "percent": formatting.format_percent,
     "money": formatting.format_money,

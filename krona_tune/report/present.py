@@ -1,4 +1,4 @@
-"""Computes what a study does now: the trials that run, and the orders that were given."""
+"""Computes what a study does now: the trials that run, with their training curves, and the orders that were given."""
 
 from collections.abc import Sequence
 from contextlib import suppress
@@ -13,12 +13,13 @@ from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest
 from krona_tune.study.order import Order
-from krona_tune.study.result import TrialResult
+from krona_tune.study.result import Report, TrialResult, curve_columns, grouped
 
 
 class RunningTrial(BaseModel):
     """A trial that runs now; `share` of its full budget is done, from 0 to 1. `rung` counts the rungs it has reached,
-    of `rungs` in all."""
+    of `rungs` in all. `curve_examples`, `curve_loss` and `curve_learning_rate` are its training curve so far, as in the
+    rows of reports; a loss that is no finite number is null."""
 
     trial: str
     task: str
@@ -31,11 +32,18 @@ class RunningTrial(BaseModel):
     proposed_by: str
     expected_score: float | None
     expected_deviation: float | None
+    curve_examples: list[int] = []
+    curve_loss: list[float | None] = []
+    curve_learning_rate: list[float] = []
 
 
 def trials_under_way(folder: StudyFolder, manifest: Manifest, recorded: Records) -> list[RunningTrial]:
     """Returns the trials that run, in the order in which they started."""
-    return [_running(folder, manifest, row) for row in recorded.trials if row.trial_id in recorded.running]
+    rows = [row for row in recorded.trials if row.trial_id in recorded.running]
+    reports = grouped(
+        (each for each in recorded.reports if each.trial_id in recorded.running), lambda each: each.trial_id
+    )
+    return [_running(folder, manifest, row, reports[row.trial_id]) for row in rows]
 
 
 def given_orders(folder: StudyFolder, recorded: Records) -> tuple[Order, ...]:
@@ -47,15 +55,19 @@ def given_orders(folder: StudyFolder, recorded: Records) -> tuple[Order, ...]:
     return tuple(sorted(found.values(), key=lambda order: (order.given_at, order.id), reverse=True))
 
 
-def _running(folder: StudyFolder, manifest: Manifest, trial: TrialResult) -> RunningTrial:
+def _running(folder: StudyFolder, manifest: Manifest, trial: TrialResult, reports: Sequence[Report]) -> RunningTrial:
     rungs = facts.rungs if (facts := manifest.tasks.get(trial.task)) else ()
     reached = sum(trial.examples >= rung for rung in rungs)  # it may be evaluated between the rungs too
-    fields = RunningTrial.model_fields.keys() - {"rung"}
+    values = {name: value for name, value in vars(trial).items() if name in RunningTrial.model_fields.keys() - {"rung"}}
+    progress = progress_of(folder, trial.trial_id)
+    curves = (*(each.curve for each in reports), progress.curve)
+    known = {point.examples: point for curve in curves for point in curve}
+    values |= curve_columns(tuple(known[examples] for examples in sorted(known)))
     return RunningTrial(
         trial=trial.trial_id,
-        share=progress_of(folder, trial.trial_id).share,
+        share=progress.share,
         rung=reached,
         rungs=len(rungs),
         knobs=trial.params,
-        **{name: value for name, value in vars(trial).items() if name in fields},
+        **values,
     )

@@ -7,6 +7,7 @@ from krona_tune.report.chart import Chart, Subject
 from krona_tune.report.factor_shapes import draw_factor_shapes
 from krona_tune.report.knob_charts import draw_effects, draw_importance, draw_scale_and_learning_rate
 from krona_tune.report.learning_curves import draw_learning_curves
+from krona_tune.report.loss_charts import draw_training_loss
 from krona_tune.report.placement_chart import draw_placement
 from krona_tune.report.score_charts import draw_score_against_parameters, draw_score_against_step_time
 from krona_tune.report.task_summary import TaskSummary
@@ -16,6 +17,7 @@ CHARTS: tuple[Callable[[Subject], Chart | None], ...] = (
     draw_score_against_parameters,
     draw_score_against_step_time,
     draw_learning_curves,
+    draw_training_loss,
     draw_scale_and_learning_rate,
     draw_factor_shapes,
     draw_importance,

@@ -13,6 +13,7 @@ from krona_tune.refusal import Refusal
 from krona_tune.report.comparison import ComparedStudy, comparison_of, refuse_one
 from krona_tune.report.comparison_page import comparison_title, render_comparison
 from krona_tune.report.html import environment
+from krona_tune.report.loss_charts import draw_running_losses
 from krona_tune.report.present import RunningTrial, given_orders, trials_under_way
 from krona_tune.report.study_page import render_body, title_of
 from krona_tune.report.study_results import StudyResults, spec_of
@@ -178,8 +179,9 @@ class ServedStudies:
         def made() -> str:
             look, read = self.look(name), self.read(name)
             now = replace(read.state, runs=look.runs, driver=look.driver)
-            template = environment().get_template("now.html.j2")
-            return template.render(now=now, running=self._running(name, look, read), manifest=read.results.manifest)
+            manifest, running = read.results.manifest, self._running(name, look, read)
+            template, losses = environment().get_template("now.html.j2"), draw_running_losses(running, manifest)
+            return template.render(now=now, running=running, manifest=manifest, losses=losses)
 
         return self._presents.get(name, self._moment(LOOK), made)[1]
 

@@ -6,9 +6,11 @@ import pytest
 
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.records import read_records
-from krona_tune.report.present import trials_under_way
+from krona_tune.report.loss_charts import draw_running_losses
+from krona_tune.report.present import RunningTrial, trials_under_way
 from krona_tune.study.folder import StudyFolder
-from tests.record.events import RUNGS, manifest, report, started
+from tests.record.events import RUNGS, curve, manifest, report, started
+from tests.service.conftest import note
 
 
 @pytest.mark.parametrize(
@@ -25,3 +27,30 @@ def test_a_trial_that_is_evaluated_between_its_rungs_has_reached_no_more_than_th
     recorded = replace(read_records(folder.results), running=frozenset({trial.trial_id}))
     [running] = trials_under_way(folder, facts, recorded)
     assert (running.rung, running.rungs) == (reached, len(RUNGS))
+
+
+def test_a_running_trials_curve_goes_on_from_its_reports_to_its_workers_last_note(folder: StudyFolder) -> None:
+    trial, other, facts, sink = started(7), started(8), manifest("cola"), ParquetSink(folder.results)
+    sink.trial_started(trial)
+    sink.trial_started(other)
+    sink.reported(replace(report(trial, 0, 0.5), curve=curve(0.9, 0.7)))
+    ids = frozenset({trial.trial_id, other.trial_id})
+
+    def running() -> list[RunningTrial]:
+        return trials_under_way(folder, facts, replace(read_records(folder.results), running=ids))
+
+    assert [each.curve_loss for each in running()] == [[0.9, 0.7], []]
+    note(folder, trial, 0.25, curve(0.7, 0.6, 0.5, after=170, to=680))  # its worker is that of the first rung
+    first, second = running()
+    assert (first.share, first.curve_examples, first.curve_loss) == (0.25, [170, 340, 510, 680], [0.9, 0.7, 0.6, 0.5])
+    assert first.curve_learning_rate[-1] == pytest.approx(0.01 - 680 / 10**6)
+    assert (second.share, second.curve_examples) == (0.0, [])
+    drawn = draw_running_losses([first, second], facts)
+    assert drawn is not None
+    [line] = drawn.figure.data
+    assert (line.name, list(line.x), list(line.y)) == (
+        trial.trial_id,
+        [0.5, 1.0, 1.5, 2.0, None],
+        [0.9, 0.7, 0.6, 0.5, None],
+    )
+    assert draw_running_losses([second], facts) is None

@@ -25,9 +25,9 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import OrderRequest
 from krona_tune.study.result import Status
 from tests.faults.drivers import ENDLESS, Driver, begun, rungs, running, until_or_end
-from tests.record.events import started
+from tests.record.events import curve, started
 from tests.report.browser import CHROMIUM, chromium, opened_tab
-from tests.service.conftest import end, make_study
+from tests.service.conftest import end, make_study, note
 from tests.service.serving import served as served_here
 from tests.waiting import until
 from tests.whole_studies import Home
@@ -104,6 +104,7 @@ def test_a_study_is_watched_and_steered_on_its_page(
         first = running(folder)[0]
         row = page.locator(f"#run-{first}")
         expect(row).to_be_visible(timeout=PATIENCE)
+        expect(page.locator("#running-charts path.js-line").first).to_be_attached()
 
         page.get_by_role("button", name=f"Stop {first}").click()
         expect(row).to_have_count(0, timeout=PATIENCE)
@@ -182,6 +183,11 @@ def test_a_clone_is_checked_while_its_form_is_filled_in_and_given_once(
     with served_here(storage) as address, opened_tab(browser, width=420) as tab:
         page = tab.page
         page.goto(f"{address}/studies/running")
+        lines = page.locator("#running-charts .scatterlayer path.js-line")
+        for losses in ((0.7, 0.625), (0.7, 0.625, 0.5, 0.375)):  # the first makes the chart, the second changes it
+            note(running, started(7), 0.5, curve(*losses))
+            expect(page.locator("#run-cola-0007")).to_contain_text(str(losses[-1]))
+            expect(lines).to_have_attribute("d", re.compile(rf"^M[^L]+(?:L[^L]+){{{len(losses) - 1}}}$"))
         for button in ("Stop cola-0007", "Clone cola-0007"):
             box = page.get_by_role("button", name=button).first.bounding_box()
             assert box

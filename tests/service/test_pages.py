@@ -1,5 +1,6 @@
 """Tests that the pages show what the records hold, as the written report does, and survive studies that are damaged."""
 
+import json
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -14,10 +15,10 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import OrderRequest
 from krona_tune.study.request.loader import build_spec, dump_spec
 from krona_tune.study.result import Status
-from tests.record.events import ended, manifest, report, started
+from tests.record.events import curve, ended, manifest, report, started
 from tests.report.pages import BY_LOSS, page_of, write_scores
 from tests.report.small_study import OUTBURST
-from tests.service.conftest import drive, end, make_study
+from tests.service.conftest import drive, end, make_study, note
 
 
 def sections(html: str) -> dict[str, str]:
@@ -60,7 +61,17 @@ def test_the_part_about_the_present_says_what_runs(client: TestClient, running: 
     text = page_of(client.get("/studies/running").text).text
     assert "Stage: search. 3 of 9 trials have ended, 1 runs." in text
     assert "about 1 min 15 s left" in text
-    assert "cola-0007 Stop Clone… 25 % 0 of 3" in text
+    assert "cola-0007 Stop Clone… 25 % 0 of 3 – – –" in text
+    assert "Training loss" not in text.replace("Training loss Learning rate", "")
+
+
+def test_the_part_about_the_present_shows_the_curve_of_what_runs(client: TestClient, running: StudyFolder) -> None:
+    note(running, started(7), 0.25, curve(0.9, 0.625))
+    html = client.get("/studies/running").text
+    assert "cola-0007 Stop Clone… 25 % 0 of 3 0.625 0.00966 –" in page_of(html).text
+    [figure] = re.findall(r'<script type="application/json" id="now-running">(.*?)</script>', html)
+    [line] = json.loads(figure)["data"]
+    assert (line["name"], line["x"], line["y"]) == ("cola-0007", [0.5, 1.0, None], [0.9, 0.625, None])
 
 
 def test_a_study_without_a_driver_says_that_orders_wait(client: TestClient, study: StudyFolder) -> None:

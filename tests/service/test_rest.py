@@ -1,6 +1,8 @@
 """Tests the REST interface: studies, trials, reports and orders as plain values, refusals in one shape."""
 
 import json
+from dataclasses import replace
+from math import nan
 
 import pytest
 from starlette.testclient import TestClient
@@ -9,7 +11,8 @@ from krona_tune.record.orders import waiting_orders, whoami
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status
-from tests.record.events import ended, report, started
+from tests.record.events import curve, ended, report, started
+from tests.service.conftest import note
 
 
 def test_the_studies_are_listed(client: TestClient, study: StudyFolder, running: StudyFolder) -> None:
@@ -26,6 +29,17 @@ def test_a_study_is_told_with_what_runs(client: TestClient, running: StudyFolder
     assert (trial["trial"], trial["share"], trial["rung"], trial["rungs"]) == ("cola-0007", 0.25, 0, 3)
     assert trial["knobs"]["a_out"] == 24
     assert (detail["driver"]["stage"], detail["orders"]) == ("search", [])
+
+
+def test_a_curve_is_told_of_what_runs_and_of_each_report(client: TestClient, running: StudyFolder) -> None:
+    trial = started(7)
+    ParquetSink(running.results).reported(replace(report(trial, 0, 0.5), curve=curve(0.9, nan)))
+    note(running, trial, 0.5, curve(0.75, after=340, to=510))
+    [row] = client.get("/api/studies/running/reports?trial=cola-0007").json()["rows"]
+    assert (row["curve_examples"], row["curve_loss"]) == ([170, 340], [0.9, None])
+    [told] = client.get("/api/studies/running").json()["running"]
+    assert (told["curve_examples"], told["curve_loss"]) == ([170, 340, 510], [0.9, None, 0.75])
+    assert told["curve_learning_rate"] == pytest.approx([0.00983, 0.00966, 0.00949])
 
 
 def test_trials_are_paged_and_filtered(client: TestClient, study: StudyFolder) -> None:

@@ -147,7 +147,12 @@
     stream.addEventListener("now", ({ data }) => {
       const fresh = new DOMParser().parseFromString(data, "text/html").querySelector(".live");
       const old = document.querySelector("main > .live");
-      if (fresh && old) merge(old, document.adoptNode(fresh));
+      if (!fresh || !old) return;
+      const figures = () => [...old.querySelectorAll(".chart[data-drawn]")].map((place) => [place, document.getElementById(place.dataset.figure).textContent]);
+      const before = new Map(figures());
+      merge(old, document.adoptNode(fresh));
+      for (const [place, figure] of figures()) if (before.get(place) !== figure) window.charts.redraw(place);
+      window.charts?.prepare(old);
     });
     stream.addEventListener("changed", ({ data }) => { if (data !== stamp) update(data); });
     stream.addEventListener("error", () => {
