@@ -1,10 +1,11 @@
 """Mirrors a study in W&B: a run per trial, all in the group of the study. Checks before whether that can be done."""
 
 import hashlib
+import math
 import re
 import shutil
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -112,13 +113,14 @@ class WandbStore:
                 self._reports[event.subject][event.what.examples] = event.what
         run = self._run(first.trial_id, first.task)
         for report in sorted(self._reports[first.trial_id].values(), key=lambda each: each.examples):
-            if report.examples >= run.step:  # W&B has the others; a step never comes back
-                run.log(_history(report), step=report.examples, commit=True)  # before the summary, which it changes
+            _log(run, words.report_metrics(report), report.examples / report.epochs)  # before the summary
         for event in events:
             if isinstance(event.what, TrialResult):
                 run.config.update(_config(event.what), allow_val_change=True)
         run.summary.update(self._orders[first.trial_id])
         if last.ended and isinstance(last.what, TrialResult):
+            if last.what.curve:
+                _log(run, words.curve_metrics(last.what.curve), self._examples_per_epoch(last.what))
             self._end(last.what.trial_id, last.what.status, words.end_metrics(last.what, with_score=True))
 
     def close(self, artifacts: Sequence[Path]) -> None:
@@ -126,6 +128,10 @@ class WandbStore:
         for trial_id, task in list(self._under_way.items()):
             self._run(trial_id, task)
             self._end(trial_id, Status.INTERRUPTED, {})
+
+    def _examples_per_epoch(self, row: TrialResult) -> float:
+        facts = self._manifest.tasks.get(row.task)
+        return row.examples / row.epochs if row.epochs else facts.train_examples if facts else math.inf
 
     def _run(self, trial_id: str, task: str) -> Any:
         if trial_id not in self._runs:
@@ -208,8 +214,12 @@ def _config(result: TrialResult) -> dict[str, Any]:
     return {"seed": result.seed, "kind": result.kind, "of": result.of or None, **result.params}
 
 
-def _history(report: Report) -> dict[str, float]:
-    return {**words.report_metrics(report), "epochs": report.epochs, "examples": report.examples}
+def _log(run: Any, by_examples: Mapping[int, Mapping[str, float]], examples_per_epoch: float) -> None:
+    """Adds values to a run's history, at the training examples by which they are given."""
+    for examples, values in by_examples.items():
+        if examples >= run.step:  # W&B has the others; a step never comes back
+            own = {"epochs": examples / examples_per_epoch, "examples": examples}
+            run.log({**values, **own}, step=examples, commit=True)
 
 
 class WandbSink(BackgroundSink):

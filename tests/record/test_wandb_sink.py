@@ -17,7 +17,7 @@ from krona_tune.record.wandb_sink import WandbSink, refuse_no_account
 from krona_tune.refusal import Refusal
 from krona_tune.study.order import Order
 from krona_tune.study.result import Status
-from tests.record.events import RUNGS, ended, manifest, report, started
+from tests.record.events import RUNGS, curve, ended, manifest, report, started
 from tests.record.offline_runs import offline_runs
 
 OpenSink = Callable[..., WandbSink]
@@ -152,6 +152,23 @@ def test_a_trial_is_a_run_in_the_group_of_its_study(wandb: FakeWandb, opened: Op
     }
     assert run.summary.items() >= {"score": 0.5, "status": "stopped_early", "trainable_parameters": 2003.0}.items()
     assert (run.exits, run.opened) == ([0], 1)
+
+
+def test_a_training_curve_is_history_once_also_in_a_later_session(wandb: FakeWandb, opened: OpenSink) -> None:
+    trial = started(3)
+    first = replace(report(trial, 0, 0.25), curve=curve(0.9, 0.7))
+    last = replace(ended(trial, Status.DIVERGED, [first]), curve=curve(0.8, after=RUNGS[0], to=RUNGS[1]))
+    sink = opened()
+    sink.trial_started(trial)
+    sink.reported(first)
+    sink.study_ended([])
+    sink = opened(earlier=Records(trials=(trial,), reports=(first,)))
+    sink.trial_ended(last)
+    sink.study_ended([])
+    history = wandb.named("cola-0003").history
+    seen = {step: (each["epochs"], each["train_loss"], each.get("score")) for step, each in history.items()}
+    assert seen == {170: (0.5, 0.9, None), 340: (1.0, 0.7, 0.25), 1020: (3.0, 0.8, None)}
+    assert [each["learning_rate"] for each in history.values()] == pytest.approx([0.00983, 0.00966, 0.00898])
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from krona_tune.adapters.adapter_card import AdapterCard
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.order import Order
-from krona_tune.study.result import Report, Status, TrialResult
+from krona_tune.study.result import Curve, Report, Status, TrialResult
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
@@ -108,9 +108,17 @@ def trial_params(result: TrialResult) -> dict[str, str]:
     return {name: str(value) for name, value in {"task": result.task, "seed": result.seed, **result.params}.items()}
 
 
-def report_metrics(report: Report) -> dict[str, float]:
+def curve_metrics(curve: Curve) -> dict[int, dict[str, float]]:
+    """Returns the metrics of a training curve by the training examples of its points."""
+    return {each.examples: {"train_loss": each.loss, "learning_rate": each.learning_rate} for each in curve}
+
+
+def report_metrics(report: Report) -> dict[int, dict[str, float]]:
+    """Returns a report's metrics by training examples: those of its curve, or else its mean training loss, and at the
+    report itself its scores."""
+    found = curve_metrics(report.curve) or {report.examples: {"train_loss": report.train_loss}}
     metrics = {f"metric_{name}": value for name, value in report.metrics.items()}
-    return {"score": report.score, "train_loss": report.train_loss, **metrics}
+    return found | {report.examples: {**found.get(report.examples, {}), "score": report.score, **metrics}}
 
 
 def end_metrics(result: TrialResult, *, with_score: bool) -> dict[str, float]:
@@ -133,15 +141,9 @@ def trial_line(tags: Mapping[str, str], params: Mapping[str, str], metrics: Mapp
     A run without a score has NaN.
     """
     told = {"score": metrics.get("score", math.nan), "test_score": metrics.get("test_score", "")}
-    return {
-        "trial_id": tags[TRIAL],
-        "kind": tags.get(KIND),
-        "status": tags.get(STATUS),
-        **told,
-        **params,
-        **metrics,
-        **told,
-    }
+    last = {name: value for name, value in metrics.items() if name not in params}  # a learning rate is a curve, too
+    known = {"trial_id": tags[TRIAL], "kind": tags.get(KIND), "status": tags.get(STATUS)}
+    return {**known, **told, **params, **last, **told}
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -161,14 +161,19 @@ class MlflowStore:
             match event.what:
                 case Report() as report:
                     self._scored.add(trial_id)
-                    metrics += metric_points(words.report_metrics(report), event.at_ms, report.examples)
+                    metrics += _points(words.report_metrics(report), event.at_ms)
                 case TrialResult() as result:
                     params |= words.trial_params(result)
                     tags |= words.trial_tags(result)
                     if event.ended:
+                        metrics += _points(words.curve_metrics(result.curve), event.at_ms)
                         values = words.end_metrics(result, with_score=trial_id not in self._scored)
                         metrics += metric_points(values, event.at_ms, result.examples)
         return metrics, params, tags
+
+
+def _points(by_examples: Mapping[int, Mapping[str, float]], at_ms: int) -> "list[Metric]":
+    return [point for examples, values in by_examples.items() for point in metric_points(values, at_ms, examples)]
 
 
 def missing_events(runs: StudyRuns, rows: Sequence[TrialResult], reports: Sequence[Report]) -> Iterator[list[Event]]:

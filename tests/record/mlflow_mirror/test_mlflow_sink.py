@@ -17,9 +17,9 @@ from krona_tune.record import background
 from krona_tune.record.background import NotSentError
 from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink, MlflowStore
 from krona_tune.record.records import Records
-from krona_tune.study.result import Status
+from krona_tune.study.result import Report, Status
 from tests.record.conftest import SPEC
-from tests.record.events import RUNGS, ended, manifest, report, started
+from tests.record.events import RUNGS, curve, ended, manifest, report, started
 from tests.waiting import until
 
 OpenSink = Callable[[], MlflowSink]
@@ -295,6 +295,43 @@ def test_more_metrics_than_a_batch_takes_are_all_kept(mlflow_sink: OpenSink, tra
     sink.study_ended([])
     store = Store(tracking_uri)
     assert [step for step, _ in store.history(store.child("cola-0000"), "score")] == list(range(400))
+
+
+def test_a_training_curve_is_logged_once_also_after_a_restart_and_up_to_a_divergence(tracking_uri: str) -> None:
+    """The first driver is killed before MLflow has the second report; the second session sees the trial diverge."""
+    trial = started(0)
+    first = replace(report(trial, 0, 0.25), curve=curve(0.9, 0.7))
+    second = replace(report(trial, 1, 0.5), curve=curve(0.6, 0.5, after=RUNGS[0], to=RUNGS[1]))
+    after = ended(trial, Status.DIVERGED, [first, second], "Diverged: the training loss is inf")
+    row = replace(after, curve=curve(0.8, 7.5, after=RUNGS[1], to=RUNGS[2]))
+
+    def sink(*earlier: Report) -> MlflowSink:
+        return MlflowSink(
+            tracking_uri=tracking_uri,
+            artifact_location=None,
+            study="first-study",
+            manifest=manifest("cola"),
+            spec=SPEC,
+            earlier=Records(trials=(trial,) * bool(earlier), reports=earlier),
+        )
+
+    killed = sink()
+    killed.trial_started(trial)
+    killed.reported(first)
+    killed.study_ended([])
+    again = sink(first, second)
+    again.trial_started(trial)
+    again.trial_ended(row)
+    again.study_ended([])
+    sink(first, second).study_ended([])
+    store = Store(tracking_uri)
+    points = (*first.curve, *second.curve, *row.curve)
+    child = store.child("cola-0000")
+    assert store.history(child, "train_loss") == [(point.examples, point.loss) for point in points]
+    assert store.history(child, "learning_rate") == [(point.examples, point.learning_rate) for point in points]
+    [line] = csv.DictReader(store.artifact(store.parent("cola"), "trials.csv").splitlines())
+    assert line["learning_rate"] == str(trial.params["learning_rate"]), "the table has the knob, not the curve's end"
+    assert line["train_loss"] == "7.5"
 
 
 def test_what_a_killed_driver_had_not_sent_is_sent_when_the_study_goes_on(tracking_uri: str) -> None:
