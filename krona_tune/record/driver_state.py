@@ -52,7 +52,7 @@ STOP = "stop"
 
 @contextmanager
 def note_progress(place: Path, progress: Callable[[], TrialProgress]) -> Iterator[Callable[[], bool]]:
-    """Writes `progress()` in a thread while the context lasts; does nothing if it can't be written.
+    """Writes `progress()` in a thread while the context lasts, and at its end; does nothing if it can't be written.
 
     Gives a function that returns whether the trial is asked to stop, as the thread last saw.
     """
@@ -62,22 +62,30 @@ def note_progress(place: Path, progress: Callable[[], TrialProgress]) -> Iterato
         stop.set()
 
     def note() -> None:
-        while not over.wait(SECONDS):
-            with suppress(OSError):
-                if asked.exists():
-                    stop.set()
-                place.parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(place, progress().model_dump_json(), lasting=False)
+        with suppress(OSError):
+            if asked.exists():
+                stop.set()
+            place.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(place, progress().model_dump_json(), lasting=False)
 
-    thread = threading.Thread(target=note, name="progress", daemon=True)
+    def note_until_over() -> None:
+        while not over.wait(SECONDS):
+            note()
+        note()
+
+    thread = threading.Thread(target=note_until_over, name="progress", daemon=True)
     thread.start()
     try:
         yield stop.is_set
     finally:
         over.set()
         thread.join()
-        with suppress(OSError):
-            place.unlink(missing_ok=True)
+
+
+def forget_progress(place: Path) -> None:
+    """Removes what `note_progress` wrote, when the trial has left its worker."""
+    with suppress(OSError):
+        place.unlink(missing_ok=True)
 
 
 def place_of(checkpoints: Path, trial_id: str) -> Path:

@@ -1,11 +1,11 @@
-"""Tests that progress inside a rung is a note beside the checkpoint and is removed together with the rung."""
+"""Tests that progress inside a rung is a note beside the checkpoint, and stays between two rungs."""
 
 from pathlib import Path
 
 import pytest
 
 from krona_tune.record import driver_state
-from krona_tune.record.driver_state import TrialProgress, note_progress, place_of, progress_of
+from krona_tune.record.driver_state import TrialProgress, forget_progress, note_progress, place_of, progress_of
 from krona_tune.study.folder import StudyFolder
 from tests.record.events import curve
 from tests.waiting import until
@@ -17,13 +17,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyFolder:
     return StudyFolder(tmp_path)
 
 
-def test_the_note_is_there_while_the_rung_lasts(folder: StudyFolder) -> None:
+def test_the_note_is_there_until_the_trial_leaves_its_worker(folder: StudyFolder) -> None:
     place = place_of(folder.checkpoints, "cola-003")
-    progress = TrialProgress(share=0.4375, curve=curve(0.9, 0.7))
+    notes = [TrialProgress(share=0.4375, curve=curve(0.9, 0.7))]
     assert progress_of(folder, "cola-003") == TrialProgress()
-    with note_progress(place, lambda: progress):
+    with note_progress(place, lambda: notes[-1]):
         until(lambda: progress_of(folder, "cola-003").share)
-        assert progress_of(folder, "cola-003") == progress
+        assert progress_of(folder, "cola-003") == notes[0]
+        notes.append(TrialProgress(share=0.5, curve=curve(0.9, 0.7, 0.6)))
+    assert progress_of(folder, "cola-003") == notes[1]
+    forget_progress(place)
     assert not list(place.parent.iterdir())
     assert progress_of(folder, "cola-003") == TrialProgress()
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from krona_tune.record.driver_state import ask_to_stop, forget_to_stop
+from krona_tune.record.driver_state import TrialProgress, ask_to_stop, forget_to_stop
 from krona_tune.search.trial_message import StepResult
 from krona_tune.search.worker.trainable import (
     KronaTrial,
@@ -106,8 +106,21 @@ def test_only_the_last_rungs_state_is_kept(worker: Workers, tmp_path: Path) -> N
     for rung in (1, 2):
         checkpoint = running.step()["checkpoint"]
         assert checkpoint == str(tmp_path / "rte-000" / f"rung-{rung}")
-        assert [path.name for path in (tmp_path / "rte-000").iterdir()] == [f"rung-{rung}"]
+        assert {path.name for path in (tmp_path / "rte-000").iterdir()} == {"progress", f"rung-{rung}"}
+    running.step()
+    assert [path.name for path in (tmp_path / "rte-000").iterdir()] == ["rung-3"], "the trial is at its end"
     running.cleanup()
+
+
+def test_between_two_rungs_a_trial_has_a_note_of_its_curve_until_its_worker_leaves_it(
+    worker: Workers, tmp_path: Path
+) -> None:
+    running = worker(config())
+    running.step()
+    note = TrialProgress.model_validate_json((tmp_path / "rte-000" / "progress").read_bytes())
+    assert (note.share, [point.examples for point in note.curve]) == (0.25, [24, 48])
+    running.reset_config(config(1))
+    assert not (tmp_path / "rte-000" / "progress").exists()
 
 
 def test_an_unfinished_state_is_passed_over(worker: Workers, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from ray import tune
 
 from krona_tune.atomic_write import UNFINISHED, atomic_folder
 from krona_tune.backbones.geometry import Geometry
-from krona_tune.record.driver_state import TrialProgress, note_progress, place_of
+from krona_tune.record.driver_state import TrialProgress, forget_progress, note_progress, place_of
 from krona_tune.record.trial_checkpoints import RemoteCheckpoints
 from krona_tune.search.ray_internals import set_process_title
 from krona_tune.search.trial_message import StepResult, TrialMessage
@@ -130,9 +130,11 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
         def progress() -> TrialProgress:
             return TrialProgress(share=run.share_done, curve=run.curve.points)
 
-        with note_progress(place_of(Path(self._workplace.checkpoints), run.trial_id), progress) as asked:
+        with note_progress(self._note_of(run), progress) as asked:
             report = run.advance(asked)
         self._checkpoints.keep(run)
+        if run.finished:
+            forget_progress(self._note_of(run))
         return self._result(run, report)
 
     def _result(self, run: TrialRun, report: Report) -> StepResult:
@@ -159,8 +161,12 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
         limit = self._workplace.stored_bytes
         return HiddenStateStore(platformdirs.user_cache_path("krona_tune") / "hidden_states", limit) if limit else None
 
+    def _note_of(self, run: TrialRun) -> Path:
+        return place_of(Path(self._workplace.checkpoints), run.trial_id)
+
     def _close(self) -> None:
         if self._run:
+            forget_progress(self._note_of(self._run))
             self._run.close()
         self._run = None
         if self._workplace.gpu:
