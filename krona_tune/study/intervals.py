@@ -96,7 +96,7 @@ class Estimate:
         do; between them it follows the seeds' share of the variance, to the power BEND. Satterthwaite's degrees of
         freedom are too many where seeds vary most, because few seeds often look alike by chance.
         """
-        return self._between(_student(self.examples - 1, share), _student(self.seeds - 1, share))
+        return self._between(student_quantile(self.examples - 1, share), student_quantile(self.seeds - 1, share))
 
     def _between(self, of_examples: float, of_seeds: float) -> float:
         """Returns the value between what holds where only examples vary and where only seeds do."""
@@ -182,7 +182,7 @@ def _logistic(x: float) -> float:
 
 
 @lru_cache(maxsize=256)
-def _student(freedom: float, share: float) -> float:
+def student_quantile(freedom: float, share: float) -> float:
     """Returns a quantile of Student's t, or of the normal distribution if the degrees of freedom are not known."""
     from scipy.special import ndtri, stdtrit  # most that import this module compare no finalists
 
@@ -199,9 +199,9 @@ def _noncentral(freedom: float, share: float) -> float:
     from scipy.special import gammaincinv, nctdtrinc
 
     if not 0 < freedom < MANY:
-        return _student(0, share) + _student(0, POWER)
+        return student_quantile(0, share) + student_quantile(0, POWER)
     too_small = sqrt(2 * float(gammaincinv(freedom / 2, 0.5)) / freedom)
-    return float(nctdtrinc(freedom, 1 - POWER, _student(freedom, share))) / too_small
+    return float(nctdtrinc(freedom, 1 - POWER, student_quantile(freedom, share))) / too_small
 
 
 def estimate(scores: Sequence[float], resampled: Sequence[Sequence[float]] = (), examples: int = 0) -> Estimate:
