@@ -9,7 +9,7 @@ from krona_tune.adapters.method_table import TrainedModelPart, is_peft, method_n
 from krona_tune.adapters.placement import ParameterCount, count, frozen_layers, why_nothing_is_stored
 from krona_tune.backbones.geometry import Geometry, Role, Stack
 from krona_tune.data import corpus
-from krona_tune.data.corpus import OwnData
+from krona_tune.data.corpus import OwnData, TaskData
 from krona_tune.data.glue import HUB
 from krona_tune.data.tasks import TASKS, Task
 from krona_tune.hub import settle_offline
@@ -23,6 +23,7 @@ from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.randomness import stream
 from krona_tune.study.request.domain import Domain, Fixed
+from krona_tune.study.request.field_types import for_task
 from krona_tune.study.request.study_spec import Precision, StudySpec
 from krona_tune.study.request.task_spec import HUB_PREFIX
 from krona_tune.study.request.trial import BASELINE, PLACES, TrainingConfig, TrialConfig, read_roles
@@ -73,6 +74,12 @@ class Plan:
     def count(self, trial: TrialConfig) -> ParameterCount:
         """Counts the parameters that a trial trains. Raises a Refusal if its sizes do not fit the backbone."""
         return count(self.geometry, trial.adapter, self.tasks[trial.task].outputs)
+
+    def data_of(self, name: str) -> TaskData:
+        """Loads a task's data, as many of each part as the request uses. Raises a Refusal if they can't be read."""
+        wanted = {part: getattr(self.spec.examples, part) for part in corpus.PARTS}
+        limits = {f"{part}_examples": None if each is None else for_task(each, name) for part, each in wanted.items()}
+        return corpus.load(self.tasks[name], self.own_data.get(name, self.spec.data), seed=self.spec.seed, **limits)
 
     def lacking(self) -> Iterator[str]:
         """Yields which placements of the space the model lacks, and which maps of its roles are left out, and why."""

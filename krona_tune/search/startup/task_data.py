@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from transformers import PreTrainedTokenizerBase
 
 from krona_tune.data.batches import TARGET, lengths
-from krona_tune.data.corpus import PARTS, TaskData, find_warnings, load
+from krona_tune.data.corpus import PARTS, TaskData, find_warnings
 from krona_tune.data.encode import (
     EncodedTask,
     Tokenization,
@@ -30,7 +30,6 @@ from krona_tune.data.tasks import Task
 from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import TaskFacts
-from krona_tune.study.request.field_types import for_task
 from krona_tune.study.request.loader import load_spec
 from krona_tune.train.backbone import candidates, open_tokenizer
 from krona_tune.train.backbone_source import download
@@ -67,7 +66,7 @@ def cache_folder() -> Path:
 def prepare_data(plan: Plan, location: str) -> Prepared:
     """Loads and tokenises every task's data. Raises a Refusal if data or tokenizer are not available."""
     tokenizer = open_tokenizer(location, plan.geometry.vocabulary)
-    data = {name: _load(plan, task) for name, task in plan.tasks.items()}
+    data = {name: plan.data_of(name) for name in plan.tasks}
     prepared = {name: _prepare_task(plan, each, tokenizer) for name, each in data.items()}
     finals = data if plan.spec.finalists.top else {}
     tests = {name: encode_test(each, tokenizer, **_encoding(plan)) for name, each in finals.items()}
@@ -114,7 +113,7 @@ def preview_data(plan: Plan, tasks: Iterable[str], count: int) -> dict[str, Prev
     Raises a Refusal if the tokenizer reads two label words alike, or has more tokens in a target than an answer may.
     """
     tokenizer = open_tokenizer(plan.source.location, plan.geometry.vocabulary)
-    data = {name: _load(plan, plan.tasks[name]) for name in tasks}
+    data = {name: plan.data_of(name) for name in tasks}
     return {name: _preview(plan, each, tokenizer, count) for name, each in data.items()}
 
 
@@ -168,16 +167,6 @@ def _answer(task: Task, label: Any, *, prompts: bool) -> str:
     if prompts:
         return task.candidates[task.target(label)]
     return f"{label:g}" if task.is_regression else task.labels[int(label)]
-
-
-def _load(plan: Plan, task: Task) -> TaskData:
-    spec = plan.spec
-    limits = {
-        f"{split}_examples": None if limit is None else for_task(limit, task.name)
-        for split in ("train", "validation", "test")
-        for limit in [getattr(spec.examples, split)]
-    }
-    return load(task, plan.own_data.get(task.name, spec.data), seed=spec.seed, **limits)
 
 
 def _encoding(plan: Plan) -> TokenizerSettings:
