@@ -30,6 +30,7 @@ KNOBS: dict[str, type[BaseModel]] = {"adapter": AdapterConfig, "training": Train
 PUBLIC = {
     "krona_tune": "What most people need. `import krona_tune` imports no torch: each name is imported when it is used.",
     "krona_tune.api.plan_view": "What `Study.plan` returns.",
+    "krona_tune.api.recommendation_view": "What `Study.recommend` returns.",
     "krona_tune.adapters.inject": "What `load` returns, and what a training program of one's own attaches.",
     "krona_tune.adapters.merge": "Adapters in the weights, and out of them again.",
     "krona_tune.backbones.find_geometry": "Where a model has linear maps.",

@@ -36,6 +36,7 @@ LIGHT: dict[str, set[str]] = {
     "spaces": set(),
     "space kronecker": set(),
     "check mini": set(),
+    "recommend --space mini --tasks cola": set(),
     "list": set(),
     "doctor": set(),
     "watch finished": set(),

@@ -13,6 +13,7 @@ from krona_tune import __version__
 from krona_tune.api.diagnosis import busy
 from krona_tune.api.printing import console, print_lines, say
 from krona_tune.backbones.geometry import Geometry, Role
+from krona_tune.data.glue import HUB
 from krona_tune.refusal import cut, readable, shown
 from krona_tune.search.terminal.cell_view import html_of
 from krona_tune.search.waiting_orders import EarlierOrders
@@ -283,6 +284,16 @@ def print_needs(plan: "Plan", slots: "Slots", previews: "Mapping[str, Preview]",
     needs = find_needs(plan, slots, speed_of(slots), read)
     console.print("\nWhat it takes, as far as that is known before a step is timed:", highlight=False)
     print_lines(dict(needs_in_words(plan, needs, slots, nearest_folder(folder.root))))
+
+
+def print_recommendation(plan: "Plan") -> None:
+    """Prints what a plan lets expect without any search, where no data must be downloaded for that."""
+    from krona_tune.api.recommendation_view import RecommendationView
+    from krona_tune.search.planning.recommendation import recommend_point
+
+    if plan.space.searched() and (plan.spec.data != HUB or set(plan.own_data) == set(plan.spec.tasks)):
+        console.print("\nWithout any search (krona-tune recommend tells how to train it):", highlight=False)
+        print_lines(RecommendationView(recommend_point(plan)).lines)
 
 
 def print_doubts(plan: "Plan") -> None:

@@ -19,6 +19,7 @@ from krona_tune.api.inputs import (
     no_task,
 )
 from krona_tune.api.plan_view import PlanView
+from krona_tune.api.recommendation_view import RecommendationView
 from krona_tune.api.recorded_study import RecordedStudy
 from krona_tune.api.study_request import (
     AUTO,
@@ -39,6 +40,7 @@ from krona_tune.refusal import Refusal, refuse_unknown, refusing
 from krona_tune.refused_calls import refusing_at_the_caller
 from krona_tune.search.driver_options import DriverOptions
 from krona_tune.search.planning.plan import Plan, make_plan
+from krona_tune.search.planning.recommendation import recommend_point
 from krona_tune.search.startup.cluster import slots, this_machine
 from krona_tune.search.terminal.cell_view import in_notebook, silence_widgets
 from krona_tune.study.folder import STUDIES, StudyFolder
@@ -212,6 +214,12 @@ class Study(RecordedStudy):
     def plan(self) -> "PlanView":
         """Checks the request and returns what it will run; nothing is started."""
         return PlanView(self._plan(), self.folder)
+
+    @refusing_at_the_caller
+    def recommend(self) -> "RecommendationView":
+        """Returns a configuration to use without any search, and which score to expect of it; nothing is trained."""
+        here = None if self._address else slots(this_machine(), self.request.resources)
+        return RecommendationView(recommend_point(self._plan()), here)
 
     @refusing_at_the_caller
     def run(

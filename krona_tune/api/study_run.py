@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from krona_tune.api.folders import with_whole_paths
-from krona_tune.api.plan_view import print_examples, print_needs, print_plan
+from krona_tune.api.plan_view import print_examples, print_needs, print_plan, print_recommendation
 from krona_tune.api.printing import (
     console,
     errors,
@@ -82,6 +82,8 @@ def run_and_report(
         seen = print_examples(plan, [again.of.task] if again else plan.spec.tasks)
         if here and not again:
             print_needs(plan, here, seen, folder)
+        if not again:
+            print_recommendation(plan)
         return None
     _refuse_no_log(folder.log)
     outcome = _run(plan, folder, replace(options, again=again, earlier=earlier))

@@ -13,7 +13,7 @@ from rich.markup import escape
 
 from krona_tune.api.exit_status import ExitStatus
 from krona_tune.api.printing import errors
-from krona_tune.cli import answering, exporting, inspection, options, service, steering, studies
+from krona_tune.cli import answering, exporting, inspection, options, recommending, service, steering, studies
 from krona_tune.cli.ending import CheckedCommand, CheckedProgram, Output, RayLostExit
 from krona_tune.refusal import NotNow, Refusal
 
@@ -28,6 +28,7 @@ def _program(version: options.Version = False) -> None:
 for function in (
     studies.run,
     studies.resume,
+    recommending.recommend,
     inspection.compare,
     inspection.report,
     inspection.check,

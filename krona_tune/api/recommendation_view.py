@@ -1,0 +1,129 @@
+"""Shows a recommendation in a notebook or a terminal: a configuration, what to expect of it, and how it is trained."""
+
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from rich.table import Table
+
+from krona_tune.search.planning.recommendation import Recommendation, TaskAnswer
+from krona_tune.search.terminal.cell_view import html_of
+from krona_tune.study.formatting import describe_adapter, format_bytes, format_duration, format_score
+from krona_tune.study.request.plain_yaml import dump_yaml
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from krona_tune.search.startup.cluster import Slots
+    from krona_tune.search.startup.needs import Needs
+
+__all__ = ["RecommendationView"]
+
+TAUGHT = {True: "near the best of the recorded curves", False: "the centre of the space, not taught"}
+IF_LEARNED = "if the model learns this task as it learns the recorded ones, else about the constant answer's"
+
+
+@dataclass(frozen=True)
+class RecommendationView:
+    """Shows which configuration to use without a search, as text and in a notebook as a table."""
+
+    found: Recommendation
+    """The configuration, and what is known of it on each task."""
+    slots: "Slots | None" = None
+    """What a trial gets of this machine, and how many run at once; None: time and memory are not told."""
+
+    @property
+    def request(self) -> dict[str, Any]:
+        """Returns the request that trains the configuration once on each task, as `Study(space=...)` takes it."""
+        plain: dict[str, Any] = self.found.trains.spec.plain()
+        return plain
+
+    @property
+    def yaml(self) -> str:
+        """Returns the same request as YAML, which `krona-tune run --space FILE` takes."""
+        return dump_yaml(self.request)
+
+    @cached_property
+    def needs(self) -> "Needs | None":
+        """Returns what training it takes, heads alone included; None without slots."""
+        from krona_tune.search.startup.estimate import speed_of
+        from krona_tune.search.startup.needs import find_needs
+
+        return find_needs(self.found.trains, self.slots, speed_of(self.slots), {}) if self.slots else None
+
+    @property
+    def plain(self) -> dict[str, Any]:
+        """Returns everything as plain values: `model`, `point`, `taught`, `request`, and by task `tasks`.
+
+        A task has its trained `parameters`, and null where it is not known: `constant`, the score of the best constant
+        answer, and `expected`, a score with the ends of its 90 % interval; then `unknown` says why. `seconds` are from
+        and to, on the clock; `memory_bytes` are those of one training.
+        """
+        needs = self.needs
+        return {
+            "model": self.found.trains.spec.model,
+            "point": dict(self.found.point),
+            "taught": self.found.taught,
+            "tasks": {each.task: _plain(each) for each in self.found.answers},
+            "seconds": list(needs.seconds) if needs else None,
+            "memory_bytes": needs.worker_bytes if needs else None,
+            "request": self.request,
+        }
+
+    @cached_property
+    def frame(self) -> "pd.DataFrame":
+        """Returns one row per task: parameters, constant, score, low, high, unknown."""
+        import pandas as pd  # the command line prints recommendations without it
+
+        rows = [{"task": each.task, **_flat(each)} for each in self.found.answers]
+        return pd.DataFrame(rows).set_index("task")
+
+    @property
+    def lines(self) -> dict[str, str]:
+        """Returns the recommendation in named lines, as the command line prints it."""
+        lines = {"use": f"{describe_adapter(self.found.point)} ({TAUGHT[self.found.taught]})"}
+        lines |= {each.task: _said(each) for each in self.found.answers}
+        if needs := self.needs:
+            low, high = map(format_duration, needs.seconds)
+            lines["time"] = f"{low} to {high} to train it, {needs.how}"
+            lines["memory"] = f"about {format_bytes(needs.worker_bytes)} a training"
+        return lines
+
+    def __rich__(self) -> Table:
+        table = Table(box=None, pad_edge=False, show_header=False, title="Recommendation", title_justify="left")
+        for name, text in self.lines.items():
+            table.add_row(f"[bold]{name}[/bold]", text)
+        return table
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{name:<7} {text}" for name, text in self.lines.items())
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
+
+
+def _plain(answer: TaskAnswer) -> dict[str, Any]:
+    expected = answer.expected
+    return {
+        "parameters": answer.parameters,
+        "constant": answer.constant,
+        "expected": {"score": expected.score, "low": expected.low, "high": expected.high} if expected else None,
+        "unknown": answer.unknown,
+    }
+
+
+def _flat(answer: TaskAnswer) -> dict[str, Any]:
+    plain = _plain(answer)
+    return plain | (plain.pop("expected") or dict.fromkeys(("score", "low", "high")))
+
+
+def _said(answer: TaskAnswer) -> str:
+    """Says of a task which score to expect, or why none is known, and how many parameters are trained."""
+    trained = f"{answer.parameters:,} trained parameters"
+    if answer.expected is None:
+        return f"score not known: {answer.unknown}; {trained}"
+    low, score, high = map(format_score, (answer.expected.low, answer.expected.score, answer.expected.high))
+    return (
+        f"validation score {score}, nine times in ten {low} to {high}, {IF_LEARNED}, "
+        f"{format_score(answer.constant)}; {trained}"
+    )

@@ -1,0 +1,73 @@
+"""Defines the command that recommends a configuration without any search: recommend."""
+
+import json
+import shlex
+import sys
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Unpack
+
+import typer
+
+from krona_tune.api.chosen_space import ChosenSpace, choose_space
+from krona_tune.api.folders import earlier_studies, with_whole_paths
+from krona_tune.api.inputs import asked_tasks, find_space
+from krona_tune.api.printing import print_lines
+from krona_tune.api.study_request import new_spec
+from krona_tune.cli import options
+from krona_tune.record.storage import storage_at
+from krona_tune.study.request.loader import naming_given, read_given, tasks_defined_in
+from krona_tune.study.settings import Keywords, by_flag, flag_names, overrides
+
+NAME = "recommended"
+"""The study and the file that the printed commands make."""
+
+
+class AnswerForm(StrEnum):
+    """A form in which a recommendation is printed."""
+
+    TEXT = "text"
+    JSON = "json"
+    YAML = "yaml"
+
+
+@options.with_settings
+def recommend(
+    tasks: options.Tasks = None,
+    space: options.SpaceFile = None,
+    settings: options.Settings = None,
+    model: options.Model = None,
+    *,
+    storage: options.Storage = options.STUDIES,
+    form: Annotated[
+        AnswerForm,
+        typer.Option("--format", help="text: to read; json: all of it; yaml: the space that trains it, for run."),
+    ] = AnswerForm.TEXT,
+    **keywords: Unpack[Keywords],
+) -> None:
+    """Say which configuration to use without any search, and which score to expect of it; train nothing."""
+    path: Path | None = find_space(space, "--space") if space else None
+    asked = asked_tasks(tasks, tasks_defined_in(path) if path else {}) if tasks else None
+    given = by_flag({"tasks": asked, "model": model, **keywords})
+    if warm_start := given.get("--warm-start"):
+        given["--warm-start"] = list(earlier_studies(storage_at(storage), warm_start))
+    values = read_given(settings or (), overrides(given), flag_names(given))
+    chosen = ChosenSpace(source=path) if path else choose_space(values, dry_run=True)
+    spec = new_spec(chosen.source, settings or (), given, NAME).settled()
+    from krona_tune.api.recommendation_view import RecommendationView
+    from krona_tune.search.planning.plan import make_plan
+    from krona_tune.search.planning.recommendation import recommend_point
+    from krona_tune.search.startup.cluster import slots, this_machine
+
+    with naming_given(chosen.place, values):
+        here = slots(this_machine(), spec.resources)
+        view = RecommendationView(recommend_point(make_plan(with_whole_paths(spec), str(chosen.place))), here)
+    match form:
+        case AnswerForm.JSON:
+            typer.echo(json.dumps(view.plain, indent=2))
+        case AnswerForm.YAML:
+            typer.echo(view.yaml, nl=False)
+        case AnswerForm.TEXT:
+            again = shlex.join(["krona-tune", *sys.argv[1:], "--format", "yaml"])
+            train = f"{again} > {NAME}.yaml && krona-tune run --space {NAME}.yaml --name {NAME}"
+            print_lines({**view.lines, "train": train})

@@ -1,0 +1,97 @@
+"""Foretells from the recorded curves which score a point reaches on another task, with a 90 % interval.
+
+A score counts as its share of the way from the best constant answer to the best possible score, 1. What is foretold is
+the mean share over the recorded tasks; the interval is Student's t, with tasks as clusters.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import sqrt
+
+import numpy as np
+import numpy.typing as npt
+
+from krona_tune.record.recorded_curves import CONSTANT
+from krona_tune.search.planning.earlier_study import EarlierStudy
+from krona_tune.study.intervals import student_quantile
+
+CONFIDENCE = 0.9
+BEST = 1.0
+"""The best possible score of a recorded task, and of every task whose score can be foretold."""
+LEAST = -0.1
+"""The least share that an interval reaches down to: what learned nothing scores about as the constant answer."""
+Array = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Expected:
+    """A score that is expected, and the ends of its 90 % interval."""
+
+    low: float
+    score: float
+    high: float
+
+    def on(self, constant: float) -> "Expected":
+        """Returns a share as the score of a task whose best constant answer has the score `constant`."""
+        low, score, high = (constant + share * (BEST - constant) for share in (self.low, self.score, self.high))
+        return Expected(low=low, score=score, high=high)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedShares:
+    """The final shares (n, k) of the design's points, by their `numbers`, on k recorded tasks."""
+
+    tasks: tuple[str, ...]
+    numbers: tuple[int, ...]
+    shares: Array
+
+    @cached_property
+    def means(self) -> Array:
+        """Returns each point's mean share over the tasks (n,)."""
+        mean: Array = self.shares.mean(axis=1)
+        return mean
+
+    @cached_property
+    def reach(self) -> float:
+        """Returns how far a 90 % interval reaches on both sides of a point's mean share.
+
+        Two parts make the variance: how far the tasks are apart on all points together, of which there are as many as
+        tasks, and how far each point is from that. The degrees of freedom are Satterthwaite's.
+        """
+        apart = self.shares - self.means[:, None]
+        points, tasks = apart.shape
+        of_tasks = float((apart.mean(axis=0) ** 2).sum() / (tasks - 1))
+        of_points = float(((apart - apart.mean(axis=0)) ** 2).sum() / ((points - 1) * (tasks - 1)))
+        both = of_tasks + of_points
+        freedom = both**2 / (of_tasks**2 / (tasks - 1) + of_points**2 / ((points - 1) * (tasks - 1)))
+        return student_quantile(freedom, (1 + CONFIDENCE) / 2) * sqrt(both * (1 + 1 / tasks))
+
+    def expected(self, number: int) -> Expected:
+        """Returns the share that a point of this number reaches on a task that is not recorded."""
+        mean = float(self.means[self.numbers.index(number)])
+        return Expected(low=max(mean - self.reach, LEAST), score=mean, high=min(mean + self.reach, BEST))
+
+
+def recorded_shares(curves: EarlierStudy, constants: Mapping[str, float] = CONSTANT) -> RecordedShares:
+    """Returns the final shares of a design's points on the tasks that it was recorded on.
+
+    A training without a score counts as the task's worst.
+
+    Args:
+        constants: the score of the best constant answer on each task.
+    """
+    tasks = tuple(sorted(curves.budgets))
+    numbers = tuple(sorted({row.number for row in curves.rows}))
+    return RecordedShares(
+        tasks=tasks,
+        numbers=numbers,
+        shares=np.array([_shares(curves, task, numbers, constants[task]) for task in tasks]).T,
+    )
+
+
+def _shares(curves: EarlierStudy, task: str, numbers: Sequence[int], constant: float) -> list[float]:
+    scores = {row.number: row.score for row in curves.rows if row.task == task}
+    worst = min(score for score in scores.values() if score is not None)
+    found = [worst if (score := scores[number]) is None else score for number in numbers]
+    return [(score - constant) / (BEST - constant) for score in found]

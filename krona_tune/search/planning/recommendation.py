@@ -1,0 +1,181 @@
+"""Recommends a configuration without any search, and says which score to expect of it, or why none is known."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from krona_tune.adapters.placement import sites
+from krona_tune.backbones.geometry import Geometry
+from krona_tune.data.corpus import TaskData
+from krona_tune.data.metrics import constant_baseline
+from krona_tune.data.tasks import Task
+from krona_tune.kron.factors import FactorShape, factor_shape, first_step
+from krona_tune.record.recorded_curves import LEARNED
+from krona_tune.refusal import Refusal
+from krona_tune.search.planning.default_point import default_point
+from krona_tune.search.planning.earlier_study import RUNGS, EarlierStudy, shipped_curves
+from krona_tune.search.planning.expected_score import BEST, Expected, recorded_shares
+from krona_tune.search.planning.nearest_point import nearest_point
+from krona_tune.search.planning.plan import Plan
+from krona_tune.search.planning.space import Params, adapter_of, resolve
+from krona_tune.search.planning.teaching import by_mean_score
+from krona_tune.study.intervals import bounds_of
+from krona_tune.study.request.field_types import for_task
+from krona_tune.study.request.loader import build_spec
+from krona_tune.study.request.study_spec import StudySpec
+from krona_tune.study.request.trial import section_of
+
+NEAR = 2.0
+"""How many times more or less than a recorded one a size, a step or a number of examples is called near."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TaskAnswer:
+    """Holds what is known of the recommended configuration on a task before it is trained.
+
+    `parameters` are all that is trained. `expected` is its validation score; None if it is `unknown`, which says why.
+    `constant` is the score of the best constant answer; None if the data were not read.
+    """
+
+    task: str
+    parameters: int
+    expected: Expected | None = None
+    constant: float | None = None
+    unknown: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recommendation:
+    """A configuration of a plan's space that needs no search, with what is known of it on each task.
+
+    `taught` says whether it is near the best of the recorded curves; else it is the centre of the space. `trains` is
+    the plan of a study that trains it once on each task, and searches nothing.
+    """
+
+    point: Params
+    taught: bool
+    answers: tuple[TaskAnswer, ...]
+    trains: Plan
+
+
+def recommend_point(plan: Plan) -> Recommendation:
+    """Returns the default configuration of a plan, with what is known of it.
+
+    Raises:
+        Refusal: no point near the centre of the space fits, or the data that say what a score means can't be read.
+    """
+    point = default_point(plan.space, plan.taught)
+    if point is None:
+        fix = "offer more sizes, or raise --max-params"
+        raise Refusal(f"{plan.place}: adapter", "no point near the centre of the space fits", fix)
+    taught = bool(plan.taught)
+    return Recommendation(
+        point=point,
+        taught=taught,
+        answers=tuple(_answer(plan, point, name, taught=taught) for name in plan.spec.tasks),
+        trains=_fixed(plan, point),
+    )
+
+
+def _fixed(plan: Plan, point: Params) -> Plan:
+    """Returns the plan in which this point is all there is to train."""
+    spec = build_spec(fixed_request(plan.spec, point), plan.place).settled()
+    space = resolve(spec, plan.geometry, plan.place)
+    return replace(plan, spec=spec, space=space, earlier=(), taught=None, default=None)
+
+
+def fixed_request(spec: StudySpec, point: Params) -> dict[str, Any]:
+    """Returns a request, as YAML writes it, that trains this point once on each task, beside the head alone."""
+    plain = {key: value for key, value in spec.plain().items() if key not in {"name", "methods", "reasons", "deploy"}}
+    fixed: dict[str, dict[str, Any]] = {"adapter": {}, "training": {}}
+    for name, value in point.items():
+        if value is not None:
+            fixed[section_of(name)][name] = value
+    heads = list(spec.search.baseline_learning_rates)
+    search = {"trials": 1, "taught": False, "early_stopping": False, "baseline_learning_rates": heads}
+    return {**plain, **fixed, "search": search, "finalists": {"top": 0}}
+
+
+def _answer(plan: Plan, point: Params, name: str, *, taught: bool) -> TaskAnswer:
+    task = plan.tasks[name]
+    known = TaskAnswer(task=name, parameters=plan.space.parameters(point) + plan.geometry.head_parameters(task.outputs))
+    if not taught:
+        return replace(known, unknown="not taught: no recorded curve is of this configuration")
+    curves = shipped_curves()
+    recorded = _recorded(plan, curves, point)
+    if doubt := next(_doubts(plan, task, curves, point, recorded), ""):
+        return replace(known, unknown=doubt)
+    data = plan.data_of(name)
+    constant = constant_baseline(task, data.train["label"].to_numpy(), data.validation["label"].to_numpy())
+    if doubt := next(_doubts_of_data(plan, data, curves), ""):
+        return replace(known, constant=constant, unknown=doubt)
+    same = [recorded for recorded, contents in LEARNED.items() if contents == data.contents]
+    number = next(row.number for row in curves.rows if row.params == recorded)
+    share = recorded_shares(shipped_curves(without=same)).expected(number)
+    return replace(known, constant=constant, expected=share.on(constant))
+
+
+def _recorded(plan: Plan, curves: EarlierStudy, point: Params) -> Params:
+    """Returns the recorded point to which a taught one is the nearest."""
+    assert curves.geometry is not None, "the curves come with their backbone"
+    geometry = curves.geometry
+    return next(params for params in by_mean_score(curves) if nearest_point(plan.space, params, geometry) == point)
+
+
+def _doubts(plan: Plan, task: Task, curves: EarlierStudy, point: Params, recorded: Params) -> Iterator[str]:
+    """Yields what makes the recorded curves say nothing of a score on a task, before its data are read."""
+    assert curves.geometry is not None, "the curves come with their backbone"
+    ours, theirs = plan.geometry, curves.geometry
+    if _size(ours) != _size(theirs):
+        yield f"teachers are too far: the curves are of {_size(theirs)}, this model is {_size(ours)}"
+    if task.generation or ours.text_to_text:
+        yield "teachers are too far: they answer with a head, this model writes"
+    bounds = bounds_of(task.metrics)
+    if task.lower_is_better or bounds is None or bounds[1] != BEST:
+        yield f"no best score is known of {' and '.join(task.metrics)}"
+    if plan.spec.data == "mini" and task.name not in plan.own_data:
+        yield "teachers are too far: they are of real texts, mini-GLUE is synthetic"
+    if strays := list(_strays(ours, point, theirs, recorded)):
+        yield f"teachers are too far: the nearest point of this space has {' and '.join(strays)}"
+
+
+def _size(geometry: Geometry) -> str:
+    depths = ", ".join(f"{depth} {stack} layers" for stack, depth in geometry.depths.items())
+    return f"a {geometry.model_type} of {geometry.width} features and {depths}"
+
+
+def _strays(ours: Geometry, point: Params, theirs: Geometry, recorded: Params) -> Iterator[str]:
+    """Yields in what a point is not near to a recorded one; which roles it adapts made no difference among those."""
+    if _layers(ours, point) != _layers(theirs, recorded):
+        yield "other layers"
+    (own, step), (other, recorded_step) = _shape(ours, point), _shape(theirs, recorded)
+    compared = {
+        "other sizes of A": [(own.a_out, other.a_out), (own.a_in, other.a_in)],
+        "another number of terms": [(own.terms, other.terms)],
+        "another step": [(point["learning_rate"] * step, recorded["learning_rate"] * recorded_step)],
+    }
+    yield from (words for words, pairs in compared.items() if not all(1 / NEAR <= a / b <= NEAR for a, b in pairs))
+
+
+def _layers(geometry: Geometry, params: Params) -> set[int]:
+    return {site.layer for site in sites(geometry, adapter_of(params))}
+
+
+def _shape(geometry: Geometry, params: Params) -> tuple[FactorShape, float]:
+    """Returns the shape of a point's factors on its first map, and how far a step moves that at learning rate 1."""
+    adapter = adapter_of(params)
+    first = sites(geometry, adapter)[0]
+    shape = factor_shape(first.d_out, first.d_in, adapter.a_out, adapter.a_in, adapter.terms)
+    return shape, first_step(shape, adapter.init, adapter.scale, adapter.scaling)
+
+
+def _doubts_of_data(plan: Plan, data: TaskData, curves: EarlierStudy) -> Iterator[str]:
+    """Yields what makes the recorded curves say nothing of a score on these data."""
+    examples, epochs = data.train.num_rows, for_task(plan.spec.schedule.epochs, data.task.name)
+    budgets: Mapping[str, int] = curves.budgets
+    least, most = min(budgets.values()), max(budgets.values())
+    if examples < least / RUNGS[-1] / NEAR:
+        sizes = f"{least // RUNGS[-1]:,} to {most // RUNGS[-1]:,}"
+        yield f"teachers are too far: they trained on {sizes} examples, this task has {examples:,}"
+    if examples * epochs < least / NEAR:
+        yield f"teachers are too far: they saw {least:,} to {most:,} examples, this one sees {examples * epochs:,.0f}"

@@ -1,0 +1,45 @@
+"""Tests what is said of a recommendation whose score is known, in a terminal and in a notebook."""
+
+import random
+from dataclasses import replace
+
+import pytest
+
+from krona_tune.api.recommendation_view import RecommendationView
+from krona_tune.search.planning.expected_score import Expected
+from krona_tune.search.planning.plan import make_plan
+from krona_tune.search.planning.recommendation import Recommendation, TaskAnswer, recommend_point
+from krona_tune.study.request.loader import build_spec
+
+KNOWN = TaskAnswer(task="rte", parameters=12_345, expected=Expected(low=0.61, score=0.74, high=0.93), constant=0.53)
+UNKNOWN = TaskAnswer(task="cola", parameters=12_345, unknown="teachers are too far")
+
+
+@pytest.fixture
+def found(model: str) -> Recommendation:
+    """Returns a recommendation for two tasks, of which one has an expected score."""
+    asked = build_spec({"model": model, "tasks": ["rte", "cola"], "data": "mini"}, "x.yaml")
+    return replace(recommend_point(make_plan(asked.settled(), "x.yaml")), answers=(KNOWN, UNKNOWN))
+
+
+def test_a_known_score_is_said_with_its_interval_and_what_it_needs(found: Recommendation) -> None:
+    lines = RecommendationView(found).lines
+    assert lines["rte"].startswith("validation score 0.740, nine times in ten 0.610 to 0.930, if the model learns this")
+    assert lines["rte"].endswith("else about the constant answer's, 0.530; 12,345 trained parameters")
+    assert lines["cola"] == "score not known: teachers are too far; 12,345 trained parameters"
+    assert "time" not in lines, "without slots nothing is measured"
+
+
+def test_a_notebook_shows_the_same_lines_and_a_frame_with_a_row_a_task(found: Recommendation) -> None:
+    view = RecommendationView(found)
+    assert "0.740" in view._repr_html_()
+    assert repr(view).splitlines()[0].startswith("use     krona")
+    assert view.frame.loc["rte", ["score", "low", "high", "constant"]].tolist() == [0.74, 0.61, 0.93, 0.53]
+    assert view.frame.score.isna().tolist() == [False, True]
+    assert view.plain["tasks"]["rte"]["expected"] == {"score": 0.74, "low": 0.61, "high": 0.93}
+
+
+def test_its_request_trains_this_point(found: Recommendation) -> None:
+    view = RecommendationView(found)
+    spec = build_spec(view.request, "again.yaml")
+    assert make_plan(spec, "again.yaml").space.draw(random.Random(1)) == found.point

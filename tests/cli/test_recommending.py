@@ -1,0 +1,62 @@
+"""Tests that a configuration is recommended as text, as JSON and as a space that trains it, and nothing is left."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+import krona_tune
+from krona_tune.cli import main
+from krona_tune.study.request.loader import parse_spec
+from tests.conftest import Run
+
+WORDS = ("recommend", "--space", "mini", "--tasks", "cola,stsb")
+
+
+@pytest.mark.parametrize("form", ["text", "json", "yaml"])
+def test_a_recommendation_is_printed_in_each_form_and_trains_nothing(run: Run, model: str, form: str) -> None:
+    code, out, err = run(*WORDS, "--model", model, "--format", form, program=main)
+    assert (code, err) == (0, "")
+    assert not list(Path.cwd().iterdir())
+    study = krona_tune.Study(space="mini", tasks="cola,stsb", model=model, name="asked")
+    view = study.recommend()
+    if form == "text":
+        assert out.startswith("  use     krona, ")
+        assert "(near the best of the recorded curves)" in out
+        for task in ("cola", "stsb"):
+            assert f"  {task}    score not known: teachers are too far: they are of real texts" in out
+        for name in ("time    ", "memory  about ", "train   krona-tune recommend --space mini"):
+            assert f"\n  {name}" in out
+        assert "--format yaml > recommended.yaml && krona-tune run --space recommended.yaml" in out
+    elif form == "json":
+        found = json.loads(out)
+        assert found.keys() == view.plain.keys()
+        assert (found["point"], found["taught"]) == (view.plain["point"], True)
+        assert found["tasks"] == view.plain["tasks"]
+        assert 0 < found["seconds"][0] < found["seconds"][1]
+        assert found["memory_bytes"] > 10**8
+    else:
+        spec = parse_spec(out, "recommended.yaml", Path.cwd())
+        assert not spec.searches
+        assert (spec.tasks, spec.search.trials) == (("cola", "stsb"), 1)
+        assert {name: domain.value for name, domain in spec.adapter.items()}.items() <= view.plain["point"].items()
+
+
+def test_a_learned_point_beside_an_earlier_study_is_the_centre_and_said_to_be_untaught(run: Run, model: str) -> None:
+    code, out, _ = run(*WORDS, "--model", model, "--warm-start", "recorded-curves", program=main)
+    assert code == 0
+    assert "(the centre of the space, not taught)" in out
+    assert "score not known: not taught: no recorded curve is of this configuration" in out
+
+
+def test_a_dry_run_says_what_to_expect_without_a_search(run: Run, model: str) -> None:
+    code, out, _ = run("--dry-run", "--space", "mini", "--tasks", "rte", "--model", model)
+    assert code == 0
+    assert "Without any search (krona-tune recommend tells how to train it):\n  use     krona, " in out
+    assert "  rte     score not known: " in out
+
+
+def test_what_is_wrong_is_refused_as_by_run(run: Run, model: str) -> None:
+    code, out, err = run(*WORDS, "--model", model, "--set", "adapter.a_out=7", program=main)
+    assert (code, out) == (2, "")
+    assert "a_out 7 does not divide 384" in err
