@@ -8,6 +8,7 @@ from pathlib import Path
 
 from krona_tune.adapters.adapter_card import CARD, read_card
 from krona_tune.hub import home
+from krona_tune.record.contributed_curves import is_curve_file
 from krona_tune.record.ownership import BEFORE_A_STUDY
 from krona_tune.record.remote_copy import INDEX
 from krona_tune.record.storage import Storage
@@ -52,9 +53,16 @@ def study_folder(storage: Storage, study: str, words: Iterable[str] = ()) -> Stu
 
 
 def earlier_studies(storage: Storage, named: Iterable[str]) -> tuple[str, ...]:
-    """Returns the whole paths of the studies that a new one learns from; the word for the recorded curves stays."""
+    """Returns the whole paths of the studies and files that a new one learns from; the word for the recorded curves
+    stays."""
     words = [RECORDED_CURVES, NOTHING_EARLIER]
-    return tuple(each if each in words else str(study_folder(storage, each, words).root.resolve()) for each in named)
+
+    def whole(each: str) -> str:
+        if each in words:
+            return each
+        return str((home(Path(each)) if is_curve_file(each) else study_folder(storage, each, words).root).resolve())
+
+    return tuple(map(whole, named))
 
 
 def refuse_odd(name: str | None) -> None:

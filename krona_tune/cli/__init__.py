@@ -36,6 +36,7 @@ for function in (
     studies.clean,
     studies.train,
     studies.sync,
+    recommending.contribute,
     exporting.export,
     answering.predict,
     inspection.show,

@@ -1,4 +1,4 @@
-"""Defines the command that recommends a configuration without any search: recommend."""
+"""Defines the commands for what trainings of others teach: recommend, contribute."""
 
 import json
 import shlex
@@ -10,13 +10,15 @@ from typing import Annotated, Unpack
 import typer
 
 from krona_tune.api.chosen_space import ChosenSpace, choose_space
-from krona_tune.api.folders import earlier_studies, with_whole_paths
+from krona_tune.api.folders import earlier_studies, study_folder, with_whole_paths
 from krona_tune.api.inputs import asked_tasks, find_space
-from krona_tune.api.printing import print_lines
+from krona_tune.api.printing import print_lines, say
 from krona_tune.api.study_request import new_spec
 from krona_tune.cli import options
+from krona_tune.hub import home
 from krona_tune.record.storage import storage_at
 from krona_tune.study.request.loader import naming_given, read_given, tasks_defined_in
+from krona_tune.study.request.study_spec import CURVE_FILE
 from krona_tune.study.settings import Keywords, by_flag, flag_names, overrides
 
 NAME = "recommended"
@@ -71,3 +73,18 @@ def recommend(
             again = shlex.join(["krona-tune", *sys.argv[1:], "--format", "yaml"])
             train = f"{again} > {NAME}.yaml && krona-tune run --space {NAME}.yaml --name {NAME}"
             print_lines({**view.lines, "train": train})
+
+
+def contribute(
+    study: options.Study,
+    out: Annotated[Path | None, typer.Option("--out", help="The new file, which ends in .parquet.")] = None,
+    storage: options.Storage = options.STUDIES,
+) -> None:
+    """Write a finished study's learning curves as one file, from which others learn with --warm-start."""
+    from krona_tune.api.contribution import contribute as write
+
+    folder = study_folder(storage_at(storage), study)
+    path = home(out, "--out") if out else Path(f"{folder.name}{CURVE_FILE}")
+    left = write(folder, path)
+    more = f"; {left.left_out} trials of other methods, or tried twice, are left out" if left.left_out else ""
+    say(f"{path}: {left.reports} reports of {left.trials} trials of {left.points} points{more}")

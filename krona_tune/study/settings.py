@@ -95,7 +95,7 @@ class Keywords(TypedDict, total=False):
         str | PathLike[str] | Sequence[str | PathLike[str]] | None,
         searched(
             "search.warm_start",
-            "Learn from this earlier study, or from recorded-curves. May be repeated. none: nothing.",
+            "Learn from this study, .parquet file of curves, or recorded-curves. May be repeated. none: nothing.",
         ),
     ]
     objective: Annotated[

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from krona_tune.backbones.geometry import Stack
+from krona_tune.record.contributed_curves import write_curves
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.recorded_curves import LEARNED
 from krona_tune.refusal import Refusal
@@ -20,6 +21,7 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.study_spec import RECORDED_CURVES
 from krona_tune.study.result import Status, TrialResult
+from tests.record.curve_files import provenance, rows
 from tests.record.events import RUNGS, ended, manifest, report, started
 from tests.rows import row
 from tests.search.conftest import space
@@ -38,7 +40,7 @@ def scales(points: Any) -> list[float]:
 
 
 def test_an_earlier_study_is_tried_first_its_own_task_before_the_others() -> None:
-    rows = [
+    before = [
         tried("rte", 0, 0.6),
         tried("rte", 1, 0.8),
         tried("rte", 2, 0.9, Status.STOPPED_EARLY),
@@ -48,7 +50,7 @@ def test_an_earlier_study_is_tried_first_its_own_task_before_the_others() -> Non
         tried("cola", 6, 0.3),
         tried("cola", 7, 0.2),
     ]
-    earlier = earlier_points(rows, TASKS)
+    earlier = earlier_points(before, TASKS)
     assert {task: scales(points) for task, points in earlier.items()} == {
         "rte": [2.0, 5.0, 1.0, 7.0],
         "cola": [7.0, 8.0, 2.0],
@@ -188,6 +190,32 @@ def test_who_learns_from_earlier_studies_uses_the_model_unless_another_sampler_i
     assert asked(warm_start="a") == ("study_model", "study_model")
     assert asked(warm_start="a", per_method=True) == ("study_model", "tpe")
     assert asked(warm_start="a", sampler="random") == ("random", "random")
+    assert asked(warm_start=["a.parquet", "a"]) == ("study_model", "study_model")
+
+
+def test_files_of_curves_alone_teach_and_beside_anything_else_are_learned_from() -> None:
+    def asked(**search: Any) -> tuple[tuple[str, ...], tuple[str, ...]]:
+        settled = build_spec({"model": "m", "search": search}, "x.yaml").settled()
+        assert build_spec(settled.plain(), "study.yaml").settled() == settled
+        return settled.search.teachers, settled.search.learns_from
+
+    both = ["a.parquet", "b.parquet"]
+    assert asked(warm_start=both) == (tuple(both), ())
+    assert asked(warm_start=["a.parquet", "b"]) == ((), ("a.parquet", "b"))
+    assert asked(warm_start=["a.parquet", RECORDED_CURVES]) == ((), ("a.parquet", RECORDED_CURVES))
+    assert asked(warm_start="a.parquet", sampler="tpe") == asked(warm_start="a.parquet", per_method=True)
+    assert asked(warm_start="a.parquet", sampler="tpe") == ((), ("a.parquet",))
+    assert asked() == ((), ())
+
+
+def test_a_model_learns_from_contributed_curves_too(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.parquet"
+    write_curves(path, rows((0.1, 0.5, 0.2, 0.3, 0.4, 0.2, 0.3)), provenance())
+    earlier = read_earlier(str(path), MODELLED)
+    assert len(earlier.rows) == 7
+    surrogate = TransferSurrogate(MODELLED, {"rte": 100}, 1, [earlier])
+    assert surrogate.history.known == 7
+    assert next(surrogate.suggest("rte", 0)).origin.proposed_by == "study model"
 
 
 def test_one_study_or_several_are_written_as_before() -> None:

@@ -1,18 +1,22 @@
-"""Tests that a person's corrections of a backbone's roles reach the plan, and the adapter that a study leaves."""
+"""Tests that corrections of roles reach the plan and the adapter, and that curves of another metric are refused."""
 
 from pathlib import Path
 
+import pytest
 import torch
 
 import krona_tune
 from krona_tune.adapters.adapter_files import save_adapter
 from krona_tune.adapters.inject import Adapters
 from krona_tune.backbones.geometry import Role
+from krona_tune.record.contributed_curves import write_curves
+from krona_tune.refusal import Refusal
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.trial import AdapterConfig
 from krona_tune.train.backbone import load_backbone
 from tests.adapters.cards import card_of
+from tests.record.curve_files import provenance, rows, task
 from tests.train.conftest import FLOAT32
 from tests.train.exported_adapters import backbone_folder
 from tests.trained_adapters import trained
@@ -41,3 +45,15 @@ def test_a_corrected_map_is_adapted_and_its_adapter_loads(tmp_path: Path) -> Non
     adapters.detach()
     loaded = krona_tune.load(backbone.base, tmp_path / "left")
     assert {site.name for site in loaded.sites} == names
+
+
+def test_curves_of_a_task_that_is_scored_otherwise_are_refused(tmp_path: Path, model: str) -> None:
+    path = tmp_path / "theirs.parquet"
+    write_curves(path, rows(), provenance().model_copy(update={"tasks": {"cola": task(metrics=("accuracy",))}}))
+    asked = {"model": model, "data": "mini", "tasks": ["cola"], "search": {"warm_start": str(path)}}
+    with pytest.raises(Refusal, match=r"cola is scored by accuracy in theirs\.parquet, by matthews here; leave it out"):
+        make_plan(build_spec(asked, "x.yaml").settled(), "x.yaml")
+    other = make_plan(build_spec({**asked, "tasks": ["rte"]}, "x.yaml").settled(), "x.yaml")
+    assert other.taught is not None
+    assert "cola" in other.taught.tasks
+    assert other.earlier == ()

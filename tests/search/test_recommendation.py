@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from krona_tune.record.contributed_curves import write_curves
 from krona_tune.record.recorded_curves import CONSTANT, LEARNED
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning import recommendation
@@ -17,6 +18,7 @@ from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.search.planning.recommendation import Recommendation, recommend_point
 from krona_tune.study.request.loader import build_spec
 from tests.backbone_folders import MINILM, folder_of
+from tests.record.curve_files import provenance, rows
 
 BEST = 42
 """The number of the recorded point that is the best on average."""
@@ -32,8 +34,8 @@ def reviews(tmp_path: Path) -> dict[str, Any]:
     """Writes a task of one's own, of whose validation half three in four have one label."""
     rng, folder = random.Random(0), tmp_path / "reviews"
     folder.mkdir()
-    for part, rows in ROWS.items():
-        texts = [f"{' '.join(rng.choices('abcdefgh', k=9))} {row}" for row in range(rows)]
+    for part, size in ROWS.items():
+        texts = [f"{' '.join(rng.choices('abcdefgh', k=9))} {row}" for row in range(size)]
         lines = [f"{text},{'good' if row % 4 else 'bad'}" for row, text in enumerate(texts)]
         (folder / f"{part}.csv").write_text("\n".join(["text,label", *lines]) + "\n", encoding="utf-8")
     return {"data": str(folder), "text": "text", "label": "label"}
@@ -114,6 +116,14 @@ def test_untaught_the_centre_is_recommended_and_no_score_expected(model: str) ->
     assert not found.taught
     assert found.point == default_point(plan.space)
     assert unknown(found).startswith("not taught")
+
+
+def test_a_point_that_contributed_curves_teach_is_recommended_without_a_score(model: str, tmp_path: Path) -> None:
+    write_curves(tmp_path / "theirs.parquet", rows(), provenance())
+    plan = planned(model, ["rte"], search={"warm_start": str(tmp_path / "theirs.parquet")})
+    found = recommend_point(plan)
+    assert found.point["learning_rate"] == pytest.approx(2 * 2e-3), "the scale is half of theirs, the step the same"
+    assert unknown(found) == "it is a point of contributed curves, which foretell no score"
 
 
 def test_a_space_in_which_nothing_fits_is_refused(model: str) -> None:

@@ -1,13 +1,18 @@
 """Tests what the recorded curves teach a space: points near the best ones, a recorded task's own before all others."""
 
+from pathlib import Path
 from statistics import fmean
 
 import pytest
 
+from krona_tune.record.contributed_curves import write_curves
 from krona_tune.record.recorded_curves import LEARNED
-from krona_tune.search.planning.earlier_study import EarlierStudy, points_by_task, shipped_curves
+from krona_tune.refusal import Refusal
+from krona_tune.search.planning.earlier_study import EarlierStudy, contributed_curves, points_by_task, shipped_curves
+from krona_tune.search.planning.nearest_point import nearest_point
 from krona_tune.search.planning.teaching import by_mean_score, read_teaching
 from krona_tune.study.result import Status
+from tests.record.curve_files import provenance, rows
 from tests.rows import row
 from tests.search.conftest import space
 
@@ -17,12 +22,12 @@ SPACE = space("bert", SHAPES, training={"learning_rate": {"low": 1e-4, "high": 1
 
 def test_points_are_ordered_by_their_mean_over_tasks_in_deviations() -> None:
     scores = {"wide": {0: 0.1, 1: 0.9, 2: 0.5, 3: None}, "narrow": {0: 0.504, 1: 0.501, 2: 0.503, 3: 0.5}}
-    rows = [
+    found = [
         row(task, number, score, status=Status.COMPLETED if score else Status.DIVERGED, params={"scale": number})
         for task, by_number in scores.items()
         for number, score in by_number.items()
     ]
-    design = EarlierStudy(name="d", rows=tuple(rows), reports=(), budgets=dict.fromkeys(scores, 9), geometry=None)
+    design = EarlierStudy(name="d", rows=tuple(found), reports=(), budgets=dict.fromkeys(scores, 9), geometry=None)
     assert [point["scale"] for point in by_mean_score(design)] == [2, 1, 0, 3]
 
 
@@ -49,3 +54,25 @@ def test_a_space_of_another_method_is_taught_nothing() -> None:
     taught = read_teaching(space("bert", {"method": "lora", "rank": [1, 2]}))
     assert not taught
     assert taught.first() == ()
+
+
+def test_contributed_curves_teach_before_the_packages_and_know_their_own_data(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.parquet"
+    write_curves(path, rows((0.2, 0.5, 0.4)), provenance())
+    theirs, plain = contributed_curves(str(path)), read_teaching(SPACE)
+    taught = read_teaching(SPACE, contributed=[theirs])
+    assert theirs.geometry is not None
+    best = [params for params in by_mean_score(theirs) if params["learning_rate"] in (2e-3, 3e-3)]
+    assert [params["learning_rate"] for params in best] == [2e-3, 3e-3]
+    near = [nearest_point(SPACE, params, theirs.geometry) for params in best]
+    assert [taught.points[at] for at in (0, 2)] == near
+    assert [taught.points[at] for at in (1, 3)] == list(plain.points[:2])
+    assert taught.tasks == tuple(sorted({*LEARNED, "cola"}))
+    assert taught.first("c" * 64)[0] == near[0]
+    assert taught.own.keys() == plain.own.keys() | {"c" * 64}
+
+
+def test_a_file_whose_point_no_adapter_can_have_is_refused(tmp_path: Path) -> None:
+    write_curves(tmp_path / "odd.parquet", rows(scale=-1.0), provenance())
+    with pytest.raises(Refusal, match=r"odd\.parquet: the point 0 can't be trained: adapter\.scale; write the file"):
+        contributed_curves(str(tmp_path / "odd.parquet"))

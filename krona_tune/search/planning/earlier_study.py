@@ -2,14 +2,17 @@
 
 import math
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from krona_tune.backbones.find_geometry import geometry
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.hub import home
+from krona_tune.record.contributed_curves import AGAIN, is_curve_file, read_curves
 from krona_tune.record.parquet_reader import read_reports, read_trials
 from krona_tune.record.recorded_curves import BACKBONE, LEARNED, curve_table
 from krona_tune.refusal import Refusal
@@ -17,9 +20,10 @@ from krona_tune.search.planning.space import Params, Space
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import read_manifest
-from krona_tune.study.network import recorded_network
+from krona_tune.study.network import Network, recorded_network
 from krona_tune.study.request.study_spec import RECORDED_CURVES
-from krona_tune.study.result import Report, Status, TrialResult
+from krona_tune.study.request.trial import check_trial
+from krona_tune.study.result import Report, Status, TrialResult, grouped
 from krona_tune.study.standings import rank_trials
 
 
@@ -28,6 +32,7 @@ class EarlierStudy:
     """The searched trials of an earlier study with their reports, and the full budget of each task in examples.
 
     `geometry` is its backbone's: sites by stack, layer and role, with square maps. None if the study recorded none.
+    `contents` are the hashes of the tasks' data and `metrics` how they are scored, as far as curves say it.
     """
 
     name: str
@@ -35,6 +40,8 @@ class EarlierStudy:
     reports: tuple[Report, ...]
     budgets: Mapping[str, int]
     geometry: Geometry | None
+    contents: Mapping[str, str] = field(default_factory=dict)
+    metrics: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def task(self, name: str) -> str:
         """Returns the name of a task of this study among the tasks of others."""
@@ -59,19 +66,63 @@ def shipped_curves(without: Collection[str] = ()) -> EarlierStudy:
     """Returns the recorded points of all tasks that are learned, but some, as searched trials of one study of KronA."""
     learned = set(LEARNED) - set(without)
     found = [row for row in curve_table().to_pylist() if row["kind"] == TrialKind.SEARCH and row["task"] in learned]
-    points: dict[tuple[str, int], list[Any]] = {}
-    for row in found:
-        points.setdefault((row["task"], row["number"]), []).append(row)
-    rows = tuple(_row(points[key]) for key in sorted(points))
+    rows = _trials(found)
     return EarlierStudy(
         name=RECORDED_CURVES,
         rows=rows,
-        reports=tuple(_report(row) for row in found if row["epochs"] and round(row["epochs"]) in RUNGS),
+        reports=tuple(
+            _report(row, RUNGS.index(round(row["epochs"])))
+            for row in found
+            if row["epochs"] and round(row["epochs"]) in RUNGS
+        ),
         budgets={
             task: max(row.examples for row in rows if row.task == task) for task in sorted({row.task for row in rows})
         },
         geometry=geometry(BACKBONE),
+        contents={task: contents for task, contents in LEARNED.items() if task in learned},
     )
+
+
+def contributed_curves(named: str) -> EarlierStudy:
+    """Returns the curves of a file that somebody contributed, as searched trials of one study of KronA.
+
+    Raises:
+        Refusal: it is no such file, or holds what no study leaves.
+    """
+    path = home(Path(named))
+    curves = read_curves(path)
+    model, tasks = curves.provenance.model, curves.provenance.tasks
+    rows = [row for row in curves.rows if row["kind"] == TrialKind.SEARCH]
+    reported = sorted((row for row in rows if row["epochs"] is not None), key=itemgetter("epochs"))
+    by_trial = grouped(reported, itemgetter("task", "number"))
+    reports = [_report(row, rung) for group in by_trial.values() for rung, row in enumerate(group)]
+    found = _trials(rows)
+    for each in {row.number: row for row in found}.values():
+        _refuse_odd_point(str(path), each)
+    there = sorted({row.task for row in found})
+    return EarlierStudy(
+        name=path.name,
+        rows=found,
+        reports=tuple(reports),
+        budgets={task: tasks[task].budget for task in there},
+        geometry=replace(Network(width=model.width, depths=model.depths).bare(), parameters=model.parameters),
+        contents={task: tasks[task].contents for task in there},
+        metrics={task: tasks[task].metrics for task in there},
+    )
+
+
+def _refuse_odd_point(place: str, row: TrialResult) -> None:
+    try:
+        check_trial(row.task, 0, row.params)
+    except ValidationError as error:
+        name = ".".join(map(str, error.errors()[0]["loc"]))
+        raise Refusal(place, f"the point {row.number} can't be trained: {name}", AGAIN) from None
+
+
+def _trials(rows: Iterable[Any]) -> tuple[TrialResult, ...]:
+    """Returns the trials of rows of curves, in the order of their tasks and numbers."""
+    points = grouped(rows, itemgetter("task", "number"))
+    return tuple(_row(points[key]) for key in sorted(points))
 
 
 def _name(row: Any) -> str:
@@ -79,7 +130,7 @@ def _name(row: Any) -> str:
 
 
 def _row(reports: Sequence[Any]) -> TrialResult:
-    ordered = sorted(reports, key=itemgetter("epochs"))
+    ordered = sorted(reports, key=lambda row: row["epochs"] or 0.0)
     last, scores = ordered[-1], [row["score"] for row in ordered if row["score"] is not None]
     return TrialResult(
         trial_id=_name(last),
@@ -97,17 +148,18 @@ def _row(reports: Sequence[Any]) -> TrialResult:
 
 
 def params_of(row: Any) -> dict[str, Any]:
-    """Returns the point of a row of the curves: its knobs by name, the method among them."""
+    """Returns the point of a row of the curves: its knobs by name, the method among them, without what is its model's
+    own."""
     norms = {"true": True, "false": False}.get(row["layer_norms"], row["layer_norms"])
-    knobs = {name: int(row[name]) if name in WHOLE else row[name] for name in KNOBS}
+    knobs = {name: int(row[name]) if name in WHOLE else row[name] for name in KNOBS if row[name] is not None}
     return {"method": "krona", **knobs, "layer_norms": norms}
 
 
-def _report(row: Any) -> Report:
+def _report(row: Any, rung: int) -> Report:
     return Report(
         trial_id=_name(row),
         task=row["task"],
-        rung=RUNGS.index(round(row["epochs"])),
+        rung=rung,
         examples=row["examples"],
         epochs=row["epochs"],
         step=row["step"],
@@ -127,12 +179,14 @@ def read_earlier(named: str, space: Space) -> EarlierStudy:
     """Reads what a new study of this space can use of an earlier one.
 
     Args:
-        named: the folder of a study, or the word for the recorded curves that come with the package.
+        named: the folder of a study, a file of contributed curves, or the word for the recorded curves that come with
+            the package.
 
     Raises:
-        Refusal: the folder holds no study, its records can't be read, or none of its trials has a method of the space.
+        Refusal: the folder holds no study, or the file no curves; its records can't be read, or none of its trials
+            has a method of the space.
     """
-    study = shipped_curves() if named == RECORDED_CURVES else _read(home(Path(named)))
+    study = _named(named)
     fitting = tuple(row for row in study.rows if row.params["method"] in space.knobs)
     if not fitting:
         tried = ", ".join(sorted({str(row.params["method"]) for row in study.rows})) or "none"
@@ -140,6 +194,12 @@ def read_earlier(named: str, space: Space) -> EarlierStudy:
         raise Refusal(FLAG, problem, "leave it out, or name a study of the same methods")
     kept = {row.trial_id for row in fitting}
     return replace(study, rows=fitting, reports=tuple(each for each in study.reports if each.trial_id in kept))
+
+
+def _named(named: str) -> EarlierStudy:
+    if named == RECORDED_CURVES:
+        return shipped_curves()
+    return contributed_curves(named) if is_curve_file(named) else _read(home(Path(named)))
 
 
 def _read(folder: Path) -> EarlierStudy:

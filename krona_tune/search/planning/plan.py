@@ -1,7 +1,7 @@
 """Makes a plan from a request and refuses everything that can be refused without torch or Ray."""
 
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 
@@ -16,7 +16,7 @@ from krona_tune.hub import settle_offline
 from krona_tune.refusal import Refusal, refuse_unknown
 from krona_tune.search.planning.default_point import default_point
 from krona_tune.search.planning.deployable import deployable
-from krona_tune.search.planning.earlier_study import EarlierStudy, read_earlier
+from krona_tune.search.planning.earlier_study import EarlierStudy, contributed_curves, read_earlier
 from krona_tune.search.planning.space import Params, Space, adapter_of, resolve
 from krona_tune.search.planning.teaching import Teaching, read_teaching
 from krona_tune.search.trial_message import TrialMessage
@@ -170,11 +170,13 @@ def make_plan(spec: StudySpec, place: str) -> Plan:
     deployed = deployable(resolve(spec, geometry, place), spec, place)
     space = deployed.space
     _refuse_parts_of_codes(spec, space, place)
-    earlier = tuple(read_earlier(named, space) for named in spec.search.warm_start or ())
+    earlier = tuple(read_earlier(named, space) for named in spec.search.learns_from)
+    teachers = [contributed_curves(named) for named in spec.search.teachers]
     own = _own_data(spec, [task for task in spec.tasks if task in spec.own_tasks])
     tasks = {name: own[name].task if name in own else TASKS[name] for name in spec.tasks}
     _check_shared_scores(spec, tasks)
-    taught = read_teaching(space) if spec.search.taught_trials else None
+    _refuse_other_metrics([*earlier, *teachers], tasks)
+    taught = read_teaching(space, contributed=teachers) if spec.search.taught_trials else None
     return Plan(
         spec=spec,
         place=place,
@@ -298,7 +300,7 @@ def _check_search(spec: StudySpec) -> None:
     several = {"search.per_method": search.per_method, "--shared": search.shared, "pareto": search.pareto}
     asked = bool(spec.finalists.default or spec.finalists.budget)
     _refuse_beside("finalists", "default and budget choose one configuration of each task", asked, several)
-    others = {"search.objective pareto": search.pareto, "search.warm_start": search.warm_start}
+    others = {"search.objective pareto": search.pareto, "search.warm_start": search.learns_from}
     _refuse_beside("search.sampler", "sobol takes its own points in order", search.sampler == "sobol", others)
     others |= {
         "search.per_method": search.per_method,
@@ -312,6 +314,16 @@ def _refuse_beside(place: str, why: str, asked: bool, others: Mapping[str, objec
     """Refuses a setting, if it is asked for beside another one that chooses the points too."""
     if asked and (other := next((key for key, on in others.items() if on), None)):
         raise Refusal(place, f"{why}, and {other} says it too", "leave one out")
+
+
+def _refuse_other_metrics(studies: Iterable[EarlierStudy], tasks: Mapping[str, Task]) -> None:
+    """Refuses curves of a task of the same name that is scored in another way."""
+    for study in studies:
+        for name in study.metrics.keys() & tasks.keys():
+            theirs, ours = (" and ".join(each) for each in (study.metrics[name], tasks[name].metrics))
+            if theirs != ours:
+                problem = f"{name} is scored by {theirs} in {study.name}, by {ours} here"
+                raise Refusal("--warm-start", problem, "leave it out, or give the task another name")
 
 
 def _check_shared_scores(spec: StudySpec, tasks: Mapping[str, Task]) -> None:

@@ -103,6 +103,8 @@ def _answer(plan: Plan, point: Params, name: str, *, taught: bool) -> TaskAnswer
         return replace(known, unknown="not taught: no recorded curve is of this configuration")
     curves = shipped_curves()
     recorded = _recorded(plan, curves, point)
+    if recorded is None:
+        return replace(known, unknown="it is a point of contributed curves, which foretell no score")
     if doubt := next(_doubts(plan, task, curves, point, recorded), ""):
         return replace(known, unknown=doubt)
     data = plan.data_of(name)
@@ -115,11 +117,12 @@ def _answer(plan: Plan, point: Params, name: str, *, taught: bool) -> TaskAnswer
     return replace(known, constant=constant, expected=share.on(constant))
 
 
-def _recorded(plan: Plan, curves: EarlierStudy, point: Params) -> Params:
-    """Returns the recorded point to which a taught one is the nearest."""
+def _recorded(plan: Plan, curves: EarlierStudy, point: Params) -> Params | None:
+    """Returns the recorded point to which a taught one is the nearest; None if it is of contributed curves."""
     assert curves.geometry is not None, "the curves come with their backbone"
     geometry = curves.geometry
-    return next(params for params in by_mean_score(curves) if nearest_point(plan.space, params, geometry) == point)
+    points = by_mean_score(curves)
+    return next((params for params in points if nearest_point(plan.space, params, geometry) == point), None)
 
 
 def _doubts(plan: Plan, task: Task, curves: EarlierStudy, point: Params, recorded: Params) -> Iterator[str]:

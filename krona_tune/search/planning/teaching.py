@@ -1,11 +1,11 @@
 """Finds what the recorded curves teach a new study: points of its space that are near the best recorded ones."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from statistics import fmean, pstdev
 from typing import Any
 
-from krona_tune.record.recorded_curves import LEARNED
 from krona_tune.search.planning.earlier_study import EarlierStudy, points_by_task, shipped_curves
 from krona_tune.search.planning.nearest_point import nearest_point
 from krona_tune.search.planning.space import Params, Space
@@ -34,19 +34,26 @@ class Teaching:
         return (*self.own.get(contents, ()), *self.points)
 
 
-def read_teaching(space: Space, without: Collection[str] = ()) -> Teaching:
+def read_teaching(space: Space, without: Collection[str] = (), contributed: Sequence[EarlierStudy] = ()) -> Teaching:
     """Returns what the recorded curves teach a space.
 
     Args:
         space: the space of the new study.
-        without: recorded tasks to leave out.
+        without: recorded tasks of the package to leave out.
+        contributed: further curves; their points and the package's take turns, theirs first.
     """
-    curves = shipped_curves(without)
-    best = points_by_task(curves.rows)
+    designs = (*contributed, shipped_curves(without))
+    orders = [_near(space, curves, by_mean_score(curves), MOST) for curves in designs]
+    in_turn = {space.meaning(point): point for turn in zip_longest(*orders) for point in turn if point is not None}
+    own: dict[str, Points] = {}
+    for curves in designs:
+        for task, points in points_by_task(curves.rows).items():
+            if contents := curves.contents.get(task):
+                own.setdefault(contents, _near(space, curves, points, MOST_OWN))
     return Teaching(
-        tasks=tuple(sorted(best)),
-        points=_near(space, curves, by_mean_score(curves), MOST),
-        own={LEARNED[task]: _near(space, curves, points, MOST_OWN) for task, points in best.items()},
+        tasks=tuple(sorted(task for curves in designs for task in curves.budgets)),
+        points=tuple(in_turn.values())[:MOST],
+        own=own,
     )
 
 

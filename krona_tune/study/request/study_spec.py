@@ -75,6 +75,15 @@ class RepeatsSpec(FrozenValue):
     """How many new seeds each of them gets."""
 
 
+CURVE_FILE = ".parquet"
+"""The end of the name of a file of contributed curves."""
+
+
+def _are_files(places: Any) -> bool:
+    """Returns whether there are places, and all are files of contributed curves."""
+    return isinstance(places, list | tuple) and bool(places) and all(str(each).endswith(CURVE_FILE) for each in places)
+
+
 class SearchSpec(FrozenValue):
     """The number of trials that a task gets, how they are proposed, and the limits for them.
 
@@ -101,8 +110,9 @@ class SearchSpec(FrozenValue):
     shared: bool = False
     """Whether all tasks share their configurations, which are judged by their average."""
     warm_start: Places | None = None
-    """The folder of an earlier study, the word recorded-curves for the learning curves that come with the package, or a
-    list of them: TPE tries their best points first, a model of the study learns from all. The word none: nothing."""
+    """The folder of an earlier study, a .parquet file of contributed curves, the word recorded-curves for the learning
+    curves that come with the package, or a list of them: TPE tries their best points first, a model of the study learns
+    from all. Files alone teach as the curves of the package do, before them. The word none: nothing."""
     taught: bool | None = None
     """Whether a task's first trials are points that were best in the recorded learning curves, trained to their end. A
     new study writes what holds: true, unless the search is asked for otherwise. null: as before this key was there."""
@@ -131,7 +141,9 @@ class SearchSpec(FrozenValue):
     @classmethod
     def _learn_by_the_surrogate(cls, given: Any) -> Any:
         """Completes a request that learns from earlier studies and names no sampler."""
-        if isinstance(given, dict) and given.get("warm_start") and given.get("sampler") is None:
+        if not isinstance(given, dict) or _are_files(listed(given.get("warm_start"))):
+            return given
+        if given.get("warm_start") and given.get("sampler") is None:
             return {**given, "sampler": "study_model"}
         return given
 
@@ -154,10 +166,21 @@ class SearchSpec(FrozenValue):
 
     def settled(self) -> Self:
         """Returns the request of a search that begins now: it is taught, unless it is asked for otherwise."""
-        asked = "sampler" in self.model_fields_set or self.warm_start or self.first_point
+        studies = self.warm_start and not _are_files(self.warm_start)
+        asked = "sampler" in self.model_fields_set or studies or self.first_point
         otherwise = asked or self.per_method or self.shared or self.pareto
         taught = not otherwise if self.taught is None else self.taught
         return self.model_copy(update={"taught": taught, "stop_trials": self.trials if self.stop else None})
+
+    @property
+    def teachers(self) -> tuple[str, ...]:
+        """Returns the files of contributed curves that teach beside those of the package."""
+        return self.warm_start if self.taught and self.warm_start and _are_files(self.warm_start) else ()
+
+    @property
+    def learns_from(self) -> tuple[str, ...]:
+        """Returns the places that TPE or the study's model learns from: all of `warm_start`, unless they teach."""
+        return () if self.teachers else self.warm_start or ()
 
     @property
     def proposes_by(self) -> Sampler:

@@ -1,0 +1,188 @@
+"""Reads and writes learning curves that somebody contributes: one Parquet file with its provenance, and no text."""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+from typing import Any, Final
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from pydantic import Field, ValidationError
+
+from krona_tune.atomic_write import atomic_path
+from krona_tune.backbones.geometry import Stack
+from krona_tune.record.recorded_curves import COLUMNS
+from krona_tune.refusal import Refusal, refusing, shown
+from krona_tune.study.manifest import Depth
+from krona_tune.study.request.study_spec import CURVE_FILE
+from krona_tune.study.request.trial import FrozenValue
+from krona_tune.study.result import Status, is_score
+
+FORMAT: Final = 1
+"""The format of a file of curves that this version writes and reads."""
+PROVENANCE = b"krona_tune"
+"""The key of the file's metadata under which its provenance stands, as JSON."""
+AGAIN = "write the file again with krona-tune contribute"
+_WORDS = {"task", "kind", "status", "scaling", "roles", "layers", "layer_norms"}
+_WHOLE = {"number", "seed", "examples", "step"}
+SCHEMA = pa.schema(
+    [(name, pa.string() if name in _WORDS else pa.int64() if name in _WHOLE else pa.float64()) for name in COLUMNS]
+)
+"""One row per report of a trial; a trial without a report has one row."""
+POINT = COLUMNS[COLUMNS.index("a_out") :]
+"""The columns of a point: rows of one number have the same values there on every task."""
+MAY_LACK = {"epochs", "score", "train_loss", "dropout"}
+"""The columns that may be empty: of a trial without a report, where training diverged, for the model's own dropout."""
+
+
+class CurvesModel(FrozenValue):
+    """Holds what is known of the backbone whose adapters were trained: a hash of its weights, and its sizes."""
+
+    fingerprint: str
+    model_type: str
+    parameters: int = Field(ge=1)
+    width: int = Field(ge=1)
+    depths: dict[Stack, Depth] = Field(min_length=1)
+
+
+class CurvesTask(FrozenValue):
+    """Holds what is known of a task's data: `contents`, the hash of all texts and labels; how it is scored; sizes.
+
+    `budget` is a full training in examples, `constant_score` that of the best constant answer.
+    """
+
+    contents: str
+    synthetic: bool
+    metrics: tuple[str, ...]
+    constant_score: float
+    train_examples: int = Field(ge=1)
+    validation_examples: int = Field(ge=1)
+    budget: int = Field(ge=1)
+
+
+class Provenance(FrozenValue):
+    """Says where curves are from."""
+
+    format: int = FORMAT
+    krona_tune: str
+    versions: dict[str, str]
+    model: CurvesModel
+    tasks: dict[str, CurvesTask] = Field(min_length=1)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContributedCurves:
+    """The rows of a file by COLUMNS, and their provenance."""
+
+    rows: tuple[dict[str, Any], ...]
+    provenance: Provenance
+
+
+def is_curve_file(named: str) -> bool:
+    """Returns whether the place of a warm start is a file of curves, and no study."""
+    return named.endswith(CURVE_FILE)
+
+
+def write_curves(path: Path, rows: Sequence[Mapping[str, Any]], provenance: Provenance) -> None:
+    """Writes curves as one file. Raises a Refusal if there is one already, or it can't be written."""
+    if path.exists():
+        raise Refusal("--out", f"{path} is there already", "choose another name")
+    table = pa.Table.from_pylist([dict(row) for row in rows], SCHEMA)
+    whole = table.replace_schema_metadata({PROVENANCE: provenance.model_dump_json()})
+    fix = "name a file in a folder that can be written"
+    with refusing("--out", f"{path} can't be written", fix), atomic_path(path) as built:
+        pq.write_table(whole, built)
+
+
+def read_curves(path: Path) -> ContributedCurves:
+    """Reads a file of curves, and checks all of it.
+
+    Raises:
+        Refusal: it is no such file, of another format, or holds what no finished study leaves.
+    """
+    place = str(path)
+    try:
+        with pq.ParquetFile(path) as file:
+            table = file.read()
+    except FileNotFoundError:
+        raise Refusal(place, "there is no such file", "name a file that krona-tune contribute wrote") from None
+    except (OSError, pa.ArrowException):
+        raise Refusal(place, "is no Parquet file", "name a file that krona-tune contribute wrote") from None
+    provenance = _provenance(place, (table.schema.metadata or {}).get(PROVENANCE))
+    rows = tuple(_typed(place, table).to_pylist())
+    for problem in _problems(rows, provenance):
+        raise Refusal(place, problem, AGAIN)
+    return ContributedCurves(rows=rows, provenance=provenance)
+
+
+def _provenance(place: str, written: bytes | None) -> Provenance:
+    if written is None:
+        raise Refusal(place, "does not say where its curves are from", AGAIN)
+    try:
+        said = json.loads(written)
+        found = said.get("format") if isinstance(said, dict) else None
+        if found != FORMAT:
+            problem = f"has the format {shown(found)}, this version reads {FORMAT}"
+            raise Refusal(
+                place, problem, "install the version that wrote it, or contribute the study again with this one"
+            )
+        return Provenance.model_validate(said)
+    except ValidationError as error:
+        where = ".".join(map(str, error.errors()[0]["loc"]))
+        raise Refusal(place, f"its provenance is damaged at {where}", AGAIN) from None
+    except ValueError as error:
+        if isinstance(error, Refusal):
+            raise
+        raise Refusal(place, "its provenance is damaged", AGAIN) from None
+
+
+def _typed(place: str, table: pa.Table) -> pa.Table:
+    """Returns the columns that are read, in their types."""
+    for name in COLUMNS:
+        if table.column_names.count(name) != 1:
+            problem = f"has no column {name}" if name not in table.column_names else f"has two columns {name}"
+            raise Refusal(place, problem, AGAIN)
+    found = table.select(COLUMNS)
+    for field in SCHEMA:
+        with refusing(place, f"the column {field.name} does not hold {field.type}", AGAIN):
+            try:
+                found[field.name].cast(field.type)
+            except pa.ArrowException as error:
+                raise ValueError from error
+    return found.cast(SCHEMA)
+
+
+def _problems(rows: Sequence[Mapping[str, Any]], provenance: Provenance) -> Iterator[str]:
+    """Yields what no finished study leaves."""
+    points: dict[int, tuple[Any, ...]] = {}
+    reports: dict[tuple[str, int], list[float]] = {}
+    scored: set[str] = set()
+    for at, row in enumerate(rows):
+        where = f"row {at}"
+        if lacking := [name for name in COLUMNS if row[name] is None and name not in MAY_LACK]:
+            yield f"{where} has no {lacking[0]}"
+            continue
+        if row["task"] not in provenance.tasks:
+            yield f"{where} is of the task {shown(row['task'])}, which its provenance lacks"
+        if row["status"] not in set(Status) - {Status.INTERRUPTED}:
+            yield f"{where} is of a trial that has not ended: {shown(row['status'])}"
+            continue
+        score, status = row["score"], Status(row["status"])
+        must = status is Status.COMPLETED or status.stopped
+        if (must or score is not None) and not is_score(score):
+            yield f"{where} has no number as its score"
+        scored.update([row["task"]] if is_score(score) else [])
+        point = tuple(row[name] for name in POINT)
+        if points.setdefault(row["number"], point) != point:
+            yield f"{where} has other values than another row of the point {row['number']}"
+        if row["epochs"] is not None:
+            reports.setdefault((row["task"], row["number"]), []).append(row["epochs"])
+    for (task, number), epochs in reports.items():
+        if twice := next((a for a, b in pairwise(sorted(epochs)) if a == b), None):
+            yield f"the point {number} of {task} has two reports after {twice:g} epochs"
+    if unscored := sorted(provenance.tasks.keys() - scored):
+        yield f"no trial of {unscored[0]} has a score"
+    if max(map(len, reports.values()), default=0) < 2:
+        yield "no point has more than one report, which is no curve"
