@@ -54,23 +54,30 @@ class RecordedShares:
 
     @cached_property
     def reach(self) -> float:
-        """Returns how far a 90 % interval reaches on both sides of a point's mean share.
-
-        Two parts make the variance: how far the tasks are apart on all points together, of which there are as many as
-        tasks, and how far each point is from that. The degrees of freedom are Satterthwaite's.
-        """
-        apart = self.shares - self.means[:, None]
-        points, tasks = apart.shape
-        of_tasks = float((apart.mean(axis=0) ** 2).sum() / (tasks - 1))
-        of_points = float(((apart - apart.mean(axis=0)) ** 2).sum() / ((points - 1) * (tasks - 1)))
-        both = of_tasks + of_points
-        freedom = both**2 / (of_tasks**2 / (tasks - 1) + of_points**2 / ((points - 1) * (tasks - 1)))
-        return student_quantile(freedom, (1 + CONFIDENCE) / 2) * sqrt(both * (1 + 1 / tasks))
+        """Returns how far a 90 % interval reaches on both sides of a point's mean share."""
+        return reach_of(self.shares - self.means[:, None])
 
     def expected(self, number: int) -> Expected:
         """Returns the share that a point of this number reaches on a task that is not recorded."""
         mean = float(self.means[self.numbers.index(number)])
         return Expected(low=max(mean - self.reach, LEAST), score=mean, high=min(mean + self.reach, BEST))
+
+
+def reach_of(apart: Array) -> float:
+    """Returns how far a 90 % interval of a new task's value reaches on both sides of what is foretold.
+
+    Two parts make the variance: how far the tasks are apart on all points together, of which there are as many as
+    tasks, and how far each point is from that. The degrees of freedom are Satterthwaite's.
+
+    Args:
+        apart: how far the values of n points on k known tasks are from what is foretold (n, k).
+    """
+    points, tasks = apart.shape
+    of_tasks = float((apart.mean(axis=0) ** 2).sum() / (tasks - 1))
+    of_points = float(((apart - apart.mean(axis=0)) ** 2).sum() / ((points - 1) * (tasks - 1)))
+    both = of_tasks + of_points
+    freedom = both**2 / (of_tasks**2 / (tasks - 1) + of_points**2 / ((points - 1) * (tasks - 1)))
+    return student_quantile(freedom, (1 + CONFIDENCE) / 2) * sqrt(both * (1 + 1 / tasks))
 
 
 def recorded_shares(curves: EarlierStudy, constants: Mapping[str, float] = CONSTANT) -> RecordedShares:

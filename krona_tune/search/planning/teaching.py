@@ -3,6 +3,7 @@
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
+from math import ceil
 from statistics import fmean, pstdev
 from typing import Any
 
@@ -10,8 +11,9 @@ from krona_tune.search.planning.earlier_study import EarlierStudy, points_by_tas
 from krona_tune.search.planning.nearest_point import nearest_point
 from krona_tune.search.planning.space import Params, Space
 
-MOST, MOST_OWN = 24, 3
-"""How many of the points that are best on all recorded tasks are kept, and of those that are best on one."""
+MOST, MOST_OWN, ONE_OF = 24, 3, 5
+"""How many of the points that are best on all recorded tasks are kept, and of those that are best on one; and of how
+many points of a design the best one is kept, since few points have no more good ones."""
 Points = tuple[dict[str, Any], ...]
 
 
@@ -43,7 +45,8 @@ def read_teaching(space: Space, without: Collection[str] = (), contributed: Sequ
         contributed: further curves; their points and the package's take turns, theirs first.
     """
     designs = (*contributed, shipped_curves(without))
-    orders = [_near(space, curves, by_mean_score(curves), MOST) for curves in designs]
+    ordered = [(curves, by_mean_score(curves)) for curves in designs]
+    orders = [_near(space, curves, best, min(MOST, ceil(len(best) / ONE_OF))) for curves, best in ordered]
     in_turn = {space.meaning(point): point for turn in zip_longest(*orders) for point in turn if point is not None}
     own: dict[str, Points] = {}
     for curves in designs:
