@@ -1,6 +1,7 @@
 """Shows a plan in a notebook or a terminal: what will be run, and what its data look like."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from textwrap import fill
@@ -14,7 +15,7 @@ from krona_tune.api.diagnosis import busy
 from krona_tune.api.printing import console, print_lines, say
 from krona_tune.backbones.geometry import Geometry, Role
 from krona_tune.data.glue import HUB
-from krona_tune.refusal import cut, readable, shown
+from krona_tune.refusal import Refusal, cut, readable, shown
 from krona_tune.search.terminal.cell_view import html_of
 from krona_tune.search.waiting_orders import EarlierOrders
 from krona_tune.study.folder import StudyFolder, nearest_folder
@@ -287,13 +288,18 @@ def print_needs(plan: "Plan", slots: "Slots", previews: "Mapping[str, Preview]",
 
 
 def print_recommendation(plan: "Plan") -> None:
-    """Prints what a plan lets expect without any search, where no data must be downloaded for that."""
+    """Prints what a plan lets expect without any search, where that needs no download; nothing, where none can be made.
+
+    What `recommend` would refuse, such as data that can't be read, is no reason to refuse a dry run.
+    """
     from krona_tune.api.recommendation_view import RecommendationView
     from krona_tune.search.planning.recommendation import recommend_point
 
     if plan.space.searched() and (plan.spec.data != HUB or set(plan.own_data) == set(plan.spec.tasks)):
-        console.print("\nWithout any search (krona-tune recommend tells how to train it):", highlight=False)
-        print_lines(RecommendationView(recommend_point(plan)).lines)
+        with suppress(Refusal):
+            lines = RecommendationView(recommend_point(plan)).lines
+            console.print("\nWithout any search (krona-tune recommend tells how to train it):", highlight=False)
+            print_lines(lines)
 
 
 def print_doubts(plan: "Plan") -> None:

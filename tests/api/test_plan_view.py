@@ -1,10 +1,13 @@
 """Tests the lines of a plan."""
 
+from dataclasses import replace
+
 import psutil
 import pytest
 
-from krona_tune.api.plan_view import plan_lines
+from krona_tune.api.plan_view import plan_lines, print_recommendation
 from krona_tune.search.planning.plan import make_plan
+from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.study_spec import StudySpec
 
 
@@ -29,3 +32,14 @@ def test_a_plan_says_when_the_machine_is_busy(
 def test_a_plan_says_when_trials_are_judged(model: str, schedule: dict[str, object], line: str) -> None:
     asked = {"model": model, "tasks": ["rte"], "data": "mini", "schedule": schedule}
     assert plan_lines(make_plan(StudySpec.model_validate(asked), "here"), "", None)["rungs"] == line
+
+
+def test_a_plan_without_a_recommendation_is_no_reason_to_refuse_a_dry_run(
+    model: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = {"model": model, "tasks": ["rte"], "data": "mini", "adapter": {"a_out": "divisors", "a_in": "divisors"}}
+    plan = make_plan(build_spec(asked, "here"), "here")
+    print_recommendation(plan)
+    assert "Without any search" in capsys.readouterr().out
+    print_recommendation(replace(plan, space=replace(plan.space, limit=1)))
+    assert capsys.readouterr().out == ""

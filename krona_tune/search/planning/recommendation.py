@@ -28,6 +28,9 @@ from krona_tune.study.request.trial import section_of
 NEAR = 2.0
 """How many times more or less than a recorded one a size, a step or a number of examples is called near."""
 
+UNTAUGHT = "not taught: no recorded curve is of this configuration"
+OF_OTHERS = "it is a point of contributed curves, which foretell no score"
+
 
 @dataclass(frozen=True, kw_only=True)
 class TaskAnswer:
@@ -68,11 +71,12 @@ def recommend_point(plan: Plan) -> Recommendation:
     if point is None:
         fix = "offer more sizes, or raise --max-params"
         raise Refusal(f"{plan.place}: adapter", "no point near the centre of the space fits", fix)
-    taught = bool(plan.taught)
+    curves = shipped_curves()
+    recorded = _recorded(plan, curves, point) if plan.taught else None
     return Recommendation(
         point=point,
-        taught=taught,
-        answers=tuple(_answer(plan, point, name, taught=taught) for name in plan.spec.tasks),
+        taught=bool(plan.taught),
+        answers=tuple(_answer(plan, point, name, curves, recorded) for name in plan.spec.tasks),
         trains=_fixed(plan, point),
     )
 
@@ -96,15 +100,11 @@ def fixed_request(spec: StudySpec, point: Params) -> dict[str, Any]:
     return {**plain, **fixed, "search": search, "finalists": {"top": 0}}
 
 
-def _answer(plan: Plan, point: Params, name: str, *, taught: bool) -> TaskAnswer:
+def _answer(plan: Plan, point: Params, name: str, curves: EarlierStudy, recorded: Params | None) -> TaskAnswer:
     task = plan.tasks[name]
     known = TaskAnswer(task=name, parameters=plan.space.parameters(point) + plan.geometry.head_parameters(task.outputs))
-    if not taught:
-        return replace(known, unknown="not taught: no recorded curve is of this configuration")
-    curves = shipped_curves()
-    recorded = _recorded(plan, curves, point)
     if recorded is None:
-        return replace(known, unknown="it is a point of contributed curves, which foretell no score")
+        return replace(known, unknown=OF_OTHERS if plan.taught else UNTAUGHT)
     if doubt := next(_doubts(plan, task, curves, point, recorded), ""):
         return replace(known, unknown=doubt)
     data = plan.data_of(name)

@@ -175,8 +175,8 @@ def report(found: Sequence[LeftOut]) -> str:
     ]
     lines += [f"control {task}: holds in {inside} of {of}" for task in CONTROLS for inside, of in [control(task)]]
     for rung, said in PROBES.items():
-        regret, holds, width = (fmean(each) for each in zip(*(probe(task, rung) for task in LEARNED), strict=True))
-        lines.append(f"probe of {said}: regret {regret:.2f}, holds in {holds:.2f}, width {width:.2f}")
+        regret, kept, width = (fmean(each) for each in zip(*(probe(task, rung) for task in LEARNED), strict=True))
+        lines.append(f"probe of {said}: regret {regret:.2f}, holds in {kept:.2f}, width {width:.2f}")
     return "\n".join(lines)
 
 
