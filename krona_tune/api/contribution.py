@@ -87,7 +87,10 @@ def _is_said(params: Mapping[str, Any]) -> bool:
 
 
 def _rows(trials: Iterable[TrialResult], reports: Iterable[Report]) -> list[dict[str, Any]]:
-    """Returns a row for each report; equal points have equal numbers on all tasks, and count once on each."""
+    """Returns a row for each report; equal points have equal numbers on all tasks, and count once on each.
+
+    A trial with a score of which no report is left says nothing.
+    """
     of_trial, numbers = grouped(reports, lambda report: report.trial_id), dict[tuple[Any, ...], int]()
     rows, taken = [], set[tuple[str, int]]()
     for trial in sorted(trials, key=lambda row: (row.task, row.number)):
@@ -95,12 +98,12 @@ def _rows(trials: Iterable[TrialResult], reports: Iterable[Report]) -> list[dict
         norms = point["layer_norms"]
         point["layer_norms"] = str(norms).lower() if isinstance(norms, bool) else norms
         number = numbers.setdefault(tuple(point.values()), len(numbers))
-        if (trial.task, number) in taken:
+        found = sorted(of_trial[trial.trial_id], key=lambda report: report.examples)
+        if (trial.task, number) in taken or (trial.score is not None and not found):
             continue
         taken.add((trial.task, number))
         whole = {"task": trial.task, "kind": str(TrialKind.SEARCH), "number": number, "seed": trial.seed}
         whole |= {"status": str(trial.status), **point}
-        found = sorted(of_trial[trial.trial_id], key=lambda report: report.examples)
         none = {"epochs": None, "examples": 0, "step": 0, "score": None, "train_loss": None}
         rows += [{**whole, **_reported(each, none)} for each in found] or [{**whole, **none}]
     return rows

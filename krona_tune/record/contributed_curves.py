@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from math import isfinite
 from pathlib import Path
 from typing import Any, Final
 
@@ -33,6 +34,7 @@ SCHEMA = pa.schema(
 """One row per report of a trial; a trial without a report has one row."""
 POINT = COLUMNS[COLUMNS.index("a_out") :]
 """The columns of a point: rows of one number have the same values there on every task."""
+WHOLE_KNOBS = ("a_out", "a_in", "terms", "batch_size")
 MAY_LACK = {"epochs", "score", "train_loss", "dropout"}
 """The columns that may be empty: of a trial without a report, where training diverged, for the model's own dropout."""
 
@@ -125,9 +127,7 @@ def _provenance(place: str, written: bytes | None) -> Provenance:
         found = said.get("format") if isinstance(said, dict) else None
         if found != FORMAT:
             problem = f"has the format {shown(found)}, this version reads {FORMAT}"
-            raise Refusal(
-                place, problem, "install the version that wrote it, or contribute the study again with this one"
-            )
+            raise Refusal(place, problem, "install the version that wrote it, or contribute the study with this one")
         return Provenance.model_validate(said)
     except ValidationError as error:
         where = ".".join(map(str, error.errors()[0]["loc"]))
@@ -154,6 +154,10 @@ def _typed(place: str, table: pa.Table) -> pa.Table:
     return found.cast(SCHEMA)
 
 
+def _is_lacking(value: Any) -> bool:
+    return value is None or (isinstance(value, float) and not isfinite(value))
+
+
 def _problems(rows: Sequence[Mapping[str, Any]], provenance: Provenance) -> Iterator[str]:
     """Yields what no finished study leaves."""
     points: dict[int, tuple[Any, ...]] = {}
@@ -161,16 +165,18 @@ def _problems(rows: Sequence[Mapping[str, Any]], provenance: Provenance) -> Iter
     scored: set[str] = set()
     for at, row in enumerate(rows):
         where = f"row {at}"
-        if lacking := [name for name in COLUMNS if row[name] is None and name not in MAY_LACK]:
+        if lacking := [name for name in COLUMNS if _is_lacking(row[name]) and name not in MAY_LACK]:
             yield f"{where} has no {lacking[0]}"
             continue
+        if broken := [name for name in WHOLE_KNOBS if not row[name].is_integer()]:
+            yield f"{where} has no whole number as its {broken[0]}"
         if row["task"] not in provenance.tasks:
             yield f"{where} is of the task {shown(row['task'])}, which its provenance lacks"
         if row["status"] not in set(Status) - {Status.INTERRUPTED}:
             yield f"{where} is of a trial that has not ended: {shown(row['status'])}"
             continue
         score, status = row["score"], Status(row["status"])
-        must = status is Status.COMPLETED or status.stopped
+        must = status in {Status.COMPLETED, Status.STOPPED_EARLY} or (status.stopped and row["epochs"] is not None)
         if (must or score is not None) and not is_score(score):
             yield f"{where} has no number as its score"
         scored.update([row["task"]] if is_score(score) else [])

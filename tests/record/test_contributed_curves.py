@@ -65,6 +65,8 @@ def test_what_was_written_is_read_again(path: Path) -> None:
         (lambda found: found[0].update(status="won"), "row 0 is of a trial that has not ended: 'won'"),
         (lambda found: found[0].update(task="other"), "row 0 is of the task 'other', which its provenance lacks"),
         (lambda found: found[0].update(roles=None), "row 0 has no roles"),
+        (lambda found: found[0].update(scale=float("nan")), "row 0 has no scale"),
+        (lambda found: found[0].update(terms=1.5), "row 0 has no whole number as its terms"),
         (lambda found: found[0].update(scale=9.0), "has other values than another row of the point 0"),
         (lambda found: found.append(dict(found[0])), "the point 0 of cola has two reports after 1 epochs"),
         (lambda found: found.__setitem__(slice(None), found[::2]), "no point has more than one report"),

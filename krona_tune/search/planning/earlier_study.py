@@ -12,7 +12,7 @@ from pydantic import ValidationError
 from krona_tune.backbones.find_geometry import geometry
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.hub import home
-from krona_tune.record.contributed_curves import AGAIN, is_curve_file, read_curves
+from krona_tune.record.contributed_curves import AGAIN, WHOLE_KNOBS, is_curve_file, read_curves
 from krona_tune.record.parquet_reader import read_reports, read_trials
 from krona_tune.record.recorded_curves import BACKBONE, LEARNED, curve_table
 from krona_tune.refusal import Refusal
@@ -58,8 +58,7 @@ def points_by_task(rows: Iterable[TrialResult]) -> dict[str, list[Params]]:
 
 RUNGS = (1, 3, 9)
 """The epochs whose reports are taken."""
-WHOLE = ("a_out", "a_in", "terms", "batch_size")
-KNOBS = (*WHOLE, "scaling", "scale", "roles", "layers", "learning_rate", "dropout", "warmup")
+KNOBS = (*WHOLE_KNOBS, "scaling", "scale", "roles", "layers", "learning_rate", "dropout", "warmup")
 
 
 def shipped_curves(without: Collection[str] = ()) -> EarlierStudy:
@@ -151,7 +150,7 @@ def params_of(row: Any) -> dict[str, Any]:
     """Returns the point of a row of the curves: its knobs by name, the method among them, without what is its model's
     own."""
     norms = {"true": True, "false": False}.get(row["layer_norms"], row["layer_norms"])
-    knobs = {name: int(row[name]) if name in WHOLE else row[name] for name in KNOBS if row[name] is not None}
+    knobs = {name: int(row[name]) if name in WHOLE_KNOBS else row[name] for name in KNOBS if row[name] is not None}
     return {"method": "krona", **knobs, "layer_norms": norms}
 
 
