@@ -1,7 +1,8 @@
 """Foretells from the recorded curves which score a point reaches on another task, with a 90 % interval.
 
 A score counts as its share of the way from the best constant answer to the best possible score, 1. What is foretold is
-the mean share over the recorded tasks; the interval is Student's t, with tasks as clusters.
+the mean share over the recorded tasks. How far tasks and points are apart makes the interval, of which the points give
+most of the degrees of freedom: four tasks alone say little of a fifth.
 """
 
 from collections.abc import Mapping, Sequence
