@@ -40,7 +40,8 @@ class Examples:
 
 def inputs_of(spec: TaskSpec) -> tuple[str, ...]:
     """Returns the names of a task's inputs: its text columns, of which none can be called label."""
-    return tuple("text" if name == LABEL else name for name in spec.text)
+    other = "text2" if "text" in spec.text else "text"
+    return tuple(other if name == LABEL else name for name in spec.text)
 
 
 def columns_of(spec: TaskSpec) -> list[str]:

@@ -44,6 +44,14 @@ def test_a_text_column_called_label_is_an_input_too(tmp_path: Path) -> None:
     assert data.parts["train"].column_names == ["text", "label"]
 
 
+def test_a_second_text_called_label_replaces_no_other(tmp_path: Path) -> None:
+    some = [{"text": f"text {n}", "label": f"second {n}", "queue": n % 2} for n in range(40)]
+    data = own(write_csv(tmp_path / "tickets.csv", some), text=["text", "label"])
+    assert data.task.inputs == ("text", "text2")
+    first = data.parts["train"].slice(0, 1).to_pylist()[0]
+    assert first["text"].replace("text", "second") == first["text2"]
+
+
 def test_a_hidden_test_set_of_the_hub_is_refused(tmp_path: Path) -> None:
     import datasets
 
