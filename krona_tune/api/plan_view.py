@@ -258,7 +258,7 @@ def _metric(task: "Task", name: str) -> str:
 def print_examples(plan: "Plan", tasks: Iterable[str]) -> "dict[str, Preview]":
     """Prints the first training examples of each own task as the model will see them, and what is odd about its data.
 
-    It goes to the terminal only. Returns what was seen.
+    It goes to the terminal, or to the page of whoever asks a service for it; it is kept nowhere. Returns what was seen.
     """
     own = [task for task in tasks if task in plan.own_data]
     if not own:

@@ -8,20 +8,20 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from krona_tune.api.folders import FOLDERS, new_name, whole_path, with_whole_paths
+from krona_tune.api.folders import new_name
 from krona_tune.api.inputs import asked_tasks, find_space
 from krona_tune.api.printing import console, errors, print_lines, say
-from krona_tune.api.study_request import new_spec, refuse_odd_start
+from krona_tune.api.study_request import refuse_odd_start
 from krona_tune.cli import options
 from krona_tune.record.orders import whoami
 from krona_tune.record.storage import Storage, storage_at
 from krona_tune.refusal import Refusal, refuse_unknown
-from krona_tune.study.request.loader import GivenValue, dump_spec, read_given, tasks_defined_in
+from krona_tune.study.request.loader import read_given, tasks_defined_in
 from krona_tune.study.settings import Keywords, by_flag, flag_names, overrides
 
 if TYPE_CHECKING:
     from krona_tune.service.client import Client
-    from krona_tune.service.queue.entry import Entry, Given, QueueView
+    from krona_tune.service.queue.entry import Entry, QueueView
     from krona_tune.service.queue.study_queue import StudyQueue
 
 MOST_SLOTS = 100_000
@@ -42,6 +42,15 @@ Limits = Annotated[
     typer.Option("--limit", metavar="NAME=N", help="Let a person's studies have at most N slots. May be repeated."),
 ]
 
+DataRoot = Annotated[
+    list[Path] | None,
+    typer.Option(
+        "--data-root",
+        metavar="DIR",
+        help="Let studies be begun on the page, of data files and models below this folder. May be repeated.",
+    ),
+]
+
 
 def serve(
     storage: options.Storage = options.STUDIES,
@@ -52,15 +61,18 @@ def serve(
     cpus: Cpus = None,
     gpus: Gpus = None,
     limit: Limits = None,
+    data_root: DataRoot = None,
 ) -> None:
     """Serve a live page of each study, a REST interface, orders, and a queue of studies, until Ctrl-C."""
     with options.needing_the_service("serve"):
         from krona_tune.service import web_server
+        from krona_tune.service.new_study.data_roots import DataRoots
         from krona_tune.service.queue.capacity import refuse_odd_dashboard
         from krona_tune.service.tokens import read_token
     if address:
         refuse_odd_dashboard(address)
     place, limits = storage_at(storage), dict(map(_limit, limit or ()))
+    roots = DataRoots.at(data_root) if data_root else None
     queue: StudyQueue | None = None
 
     def make_queue() -> "StudyQueue | None":
@@ -73,7 +85,7 @@ def serve(
         if token:
             say(f"The page asks for the token in {token}; your own commands read it there")
 
-    web_server.serve(place, host, port, read_token(token_file), ready, make_queue)
+    web_server.serve(place, host, port, read_token(token_file), ready, make_queue, roots)
     if queue and (left := sum(entry.live for entry in queue.view().entries)):
         said = f"The queue keeps {left} {'study' if left == 1 else 'studies'}; those that run go on. Serve again to "
         console.print(f"{said}start the others.", highlight=False, soft_wrap=True)
@@ -145,7 +157,8 @@ def submit(
     **keywords: Unpack[Keywords],
 ) -> None:
     """Send a study to the queue of a service, which runs it when it has slots for it."""
-    from krona_tune.service.queue.entry import LEAST_PRIORITY, MOST_PRIORITY, Submission
+    from krona_tune.service.queue.entry import LEAST_PRIORITY, MOST_PRIORITY
+    from krona_tune.service.queue.sent_study import submission_of
 
     refuse_odd_start(name=name, tracking_uri=tracking_uri, notify=notify or ())
     if not LEAST_PRIORITY <= priority <= MOST_PRIORITY:
@@ -154,12 +167,10 @@ def submit(
     named = asked_tasks(tasks, tasks_defined_in(place) if place else {}) if tasks else None
     asked = by_flag({"tasks": named, "model": model, **keywords})
     study = name or new_name(place)
-    whole = with_whole_paths(new_spec(place, settings or (), asked, study).settled()) if place else None
-    values = () if place else read_given(settings or (), overrides(asked), flag_names(asked))
-    request = Submission(
-        name=study,
-        space=dump_spec(whole) if whole else "",
-        given=tuple(_sent(each) for each in values),
+    request = submission_of(
+        study,
+        place,
+        read_given(settings or (), overrides(asked), flag_names(asked)),
         priority=priority,
         tracking_uri=tracking_uri,
         notify=tuple(notify or ()),
@@ -170,13 +181,6 @@ def submit(
     if answer.entry:
         said = f"{study} is number {answer.entry.id} of the queue at {to}, with priority {priority}."
         say(f"{said} Look with: krona-tune queue --to {to}")
-
-
-def _sent(given: GivenValue) -> "Given":
-    from krona_tune.service.queue.entry import Given
-
-    is_folder = given.key in FOLDERS and isinstance(given.value, str)
-    return Given(key=given.key, value=whole_path(given.value) if is_folder else given.value, by=given.by)
 
 
 def queue(

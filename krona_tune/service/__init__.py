@@ -1,7 +1,8 @@
 """Serves studies to browsers and programs: a live page of each, REST, and orders to the studies that run."""
 
 from krona_tune.service.client import Client
+from krona_tune.service.new_study.study_form import NewStudy
 from krona_tune.service.queue.entry import Submission
 from krona_tune.study.order import OrderRequest
 
-__all__ = ["Client", "OrderRequest", "Submission"]
+__all__ = ["Client", "NewStudy", "OrderRequest", "Submission"]

@@ -11,6 +11,16 @@ from pydantic import TypeAdapter, ValidationError
 
 from krona_tune.refusal import Refusal
 from krona_tune.service.answers import MOST_ROWS, Rows, StudyDetail, StudySummary
+from krona_tune.service.new_study.study_form import (
+    BEGIN,
+    COLUMNS,
+    OFFER,
+    PLAN,
+    DataColumns,
+    NewStudy,
+    Offer,
+    PrintedPlan,
+)
 from krona_tune.service.queue.entry import QUEUE, Entry, Move, QueueView, Submission, Submitted
 from krona_tune.service.tokens import is_http_address, is_loopback, token_for
 from krona_tune.study.order import Order, OrderRequest
@@ -96,6 +106,36 @@ class Client:
             asked: the study, or the wish for its plan.
         """
         return _read(Submitted, self._ask(QUEUE, asked.model_dump_json().encode(), seconds=SUBMIT_SECONDS))
+
+    def offer(self) -> Offer:
+        """Returns what a new study can be made of, in a service with `--data-root`."""
+        return _read(Offer, self._ask(OFFER))
+
+    def columns(self, file: str) -> list[str]:
+        """Returns the names of a data file's columns.
+
+        Args:
+            file: the file's value in the offer.
+        """
+        return _read(DataColumns, self._ask(f"{COLUMNS}?{urlencode({'file': file})}")).columns
+
+    def plan(self, asked: NewStudy) -> str:
+        """Returns the plan of a new study as `krona-tune run --dry-run` prints it; nothing is begun.
+
+        Args:
+            asked: the study.
+        """
+        return _read(PrintedPlan, self._ask(PLAN, asked.model_dump_json().encode(), seconds=SUBMIT_SECONDS)).text
+
+    def begin(self, asked: NewStudy) -> Submitted:
+        """Gives a new study a place in the queue.
+
+        The same one with the same `id`, sent again because an answer was lost, has the same place.
+
+        Args:
+            asked: the study.
+        """
+        return _read(Submitted, self._ask(BEGIN, asked.model_dump_json().encode(), seconds=SUBMIT_SECONDS))
 
     def queue(self) -> QueueView:
         """Returns the queue's entries, its slots, and what each person's studies have used."""

@@ -30,8 +30,11 @@ Chosen = Annotated[Sequence[str], Query()]
 """The names of the studies that are compared."""
 
 
-def page_routes(studies: ServedStudies, access: Access, streams: Streams, queue: StudyQueue | None = None) -> APIRouter:
-    """Returns the routes of the index, of each study and of the login, which answer with HTML."""
+def page_routes(
+    studies: ServedStudies, access: Access, streams: Streams, queue: StudyQueue | None = None, *, begins: bool = False
+) -> APIRouter:
+    """Returns the routes of the index, of each study and of the login, which answer with HTML; `begins`: studies can be
+    begun from the index."""
     router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
     place = str(studies.storage)
 
@@ -40,12 +43,12 @@ def page_routes(studies: ServedStudies, access: Access, streams: Streams, queue:
 
     def body() -> Markup:
         found = studies.summaries()
-        return index_body(found, place, queue.view(found) if queue else None)
+        return index_body(found, place, queue.view(found) if queue else None, begins=begins)
 
     @router.get("/")
     def index(request: Request) -> str:
         now = stamp()
-        return index_page(request.scope, body(), now, queue=queue is not None)
+        return index_page(request.scope, body(), now, queue=queue is not None, begins=begins)
 
     @router.get("/main")
     def index_main() -> HTMLResponse:
@@ -133,13 +136,17 @@ MOST_CHANGES = 100
 """How many changes of slots the index lists in numbers."""
 
 
-def index_body(studies: list[StudySummary], place: str, queue: QueueView | None = None) -> Markup:
-    """Returns what the index shows: the studies, and the queue of a service that runs one."""
+def index_body(
+    studies: list[StudySummary], place: str, queue: QueueView | None = None, *, begins: bool = False
+) -> Markup:
+    """Returns what the index shows: the studies, and the queue of a service that runs one; `begins`: with the button
+    that opens the form of a new study."""
     values = {
         "studies": studies,
         "place": place,
         "synthetic": any(each.synthetic for each in studies),
         "queue": queue,
+        "begins": begins,
         "picture": draw_slots(queue.changes, time.time()) if queue else None,
         "least": LEAST_PRIORITY,
         "most": MOST_PRIORITY,
@@ -148,11 +155,13 @@ def index_body(studies: list[StudySummary], place: str, queue: QueueView | None 
     return rendered("index.html.j2", values)
 
 
-def index_page(scope: Scope, body: Markup, stamp: str, *, queue: bool = False) -> str:
-    """Returns the index around its body; `queue`: with what changes the queue."""
+def index_page(scope: Scope, body: Markup, stamp: str, *, queue: bool = False, begins: bool = False) -> str:
+    """Returns the index around its body; `queue`: with what changes the queue; `begins`: with the form of a new
+    study."""
     served = served_page(scope, source="/main", events="/events", stamp=stamp)
     changes = rendered("queue_changes.html.j2", {"nonce": served.nonce}) if queue else ""
-    return framed("Studies", body + changes, served=served)
+    form = rendered("new_study.html.j2", {"nonce": served.nonce}) if begins else ""
+    return framed("Studies", body + changes + form, served=served)
 
 
 def study_page(scope: Scope, name: str, body: PageBody, present: str) -> str:

@@ -13,6 +13,9 @@ from krona_tune.report.html import packed_script
 from krona_tune.service.access import Access
 from krona_tune.service.http_server import address_at, guarded_app, listening, run_app
 from krona_tune.service.live_events import Streams
+from krona_tune.service.new_study.data_roots import DataRoots
+from krona_tune.service.new_study.new_studies import NewStudies, NotOfferedError
+from krona_tune.service.new_study.routes import new_study_routes, no_new_studies
 from krona_tune.service.pages import page_routes
 from krona_tune.service.queue.database import UnavailableError, UnknownEntryError
 from krona_tune.service.queue.study_queue import StudyQueue
@@ -31,6 +34,7 @@ WRITTEN = {
 STATUSES: dict[type[Exception], int] = {
     UnknownStudyError: 404,
     UnknownEntryError: 404,
+    NotOfferedError: 404,
     UnavailableError: 503,
     SlowError: 503,
 }
@@ -45,6 +49,7 @@ def make_app(
     warm: bool = False,
     queue: StudyQueue | None = None,
     of_account: bool = False,
+    roots: DataRoots | None = None,
 ) -> FastAPI:
     """Returns the service for a storage's studies.
 
@@ -55,6 +60,7 @@ def make_app(
         queue: the storage's queue; None: this service runs none. Whoever may submit to it may run code, so that it
             needs a token.
         of_account: the token is this account's own, see `Access`.
+        roots: the folders of whose data and models studies can be begun in the queue; None: none can.
 
     Raises:
         Refusal: there is a queue and no token.
@@ -76,9 +82,20 @@ def make_app(
     app = guarded_app(access, statuses=STATUSES, written=WRITTEN, lifespan=lifespan)
     app.include_router(rest_routes(studies, access))
     app.include_router(queue_routes(queue, studies, access) if queue else no_queue())
-    app.include_router(page_routes(studies, access, streams, queue))
+    begins = queue is not None and roots is not None
+    app.include_router(
+        new_study_routes(NewStudies(roots, queue), access) if queue and roots else no_new_studies(*_why_none(queue))
+    )
+    app.include_router(page_routes(studies, access, streams, queue, begins=begins))
     app.state.streams = streams
     return app
+
+
+def _why_none(queue: StudyQueue | None) -> tuple[str, str]:
+    """Returns why no study can be begun in a service, and what to do."""
+    if queue is None:
+        return "this service runs no queue", "ask the service that runs this storage's queue"
+    return "this service offers no data", "start it with --data-root DIR, or send a study with krona-tune submit"
 
 
 def _prepare(studies: ServedStudies) -> None:
@@ -97,6 +114,7 @@ def serve(
     token: str,
     ready: Callable[[str, Path | None], None],
     make_queue: Callable[[], StudyQueue | None] = lambda: None,
+    roots: DataRoots | None = None,
 ) -> None:
     """Serves a storage's studies until Ctrl-C; calls `ready` once the port is this process's.
 
@@ -104,6 +122,7 @@ def serve(
         token: what requests must know; empty: with a queue one is made for this account, without one none is needed.
         ready: gets the address, and the file with the token if one was made.
         make_queue: returns the storage's queue, if this service is to run it; called once the port is this process's.
+        roots: the folders of whose data and models studies can be begun.
 
     Raises:
         Refusal: other machines could reach it and there is no token, or the host or port can't be used.
@@ -112,6 +131,6 @@ def serve(
         queue, file = make_queue(), None
         if queue and not token:
             token, file = ending.enter_context(own_token(*opened.getsockname()[:2], keep=port > 0))
-        app = make_app(storage, token, warm=True, queue=queue, of_account=file is not None)
+        app = make_app(storage, token, warm=True, queue=queue, of_account=file is not None, roots=roots)
         ready(address_at(opened.getsockname()[0] if file else host, opened), file)
         run_app(app, opened, app.state.streams.end)

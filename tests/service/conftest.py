@@ -1,4 +1,4 @@
-"""Makes a storage of small studies, and clients of the service for it."""
+"""Makes a storage of small studies, clients of the service for it, and a queue whose drivers are not real."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,12 +11,16 @@ from krona_tune.record.driver_state import TrialProgress, place_of, write_driver
 from krona_tune.record.ownership import lock_of
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.storage import Storage, storage_at
+from krona_tune.service.queue import study_queue as study_queue_module
+from krona_tune.service.queue.study_queue import StudyQueue
+from krona_tune.service.queue.submission_check import check
 from krona_tune.service.web_server import make_app
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import build_spec, dump_spec
 from krona_tune.study.result import Curve, Status, TrialResult
 from krona_tune.study.study_state import DriverState
 from tests.record.events import ended, manifest, report, started
+from tests.service.queue.fakes import FakeDrivers, Machine
 
 TOKEN = "a-token-of-more-than-sixteen-signs"
 LOCAL = "http://127.0.0.1:8300"
@@ -106,3 +110,21 @@ def guarded(storage: Storage) -> Iterator[TestClient]:
     app = make_app(storage, TOKEN, pace=0)
     with TestClient(app, base_url="http://studies.example", follow_redirects=False) as made:
         yield made
+
+
+@pytest.fixture
+def checked_here(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Checks submissions in this process, which takes no time to start."""
+    monkeypatch.setattr(study_queue_module, "check_apart", check)
+
+
+@pytest.fixture
+def drivers(storage: Storage) -> FakeDrivers:
+    return FakeDrivers(storage)
+
+
+@pytest.fixture
+def study_queue(storage: Storage, drivers: FakeDrivers, checked_here: None) -> Iterator[StudyQueue]:
+    made = StudyQueue(storage, drivers, Machine(2), {"ann": 1}, pace=0.02)
+    yield made
+    made.end()

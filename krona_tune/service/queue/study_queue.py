@@ -2,8 +2,8 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Mapping
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from hashlib import blake2b
 from pathlib import Path
 from threading import Lock
@@ -13,13 +13,14 @@ from filelock import FileLock, Timeout
 
 from krona_tune.record.storage import Storage
 from krona_tune.refusal import Refusal
+from krona_tune.search.startup.cluster import Cluster
 from krona_tune.service.answers import StudySummary
 from krona_tune.service.queue.capacity import CapacitySource, describe_capacity
 from krona_tune.service.queue.database import Database, UnavailableError
 from krona_tune.service.queue.dispatcher import Dispatcher
 from krona_tune.service.queue.drivers import Drivers
 from krona_tune.service.queue.entry import Entry, QueueView, SlotChange, Submission, Submitted
-from krona_tune.service.queue.submission_check import check_apart
+from krona_tune.service.queue.submission_check import CheckedSubmission, check_apart
 from krona_tune.study.redact import redact
 
 SHOWN_SECONDS = 86_400.0
@@ -94,10 +95,21 @@ class StudyQueue:
         Raises:
             Refusal: the request is wrong, its name is taken, or one trial of it needs more than there is.
         """
+        with self._turn():
+            return self._answer_before(asked, person) or self._answer(asked, person)
+
+    def plan(self, asked: Submission) -> str:
+        """Returns what `run --dry-run` prints of a request; nothing is queued. Raises what `submit` raises."""
+        with self._turn():
+            return self._checked(asked, self._source.cluster()).printed
+
+    @contextmanager
+    def _turn(self) -> Iterator[None]:
+        """Waits until no other request is checked, which happens one after the other."""
         if not self._checking.acquire(timeout=TURN_SECONDS):
             raise UnavailableError("the queue", "other submissions are still being checked", "send it again")
         try:
-            return self._answer_before(asked, person) or self._answer(asked, person)
+            yield
         finally:
             self._checking.release()
 
@@ -154,10 +166,7 @@ class StudyQueue:
         return entry
 
     def _answer(self, asked: Submission, person: str) -> Submitted:
-        if asked.name in {entry.name for entry in self._database.live()}:
-            raise Refusal("name", f"{asked.name!r} has a place in the queue", "choose another name")
-        checked = check_apart(self._storage, asked)
-        self._source.most(checked.resources)
+        checked = self._checked(asked)
         plan = dict(checked.lines)
         if asked.only_plan:
             return Submitted(entry=None, plan=plan)
@@ -168,6 +177,13 @@ class StudyQueue:
         self._answered[asked.name] = asked, person, answer
         self._dispatcher.wake()
         return answer
+
+    def _checked(self, asked: Submission, on: Cluster | None = None) -> CheckedSubmission:
+        if asked.name in {entry.name for entry in self._database.live()}:
+            raise Refusal("name", f"{asked.name!r} has a place in the queue", "choose another name")
+        checked = check_apart(self._storage, asked, on)
+        self._source.most(checked.resources)
+        return checked
 
     def _answer_before(self, asked: Submission, person: str) -> Submitted | None:
         """Returns the answer to the same request of the same person, if its study still has its place."""

@@ -3,18 +3,23 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from rich.text import Text
+
 from krona_tune.api.chosen_space import choose_space
 from krona_tune.api.folders import earlier_studies, refuse_odd, refuse_taken, with_whole_paths
-from krona_tune.api.plan_view import plan_lines
+from krona_tune.api.plan_view import plan_lines, print_examples, print_needs, print_plan
+from krona_tune.api.printing import console
 from krona_tune.api.study_request import default_to_glue, spec_of
 from krona_tune.child_process import ChildProcess, ProcessEnded, TooSlow
 from krona_tune.record.mlflow_mirror.tracking_uri import refuse_no_store
 from krona_tune.record.notifications import refuse_unknown_services
 from krona_tune.record.storage import Storage
 from krona_tune.refusal import Refusal
-from krona_tune.search.planning.plan import make_plan
+from krona_tune.search.planning.plan import Plan, make_plan
+from krona_tune.search.startup.cluster import Cluster, slots
 from krona_tune.service.queue.drivers import MOST_PACKED, packed
 from krona_tune.service.queue.entry import Submission
+from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import GivenValue, dump_spec, read_request, spec_with
 from krona_tune.study.request.study_spec import ResourcesSpec, StudySpec
 
@@ -24,14 +29,16 @@ CHECK_SECONDS = 120.0
 
 @dataclass(frozen=True, kw_only=True)
 class CheckedSubmission:
-    """A request that passed all checks: its whole YAML, the lines of its plan, and what its trials need."""
+    """A request that passed all checks: its whole YAML, the lines of its plan, what its trials need, and, if that was
+    asked for, all that `run --dry-run` prints of it."""
 
     space: str
     lines: Mapping[str, str]
     resources: ResourcesSpec
+    printed: str = ""
 
 
-def check_apart(storage: Storage, asked: Submission) -> CheckedSubmission:
+def check_apart(storage: Storage, asked: Submission, on: Cluster | None = None) -> CheckedSubmission:
     """Returns what `check` returns, from a process that ends with it.
 
     Raises:
@@ -39,14 +46,17 @@ def check_apart(storage: Storage, asked: Submission) -> CheckedSubmission:
     """
     with ChildProcess() as child:
         try:
-            return child.call(check, storage, asked, seconds=CHECK_SECONDS)
+            return child.call(check, storage, asked, on, seconds=CHECK_SECONDS)
         except (TooSlow, ProcessEnded) as error:
             fix = "look at what it names: metrics, methods, data"
             raise Refusal("the request", f"no plan could be made of it: {error}", fix) from None
 
 
-def check(storage: Storage, asked: Submission) -> CheckedSubmission:
+def check(storage: Storage, asked: Submission, on: Cluster | None = None) -> CheckedSubmission:
     """Returns the request as it would run.
+
+    Args:
+        on: prints all that `run --dry-run` prints, with what the study takes on this cluster; None: nothing.
 
     Raises:
         Refusal: it is wrong, or its name is taken.
@@ -65,7 +75,17 @@ def check(storage: Storage, asked: Submission) -> CheckedSubmission:
     if (size := len(packed(space))) > MOST_PACKED:
         raise Refusal("space", f"packed it has {size:,} characters", f"write a request of at most {MOST_PACKED:,}")
     lines = plan_lines(plan, reason, storage.study(asked.name))
-    return CheckedSubmission(space=space, lines=lines, resources=plan.spec.resources)
+    printed = _dry_run(plan, reason, storage.study(asked.name), on) if on else ""
+    return CheckedSubmission(space=space, lines=lines, resources=plan.spec.resources, printed=printed)
+
+
+def _dry_run(plan: Plan, reason: str, folder: StudyFolder, on: Cluster) -> str:
+    """Returns what a dry run prints, without colours."""
+    needed = slots(on, plan.spec.resources)
+    with console.capture() as printed:
+        print_plan(plan, reason, folder)
+        print_needs(plan, needed, print_examples(plan, plan.spec.tasks), folder)
+    return Text.from_ansi(printed.get()).plain
 
 
 def _requested(asked: Submission, storage: Storage) -> tuple[StudySpec, str, str]:
