@@ -21,7 +21,7 @@ from krona_tune.service.new_study.study_form import (
     Offer,
     PrintedPlan,
 )
-from krona_tune.service.queue.entry import QUEUE, Entry, Move, QueueView, Submission, Submitted
+from krona_tune.service.queue.entry import QUEUE, Entry, Move, QueueView, Resumption, Submission, Submitted
 from krona_tune.service.tokens import is_http_address, is_loopback, token_for
 from krona_tune.study.order import Order, OrderRequest
 from krona_tune.study.redact import redact
@@ -165,6 +165,17 @@ class Client:
             entry: the number of its place, `id`.
         """
         return _read(Entry, self._ask(f"{QUEUE}/{entry}/again", b"{}"))
+
+    def resume(self, study: str, trials: int = 0, time_budget: str = "") -> Entry:
+        """Gives a study of the service's storage that does not run a place in the queue, which resumes it.
+
+        Args:
+            study: its name.
+            trials: how many more trials each task gets.
+            time_budget: the new time budget of the whole study, such as 2h; empty: it stays.
+        """
+        asked = Resumption(name=study, trials=trials, time_budget=time_budget)
+        return _read(Entry, self._ask(f"{QUEUE}/resume", asked.model_dump_json().encode()))
 
     def _ask(self, path: str, body: bytes | None = None, method: str | None = None, seconds: float = SECONDS) -> bytes:
         token = token_for(self.url) if self._token is None else self._token

@@ -10,7 +10,8 @@ from krona_tune import __version__
 from krona_tune.refusal import Refusal
 from krona_tune.service.access import Access
 from krona_tune.service.answers import MOST_ROWS, Rows, StudyDetail, StudySummary, Version
-from krona_tune.service.queue.entry import QUEUE, Entry, Move, QueueView, Submission, Submitted
+from krona_tune.service.queue.entry import QUEUE, Entry, Move, QueueView, Resumption, Submission, Submitted
+from krona_tune.service.queue.resumption import resume_study
 from krona_tune.service.queue.study_queue import StudyQueue
 from krona_tune.service.responses import PROBLEMS, json_answer, only_json, problems
 from krona_tune.service.served_studies import ServedStudies
@@ -144,6 +145,20 @@ def queue_routes(queue: StudyQueue, studies: ServedStudies, access: Access) -> A
         person = access.user(request.headers)
         answer = await run_sync(queue.submit, asked, person, limiter=submissions_at_once)
         return json_answer(answer, 200 if asked.only_plan else 201)
+
+    @router.post(
+        "/resume",
+        response_model=Entry,
+        status_code=201,
+        responses=UNKNOWN,
+        operation_id="resume",
+        dependencies=[Depends(only_json)],
+    )
+    async def resume(asked: Resumption, request: Request) -> Response:
+        """Resume a study of the storage that does not run, with more trials or more time if they are given."""
+        person, by = access.user(request.headers), access.person(request.headers)
+        answer = await run_sync(resume_study, queue, studies, asked, person, by, limiter=submissions_at_once)
+        return json_answer(answer, 201)
 
     @router.patch(
         "/{key}", response_model=Entry, responses=UNKNOWN_ENTRY, operation_id="move", dependencies=[Depends(only_json)]

@@ -59,11 +59,12 @@ class ServedStudies:
 
     Args:
         pace: stretches how long values count as new; 0 reads everything anew.
+        resumes: a queue runs here, so that a study's page offers to resume it.
     """
 
-    def __init__(self, storage: Storage, pace: float = 1.0) -> None:
+    def __init__(self, storage: Storage, pace: float = 1.0, *, resumes: bool = False) -> None:
         self.storage = storage
-        self._pace = pace
+        self._pace, self._resumes = pace, resumes
         self._lists: StampedCache[list[StudySummary]] = StampedCache(1, LOOK * pace)
         self._names: StampedCache[list[str]] = StampedCache(1)
         self._fetched: StampedCache[None] = StampedCache(MOST_STUDIES)
@@ -181,7 +182,9 @@ class ServedStudies:
             now = replace(read.state, runs=look.runs, driver=look.driver)
             manifest, running = read.results.manifest, self._running(name, look, read)
             template, losses = environment().get_template("now.html.j2"), draw_running_losses(running, manifest)
-            return template.render(now=now, running=running, manifest=manifest, losses=losses)
+            return template.render(
+                now=now, running=running, manifest=manifest, losses=losses, name=name, resumes=self._resumes
+            )
 
         return self._presents.get(name, self._moment(LOOK), made)[1]
 

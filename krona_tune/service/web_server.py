@@ -67,7 +67,8 @@ def make_app(
     """
     if queue and not token:
         raise Refusal("the queue", "needs a token", f"give one with --token-file or {VARIABLE}")
-    access, studies, streams = Access(token=token, of_account=of_account), ServedStudies(storage, pace), Streams()
+    access, streams = Access(token=token, of_account=of_account), Streams()
+    studies = ServedStudies(storage, pace, resumes=queue is not None)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

@@ -131,14 +131,32 @@ class Database:
             Refusal: a study of this name has one, or too many have.
         """
         with self._transaction() as connection:
-            live = sql.select(sql.func.count()).select_from(entries).where(entries.c.state.in_(LIVE))
-            if connection.execute(live).scalar_one() >= MOST_QUEUED:
-                raise Refusal("the queue", f"{MOST_QUEUED:,} studies have a place", "wait until some have ended")
-            values = asked.model_dump(include=AS_SUBMITTED) | {"person": person, "notify": json.dumps(asked.notify)}
-            try:
-                return self._entry(connection, _inserted(connection, entries, values))
-            except IntegrityError:
-                raise Refusal("name", f"{asked.name!r} has a place in the queue", "choose another name") from None
+            return self._entry(connection, self._add(connection, asked, person))
+
+    def adopt(self, asked: Submission, person: str, state_before: float | None) -> Entry:
+        """Gives a study that was begun without the queue a place, as if its driver had ended: it will be resumed.
+
+        Args:
+            state_before: the time of what its last driver wrote; None if that wrote nothing.
+
+        Raises:
+            Refusal: what `add` raises.
+        """
+        with self._transaction() as connection:
+            entry, now = self._add(connection, asked, person), time.time()
+            ended = {"entry": entry, "at": now, "ended_at": now, "slots": 0, "handle": "", "fault": 0}
+            _inserted(connection, starts, ended | {"state_before": state_before})
+            return self._entry(connection, entry)
+
+    def _add(self, connection: sql.Connection, asked: Submission, person: str) -> int:
+        live = sql.select(sql.func.count()).select_from(entries).where(entries.c.state.in_(LIVE))
+        if connection.execute(live).scalar_one() >= MOST_QUEUED:
+            raise Refusal("the queue", f"{MOST_QUEUED:,} studies have a place", "wait until some have ended")
+        values = asked.model_dump(include=AS_SUBMITTED) | {"person": person, "notify": json.dumps(asked.notify)}
+        try:
+            return _inserted(connection, entries, values)
+        except IntegrityError:
+            raise Refusal("name", f"{asked.name!r} has a place in the queue", "choose another name") from None
 
     def submission(self, entry: int) -> Submission:
         """Reads the request that an entry was made from."""

@@ -6,6 +6,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, St
 
 from krona_tune.api.folders import refuse_odd
 from krona_tune.record.orders import LATEST
+from krona_tune.study.request.field_types import MOST
 
 QUEUE = "/api/queue"
 """The path of the queue."""
@@ -66,6 +67,21 @@ class Move(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     priority: Priority
+
+
+class Resumption(BaseModel):
+    """Asks the queue to resume a study of its storage, with more trials or more time if they are given."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    name: Annotated[str, StringConstraints(max_length=255)]
+    """The study's name."""
+    trials: Annotated[int, Field(ge=0, le=MOST)] = 0
+    """How many more trials each task gets."""
+    time_budget: Annotated[str, StringConstraints(max_length=20)] = ""
+    """The new time budget of the whole study, such as 2h; empty: it stays."""
+    priority: Priority = LEAST_PRIORITY
+    """The priority of a study that the queue does not know yet."""
 
 
 def _refuse_no_name(name: str) -> str:

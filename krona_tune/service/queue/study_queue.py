@@ -11,6 +11,7 @@ from threading import Lock
 import platformdirs
 from filelock import FileLock, Timeout
 
+from krona_tune.record.driver_state import read_driver_state
 from krona_tune.record.storage import Storage
 from krona_tune.refusal import Refusal
 from krona_tune.search.startup.cluster import Cluster
@@ -22,6 +23,7 @@ from krona_tune.service.queue.drivers import Drivers
 from krona_tune.service.queue.entry import Entry, QueueView, SlotChange, Submission, Submitted
 from krona_tune.service.queue.submission_check import CheckedSubmission, check_apart
 from krona_tune.study.redact import redact
+from krona_tune.study.request.loader import dump_spec, load_spec
 
 SHOWN_SECONDS = 86_400.0
 """How far back the slots are shown."""
@@ -125,6 +127,27 @@ class StudyQueue:
         """Gives an entry that ended its place again; its study is resumed. Raises a Refusal if it has one."""
         return self._then_look(self._database.put_back(entry))
 
+    def resume(self, name: str, priority: int, person: str) -> Entry:
+        """Gives a study of the storage that does not run a place: that which it had, or a new one if it had none.
+
+        Raises:
+            Refusal: it has a place, its request can't be read, or one trial of it needs more than there is.
+        """
+        self.refuse_live(name)
+        folder = self._storage.study(name)
+        spec = load_spec(folder.spec)
+        self._source.most(spec.resources)
+        if before := next((entry for entry in self._database.ended() if entry.name == name), None):
+            return self._then_look(self._database.put_back(before.id))
+        state = read_driver_state(folder)
+        asked = Submission(name=name, space=dump_spec(spec), priority=priority)
+        return self._then_look(self._database.adopt(asked, person, state.at if state else None))
+
+    def refuse_live(self, name: str, fix: str = "look at the queue") -> None:
+        """Raises a Refusal if a study of this name has a place."""
+        if name in {entry.name for entry in self._database.live()}:
+            raise Refusal("name", f"{name!r} has a place in the queue", fix)
+
     def view(self, studies: Iterable[StudySummary] = ()) -> QueueView:
         """Returns the queue as it is now; `studies` tell what each person's have used."""
         capacity, problem = "", self._dispatcher.problem
@@ -179,8 +202,7 @@ class StudyQueue:
         return answer
 
     def _checked(self, asked: Submission, on: Cluster | None = None) -> CheckedSubmission:
-        if asked.name in {entry.name for entry in self._database.live()}:
-            raise Refusal("name", f"{asked.name!r} has a place in the queue", "choose another name")
+        self.refuse_live(asked.name, "choose another name")
         checked = check_apart(self._storage, asked, on)
         self._source.most(checked.resources)
         return checked

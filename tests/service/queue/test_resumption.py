@@ -1,0 +1,105 @@
+"""Tests that a study which does not run is resumed through the queue, with more trials or time, and no other is."""
+
+from collections.abc import Iterator
+
+import pytest
+from starlette.testclient import TestClient
+
+from krona_tune.record.orders import waiting_orders
+from krona_tune.record.parquet_sink import ParquetSink
+from krona_tune.record.storage import Storage
+from krona_tune.service.client import Client
+from krona_tune.service.queue.study_queue import StudyQueue
+from krona_tune.study.folder import StudyFolder
+from tests.record.events import started
+from tests.report.pages import page_of
+from tests.service.conftest import drive, end
+from tests.service.queue.fakes import FakeDrivers
+from tests.service.serving import served
+from tests.waiting import until
+
+
+def resumed(client: TestClient, name: str = "first", **more: object) -> tuple[int, dict[str, object]]:
+    answer = client.post("/api/queue/resume", json={"name": name, **more}, headers={"X-User": "bo"})
+    return answer.status_code, answer.json()
+
+
+@pytest.fixture
+def finished(study: StudyFolder) -> StudyFolder:
+    """Ends all trials that the study asks for."""
+    sink = ParquetSink(study.results)
+    for number in range(3, 6):
+        end(sink, started(number), 0.4)
+    return study
+
+
+def test_a_study_that_was_begun_without_the_queue_gets_a_place_and_is_resumed(
+    queued: TestClient, study_queue: StudyQueue, drivers: FakeDrivers, study: StudyFolder
+) -> None:
+    status, entry = resumed(queued, priority=3)
+    assert (status, entry["name"], entry["person"], entry["priority"], entry["state"]) == (
+        201, "first", "bo", 3, "queued",
+    )  # fmt: skip
+    study_queue.begin()
+    until(lambda: drivers.started)
+    assert drivers.started[0][:2] == ("resume", "first")
+    drivers.ends("first", "finished")
+    until(lambda: queued.get("/api/queue").json()["entries"][0]["state"] == "finished")
+
+
+def test_more_trials_and_time_wait_as_orders_for_the_next_driver(queued: TestClient, finished: StudyFolder) -> None:
+    assert resumed(queued, trials=4, time_budget="2h")[0] == 201
+    waiting = waiting_orders(finished)
+    assert {(order.what, order.value) for order in waiting} == {("trials", "+4"), ("time_budget", "2h")}
+    assert resumed(queued, trials=4)[1]["problem"] == "'first' has a place in the queue"
+    assert waiting_orders(finished) == waiting
+
+
+def test_a_study_that_had_a_place_gets_it_again(queued: TestClient, study: StudyFolder) -> None:
+    assert resumed(queued, priority=3)[1]["id"] == 1
+    queued.delete("/api/queue/1")
+    again = resumed(queued, priority=7)[1]
+    assert (again["id"], again["priority"], again["state"]) == (1, 3, "queued")
+
+
+@pytest.mark.parametrize(
+    ("more", "place", "said"),
+    [
+        ({"time_budget": "soon"}, "--time-budget", "'soon' is refused; write a time such as 90s"),
+        ({"trials": -1}, "body.trials", "greater than or equal to 0"),
+        ({"trials": 10**7}, "body.trials", "less than or equal to"),
+        ({"name": "none"}, "study", "no study 'none' is here"),
+        ({"name": "../x"}, "study", "no study '../x' is here"),
+        ({}, "trials", "the study has all that was asked of it; give it more trials or more time"),
+    ],
+)
+def test_what_makes_no_sense_is_refused(
+    queued: TestClient, finished: StudyFolder, more: dict[str, object], place: str, said: str
+) -> None:
+    status, answer = resumed(queued, **{"name": "first", **more})  # type: ignore[arg-type]
+    assert (status in {404, 422}, answer["place"]) == (True, place)
+    assert said in f"{answer['problem']}; {answer['fix']}"
+    assert (waiting_orders(finished), queued.get("/api/queue").json()["entries"]) == ([], [])
+
+
+def test_a_study_that_runs_is_not_resumed_and_its_page_offers_it_only_while_none_runs(
+    queued: TestClient, client: TestClient, study: StudyFolder
+) -> None:
+    assert page_of(queued.get("/studies/first").text).ids.count("resume") == 1
+    assert "resume" not in page_of(client.get("/studies/first").text).ids, "this service runs no queue"
+    assert client.post("/api/queue/resume", json={"name": "first"}).json()["problem"] == "this service runs none"
+    lock = drive(study)
+    assert resumed(queued)[1]["problem"] == "'first' runs"
+    assert "resume" not in page_of(queued.get("/studies/first").text).ids
+    lock.release()
+
+
+@pytest.fixture
+def address(storage: Storage, study_queue: StudyQueue) -> Iterator[str]:
+    with served(storage, study_queue) as found:
+        yield found
+
+
+def test_the_client_resumes_a_study(address: str, study: StudyFolder) -> None:
+    assert Client(address).resume("first", trials=2).name == "first"
+    assert [order.text for order in waiting_orders(study)] == ["trials +2"]
