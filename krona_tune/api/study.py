@@ -303,7 +303,7 @@ class Study(RecordedStudy):
             from krona_tune.search.full_training import FullTraining, configuration
 
             return FullTraining(
-                of=configuration(self._records().trials, plan, self.manifest.tasks, task, trial),
+                of=configuration(self._records().trials, plan.spec, self.manifest.tasks, task, trial),
                 seeds=seeds,
                 everything=all_data,
             )

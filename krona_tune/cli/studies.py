@@ -192,6 +192,7 @@ def train(
     tracking_uri: options.Tracking = None,
     dry_run: options.DryRun = False,
     quiet: options.Quiet = False,
+    share: options.Share = None,
 ) -> None:
     """Train what a study has chosen again on all training examples, or on all data; write its adapter."""
     refuse_odd_start(tracking_uri=tracking_uri, address=address)
@@ -202,7 +203,7 @@ def train(
         from krona_tune.search.full_training import FullTraining, configuration
 
         facts = read_manifest(folder.manifest).tasks
-        chosen = configuration(read_trials(folder.results), plan, facts, task, trial)
+        chosen = configuration(read_trials(folder.results), plan.spec, facts, task, trial)
         return FullTraining(of=chosen, seeds=seeds, everything=all_data)
 
     with nullcontext() if dry_run else claim(folder):
@@ -212,6 +213,7 @@ def train(
             quiet=quiet,
             address=address,
             tracking_uri=tracking_uri,
+            share=share,
         )
         outcome = run_and_report(spec, str(folder.spec), "", folder, told, dry_run=dry_run, asked=asked)
     exit_as(outcome)

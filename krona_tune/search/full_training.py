@@ -4,10 +4,10 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from krona_tune.refusal import Refusal, refuse_unknown, unknown
-from krona_tune.search.planning.plan import Plan
 from krona_tune.search.trial_message import TrialMessage, repeat_of
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import TaskFacts
+from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.request.trial import MOST_SEEDS
 from krona_tune.study.result import TrialResult
 from krona_tune.study.standings import Standings
@@ -48,7 +48,7 @@ class FullTraining:
 
 
 def configuration(
-    rows: Iterable[TrialResult], plan: Plan, facts: Mapping[str, TaskFacts], task: str | None, trial_id: str | None
+    rows: Iterable[TrialResult], spec: StudySpec, facts: Mapping[str, TaskFacts], task: str | None, trial_id: str | None
 ) -> TrialResult:
     """Returns the trial whose configuration is trained: the one that is named, else what is chosen of the task.
 
@@ -61,13 +61,13 @@ def configuration(
         if task not in {None, known[trial_id].task}:
             raise Refusal("--trial", f"{trial_id} is of {known[trial_id].task}", "leave --task out")
         return known[trial_id]
-    tasks = plan.spec.tasks
+    tasks = spec.tasks
     if task is None and len(tasks) > 1:
         raise Refusal("--task", f"the study has {', '.join(tasks)}", "choose one with --task")
     if task is not None and task not in tasks:
         raise unknown("--task", "task", task, tasks)
     of = task or tasks[0]
-    chosen = Standings(list(known.values()), plan.spec.shared_by).chosen(of, facts.get(of))
+    chosen = Standings(list(known.values()), spec.shared_by).chosen(of, facts.get(of))
     if chosen is None:
         raise Refusal("--task", f"no trial of {of} has a score", "resume the study, or name a trial with --trial")
     return chosen

@@ -416,7 +416,7 @@ ORDER_ACTIONS: Mapping[str, OrderAction] = {
     OrderKind.TRIALS: OrderAction(check=_check_trials, effect=_set_trials, of_the_search=True),
     OrderKind.MAX_CONCURRENT: OrderAction(check=_check_at_once, effect=_set_at_once),
     OrderKind.TIME_BUDGET: OrderAction(check=_check_time, effect=_set_time),
-    OrderKind.SHARE: OrderAction(check=_check_share, effect=_set_share, of_a_driver=True),
+    OrderKind.SHARE: OrderAction(check=_check_share, effect=_set_share, of_a_driver=True, in_full_training=True),
 }
 """What a driver does with each kind of order."""
 

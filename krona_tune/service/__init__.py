@@ -2,7 +2,7 @@
 
 from krona_tune.service.client import Client
 from krona_tune.service.new_study.study_form import NewStudy
-from krona_tune.service.queue.entry import Submission
+from krona_tune.service.queue.entry import Submission, TrainingRequest
 from krona_tune.study.order import OrderRequest
 
-__all__ = ["Client", "NewStudy", "OrderRequest", "Submission"]
+__all__ = ["Client", "NewStudy", "OrderRequest", "Submission", "TrainingRequest"]

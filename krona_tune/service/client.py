@@ -21,7 +21,16 @@ from krona_tune.service.new_study.study_form import (
     Offer,
     PrintedPlan,
 )
-from krona_tune.service.queue.entry import QUEUE, Entry, Move, QueueView, Resumption, Submission, Submitted
+from krona_tune.service.queue.entry import (
+    QUEUE,
+    Entry,
+    Move,
+    QueueView,
+    Resumption,
+    Submission,
+    Submitted,
+    TrainingRequest,
+)
 from krona_tune.service.tokens import is_http_address, is_loopback, token_for
 from krona_tune.study.order import Order, OrderRequest
 from krona_tune.study.redact import redact
@@ -176,6 +185,14 @@ class Client:
         """
         asked = Resumption(name=study, trials=trials, time_budget=time_budget)
         return _read(Entry, self._ask(f"{QUEUE}/resume", asked.model_dump_json().encode()))
+
+    def train(self, asked: TrainingRequest) -> Entry:
+        """Gives a full training of what a study of the service's storage has chosen a place in the queue.
+
+        Args:
+            asked: the study, and what is trained on how many seeds.
+        """
+        return _read(Entry, self._ask(f"{QUEUE}/train", asked.model_dump_json().encode()))
 
     def _ask(self, path: str, body: bytes | None = None, method: str | None = None, seconds: float = SECONDS) -> bytes:
         token = token_for(self.url) if self._token is None else self._token

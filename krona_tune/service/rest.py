@@ -10,8 +10,17 @@ from krona_tune import __version__
 from krona_tune.refusal import Refusal
 from krona_tune.service.access import Access
 from krona_tune.service.answers import MOST_ROWS, Rows, StudyDetail, StudySummary, Version
-from krona_tune.service.queue.entry import QUEUE, Entry, Move, QueueView, Resumption, Submission, Submitted
-from krona_tune.service.queue.resumption import resume_study
+from krona_tune.service.queue.entry import (
+    QUEUE,
+    Entry,
+    Move,
+    QueueView,
+    Resumption,
+    Submission,
+    Submitted,
+    TrainingRequest,
+)
+from krona_tune.service.queue.resumption import resume_study, train_study
 from krona_tune.service.queue.study_queue import StudyQueue
 from krona_tune.service.responses import PROBLEMS, json_answer, only_json, problems
 from krona_tune.service.served_studies import ServedStudies
@@ -158,6 +167,20 @@ def queue_routes(queue: StudyQueue, studies: ServedStudies, access: Access) -> A
         """Resume a study of the storage that does not run, with more trials or more time if they are given."""
         person, by = access.user(request.headers), access.person(request.headers)
         answer = await run_sync(resume_study, queue, studies, asked, person, by, limiter=submissions_at_once)
+        return json_answer(answer, 201)
+
+    @router.post(
+        "/train",
+        response_model=Entry,
+        status_code=201,
+        responses=UNKNOWN,
+        operation_id="train",
+        dependencies=[Depends(only_json)],
+    )
+    async def train(asked: TrainingRequest, request: Request) -> Response:
+        """Train what a study that does not run has chosen again on all training examples, or on all data."""
+        person = access.user(request.headers)
+        answer = await run_sync(train_study, queue, studies, asked, person, limiter=submissions_at_once)
         return json_answer(answer, 201)
 
     @router.patch(

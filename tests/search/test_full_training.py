@@ -39,8 +39,8 @@ ROWS = [
 
 
 def test_the_winner_is_trained_unless_a_trial_is_named(plan: Plan) -> None:
-    assert configuration(ROWS, plan, {}, "cola", None).trial_id == "cola-001"
-    assert configuration(ROWS, plan, {}, None, "cola-000").trial_id == "cola-000"
+    assert configuration(ROWS, plan.spec, {}, "cola", None).trial_id == "cola-001"
+    assert configuration(ROWS, plan.spec, {}, None, "cola-000").trial_id == "cola-000"
 
 
 @pytest.mark.parametrize(
@@ -54,13 +54,13 @@ def test_the_winner_is_trained_unless_a_trial_is_named(plan: Plan) -> None:
 )
 def test_a_wrong_word_is_refused(plan: Plan, task: str | None, trial: str | None, message: str) -> None:
     with pytest.raises(Refusal) as refused:
-        configuration(ROWS, plan, {}, task, trial)
+        configuration(ROWS, plan.spec, {}, task, trial)
     assert str(refused.value) == message
 
 
 def test_a_task_without_a_result_is_refused(plan: Plan) -> None:
     with pytest.raises(Refusal, match="no trial of cola has a score; resume the study"):
-        configuration([tried("cola-000", None), ROWS[2]], plan, {}, "cola", None)
+        configuration([tried("cola-000", None), ROWS[2]], plan.spec, {}, "cola", None)
 
 
 def test_every_seed_has_an_id_and_a_seed_of_its_own(plan: Plan) -> None:

@@ -21,7 +21,7 @@ OF_OTHER_THINGS = {"trials", "max_concurrent", "time_budget", "stop", "share"}
 def test_a_driver_answers_each_kind_of_order() -> None:
     assert list(ORDER_ACTIONS) == list(OrderKind)
     assert OF_A_DRIVER == ("cancel", "share")
-    assert OF_A_FULL_TRAINING == ("pause", "continue", "cancel")
+    assert OF_A_FULL_TRAINING == ("pause", "continue", "cancel", "share")
 
 
 @pytest.mark.parametrize("kind", OrderKind)

@@ -97,7 +97,7 @@ def test_every_script_of_a_page_has_the_nonce_of_its_policy(client: TestClient, 
         [nonce] = re.findall(r"'nonce-([^']+)'", answer.headers["content-security-policy"])
         scripts = [tag for name, tag in page_of(answer.text).attributes if name == "script"]
         code = [tag for tag in scripts if tag.get("type") != "application/json"]
-        assert len(code) == 4
+        assert len(code) == 5
         assert all(tag["nonce"] == nonce for tag in code)
     assert len({answer.headers["content-security-policy"] for answer in answers}) == 2
 
@@ -116,7 +116,7 @@ def test_hostile_content_is_text(client: TestClient, root: Path) -> None:
     html = client.get("/studies/hostile").text
     page, part = page_of(html), client.get("/studies/hostile/main").text
     lock.release()
-    assert page.tags["script"] == 4 + page.tags["figure"]
+    assert page.tags["script"] == 5 + page.tags["figure"]
     assert "&lt;b&gt;ann" in html
     assert "<b>ann" not in html
     assert "<script>alert" not in html + part

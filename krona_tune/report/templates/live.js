@@ -264,26 +264,6 @@
     await give({ what: order, ...(trial ? { trial } : {}) }, place);
     button.disabled = false;
   });
-  // Puts a study that does not run into the queue, with more trials or more time if they are given.
-  document.addEventListener("submit", async (event) => {
-    const form = event.target;
-    if (!form.dataset.resume) return;
-    event.preventDefault();
-    if (form.dataset.busy) return;
-    form.dataset.busy = "yes";
-    const place = form.querySelector(".said");
-    const { trials, time_budget } = form.elements;
-    const asked = { name: form.dataset.resume, trials: Number(trials.value), time_budget: time_budget.value.trim() };
-    say(place, "Asking the queue…", false);
-    try {
-      const answer = await fetch("/api/queue/resume", { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(asked) });
-      const held = await answer.json();
-      if (answer.ok) form.reset();
-      if (answer.ok) say(place, `It is number ${held.id} of the queue, and goes on when it has slots.`, false);
-      else say(place, `Refused: ${held.place}: ${held.problem}${held.fix ? `; ${held.fix}` : ""}`, true);
-    } catch { say(place, "The service does not answer: look at the queue before you ask again.", true); }
-    delete form.dataset.busy;
-  });
   document.addEventListener("submit", async (event) => {
     const form = event.target;
     if (!form.dataset.order) return;

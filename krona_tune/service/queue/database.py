@@ -5,6 +5,7 @@ Every method is one transaction; after a kill at any moment the file holds all o
 
 import json
 import logging
+import shlex
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -72,7 +73,19 @@ changes = sql.Table(
     sql.Column("at", sql.Float, nullable=False, index=True),
     sql.Column("slots", sql.Integer, nullable=False),
 )
-MIGRATIONS: Sequence[Callable[[sql.Connection], None]] = (metadata.create_all,)
+trainings = sql.Table(
+    "trainings",
+    metadata,
+    sql.Column("entry", sql.Integer, primary_key=True),
+    sql.Column("words", sql.String, nullable=False),
+)
+
+
+def _create_first(connection: sql.Connection) -> None:
+    metadata.create_all(connection, tables=[entries, starts, changes])
+
+
+MIGRATIONS: Sequence[Callable[[sql.Connection], None]] = (_create_first, trainings.create)
 """What brings a file from each format to the next, from an empty file on. A step is never changed once it was released;
 the first then lists its statements, since the tables above are those of the last format."""
 
@@ -146,6 +159,13 @@ class Database:
             entry, now = self._add(connection, asked, person), time.time()
             ended = {"entry": entry, "at": now, "ended_at": now, "slots": 0, "handle": "", "fault": 0}
             _inserted(connection, starts, ended | {"state_before": state_before})
+            return self._entry(connection, entry)
+
+    def add_training(self, asked: Submission, person: str, words: Sequence[str]) -> Entry:
+        """Gives a full training a place; `words` follow `krona-tune train NAME`. Raises what `add` raises."""
+        with self._transaction() as connection:
+            entry = self._add(connection, asked, person)
+            connection.execute(trainings.insert().values(entry=entry, words=shlex.join(words)))
             return self._entry(connection, entry)
 
     def _add(self, connection: sql.Connection, asked: Submission, person: str) -> int:
@@ -387,7 +407,11 @@ def _selected() -> Any:
     of_entry = sql.select(sql.func.min(starts.c.at).label("began_at"), sql.func.count().label("starts"), starts.c.entry)
     counted = of_entry.group_by(starts.c.entry).subquery()
     kept = [column for column in entries.c if column.name not in {"space", "tracking_uri", "notify"}]
-    return sql.select(*kept, counted.c.began_at, counted.c.starts).outerjoin(counted, counted.c.entry == entries.c.id)
+    training = sql.func.coalesce(trainings.c.words, "").label("training")
+    found = sql.select(*kept, counted.c.began_at, counted.c.starts, training)
+    return found.outerjoin(counted, counted.c.entry == entries.c.id).outerjoin(
+        trainings, trainings.c.entry == entries.c.id
+    )
 
 
 def _as_entry(row: Row[Any]) -> Entry:

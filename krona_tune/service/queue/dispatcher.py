@@ -5,6 +5,7 @@ file and the studies' folders hold, so a service that is killed at any moment go
 """
 
 import logging
+import shlex
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -269,12 +270,13 @@ class Dispatcher:
             refresh(folder, FETCHED)
         if is_running(folder):
             return  # a person runs it, or its last driver still ends
-        if folder.spec.exists() and not watched.start:
+        if folder.spec.exists() and not (watched.start or entry.training):
             self._database.end(entry.id, "halted", "somebody began a study of this name meanwhile")
             return
         asked = self._database.submission(entry.id)
         where = ["--storage", self._storage.uri or str(self._storage.folder.resolve())]
         words = ["resume", entry.name] if folder.spec.exists() else ["run", "--space", SPACE, "--name", entry.name]
+        words = ["train", entry.name, *shlex.split(entry.training)] if entry.training else words
         words += ["--share", str(share), "--quiet", *where, *self._drivers.words]
         # addresses may hold passwords, and whoever lists processes sees their words
         environment = {PERSON: entry.person, NOTIFY: " ".join(asked.notify), TRACKING: asked.tracking_uri or ""}

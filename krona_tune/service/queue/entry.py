@@ -6,7 +6,9 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, St
 
 from krona_tune.api.folders import refuse_odd
 from krona_tune.record.orders import LATEST
+from krona_tune.study.order import TrialId
 from krona_tune.study.request.field_types import MOST
+from krona_tune.study.request.trial import MOST_SEEDS
 
 QUEUE = "/api/queue"
 """The path of the queue."""
@@ -84,6 +86,32 @@ class Resumption(BaseModel):
     """The priority of a study that the queue does not know yet."""
 
 
+class TrainingRequest(BaseModel):
+    """Asks the queue to train what a study has chosen again on all training examples, or on all data."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+
+    name: Annotated[str, StringConstraints(max_length=255)]
+    """The study's name."""
+    task: TrialId = ""
+    """Whose chosen configuration is trained; empty: that of the only task."""
+    trial: TrialId = ""
+    """A trial whose configuration is trained instead."""
+    all_data: bool = False
+    """Whether validation and test are trained on too; then nothing is held out."""
+    seeds: Annotated[int, Field(ge=1, le=MOST_SEEDS)] = 1
+    """How many seeds to train with."""
+    priority: Priority = LEAST_PRIORITY
+    """Its priority in the queue."""
+
+    @property
+    def words(self) -> list[str]:
+        """Returns what follows `krona-tune train NAME`."""
+        given = {"--task": self.task, "--trial": self.trial, "--seeds": str(self.seeds)}
+        flags = ["--all-data"] if self.all_data else []
+        return [*(word for flag, value in given.items() if value for word in (flag, value)), *flags]
+
+
 def _refuse_no_name(name: str) -> str:
     refuse_odd(name)  # a folder is named after it
     return name
@@ -92,6 +120,7 @@ def _refuse_no_name(name: str) -> str:
 class Entry(BaseModel):
     """A study in the queue. Times are seconds since the epoch, None if that has not happened.
 
+    `training` holds the words behind `krona-tune train NAME` if it is a full training, and is empty if it is a search.
     `slots` is how many trials the queue lets it run at once now, `restarts` how often a driver was started again,
     `reason` why it ended or is about to; `removed_by` names who asked to remove it while it ran.
     """
@@ -110,6 +139,7 @@ class Entry(BaseModel):
     ended_at: Moment | None = None
     reason: str = ""
     removed_by: str = ""
+    training: str = ""
 
     @property
     def live(self) -> bool:

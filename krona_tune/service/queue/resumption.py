@@ -1,10 +1,14 @@
-"""Resumes a study of the storage through its queue, with more trials or more time, as `krona-tune resume` does."""
+"""Resumes a study of the storage through its queue, and trains what it has chosen, as the command line does."""
 
 from krona_tune.api.study_request import lift_ordered_stop, resumed_spec
+from krona_tune.record.parquet_reader import read_trials
 from krona_tune.refusal import Refusal
-from krona_tune.service.queue.entry import Entry, Resumption
+from krona_tune.search.full_training import configuration
+from krona_tune.service.queue.entry import Entry, Resumption, TrainingRequest
 from krona_tune.service.queue.study_queue import StudyQueue
 from krona_tune.service.served_studies import ServedStudies
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.manifest import read_manifest
 from krona_tune.study.order import OrderKind, order_request
 from krona_tune.study.settings import by_flag
 
@@ -20,10 +24,7 @@ def resume_study(queue: StudyQueue, studies: ServedStudies, asked: Resumption, p
         Refusal: there is no such study, it runs or has a place, it has ended and nothing more is asked of it, or a
             value is refused.
     """
-    folder = studies.folder(asked.name)
-    if studies.look(asked.name).runs:
-        raise Refusal("name", f"{asked.name!r} runs", "order more trials or more time of it")
-    queue.refuse_live(asked.name)
+    folder = _idle_folder(queue, studies, asked.name)
     more = {"trials": f"+{asked.trials}" if asked.trials else None, "time_budget": asked.time_budget or None}
     given = {name: value for name, value in more.items() if value}
     if not given and studies.detail(asked.name).state == "finished":
@@ -32,3 +33,24 @@ def resume_study(queue: StudyQueue, studies: ServedStudies, asked: Resumption, p
     for name, value in given.items():
         studies.order(asked.name, order_request(what=OrderKind(name), value=value), by)  # type: ignore[call-arg]
     return queue.resume(asked.name, asked.priority, person)
+
+
+def train_study(queue: StudyQueue, studies: ServedStudies, asked: TrainingRequest, person: str) -> Entry:
+    """Gives a full training of a study's chosen configuration, or of a trial's, a place.
+
+    Raises:
+        Refusal: there is no such study, it runs or has a place, or it has no such task or trial.
+    """
+    folder = _idle_folder(queue, studies, asked.name)
+    rows, facts = read_trials(folder.results), read_manifest(folder.manifest).tasks
+    configuration(rows, resumed_spec(folder, {}), facts, asked.task or None, asked.trial or None)
+    return queue.train(asked, person)
+
+
+def _idle_folder(queue: StudyQueue, studies: ServedStudies, name: str) -> StudyFolder:
+    """Returns the folder of a study that does not run and has no place. Raises a Refusal if there is none."""
+    folder = studies.folder(name)
+    if studies.look(name).runs:
+        raise Refusal("name", f"{name!r} runs", "wait for its end; more trials and more time can be ordered of it")
+    queue.refuse_live(name)
+    return folder

@@ -20,7 +20,7 @@ from krona_tune.service.queue.capacity import CapacitySource, describe_capacity
 from krona_tune.service.queue.database import Database, UnavailableError
 from krona_tune.service.queue.dispatcher import Dispatcher
 from krona_tune.service.queue.drivers import Drivers
-from krona_tune.service.queue.entry import Entry, QueueView, SlotChange, Submission, Submitted
+from krona_tune.service.queue.entry import Entry, QueueView, SlotChange, Submission, Submitted, TrainingRequest
 from krona_tune.service.queue.submission_check import CheckedSubmission, check_apart
 from krona_tune.study.redact import redact
 from krona_tune.study.request.loader import dump_spec, load_spec
@@ -133,15 +133,23 @@ class StudyQueue:
         Raises:
             Refusal: it has a place, its request can't be read, or one trial of it needs more than there is.
         """
-        self.refuse_live(name)
-        folder = self._storage.study(name)
-        spec = load_spec(folder.spec)
-        self._source.most(spec.resources)
-        if before := next((entry for entry in self._database.ended() if entry.name == name), None):
-            return self._then_look(self._database.put_back(before.id))
-        state = read_driver_state(folder)
-        asked = Submission(name=name, space=dump_spec(spec), priority=priority)
+        asked, state = self._of_storage(name, priority), read_driver_state(self._storage.study(name))
+        for before in self._database.ended():
+            if before.name == name and not before.training:
+                return self._then_look(self._database.put_back(before.id))
         return self._then_look(self._database.adopt(asked, person, state.at if state else None))
+
+    def train(self, asked: TrainingRequest, person: str) -> Entry:
+        """Gives a full training of a study that does not run a place. Raises what `resume` raises."""
+        study = self._of_storage(asked.name, asked.priority)
+        return self._then_look(self._database.add_training(study, person, asked.words))
+
+    def _of_storage(self, name: str, priority: int) -> Submission:
+        """Returns what the queue keeps of a study of the storage, which must have no place there."""
+        self.refuse_live(name)
+        spec = load_spec(self._storage.study(name).spec)
+        self._source.most(spec.resources)
+        return Submission(name=name, space=dump_spec(spec), priority=priority)
 
     def refuse_live(self, name: str, fix: str = "look at the queue") -> None:
         """Raises a Refusal if a study of this name has a place."""

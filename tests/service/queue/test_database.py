@@ -130,9 +130,18 @@ def test_an_older_file_is_brought_to_this_format(tmp_path: Path) -> None:
     newer = Database(path, (*MIGRATIONS, add_column))
     assert [entry.name for entry in newer.live()] == ["first"]
     assert _format(path) == len(MIGRATIONS) + 1
-    with pytest.raises(Refusal, match=r"written by a newer krona_tune \(format 2, this version reads 1\)"):
+    with pytest.raises(Refusal, match=r"written by a newer krona_tune \(format 3, this version reads 2\)"):
         Database(path)
     assert Database(path, (*MIGRATIONS, add_column)).live(), "a step that was done was done again"
+
+
+def test_a_file_without_full_trainings_gets_a_place_for_them(tmp_path: Path) -> None:
+    path = tmp_path / "queue.db"
+    Database(path, MIGRATIONS[:1])
+    kept = Database(path)
+    assert kept.add(submission(), "ann").training == ""
+    assert kept.add_training(submission("second"), "ann", ["--task", "a b"]).training == "--task 'a b'"
+    assert [entry.training for entry in kept.live()] == ["", "--task 'a b'"]
 
 
 def test_a_step_that_fails_leaves_the_file_as_it_was(tmp_path: Path) -> None:

@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 from krona_tune.record.orders import waiting_orders
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.storage import Storage
-from krona_tune.service.client import Client
+from krona_tune.service import Client, TrainingRequest
 from krona_tune.service.queue.study_queue import StudyQueue
 from krona_tune.study.folder import StudyFolder
 from tests.record.events import started
@@ -94,6 +94,51 @@ def test_a_study_that_runs_is_not_resumed_and_its_page_offers_it_only_while_none
     lock.release()
 
 
+def trained(client: TestClient, name: str = "first", **more: object) -> tuple[int, dict[str, object]]:
+    answer = client.post("/api/queue/train", json={"name": name, **more}, headers={"X-User": "bo"})
+    return answer.status_code, answer.json()
+
+
+def test_a_full_training_has_a_place_and_a_share_of_its_own(
+    queued: TestClient, study_queue: StudyQueue, drivers: FakeDrivers, study: StudyFolder
+) -> None:
+    status, entry = trained(queued, task="cola", all_data=True, seeds=2, priority=3)
+    assert (status, entry["training"], entry["priority"]) == (201, "--task cola --seeds 2 --all-data", 3)
+    assert "full training --task cola --seeds 2 --all-data" in page_of(queued.get("/").text).text
+    assert resumed(queued)[1]["problem"] == "'first' has a place in the queue"
+    study_queue.begin()
+    until(lambda: drivers.started)
+    assert drivers.started[0][:9] == (
+        "train", "first", "--task", "cola", "--seeds", "2", "--all-data", "--share", "2",
+    )  # fmt: skip
+    drivers.ends("first")
+    until(lambda: len(drivers.started) > 1)
+    assert drivers.started[1][0] == "train", "a full training that died is started again"
+    drivers.ends("first", "finished")
+    until(lambda: queued.get("/api/queue").json()["entries"][0]["state"] == "finished")
+    assert resumed(queued)[1]["id"] == 2, "its place is not that of the study"
+
+
+@pytest.mark.parametrize(
+    ("more", "place", "said"),
+    [
+        ({"task": "rte"}, "--task", "unknown task 'rte'"),
+        ({"trial": "cola-0009"}, "--trial", "unknown trial 'cola-0009'"),
+        ({"trial": "--share"}, "--trial", "unknown trial"),
+        ({"seeds": 0}, "body.seeds", "greater than or equal to 1"),
+        ({"trial": "a b"}, "body.trial", "is not written as it must be"),
+        ({"name": "none"}, "study", "no study 'none' is here"),
+    ],
+)
+def test_a_full_training_of_nothing_is_refused(
+    queued: TestClient, study: StudyFolder, more: dict[str, object], place: str, said: str
+) -> None:
+    status, answer = trained(queued, **{"name": "first", **more})  # type: ignore[arg-type]
+    assert (status in {404, 422}, answer["place"]) == (True, place)
+    assert said in f"{answer['problem']}; {answer['fix']}"
+    assert queued.get("/api/queue").json()["entries"] == []
+
+
 @pytest.fixture
 def address(storage: Storage, study_queue: StudyQueue) -> Iterator[str]:
     with served(storage, study_queue) as found:
@@ -103,3 +148,7 @@ def address(storage: Storage, study_queue: StudyQueue) -> Iterator[str]:
 def test_the_client_resumes_a_study(address: str, study: StudyFolder) -> None:
     assert Client(address).resume("first", trials=2).name == "first"
     assert [order.text for order in waiting_orders(study)] == ["trials +2"]
+    Client(address).remove(1)
+    until(lambda: not Client(address).queue().entries[0].live)
+    entry = Client(address).train(TrainingRequest(name="first", trial="cola-0002"))
+    assert (entry.id, entry.training) == (2, "--trial cola-0002 --seeds 1")
