@@ -132,6 +132,7 @@ def test_a_service_that_is_not_there_is_named(run: Run) -> None:
     [
         (("--limit", "ann"), "--limit: 'ann' gives nobody a number of slots; write --limit ann=4"),
         (("--limit", "ann=0"), "--limit: 'ann=0' gives nobody"),
+        (("--data-root", "none"), "--data-root: none is no folder that can be read; name a folder of data"),
         (("--address", "host:6379"), "--address: 'host:6379' is no address of a dashboard"),
         (("--address", "http://127.0.0.1:9"), "--address: the cluster at http://127.0.0.1:9 gives no answer"),
     ],

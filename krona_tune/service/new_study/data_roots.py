@@ -1,10 +1,12 @@
 """Lists the data files, the model folders and GLUE's files below the folders that a service offers."""
 
 import os
+import re
 import stat
 from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 
 from krona_tune.data.data_columns import KINDS_WITH_COLUMNS
@@ -67,7 +69,7 @@ class DataRoots:
             seen += len(inside)
             if seen > MOST_SEEN or len(files) > MOST_LISTED:
                 break
-            if depth <= GLUE_DEPTH and (tasks := self._glue_tasks(folder)):
+            if depth <= GLUE_DEPTH and (tasks := self._glue_tasks(folder, inside)):
                 glue[folder] = tasks
             if self._is_model(folder, inside):
                 models[folder] = None
@@ -118,9 +120,10 @@ class DataRoots:
             return False
         return bool(weights) and all(path.suffix == SAFE and self._is_file(path) for path in weights)
 
-    def _glue_tasks(self, folder: Path) -> tuple[str, ...]:
+    def _glue_tasks(self, folder: Path, inside: Sequence[Path]) -> tuple[str, ...]:
         """Returns the tasks of which a folder has all official files in a folder of the task's name."""
-        return tuple(name for name in TASKS if self._has_task(name, folder))
+        names = {re.sub("[-_]", "", path.name.lower()) for path in inside}
+        return tuple(name for name in TASKS if name in names and self._has_task(name, folder))
 
     def _has_task(self, name: str, folder: Path) -> bool:
         try:
@@ -137,8 +140,9 @@ def _folders_of(folder: Path, tasks: Sequence[str]) -> Iterator[str]:
 
 
 def _listed(folder: Path) -> list[Path]:
-    """Returns what a folder holds and may be shown, sorted; nothing if it can't be read."""
+    """Returns what a folder holds and may be shown, sorted, up to what is looked at; nothing if it can't be read."""
     try:
-        return sorted(path for path in folder.iterdir() if path.name.isprintable() and not path.name.startswith("."))
+        found = list(islice(folder.iterdir(), MOST_SEEN + 1))
     except OSError:
         return []
+    return sorted(path for path in found if path.name.isprintable() and not path.name.startswith("."))

@@ -1,5 +1,8 @@
 """Resumes a study of the storage through its queue, and trains what it has chosen, as the command line does."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from krona_tune.api.study_request import lift_ordered_stop, resumed_spec
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.refusal import Refusal
@@ -29,7 +32,9 @@ def resume_study(queue: StudyQueue, studies: ServedStudies, asked: Resumption, p
     given = {name: value for name, value in more.items() if value}
     if not given and studies.detail(asked.name).state == "finished":
         raise Refusal("trials", "the study has all that was asked of it", "give it more trials or more time")
-    lift_ordered_stop(folder, resumed_spec(folder, by_flag(given)))
+    with _naming_fields():
+        spec = resumed_spec(folder, by_flag(given))
+    lift_ordered_stop(folder, spec)
     for name, value in given.items():
         studies.order(asked.name, order_request(what=OrderKind(name), value=value), by)  # type: ignore[call-arg]
     return queue.resume(asked.name, asked.priority, person)
@@ -43,8 +48,20 @@ def train_study(queue: StudyQueue, studies: ServedStudies, asked: TrainingReques
     """
     folder = _idle_folder(queue, studies, asked.name)
     rows, facts = read_trials(folder.results), read_manifest(folder.manifest).tasks
-    configuration(rows, resumed_spec(folder, {}), facts, asked.task or None, asked.trial or None)
+    with _naming_fields():
+        configuration(rows, resumed_spec(folder, {}), facts, asked.task or None, asked.trial or None)
     return queue.train(asked, person)
+
+
+@contextmanager
+def _naming_fields() -> Iterator[None]:
+    """Gives refusals that name a flag the name of the field that it has in a request."""
+    try:
+        yield
+    except Refusal as refusal:
+        place = refusal.place
+        field = place.removeprefix("--").replace("-", "_") if place.startswith("--") else place
+        raise Refusal(field, refusal.problem, refusal.fix) from None
 
 
 def _idle_folder(queue: StudyQueue, studies: ServedStudies, name: str) -> StudyFolder:

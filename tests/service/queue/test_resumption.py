@@ -65,7 +65,7 @@ def test_a_study_that_had_a_place_gets_it_again(queued: TestClient, study: Study
 @pytest.mark.parametrize(
     ("more", "place", "said"),
     [
-        ({"time_budget": "soon"}, "--time-budget", "'soon' is refused; write a time such as 90s"),
+        ({"time_budget": "soon"}, "time_budget", "'soon' is refused; write a time such as 90s"),
         ({"trials": -1}, "body.trials", "greater than or equal to 0"),
         ({"trials": 10**7}, "body.trials", "less than or equal to"),
         ({"name": "none"}, "study", "no study 'none' is here"),
@@ -122,9 +122,9 @@ def test_a_full_training_has_a_place_and_a_share_of_its_own(
 @pytest.mark.parametrize(
     ("more", "place", "said"),
     [
-        ({"task": "rte"}, "--task", "unknown task 'rte'"),
-        ({"trial": "cola-0009"}, "--trial", "unknown trial 'cola-0009'"),
-        ({"trial": "--share"}, "--trial", "unknown trial"),
+        ({"task": "rte"}, "task", "unknown task 'rte'"),
+        ({"trial": "cola-0009"}, "trial", "unknown trial 'cola-0009'"),
+        ({"trial": "--share"}, "trial", "unknown trial"),
         ({"seeds": 0}, "body.seeds", "greater than or equal to 1"),
         ({"trial": "a b"}, "body.trial", "is not written as it must be"),
         ({"name": "none"}, "study", "no study 'none' is here"),
