@@ -38,7 +38,7 @@ class OfferedData(OfferedChoice):
 
 
 class Offer(BaseModel):
-    """What a service offers to whoever begins a study there, by the field of the form.
+    """Holds what a service offers to whoever begins a study there, by the field of the form.
 
     `left_out`: below the service's folders is more than is listed.
     """
