@@ -22,6 +22,7 @@ from krona_tune.study.folder import StudyFolder, nearest_folder
 from krona_tune.study.formatting import describe_adapter, format_money
 from krona_tune.study.redact import redact
 from krona_tune.study.request.field_types import for_task
+from krona_tune.study.search_end import LEAST_TRIALS
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -171,7 +172,8 @@ def _of_the_search(plan: "Plan") -> Iterator[tuple[str, str]]:
         yield "first", _taught(plan, plan.taught)
     if plan.spec.search.ends_itself:
         least = plan.spec.search.least_gain
-        yield "stops", f"a task's search, when its remaining trials are expected to gain less than {least:g}"
+        never = f"; it needs more than {LEAST_TRIALS} trials" if plan.trials <= LEAST_TRIALS else ""
+        yield "stops", f"a task's search, when its remaining trials are expected to gain less than {least:g}{never}"
     if plan.earlier:
         yield "learns", "; ".join(map(_learnt, plan.earlier))
     if len(plan.space.methods) > 1:
@@ -188,9 +190,10 @@ def _taught(plan: "Plan", taught: "Teaching") -> str:
     """Says which points are tried first, and why."""
     if not taught:
         return "nothing: no point of the recorded curves is near this space"
-    count, tasks = plan.spec.search.taught_trials, len(taught.tasks)
+    count, tasks = plan.spec.search.taught_trials, f"{len(taught.tasks)} recorded tasks"
+    tasks += f" ({taught.synthetic} of them synthetic)" if taught.synthetic else ""
     return (
-        f"{count} of a task's trials are points near the best of {tasks} recorded tasks, trained to their end unless "
+        f"{count} of a task's trials are points near the best of {tasks}, trained to their end unless "
         f"they do worse than others ({EXPECTED}); the first: {describe_adapter(taught.points[0])}"
     )
 

@@ -381,8 +381,7 @@ def _set_trials(study: RunningStudy, order: Order) -> Order:
         study.searcher.extend(added())
     if isinstance(study.searcher, StudySearcher):
         more = {task: added(task) for task in study.plan.spec.tasks}
-        study.searcher.extend(more)
-        study.audience.expect({task: len(numbers) for task, numbers in more.items()})
+        study.audience.expect(study.searcher.extend(more))
     return answered
 
 

@@ -14,6 +14,8 @@ from krona_tune.study.search_end import search_end
 State = Literal["running", "paused", "stopped", "finished", "unreadable"]
 """The word for a study: its driver runs, or waits; none runs and trials are left, or none are; it can't be read."""
 UNREADABLE: Final = "unreadable"
+FINISHED: Final = "finished"
+"""The words for a study that can't be read, and for one of which nothing is left."""
 NOT_BEGUN = "not begun"
 """What is said of a study that has no records yet."""
 RUNNING: Final = "running"
@@ -70,13 +72,14 @@ def trials_left(
     known = list(rows)
     for row in known:
         past[row.task, row.kind] += done(row)
-    asked = Counts.of(spec, text_to_text=text_to_text).by_kind
-    left = {(task, kind): max(n - past[task, kind], 0.0) for task in spec.tasks for kind, n in asked.items()}
-    for task in spec.tasks:
-        if search_end(spec.search, known, task):
-            begun = sum(row.task == task and row.kind == TrialKind.SEARCH for row in known)
-            left[task, TrialKind.SEARCH] = max(begun - past[task, TrialKind.SEARCH], 0.0)
-    return left
+    asked = {task: Counts.of(_as_ended(spec, known, task), text_to_text=text_to_text).by_kind for task in spec.tasks}
+    return {(task, kind): max(n - past[task, kind], 0.0) for task in spec.tasks for kind, n in asked[task].items()}
+
+
+def _as_ended(spec: StudySpec, rows: Iterable[TrialResult], task: str) -> StudySpec:
+    """Returns a request with as many trials as the task has begun, if its search ended by itself."""
+    end = search_end(spec.search, rows, task)
+    return spec.model_copy(update={"search": spec.search.model_copy(update={"trials": end.begun})}) if end else spec
 
 
 def not_begun(spec: StudySpec, rows: Iterable[TrialResult], *, text_to_text: bool) -> dict[str, int]:
@@ -196,7 +199,7 @@ class StudyState:
     def word(self) -> State:
         if self.driver:
             return self.driver.word
-        return "running" if self.runs else "finished" if self.finished else "stopped"
+        return "running" if self.runs else FINISHED if self.finished else "stopped"
 
     @property
     def finished(self) -> bool:

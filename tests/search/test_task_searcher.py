@@ -86,6 +86,12 @@ def test_a_task_whose_search_ends_by_itself_asks_for_nothing_more(heard: list[An
     assert search.exhausted
 
 
+def test_more_trials_are_asked_for_once(heard: list[Any]) -> None:
+    search = searcher(heard, cola=range(0, 3))
+    assert search.extend({"cola": [1, 2, 3, 4], "rte": [0]}) == {"cola": 2, "rte": 1}
+    assert sorted(suggested(search)) == ["cola-000", "cola-001", "cola-002", "cola-003", "cola-004", "rte-000"]
+
+
 def test_a_proposal_is_one_plain_dict_with_its_tasks_seed(heard: list[Any]) -> None:
     assert searcher(heard, rte=range(7, 9)).suggest("tune-0") == {
         "trial_id": "rte-007",

@@ -8,9 +8,9 @@ import pytest
 
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.loader import build_spec
-from krona_tune.study.request.study_spec import SearchSpec, StudySpec
+from krona_tune.study.request.study_spec import FinalistsSpec, SearchSpec, StudySpec
 from krona_tune.study.result import Status, TrialResult
-from krona_tune.study.search_end import expected_gain, search_end
+from krona_tune.study.search_end import SearchEnd, expected_gain, search_end
 from krona_tune.study.study_state import not_begun
 from tests.record.events import ended, report, started
 
@@ -36,7 +36,7 @@ def test_the_expected_gain_is_that_of_exponential_draws() -> None:
     foretold, seen = [], []
     for _ in range(600):
         scores = [draw.expovariate(8.0) for _ in range(24)]
-        foretold.append(expected_gain(scores, 12))
+        foretold.append(expected_gain(sorted(scores, reverse=True), 12) or 0.0)
         seen.append(max(0.0, max(draw.expovariate(8.0) for _ in range(12)) - max(scores)))
     assert fmean(foretold) == pytest.approx(fmean(seen), rel=0.15)
 
@@ -45,9 +45,9 @@ def test_a_search_goes_on_while_its_best_trials_differ_and_ends_when_they_are_al
     assert search_end(search(), rows(STEEP), "cola") is None
     end = search_end(search(), rows(FLAT), "cola")
     assert end
-    assert (end.after, end.asked) == (5, 30)
+    assert (end.begun, end.asked) == (6, 30)
     assert end.gain < 0.02
-    assert end.text("CoLA").startswith("The search of CoLA ended by itself after 5 of 30 trials")
+    assert end.text("CoLA").startswith("The search of CoLA ended by itself with 6 of 30 trials")
     assert search_end(search(), rows(FLAT), "rte") is None
     assert search_end(search(least_gain=1e-4), rows(FLAT), "cola") is None
 
@@ -61,15 +61,28 @@ def test_only_who_asks_for_it_has_it_and_more_trials_lift_it() -> None:
 
 def test_what_ended_after_the_end_changes_nothing() -> None:
     after = search_end(search(), rows((*FLAT[:5], 0.99, 0.2)), "cola")
-    assert after == search_end(search(), rows(FLAT[:5]), "cola")
+    before = search_end(search(), rows(FLAT[:5]), "cola")
+    assert after == SearchEnd(begun=7, asked=30, gain=pytest.approx(0.005 * sum(1 / n for n in range(6, 31))))
+    assert before
+    assert (before.begun, before.gain) == (5, after.gain)
     best_first = [replace(row, ended_at=1.0) if row.score == 0.99 else row for row in rows((*FLAT[:5], 0.99))]
     assert search_end(search(), best_first, "cola") is None, "trials count in the order in which they ended"
 
 
-@pytest.mark.parametrize("scores", [(0.5, None, 0.7, 0.7, None, 0.7), (None,) * 8])
-def test_a_trial_without_a_score_counts_as_the_worst(scores: tuple[float | None, ...]) -> None:
-    end = search_end(search(), rows(scores), "cola")
-    assert (end is None) == (set(scores) == {None})
+@pytest.mark.parametrize(
+    "scores", [(0.5, None, None, None, None), (None,) * 8, (0.0,) * 6, (0.5, 0.527, 0.527, 0.4, 0.527)]
+)
+def test_failures_and_equal_scores_end_nothing(scores: tuple[float | None, ...]) -> None:
+    assert search_end(search(), rows(scores), "cola") is None
+
+
+def test_failures_between_scores_count_as_trials_that_add_nothing() -> None:
+    assert search_end(search(), rows((None, *FLAT, None)), "cola")
+
+
+def test_a_search_that_has_begun_all_its_trials_has_not_ended_by_itself() -> None:
+    assert search_end(search(trials=6), rows(FLAT), "cola") is None
+    assert search_end(search(trials=7), rows(FLAT), "cola")
 
 
 def request(**search_keys: object) -> StudySpec:
@@ -78,13 +91,17 @@ def request(**search_keys: object) -> StudySpec:
 
 
 def test_the_trials_that_an_ended_search_leaves_out_are_not_waited_for() -> None:
-    left = not_begun(request(), rows(FLAT), text_to_text=False)
-    assert left == {"cola": 1, "rte": 31}
+    wanted = request(repeats={"points": 8, "seeds": 1}).model_copy(update={"finalists": FinalistsSpec(top=8, seeds=1)})
+    of_six = request(trials=6, stop=None, repeats={"points": 8, "seeds": 1}).model_copy(
+        update={"finalists": wanted.finalists}
+    )
+    left, whole = (not_begun(each, rows(FLAT), text_to_text=False) for each in (wanted, of_six))
+    assert left["cola"] == whole["cola"] < left["rte"]
 
 
 @pytest.mark.parametrize("other", [{"per_method": True}, {"shared": True}, {"objective": "pareto"}])
 def test_a_search_that_is_not_by_task_is_refused(other: dict[str, object]) -> None:
-    with pytest.raises(Refusal, match="stop: auto needs one search a task"):
+    with pytest.raises(Refusal, match=r"search\.stop.*needs one search a task"):
         request(**other)
     with pytest.raises(Refusal, match="least_gain"):
         request(least_gain=0)

@@ -32,6 +32,7 @@ OTHERS = {
     "service/queue/dispatcher.py": "the states of a queue's entry",
     "service/queue/entry.py": "the states of a queue's entry",
     "data/mini_grammar.py": "a word of a sentence",
+    "report/loss_charts.py": "what a chart calls the trials that run",
     "report/study_page.py": "what a page calls the trials that run",
 }
 """The other modules with a word that is a study's state too, and what it means there."""

@@ -167,12 +167,16 @@ class StudySearcher(GatedSearcher):
         self._turns = deque((task, deque(numbers)) for task, numbers in remaining.items() if numbers)
         self._history = history
 
-    def extend(self, remaining: Mapping[str, Sequence[int]]) -> None:
-        """Lets tasks ask for more trials, by these numbers."""
-        left = dict(self._turns)
+    def extend(self, remaining: Mapping[str, Sequence[int]]) -> dict[str, int]:
+        """Lets tasks ask for more trials, by these numbers; returns how many each could not ask for before."""
+        left, new = dict(self._turns), dict[str, int]()
         for task, numbers in remaining.items():
-            left.setdefault(task, deque()).extend(numbers)
+            known = left.setdefault(task, deque())
+            added = [number for number in numbers if number not in known]
+            known.extend(added)
+            new[task] = len(added)
         self._turns = deque((task, numbers) for task, numbers in left.items() if numbers)
+        return new
 
     @property
     def exhausted(self) -> bool:

@@ -14,6 +14,7 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.order import OrderKind, order_request
 from krona_tune.study.settings import by_flag
+from krona_tune.study.study_state import FINISHED
 
 
 def resume_study(queue: StudyQueue, studies: ServedStudies, asked: Resumption, person: str, by: str) -> Entry:
@@ -30,7 +31,7 @@ def resume_study(queue: StudyQueue, studies: ServedStudies, asked: Resumption, p
     folder = _idle_folder(queue, studies, asked.name)
     more = {"trials": f"+{asked.trials}" if asked.trials else None, "time_budget": asked.time_budget or None}
     given = {name: value for name, value in more.items() if value}
-    if not given and studies.detail(asked.name).state == "finished":
+    if not given and studies.detail(asked.name).state == FINISHED:
         raise Refusal("trials", "the study has all that was asked of it", "give it more trials or more time")
     with _naming_fields():
         spec = resumed_spec(folder, by_flag(given))

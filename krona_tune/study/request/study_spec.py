@@ -4,7 +4,16 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    PlainSerializer,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
 
 from krona_tune.backbones.geometry import Role
 from krona_tune.refusal import unknown
@@ -158,11 +167,12 @@ class SearchSpec(FrozenValue):
             raise ValueError(f"warm_start {NOTHING_EARLIER} stands alone; leave it out, or what it forbids")
         return {**given, "warm_start": None, "taught": False}
 
-    @model_validator(mode="after")
-    def _stop_by_task(self) -> Self:
-        if self.stop and (self.per_method or self.shared or self.pareto):
-            raise ValueError("stop: auto needs one search a task; leave it out with per_method, shared or pareto")
-        return self
+    @field_validator("stop")
+    @classmethod
+    def _stop_by_task(cls, stop: str | None, read: ValidationInfo) -> str | None:
+        if stop and (read.data.get("per_method") or read.data.get("shared") or read.data.get("objective") == "pareto"):
+            raise ValueError("it needs one search a task; leave it out with per_method, shared or objective: pareto")
+        return stop
 
     def settled(self) -> Self:
         """Returns the request of a search that begins now: it is taught, unless it is asked for otherwise."""

@@ -30,7 +30,8 @@ def recorded_scores() -> dict[str, np.ndarray]:
 def ended_after(scores: np.ndarray, least: float) -> int:
     """Returns after how many of these trials, in their order, the search ends."""
     for count in range(LEAST_TRIALS, len(scores)):
-        if expected_gain(list(scores[:count]), len(scores) - count) < least:
+        gain = expected_gain(sorted(scores[:count], reverse=True), len(scores) - count)
+        if gain is not None and gain < least:
             return count
     return len(scores)
 

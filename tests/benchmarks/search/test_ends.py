@@ -6,7 +6,7 @@ from tests.benchmarks.search.ends import LEAST_GAINS, TRIALS, ended_after, table
 
 
 def test_alike_scores_end_a_search_and_rising_ones_do_not() -> None:
-    assert ended_after(np.array([0.5, 0.7, 0.7, 0.7, 0.7, 0.7, 0.9]), 0.01) == 5
+    assert ended_after(np.array([0.5, 0.71, 0.7, 0.702, 0.701, 0.7, 0.9]), 0.01) == 5
     assert ended_after(np.array([0.1, 0.2, 0.4, 0.7, 1.1, 1.6, 2.2]), 0.01) == 7
 
 
