@@ -89,7 +89,7 @@ class StudyRuns:
         token: str | None = None
         while True:
             page = self.client.search_runs([self.experiment_id], self._own, max_results=1000, page_token=token)
-            yield from page
+            yield from (run for run in page if not self._shared or run.data.tags.get(words.STUDY) == self._study)
             token = page.token
             if not token:
                 return
@@ -146,7 +146,8 @@ class StudyRuns:
 
     @property
     def _own(self) -> str:
-        """Returns the filter of this study's runs; an experiment of its own has no others."""
+        """Returns a filter by the time of the study's begin, which few others have; an experiment of its own needs
+        none."""
         return f"tags.`{words.BEGUN}` = '{self._manifest.created_at}'" if self._shared else ""
 
     def _find_or_create_experiment(self, artifact_location: str | None) -> str:

@@ -319,7 +319,8 @@ def summarise(
 ) -> None:
     """Completes a task's run; a second call with the same input changes nothing. `texts` are more files by name."""
     run_id = runs.tasks[task]
-    children = [run for run in everyone if run.data.tags.get(words.PARENT) == run_id]
+    below = [run for run in everyone if run.data.tags.get(words.PARENT) == run_id]
+    children = [run for run in below if words.TRIAL in run.data.tags]  # a person may have added others
     lines = [words.trial_line(run.data.tags, run.data.params, run.data.metrics) for run in children]
     knobs = words.tried_knobs(lines, {name for run in children for name in run.data.params} - {"task", "seed"})
     table = {"trials.csv": words.table_text(lines, knobs.same)} if lines else {}

@@ -53,6 +53,27 @@ def test_two_studies_stand_in_one_table_and_a_second_session_adds_to_its_own_run
     assert not runs_of(tracking_uri, "first-study")
 
 
+def test_studies_that_began_in_the_same_second_are_apart(tracking_uri: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(TIMES, "second-study", TIMES["first-study"])
+    run_study(tracking_uri, "first-study", "all", {0: 0.25})
+    run_study(tracking_uri, "second-study", "all", {0: 0.75})
+    tasks = {run.info.run_name: run for run in runs_of(tracking_uri, "all") if run.data.tags["krona.kind"] == "task"}
+    assert {name: run.data.metrics["best_score"] for name, run in tasks.items()} == {
+        "first-study/cola": 0.25,
+        "second-study/cola": 0.75,
+    }
+
+
+def test_a_persons_own_run_below_a_task_is_left_alone(tracking_uri: str) -> None:
+    run_study(tracking_uri, "first-study", "", {0: 0.25})
+    [task] = [run for run in runs_of(tracking_uri, "first-study") if run.info.run_name == "cola"]
+    client, experiment = MlflowClient(tracking_uri), task.info.experiment_id
+    client.create_run(experiment, tags={"mlflow.parentRunId": task.info.run_id}, run_name="mine")
+    run_study(tracking_uri, "first-study", "", {1: 0.5})
+    [task] = [run for run in runs_of(tracking_uri, "first-study") if run.info.run_name == "cola"]
+    assert task.data.metrics["trials"] == 2
+
+
 def test_an_experiment_of_one_study_is_not_shared_nor_a_shared_one_taken_for_a_study(tracking_uri: str) -> None:
     run_study(tracking_uri, "first-study", "", {0: 0.25})
     run_study(tracking_uri, "second-study", "first-study", {0: 0.75})
