@@ -63,9 +63,10 @@ def contribute(folder: StudyFolder, path: Path) -> Contribution:
         problem = "it runs" if is_running(folder) else f"{lacking} of its trials have not ended"
         raise Refusal(folder.name, problem, f"let it end first: krona-tune resume {folder.name}{folder.storage_flag}")
     searched = [row for row in trials if row.kind == TrialKind.SEARCH]
-    said = [row for row in searched if _is_said(row.params)]
+    scored = {row.task for row in searched if row.score is not None and _is_said(row.params)}
+    said = [row for row in searched if row.task in scored and _is_said(row.params)]
     if spec.backbone.target_modules is not None or not said:
-        problem = "no searched trial of the method krona on maps that their roles name"
+        problem = "no searched trial with a score is of the method krona, on maps that their roles name"
         raise Refusal(folder.name, problem, "contribute a study of krona adapters")
     rows = _rows(said, read_reports(folder.results))
     tried = len({(row["task"], row["number"]) for row in rows})

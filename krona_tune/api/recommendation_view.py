@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 __all__ = ["RecommendationView"]
 
-TAUGHT = {True: "near the best of the recorded curves", False: "the centre of the space, not taught"}
+TAUGHT = {True: "near the best of the curves that teach it", False: "the centre of the space, not taught"}
 IF_LEARNED = "if the model learns this task as it learns the recorded ones, else about the constant answer's"
 
 

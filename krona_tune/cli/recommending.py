@@ -1,6 +1,7 @@
 """Defines the commands for what trainings of others teach: recommend, contribute."""
 
 import json
+import re
 import shlex
 import sys
 from enum import StrEnum
@@ -70,7 +71,8 @@ def recommend(
         case AnswerForm.YAML:
             typer.echo(view.yaml, nl=False)
         case AnswerForm.TEXT:
-            again = shlex.join(["krona-tune", *sys.argv[1:], "--format", "yaml"])
+            words = re.sub(r" --format[ =]\S+", "", shlex.join(sys.argv[1:]))
+            again = f"krona-tune {words} --format yaml"
             train = f"{again} > {NAME}.yaml && krona-tune run --space {NAME}.yaml --name {NAME}"
             print_lines({**view.lines, "train": train})
 

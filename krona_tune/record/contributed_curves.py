@@ -16,6 +16,7 @@ from krona_tune.atomic_write import atomic_path
 from krona_tune.backbones.geometry import Stack
 from krona_tune.record.recorded_curves import COLUMNS
 from krona_tune.refusal import Refusal, refusing, shown
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import Depth
 from krona_tune.study.request.study_spec import CURVE_FILE
 from krona_tune.study.request.trial import FrozenValue
@@ -39,13 +40,21 @@ MAY_LACK = {"epochs", "score", "train_loss", "dropout"}
 """The columns that may be empty: of a trial without a report, where training diverged, for the model's own dropout."""
 
 
+LARGEST = 2**53
+"""The largest number in a file of curves."""
+MEASURED = {"score", "train_loss"}
+"""The columns that may hold any number: training may diverge."""
+OF_TRIAL = ("kind", "seed", "status")
+"""The columns that are the same in all rows of a trial."""
+
+
 class CurvesModel(FrozenValue):
     """Holds what is known of the backbone whose adapters were trained: a hash of its weights, and its sizes."""
 
     fingerprint: str
     model_type: str
-    parameters: int = Field(ge=1)
-    width: int = Field(ge=1)
+    parameters: int = Field(ge=1, le=LARGEST)
+    width: int = Field(ge=1, le=2**20)
     depths: dict[Stack, Depth] = Field(min_length=1)
 
 
@@ -57,11 +66,11 @@ class CurvesTask(FrozenValue):
 
     contents: str
     synthetic: bool
-    metrics: tuple[str, ...]
+    metrics: tuple[str, ...] = Field(min_length=1)
     constant_score: float
-    train_examples: int = Field(ge=1)
-    validation_examples: int = Field(ge=1)
-    budget: int = Field(ge=1)
+    train_examples: int = Field(ge=1, le=LARGEST)
+    validation_examples: int = Field(ge=1, le=LARGEST)
+    budget: int = Field(ge=1, le=LARGEST)
 
 
 class Provenance(FrozenValue):
@@ -110,7 +119,7 @@ def read_curves(path: Path) -> ContributedCurves:
             table = file.read()
     except FileNotFoundError:
         raise Refusal(place, "there is no such file", "name a file that krona-tune contribute wrote") from None
-    except (OSError, pa.ArrowException):
+    except (OSError, ValueError, pa.ArrowException):  # a name of a column may be no text
         raise Refusal(place, "is no Parquet file", "name a file that krona-tune contribute wrote") from None
     provenance = _provenance(place, (table.schema.metadata or {}).get(PROVENANCE))
     rows = tuple(_typed(place, table).to_pylist())
@@ -132,7 +141,7 @@ def _provenance(place: str, written: bytes | None) -> Provenance:
     except ValidationError as error:
         where = ".".join(map(str, error.errors()[0]["loc"]))
         raise Refusal(place, f"its provenance is damaged at {where}", AGAIN) from None
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         if isinstance(error, Refusal):
             raise
         raise Refusal(place, "its provenance is damaged", AGAIN) from None
@@ -146,12 +155,16 @@ def _typed(place: str, table: pa.Table) -> pa.Table:
             raise Refusal(place, problem, AGAIN)
     found = table.select(COLUMNS)
     for field in SCHEMA:
-        with refusing(place, f"the column {field.name} does not hold {field.type}", AGAIN):
-            try:
-                found[field.name].cast(field.type)
-            except pa.ArrowException as error:
-                raise ValueError from error
+        try:
+            found[field.name].cast(field.type)
+        except pa.ArrowException:
+            raise Refusal(place, f"the column {field.name} does not hold {field.type}", AGAIN) from None
     return found.cast(SCHEMA)
+
+
+def _is_beyond(value: Any) -> bool:
+    """Returns whether a value is a number that no study has: none at all, infinite, or beyond LARGEST."""
+    return isinstance(value, float | int) and not abs(value) <= LARGEST
 
 
 def _is_lacking(value: Any) -> bool:
@@ -159,36 +172,51 @@ def _is_lacking(value: Any) -> bool:
 
 
 def _problems(rows: Sequence[Mapping[str, Any]], provenance: Provenance) -> Iterator[str]:
-    """Yields what no finished study leaves."""
+    """Yields what no finished study leaves, the first of which is told."""
     points: dict[int, tuple[Any, ...]] = {}
-    reports: dict[tuple[str, int], list[float]] = {}
-    scored: set[str] = set()
+    trials: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
     for at, row in enumerate(rows):
-        where = f"row {at}"
-        if lacking := [name for name in COLUMNS if _is_lacking(row[name]) and name not in MAY_LACK]:
-            yield f"{where} has no {lacking[0]}"
-            continue
-        if broken := [name for name in WHOLE_KNOBS if not row[name].is_integer()]:
-            yield f"{where} has no whole number as its {broken[0]}"
-        if row["task"] not in provenance.tasks:
-            yield f"{where} is of the task {shown(row['task'])}, which its provenance lacks"
-        if row["status"] not in set(Status) - {Status.INTERRUPTED}:
-            yield f"{where} is of a trial that has not ended: {shown(row['status'])}"
-            continue
-        score, status = row["score"], Status(row["status"])
-        must = status in {Status.COMPLETED, Status.STOPPED_EARLY} or (status.stopped and row["epochs"] is not None)
-        if (must or score is not None) and not is_score(score):
-            yield f"{where} has no number as its score"
-        scored.update([row["task"]] if is_score(score) else [])
+        yield from (f"row {at} {problem}" for problem in _problems_of_row(row, provenance))
         point = tuple(row[name] for name in POINT)
         if points.setdefault(row["number"], point) != point:
-            yield f"{where} has other values than another row of the point {row['number']}"
-        if row["epochs"] is not None:
-            reports.setdefault((row["task"], row["number"]), []).append(row["epochs"])
-    for (task, number), epochs in reports.items():
-        if twice := next((a for a, b in pairwise(sorted(epochs)) if a == b), None):
-            yield f"the point {number} of {task} has two reports after {twice:g} epochs"
-    if unscored := sorted(provenance.tasks.keys() - scored):
+            yield f"row {at} has other values than another row of the point {row['number']}"
+        trials.setdefault((row["task"], row["number"]), []).append(row)
+    for (task, number), own in trials.items():
+        yield from (f"the point {number} of {task} {problem}" for problem in _problems_of_trial(own))
+    if unscored := sorted(provenance.tasks.keys() - {row["task"] for row in rows if is_score(row["score"])}):
         yield f"no trial of {unscored[0]} has a score"
-    if max(map(len, reports.values()), default=0) < 2:
+    if max(map(len, trials.values()), default=0) < 2:
         yield "no point has more than one report, which is no curve"
+
+
+def _problems_of_row(row: Mapping[str, Any], provenance: Provenance) -> Iterator[str]:
+    if lacking := [name for name in COLUMNS if _is_lacking(row[name]) and name not in MAY_LACK]:
+        yield f"has no {lacking[0]}"
+    if beyond := [name for name in COLUMNS if name not in MEASURED and _is_beyond(row[name])]:
+        yield f"has an impossible {beyond[0]}: {shown(row[beyond[0]])}"
+    if broken := [name for name in WHOLE_KNOBS if not row[name].is_integer()]:
+        yield f"has no whole number as its {broken[0]}"
+    if row["task"] not in provenance.tasks:
+        yield f"is of the task {shown(row['task'])}, which its provenance lacks"
+    if row["kind"] != TrialKind.SEARCH:
+        yield f"is of another kind than {TrialKind.SEARCH}: {shown(row['kind'])}"
+    if row["status"] not in set(Status) - {Status.INTERRUPTED}:
+        yield f"is of a trial that has not ended: {shown(row['status'])}"
+    score, status, reported = row["score"], Status(row["status"]), row["epochs"] is not None
+    must = status in {Status.COMPLETED, Status.STOPPED_EARLY} or (status.stopped and reported)
+    if (must or score is not None) and not is_score(score):
+        yield "has no number as its score"
+    if reported and min(row["epochs"], row["examples"], row["step"]) <= 0:
+        yield "is a report after no training"
+
+
+def _problems_of_trial(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:
+    if other := [name for name in OF_TRIAL if len({row[name] for row in rows}) > 1]:
+        yield f"has more than one {other[0]}"
+    epochs = [row["epochs"] for row in rows]
+    if None in epochs and len(rows) > 1:
+        yield "has a row without a report beside others"
+    elif None not in epochs:
+        found = sorted((row["epochs"], row["examples"]) for row in rows)
+        if same := next((a for a, b in pairwise(found) if a[0] == b[0] or a[1] >= b[1]), None):
+            yield f"has no later examples after {same[0]:g} epochs"

@@ -81,8 +81,8 @@ def test_what_is_no_curve_or_has_not_ended_is_refused(tmp_path: Path) -> None:
     for name, words, message in (
         ("cut", {"of": 5}, r"cut: 2 of its trials have not ended; let it end first: krona-tune resume cut"),
         ("single", {"rungs": 1}, r"single: no trial has more than one report, which is no curve; search with --set"),
-        ("other", {"method": "lora", "rank": 2}, r"other: no searched trial of the method krona"),
-        ("cdka", {"init": "cdka"}, r"cdka: no searched trial of the method krona"),
+        ("other", {"method": "lora", "rank": 2}, r"other: no searched trial with a score is of the method krona"),
+        ("cdka", {"init": "cdka"}, r"cdka: no searched trial with a score is of the method krona"),
     ):
         with pytest.raises(Refusal, match=message):
             contribute(study(tmp_path / name, **words), path)

@@ -22,7 +22,7 @@ def test_a_recommendation_is_printed_in_each_form_and_trains_nothing(run: Run, m
     view = study.recommend()
     if form == "text":
         assert out.startswith("  use     krona, ")
-        assert "(near the best of the recorded curves)" in out
+        assert "(near the best of the curves that teach it)" in out
         for task in ("cola", "stsb"):
             assert f"  {task}    score not known: teachers are too far: they are of real texts" in out
         for name in ("time    ", "memory  about ", "train   krona-tune recommend --space mini"):

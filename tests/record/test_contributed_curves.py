@@ -68,7 +68,15 @@ def test_what_was_written_is_read_again(path: Path) -> None:
         (lambda found: found[0].update(scale=float("nan")), "row 0 has no scale"),
         (lambda found: found[0].update(terms=1.5), "row 0 has no whole number as its terms"),
         (lambda found: found[0].update(scale=9.0), "has other values than another row of the point 0"),
-        (lambda found: found.append(dict(found[0])), "the point 0 of cola has two reports after 1 epochs"),
+        (lambda found: found.append(dict(found[0])), "the point 0 of cola has no later examples after 1 epochs"),
+        (lambda found: found[0].update(epochs=float("inf")), "row 0 has an impossible epochs: inf"),
+        (lambda found: found[0].update(learning_rate=1e300), "row 0 has an impossible learning_rate: 1e+300"),
+        (lambda found: found[1].update(epochs=-7.0), "row 1 is a report after no training"),
+        (lambda found: found[1].update(examples=-1), "row 1 is a report after no training"),
+        (lambda found: found[1].update(examples=1), "the point 0 of cola has no later examples after 1 epochs"),
+        (lambda found: found[1].update(seed=99), "the point 0 of cola has more than one seed"),
+        (lambda found: found[0].update(epochs=None), "the point 0 of cola has a row without a report beside others"),
+        (lambda found: found[0].update(kind="final"), "row 0 is of another kind than search: 'final'"),
         (lambda found: found.__setitem__(slice(None), found[::2]), "no point has more than one report"),
         (lambda found: [each.update(score=None, status="diverged") for each in found], "no trial of cola has a score"),
     ],
@@ -92,8 +100,11 @@ def test_a_file_that_is_foreign_is_refused_with_what_to_do(path: Path, tmp_path:
     assert "its provenance is damaged at tasks.cola.budget" in refused(
         changed(odd, sound, tasks={"cola": {**provenance().tasks["cola"].model_dump(), "budget": 0}})
     )
-    pq.write_table(sound.replace_schema_metadata({PROVENANCE: b"{"}), odd)
-    assert "its provenance is damaged; write the file again" in refused(odd)
+    wide = {**provenance().model.model_dump(), "width": 2**61 - 1}
+    assert "its provenance is damaged at model.width" in refused(changed(odd, sound, model=wide))
+    for damaged in (b"{", b"[" * 200_000):
+        pq.write_table(sound.replace_schema_metadata({PROVENANCE: damaged}), odd)
+        assert "its provenance is damaged; write the file again" in refused(odd)
     assert "has no column terms" in refused(changed(odd, sound.drop_columns(["terms"])))
     words = sound.set_column(sound.column_names.index("scale"), "scale", pa.array(["a"] * len(sound)))
     assert "the column scale does not hold double" in refused(changed(odd, words))

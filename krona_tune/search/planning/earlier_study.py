@@ -32,7 +32,8 @@ class EarlierStudy:
     """The searched trials of an earlier study with their reports, and the full budget of each task in examples.
 
     `geometry` is its backbone's: sites by stack, layer and role, with square maps. None if the study recorded none.
-    `contents` are the hashes of the tasks' data and `metrics` how they are scored, as far as curves say it.
+    `contents` are the hashes of the tasks' data, `metrics` how they are scored and `synthetic` those of generated data,
+    as far as curves say it.
     """
 
     name: str
@@ -42,6 +43,7 @@ class EarlierStudy:
     geometry: Geometry | None
     contents: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    synthetic: frozenset[str] = frozenset()
 
     def task(self, name: str) -> str:
         """Returns the name of a task of this study among the tasks of others."""
@@ -107,6 +109,7 @@ def contributed_curves(named: str) -> EarlierStudy:
         geometry=replace(Network(width=model.width, depths=model.depths).bare(), parameters=model.parameters),
         contents={task: tasks[task].contents for task in there},
         metrics={task: tasks[task].metrics for task in there},
+        synthetic=frozenset(task for task in there if tasks[task].synthetic),
     )
 
 
@@ -164,7 +167,7 @@ def _report(row: Any, rung: int) -> Report:
         step=row["step"],
         score=math.nan if row["score"] is None else row["score"],
         metrics={},
-        train_loss=row["train_loss"],
+        train_loss=math.nan if row["train_loss"] is None else row["train_loss"],
         train_seconds=0.0,
         evaluation_seconds=0.0,
         peak_memory_bytes=0,

@@ -21,12 +21,14 @@ Points = tuple[dict[str, Any], ...]
 class Teaching:
     """Points of a space near those that were best on the recorded `tasks`, the best first; none if nothing is near.
 
-    `own` has the points that were best on one task alone, by the hash of its data (`TaskData.contents`).
+    `own` has the points that were best on one task alone, by the hash of its data (`TaskData.contents`). `synthetic` is
+    the number of tasks with generated data.
     """
 
     tasks: tuple[str, ...]
     points: Points
     own: Mapping[str, Points]
+    synthetic: int = 0
 
     def __bool__(self) -> bool:
         return bool(self.points)
@@ -57,6 +59,7 @@ def read_teaching(space: Space, without: Collection[str] = (), contributed: Sequ
         tasks=tuple(sorted(task for curves in designs for task in curves.budgets)),
         points=tuple(in_turn.values())[:MOST],
         own=own,
+        synthetic=sum(len(curves.synthetic) for curves in designs),
     )
 
 
