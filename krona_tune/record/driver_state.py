@@ -7,7 +7,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 
 from krona_tune.atomic_write import write_atomically
 from krona_tune.study.folder import StudyFolder
@@ -35,6 +35,8 @@ def read_driver_state(folder: StudyFolder) -> DriverState | None:
 
 class TrialProgress(FrozenValue):
     """Holds how far a running trial is: the share of its budget, and its training curve since its worker began it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
 
     share: Annotated[float, Field(ge=0, le=1)] = 0.0
     curve: Curve = ()

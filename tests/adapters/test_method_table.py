@@ -19,6 +19,7 @@ SPELLED = {
     "adapters/exact_forms.py": "a form of an export",
     "adapters/gguf_form.py": "the type of an adapter in llama.cpp's format",
     "adapters/peft_class.py": "peft's own names for its methods",
+    "api/contribution.py": "the columns of recorded curves are those of KronA",
     "api/comparison_tables.py": "a column of a table",
     "kron/factors.py": "which factors start at zero is named after the papers",
     "kron/product.py": "which factors start at zero is named after the papers",

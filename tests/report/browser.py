@@ -8,7 +8,7 @@ from functools import partial
 from pathlib import Path
 
 from axe_playwright_python.sync_playwright import Axe
-from playwright.sync_api import Browser, Locator, Page, sync_playwright
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
 
 from tests.waiting import until
 
@@ -16,6 +16,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 PATIENCE = 180_000
 """How long a tab waits for what it is told to see, in milliseconds: a busy machine may need most of a minute to unpack
 plotly."""
+expect.set_options(timeout=PATIENCE)
 CHARTS = ".chart svg.main-svg:first-child"
 """The charts that are drawn."""
 

@@ -60,6 +60,7 @@ def test_a_study_is_begun_by_keyboard(storage: Storage, study_queue: StudyQueue,
         expect(plan).to_be_focused()
         expect(refusal).to_be_empty()
         assert page.evaluate("document.documentElement.scrollWidth") <= 420
+        assert tab.barriers() == []
 
         page.keyboard.press("Escape")
         expect(page.get_by_role("button", name="New study")).to_be_focused()
