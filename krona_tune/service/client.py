@@ -10,6 +10,7 @@ from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_ope
 from pydantic import TypeAdapter, ValidationError
 
 from krona_tune.refusal import Refusal
+from krona_tune.service.adapter_exports import Exported, ExportRequest
 from krona_tune.service.answers import MOST_ROWS, Rows, StudyDetail, StudySummary
 from krona_tune.service.new_study.study_form import (
     BEGIN,
@@ -193,6 +194,16 @@ class Client:
             asked: the study, and what is trained on how many seeds.
         """
         return _read(Entry, self._ask(f"{QUEUE}/train", asked.model_dump_json().encode()))
+
+    def export(self, study: str, asked: ExportRequest) -> Exported:
+        """Exports what a study has chosen of a task into the study's folder on the service's machine.
+
+        Args:
+            study: its name.
+            asked: the task and the form.
+        """
+        body = asked.model_dump_json().encode()
+        return _read(Exported, self._ask(f"{_path(study)}/exports", body, seconds=SUBMIT_SECONDS))
 
     def _ask(self, path: str, body: bytes | None = None, method: str | None = None, seconds: float = SECONDS) -> bytes:
         token = token_for(self.url) if self._token is None else self._token

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 from krona_tune import __version__
 from krona_tune.refusal import Refusal
 from krona_tune.service.access import Access
+from krona_tune.service.adapter_exports import Exported, ExportRequest, export_apart
 from krona_tune.service.answers import MOST_ROWS, Rows, StudyDetail, StudySummary, Version
 from krona_tune.service.queue.entry import (
     QUEUE,
@@ -41,7 +42,7 @@ Filter = Annotated[str, Query(max_length=200, description="Only rows with this v
 def rest_routes(studies: ServedStudies, access: Access) -> APIRouter:
     """Returns the routes below /api, and /healthz."""
     router = APIRouter(responses=PROBLEMS)
-    orders_at_once = CapacityLimiter(MOST_ORDERS)
+    orders_at_once, exports_at_once = CapacityLimiter(MOST_ORDERS), CapacityLimiter(1)
 
     @router.get("/healthz", response_model=Version, operation_id="health")
     @router.get("/api/version", response_model=Version, operation_id="version")
@@ -109,6 +110,20 @@ def rest_routes(studies: ServedStudies, access: Access) -> APIRouter:
         """Say whether the study's driver would surely refuse an order; nothing is ordered."""
         await run_sync(studies.check, name, asked, limiter=orders_at_once)
         return Response(status_code=204)
+
+    @router.post(
+        "/api/studies/{name}/exports",
+        response_model=Exported,
+        status_code=201,
+        responses=UNKNOWN | NO_JSON,
+        operation_id="export",
+        dependencies=[Depends(only_json)],
+    )
+    async def export(name: Name, asked: ExportRequest) -> Response:
+        """Export what a study has chosen of a task into the study's folder; answer when it is written."""
+        folder = await run_sync(studies.folder, name)
+        done = await run_sync(export_apart, folder, asked, limiter=exports_at_once)
+        return json_answer(done.model_dump(), 201)
 
     return router
 

@@ -18,6 +18,7 @@ from krona_tune.report.present import RunningTrial, given_orders, trials_under_w
 from krona_tune.report.study_page import render_body, title_of
 from krona_tune.report.study_results import StudyResults, spec_of
 from krona_tune.search.waiting_orders import give_checked_order, refuse_senseless
+from krona_tune.service.adapter_exports import OFFERED
 from krona_tune.service.answers import StudyDetail, StudySummary
 from krona_tune.service.clone_form import clone_fields
 from krona_tune.service.stamped_cache import StampedCache
@@ -183,7 +184,13 @@ class ServedStudies:
             manifest, running = read.results.manifest, self._running(name, look, read)
             template, losses = environment().get_template("now.html.j2"), draw_running_losses(running, manifest)
             return template.render(
-                now=now, running=running, manifest=manifest, losses=losses, name=name, resumes=self._resumes
+                now=now,
+                running=running,
+                manifest=manifest,
+                losses=losses,
+                name=name,
+                resumes=self._resumes,
+                exports=OFFERED,
             )
 
         return self._presents.get(name, self._moment(LOOK), made)[1]

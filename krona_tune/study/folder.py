@@ -83,6 +83,11 @@ class StudyFolder:
     def artifact_location(self) -> str:
         return (self.root.resolve().parent / "mlartifacts").as_uri()
 
+    @property
+    def exports(self) -> Path:
+        """Returns the folder that a service writes exports to; the command line is told another."""
+        return self.root / "exports"
+
     def adapter(self, task: str) -> Path:
         return self.root / "adapters" / task
 

@@ -1,4 +1,4 @@
-// Puts a study that does not run into the queue: to be resumed, or for a full training.
+// Puts a study that does not run into the queue, to be resumed or trained in full, and exports what it has chosen.
 (() => {
   const filledIn = (form) => {
     const given = [...form.elements].filter((each) => each.name && (each.type === "checkbox" ? each.checked : each.value.trim()));
@@ -7,21 +7,22 @@
   };
   document.addEventListener("submit", async (event) => {
     const form = event.target;
-    if (!form.dataset.queue) return;
+    const { queue, to } = form.dataset;
+    if (!queue && !to) return;
     event.preventDefault();
     if (form.dataset.busy) return;
     form.dataset.busy = "yes";
     const place = form.querySelector(".said");
     const say = (text, refused) => { place.textContent = text; place.classList.toggle("refused", refused); };
-    say("Asking the queue…", false);
+    say(queue ? "Asking the queue…" : "Exporting: this may take minutes…", false);
     try {
-      const body = JSON.stringify({ name: form.dataset.study, ...filledIn(form) });
-      const answer = await fetch(`/api/queue/${form.dataset.queue}`, { method: "POST", headers: { "Content-Type": "application/json" }, body });
+      const body = JSON.stringify({ ...(queue && { name: form.dataset.study }), ...filledIn(form) });
+      const answer = await fetch(to ?? `/api/queue/${queue}`, { method: "POST", headers: { "Content-Type": "application/json" }, body });
       const held = await answer.json();
       if (answer.ok) form.reset();
-      if (answer.ok) say(`It is number ${held.id} of the queue, and runs when it has slots.`, false);
+      if (answer.ok) say(queue ? `It is number ${held.id} of the queue, and runs when it has slots.` : `It is in ${held.folder}.`, false);
       else say(`Refused: ${held.place}: ${held.problem}${held.fix ? `; ${held.fix}` : ""}`, true);
-    } catch { say("The service does not answer: look at the queue before you ask again.", true); }
+    } catch { say("The service does not answer: look what it has done before you ask again.", true); }
     delete form.dataset.busy;
   });
 })();
