@@ -58,6 +58,9 @@ def export_apart(study: StudyFolder, asked: ExportRequest) -> Exported:
     with ChildProcess() as child:
         try:
             return child.call(_export, adapter, to, asked.form, seconds=EXPORT_SECONDS)
+        except Refusal as refusal:
+            place = "form" if refusal.place == "--format" else refusal.place
+            raise Refusal(place, refusal.problem, refusal.fix.replace("--format ", "")) from None
         except (TooSlow, ProcessEnded) as error:
             raise Refusal("form", f"nothing was exported: {error}", "export it with krona-tune export") from None
 
