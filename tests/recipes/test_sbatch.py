@@ -54,6 +54,12 @@ if [ "$1 $2" = "show hostnames" ]; then printf 'one\\ntwo\\n'; fi
 """
 
 
+HEARING = """import os, signal, sys
+signal.signal(signal.SIGINT, signal.SIG_DFL)
+os.execvp(sys.argv[1], sys.argv[1:])"""
+"""Becomes a program that hears Ctrl-C, also where the tests run in the background of a shell, which ignores it."""
+
+
 class Job:
     """A running batch script, alone in its process group, and what the stand-ins wrote."""
 
@@ -73,7 +79,7 @@ class Job:
         slurm = {"JOB_ID": "77", "JOB_NODELIST": "n[1-2]", "CPUS_PER_TASK": "8", "SUBMIT_DIR": str(folder)}
         there = os.environ | {f"SLURM_{name}": value for name, value in slurm.items()} | environment
         there["PATH"] = f"{programs}{os.pathsep}{there['PATH']}"
-        command = ["bash", str(SCRIPT), "--seed", "3"]
+        command = [sys.executable, "-c", HEARING, "bash", str(SCRIPT), "--seed", "3"]
         self.process = subprocess.Popen(command, env=there, start_new_session=True, stdout=subprocess.PIPE)
 
     def wait_for_ray(self) -> None:
