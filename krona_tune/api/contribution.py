@@ -22,7 +22,7 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import Manifest, read_manifest
 from krona_tune.study.request.loader import load_spec
-from krona_tune.study.request.study_spec import CURVE_FILE
+from krona_tune.study.request.search_spec import CURVE_FILE
 from krona_tune.study.request.trial import KNOBS
 from krona_tune.study.result import Report, TrialResult, grouped
 from krona_tune.study.study_state import not_begun

@@ -15,7 +15,8 @@ from krona_tune.record.storage import Storage
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.study.folder import FULL, WINNER, StudyFolder
 from krona_tune.study.redact import redact
-from krona_tune.study.request.study_spec import NOTHING_EARLIER, RECORDED_CURVES, StudySpec
+from krona_tune.study.request.search_spec import NOTHING_EARLIER, RECORDED_CURVES
+from krona_tune.study.request.study_spec import StudySpec
 
 NAMES = re.compile(r"[A-Za-z0-9][\w.-]*")
 LONGEST_NAME = 128

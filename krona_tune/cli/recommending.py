@@ -19,7 +19,7 @@ from krona_tune.cli import options
 from krona_tune.hub import home
 from krona_tune.record.storage import storage_at
 from krona_tune.study.request.loader import naming_given, read_given, tasks_defined_in
-from krona_tune.study.request.study_spec import CURVE_FILE
+from krona_tune.study.request.search_spec import CURVE_FILE
 from krona_tune.study.settings import Keywords, by_flag, flag_names, overrides
 
 NAME = "recommended"

@@ -18,7 +18,7 @@ from krona_tune.record.recorded_curves import COLUMNS
 from krona_tune.refusal import Refusal, refusing, shown
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import Depth
-from krona_tune.study.request.study_spec import CURVE_FILE
+from krona_tune.study.request.search_spec import CURVE_FILE
 from krona_tune.study.request.trial import FrozenValue
 from krona_tune.study.result import Status, is_score
 

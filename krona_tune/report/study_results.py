@@ -20,7 +20,7 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import FIX, Manifest, read_manifest
 from krona_tune.study.request.plain_yaml import read_yaml
-from krona_tune.study.request.study_spec import SearchSpec
+from krona_tune.study.request.search_spec import SearchSpec
 from krona_tune.study.result import Half, Status, TrialResult
 from krona_tune.study.search_end import search_end
 from krona_tune.study.standings import Front, SharedConfiguration, front_of, shared_ranking

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from krona_tune.atomic_write import write_atomically
 from krona_tune.study.kinds import UNCOUNTED
-from krona_tune.study.request.study_spec import SearchSpec
+from krona_tune.study.request.search_spec import SearchSpec
 from krona_tune.study.request.trial import BASELINE
 from krona_tune.study.result import TrialResult
 

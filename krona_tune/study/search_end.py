@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from krona_tune.study.formatting import format_score
 from krona_tune.study.kinds import TrialKind
-from krona_tune.study.request.study_spec import SearchSpec
+from krona_tune.study.request.search_spec import SearchSpec
 from krona_tune.study.result import TrialResult
 
 LEAST_TRIALS = 5

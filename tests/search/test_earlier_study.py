@@ -19,7 +19,7 @@ from krona_tune.search.searchers.proposal import adopt_points, earlier_points
 from krona_tune.search.searchers.surrogate import TransferSurrogate
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import build_spec
-from krona_tune.study.request.study_spec import RECORDED_CURVES
+from krona_tune.study.request.search_spec import RECORDED_CURVES
 from krona_tune.study.result import Status, TrialResult
 from tests.record.curve_files import provenance, rows
 from tests.record.events import RUNGS, ended, manifest, report, started

@@ -8,7 +8,8 @@ import pytest
 
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.loader import build_spec
-from krona_tune.study.request.study_spec import FinalistsSpec, SearchSpec, StudySpec
+from krona_tune.study.request.search_spec import SearchSpec
+from krona_tune.study.request.study_spec import FinalistsSpec, StudySpec
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.search_end import SearchEnd, expected_gain, search_end
 from krona_tune.study.study_state import not_begun

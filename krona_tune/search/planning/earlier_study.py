@@ -21,7 +21,7 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.network import Network, recorded_network
-from krona_tune.study.request.study_spec import RECORDED_CURVES
+from krona_tune.study.request.search_spec import RECORDED_CURVES
 from krona_tune.study.request.trial import check_trial
 from krona_tune.study.result import Report, Status, TrialResult, grouped
 from krona_tune.study.standings import rank_trials

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 from krona_tune.search.planning.space import Params, Space
 from krona_tune.search.searchers.proposal import Origin, Proposal, Suggest, Tried
-from krona_tune.study.request.study_spec import SearchSpec
+from krona_tune.study.request.search_spec import SearchSpec
 from krona_tune.study.result import RECORDED
 
 logger = logging.getLogger(__name__)

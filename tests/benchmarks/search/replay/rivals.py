@@ -18,7 +18,7 @@ from krona_tune.search.searchers.surrogate import TransferSurrogate
 from krona_tune.search.searchers.task_sampler import distribution_of
 from krona_tune.search.searchers.taught_points import TaughtPoints
 from krona_tune.study.randomness import stream
-from krona_tune.study.request.study_spec import SearchSpec
+from krona_tune.study.request.search_spec import SearchSpec
 from krona_tune.study.result import TrialResult
 from tests.benchmarks.search.curves import Seen
 from tests.benchmarks.search.engine import Strategy, Trial, is_over
