@@ -305,6 +305,15 @@ def print_recommendation(plan: "Plan") -> None:
             print_lines(lines)
 
 
+def print_dry_run(plan: "Plan", slots: "Slots | None", folder: StudyFolder) -> None:
+    """Prints what a dry run adds to the plan: first examples, what the study takes on such slots, if they are known,
+    and what to expect without any search."""
+    seen = print_examples(plan, plan.spec.tasks)
+    if slots:
+        print_needs(plan, slots, seen, folder)
+    print_recommendation(plan)
+
+
 def print_doubts(plan: "Plan") -> None:
     """Prints what is odd about the data of one's own."""
     for own in plan.own_data.values():

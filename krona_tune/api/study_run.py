@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from krona_tune.api.folders import with_whole_paths
-from krona_tune.api.plan_view import print_examples, print_needs, print_plan, print_recommendation
+from krona_tune.api.plan_view import print_dry_run, print_examples, print_plan
 from krona_tune.api.printing import (
     console,
     errors,
@@ -79,11 +79,10 @@ def run_and_report(
     if dry_run or not options.quiet:
         print_full_training(plan, again) if again else print_plan(plan, reason, folder, earlier)
     if dry_run:
-        seen = print_examples(plan, [again.of.task] if again else plan.spec.tasks)
-        if here and not again:
-            print_needs(plan, here, seen, folder)
-        if not again:
-            print_recommendation(plan)
+        if again:
+            print_examples(plan, [again.of.task])
+        else:
+            print_dry_run(plan, here, folder)
         return None
     _refuse_no_log(folder.log)
     outcome = _run(plan, folder, replace(options, again=again, earlier=earlier))

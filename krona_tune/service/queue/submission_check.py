@@ -7,7 +7,7 @@ from rich.text import Text
 
 from krona_tune.api.chosen_space import choose_space
 from krona_tune.api.folders import earlier_studies, refuse_odd, refuse_taken, with_whole_paths
-from krona_tune.api.plan_view import plan_lines, print_examples, print_needs, print_plan
+from krona_tune.api.plan_view import plan_lines, print_dry_run, print_plan
 from krona_tune.api.printing import console
 from krona_tune.api.study_request import default_to_glue, spec_of
 from krona_tune.child_process import ChildProcess, ProcessEnded, TooSlow
@@ -84,7 +84,7 @@ def _dry_run(plan: Plan, reason: str, folder: StudyFolder, on: Cluster) -> str:
     needed = slots(on, plan.spec.resources)
     with console.capture() as printed:
         print_plan(plan, reason, folder)
-        print_needs(plan, needed, print_examples(plan, plan.spec.tasks), folder)
+        print_dry_run(plan, needed, folder)
     return Text.from_ansi(printed.get()).plain
 
 
