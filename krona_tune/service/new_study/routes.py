@@ -66,9 +66,7 @@ def new_study_routes(studies: NewStudies, access: Access) -> APIRouter:
         return json_answer(studies.offer())
 
     @router.get(COLUMNS, response_model=DataColumns, operation_id="columns")
-    def columns(
-        file: Annotated[str, Query(max_length=4_096, description="A data file's value in the offer.")],
-    ) -> Response:
+    def columns(file: File) -> Response:
         """Return the names of a data file's columns."""
         return json_answer(DataColumns(columns=studies.columns(file)))
 
