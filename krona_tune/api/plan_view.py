@@ -8,7 +8,6 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from rich.markup import escape
-from rich.table import Table
 
 from krona_tune import __version__
 from krona_tune.api.diagnosis import busy
@@ -16,7 +15,7 @@ from krona_tune.api.printing import console, print_lines, say
 from krona_tune.backbones.geometry import Geometry, Role
 from krona_tune.data.glue import HUB
 from krona_tune.refusal import Refusal, cut, readable, shown
-from krona_tune.search.terminal.cell_view import html_of
+from krona_tune.search.terminal.cell_view import NamedLines
 from krona_tune.search.waiting_orders import EarlierOrders
 from krona_tune.study.folder import StudyFolder, nearest_folder
 from krona_tune.study.formatting import describe_adapter, format_money
@@ -53,9 +52,11 @@ SAMPLERS = {
 }
 
 
-@dataclass(frozen=True)
-class PlanView:
+@dataclass(frozen=True, repr=False)
+class PlanView(NamedLines):
     """Shows what a study will run, as text and in a notebook as a table."""
+
+    _title = "Plan"
 
     plan: "Plan"
     """The whole plan: the request, the backbone, the space and the data."""
@@ -79,18 +80,6 @@ class PlanView:
             for label, domain in searched.items()
         ]
         return pd.DataFrame(rows, columns=["knob", "domain", "values"])
-
-    def __rich__(self) -> Table:
-        table = Table(box=None, pad_edge=False, show_header=False, title="Plan", title_justify="left")
-        for name, text in self.lines.items():
-            table.add_row(f"[bold]{name}[/bold]", text)
-        return table
-
-    def __repr__(self) -> str:
-        return "\n".join(f"{name:<7} {text}" for name, text in self.lines.items())
-
-    def _repr_html_(self) -> str:
-        return html_of(self)
 
 
 def _layers(shape: Geometry) -> str:

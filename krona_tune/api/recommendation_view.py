@@ -4,10 +4,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from rich.table import Table
-
 from krona_tune.search.planning.recommendation import Recommendation, TaskAnswer
-from krona_tune.search.terminal.cell_view import html_of
+from krona_tune.search.terminal.cell_view import NamedLines
 from krona_tune.study.formatting import describe_adapter, format_bytes, format_duration, format_score
 from krona_tune.study.request.plain_yaml import dump_yaml
 
@@ -23,9 +21,11 @@ TAUGHT = {True: "near the best of the curves that teach it", False: "the centre 
 IF_LEARNED = "if the model learns this task as it learns the recorded ones, else about the constant answer's"
 
 
-@dataclass(frozen=True)
-class RecommendationView:
+@dataclass(frozen=True, repr=False)
+class RecommendationView(NamedLines):
     """Shows which configuration to use without a search, as text and in a notebook as a table."""
+
+    _title = "Recommendation"
 
     found: Recommendation
     """The configuration, and what is known of it on each task."""
@@ -88,18 +88,6 @@ class RecommendationView:
             lines["time"] = f"{low} to {high} to train it, {needs.how}"
             lines["memory"] = f"about {format_bytes(needs.worker_bytes)} a training"
         return lines
-
-    def __rich__(self) -> Table:
-        table = Table(box=None, pad_edge=False, show_header=False, title="Recommendation", title_justify="left")
-        for name, text in self.lines.items():
-            table.add_row(f"[bold]{name}[/bold]", text)
-        return table
-
-    def __repr__(self) -> str:
-        return "\n".join(f"{name:<7} {text}" for name, text in self.lines.items())
-
-    def _repr_html_(self) -> str:
-        return html_of(self)
 
 
 def _plain(answer: TaskAnswer) -> dict[str, Any]:

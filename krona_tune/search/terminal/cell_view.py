@@ -5,9 +5,10 @@ import sys
 import time
 import warnings
 from io import StringIO
-from typing import Any
+from typing import Any, ClassVar
 
 from rich.console import Console, RenderableType
+from rich.table import Table
 
 WIDTH = 110
 PRE = (
@@ -20,6 +21,29 @@ def html_of(content: RenderableType) -> str:
     console = Console(record=True, width=WIDTH, file=StringIO(), force_jupyter=False, emoji=False)
     console.print(content)
     return console.export_html(inline_styles=True, code_format=PRE)
+
+
+class NamedLines:
+    """Something that named lines show: as a table in a terminal or a notebook's cell, else as text."""
+
+    _title: ClassVar[str]
+
+    @property
+    def lines(self) -> dict[str, str]:
+        """Returns the lines by their names."""
+        raise NotImplementedError
+
+    def __rich__(self) -> Table:
+        table = Table(box=None, pad_edge=False, show_header=False, title=self._title, title_justify="left")
+        for name, text in self.lines.items():
+            table.add_row(f"[bold]{name}[/bold]", text)
+        return table
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{name:<7} {text}" for name, text in self.lines.items())
+
+    def _repr_html_(self) -> str:
+        return html_of(self)
 
 
 SECONDS = 0.5
