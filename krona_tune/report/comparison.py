@@ -1,7 +1,7 @@
 """Compares several studies task by task: what each winner scores, and whether they can be told apart."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import yaml
@@ -218,8 +218,8 @@ def read_comparison(folders: Sequence[StudyFolder]) -> Comparison:
 def refuse_one(names: Sequence[str]) -> None:
     """Raises a Refusal if fewer than two studies are named."""
     if len(names) < 2:
-        named = ", ".join(names) or "no study"
-        raise Refusal("studies", f"{named} is nothing to compare", "name two studies or more")
+        named = f"only {names[0]} is named" if names else "none is named"
+        raise Refusal("studies", named, "name two studies or more")
 
 
 def comparison_of(studies: Sequence[ComparedStudy]) -> Comparison:
@@ -271,6 +271,8 @@ def _entry(
     if reference is None or study is reference[0]:
         return ComparedWinner(study=study, summary=summary)
     found, pairing = _held_against(reference[1], summary, float(max(1, comparisons)))
+    if winner := reference[1].finals.winner:
+        found = replace(found, bounds=winner.bounds)
     return ComparedWinner(study=study, summary=summary, reference=reference[0].name, difference=found, pairing=pairing)
 
 

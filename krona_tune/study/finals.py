@@ -72,6 +72,11 @@ class Finalist:
         return tuple(row for row in self.rows if row not in self.unlearned)
 
     @property
+    def bounds(self) -> tuple[float, float] | None:
+        """Returns the least and the greatest value of its test score; None if it may have any."""
+        return bounds_of(self.rows[0].test_metrics)
+
+    @property
     def failure_rate(self) -> FailureRate | None:
         """Returns how many of its seeds did not learn; None if all did."""
         failed = len(self.unlearned)
@@ -225,4 +230,5 @@ def _finalist(of: str, repeats: Sequence[TrialResult], facts: TaskFacts | None) 
 
 
 def _difference(winner: Finalist, other: Finalist, finalists: int) -> Difference:
-    return difference(winner.scored_by_seed(), other.scored_by_seed(), winner.examples, comparisons_of(finalists))
+    found = difference(winner.scored_by_seed(), other.scored_by_seed(), winner.examples, comparisons_of(finalists))
+    return replace(found, bounds=winner.bounds)

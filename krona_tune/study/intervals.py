@@ -133,12 +133,14 @@ class Difference:
     """The first of two configurations less the second, over the seeds that both have and the same draws of examples.
 
     `estimate` is None if they share no seed; `comparisons` are those that it is one of. `why_none` says why there is
-    nothing to estimate, if that is another reason than the seeds that they share.
+    nothing to estimate, if that is another reason than the seeds that they share. `bounds` are the metric's least and
+    greatest value, None if it may have any.
     """
 
     estimate: Estimate | None
     comparisons: float = 1.0
     why_none: str = ""
+    bounds: tuple[float, float] | None = None
 
     @property
     def lacks(self) -> str:
@@ -175,6 +177,11 @@ class Difference:
         if self.estimate is None or self.lacks:
             return None
         return self.estimate.detectable(self.comparisons)
+
+    @property
+    def blind(self) -> bool:
+        """Returns whether even the largest difference that the metric allows would be seen less often than that."""
+        return self.detectable is not None and self.bounds is not None and self.detectable > np.ptp(self.bounds)
 
 
 def _logistic(x: float) -> float:

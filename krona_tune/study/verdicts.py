@@ -168,6 +168,8 @@ def _seen(value: Difference) -> str:
     """Returns which difference would have been seen; why none would, if so."""
     if value.detectable is None:
         return f": {value.lacks}"
+    if value.blind:
+        return "; with so few seeds and examples, no difference would have been seen"
     return f"; {format_score(value.detectable)} would have been seen"
 
 

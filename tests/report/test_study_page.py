@@ -292,6 +292,7 @@ def test_of_more_than_two_tasks_the_search_and_the_charts_are_folded_and_the_bes
 
 def test_trainings_of_finalists_are_counted_apart_from_the_search(empty: Empty) -> None:
     folder = empty("rte")
+    assert "2 trials (1 searched, 1 finalist), begun" in page(folder, [SEARCHED, final_rows()[0]]).text
     text = page(folder, [SEARCHED, LORA, HEAD, *final_rows()]).text
     assert "11 trials (2 searched, 8 finalists, 1 head only), begun" in text
     assert "Trials searched Trainings of finalists RTE accuracy" in text

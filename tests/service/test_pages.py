@@ -124,7 +124,7 @@ def test_hostile_content_is_text(client: TestClient, root: Path) -> None:
 
 
 def test_studies_are_chosen_on_the_index_and_compared(client: TestClient, study: StudyFolder, root: Path) -> None:
-    assert 'name="study"' not in client.get("/").text  # one study is nothing to compare
+    assert 'name="study"' not in client.get("/").text  # one study has no other to be compared with
     make_study(root / "other")
     index = page_of(client.get("/").text)
     chosen = [tag["value"] for name, tag in index.attributes if name == "input" and tag.get("name") == "study"]
@@ -145,8 +145,8 @@ def test_studies_are_chosen_on_the_index_and_compared(client: TestClient, study:
 
 def test_what_can_not_be_compared_is_refused_with_the_reason(client: TestClient, study: StudyFolder) -> None:
     for chosen, status, text in (
-        ("", 422, "studies: no study is nothing to compare Name two studies or more."),
-        ("study=first&study=first", 422, "studies: first is nothing to compare"),
+        ("", 422, "studies: none is named Name two studies or more."),
+        ("study=first&study=first", 422, "studies: only first is named"),
         ("study=first&study=gone", 404, "no study 'gone' is here"),
         ("study=first&study=%3Cb%3E", 404, "no study '<b>' is here"),
         ("&".join(f"study=s{number}" for number in range(9)), 422, "9 are too many for one page Choose at most 8."),
