@@ -1,7 +1,9 @@
 """Builds tiny, randomly initialised models of every family, in which all sizes differ."""
 
+from collections.abc import Iterable
 from typing import Any
 
+import pytest
 import torch
 import transformers
 from torch import nn
@@ -64,6 +66,13 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
 }  # fmt: skip
 STORING = [name for name, (model_type, _) in CONFIGS.items() if model_type in STORES_STATES]
 """Those whose first layers stored states can replace."""
+KINDS = {"t5", "bert", "deberta-v3", "electra projected", "bart", "llama", "phi3", "gpt2"}
+"""One of each kind: an encoder, a decoder and both; maps of its own attention, maps before it, fused and transposed."""
+
+
+def of_each_kind(names: Iterable[str] = CONFIGS) -> list[Any]:
+    """Returns the models as cases of a test; those that are of the kind of another one are `long`."""
+    return [pytest.param(name, marks=() if name in KINDS else pytest.mark.long) for name in names]
 
 
 def build(name: str, outputs: int = 3, device: str = "cpu") -> tuple[Geometry, nn.Module, nn.Module]:

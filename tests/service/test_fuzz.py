@@ -21,7 +21,7 @@ from tests.service.conftest import LOCAL, TOKEN, make_study
 
 CANARY = "canary-4f1c"
 CHECKS = [not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance]
-EXAMPLES = 400
+EXAMPLES = 150
 """Requests for each of the operations."""
 MANY = settings(
     max_examples=EXAMPLES,
@@ -97,7 +97,7 @@ def test_no_request_that_the_description_allows_or_forbids_breaks_the_service(pl
         operation = found.ok()
         cases = operation.as_strategy() | operation.as_strategy(schemathesis.GenerationMode.NEGATIVE)
         MANY(given(case=cases)(send))()
-    assert sent.total() > 2_000, sent
+    assert sent.total() > 1_000, sent
 
 
 @pytest.mark.usefixtures("unchanged")

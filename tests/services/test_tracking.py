@@ -78,6 +78,7 @@ def test_a_server_has_runs_artifacts_and_a_model_that_another_process_asks(
         assert held(uri).everything == before
 
 
+@pytest.mark.long
 def test_a_server_that_is_away_from_the_start_costs_a_warning_and_a_sync(
     server: Server, folder: StudyFolder, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

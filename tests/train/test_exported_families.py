@@ -35,9 +35,11 @@ TAKEN_FOR_EXPERTS = {"afmoe", "deepseek_v3", "ernie4_5_moe", "glm4_moe", "hunyua
 
 
 def every() -> list[Any]:
-    marks = {True: (), False: (pytest.mark.slow, pytest.mark.beside)}
     methods = {name: METHODS[sum(map(ord, name)) % len(METHODS)] for name in sorted({*WHOLE, *LACKING})}
-    return [pytest.param(name, knobs, marks=marks[name in KINDS], id=name) for name, knobs in methods.items()]
+    return [
+        pytest.param(name, knobs, marks=() if name in KINDS else pytest.mark.long, id=name)
+        for name, knobs in methods.items()
+    ]
 
 
 def step(backbone: Backbone, knobs: dict[str, Any], folder: Path) -> None:

@@ -15,7 +15,7 @@ from krona_tune.train.export_check import logits, sample_inputs
 from krona_tune.train.loop import TaskWork, TrialRun
 from krona_tune.train.predict import load_adapted
 from krona_tune.train.task_heads import with_head
-from tests.models import CONFIGS, tokens
+from tests.models import CONFIGS, of_each_kind, tokens
 from tests.train.conftest import WORDS, tiny_backbone, tiny_trial, tiny_work
 from tests.train.exported_adapters import adapter_folder, backbone_folder
 
@@ -30,7 +30,7 @@ def by_heart(name: str) -> TaskWork:
     return replace(work, train=examples, validation=examples)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", of_each_kind())
 def test_an_adapter_learns_64_examples_by_heart_also_if_it_is_resumed(name: str, tmp_path: Path) -> None:
     backbone, work = tiny_backbone(name), by_heart(name)
     run = TrialRun("t", tiny_trial(**BY_HEART), work, backbone)

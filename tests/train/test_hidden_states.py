@@ -22,7 +22,7 @@ from krona_tune.train.backbone import Backbone
 from krona_tune.train.device import Device
 from krona_tune.train.hidden_states import HiddenStates, HiddenStateStore, skipped_layers, stored_bytes
 from krona_tune.train.loop import TaskWork, TrialRun
-from tests.models import STORING
+from tests.models import STORING, of_each_kind
 from tests.train.conftest import WORDS, table, tiny_backbone, tiny_trial, tiny_work
 
 TABLE = table(10, 1)
@@ -251,7 +251,11 @@ def assert_equal(one: Any, other: Any, tolerance: float = 1e-5) -> None:
         torch.testing.assert_close(tensor, other[2][name], atol=1e-4, rtol=1e-3)
 
 
-PAIRS = [(name, SOME[at]) for place, name in enumerate(STORING) for at in range(place % 3, len(SOME), 3)]
+PAIRS = [
+    pytest.param(*case.values, SOME[at], marks=case.marks)
+    for place, case in enumerate(of_each_kind(STORING))
+    for at in range(place % 3, len(SOME), 3)
+]
 """Every family with a third of the methods, in turn; test_inject tries each family with every method."""
 
 

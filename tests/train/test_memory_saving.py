@@ -11,7 +11,7 @@ from krona_tune.data.tasks import TASKS
 from krona_tune.train.backbone import Backbone
 from krona_tune.train.hidden_states import HiddenStateStore
 from krona_tune.train.loop import TaskWork, TrialRun
-from tests.models import CONFIGS
+from tests.models import of_each_kind
 from tests.train.conftest import WORDS, tiny_backbone, tiny_trial, tiny_work
 
 
@@ -65,7 +65,7 @@ def test_parts_of_a_batch_start_above_stored_states_too(tmp_path: Path) -> None:
     assert_equal(outcome(backbone, work, store, **knobs), outcome(backbone, work, layers="last 1"))
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", of_each_kind())
 def test_layers_that_are_computed_again_train_as_layers_that_keep_everything(name: str) -> None:
     backbone, work = tiny_backbone(name), work_of(name, "rte", ())
     site = backbone.geometry.sites[0]

@@ -24,7 +24,7 @@ from krona_tune.train.loop import TaskWork, TrialRun
 from krona_tune.train.step_times import sequences
 from krona_tune.train.task_heads import TextAnswer, make_answer
 from tests.language_models import saved_language_model, sums
-from tests.models import CONFIGS
+from tests.models import CONFIGS, of_each_kind
 from tests.train.conftest import FLOAT32, tiny_trial
 
 DECODERS = ("llama", "mistral", "qwen2", "qwen3", "gemma", "phi3", "opt", "gpt2", "gpt_neox")
@@ -125,7 +125,7 @@ def greedy(backbone: Backbone, ids: list[int], tokenizer: Any) -> str:
     return str(tokenizer.decode(written[start:], skip_special_tokens=True)).strip()
 
 
-@pytest.mark.parametrize("name", ["llama", "gemma", "phi3", "opt", "gpt2", "gpt_neox", "t5", "bart"])
+@pytest.mark.parametrize("name", of_each_kind(["llama", "gemma", "phi3", "opt", "gpt2", "gpt_neox", "t5", "bart"]))
 def test_an_adapter_learns_sums_by_heart_and_resumes(name: str, tmp_path: Path) -> None:
     backbone, tokenizer = loaded(name, tmp_path / "model")
     of = work(backbone, tokenizer, tmp_path, epochs=120)
