@@ -1,7 +1,9 @@
-"""Reads what this machine's processor is, and whether it computes faster in bfloat16; needs no torch."""
+"""Reads what this machine's processor is, whether it computes faster in bfloat16, and on how many threads it shall."""
 
 import platform
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,3 +56,16 @@ def this_processor() -> Processor:
         maker=facts.get("vendor_id") or platform.processor(),
         flags=frozenset((facts.get("flags") or facts.get("Features") or "").split()),
     )
+
+
+@contextmanager
+def torch_threads(number: int) -> Iterator[None]:
+    """Lets torch compute on so many threads in the context; for tiny tensors one is best, more wait for each other."""
+    import torch  # most that ask for the processor compute nothing
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

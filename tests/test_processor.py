@@ -1,11 +1,11 @@
-"""Tests that a processor's name, maker and instruction sets are read, on x86, on ARM and where nothing is told."""
+"""Tests that a processor is read on x86, on ARM and where nothing is told, and that torch gets its threads."""
 
 from pathlib import Path
 
 import pytest
 
 from krona_tune import processor
-from krona_tune.processor import this_processor
+from krona_tune.processor import this_processor, torch_threads
 
 X86 = """processor\t: 0
 vendor_id\t: AuthenticAMD
@@ -57,3 +57,18 @@ def test_what_is_read_here_agrees_with_torch() -> None:
 
     # private: torch tells of it nowhere else
     assert ("avx512_bf16" in this_processor().flags) == torch.cpu._is_avx512_bf16_supported()
+
+
+def test_torch_computes_on_that_many_threads_and_then_as_before_also_after_an_error() -> None:
+    import torch
+
+    used: list[int] = []
+
+    def fail() -> None:
+        used.append(torch.get_num_threads())
+        raise ValueError("wrong")
+
+    before = torch.get_num_threads()
+    with pytest.raises(ValueError, match="wrong"), torch_threads(before + 1):
+        fail()
+    assert (used, torch.get_num_threads()) == ([before + 1], before)

@@ -13,6 +13,7 @@ from torch.nn.functional import pad
 
 from krona_tune.backbones.map_roles import ProbedMap, Reach, classify, is_causal
 from krona_tune.backbones.meta_model import Layers, MapSize, MetaModel, maps_of, size_of, stated
+from krona_tune.processor import torch_threads
 
 MOST_TOKENS, IN_WINDOWS = 3, 4
 """The most tokens that a model reads, and the most of an input whose addition is remembered: windows are filled up."""
@@ -133,7 +134,7 @@ def probe(model: MetaModel, lists: list[Layers]) -> dict[str, ProbedLayers]:
     The model is used up: its maps are replaced and its other parameters made.
     """
     structures = _structures(lists)
-    with torch.random.fork_rng(devices=[]), _one_thread():
+    with torch.random.fork_rng(devices=[]), torch_threads(1):
         torch.manual_seed(0)
         maps = put_stand_ins(model, torch.Generator().manual_seed(0))
         try:
@@ -187,17 +188,6 @@ class _Structure:
     @property
     def samples(self) -> list[str]:
         return self.layers[:SAMPLES]
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """Computes on one thread: the tensors are tiny, and more threads only wait for each other."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _structures(lists: list[Layers]) -> list[_Structure]:

@@ -1,7 +1,7 @@
 """Compares what an export writes with the adapter, on inputs drawn from the vocabulary; what differs is not left."""
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ from krona_tune.adapters.exact_forms import unmergeable
 from krona_tune.adapters.merge import merge
 from krona_tune.adapters.model_card import README
 from krona_tune.atomic_write import atomic_folder
+from krona_tune.processor import torch_threads
 from krona_tune.refusal import Refusal, refusing
 from krona_tune.train.backbone import Inputs, cast_parameters
 from krona_tune.train.evaluate import evaluate
@@ -25,6 +26,8 @@ Readme = Callable[..., str]
 """Returns the text of README.md; of what is near an adapter, from how near it is."""
 WEIGHTS_ROUNDING = 1e-4
 """Logits from the same float32 sums in another order differ by less than this share of the largest."""
+FEW_PRODUCTS = 2 * 10**10
+"""A pass of fewer products takes a second of one thread at most; more threads would wait for each other most of it."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +64,9 @@ def sample_inputs(whole: AdaptedModel) -> Inputs:
 @torch.no_grad()
 def logits(model: nn.Module, inputs: Inputs) -> Tensor:
     """Returns the model's logits, float32."""
-    found: Tensor = model(**inputs).logits
+    products = inputs["input_ids"].numel() * sum(weights.numel() for weights in model.parameters())
+    with torch_threads(1) if products < FEW_PRODUCTS else nullcontext():
+        found: Tensor = model(**inputs).logits
     return found.float()
 
 

@@ -47,7 +47,7 @@ def test_the_terminal_shows_scores_differences_and_knobs_and_takes_names_as_text
 
 
 def test_one_study_and_a_word_for_a_list_are_refused(two: Path) -> None:
-    with pytest.raises(Refusal, match="only .*plain is named; name two studies or more"):
+    with pytest.raises(Refusal, match=r"only .*plain is named; name two studies or more"):
         krona_tune.compare(["plain", two / "plain"], two)
     with pytest.raises(Refusal, match="studies: 'plain' is of the type str; give a list"):
         krona_tune.compare("plain")

@@ -103,7 +103,7 @@ def test_studies_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> 
 
 
 def test_one_study_has_none_to_be_compared_with(two: list[StudyFolder], tmp_path: Path) -> None:
-    with pytest.raises(Refusal, match="only .*first is named; name two studies or more"):
+    with pytest.raises(Refusal, match=r"only .*first is named; name two studies or more"):
         write_comparison([two[0], two[0]], tmp_path / "comparison.html")
     with pytest.raises(Refusal, match="no study is here"):
         write_comparison([two[0], StudyFolder(tmp_path / "empty")], tmp_path / "comparison.html")

@@ -27,7 +27,9 @@ def test_one_tasks_headline_is_the_winners_test_score(empty: Empty) -> None:
         "mean and standard deviation over 2 seeds (95 % interval 0.252 to 0.870, over seeds and test examples)" in text
     )
     assert "+0.150 against training the head alone under the same seeds (0.450 ± 0.000)" in text
-    told = "RTE: the winner can't be told apart from the head alone; with so few seeds and examples, no difference would "
+    told = (
+        "RTE: the winner can't be told apart from the head alone; with so few seeds and examples, no difference would "
+    )
     assert f"{told}have been seen." in text
     assert "On RTE, the winner can't be told apart from the constant answer (0.550 on validation)." in text
     assert "the test half was looked at once, afterwards" in text

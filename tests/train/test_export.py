@@ -21,6 +21,7 @@ from krona_tune.data.corpus import load as load_data
 from krona_tune.data.encode import encode
 from krona_tune.data.metrics import measure
 from krona_tune.data.tasks import TASKS
+from krona_tune.processor import torch_threads
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.schedule import make_schedule
 from krona_tune.train import export_check, export_onnx
@@ -138,6 +139,19 @@ def test_the_sample_has_padding_and_no_special_tokens(tmp_path: Path) -> None:
     assert not set(inputs["input_ids"][mask].tolist()) & set(whole.tokenizer.all_special_ids)
     assert (inputs["input_ids"][~mask] == whole.tokenizer.pad_token_id).all()
     assert int(inputs["input_ids"].max()) < len(whole.tokenizer)
+
+
+@pytest.mark.parametrize(("most", "threads"), [(10**12, 1), (0, 3)])
+def test_a_small_pass_is_computed_on_one_thread(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int, threads: int
+) -> None:
+    monkeypatch.setattr(export_check, "FEW_PRODUCTS", most)
+    whole = load_adapted(adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter"))
+    used = set[int]()
+    whole.answer.model.register_forward_hook(lambda *_: used.add(torch.get_num_threads()))
+    with torch_threads(3):
+        logits(whole.answer.model, sample_inputs(whole))
+    assert used == {threads}
 
 
 def test_a_merged_model_can_be_written_in_bfloat16(tmp_path: Path) -> None:

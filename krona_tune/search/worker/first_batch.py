@@ -15,6 +15,7 @@ import torch
 from krona_tune.adapters.placement import frozen_layers
 from krona_tune.data.batches import lengths
 from krona_tune.data.user_code import NoValue
+from krona_tune.processor import torch_threads
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.footprint import drawn
 from krona_tune.search.planning.space import Space, adapter_of
@@ -116,16 +117,12 @@ def _train(task: str, work: TaskWork, backbone: Backbone, params: dict[str, Any]
 
 def _probe(backbone: Backbone, works: Mapping[str, TaskWork], params: dict[str, Any], threads: int) -> StepTimes | None:
     """Returns the timed steps; None if they failed, because a study can run without a forecast."""
-    task, own_threads = next(iter(works)), torch.get_num_threads()
-    torch.set_num_threads(threads)
     try:
-        with quiet(), warnings.catch_warnings(action="ignore"):
-            return time_steps(backbone, works, check_trial(task, 0, params))
+        with torch_threads(threads), quiet(), warnings.catch_warnings(action="ignore"):
+            return time_steps(backbone, works, check_trial(next(iter(works)), 0, params))
     except Exception:
         logger.exception("no step could be timed, so there is no forecast")
         return None
-    finally:
-        torch.set_num_threads(own_threads)
 
 
 def _shortened(work: TaskWork, rows: int) -> TaskWork:
