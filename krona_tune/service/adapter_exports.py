@@ -1,7 +1,10 @@
-"""Exports a study's adapters for the service, in a process of its own, into the study's folder."""
+"""Exports a study's adapters for the service, in a process of its own, into the study's folder; finds what is there."""
 
+from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
+from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
@@ -39,6 +42,57 @@ class Exported(BaseModel):
     """The largest difference between a logit of the adapter and of what was written."""
     loading: str
     """The lines of Python that load it."""
+    download: str
+    """The path from which the service sends the folder as a ZIP file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Download:
+    """A folder with an adapter that the service sends; `form` is None for the adapter that the study has left."""
+
+    task: str
+    form: Form | None
+    path: str
+
+
+def downloads(study: StudyFolder, tasks: Iterable[str]) -> list[Download]:
+    """Returns what can be downloaded of a study's tasks now."""
+    return [
+        Download(task=task, form=form, path=download_path(study.name, task, form))
+        for task in tasks
+        for form in (None, *OFFERED)
+        if _is_there(study, task, form)
+    ]
+
+
+def download_path(study: str, task: str, form: Form | None) -> str:
+    """Returns the path from which the service sends what is chosen of a task, as the study left it or in a form."""
+    start = f"/api/studies/{quote(study, safe='')}"
+    return f"{start}/exports/{quote(task, safe='')}/{form}" if form else f"{start}/adapters/{quote(task, safe='')}"
+
+
+def adapter_folder(study: StudyFolder, task: str) -> Path:
+    """Returns the folder of what a study has chosen of a task. Raises a Refusal if there is none."""
+    refuse_unknown("task", "task", read_manifest(study.manifest).tasks, task)
+    if not _is_there(study, task, None):
+        raise Refusal("task", f"{study.name} has no adapter of {task} yet", "wait for the study's end")
+    return study.adapter(task)
+
+
+def exported_folder(study: StudyFolder, task: str, form: Form) -> Path:
+    """Returns the folder of a task's export. Raises a Refusal if there is none."""
+    refuse_unknown("task", "task", read_manifest(study.manifest).tasks, task)
+    if not _is_there(study, task, form):
+        raise Refusal("form", f"{task} is not exported as {form}", "export it first")
+    return _export_of(study, task, form)
+
+
+def _is_there(study: StudyFolder, task: str, form: Form | None) -> bool:
+    return _export_of(study, task, form).is_dir() if form else (study.adapter(task) / CARD).exists()
+
+
+def _export_of(study: StudyFolder, task: str, form: Form) -> Path:
+    return study.exports / f"{task}-{form}"
 
 
 def export_apart(study: StudyFolder, asked: ExportRequest) -> Exported:
@@ -49,15 +103,13 @@ def export_apart(study: StudyFolder, asked: ExportRequest) -> Exported:
             adapter can't have it.
     """
     refuse_unknown("form", "form", OFFERED, asked.form)
-    refuse_unknown("task", "task", read_manifest(study.manifest).tasks, asked.task)
-    adapter, to = study.adapter(asked.task), study.exports / f"{asked.task}-{asked.form}"
-    if not (adapter / CARD).exists():
-        raise Refusal("task", f"{study.name} has no adapter of {asked.task} yet", "wait for the study's end")
+    adapter, to = adapter_folder(study, asked.task), _export_of(study, asked.task, asked.form)
     if to.exists():
         raise Refusal("form", f"{to} is there already", "use it, or remove it first")
     with ChildProcess() as child:
         try:
-            return child.call(_export, adapter, to, asked.form, seconds=EXPORT_SECONDS)
+            download = download_path(study.name, asked.task, asked.form)
+            return child.call(_export, adapter, to, asked.form, download, seconds=EXPORT_SECONDS)
         except Refusal as refusal:
             place = "form" if refusal.place == "--format" else refusal.place
             raise Refusal(place, refusal.problem, refusal.fix.replace("--format ", "")) from None
@@ -65,8 +117,8 @@ def export_apart(study: StudyFolder, asked: ExportRequest) -> Exported:
             raise Refusal("form", f"nothing was exported: {error}", "export it with krona-tune export") from None
 
 
-def _export(adapter: Path, to: Path, form: Form) -> Exported:
+def _export(adapter: Path, to: Path, form: Form, download: str) -> Exported:
     from krona_tune.train.export import export_adapter  # imports torch, which the service needs not
 
     found = export_adapter(adapter, to, form)
-    return Exported(folder=str(found.folder), difference=found.difference, loading=found.loading)
+    return Exported(folder=str(found.folder), difference=found.difference, loading=found.loading, download=download)

@@ -1,16 +1,22 @@
 """Asks a service for studies and gives orders through it, from Python; needs no package of the service's."""
 
 import json
-from http.client import HTTPException
-from typing import Any, TypeVar
+from collections.abc import Iterator
+from http.client import HTTPException, IncompleteRead
+from pathlib import Path
+from tempfile import TemporaryFile
+from typing import IO, Any, TypeVar
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode, urlsplit
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
+from zipfile import ZipFile
 
 from pydantic import TypeAdapter, ValidationError
 
-from krona_tune.refusal import Refusal
-from krona_tune.service.adapter_exports import Exported, ExportRequest
+from krona_tune.adapters.adapter_card import Form
+from krona_tune.atomic_write import atomic_folder
+from krona_tune.refusal import Refusal, refusing
+from krona_tune.service.adapter_exports import Exported, ExportRequest, download_path
 from krona_tune.service.answers import MOST_ROWS, Rows, StudyDetail, StudySummary
 from krona_tune.service.new_study.study_form import (
     BEGIN,
@@ -37,6 +43,8 @@ from krona_tune.study.order import Order, OrderRequest
 from krona_tune.study.redact import redact
 
 Value = TypeVar("Value")
+PART = 2**20
+"""The most bytes of an answer that are read at once."""
 SECONDS, SUBMIT_SECONDS = 30.0, 900.0
 """How long an answer may take, and that to a submission, for which a plan is made: longer than the service tries."""
 
@@ -205,14 +213,43 @@ class Client:
         body = asked.model_dump_json().encode()
         return _read(Exported, self._ask(f"{_path(study)}/exports", body, seconds=SUBMIT_SECONDS))
 
+    def download(self, study: str, task: str, to: str | Path, form: Form | None = None) -> Path:
+        """Brings what a study has chosen of a task to this machine, as the study left it or as it was exported.
+
+        Args:
+            study: the study's name.
+            task: the task's.
+            to: a folder that does not exist yet.
+            form: the form in which it was exported; None: as the study left it, for `krona_tune.load`.
+
+        Returns: the folder.
+        """
+        folder = Path(to)
+        if folder.exists():
+            raise Refusal("to", f"{folder} is there already", "name a new folder")
+        with TemporaryFile() as packed:
+            for part in self._parts(download_path(study, task, form), seconds=SUBMIT_SECONDS):
+                packed.write(part)
+            with refusing("to", f"{folder} can't be written", "name another one"), atomic_folder(folder) as built:
+                _unpack(packed, built)
+        return folder
+
     def _ask(self, path: str, body: bytes | None = None, method: str | None = None, seconds: float = SECONDS) -> bytes:
+        return b"".join(self._parts(path, body, method, seconds))
+
+    def _parts(
+        self, path: str, body: bytes | None = None, method: str | None = None, seconds: float = SECONDS
+    ) -> Iterator[bytes]:
         token = token_for(self.url) if self._token is None else self._token
         headers = self._headers | ({"Authorization": f"Bearer {token}"} if token else {})
         headers |= {"Content-Type": "application/json"} if body else {}
         request = Request(self.url + path, data=body, headers=headers, method=method)
         try:
             with build_opener(*self._handlers).open(request, timeout=seconds) as answer:
-                return bytes(answer.read())
+                while part := answer.read(PART):
+                    yield bytes(part)
+                if answer.length:
+                    raise IncompleteRead(b"", answer.length)
         except HTTPError as error:
             raise _refusal(error) from None
         except (URLError, HTTPException, OSError, ValueError) as error:
@@ -231,6 +268,14 @@ def _read(kind: type[Value], answer: bytes) -> Value:
         raise Refusal(
             "the service", "answers what this version can't read", "install the version of the service"
         ) from None
+
+
+def _unpack(packed: IO[bytes], to: Path) -> None:
+    """Unpacks the only folder of a ZIP file."""
+    with ZipFile(packed) as found:
+        for entry in found.infolist():
+            entry.filename = entry.filename.partition("/")[2]
+            found.extract(entry, to)
 
 
 def _path(name: str) -> str:

@@ -7,10 +7,18 @@ from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from krona_tune import __version__
+from krona_tune.adapters.adapter_card import Form
 from krona_tune.refusal import Refusal
 from krona_tune.service.access import Access
-from krona_tune.service.adapter_exports import Exported, ExportRequest, export_apart
+from krona_tune.service.adapter_exports import (
+    Exported,
+    ExportRequest,
+    adapter_folder,
+    export_apart,
+    exported_folder,
+)
 from krona_tune.service.answers import MOST_ROWS, Rows, StudyDetail, StudySummary, Version
+from krona_tune.service.folder_archive import ZipAnswer
 from krona_tune.service.queue.entry import (
     QUEUE,
     Entry,
@@ -34,6 +42,7 @@ UNKNOWN = problems({404: "There is no such study."})
 NO_JSON = problems({415: "The request is no JSON."})
 
 Name = Annotated[str, Path(description="A study's name.", min_length=1, max_length=255)]
+Task = Annotated[str, Path(description="A task's name.", min_length=1, max_length=255)]
 Offset = Annotated[int, Query(ge=0, le=MOST_OFFSET, description="How many rows to leave out.")]
 Limit = Annotated[int, Query(ge=1, le=MOST_ROWS, description="The most rows to return.")]
 Filter = Annotated[str, Query(max_length=200, description="Only rows with this value; empty for all.")]
@@ -124,6 +133,23 @@ def rest_routes(studies: ServedStudies, access: Access) -> APIRouter:
         folder = await run_sync(studies.folder, name)
         done = await run_sync(export_apart, folder, asked, limiter=exports_at_once)
         return json_answer(done.model_dump(), 201)
+
+    @router.get(
+        "/api/studies/{name}/adapters/{task}", response_class=ZipAnswer, responses=UNKNOWN, operation_id="adapter"
+    )
+    def adapter(name: Name, task: Task) -> Response:
+        """Return what a study has chosen of a task as a ZIP file of its folder."""
+        return ZipAnswer(adapter_folder(studies.folder(name), task), f"{name}-{task}")
+
+    @router.get(
+        "/api/studies/{name}/exports/{task}/{form}",
+        response_class=ZipAnswer,
+        responses=UNKNOWN,
+        operation_id="exported",
+    )
+    def exported(name: Name, task: Task, form: Form) -> Response:
+        """Return what was exported of a task in this form as a ZIP file of its folder."""
+        return ZipAnswer(exported_folder(studies.folder(name), task, form), f"{name}-{task}-{form}")
 
     return router
 

@@ -18,7 +18,7 @@ from krona_tune.report.present import RunningTrial, given_orders, trials_under_w
 from krona_tune.report.study_page import render_body, title_of
 from krona_tune.report.study_results import StudyResults, spec_of
 from krona_tune.search.waiting_orders import give_checked_order, refuse_senseless
-from krona_tune.service.adapter_exports import OFFERED
+from krona_tune.service.adapter_exports import OFFERED, downloads
 from krona_tune.service.answers import StudyDetail, StudySummary
 from krona_tune.service.clone_form import clone_fields
 from krona_tune.service.stamped_cache import StampedCache
@@ -191,6 +191,7 @@ class ServedStudies:
                 name=name,
                 resumes=self._resumes,
                 exports=OFFERED,
+                downloads=downloads(self.storage.study(name), manifest.tasks),
             )
 
         return self._presents.get(name, self._moment(LOOK), made)[1]

@@ -1,6 +1,7 @@
-"""Tests that a service exports what a study has chosen into the study's folder, and refuses what can't be exported."""
+"""Tests that a service exports what a study has chosen into the study's folder, sends it, and refuses what it can't."""
 
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 from starlette.testclient import TestClient
@@ -8,11 +9,13 @@ from starlette.testclient import TestClient
 from krona_tune.adapters.adapter_card import Form
 from krona_tune.record.storage import storage_at
 from krona_tune.refusal import Refusal
+from krona_tune.service import Client
 from krona_tune.service.adapter_exports import ExportRequest, export_apart
 from krona_tune.service.web_server import make_app
 from krona_tune.study.folder import StudyFolder
 from tests.record.adapters import study_folder
 from tests.service.conftest import LOCAL
+from tests.service.serving import served
 
 
 @pytest.fixture
@@ -37,6 +40,35 @@ def test_what_cannot_be_exported_is_refused_before_a_process_starts(
     assert "is there already; use it, or remove it first" in refused(study, "cola", Form.PEFT)
 
 
+def files(folder: Path) -> dict[str, bytes]:
+    return {str(path.relative_to(folder)): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def test_an_adapter_and_an_export_are_downloaded_as_they_are(study: StudyFolder, tmp_path: Path) -> None:
+    export = study.exports / "cola-merged"
+    export.mkdir(parents=True)
+    (export / "model.safetensors").write_bytes(b"weights")
+    with served(storage_at(str(study.root.parent))) as address:
+        client = Client(address)
+        adapter = client.download("first-study", "cola", tmp_path / "out" / "adapter")
+        merged = client.download("first-study", "cola", str(tmp_path / "merged"), Form.MERGED)
+        page = urlopen(f"{address}/studies/first-study").read().decode()
+        for task, form, to, refusal in (
+            ("rte", None, "new", "task: first-study has no adapter of rte yet"),
+            ("mrpc", None, "new", "task: unknown task 'mrpc'"),
+            ("cola", Form.ONNX, "new", "form: cola is not exported as onnx; export it first"),
+            ("cola", None, "merged", "merged is there already; name a new folder"),
+        ):
+            with pytest.raises(Refusal, match=refusal):
+                client.download("first-study", task, tmp_path / to, form)
+    assert files(adapter) == files(study.adapter("cola")) != {}
+    assert files(merged) == {"model.safetensors": b"weights"}
+    assert not (tmp_path / "new").exists()
+    for path in ("adapters/cola", "exports/cola/merged"):
+        assert f'href="/api/studies/first-study/{path}" download' in page
+    assert "adapters/rte" not in page
+
+
 @pytest.mark.slow
 @pytest.mark.beside
 def test_a_program_exports_an_adapter_by_rest(study: StudyFolder) -> None:
@@ -49,6 +81,8 @@ def test_a_program_exports_an_adapter_by_rest(study: StudyFolder) -> None:
     assert (study.exports / "cola-merged" / "model.safetensors").exists()
     assert held["difference"] < 1e-4
     assert "from_pretrained" in held["loading"]
+    sent = client.get(held["download"])
+    assert (sent.status_code, sent.headers["content-type"]) == (200, "application/zip")
     again = client.post(place, json={"task": "cola"})
     assert (again.status_code, again.json()["place"]) == (422, "form")
     assert client.post("/api/studies/none/exports", json={"task": "cola"}).status_code == 404

@@ -20,7 +20,11 @@
       const answer = await fetch(to ?? `/api/queue/${queue}`, { method: "POST", headers: { "Content-Type": "application/json" }, body });
       const held = await answer.json();
       if (answer.ok) form.reset();
-      if (answer.ok) say(queue ? `It is number ${held.id} of the queue, and runs when it has slots.` : `It is in ${held.folder}.`, false);
+      if (answer.ok) say(queue ? `It is number ${held.id} of the queue, and runs when it has slots.` : `It is in ${held.folder}. `, false);
+      if (answer.ok && held.download) {
+        const link = place.appendChild(document.createElement("a"));
+        Object.assign(link, { href: held.download, download: "", textContent: "Download it" });
+      }
       else say(`Refused: ${held.place}: ${held.problem}${held.fix ? `; ${held.fix}` : ""}`, true);
     } catch { say("The service does not answer: look what it has done before you ask again.", true); }
     delete form.dataset.busy;
