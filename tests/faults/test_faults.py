@@ -135,7 +135,7 @@ def test_a_study_outlives_its_worker_its_ray_its_drivers_and_damage(
 def test_a_study_ends_in_order_whatever_happens_to_its_processes(
     home: Home, bert: Path, cost: Cost, fault: str
 ) -> None:
-    name = fault.split()[-1]
+    name = fault.rsplit(maxsplit=1)[-1]
     driver = started(home, bert, name)
     seen(driver, lambda: rungs(home.study(name)))
     ends_in_order(driver, name, *FAULTS[fault])
