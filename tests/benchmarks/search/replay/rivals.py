@@ -10,6 +10,7 @@ import optuna
 from optuna.samplers import GPSampler
 from ray.tune.schedulers import TrialScheduler
 
+from krona_tune.record.recorded_curves import LEARNED
 from krona_tune.search.planning.earlier_study import EarlierStudy, shipped_curves
 from krona_tune.search.planning.teaching import read_teaching
 from krona_tune.search.searchers.history import History
@@ -89,17 +90,22 @@ def by_one_model(first: First = lambda study: (), *, teacher: Teacher | None = N
     return made
 
 
-def taught_points(seed: int, chances: Mapping[str, float]) -> dict[str, Strategy]:
-    """Returns krona_tune's default search of each task, taught by the recorded tasks that are not in the study."""
-    taught, asked = read_teaching(space(), without=chances), SearchSpec(trials=TRIALS, taught=True)
-    return {
-        task: Ours(
-            _setting(task, seed, chance, ()),
-            startup=STARTUP,
-            taught=TaughtPoints(task, space(), taught.points, asked),
-        )
-        for task, chance in chances.items()
-    }
+def by_taught_points(teacher: Teacher) -> MakeAll:
+    """Returns a maker of krona_tune's default search of each task, taught by what the teacher returns."""
+
+    def made(seed: int, chances: Mapping[str, float]) -> dict[str, Strategy]:
+        taught = read_teaching(space(), without=LEARNED, contributed=[teacher(chances, seed)])
+        asked = SearchSpec(trials=TRIALS, taught=True)
+        return {
+            task: Ours(
+                _setting(task, seed, chance, ()),
+                startup=STARTUP,
+                taught=TaughtPoints(task, space(), taught.points, asked),
+            )
+            for task, chance in chances.items()
+        }
+
+    return made
 
 
 def _setting(task: str, seed: int, chance: float, first: Points) -> Setting:
@@ -207,7 +213,7 @@ RIVALS: dict[str, MakeAll] = {
     "Optuna's GPSampler + ASHA": by_task(GaussianProcess),
     "Syne Tune's ASHABORE": by_task(by_syne_tune("ASHABORE")),
     "Syne Tune's ASHACQR": by_task(by_syne_tune("ASHACQR")),
-    TAUGHT: taught_points,
+    TAUGHT: by_taught_points(other_tasks),
     "krona_tune, one model": by_one_model(),
     "krona_tune, one model, the best of other tasks first": by_one_model(first_points),
     "krona_tune, one model taught by other tasks": by_one_model(teacher=other_tasks),

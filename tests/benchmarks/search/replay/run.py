@@ -15,7 +15,7 @@ import random
 import sys
 import time
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import product
 from multiprocessing import get_context
@@ -39,8 +39,8 @@ from tests.benchmarks.search.replay.regret_ratios import (
     ratios,
     scores_as_markdown,
 )
-from tests.benchmarks.search.replay.rivals import REFERENCE, RIVALS, with_baselines
-from tests.benchmarks.search.replay.surrogate import JUDGES, fidelity, surrogates
+from tests.benchmarks.search.replay.rivals import REFERENCE, RIVALS, MakeAll, with_baselines
+from tests.benchmarks.search.replay.surrogate import JUDGES, Surrogate, fidelity, surrogates
 from tests.benchmarks.search.table import winners
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -53,6 +53,8 @@ SHOWN = 10.0
 FINAL = 100
 """The first seed that decides nothing but is reported."""
 COLUMNS = ["rival", "seed", "task", "budget", "rule", "regret"]
+Row = tuple[str, int, str, float, str, float]
+"""What the columns hold; the regret is a share of the span."""
 
 
 def look() -> None:
@@ -80,14 +82,18 @@ def tasks_of(seed: int) -> list[str]:
     return sorted(random.Random(stream(seed, "tasks")).sample(seen, 2))
 
 
-def one_study(name: str, seed: int, judge: str) -> list[tuple[str, int, str, float, str, float]]:
-    """Returns (rival, seed, task, budget, rule, regret as a share of the span) of one replayed study."""
-    warnings.simplefilter("ignore")  # about empty rungs and experimental parts of Optuna
+def one_study(name: str, seed: int, judge: str) -> list[Row]:
+    """Returns the rows of one replayed study."""
     study = tasks_of(seed)
     of_study = {task: recorded_tasks()[task] for task in study}
-    instances = surrogates(of_study, seed, JUDGES[judge], first_numbers(study))
+    return replayed(name, RIVALS[name], seed, surrogates(of_study, seed, JUDGES[judge], first_numbers(study)))
+
+
+def replayed(name: str, make: MakeAll, seed: int, instances: Mapping[str, Surrogate]) -> list[Row]:
+    """Returns the rows of the search that is made for a study, whose tasks are these instances."""
+    warnings.simplefilter("ignore")  # about empty rungs and experimental parts of Optuna
     worst = {task: float(np.nanmin(each.recorded.scores[:, -1])) for task, each in instances.items()}
-    events = simulate_study(RIVALS[name](seed, worst), instances, workers=WORKERS, budget=max(BUDGETS))
+    events = simulate_study(make(seed, worst), instances, workers=WORKERS, budget=max(BUDGETS))
     return [
         (name, seed, task, budget, rule, (each.best - each.final(winner.trial.params)) / each.span)
         for (task, each), budget in product(instances.items(), BUDGETS)
