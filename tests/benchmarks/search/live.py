@@ -1,15 +1,14 @@
 """Compares searches on real trainings at equal cost: a check of what the replay of recorded curves shows.
 
-python -m tests.benchmarks.search.live DATA TEXTS FOLDER FIRST LAST NAME...
+python -m tests.benchmarks.search.live DATA TEXTS FOLDER FIRST LAST MOST NAME...
 
 Each study searches two of the four recorded tasks, so that six seeds have every pair once, or the two reserved ones if
 TEXTS is what `reserved` writes. Its four workers are simulated: a training is real, and costs the examples that it
-trained on, so that two searches pay the same whatever else the machine does. After 5 and 10 full trainings a task, the
-winner by its last validation score is trained again to its end with another seed, and only that training's score on the
-test half counts. DATA and TEXTS are those of `tests.benchmarks.curves.record`. A study's rows are kept in FOLDER, so
-that a comparison that was interrupted goes on with the next study; at the end all rows are written among those of
-`results/live.csv`, one a task, rival and budget. NAMEs are those of `replay.rivals`; the baselines of every table are
-added.
+trained on, so that two searches pay the same whatever else the machine does. After 5 and 10 full trainings a task, MOST
+at most, the winner by its last validation score is trained again to its end with another seed, and only that training's
+score on the test half counts. DATA and TEXTS are those of `tests.benchmarks.curves.record`. A study's rows are kept in
+FOLDER, so that a comparison that was interrupted goes on with the next study; at the end all rows are written among
+those of `results/live.csv`, one a task, rival and budget. NAMEs are those of `replay.rivals`; Ray's search is added.
 """
 
 import json
@@ -50,7 +49,7 @@ from tests.benchmarks.kron.step import MINILM
 from tests.benchmarks.search import reserved
 from tests.benchmarks.search.curves import Seen
 from tests.benchmarks.search.replay.engine import simulate_study
-from tests.benchmarks.search.replay.rivals import REFERENCE, RIVALS, TAUGHT, with_baselines
+from tests.benchmarks.search.replay.rivals import REFERENCE, RIVALS, TAUGHT
 from tests.benchmarks.search.replay.run import RESULTS
 from tests.benchmarks.search.table import FINISHED, LAST, winners
 
@@ -152,8 +151,8 @@ def prepare(data: str, texts_folder: str) -> Prepared:
     return prepare_data(make_plan(spec, "live"), MINILM)
 
 
-def one_study(name: str, seed: int, data: str, texts_folder: str) -> list[Row]:
-    """Returns the rows of one study."""
+def one_study(name: str, seed: int, most: float, data: str, texts_folder: str) -> list[Row]:
+    """Returns the rows of one study, whose greatest budget is `most` full trainings a task."""
     warnings.simplefilter("ignore")  # about experimental parts of Optuna
     transformers.logging.set_verbosity_error()
     torch.set_num_threads(1)
@@ -167,10 +166,10 @@ def one_study(name: str, seed: int, data: str, texts_folder: str) -> list[Row]:
             for task, work in prepared.final_works().items()
             if task in chances
         }
-        events = simulate_study(RIVALS[name](seed, chances), tasks, workers=WORKERS, budget=max(BUDGETS))
+        events = simulate_study(RIVALS[name](seed, chances), tasks, workers=WORKERS, budget=most)
         rule, rows = FINISHED if name == TAUGHT else LAST, list[Row]()
         tested: dict[tuple[str, str], float] = {}
-        for (task, each), budget in product(tasks.items(), BUDGETS):
+        for (task, each), budget in product(tasks.items(), [each for each in BUDGETS if each <= most]):
             best = winners(events[task], budget)[rule]
             key = task, best.trial.trial_id
             if key not in tested:
@@ -181,13 +180,15 @@ def one_study(name: str, seed: int, data: str, texts_folder: str) -> list[Row]:
     return rows
 
 
-def compare(names: Sequence[str], seeds: Sequence[int], data: str, texts_folder: str, folder: Path) -> pd.DataFrame:
-    """Returns the rows of all studies; runs those that `folder` does not hold."""
+def compare(
+    names: Sequence[str], seeds: Sequence[int], most: float, data: str, texts_folder: str, folder: Path
+) -> pd.DataFrame:
+    """Returns the rows of all studies of this greatest budget; runs those that `folder` does not hold."""
     folder.mkdir(parents=True, exist_ok=True)
     paths = {(seed, name): folder / f"{name}-{seed}.csv" for seed, name in product(seeds, names)}
     with ProcessPoolExecutor(2, get_context("spawn"), max_tasks_per_child=1) as pool:
         jobs = {
-            path: pool.submit(one_study, name, seed, data, texts_folder)
+            path: pool.submit(one_study, name, seed, most, data, texts_folder)
             for (seed, name), path in paths.items()
             if not path.exists()
         }
@@ -229,12 +230,12 @@ def _wilcoxon_p(differences: pd.Series) -> float:
     return float(wilcoxon(differences.dropna()).pvalue)
 
 
-def main(data: str, texts_folder: str, folder: str, first: str, last: str, *names: str) -> None:
+def main(data: str, texts_folder: str, folder: str, first: str, last: str, most: str, *names: str) -> None:
     """Runs the studies of the seeds FIRST to LAST, writes their rows and prints what the rivals reach."""
     if not RIVALS.keys() >= set(names):
         sys.exit(f"name some of {list(RIVALS)}, not {list(names)}")
     seeds = range(int(first), int(last) + 1)
-    found = compare(with_baselines(names), seeds, data, texts_folder, Path(folder))
+    found = compare(list(dict.fromkeys([REFERENCE, *names])), seeds, float(most), data, texts_folder, Path(folder))
     write_raw(found)
     print(summary(found))
 
