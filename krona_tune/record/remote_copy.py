@@ -31,9 +31,10 @@ INDEX = "files.json"
 HERE, ORIGIN = ".index.json", ".origin"
 """Files in a local folder about its copy: the index that was pushed or pulled last, and the folder's own id."""
 LOCK, PULLING, ASIDE = ".lock", ".pulling.lock", ".superseded-"
-LEFT_OUT = {"ray", "checkpoints", "orders", "wandb"}
+LEFT_OUT = {"ray", "checkpoints", "orders", "wandb", "exports"}
 """Folders that are not copied: nothing reads the first again, the second is copied by `RemoteCheckpoints`, orders
-are given at the copy itself, and the last is written again by a session that does not find it."""
+are given at the copy itself, the fourth is written again by a session that does not find it, and the last is made of
+what is copied."""
 GROWING = {"optuna.journal", "study.log"}
 """Files that only grow: their first bytes are what they were when an index was made, whatever was added since."""
 RECORDS = "results/"

@@ -1,6 +1,7 @@
 """Exports a study's adapters for the service, in a process of its own, into the study's folder; finds what is there."""
 
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated
@@ -76,7 +77,7 @@ def adapter_folder(study: StudyFolder, task: str) -> Path:
     refuse_unknown("task", "task", read_manifest(study.manifest).tasks, task)
     if not _is_there(study, task, None):
         raise Refusal("task", f"{study.name} has no adapter of {task} yet", "wait for the study's end")
-    return study.adapter(task)
+    return _inside(study, study.adapter(task))
 
 
 def exported_folder(study: StudyFolder, task: str, form: Form) -> Path:
@@ -84,11 +85,20 @@ def exported_folder(study: StudyFolder, task: str, form: Form) -> Path:
     refuse_unknown("task", "task", read_manifest(study.manifest).tasks, task)
     if not _is_there(study, task, form):
         raise Refusal("form", f"{task} is not exported as {form}", "export it first")
-    return _export_of(study, task, form)
+    return _inside(study, _export_of(study, task, form))
 
 
 def _is_there(study: StudyFolder, task: str, form: Form | None) -> bool:
-    return _export_of(study, task, form).is_dir() if form else (study.adapter(task) / CARD).exists()
+    with suppress(OSError):  # nothing but the records may be read
+        return _export_of(study, task, form).is_dir() if form else (study.adapter(task) / CARD).exists()
+    return False
+
+
+def _inside(study: StudyFolder, place: Path) -> Path:
+    """Returns a place in a study's folder. Raises a Refusal if a link leads out of it."""
+    if not place.resolve().is_relative_to(study.root.resolve()):
+        raise Refusal(study.name, f"{place.name} is a link to a place outside it", "copy the folder")
+    return place
 
 
 def _export_of(study: StudyFolder, task: str, form: Form) -> Path:
@@ -103,7 +113,7 @@ def export_apart(study: StudyFolder, asked: ExportRequest) -> Exported:
             adapter can't have it.
     """
     refuse_unknown("form", "form", OFFERED, asked.form)
-    adapter, to = adapter_folder(study, asked.task), _export_of(study, asked.task, asked.form)
+    adapter, to = adapter_folder(study, asked.task), _inside(study, _export_of(study, asked.task, asked.form))
     if to.exists():
         raise Refusal("form", f"{to} is there already", "use it, or remove it first")
     with ChildProcess() as child:

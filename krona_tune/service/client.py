@@ -15,6 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from krona_tune.adapters.adapter_card import Form
 from krona_tune.atomic_write import atomic_folder
+from krona_tune.hub import home
 from krona_tune.refusal import Refusal, refusing
 from krona_tune.service.adapter_exports import Exported, ExportRequest, download_path
 from krona_tune.service.answers import MOST_ROWS, Rows, StudyDetail, StudySummary
@@ -224,14 +225,17 @@ class Client:
 
         Returns: the folder.
         """
-        folder = Path(to)
+        folder = home(Path(to), "to")
         if folder.exists():
             raise Refusal("to", f"{folder} is there already", "name a new folder")
-        with TemporaryFile() as packed:
+        with (
+            refusing("to", f"{folder} can't be written", "name another one"),
+            atomic_folder(folder) as built,
+            TemporaryFile(dir=built.parent) as packed,
+        ):
             for part in self._parts(download_path(study, task, form), seconds=SUBMIT_SECONDS):
                 packed.write(part)
-            with refusing("to", f"{folder} can't be written", "name another one"), atomic_folder(folder) as built:
-                _unpack(packed, built)
+            _unpack(packed, built)
         return folder
 
     def _ask(self, path: str, body: bytes | None = None, method: str | None = None, seconds: float = SECONDS) -> bytes:

@@ -130,7 +130,7 @@ def rest_routes(studies: ServedStudies, access: Access) -> APIRouter:
     )
     async def export(name: Name, asked: ExportRequest) -> Response:
         """Export what a study has chosen of a task into the study's folder; answer when it is written."""
-        folder = await run_sync(studies.folder, name)
+        folder = await run_sync(studies.with_adapters, name)
         done = await run_sync(export_apart, folder, asked, limiter=exports_at_once)
         return json_answer(done.model_dump(), 201)
 
@@ -139,7 +139,7 @@ def rest_routes(studies: ServedStudies, access: Access) -> APIRouter:
     )
     def adapter(name: Name, task: Task) -> Response:
         """Return what a study has chosen of a task as a ZIP file of its folder."""
-        return ZipAnswer(adapter_folder(studies.folder(name), task), f"{name}-{task}")
+        return ZipAnswer(adapter_folder(studies.with_adapters(name), task), f"{name}-{task}")
 
     @router.get(
         "/api/studies/{name}/exports/{task}/{form}",

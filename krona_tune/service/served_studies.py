@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from hashlib import blake2b
 
+from krona_tune.adapters.adapter_card import CARD
 from krona_tune.api.folders import NAMES
 from krona_tune.record.driver_state import read_driver_state
 from krona_tune.record.records import read_records
@@ -107,6 +108,12 @@ class ServedStudies:
         refuse_links_outward(folder)
         return folder
 
+    def with_adapters(self, name: str) -> StudyFolder:
+        """Returns a study's folder with its adapters, as new as its copy. Raises what `folder` raises."""
+        folder = self.folder(name)
+        self._fetch(folder, ("adapters/*",))
+        return folder
+
     def look(self, name: str) -> FolderState:
         """Returns what a study's files are now. Raises what `folder` raises."""
 
@@ -182,6 +189,8 @@ class ServedStudies:
             look, read = self.look(name), self.read(name)
             now = replace(read.state, runs=look.runs, driver=look.driver)
             manifest, running = read.results.manifest, self._running(name, look, read)
+            folder = self.storage.study(name)
+            self._fetch(folder, (f"adapters/*/{CARD}",))
             template, losses = environment().get_template("now.html.j2"), draw_running_losses(running, manifest)
             return template.render(
                 now=now,
@@ -191,7 +200,7 @@ class ServedStudies:
                 name=name,
                 resumes=self._resumes,
                 exports=OFFERED,
-                downloads=downloads(self.storage.study(name), manifest.tasks),
+                downloads=downloads(folder, manifest.tasks),
             )
 
         return self._presents.get(name, self._moment(LOOK), made)[1]

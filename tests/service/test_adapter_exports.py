@@ -1,5 +1,6 @@
 """Tests that a service exports what a study has chosen into the study's folder, sends it, and refuses what it can't."""
 
+from dataclasses import replace
 from pathlib import Path
 from urllib.request import urlopen
 
@@ -7,10 +8,11 @@ import pytest
 from starlette.testclient import TestClient
 
 from krona_tune.adapters.adapter_card import Form
+from krona_tune.record.remote_copy import Copy
 from krona_tune.record.storage import storage_at
 from krona_tune.refusal import Refusal
 from krona_tune.service import Client
-from krona_tune.service.adapter_exports import ExportRequest, export_apart
+from krona_tune.service.adapter_exports import ExportRequest, export_apart, exported_folder
 from krona_tune.service.web_server import make_app
 from krona_tune.study.folder import StudyFolder
 from tests.record.adapters import study_folder
@@ -67,6 +69,33 @@ def test_an_adapter_and_an_export_are_downloaded_as_they_are(study: StudyFolder,
     for path in ("adapters/cola", "exports/cola/merged"):
         assert f'href="/api/studies/first-study/{path}" download' in page
     assert "adapters/rte" not in page
+
+
+def test_a_link_out_of_the_study_is_neither_sent_nor_written_through(study: StudyFolder, tmp_path: Path) -> None:
+    (tmp_path / "elsewhere" / "cola-merged").mkdir(parents=True)
+    study.exports.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(Refusal, match="cola-merged is a link to a place outside it"):
+        exported_folder(study, "cola", Form.MERGED)
+    assert "cola-onnx is a link to a place outside it" in refused(study, "cola", Form.ONNX)
+
+
+def test_the_adapter_of_a_study_that_has_a_copy_is_brought_and_its_exports_stay(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    storage, here = f"file://{tmp_path}/copy", study_folder(tmp_path / "here")
+    copy = Copy(replace(here, remote=f"{storage}/first-study"))
+    copy.make_origin()
+    copy.push()
+    client = TestClient(make_app(storage_at(storage), pace=0), base_url=LOCAL)
+    sent = client.get("/api/studies/first-study/adapters/cola")
+    assert sent.status_code == 200, sent.text
+    assert 'adapters/cola" download' in client.get("/studies/first-study").text
+    exports = storage_at(storage).study("first-study").exports
+    (exports / "cola-merged").mkdir(parents=True)
+    (exports / "cola-merged" / "model.safetensors").write_bytes(b"weights")
+    assert client.get("/api/studies/first-study/exports/cola/merged").status_code == 200
+    assert (exports / "cola-merged" / "model.safetensors").exists()
 
 
 @pytest.mark.slow

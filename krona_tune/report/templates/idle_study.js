@@ -25,7 +25,7 @@
         const link = place.appendChild(document.createElement("a"));
         Object.assign(link, { href: held.download, download: "", textContent: "Download it" });
       }
-      else say(`Refused: ${held.place}: ${held.problem}${held.fix ? `; ${held.fix}` : ""}`, true);
+      if (!answer.ok) say(`Refused: ${held.place}: ${held.problem}${held.fix ? `; ${held.fix}` : ""}`, true);
     } catch { say("The service does not answer: look what it has done before you ask again.", true); }
     delete form.dataset.busy;
   });
