@@ -39,7 +39,7 @@ class AdapterCard(FrozenValue):
     than the study's other trials; if none were held out it has no score. `own_task` is the whole task if it is none of
     GLUE's. `roles` are the corrections of the backbone's geometry. A decoder's head reads the last token
     that is not `pad_token_id`, which only decoders have. `quantize` says in how many bits the backbone's weights were
-    kept.
+    kept. `joined_texts`: the tokenizer gets the two texts of an example as one, with a line break between them.
     """
 
     format: Literal[2] = 2
@@ -76,6 +76,7 @@ class AdapterCard(FrozenValue):
     pad_token_id: int | None = None
     quantize: Quantize | None = None
     cut_share: FiniteFloat | None = None
+    joined_texts: bool = False
 
     @property
     def pipeline(self) -> str:
@@ -265,6 +266,8 @@ _LINES = {
     'inputs = tokenizer({texts}, padding=True, truncation=True, return_tensors="np")\n'
     'logits = session.run(["logits"], {{each.name: inputs[each.name] for each in session.get_inputs()}})[0]',
 }
+_OWN_HEAD = ", num_labels={}, ignore_mismatched_sizes=True"
+"""The arguments of a backbone whose head, if it has one, is replaced by the adapter's."""
 _ANSWER = '\nlogits = model(**tokenizer({texts}, padding=True, truncation=True, return_tensors="pt")).logits'
 
 
@@ -280,10 +283,11 @@ def loading(card: AdapterCard, form: Form, place: Path | str, *, on_hub: bool = 
         return _llama_cpp(str(place), on_hub=on_hub)
     packaged = bool(package) and not on_hub and "{backbone}" in _LINES[LIBRARIES[form]]
     task = card.own_task or TASKS.get(card.task)
+    texts = [f"a {name}" for name in (task.inputs if task else ("text",))]
     words = {
         "kind": "AutoTokenizer" if form is Form.ONNX else KINDS[card.pipeline],
-        "texts": ", ".join(f'["a {name}"]' for name in (task.inputs if task else ("text",))),
-        "outputs": "" if card.text_to_text else f", num_labels={max(len(card.labels), 1)}{_padding(card)}",
+        "texts": ", ".join(f'["{text}"]' for text in ([r"\n".join(texts)] if card.joined_texts else texts)),
+        "outputs": "" if card.text_to_text else _OWN_HEAD.format(max(len(card.labels), 1)) + _padding(card),
         "backbone": "get_model_path()" if packaged else repr(card.backbone),
         "folder": f"snapshot_download({str(place)!r})" if fetched else repr(str(place)),
     }

@@ -245,8 +245,13 @@ def given_texts(
     rows = zip(*texts, strict=True)
     if prompts:
         return [[task.prompt(row) for row in rows]]
+    return [["\n".join(row) for row in rows]] if len(texts) > 1 and joins_texts(tokenizer) else texts
+
+
+def joins_texts(tokenizer: "PreTrainedTokenizerBase") -> bool:
+    """Returns whether two texts become one, because the tokenizer puts nothing between them."""
     added = [tokenizer.num_special_tokens_to_add(pair=pair) for pair in (False, True)]
-    return [["\n".join(row) for row in rows]] if len(texts) > 1 and added[0] == added[1] else texts
+    return added[0] == added[1]
 
 
 def _digest(value: object) -> str:

@@ -135,6 +135,7 @@ def _save(
         roles=plan.spec.backbone.corrections,
         quantize=plan.spec.backbone.quantize,
         pad_token_id=manifest.tasks[row.task].pad_token_id if shape.first_stack is Stack.DECODER else None,
+        joined_texts=manifest.tasks[row.task].joined_texts,
         own_task=replace(task, centre=0.0, spread=1.0) if row.task in plan.own_data else None,
     )
     save_adapter(folder.adapter(name), in_units_of_labels(load_file(kept / checkpoint.TENSORS), task), card)

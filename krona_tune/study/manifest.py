@@ -35,7 +35,8 @@ class TaskFacts(FrozenValue):
     score of the best constant answer. `pad_token_id` fills its batches; None if an older study did not record it.
     `compared_by_loss`: a validation score is the loss of the targets, negated, and not the metric. `averages`: the
     metrics have a mean with those of other tasks. `cut_examples` of train and validation have more than `max_length`
-    tokens and lose their ends; both are None if an older study did not record them.
+    tokens and lose their ends; both are None if an older study did not record them. `joined_texts`: the tokenizer gets
+    the two texts of an example as one, with a line break between them.
     """
 
     title: str
@@ -56,6 +57,7 @@ class TaskFacts(FrozenValue):
     averages: bool = True
     max_length: int | None = None
     cut_examples: int | None = None
+    joined_texts: bool = False
 
     @property
     def cut_share(self) -> float | None:

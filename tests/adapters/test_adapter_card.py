@@ -73,7 +73,7 @@ def test_an_unknown_task_or_other_labels_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("form", [form for form in Form if form is not Form.GGUF])
-@pytest.mark.parametrize(("name", "outputs"), [("bert", ", num_labels=3"), ("t5", "")])
+@pytest.mark.parametrize(("name", "outputs"), [("bert", ", num_labels=3, ignore_mismatched_sizes=True"), ("t5", "")])
 def test_the_lines_that_load_it_are_python(form: Form, name: str, outputs: str) -> None:
     lines = loading(made(name, backbone="it's\n'here"), form, "some 'where\n")
     compile(lines, "lines", "exec")
@@ -95,6 +95,13 @@ def test_a_package_gives_the_backbone_to_who_has_the_files_and_the_hub_to_others
     card = made(backbone="org/name")
     lines = loading(card, Form.PEFT, "out", package="carrier")
     assert lines.startswith("from carrier import get_model_path\n")
-    assert "from_pretrained(get_model_path(), num_labels=3)" in lines
+    assert "from_pretrained(get_model_path(), num_labels=3, ignore_mismatched_sizes=True)" in lines
     assert "carrier" not in loading(card, Form.PEFT, "me/out", on_hub=True, package="carrier")
     assert "carrier" not in loading(card, Form.MERGED, "out", package="carrier")
+
+
+@pytest.mark.parametrize("form", [Form.MERGED, Form.ONNX])
+def test_two_texts_that_training_read_as_one_are_one_in_the_lines(form: Form) -> None:
+    pair = {"task": "rte", "labels": TASKS["rte"].labels}
+    assert 'tokenizer(["a sentence1"], ["a sentence2"], ' in loading(made(**pair), form, "out")
+    assert 'tokenizer(["a sentence1\\na sentence2"], ' in loading(made(**pair, joined_texts=True), form, "out")

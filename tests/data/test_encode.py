@@ -10,7 +10,15 @@ from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
 from krona_tune.data.corpus import TaskData
-from krona_tune.data.encode import Tokenization, cut_examples, encode, encode_test, given_texts, tokenizer_fingerprint
+from krona_tune.data.encode import (
+    Tokenization,
+    cut_examples,
+    encode,
+    encode_test,
+    given_texts,
+    joins_texts,
+    tokenizer_fingerprint,
+)
 from krona_tune.data.tasks import TASKS
 from krona_tune.refusal import Refusal
 
@@ -100,6 +108,7 @@ def test_two_texts_that_nothing_would_part_are_parted_by_a_line_break(tokenizer)
     pair, texts = TASKS["rte"], [["a", "c"], ["b", "d"]]
     assert given_texts(pair, plain, texts, prompts=False) == [["a\nb", "c\nd"]]
     assert given_texts(pair, tokenizer, texts, prompts=False) == texts
+    assert (joins_texts(plain), joins_texts(tokenizer)) == (True, False)
     assert given_texts(TASKS["cola"], plain, [["a"]], prompts=False) == [["a"]]
 
 

@@ -303,6 +303,20 @@ def test_pefts_form_gives_the_adapted_logits_and_names_its_backbone(
     torch.testing.assert_close(logits(names["model"].eval(), inputs), expected, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("form", [Form.ADAPTER, Form.PEFT])
+def test_the_lines_of_a_form_replace_another_head_of_the_backbone(form: Form, tmp_path: Path) -> None:
+    backbone = backbone_folder("bert", tmp_path / "backbone")
+    other = transformers.AutoModelForSequenceClassification.from_pretrained(
+        backbone, num_labels=5, ignore_mismatched_sizes=True
+    )
+    other.save_pretrained(backbone)
+    adapter = adapter_folder(backbone, tmp_path / "adapter", "cola", "lora")
+    whole = load_adapted(adapter)
+    inputs, names = sample_inputs(whole), dict[str, Any]()
+    exec(export_adapter(adapter, tmp_path / "out", form).loading, names)
+    torch.testing.assert_close(logits(names["model"].eval(), inputs), logits(whole.answer.model, inputs))
+
+
 def test_what_peft_can_not_say_is_not_left(tmp_path: Path) -> None:
     pytest.importorskip("peft", reason="the extra `peft` is not installed")
     adapter = adapter_folder(backbone_folder("deberta", tmp_path / "backbone"), tmp_path / "adapter")

@@ -22,6 +22,7 @@ from krona_tune.data.encode import (
     encode,
     encode_test,
     given_texts,
+    joins_texts,
     written,
 )
 from krona_tune.data.metrics import code_of_functions_digest, constant_baseline, functions_digest, token_baseline
@@ -212,6 +213,7 @@ def _prepare_task(plan: Plan, data: TaskData, tokenizer: PreTrainedTokenizerBase
         rungs=work.schedule.rungs if spec.search.early_stopping else (work.schedule.total_examples,),
         max_length=spec.examples.max_length,
         cut_examples=cut_examples(encoded.train) + cut_examples(encoded.validation),
+        joined_texts=not plan.geometry.text_to_text and len(task.inputs) > 1 and joins_texts(tokenizer),
     )
     return work, facts
 
