@@ -16,6 +16,7 @@ from krona_tune.atomic_write import atomic_path
 from krona_tune.data.example_files import TABLES, ExampleRows, Row
 from krona_tune.data.tasks import Task
 from krona_tune.refusal import Refusal, told
+from krona_tune.study.formatting import format_answer, plain
 
 PREDICTION, PROBABILITY = "prediction", "probability_"
 """The column of the answer, and the beginning of the name of that of a label's probability."""
@@ -75,7 +76,7 @@ def answers_into(
     try:
         with atomic_path(path) as built, _OPENED[kind](built, examples, added) as write:
             yield write
-    except (OSError, pa.ArrowException) as error:
+    except (OSError, pa.ArrowException, UnicodeError, OverflowError) as error:
         fix = "name a file in a writable folder with enough room"
         raise Refusal("--output", f"{path} can't be written ({told(error)})", fix) from error
 
@@ -92,7 +93,7 @@ def _lines(say: Say, examples: ExampleRows, added: Mapping[str, Any]) -> Iterato
 
     def write(row: Row) -> None:
         first, *others = (row[name] for name in added)
-        text = f"{first:.4f}" if isinstance(first, float) else first.replace("\n", "\\n")
+        text = format_answer(first) if isinstance(first, float) else first.replace("\n", "\\n")
         say("\t".join([text, *(f"{likely:.4f}" for likely in others)]) + "\n")
 
     yield write
@@ -112,25 +113,39 @@ def _csv(say: Say, examples: ExampleRows, added: Mapping[str, Any]) -> Iterator[
         if not names:
             names.extend(row)
             record(names)
-        if odd := row.keys() - set(names):
-            problem = f"a row has {sorted(odd)[0]!r}, which the first row lacks"
-            raise Refusal("--output", problem, "write JSON Lines, such as answers.jsonl")
-        record([_in_a_cell(row.get(name)) for name in names])
+        _refuse_other_columns(row, names)
+        record([_in_a_cell(row.get(name), rounded=name in added) for name in names])
 
     if names:
         record(names)
     yield write
 
 
-def _in_a_cell(value: Any) -> Any:
+def _refuse_other_columns(row: Row, names: Sequence[str]) -> None:
+    if odd := row.keys() - set(names):
+        problem = f"a row has {sorted(odd)[0]!r}, which the first row lacks"
+        raise Refusal("--output", problem, "write JSON Lines, such as answers.jsonl")
+
+
+def _in_a_cell(value: Any, *, rounded: bool) -> Any:
     if isinstance(value, list | dict):
         return json.dumps(value, ensure_ascii=False, default=str)
-    return f"{value:.6g}" if isinstance(value, float) else value
+    return f"{value:.6g}" if rounded and isinstance(value, float) else value
 
 
 @contextmanager
 def _jsonl(say: Say, examples: ExampleRows, added: Mapping[str, Any]) -> Iterator[Write]:
-    yield lambda row: say(json.dumps(row, ensure_ascii=False, default=str) + "\n")
+    yield lambda row: say(_as_json(row) + "\n")
+
+
+def _as_json(row: Row) -> str:
+    """Returns a row in one line, in ASCII if a text has half a character, and with null for what is no number."""
+    text = json.dumps(plain(row), ensure_ascii=False)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return json.dumps(plain(row))
+    return text
 
 
 @contextmanager
@@ -165,6 +180,8 @@ class _ParquetFile:
     def write(self, rows: Sequence[Row]) -> None:
         if self._schema is None:
             self._schema = self._with_answers(pa.Table.from_pylist(list(rows)).schema)
+        for row in rows:
+            _refuse_other_columns(row, self._schema.names)
         if self._writer is None:
             self._writer = pq.ParquetWriter(self._path, self._schema)
         self._writer.write_table(pa.Table.from_pylist(list(rows), self._schema))

@@ -19,6 +19,8 @@ from krona_tune.train.predict import AdaptedModel, Prediction, predictions
 
 PREDICTION, PROBABILITIES = "prediction", "probabilities"
 """The names under which an answer holds the label and all labels' probabilities."""
+MOST_DEEP = 32
+"""In how many lists and mappings a value beside the texts may be, which is sent back."""
 MOST_WAITING = 8 * MOST_EXAMPLES
 """The most examples that wait for their batch."""
 
@@ -59,7 +61,7 @@ def _routes(whole: AdaptedModel, sent: str) -> APIRouter:
         rows = [_texts(whole.task, row, f"examples[{number}]") for number, row in enumerate(request.examples)]
         found = await batches.answer(rows)
         answers = [_answer(whole.task, row, each) for row, each in zip(request.examples, found, strict=True)]
-        return json_answer(GivenAnswers(answers=answers))
+        return json_answer({"answers": answers})
 
     return router
 
@@ -68,7 +70,15 @@ def _texts(task: Task, row: Mapping[str, Any], place: str) -> list[str]:
     refuse_lacking(list(row), task.inputs, place, f"name its texts {' and '.join(task.inputs)}")
     if taken := [name for name in (PREDICTION, PROBABILITIES) if name in row]:
         raise Refusal(place, f"it has {taken[0]!r}, which the answer gets", "rename that")
+    if _is_deeper(row, MOST_DEEP):
+        raise Refusal(place, "its values are nested too deeply", "send flat values")
     return texts_of(row, task.inputs, task, place)
+
+
+def _is_deeper(value: Any, most: int) -> bool:
+    """Returns whether values are nested in more than this many lists and mappings."""
+    inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
+    return most < 0 or any(_is_deeper(each, most - 1) for each in inner)
 
 
 def _answer(task: Task, row: Mapping[str, Any], found: Prediction) -> dict[str, Any]:
@@ -81,7 +91,7 @@ def _answer(task: Task, row: Mapping[str, Any], found: Prediction) -> dict[str, 
 def serve_answers(
     load: Callable[[], AdaptedModel], host: str, port: int, token: str, ready: Callable[[str, Task], object]
 ) -> None:
-    """GivenAnswers examples until Ctrl-C.
+    """Answers examples until Ctrl-C.
 
     Args:
         load: returns the adapter on its backbone; called once the port is this process's.

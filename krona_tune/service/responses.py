@@ -5,7 +5,6 @@ from collections.abc import Mapping
 from functools import cache
 from hashlib import sha256
 from http import HTTPStatus
-from math import isfinite
 from typing import Any
 
 from plotly.offline import get_plotlyjs
@@ -18,6 +17,7 @@ from starlette.types import Scope
 from krona_tune.refusal import Refusal
 from krona_tune.report.html import ServedPage, framed, rendered
 from krona_tune.service.answers import Problem
+from krona_tune.study.formatting import plain
 from krona_tune.study.redact import redact
 
 FOR_PROGRAMS = ("/api/", "/openapi.json", "/healthz")
@@ -43,21 +43,6 @@ PROBLEMS = problems(
         503: "The storage does not answer now.",
     }
 )
-
-
-def plain(value: Any) -> Any:
-    """Returns a value with null for numbers that are not finite, and without tuples."""
-    match value:
-        case float():
-            return value if isfinite(value) else None
-        case dict():
-            return {str(key): plain(each) for key, each in value.items()}
-        case list() | tuple():
-            return [plain(each) for each in value]
-        case None | bool() | int() | str():
-            return value
-        case _:
-            return str(value)
 
 
 def json_answer(value: Any, status: int = 200) -> Response:

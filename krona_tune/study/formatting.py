@@ -55,6 +55,11 @@ def format_spread(value: MeanScore | None, plus_minus: str = "±") -> str:
     return format_score(value.mean) + ("" if value.deviation is None else plus_minus + format_score(value.deviation))
 
 
+def format_answer(value: float) -> str:
+    """Writes a predicted number with four decimals, or with six digits if it is smaller than they show."""
+    return f"{value:.4f}" if abs(value) >= 0.1 or not value else f"{value:.6g}"
+
+
 def format_number(value: float | None) -> str:
     """Writes a number with three digits."""
     return f"{value:.3g}" if value is not None and isfinite(value) else NOTHING
@@ -148,3 +153,18 @@ def describe_adapter(params: Mapping[str, Any]) -> str:
     ]
     method, *others = [text.format(**whole) for name, text in ADAPTER.items() if name in whole]
     return ", ".join([method, *fields, *others])
+
+
+def plain(value: Any) -> Any:
+    """Returns a value with null for numbers that are not finite, and without tuples."""
+    match value:
+        case float():
+            return value if isfinite(value) else None
+        case dict():
+            return {str(key): plain(each) for key, each in value.items()}
+        case list() | tuple():
+            return [plain(each) for each in value]
+        case None | bool() | int() | str():
+            return value
+        case _:
+            return str(value)

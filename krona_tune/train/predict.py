@@ -23,6 +23,7 @@ from krona_tune.data.separated_text import refuse_misshapen
 from krona_tune.data.tasks import Task
 from krona_tune.refusal import refusing
 from krona_tune.refused_calls import refusing_at_the_caller
+from krona_tune.study.formatting import format_answer
 from krona_tune.train.backbone import Backbone, Inputs, candidates, load_backbone, open_tokenizer, quiet
 from krona_tune.train.backbone_source import BackboneSource, download, find_backbone
 from krona_tune.train.device import Device
@@ -219,7 +220,7 @@ def _answers(whole: AdaptedModel, inputs: Inputs) -> Iterable[Prediction]:
     task = whole.task
     if not task.labels:
         found = whole.answer.predict(inputs)
-        texts = [f"{value:.4f}" for value in found.tolist()] if isinstance(found, Tensor) else found
+        texts = [format_answer(value) for value in found.tolist()] if isinstance(found, Tensor) else found
         return [Prediction(text=text, probabilities=()) for text in texts]
     likely = _probabilities(whole.answer, inputs).cpu()
     return [Prediction(text=task.labels[row.argmax()], probabilities=tuple(row.tolist())) for row in likely]

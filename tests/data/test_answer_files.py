@@ -111,6 +111,30 @@ def test_rows_that_fit_no_column_are_refused(tmp_path: Path) -> None:
     rows = [{"sentence": "a", "id": number} for number in range(1024)]
     with pytest.raises(Refusal, match=r"--output: .*out\.parquet can't be written \(Arrow"):
         put(tmp_path / "out.parquet", given, [*rows, {"sentence": "a", "id": "x"}])
+    with pytest.raises(Refusal, match="a row has 'id', which the first row lacks; write JSON Lines"):
+        put(tmp_path / "out.parquet", given, [{"sentence": "a"}, {"id": 3, "sentence": "b"}])
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_a_rows_own_numbers_and_texts_are_kept_as_they_are(tmp_path: Path) -> None:
+    given = examples(tmp_path, [{"sentence": "a"}])
+    row = {"sentence": "a", "time": 1700000000.25, "id": 12345678.0}
+    put(tmp_path / "out.csv", given, [row])
+    assert (tmp_path / "out.csv").read_text(encoding="utf-8").splitlines()[1] == (
+        "a,1700000000.25,12345678.0,acceptable,0.25,0.75"
+    )
+    odd = {"sentence": "é", "note": "\ud83d", "score": float("nan"), "parts": [float("inf")]}
+    put(tmp_path / "out.jsonl", given, [row, {"sentence": "é"}, odd])
+    _, plain, found = (tmp_path / "out.jsonl").read_text(encoding="utf-8").splitlines()
+    assert "é" in plain
+    assert json.loads(found) == odd | {"score": None, "parts": [None]} | ANSWER
+
+
+@pytest.mark.parametrize(("ending", "odd"), [(".parquet", 10**30), (".parquet", "\ud83d"), (".csv", "\ud83d")])
+def test_what_a_kind_of_file_can_not_hold_is_refused(tmp_path: Path, ending: str, odd: object) -> None:
+    given = examples(tmp_path, [{"sentence": "a"}])
+    with pytest.raises(Refusal, match=r"--output: .*out\.\w+ can't be written \("):
+        put(tmp_path / f"out{ending}", given, [{"sentence": "a", "odd": odd}])
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
 
 

@@ -57,6 +57,18 @@ def test_a_regression_is_answered_with_a_number(adapters: dict[str, Path]) -> No
     assert all(set(each) == {"prediction"} for each in found)
 
 
+def nested(deep: int) -> list[Any]:
+    found: list[Any] = []
+    for _ in range(deep - 1):
+        found = [found]
+    return found
+
+
+def test_values_in_lists_are_sent_back(client: TestClient) -> None:
+    answer = client.post("/predict", json={"examples": [{"sentence": "a cat", "x": nested(32)}]})
+    assert answer.json()["answers"][0]["x"] == nested(32)
+
+
 SENT = 'send {"examples": [{"sentence": "a text"}]}, at most 1024 at once'
 
 
@@ -72,6 +84,8 @@ SENT = 'send {"examples": [{"sentence": "a text"}]}, at most 1024 at once'
         ({"examples": [{"sentence": "a cat"}, {"sentence": 7}]}, "examples[1]", "sentence is 7, not a text"),
         ({"examples": [{"sentence": " "}]}, "examples[0]", "it is empty"),
         ({"examples": [{"sentence": "a", "prediction": 1}]}, "examples[0]", "it has 'prediction', which the answer"),
+        ({"examples": [{"sentence": "a", "x": nested(33)}]}, "examples[0]", "its values are nested too deeply"),
+        ({"examples": [{"sentence": "a", "x": nested(900)}]}, "examples[0]", "its values are nested too deeply"),
     ],
 )
 def test_what_are_no_examples_is_refused(client: TestClient, body: Any, place: str, said: str) -> None:
