@@ -198,7 +198,8 @@ class Guard:
         if known is False:
             await asyncio.sleep(FAILED_SECONDS)
         if scope["method"] == "GET" and not is_for_program(scope):
-            return RedirectResponse(f"/login?to={quote(scope['path'])}", 303)
+            asked = scope["query_string"].decode("ascii", "replace")
+            return RedirectResponse(f"/login?to={quote(scope['path'] + f'?{asked}' * bool(asked))}", 303)
         fix = "name it with --token-file or KRONA_TUNE_TOKEN; a program sends the header 'Authorization: Bearer TOKEN'"
         return refused(scope, 401, Refusal("Authorization", "the token is missing or wrong", fix), BEARER)
 

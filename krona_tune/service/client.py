@@ -17,7 +17,7 @@ from krona_tune.adapters.adapter_card import Form
 from krona_tune.atomic_write import atomic_folder
 from krona_tune.hub import home
 from krona_tune.refusal import Refusal, refusing
-from krona_tune.service.adapter_exports import Exported, ExportRequest, download_path
+from krona_tune.service.adapter_exports import EXPORT_SECONDS, Exported, ExportRequest, download_path
 from krona_tune.service.answers import MOST_ROWS, Rows, StudyDetail, StudySummary
 from krona_tune.service.new_study.study_form import (
     BEGIN,
@@ -212,7 +212,7 @@ class Client:
             asked: the task and the form.
         """
         body = asked.model_dump_json().encode()
-        return _read(Exported, self._ask(f"{_path(study)}/exports", body, seconds=SUBMIT_SECONDS))
+        return _read(Exported, self._ask(f"{_path(study)}/exports", body, seconds=2 * EXPORT_SECONDS))
 
     def download(self, study: str, task: str, to: str | Path, form: Form | None = None) -> Path:
         """Brings what a study has chosen of a task to this machine, as the study left it or as it was exported.

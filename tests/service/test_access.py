@@ -1,5 +1,7 @@
 """Tests who may use the service: tokens and cookies, hosts, origins, kinds and sizes of requests."""
 
+from urllib.parse import parse_qs, urlsplit
+
 import pytest
 from starlette.testclient import TestClient
 
@@ -29,6 +31,8 @@ def test_without_the_token_only_health_and_login_answer(guarded: TestClient, stu
     for path in ("/", "/studies/first", "/studies/first/events", "/plotly.js", "/nothing"):
         answer = guarded.get(path)
         assert (answer.status_code, answer.headers["location"]) == (303, f"/login?to={path}")
+    compared = guarded.get("/compare?study=a%20b&study=c").headers["location"]
+    assert own_path(parse_qs(urlsplit(compared).query)["to"][0]) == "/compare?study=a%20b&study=c"
     assert guarded.post(ORDERS, json={"what": "pause"}).status_code == 401
     assert waiting_orders(study) == []
 
