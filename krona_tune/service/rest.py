@@ -40,6 +40,7 @@ MOST_ORDERS = 4
 """The most orders that are left at once; the others wait, and hold up no page."""
 UNKNOWN = problems({404: "There is no such study."})
 NO_JSON = problems({415: "The request is no JSON."})
+ZIP: dict[int | str, dict[str, Any]] = {200: {"description": "A ZIP file.", "content": {ZipAnswer.media_type: {}}}}
 
 Name = Annotated[str, Path(description="A study's name.", min_length=1, max_length=255)]
 Task = Annotated[str, Path(description="A task's name.", min_length=1, max_length=255)]
@@ -135,7 +136,7 @@ def rest_routes(studies: ServedStudies, access: Access) -> APIRouter:
         return json_answer(done.model_dump(), 201)
 
     @router.get(
-        "/api/studies/{name}/adapters/{task}", response_class=ZipAnswer, responses=UNKNOWN, operation_id="adapter"
+        "/api/studies/{name}/adapters/{task}", response_class=Response, responses=UNKNOWN | ZIP, operation_id="adapter"
     )
     def adapter(name: Name, task: Task) -> Response:
         """Return what a study has chosen of a task as a ZIP file of its folder."""
@@ -143,8 +144,8 @@ def rest_routes(studies: ServedStudies, access: Access) -> APIRouter:
 
     @router.get(
         "/api/studies/{name}/exports/{task}/{form}",
-        response_class=ZipAnswer,
-        responses=UNKNOWN,
+        response_class=Response,
+        responses=UNKNOWN | ZIP,
         operation_id="exported",
     )
     def exported(name: Name, task: Task, form: Form) -> Response:
