@@ -25,6 +25,7 @@ def csv_options(path: Path, columns: Sequence[str]) -> dict[str, Any]:
     return {
         "sep": found.separator,
         "quoting": found.quoting,
+        "index_col": False,  # a row may end with a separator
         "encoding": "utf-8-sig",
         "keep_default_na": False,
         "usecols": list(dict.fromkeys(columns)),

@@ -44,6 +44,15 @@ def test_values_of_a_csv_stay_the_text_that_they_are(tmp_path: Path) -> None:
     assert found == {"first line\nsecond, line", "NA", 'a "quoted" word', "null", "x"}
 
 
+@pytest.mark.parametrize(("header", "ending"), [("body,queue,stars", ",3,"), ("body,queue", ","), ("body,queue", ",,")])
+def test_rows_of_a_csv_may_end_with_a_separator(header: str, ending: str, tmp_path: Path) -> None:
+    path = tmp_path / "tickets.csv"
+    path.write_text(f"{header}\n" + "".join(f"text {n},{'ab'[n % 2]}{ending}\n" for n in range(20)))
+    data = own(path)
+    assert data.task.labels == ("a", "b")
+    assert {text for part in data.parts for text in texts(data, part)} == {f"text {n}" for n in range(20)}
+
+
 def test_a_byte_order_mark_is_not_part_of_the_first_name(tmp_path: Path) -> None:
     path = tmp_path / "tickets.csv"
     path.write_text("body,queue\n" + "a,x\nb,y\n" * 10, encoding="utf-8-sig")
