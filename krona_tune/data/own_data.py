@@ -12,6 +12,7 @@ from krona_tune.data.corpus import PARTS, OwnData
 from krona_tune.data.own_examples import (
     GROUP,
     LABEL,
+    PART,
     Answers,
     Examples,
     columns_of,
@@ -47,7 +48,7 @@ def divide(parts: dict[str, pa.Table], split: SplitSpec, place: str, *, by_label
     """Returns train, validation and test; no row is in two of them.
 
     Args:
-        parts: the parts that the data have, with the columns `label` and, if asked, `group`; at least "train".
+        parts: the parts that the data have, with the columns LABEL and, if asked, GROUP; at least "train".
         split: what is asked for a part that the data do not have.
         place: the task's place in the request, for messages.
         by_label: hold labels out in proportion.
@@ -94,8 +95,8 @@ def _hold_out(rows: pa.Table, sizes: dict[str, int], split: SplitSpec, *, by_lab
     A unit, a group or a single row, goes to the first part that it does not make larger than asked.
     """
     rng = np.random.default_rng(split.seed)
-    units = _codes(rows["group"]) if split.group else np.arange(rows.num_rows)
-    labels = _codes(rows["label"]) if by_label else np.zeros(rows.num_rows, np.int64)
+    units = _codes(rows[GROUP]) if split.group else np.arange(rows.num_rows)
+    labels = _codes(rows[LABEL]) if by_label else np.zeros(rows.num_rows, np.int64)
     order, counts = _order(_most_frequent(labels, units), rng), np.bincount(units)
     left = dict(sizes)
     part_of = np.full(len(counts), "train", dtype=object)
@@ -140,9 +141,9 @@ def _codes(column: pa.ChunkedArray) -> Ints:
 
 
 def by_column(rows: pa.Table) -> dict[str, pa.Table]:
-    """Returns the rows of each part that the column `part` names."""
-    found = {part: rows.filter(pc.equal(rows["part"], part)) for part in PARTS}
-    return {part: table.drop_columns("part") for part, table in found.items() if table.num_rows}
+    """Returns the rows of each part that the column PART names."""
+    found = {part: rows.filter(pc.equal(rows[PART], part)) for part in PARTS}
+    return {part: table.drop_columns(PART) for part, table in found.items() if table.num_rows}
 
 
 def overlaps(parts: dict[str, pa.Table], columns: tuple[str, ...]) -> dict[tuple[str, str], int]:

@@ -15,7 +15,8 @@ from krona_tune.data.own_files import PART_WORDS, File
 from krona_tune.refusal import Refusal, shown
 from krona_tune.study.request.task_spec import TaskSpec
 
-LABEL, GROUP = "label", "group"
+LABEL, GROUP, PART = "label", "\0group", "\0part"
+"""What an example has beside its inputs; no column of a file is called like the last two."""
 MOST_WHOLE, LARGEST = 2**53, 1e30
 """The largest float that is surely a whole number, and the largest number of a regression."""
 NUMBERS, WORDS, MIXED = "numbers", "words", "mixed"
@@ -32,7 +33,7 @@ class Answers(Enum):
 @dataclass(frozen=True, kw_only=True)
 class Examples:
     """The checked rows of one file. `table`: a text column for each input, and `label`, a word, a number or a text; if
-    asked, `part` ("train", "validation" or "test") and `group` (text)."""
+    asked, PART ("train", "validation" or "test") and GROUP (text)."""
 
     place: str
     table: pa.Table
@@ -57,7 +58,7 @@ def examples(file: File, spec: TaskSpec, answers: Answers) -> Examples:
     found = {name: _texts(file, column) for name, column in zip(inputs_of(spec), spec.text, strict=True)}
     found[LABEL] = _ANSWERS[answers](file, spec.answer)
     if spec.split.column:
-        found["part"] = _parts(file, spec.split.column)
+        found[PART] = _parts(file, spec.split.column)
     if spec.split.group and spec.split.group in file.table.column_names:  # a part elsewhere needs none
         found[GROUP] = _words(file, spec.split.group, "group")
     return Examples(place=file.place, table=pa.table(found))

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from krona_tune.data.corpus import PARTS
 from krona_tune.data.own_examples import sorted_labels
 from tests.data.own_tickets import labelled, own, refusal_of, rows, write_csv
 
@@ -50,6 +51,18 @@ def test_a_second_text_called_label_replaces_no_other(tmp_path: Path) -> None:
     assert data.task.inputs == ("text", "text2")
     first = data.parts["train"].slice(0, 1).to_pylist()[0]
     assert first["text"].replace("text", "second") == first["text2"]
+
+
+@pytest.mark.parametrize("name", ["group", "part"])
+def test_a_text_may_be_called_like_what_divides_the_examples(name: str, tmp_path: Path) -> None:
+    keys = (name, "queue", "user", "fold")
+    some = [dict(zip(keys, (f"text {n}", n % 2, f"u{n // 4}", PARTS[n // 4 % 3]), strict=True)) for n in range(60)]
+    path = write_csv(tmp_path / "tickets.csv", some)
+    for split in ({"group": "user"}, {"column": "fold"}, {"column": "fold", "group": "user"}):
+        data = own(path, text=name, split=split)
+        found = {text for table in data.parts.values() for text in table[name].to_pylist()}
+        assert found == {f"text {n}" for n in range(60)}
+        assert not any("word for word" in said or "user" in said for said in data.warnings)
 
 
 def test_a_hidden_test_set_of_the_hub_is_refused(tmp_path: Path) -> None:
