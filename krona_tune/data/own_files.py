@@ -56,10 +56,12 @@ BEGINNING = 1_000
 """The characters of a JSON file of which the first that is no blank says whether it is a list."""
 MOST_SHOWN = 8
 """The most folders that a refusal names."""
-UNCLOSED, NO_DATE = "EOF inside string", "as a scalar of type timestamp"
+MOST_AT_ONCE = 1 << 30
+"""The bytes of a JSON file that are read at once, because columns have the types that they have there."""
+UNCLOSED = "EOF inside string"
 EMPTY = ("corresponds to no data", "BatchSize must be greater than 0")
-"""Mark a quote that is never closed, in what pandas says, a text among dates, in what pyarrow says, and a file without
-a row, in what `datasets` says of it, and of Parquet."""
+"""Mark a quote that is never closed, in what pandas says, and a file without a row, in what `datasets` says of it, and
+of Parquet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,6 +110,7 @@ def read_file(path: Path, columns: Sequence[str]) -> File:
     if kind == "json":
         refuse_other_encoding(path)
         _refuse_null(path)
+        options = {"chunksize": min(path.stat().st_size, MOST_AT_ONCE)}
     # `datasets` would find a changed file with an old date in its cache, and would keep the texts there.
     with tempfile.TemporaryDirectory(prefix="krona_tune-") as cache, _reading(str(path)):
         import datasets
@@ -238,9 +241,6 @@ def _reading(place: str, problem: str = "can't be read", fix: str = "") -> Itera
             row = int("".join(filter(str.isdigit, str(cause).rpartition("row")[2])) or 0)
             problem = f"a quote that opens in row {row} is never closed"
             raise Refusal(place, problem, "close it, or write a quote within a text twice") from None
-        if NO_DATE in str(cause):
-            problem = "a column holds dates at first, later other texts, which can't be read as JSON"
-            raise Refusal(place, problem, "save it as CSV or Parquet") from None
         raise Refusal(
             place, "no row" if any(each in str(cause) for each in EMPTY) else f"{problem} ({told(cause)})", fix
         ) from None

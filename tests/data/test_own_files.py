@@ -224,13 +224,25 @@ def test_dates_in_json_stay_the_text_that_they_are(listed: bool, tmp_path: Path)
     assert "2020-02-28" in {text for part in data.parts for text in texts(data, part)}
 
 
-def test_a_text_late_among_dates_in_json_is_refused_in_words(tmp_path: Path) -> None:
-    """The file has more than one of the blocks that are read at once."""
-    queues = ["2020-01-01"] * 3_700 + ["x"] * 300
-    some = [{"body": f"{number} {'x' * 3_000}", "queue": queue} for number, queue in enumerate(queues)]
+@pytest.mark.parametrize(
+    ("early", "late"),
+    [({}, {"more": 1}), ({"more": None}, {"more": "x"}), ({"more": 1}, {"more": 1.5}), ({"more": 1}, {"more": "x"})],
+    ids=["absent", "null", "whole", "number"],
+)
+def test_a_column_of_json_may_appear_late_or_change_its_type(
+    early: dict[str, Any], late: dict[str, Any], tmp_path: Path
+) -> None:
+    """The file has more than the ten megabytes of which the types are inferred by default."""
+    body, last = "x" * 3_000, 3_900
+    some = [
+        {"body": f"{n} {body}", "queue": "2020-01-01"} | early if n < last else {"body": body, "queue": "x"} | late
+        for n in range(4_000)
+    ]
     path = tmp_path / "tickets.jsonl"
     path.write_text("\n".join(map(json.dumps, some)))
-    assert refusal_of(path).startswith("tickets.jsonl: a column holds dates at first, later other texts")
+    data = own(path)
+    assert data.task.labels == ("2020-01-01", "x")
+    assert sum(table.num_rows for table in data.parts.values()) == 4_000
 
 
 def test_a_parquet_file_without_a_row_is_refused(tmp_path: Path) -> None:
