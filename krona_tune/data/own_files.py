@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from krona_tune.data.separated_text import find_separation, refuse_lacking, refuse_other_encoding
 from krona_tune.hub import refuse_unreadable
@@ -33,6 +34,25 @@ def csv_options(path: Path, columns: Sequence[str]) -> dict[str, Any]:
     }
 
 
+def json_options(path: Path, columns: Sequence[str]) -> dict[str, Any]:
+    """Returns how `datasets` reads this file: all at once, because columns have the types of what is read first."""
+    refuse_other_encoding(path)
+    _refuse_null(path)
+    return {"chunksize": min(path.stat().st_size, MOST_AT_ONCE)}
+
+
+def parquet_options(path: Path, columns: Sequence[str]) -> dict[str, Any]:
+    """Returns how `datasets` reads this file: the asked columns alone, because others may have types it lacks."""
+    import datasets
+
+    schema = pq.read_schema(path)
+    refuse_lacking(schema.names, columns, str(path))
+    asked = pa.schema([schema.field(name) for name in dict.fromkeys(columns)], schema.metadata)
+    return {"columns": asked.names, "features": datasets.Features.from_arrow_schema(asked)}
+
+
+OPTIONS = {"csv": csv_options, "json": json_options, "parquet": parquet_options}
+"""What is said to each builder of `datasets` about a file and the asked columns."""
 KINDS = {
     ".csv": "csv",
     ".tsv": "csv",
@@ -57,7 +77,7 @@ BEGINNING = 1_000
 MOST_SHOWN = 8
 """The most folders that a refusal names."""
 MOST_AT_ONCE = 1 << 30
-"""The bytes of a JSON file that are read at once, because columns have the types that they have there."""
+"""The most bytes of a JSON file that are read at once."""
 UNCLOSED = "EOF inside string"
 EMPTY = ("corresponds to no data", "BatchSize must be greater than 0")
 """Mark a quote that is never closed, in what pandas says, and a file without a row, in what `datasets` says of it, and
@@ -106,17 +126,13 @@ def read_file(path: Path, columns: Sequence[str]) -> File:
     refuse_unreadable(path)
     if not path.stat().st_size:
         raise Refusal(str(path), "the file is empty")
-    options = csv_options(path, columns) if kind == "csv" else {}
-    if kind == "json":
-        refuse_other_encoding(path)
-        _refuse_null(path)
-        options = {"chunksize": min(path.stat().st_size, MOST_AT_ONCE)}
     # `datasets` would find a changed file with an old date in its cache, and would keep the texts there.
     with tempfile.TemporaryDirectory(prefix="krona_tune-") as cache, _reading(str(path)):
         import datasets
 
         plain = Path(cache, "data")  # it takes a name such as a[1].csv for a pattern
         plain.symlink_to(path.absolute())
+        options = OPTIONS[kind](path, columns)
         loaded = datasets.load_dataset(kind, data_files=[str(plain)], split="train", cache_dir=cache, **options)
         found = _selected(loaded, columns, str(path))
     return _with_dates_as_written(found, path) if kind == "json" else found

@@ -66,6 +66,11 @@ def test_classes_of_a_parquet_file_have_the_names_that_it_stores(tmp_path: Path)
     some = datasets.Dataset.from_dict({"body": [f"t{n}" for n in range(40)], "queue": [0, 1] * 20}, features)
     some.to_parquet(tmp_path / "train.parquet")
     assert own(tmp_path).task.labels == ("x", "y")
+    whole = pq.read_table(tmp_path / "train.parquet")
+    more = pa.array([[("key", "value")]] * 40, pa.map_(pa.string(), pa.string()))
+    pq.write_table(whole.append_column("more", more), tmp_path / "train.parquet")
+    assert own(tmp_path).task.labels == ("x", "y"), "a column of a type that `datasets` lacks was in the way"
+    assert refusal_of(tmp_path, label="none").endswith("no column 'none'; found body, queue, more; name one of them")
 
 
 def broken(tmp_path: Path, content: str | bytes) -> Path:
