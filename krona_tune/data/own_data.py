@@ -21,6 +21,7 @@ from krona_tune.data.own_examples import (
     examples,
     inputs_of,
     known_labels,
+    refuse_alike,
     refuse_odd_labels,
     refuse_unseen,
 )
@@ -184,6 +185,8 @@ def load_own(name: str, spec: TaskSpec, place: str) -> OwnData:
         whole = _by_column(whole, spec, place)
         unused = [part for part in whole if isinstance(getattr(spec.split, part, None), int | float)]
     parts = divide(whole, spec.split, place, by_label=labelled)
+    if answers is not Answers.TEXTS:
+        refuse_alike(parts["train"], files, spec)
     if labelled:
         refuse_unseen(parts, files, spec)
     train = parts["train"]

@@ -150,8 +150,6 @@ def _numbers(file: File, column: str) -> pa.ChunkedArray:
     if len(wrong := np.flatnonzero(~(np.abs(numbers) <= LARGEST))):
         value = shown(file.table[column][int(wrong[0])].as_py())
         raise Refusal(f"{place}: row {wrong[0] + 1}", f"{value} is not a number to {LARGEST:g}", "write a number there")
-    if (numbers == numbers[0]).all():
-        raise Refusal(place, f"every example has the number {numbers[0]:g}", "two or more are needed")
     return pa.chunked_array([pa.array(numbers, pa.float64())])
 
 
@@ -266,12 +264,17 @@ def doubt_rare(parts: dict[str, pa.Table], labels: Sequence[str], of: str) -> It
             yield f"no {part} example of {of} has {many} {shown(lacking[0])}"
 
 
+def refuse_alike(train: pa.Table, files: Files, spec: TaskSpec) -> None:
+    """Refuses training examples that all have the same label, a word or a number."""
+    seen = train[LABEL].unique()
+    if len(seen) == 1:
+        problem = f"every training example has the label {shown(seen[0].as_py())}"
+        raise Refusal(f"{files['train'][0].place}: {spec.label}", problem, "add others, or divide them otherwise")
+
+
 def refuse_unseen(parts: dict[str, pa.Table], files: Files, spec: TaskSpec) -> None:
     """Refuses a label of validation or test that no training example has."""
     seen = parts["train"][LABEL].unique()
-    if len(seen) == 1:
-        place = f"{files['train'][0].place}: {spec.label}"
-        raise Refusal(place, f"every training example has the label {shown(seen[0].as_py())}", "divide them otherwise")
     for part, table in parts.items():
         unseen = pc.invert(pc.is_in(table[LABEL], value_set=seen))
         if not pc.any(unseen).as_py():

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from krona_tune.data.corpus import PARTS
+from krona_tune.data.corpus import PARTS, find_warnings, load
 from krona_tune.data.own_examples import sorted_labels
 from tests.data.own_tickets import labelled, own, refusal_of, rows, write_csv
 
@@ -98,6 +98,20 @@ def test_labels_of_an_odd_kind_are_refused(labels: list[Any], message: str, tmp_
 def test_numbers_that_can_not_be_learned_are_refused(numbers: list[str], tmp_path: Path) -> None:
     some = [{"body": f"text {n}", "queue": numbers[n % 2]} for n in range(40)]
     assert "tickets.csv: queue" in refusal_of(write_csv(tmp_path / "tickets.csv", some), metric="pearson")
+
+
+def test_numbers_are_judged_over_all_training_examples(tmp_path: Path) -> None:
+    for name, number in {"train-0": 1.5, "train-1": 2.5, "dev": 2.5, "test": 1.5}.items():
+        count = 1 if name == "test" else 40
+        write_csv(tmp_path / f"{name}.csv", [{"body": f"{name} {n}", "queue": number} for n in range(count)])
+    data = own(tmp_path, regression=True)
+    assert data.task.centre == 2
+    said = list(find_warnings(load(data.task, data)))
+    assert "the 40 validation examples of tickets all have the score 2.5" in said
+    (tmp_path / "train-1.csv").unlink()
+    assert refusal_of(tmp_path, regression=True).endswith(
+        "train-0.csv: queue: every training example has the label 1.5; add others, or divide them otherwise"
+    )
 
 
 @pytest.mark.parametrize(
