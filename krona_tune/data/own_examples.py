@@ -128,11 +128,15 @@ def _words(file: File, column: str, what: str) -> pa.ChunkedArray:
 def _labels(file: File, column: str, what: str = "label") -> pa.ChunkedArray:
     names, values = file.names.get(column), file.table[column]
     if names is not None and pa.types.is_integer(values.type):
-        unlabelled = pc.fill_null(pc.less(values, 0), True)
+        place, unlabelled = f"{file.place}: {column}", pc.fill_null(pc.less(values, 0), True)
         if count := pc.sum(unlabelled).as_py():
-            place, first = f"{file.place}: {column}", first_row(unlabelled)
             fix = "if it is the test part, hold another one out with split: {test: 0.15}"
-            raise Refusal(place, f"{count} rows have no {what}, the first is row {first}", fix)
+            raise Refusal(place, f"{count} rows have no {what}, the first is row {first_row(unlabelled)}", fix)
+        unnamed = pc.greater_equal(values, len(names))
+        if pc.any(unnamed).as_py():
+            row = first_row(unnamed)
+            problem = f"{values[row - 1]} has no name: the file has those of {len(names)} classes, from 0"
+            raise Refusal(f"{place}: row {row}", problem, "correct it, or store the names of all classes")
         return pc.take(pa.array(names), values.combine_chunks())
     return _words(file, column, what)
 

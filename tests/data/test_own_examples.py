@@ -5,6 +5,8 @@ from itertools import permutations
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from krona_tune.data.corpus import PARTS, find_warnings, load
@@ -77,6 +79,19 @@ def test_a_hidden_test_set_of_the_hub_is_refused(tmp_path: Path) -> None:
         "if it is the test part, hold another one out with split: {test: 0.15}"
     )
     assert own(tmp_path, split={"test": 0.25}).parts["test"].num_rows == 10
+
+
+def test_a_class_that_has_no_name_is_refused_with_its_row(tmp_path: Path) -> None:
+    import datasets
+
+    features = datasets.Features({"body": datasets.Value("string"), "queue": datasets.ClassLabel(names=["no", "yes"])})
+    some = datasets.Dataset.from_dict({"body": [f"t{n}" for n in range(40)], "queue": [0, 1] * 20}, features)
+    table = some.data.table.set_column(1, "queue", pa.array([0, 1, 0, 2] * 10, pa.int64()))
+    pq.write_table(table, tmp_path / "tickets.parquet")
+    assert refusal_of(tmp_path / "tickets.parquet") == (
+        "tickets.parquet: queue: row 4: 2 has no name: the file has those of 2 classes, from 0; "
+        "correct it, or store the names of all classes"
+    )
 
 
 ODD = [
