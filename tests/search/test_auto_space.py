@@ -86,11 +86,21 @@ def test_the_model_s_positions_are_the_most(tmp_path: Path, texts: Path) -> None
     assert found.reasons["examples.max_length"].endswith("the most that are read")
 
 
-def test_a_decoder_that_writes_has_room_for_its_answer(tmp_path: Path, texts: Path) -> None:
+@pytest.mark.parametrize(("positions", "new", "most"), [(40, 7, 33), (9_000, 4_096, 4_096), (40, 36, 4)])
+def test_a_decoder_that_writes_has_room_for_its_answer(
+    positions: int, new: int, most: int, tmp_path: Path, texts: Path
+) -> None:
+    model = saved_language_model(tmp_path / "llama", max_position_embeddings=positions)
+    texts.write_text("body,answer\n" + "".join(f"{'the ' * 1_200}{n},{n % 2}\n" for n in range(60)))
+    task = {"own": {"data": str(texts), "text": "body", "target": "answer", "max_new_tokens": new}}
+    assert derived(model, texts, tasks=task).values["examples"]["max_length"] == most
+
+
+def test_an_answer_that_leaves_nothing_to_read_is_refused(tmp_path: Path, texts: Path) -> None:
     model = saved_language_model(tmp_path / "llama", max_position_embeddings=40)
-    task = {"own": {"data": str(texts), "text": "body", "target": "answer", "max_new_tokens": 7}}
-    found = derived(model, texts, tasks=task)
-    assert found.values["examples"]["max_length"] <= 33
+    task = {"own": {"data": str(texts), "text": "body", "target": "answer", "max_new_tokens": 37}}
+    with pytest.raises(Refusal, match=r"own.max_new_tokens: 37 tokens of 40 leave 3 to read; write 36 at most"):
+        derived(model, texts, tasks=task)
 
 
 @pytest.mark.parametrize(

@@ -176,8 +176,8 @@ def _holds(geometry: Geometry, roles: str, count: int) -> bool:
 SAMPLE = 2_000
 """The texts of a task whose tokens are counted."""
 PERCENTILE, MULTIPLE = 95, 8
-FIRST_LENGTH, MOST_TOKENS = 8, 4_096
-"""The tokens of an example before any was read; and the most, also where the model reads more."""
+FIRST_LENGTH, LEAST_TOKENS, MOST_TOKENS = 8, 4, 4_096
+"""The tokens of an example before any was read; the fewest; and the most, also where the model reads more."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -213,11 +213,19 @@ def _rows(data: TaskData) -> dict[str, int]:
 
 
 def _longest(plan: Plan) -> int:
-    """Returns the most tokens that the model can read of an example; a decoder that writes has room for its answer."""
-    known = (plan.geometry.positions, plan.source.config.get("max_position_embeddings"), MOST_TOKENS)
-    written = [task.generation.max_new_tokens for task in plan.tasks.values() if task.generation]
-    room = min(each for each in known if each)
-    return max(1, room - (max(written) if written and plan.geometry.writes_alone else 0))
+    """Returns the most tokens of an example: what the model can read, and a decoder that writes has room to answer."""
+    known = (plan.geometry.positions, plan.source.config.get("max_position_embeddings"))
+    positions: int | None = min(filter(None, known), default=None)
+    if positions is None:
+        return MOST_TOKENS
+    written = {name: task.generation.max_new_tokens for name, task in plan.tasks.items() if task.generation}
+    longest = max(written.values(), default=0) if plan.geometry.writes_alone else 0
+    room = positions - longest
+    if longest and room < LEAST_TOKENS:
+        name = next(name for name, most in written.items() if most == longest)
+        problem = f"{longest} tokens of {positions} leave {max(0, room)} to read"
+        raise Refusal(f"tasks.{name}.max_new_tokens", problem, f"write {positions - LEAST_TOKENS} at most")
+    return min(room, MOST_TOKENS)
 
 
 def _max_length(plan: Plan, texts: Mapping[str, Texts]) -> tuple[int, str]:
