@@ -17,6 +17,7 @@ from krona_tune.search.planning.expected_score import recorded_shares
 from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.search.planning.recommendation import Recommendation, recommend_point
 from krona_tune.study.request.loader import build_spec
+from krona_tune.study.request.trial import PLACES
 from tests.backbone_folders import MINILM, folder_of
 from tests.record.curve_files import provenance, rows
 
@@ -87,6 +88,13 @@ def test_what_trains_it_is_a_request_of_this_one_point(model: str, reviews: dict
     assert found.trains.space.draw(random.Random(0)) == found.point
     assert build_spec(spec.plain(), "again.yaml") == spec
     assert found.trains.tasks.keys() == {"reviews"}
+
+
+def test_what_trains_it_places_nothing_where_the_maps_are_named(model: str) -> None:
+    named = {"backbone": {"target_modules": ["query"]}, "adapter": {"a_out": [2, 4, 8], "a_in": "divisors"}}
+    spec = recommend_point(planned(model, ["rte"], **named)).trains.spec
+    assert not {*PLACES} & spec.plain()["adapter"].keys()
+    assert make_plan(build_spec(spec.plain(), "again.yaml"), "again.yaml").spec == spec
 
 
 def test_teachers_that_are_too_far_foretell_no_score(model: str, tmp_path: Path, reviews: dict[str, Any]) -> None:
