@@ -1,6 +1,9 @@
 """Tests that memory is computed from sizes: longer texts, more bytes a number and kept layers take more."""
 
-from krona_tune.search.planning.footprint import PROCESS_BYTES, footprint, largest_point
+from dataclasses import replace
+
+from krona_tune.search.planning.footprint import PROCESS_BYTES, checkpoints_of, footprint, largest_point
+from krona_tune.study.request.domain import Choice, Fixed
 from tests.search.plans import plan
 
 
@@ -11,3 +14,15 @@ def test_a_worker_holds_the_weights_and_what_its_steps_keep() -> None:
     assert wide.weights == 2 * small.weights
     assert PROCESS_BYTES + small.weights < small.worker < long.worker
     assert small.params == largest_point(asked.space)
+
+
+def test_one_of_five_thousand_points_that_fits_is_found() -> None:
+    asked = plan()
+    knobs = {**asked.space.knobs["lora"], "learning_rate": Fixed(1e-3), "rank": Choice(tuple(range(1, 5_001)))}
+    whole = replace(asked.space.of("lora"), knobs={"lora": knobs})
+    point = {**largest_point(whole), "rank": 1}
+    space = replace(whole, limit=whole.parameters(point))
+    assert largest_point(space) == point
+    assert space.sizes() == (space.limit, space.limit)
+    found = checkpoints_of(replace(asked, space=space))
+    assert 0 < found.usually == found.most

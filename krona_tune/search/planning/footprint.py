@@ -1,6 +1,5 @@
 """Computes from sizes alone what the trials of a space take: memory of a worker, and disk for checkpoints."""
 
-import random
 from dataclasses import dataclass
 from itertools import islice
 from math import ceil
@@ -39,12 +38,10 @@ class Checkpoints:
 
 
 def drawn(space: Space) -> list[dict[str, Any]]:
-    """Returns feasible points, equally many per method if found; at least one: such draws proved feasibility."""
+    """Returns feasible points, equally many per method if found; at least one of each."""
     found: list[dict[str, Any]] = []
     for method in map(space.of, space.methods):
-        rng = random.Random(0)
-        points = filter(method.feasible, (method.draw(rng) for _ in range(MOST_DRAWS)))
-        found += islice(points, ceil(POINTS / len(space.methods)))
+        found += islice(method.feasible_points(MOST_DRAWS), ceil(POINTS / len(space.methods)))
     return found
 
 

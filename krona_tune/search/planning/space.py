@@ -166,10 +166,19 @@ class Space:
         draws = (self.draw(rng) for _ in range(EVEN_DRAWS))
         return next((point for point in draws if accepted(point)), None)
 
+    def feasible_points(self, draws: int) -> Iterator[dict[str, Any]]:
+        """Yields the feasible points of some draws; if none is, the first one of EVEN_DRAWS."""
+        rng, found = random.Random(0), False
+        for number in range(EVEN_DRAWS):
+            if number >= draws and found:
+                return
+            if self.feasible(point := self.draw(rng)):
+                found = True
+                yield point
+
     def sizes(self, draws: int = 200) -> tuple[int, int]:
         """Returns the least and the most parameters of feasible points, estimated by drawing."""
-        rng = random.Random(0)
-        found = [self.parameters(point) for _ in range(draws) if self.feasible(point := self.draw(rng))]
+        found = [self.parameters(point) for point in self.feasible_points(draws)]
         return (min(found), max(found)) if found else (0, 0)
 
     def feasible_share(self, draws: int = 1000) -> float:
