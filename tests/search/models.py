@@ -14,10 +14,10 @@ from tests.models import ENCODER, T5, build_from
 MINI_TASKS = ("cola", "stsb")
 
 
-def saved_bert(folder: Path) -> Path:
+def saved_bert(folder: Path, sizes: Mapping[str, object] = ENCODER) -> Path:
     specials = {"pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]"}
     tokenizer = _tokenizer(specials, "[CLS] $A [SEP]", "[CLS] $A [SEP] $B:1 [SEP]:1")
-    return saved_model(folder, "bert", ENCODER, tokenizer)
+    return saved_model(folder, "bert", sizes, tokenizer)
 
 
 def saved_t5(folder: Path) -> Path:

@@ -139,6 +139,29 @@ def test_maps_that_a_person_names_leave_nothing_to_place(tmp_path: Path, texts: 
     assert "adapter.layers" not in found.reasons
 
 
+def test_sizes_of_a_divide_the_maps_that_are_offered_or_given_and_no_other() -> None:
+    geometry = introspect({**tiny("bert"), "hidden_size": 48, "num_attention_heads": 4, "intermediate_size": 35}, "x")
+    offered, given = placed(geometry)["adapter"], placed(geometry, ["value", "feed_forward_in"])["adapter"]
+    assert [offered["a_out"], offered["a_in"]] == [
+        {"divisors": {"low": 1, "high": 24}},
+        {"divisors": {"low": 1, "high": 6}},
+    ]
+    assert given["a_out"] == {"divisors": {"low": 1}}, "48 and 35 have no divisor but 1"
+    assert given["a_in"] == offered["a_in"]
+    assert (given["roles"], given["layers"]) == (["value", "feed_forward_in"], offered["layers"])
+
+
+def test_reasons_are_about_what_is_offered(tmp_path: Path, texts: Path) -> None:
+    shallow = {**ENCODER, "num_hidden_layers": 1, "intermediate_size": 35}
+    model = saved_bert(tmp_path / "bert", shallow)
+    found = derived(model, texts)
+    assert found.values["adapter"]["layers"] == ["all"]
+    assert "adapter.layers" not in found.reasons
+    assert found.reasons["adapter.a_out"] == "divisors of 24 and 24, common to all adapted maps"
+    given = derived(model, texts, **{"adapter.roles": "feed_forward_in+value"})
+    assert given.reasons["adapter.a_out"] == "divisors of 1 and 24, common to all adapted maps"
+
+
 def test_learning_rates_hold_the_best_recorded_ones() -> None:
     frame = krona_tune.curves()
     ended = frame[(frame.kind == "search") & (frame.epochs == 9) & frame.task.isin(LEARNED)]

@@ -1,6 +1,6 @@
 """Makes the space of a request that names none: from its model, the lengths of its texts, and this machine."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain, product
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from krona_tune.adapters.placement import MAPS, common_dimensions, sites
-from krona_tune.backbones.geometry import Geometry, Role
+from krona_tune.backbones.geometry import Geometry, Role, Site
 from krona_tune.data.corpus import PARTS, TaskData, load
 from krona_tune.kron.factors import factor_shape
 from krona_tune.refusal import Refusal
@@ -23,7 +23,7 @@ from krona_tune.study.request.domain import Choice, Divisors
 from krona_tune.study.request.field_types import for_task
 from krona_tune.study.request.plain_yaml import dump_yaml
 from krona_tune.study.request.study_spec import StudySpec
-from krona_tune.study.request.trial import AdapterConfig
+from krona_tune.study.request.trial import AdapterConfig, read_roles
 from krona_tune.train.backbone_source import find_backbone
 
 AUTO = "auto"
@@ -77,8 +77,10 @@ def derive_space(complete: Complete, defaults: Mapping[str, Any], slots: Slots) 
     """
     asked = complete(defaults)
     geometry = find_backbone(asked.model, asked.backbone.corrections).geometry
-    reasons = _why_placed(geometry)
-    fixed = {**defaults, **placed(geometry), "finalists": FINALISTS}
+    given = [str(roles) for roles in asked.adapter["roles"].ends()] if "roles" in asked.adapter else []
+    domains = placed(geometry, given)
+    reasons = _why_placed(geometry, given, domains["adapter"])
+    fixed = {**defaults, **domains, "finalists": FINALISTS}
     plan = make_plan(complete({**fixed, "examples": {"max_length": FIRST_LENGTH}}), AUTO)
     texts = {name: _read(plan, name) for name in plan.spec.tasks}
     length, reasons["examples.max_length"] = _max_length(plan, texts)
@@ -98,10 +100,16 @@ FIRST_GUESS = 3.5e-3
 """The median learning rate of those points."""
 
 
-def placed(geometry: Geometry) -> dict[str, Any]:
-    """Returns the domains of adapters and training on a model; where a person has named the maps, nothing is placed."""
-    where = {} if _named(geometry) else {"roles": _roles(geometry), "layers": _layers(geometry)}
-    d_out, d_in = _dimensions(geometry)
+def placed(geometry: Geometry, given: Sequence[str] = ()) -> dict[str, Any]:
+    """Returns the domains of adapters and training on a model; where a person has named the maps, nothing is placed.
+
+    Args:
+        given: the roles that a person gave in place of those that are offered.
+    """
+    roles = list(given) or _roles(geometry)
+    where = {} if _named(geometry) else {"roles": roles, "layers": _layers(geometry, roles)}
+    maps = _maps(geometry, roles)
+    d_out, d_in = common_dimensions(maps)
     rows, columns = _divisors(d_out, *WIDEST_A), _divisors(d_in, *NARROWEST_A)
     low, high = LEARNING_RATES
     return {
@@ -109,7 +117,7 @@ def placed(geometry: Geometry) -> dict[str, Any]:
             "method": "krona",
             "a_out": rows.plain(),
             "a_in": columns.plain(),
-            "terms": [each for each in TERMS if each <= _most_terms(geometry, rows.of(d_out), columns.of(d_in))],
+            "terms": [each for each in TERMS if each <= _most_terms(maps, rows.of(d_out), columns.of(d_in))],
             "scale": [1, 2, 4],
             **where,
         },
@@ -117,12 +125,13 @@ def placed(geometry: Geometry) -> dict[str, Any]:
     }
 
 
-def _why_placed(geometry: Geometry) -> dict[str, str]:
-    d_out, d_in = _dimensions(geometry)
+def _why_placed(geometry: Geometry, given: Sequence[str], adapter: Mapping[str, Any]) -> dict[str, str]:
+    d_out, d_in = common_dimensions(_maps(geometry, given or _roles(geometry)))
     depth = " and ".join(f"{depth} {stack} layers" for stack, depth in geometry.depths.items())
+    several = len(adapter.get("layers", ())) > 1
     return {
         "adapter.a_out": f"divisors of {d_out} and {d_in}, common to all adapted maps",
-        **({} if _named(geometry) else {"adapter.layers": f"all, the last half and the last third of {depth}"}),
+        **({"adapter.layers": f"all, the last half and the last third of {depth}"} if several else {}),
         "training.learning_rate": f"holds nine of ten of the best adapters recorded on four tasks, widened; "
         f"half of them are below {FIRST_GUESS:g}",
     }
@@ -133,22 +142,24 @@ def _named(geometry: Geometry) -> bool:
     return any(site.role is Role.NAMED for site in geometry.sites)
 
 
-def _dimensions(geometry: Geometry) -> tuple[int, int]:
-    """Returns what the sizes of A divide in every map that may carry an adapter."""
-    return common_dimensions(site for site in geometry.sites if site.role in MAPS | {Role.NAMED})
+def _maps(geometry: Geometry, roles: Iterable[str]) -> list[Site]:
+    """Returns the maps that may carry an adapter: named ones, else those of the roles; all if the model has none."""
+    asked = {Role.NAMED} if _named(geometry) else MAPS.intersection(chain.from_iterable(map(read_roles, roles)))
+    found = [site for site in geometry.sites if site.role in asked]
+    return found or [site for site in geometry.sites if site.role in MAPS]
 
 
 def _divisors(dimension: int, least: int, most: int) -> Divisors:
-    """Returns the divisors between a width over `most` and over `least`, or all if none is there."""
+    """Returns the divisors between a width over `most` and over `least`, or all if none but 1 is there."""
     within = Divisors(low=max(1, dimension // most), high=max(1, dimension // least))
-    return within if within.of(dimension).values else Divisors()
+    return within if set(within.of(dimension).values) - {1} else Divisors()
 
 
-def _most_terms(geometry: Geometry, rows: Choice, columns: Choice) -> int:
+def _most_terms(maps: Iterable[Site], rows: Choice, columns: Choice) -> int:
     """Returns how many terms some offered shape of A needs to reach every matrix."""
-    maps = {(site.d_out, site.d_in) for site in geometry.sites if site.role in MAPS | {Role.NAMED}}
+    sizes = {(site.d_out, site.d_in) for site in maps}
     shapes = product(map(int, rows.values), map(int, columns.values))
-    return max(min(factor_shape(*each, *shape).max_terms for each in maps) for shape in shapes)
+    return max(min(factor_shape(*each, *shape).max_terms for each in sizes) for shape in shapes)
 
 
 def _roles(geometry: Geometry) -> list[str]:
@@ -160,11 +171,11 @@ def _roles(geometry: Geometry) -> list[str]:
     return list(dict.fromkeys(filter(None, offered))) or ["+".join(sorted(there))]
 
 
-def _layers(geometry: Geometry) -> list[str]:
+def _layers(geometry: Geometry, roles: Sequence[str]) -> list[str]:
     """Returns all, the last half and the last third of the layers, as far as they differ and each holds a site."""
     depth = min(geometry.depths.values())
     parts = [count for count in dict.fromkeys((ceil(depth / 2), ceil(depth / 3))) if count < depth]
-    return ["all", *(f"last {count}" for count in parts if all(_holds(geometry, r, count) for r in _roles(geometry)))]
+    return ["all", *(f"last {count}" for count in parts if all(_holds(geometry, r, count) for r in roles))]
 
 
 def _holds(geometry: Geometry, roles: str, count: int) -> bool:
