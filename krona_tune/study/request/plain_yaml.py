@@ -80,11 +80,16 @@ class _Dumper(yaml.SafeDumper):
     def ignore_aliases(self, data: Any) -> bool:
         return True
 
+    def represent_str(self, data: str) -> yaml.ScalarNode:
+        """Returns a text with U+0085 in double quotes, where it is escaped: elsewhere it would be read as a blank."""
+        return self.represent_scalar("tag:yaml.org,2002:str", data, style='"' if "\x85" in data else None)
+
 
 _Loader.yaml_implicit_resolvers = {
     first: [(tag, pattern) for tag, pattern in rows if tag in _TAGS]
     for first, rows in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
+_Dumper.add_representer(str, _Dumper.represent_str)
 _Loader.yaml_constructors = {tag: yaml.SafeLoader.yaml_constructors[tag] for tag in _TAGS}
 for _half in (_Loader, _Dumper):
     _half.add_implicit_resolver(

@@ -18,6 +18,7 @@ from krona_tune.study.request.plain_yaml import DEEPEST, dump_yaml, read_yaml
         ("a: {<<: 1, b: 2}", {"a": {"<<": 1, "b": 2}}),
         ("{a: {b: 1}, c: {b: 1}}", {"a": {"b": 1}, "c": {"b": 1}}),
         ("'on': 1", {"on": 1}),
+        ('"a\\Nb": ["\\N", "\\L", " c\\r\\n"]', {"a\x85b": ["\x85", "\u2028", " c\r\n"]}),
         ("[" * DEEPEST + "]" * DEEPEST, eval("[" * DEEPEST + "]" * DEEPEST)),
     ],
 )
