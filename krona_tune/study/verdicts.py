@@ -61,7 +61,7 @@ def verdicts_of(
     unfinished = best if best and ended and not winner and not best.finished else None
     everyone = finals.everyone
     others = [
-        *([choice_text(finals)] if finals.compares else []),
+        *([choice_text(finals)] if winner and finals.compares else []),
         *(text for each in everyone for text in seed_texts(each)),
         *(f"{each.of} {difference_text(each.difference)}" for each in finals.finalists if each.difference),
         *([head_text(finals)] if finals.over_head else []),
@@ -113,9 +113,9 @@ def rate_text(rate: FailureRate) -> str:
 
 
 def choice_text(finals: Finals) -> str:
-    """Says what is chosen of finals, and why."""
+    """Says what is chosen of finals that have a winner, and why."""
     choice = choose(finals)
-    assert choice is not None, "finals without finalists have no default configuration"
+    assert choice is not None, "of finals without finalists nothing is chosen"
     what = name_of(choice.finalist)
     if choice.finalist is finals.winner:
         return f"chosen is the winner, {what}: {choice.reason}"

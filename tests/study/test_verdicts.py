@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 
-from krona_tune.study.finals import rank_finals
+from krona_tune.study.finals import DEFAULT, rank_finals
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.verdicts import Verdicts, verdicts_of
 from tests.record.events import manifest
@@ -101,4 +101,12 @@ def test_finalists_that_all_failed_have_a_sentence_with_the_first_reason() -> No
     diverged = replace(rows[1], status=Status.DIVERGED, test_score=None)
     assert verdicts(failed, diverged).others == (
         "RTE: all finalists failed: a, 2 trainings of which 1 diverged (MemoryError: no room).",
+    )
+
+
+def test_where_the_default_failed_with_all_others_nothing_is_chosen_and_all_are_said_to_have_failed() -> None:
+    rows = repeats("default", (0.9, 0.9), (0.9, 0.9), number=DEFAULT)
+    failed = [replace(row, status=Status.OUT_OF_MEMORY, test_score=None, error="no room") for row in rows]
+    assert verdicts(*failed).others == (
+        "RTE: all finalists failed: default, 2 trainings of which 0 diverged (no room).",
     )
