@@ -62,7 +62,7 @@ class Counts:
 def trials_left(
     spec: StudySpec, rows: Iterable[TrialResult], *, text_to_text: bool, done: Callable[[TrialResult], float]
 ) -> dict[tuple[str, str], float]:
-    """Returns how many trials of each task and kind are left of those that the request asks for.
+    """Returns how many trials of each task and kind are left of those that the request asks for, and of clones.
 
     Args:
         text_to_text: whether the backbone is one, so that it has no head.
@@ -71,7 +71,8 @@ def trials_left(
     past: dict[tuple[str, str], float] = defaultdict(float)
     known = list(rows)
     for row in known:
-        past[row.task, row.kind] += done(row)
+        clone = row.kind == TrialKind.SEARCH and row.number < 0  # an order asked for it, beside the request
+        past[row.task, row.kind] += done(row) - clone
     asked = {task: Counts.of(_as_ended(spec, known, task), text_to_text=text_to_text).by_kind for task in spec.tasks}
     return {(task, kind): max(n - past[task, kind], 0.0) for task in spec.tasks for kind, n in asked[task].items()}
 

@@ -128,6 +128,13 @@ def test_what_is_to_come_is_what_the_request_asks_for_and_no_row_has_begun() -> 
     assert not_begun(spec, begun, text_to_text=True) == {"rte": 4 + 1, "cola": 2}
 
 
+def test_a_clone_is_none_of_the_trials_that_the_request_asks_for() -> None:
+    search = {"trials": 4, "baseline_learning_rates": []}
+    spec = build_spec({"model": "m", "tasks": ["cola"], "search": search, "finalists": {"top": 0}}, "x")
+    clone = replace(started(0), trial_id="cola-clone-0", number=-1)
+    assert not_begun(spec, [started(0), started(1), clone], text_to_text=False) == {"cola": 2}
+
+
 def test_no_other_module_spells_a_study_s_state() -> None:
     words = {*get_args(State), NOT_BEGUN}
 
