@@ -181,12 +181,10 @@ def rank_finals(rows: Iterable[TrialResult], facts: TaskFacts | None = None) -> 
     """
     found = grouped((row for row in rows if row.kind == TrialKind.FINALIST and row.ended), lambda row: row.of)
     everyone = [each for of, repeats in found.items() if (each := _finalist(of, repeats, facts))]
-    races = any(row.number == DEFAULT for repeats in found.values() for row in repeats)
-    common = min(map(len, found.values())) if races else None
+    common = min(map(len, found.values()), default=0)
 
     def place(each: Finalist) -> tuple[int, float, int, str]:
-        seeds = each.seeds if common is None else min(each.seeds, common)
-        return -seeds, -each.validation.mean, each.rows[0].trainable_parameters, each.of
+        return -min(each.seeds, common), -each.validation.mean, each.rows[0].trainable_parameters, each.of
 
     ranked = sorted((each for each in everyone if each.method != BASELINE), key=place)
     known = {each.of for each in everyone}

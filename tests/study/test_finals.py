@@ -45,8 +45,15 @@ def test_a_score_without_a_mean_and_a_square_is_no_score() -> None:
 
 
 def test_a_configuration_that_lost_a_seed_comes_after_those_that_have_all() -> None:
-    held = rank_finals([*repeats("a", (0.9, 0.9), (0.9, 0.9)), *repeats("b", (0.6, 0.6, 0.6), (0.6, 0.6, 0.6))])
+    *kept, last = repeats("a", (0.9, 0.9, 0.9), (0.9, 0.9, 0.9))
+    lost = replace(last, status=Status.FAILED, score=None, test_score=None)
+    held = rank_finals([*kept, lost, *repeats("b", (0.6, 0.6, 0.6), (0.6, 0.6, 0.6))])
     assert [(each.of, each.seeds) for each in held.finalists] == [("b", 3), ("a", 2)]
+
+
+def test_more_seeds_than_all_have_are_no_advantage_without_a_default_either() -> None:
+    more, fewer = repeats("a", (0.79,) * 4, (0.5,) * 4), repeats("b", (0.84,) * 3, (0.5,) * 3)
+    assert [(each.of, each.seeds) for each in rank_finals([*more, *fewer]).finalists] == [("b", 3), ("a", 4)]
 
 
 def test_an_equal_mean_ranks_by_fewer_parameters() -> None:
