@@ -28,8 +28,8 @@ def choose(finals: Finals) -> Chosen | None:
 
     Beside the finalists stand the default configuration and the head alone, but not one of which a seed did not learn,
     or has no score, if the other is whole. The finalists are asked in the order of `lower_bound`, those first of which
-    every seed has learned, and the first is taken that is better than both. If none is, the better one of these two is
-    taken. Finals without a default configuration, as of earlier versions, choose their winner.
+    every seed has learned and has a score, and the first is taken that is better than both. If none is, the better one
+    of these two is taken. Finals without a default configuration, as of earlier versions, choose their winner.
     """
     winner = finals.winner
     if winner is None:
@@ -37,7 +37,7 @@ def choose(finals: Finals) -> Chosen | None:
     both = [each for each in (finals.default, finals.head_only) if each]
     if not (finals.compares and both):
         return Chosen(finalist=winner, reason="there is no default configuration to compare it with")
-    known = [each for each in both if not (each.failure_rate or each.lost)] or both
+    known = [each for each in both if _whole(each)] or both
     names = " and ".join(map(name_of, known))
     for each in sorted(finals.finalists, key=_promise, reverse=True):
         if each not in known and all(is_better(each, other) for other in known):
@@ -86,8 +86,13 @@ def lower_bound(each: Finalist) -> float:
 
 
 def _promise(each: Finalist) -> tuple[bool, float]:
-    """Orders finalists by what they promise: first whether all seeds have learned, then the lower bound."""
-    return not each.failure_rate, lower_bound(each)
+    """Orders finalists by what they promise: the whole ones first, then by the lower bound."""
+    return _whole(each), lower_bound(each)
+
+
+def _whole(each: Finalist) -> bool:
+    """Returns whether every seed has learned and has a score."""
+    return not (each.failure_rate or each.lost)
 
 
 def _may_change(leader: Finalist, other: Finalist) -> bool:

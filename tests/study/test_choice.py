@@ -123,6 +123,13 @@ def test_a_default_that_lost_seeds_is_not_compared_with() -> None:
     assert chosen(best(0.9, 0.92, 0.91), [whole[0], *lost], head(0.6, 0.6, 0.61)) == "a"
 
 
+def test_a_finalist_that_lost_seeds_comes_after_whole_ones_in_the_race_for_more() -> None:
+    first, *others = best(0.95, 0.95, 0.95)
+    lost = [replace(each, status=Status.OUT_OF_MEMORY, score=None, test_score=None) for each in others]
+    whole, equal = best(0.9, 0.7, 0.8, name="b", number=2), default(0.8, 0.81, 0.79)
+    assert [each.of for each in contenders(rank_finals([first, *lost, *whole, *equal], FACTS))] == ["default", "b"]
+
+
 def test_seeds_beyond_those_of_all_are_no_advantage() -> None:
     rows = [*best(0.9, 0.91, 0.9), *default(0.79, 0.8, 0.8, 0.79), *head(0.6, 0.6, 0.6)]
     held = rank_finals(rows, FACTS)
