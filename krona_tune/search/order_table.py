@@ -103,7 +103,9 @@ class RunningStudy:
 
     @property
     def in_search(self) -> bool:
-        return self.searching and not self.stopping.ended
+        """Returns whether the search may still take a trial."""
+        closed = self.searcher is not None and self.searcher.closed
+        return self.searching and not (self.stopping.ended or closed)
 
     def known(self) -> KnownStudy:
         """Gathers what the check of an order reads: the request, the rows, what runs and the earlier orders."""

@@ -88,8 +88,9 @@ class StudyOrders(RunningStudy, Gate):
 
     def leave(self) -> None:
         """Says that a phase has ended: orders to trials are refused until the next."""
+        self.searching = False  # an order that is read only now would bring no trial
         self.look()
-        self.searcher, self.searching = None, False
+        self.searcher = None
 
     def close(self) -> None:
         self._inbox.close()

@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from ray.tune.search import Searcher
 from safetensors.torch import save_file
 
 from krona_tune.api.study_request import lift_ordered_stop
@@ -492,6 +493,21 @@ def test_more_trials_reach_the_running_search(folder: StudyFolder) -> None:
     proposed = list(suggested(driver.searcher, 20))
     assert [each for each in proposed if each.startswith("cola")] == [f"cola-{n:03d}" for n in range(2, 7)]
     assert [each for each in proposed if each.startswith("rte")] == [f"rte-{n:03d}" for n in range(7)]
+
+
+def test_more_trials_are_refused_once_the_search_gives_none_any_more(folder: StudyFolder) -> None:
+    driver = Driver(folder)
+    driver.stop_trials = lambda: give_order(folder, REQUESTS["trials"])  # type: ignore[method-assign,assignment]
+    driver.run()
+    searcher = StudySearcher([], {}, {}, driver.stopping.verdict, {})
+    driver.orders.serve(searcher, search=True)
+    assert searcher.suggest("t0") == Searcher.FINISHED
+    give_order(folder, REQUESTS["trials"])
+    driver.orders.look()
+    assert [(each.state, "the search has ended" in each.outcome) for each in driver.ledger.orders.values()] == [
+        ("refused", True)
+    ] * 2
+    assert load_spec(folder.spec).search.trials == 4
 
 
 def suggested(searcher: StudySearcher, most: int) -> Iterator[str]:

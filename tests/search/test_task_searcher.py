@@ -7,7 +7,7 @@ import pytest
 from ray.tune.search import Searcher
 
 from krona_tune.search.searchers.proposal import Origin
-from krona_tune.search.searchers.task_searcher import GatedSearcher, StudySearcher
+from krona_tune.search.searchers.task_searcher import Gate, GatedSearcher, StudySearcher
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.result import Status
 
@@ -111,6 +111,16 @@ def test_a_proposal_is_one_plain_dict_with_its_tasks_seed(heard: list[Any]) -> N
 def test_nothing_to_do_ends_at_once(heard: list[Any]) -> None:
     assert searcher(heard).suggest("tune-0") == Searcher.FINISHED
     assert searcher(heard, cola=range(3, 3)).suggest("tune-0") == Searcher.FINISHED
+
+
+def test_a_searcher_whose_gate_lets_nothing_new_begin_is_closed(heard: list[Any]) -> None:
+    class Over(Gate):
+        def over(self) -> bool:
+            return True
+
+    search = searcher(heard, cola=range(3))
+    search.gate = Over()
+    assert (search.suggest("tune-0"), search.closed, heard) == (Searcher.FINISHED, True, [])
 
 
 def test_reports_and_the_end_reach_the_tasks_sampler(heard: list[Any]) -> None:

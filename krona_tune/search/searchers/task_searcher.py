@@ -49,7 +49,7 @@ class Gate:
 
 
 class GatedSearcher(Searcher):  # type: ignore[misc]
-    """A searcher whose trials pass a gate. `closed`: it takes no others.
+    """A searcher whose trials pass a gate. `closed`: it has said that it gives no others.
 
     Args:
         waiting: trials to run before any is proposed.
@@ -71,6 +71,7 @@ class GatedSearcher(Searcher):  # type: ignore[misc]
         """Returns the next trial; None if it must wait, or Searcher.FINISHED if none will come."""
         finished: dict[str, Any] = Searcher.FINISHED  # a string, returned instead of a trial
         if self.gate.over():
+            self.closed = True
             return finished
         self.gate.look()
         if len(self._asked) >= self.gate.slots():
