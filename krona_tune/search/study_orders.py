@@ -46,7 +46,7 @@ class StudyOrders(RunningStudy, Gate):
         self.only: Collection[str] = OF_A_FULL_TRAINING if self.full_training else tuple(ORDER_ACTIONS)
         self.paused = is_paused(self.ledger.orders.values())
         self._before = {order.id for order in EarlierOrders.of(self.folder).orders}
-        self._lock = RLock()
+        self._lock, self._ended = RLock(), False
         self._inbox = Inbox(self.folder)
 
     def over(self) -> bool:
@@ -93,9 +93,15 @@ class StudyOrders(RunningStudy, Gate):
         self.searcher = None
 
     def close(self) -> None:
+        """Takes no more orders. Those that mean this driver and came too late are refused, unless Ray was lost: then
+        there may be no time."""
         self._inbox.close()
         with self._lock:
-            self.searcher, self.only = None, ()
+            self.searcher, self.only, self._ended = None, OF_A_DRIVER, True
+            if not self.stopping.lost:
+                self._inbox.look()
+                self.look()
+            self.only = ()
 
     def look(self) -> None:
         """Answers the orders that have come, and ends those whose effect is in the records."""
@@ -131,7 +137,7 @@ class StudyOrders(RunningStudy, Gate):
         if request is None:
             raise Refusal(order.id, "its file is damaged, or can't be read", "give it again")
         action = ORDER_ACTIONS[order.what]
-        if action.of_a_driver and order.id in self._before:
+        if action.of_a_driver and (self._ended or order.id in self._before):
             raise Refusal(order.text, "it was given to a driver that has ended", "give it again")
         if action.of_the_search and not self.in_search:
             fix = "wait for the study's end, then resume it with --trials"

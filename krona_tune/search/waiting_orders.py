@@ -4,8 +4,9 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
+from krona_tune.record.driver_state import read_driver_state
 from krona_tune.record.orders import give_order, waiting_orders
-from krona_tune.record.ownership import is_running
+from krona_tune.record.ownership import is_locked, is_running
 from krona_tune.record.parquet_reader import read_orders, read_trials
 from krona_tune.refusal import Refusal
 from krona_tune.search.order_table import OF_A_DRIVER, ORDER_ACTIONS, KnownStudy
@@ -39,9 +40,15 @@ def refuse_senseless(folder: StudyFolder, request: OrderRequest) -> None:
             known = replace(known, rows={row.trial_id: row for row in read_trials(folder.results)})
         except Refusal:
             return  # what can't be read is renamed by the driver, which then knows more
-    elif not takes and not is_running(folder):
+    elif not takes and not takes_orders(folder):
         known = _without_driver(known)
     ORDER_ACTIONS[request.what].check(known, request)
+
+
+def takes_orders(folder: StudyFolder) -> bool:
+    """Returns whether a driver runs the study; one that has this folder has not come to its end either."""
+    state = read_driver_state(folder) if is_locked(folder) else None
+    return is_running(folder) and not (state and state.ends)
 
 
 def _without_driver(known: KnownStudy) -> KnownStudy:

@@ -118,6 +118,11 @@ class DriverState(FrozenValue):
         return "paused" if self.paused or self.share == 0 else "running"
 
     @property
+    def ends(self) -> bool:
+        """Returns whether the driver has come to its end: it takes no more orders."""
+        return self.stage == "end"
+
+    @property
     def left(self) -> int:
         """Returns how many trials of the plan have not ended."""
         return self.trials - self.ended

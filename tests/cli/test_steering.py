@@ -10,11 +10,13 @@ from filelock import FileLock
 import krona_tune
 from krona_tune import cli
 from krona_tune.cli import steering
+from krona_tune.record.driver_state import write_driver_state
 from krona_tune.record.orders import give_order, waiting_orders
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import Order, OrderRequest
+from krona_tune.study.study_state import DriverState, Stage
 from tests.conftest import Run
 from tests.record.events import manifest, started
 from tests.waiting import until
@@ -97,6 +99,20 @@ def test_what_a_driver_would_refuse_is_refused_at_once(
         assert (status, len(waiting_orders(study))) == (0, 1)
     else:
         assert (status, said.startswith(problem), waiting_orders(study)) == (2, True, []), said
+
+
+@pytest.mark.parametrize("stage", ["search", "end"])
+def test_a_driver_that_has_come_to_its_end_takes_no_orders(
+    run: Run, study: StudyFolder, monkeypatch: pytest.MonkeyPatch, stage: Stage
+) -> None:
+    monkeypatch.setattr(steering, "ANSWER_SECONDS", 0.0)
+    write_driver_state(study, DriverState(stage=stage, trials=1, ended=1, slots=1, at=1.0))
+    with FileLock(study.root / ".lock"):
+        status, _, refused = run(*STUDY, "cancel", program=cli.main)
+        _, said, _ = run(*STUDY, "pause", program=cli.main)
+    ends = stage == "end"
+    assert (status, "the study does not run; there is nothing to end" in refused) == (2 if ends else 0, ends)
+    assert ("its next driver reads it" in said) is ends
 
 
 def test_a_study_that_is_paused_is_not_paused_again_but_goes_on(run: Run, study: StudyFolder) -> None:

@@ -418,6 +418,27 @@ def test_an_order_to_cancel_that_no_driver_read_ends_no_later_one(folder: StudyF
     assert (driver.only.state, "a driver that has ended" in driver.only.outcome) == ("refused", True)
 
 
+@pytest.mark.parametrize("lost", ["", "Ray is gone"])
+def test_an_order_to_this_driver_that_comes_as_it_ends_is_refused_and_others_wait(
+    folder: StudyFolder, lost: str
+) -> None:
+    driver = Driver(folder, share=2).run()
+    driver.stopping.lost = lost
+    for asked in (OrderRequest(what="share", value="0"), OrderRequest(what="cancel"), REQUESTS["pause"]):
+        give_order(folder, asked)
+    driver.orders.close()
+    answered = {order.what: (order.state, order.outcome) for order in driver.ledger.orders.values()}
+    refused = ("refused", "it was given to a driver that has ended; give it again")
+    if lost:
+        assert (answered, len(waiting_orders(folder))) == ({}, 3), "whoever ends all processes leaves no time"
+    else:
+        assert {what: (state, said.partition(": ")[2]) for what, (state, said) in answered.items()} == {
+            "share": refused,
+            "cancel": refused,
+        }
+        assert [order.what for order in waiting_orders(folder)] == ["pause"]
+
+
 def test_a_clone_that_had_not_begun_when_the_search_ended_is_refused(folder: StudyFolder) -> None:
     driver = Driver(folder, slots=1)
     driver.later += [REQUESTS["clone"], OrderRequest(what="stop")]

@@ -296,6 +296,8 @@ class Dispatcher:
         """Orders what a driver has not done yet: to end, or to run another number of trials at once."""
         start, state, entry = watched.start, watched.state, watched.entry
         assert start is not None
+        if state and state.ends:
+            return
         if entry.removed_by:
             self._order(watched, OrderRequest(what=OrderKind.CANCEL))
         elif watched.by_hand:

@@ -323,6 +323,16 @@ def test_an_order_that_is_not_obeyed_is_given_again(queue: Queue) -> None:
     assert len(waiting_orders(folder)) == 1, "one that waits was given again"
 
 
+def test_a_driver_that_has_come_to_its_end_gets_no_orders(queue: Queue) -> None:
+    queue.submit("first")
+    queue.round()
+    queue.drivers.writes("first", 2, ended=10, end="finished")
+    queue.round()
+    queue.database.remove(1, "bo")
+    queue.round()
+    assert queue.drivers.obeys("first") == [], "it still writes what the study leaves"
+
+
 def test_a_study_that_a_person_resumes_gets_no_orders_until_that_driver_ends(queue: Queue) -> None:
     for name in ("first", "second"):
         queue.submit(name)
