@@ -170,8 +170,10 @@ class Finals:
     @property
     def beats_head(self) -> bool | None:
         """Returns whether that gain is more than chance gives; None if that can't be decided."""
-        apart = self.over_head.apart if self.over_head else None
-        return None if apart is None else apart and (self.gain_over_head or 0.0) > 0
+        found = self.over_head
+        if found is None or found.estimate is None or found.apart is None:
+            return None
+        return found.apart and found.estimate.mean > 0
 
 
 def rank_finals(rows: Iterable[TrialResult], facts: TaskFacts | None = None) -> Finals:

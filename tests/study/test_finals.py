@@ -84,6 +84,14 @@ def test_whether_the_head_is_beaten_needs_seeds_and_a_gain() -> None:
     assert rank_finals([]).beats_head is None
 
 
+def test_whether_the_head_is_beaten_is_told_by_the_seeds_that_both_have() -> None:
+    """The mean over all seeds of the winner is below that of the head, but with each shared seed it is above."""
+    low, shared = repeats("a", (0.8,) * 4, (0.70, 0.72, 0.71, 0.0)), (0.6, 0.621, 0.61)
+    held = rank_finals([*low, *repeats("head", shared, shared, method="head_only")])
+    assert (held.gain_over_head or 0.0) < 0
+    assert held.beats_head is True
+
+
 def test_ties_are_told_by_test_scores_seed_by_seed() -> None:
     held = rank_finals(
         [
