@@ -1,5 +1,6 @@
 """Tests that some of a task's first trials are taught points, until these are seen to be no better than others."""
 
+import logging
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,14 @@ def test_taught_points_that_win_are_tried_and_optuna_keeps_two_trials(
     assert tried == POINTS[: len(tried)]
 
 
-@pytest.mark.parametrize("taught", [0.5, 0.4])
-def test_points_that_win_less_than_half_are_given_up_for_good(tmp_path: Path, taught: float) -> None:
-    assert proposed_by(sampler(tmp_path, 10), 10, taught=taught, others=0.5) == "Tooooooooo"
+def test_points_that_win_less_than_half_are_given_up_for_good(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        assert proposed_by(sampler(tmp_path, 10), 10, taught=0.4, others=0.5) == "Tooooooooo"
+    assert "0 of 1 comparisons won and 0 equal" in caplog.text
+
+
+def test_points_that_score_the_same_as_all_others_are_tried_further(tmp_path: Path) -> None:
+    assert proposed_by(sampler(tmp_path, 5), 5, taught=0.5, others=0.5) == "ToToT"
 
 
 def test_a_resumed_task_goes_on_with_the_next_taught_point(tmp_path: Path) -> None:
@@ -79,7 +85,8 @@ def test_no_second_point_begins_before_the_first_has_ended_while_others_are_left
     ("taught", "others", "misled"),
     [
         ([({1: 0.5, 3: 0.6}, True)], [({1: 0.4}, True)], False),
-        ([({1: 0.5, 3: 0.6}, True)], [({1: 0.5}, True)], True),
+        ([({1: 0.5, 3: 0.6}, True)], [({1: 0.5}, True)], False),
+        ([({1: 0.5}, True)], [({1: 0.5}, True), ({1: 0.6}, True)], True),
         ([({1: 0.5, 3: 0.6}, True)], [({1: 0.9, 3: 0.5}, True)], False),
         ([({1: 0.5}, False)], [({1: 0.9}, True)], False),
         ([({1: 0.5}, True)], [({1: 0.9}, False)], False),

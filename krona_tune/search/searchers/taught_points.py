@@ -54,7 +54,7 @@ class TaughtPoints:
 
         It takes a taught and an untaught trial that have ended. Then each two of them that both have reported are
         compared at the last step that both have reached, and the taught ones must have the higher score in half of the
-        comparisons.
+        comparisons; equal scores, as of points that learned nothing, count one half.
         """
         return self._misled or self._lose(*self._apart(tried))
 
@@ -68,16 +68,18 @@ class TaughtPoints:
     def _lose(self, taught: Sequence[Tried], others: Sequence[Tried]) -> bool:
         """Compares both, unless the taught points have lost before; returns whether they have."""
         if not self._misled and all(any(each.ended for each in trials) for trials in (taught, others)):
-            wins = [
-                first.scores[step] > second.scores[step]
+            pairs = [
+                (first.scores[step], second.scores[step])
                 for first in taught
                 for second in others
                 if (step := max(first.scores.keys() & second.scores.keys(), default=None)) is not None
             ]
-            self._misled = bool(wins) and sum(wins) < LEAST_WINS * len(wins)
+            wins, ties = sum(one > other for one, other in pairs), sum(one == other for one, other in pairs)
+            self._misled = bool(pairs) and wins + ties / 2 < LEAST_WINS * len(pairs)
             if self._misled:
                 said = (
-                    "the recorded curves mislead on %s, so no more of their points are tried: %d of %d comparisons won"
+                    "the recorded curves mislead on %s, so no more of their points are tried: "
+                    "%d of %d comparisons won and %d equal"
                 )
-                logger.info(said, self._task, sum(wins), len(wins))
+                logger.info(said, self._task, wins, len(pairs), ties)
         return self._misled
