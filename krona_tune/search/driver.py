@@ -345,6 +345,7 @@ class Driver:
             self.clock.save(now=True)
         if self.ledger.rows and not (stopper.halted or stopper.lost):  # a page without a trial is refused
             self.artifacts = write_artifacts(self.context, self.ledger, write_page, stopper.halt)
+        stopper.settled = True
         self._write_state(*stopper.end)
         self.sinks.notify_of_end(
             stopped=bool(stopper.asked), trouble=stopper.halted or stopper.lost, no_page=self.artifacts.no_page

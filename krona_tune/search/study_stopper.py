@@ -31,7 +31,7 @@ class StudyStopper:
     Ray's run was abandoned: Ray must not be called from then on.
 
     `ended` says who ordered that the search ends; the finals follow. `stopped` has Tune's ids of the trials that
-    somebody ordered to stop.
+    somebody ordered to stop. `settled`: how the driver ends is decided; a signal only cuts short what it still does.
 
     Args:
         budget: what the study may use.
@@ -42,6 +42,7 @@ class StudyStopper:
         self.asked: Asked = ""
         self.halted, self.lost, self.ended = "", "", ""
         self.stopped: set[str] = set()
+        self.settled = False
         self.reserve: Callable[[], Amount] = Amount
         self._budget, self._spent = budget, spent
         self._verdicts: dict[str, Status] = {}
@@ -69,8 +70,9 @@ class StudyStopper:
         self._budget = replace(self._budget, seconds=seconds)
 
     def ask(self, how: Asked) -> None:
-        """Ends the run at the next safe moment; keeps how it was asked first."""
-        self.asked = self.asked or how
+        """Ends the run at the next safe moment; keeps how it was asked first, or that nobody asked if it is settled."""
+        if not self.settled:
+            self.asked = self.asked or how
 
     def halt(self, reason: str) -> None:
         """Ends the run as a person would, because its results could not be written; keeps the first reason."""
@@ -128,7 +130,7 @@ def interruptible(stopping: StudyStopper, console: Console) -> Iterator[None]:
     a second one stops it at once."""
 
     def ask(number: int, frame: FrameType | None) -> None:
-        if stopping.asked:
+        if stopping.asked or stopping.settled:
             raise KeyboardInterrupt
         stopping.ask(HEARD[number])
         console.print("Stopping: the state of each trial's last rung is kept. Press Ctrl-C again to stop now.")
@@ -138,7 +140,8 @@ def interruptible(stopping: StudyStopper, console: Console) -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt:
-        logger.warning("stopped at once; running trials continue from their last rungs when the study is resumed")
+        trials, copies = "running trials continue from their last rungs", "copies of the records are completed"
+        logger.warning("stopped at once; %s when the study is resumed", copies if stopping.settled else trials)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -6,7 +6,7 @@ import pytest
 from rich.console import Console
 
 from krona_tune.search.budget import Amount, Budget
-from krona_tune.search.study_stopper import StudyStopper, interruptible
+from krona_tune.search.study_stopper import Asked, StudyStopper, interruptible
 from krona_tune.study.result import Status
 
 AT_A_RUNG = {"score": 0.5}
@@ -96,3 +96,14 @@ def test_it_keeps_whether_a_person_or_the_system_asked_first(number: int, how: s
     assert (study.asked, study.interrupted) == (how, True)
     study.ask("cancelled")
     assert study.asked == how
+
+
+@pytest.mark.parametrize("asked", ["", "interrupted"])
+def test_a_signal_after_it_is_settled_how_the_driver_ends_only_cuts_short_what_is_left(asked: Asked) -> None:
+    study, done = stopping(), list[str]()
+    study.ask(asked)
+    study.settled = True
+    with interruptible(study, Console(quiet=True)):
+        signal.raise_signal(signal.SIGTERM)
+        done.append("the rest")
+    assert (study.asked, done) == (asked, [])
