@@ -102,6 +102,12 @@ def cut_short(stopper: StudyStopper, left: int) -> str:
     return f"{reason} ended the search with {left} {'trial' if left == 1 else 'trials'} to go."
 
 
+def left_over(stopper: StudyStopper, left: int, trials: int, kind: str) -> str:
+    """Returns what is said of a phase of known trials that ended with some left, and what lets them be trained."""
+    longer = " with a longer time budget" if stopper.used_up else ""
+    return f"Stopped with {left} of {trials} {kind} to go; they are trained when the study is resumed{longer}."
+
+
 class Driver:
     """One session of a study. It ends with the study, or when the study is stopped, and can be run once.
 
@@ -246,8 +252,7 @@ class Driver:
         self._run(phase, stage)
         left = sum(not self.ledger.has_ended(trial.trial_id) for trial in trials)
         if left:
-            said = f"Stopped with {left} of {phase.trials} {kind} to go; they are trained when the study is resumed."
-            self.view.say(said)
+            self.view.say(left_over(self.stopper, left, phase.trials, kind))
         return not left
 
     def _train_fully(self) -> None:

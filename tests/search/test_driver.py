@@ -3,7 +3,7 @@
 import pytest
 
 from krona_tune.search.budget import Amount, Budget
-from krona_tune.search.driver import TrialLoop, cut_short
+from krona_tune.search.driver import TrialLoop, cut_short, left_over
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.trial_message import StepResult
 from krona_tune.study.result import Status
@@ -50,3 +50,11 @@ def test_a_trial_whose_worker_took_too_much_memory_says_how_large_it_was(loop: T
 def test_a_search_that_has_just_ended_is_not_said_to_be_cut_short(limit: float, left: int, said: str) -> None:
     stopper = StudyStopper(Budget(seconds=limit), lambda: Amount(seconds=2))
     assert cut_short(stopper, left) == said
+
+
+@pytest.mark.parametrize(("limit", "how"), [(1, "is resumed with a longer time budget."), (9, "is resumed.")])
+def test_finals_that_are_left_are_said_to_need_more_time_where_it_is_used_up(limit: float, how: str) -> None:
+    stopper = StudyStopper(Budget(seconds=limit), lambda: Amount(seconds=2))
+    assert left_over(stopper, 2, 6, "finalists") == (
+        f"Stopped with 2 of 6 finalists to go; they are trained when the study {how}"
+    )
