@@ -33,7 +33,7 @@ from krona_tune.search.phases import (
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.ray_metrics import StudyMetrics, readings
 from krona_tune.search.resume import finals_left, repeats_left, search_left
-from krona_tune.search.searchers.task_searcher import OPEN
+from krona_tune.search.searchers.task_searcher import OPEN, GatedSearcher
 from krona_tune.search.startup.resources import DriverContext
 from krona_tune.search.study_orders import StudyOrders
 from krona_tune.search.study_records import OpenRecords, StudySinks, open_records
@@ -106,6 +106,13 @@ def left_over(stopper: StudyStopper, left: int, trials: int, kind: str) -> str:
     """Returns what is said of a phase of known trials that ended with some left, and what lets them be trained."""
     longer = " with a longer time budget" if stopper.used_up else ""
     return f"Stopped with {left} of {trials} {kind} to go; they are trained when the study is resumed{longer}."
+
+
+def await_slots(orders: StudyOrders, searcher: GatedSearcher, stopper: StudyStopper) -> None:
+    """Waits, without a worker, while trials are left and none may run."""
+    while not (searcher.exhausted or orders.slots() or stopper.stop_all()):
+        orders.look()
+        time.sleep(PAUSED_SECONDS)
 
 
 class Driver:
@@ -269,9 +276,7 @@ class Driver:
         self.view.expect(phase.new)
         self.orders.ticked, self.orders.state_changed = self._write_state_if_due, self._write_state
         self.orders.serve(phase.searcher, search=stage == "search")
-        while not (self.orders.slots() or self.stopper.stop_all()):
-            self.orders.look()  # a study that waits needs no worker
-            time.sleep(PAUSED_SECONDS)
+        await_slots(self.orders, phase.searcher, self.stopper)
         tune_trials(
             phase,
             self.loop,

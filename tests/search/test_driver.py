@@ -1,11 +1,15 @@
 """Tests what a driver does with its trials, and what it says between its phases."""
 
+from typing import Any, cast
+
 import pytest
 
 from krona_tune.search.budget import Amount, Budget
-from krona_tune.search.driver import TrialLoop, cut_short, left_over
+from krona_tune.search.driver import TrialLoop, await_slots, cut_short, left_over
+from krona_tune.search.searchers.task_searcher import StudySearcher
+from krona_tune.search.study_orders import StudyOrders
 from krona_tune.search.study_stopper import StudyStopper
-from krona_tune.search.trial_message import StepResult
+from krona_tune.search.trial_message import StepResult, TrialMessage
 from krona_tune.study.result import Status
 from tests.record.events import curve
 from tests.search.ledgers import config, ledger
@@ -58,3 +62,22 @@ def test_finals_that_are_left_are_said_to_need_more_time_where_it_is_used_up(lim
     assert left_over(stopper, 2, 6, "finalists") == (
         f"Stopped with 2 of 6 finalists to go; they are trained when the study {how}"
     )
+
+
+@pytest.mark.parametrize("left", [[], [config(0)]])
+def test_a_study_whose_trials_may_not_run_waits_only_while_some_are_left(left: list[TrialMessage]) -> None:
+    stopper = StudyStopper(Budget(), Amount)
+
+    class Paused:
+        looks = 0
+
+        def slots(self) -> int:
+            return 0
+
+        def look(self) -> None:
+            self.looks += 1
+            stopper.ask("cancelled")
+
+    paused: Any = Paused()
+    await_slots(cast(StudyOrders, paused), StudySearcher(left, {}, {}, stopper.verdict, {}), stopper)
+    assert paused.looks == len(left)

@@ -113,6 +113,18 @@ def test_nothing_to_do_ends_at_once(heard: list[Any]) -> None:
     assert searcher(heard, cola=range(3, 3)).suggest("tune-0") == Searcher.FINISHED
 
 
+def test_a_gate_without_slots_holds_up_no_end(heard: list[Any]) -> None:
+    search = searcher(heard, cola=range(1))
+    search.gate = Gate(most=0)
+    assert search.suggest("tune-0") is None, "a trial is left"
+    search.gate = Gate(most=1)
+    search.suggest("tune-0")
+    search.gate = Gate(most=0)
+    assert search.suggest("tune-1") is None, "a trial runs"
+    search.on_trial_complete("tune-0")
+    assert search.suggest("tune-1") == Searcher.FINISHED
+
+
 def test_a_searcher_whose_gate_lets_nothing_new_begin_is_closed(heard: list[Any]) -> None:
     class Over(Gate):
         def over(self) -> bool:

@@ -74,7 +74,8 @@ class GatedSearcher(Searcher):  # type: ignore[misc]
             self.closed = True
             return finished
         self.gate.look()
-        if len(self._asked) >= self.gate.slots():
+        ends = self.exhausted and not self._asked  # that takes no slot
+        if len(self._asked) >= self.gate.slots() and not ends:
             if not self.gate.slots():
                 self.gate.release()
             return None
