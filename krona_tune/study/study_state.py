@@ -33,11 +33,15 @@ class Counts:
     final_heads: int
 
     @classmethod
-    def of(cls, spec: StudySpec, *, text_to_text: bool) -> "Counts":
-        """Returns a request's counts; a text-to-text backbone has no head, so it uses one baseline rate only."""
-        search, top, seeds = spec.search, spec.finalists.top, spec.finalists.seeds
+    def of(cls, spec: StudySpec, *, text_to_text: bool, eligible: int | None = None) -> "Counts":
+        """Returns a request's counts; a text-to-text backbone has no head, so it uses one baseline rate only.
+
+        `eligible` is how many searched trials may become finalists; None while that is not known.
+        """
+        search, asked, seeds = spec.search, spec.finalists.top, spec.finalists.seeds
+        top = asked if eligible is None else min(asked, eligible)
         groups = len(spec.domains()["method"].ends()) if search.per_method else 1
-        if spec.finalists.default and top:
+        if spec.finalists.default and asked:
             searched = bool(search.taught_trials) or not spec.searches  # then the default is one of the searched ones
             top = 1 + min(top, search.trials - searched)
         return cls(
@@ -45,7 +49,7 @@ class Counts:
             heads=len(search.baseline_learning_rates[: 1 if text_to_text else None]),
             repeats=min(search.repeats.points, groups * search.trials) * search.repeats.seeds,
             finals=groups * top * seeds,
-            final_heads=seeds if top and search.baseline_learning_rates else 0,
+            final_heads=seeds if asked and search.baseline_learning_rates else 0,
         )
 
     @property
@@ -73,8 +77,23 @@ def trials_left(
     for row in known:
         clone = row.kind == TrialKind.SEARCH and row.number < 0  # an order asked for it, beside the request
         past[row.task, row.kind] += done(row) - clone
-    asked = {task: Counts.of(_as_ended(spec, known, task), text_to_text=text_to_text).by_kind for task in spec.tasks}
-    return {(task, kind): max(n - past[task, kind], 0.0) for task in spec.tasks for kind, n in asked[task].items()}
+
+    def asked(task: str) -> Counts:
+        ended = _as_ended(spec, known, task)
+        whole = Counts.of(ended, text_to_text=text_to_text)
+        return Counts.of(ended, text_to_text=text_to_text, eligible=_eligible(whole.searched, known, task))
+
+    return {
+        (task, kind): max(n - past[task, kind], 0.0) for task in spec.tasks for kind, n in asked(task).by_kind.items()
+    }
+
+
+def _eligible(searched: int, rows: Iterable[TrialResult], task: str) -> int | None:
+    """Returns how many of a task's searched trials may become finalists; None while its search has trials to go."""
+    own = [row for row in rows if row.task == task and row.kind == TrialKind.SEARCH]
+    if sum(row.number >= 0 for row in own) < searched or not all(row.ended for row in own):
+        return None
+    return sum(row.scored and (row.finished or row.status.stopped) for row in own)
 
 
 def _as_ended(spec: StudySpec, rows: Iterable[TrialResult], task: str) -> StudySpec:

@@ -135,6 +135,25 @@ def test_a_clone_is_none_of_the_trials_that_the_request_asks_for() -> None:
     assert not_begun(spec, [started(0), started(1), clone], text_to_text=False) == {"cola": 2}
 
 
+@pytest.mark.parametrize(
+    ("second", "left"),
+    [
+        (Status.COMPLETED, 2 * 3),
+        (Status.STOPPED_EARLY, 2 * 3),
+        (Status.FAILED, 1 * 3),
+        (Status.DIVERGED, 1 * 3),
+        (Status.INTERRUPTED, 2 * 3),
+    ],
+)
+def test_after_the_search_there_are_no_more_finalists_than_trials_that_may_be_one(second: Status, left: int) -> None:
+    search = {"trials": 2, "baseline_learning_rates": []}
+    finalists = {"top": 2, "seeds": 3, "default": False}
+    spec = build_spec({"model": "m", "tasks": ["cola"], "search": search, "finalists": finalists}, "x")
+    both = [replace(each, score=0.5) for each in rows(Status.COMPLETED, second)]
+    assert not_begun(spec, both, text_to_text=False) == {"cola": left}
+    assert not_begun(spec, both[:1], text_to_text=False) == {"cola": 1 + 2 * 3}
+
+
 def test_no_other_module_spells_a_study_s_state() -> None:
     words = {*get_args(State), NOT_BEGUN}
 
