@@ -155,14 +155,13 @@ class Finals:
 
     @property
     def gain_over_head(self) -> float | None:
-        """Returns the winner's test mean minus that of the head alone."""
-        if self.winner is None or self.head_only is None:
-            return None
-        return self.winner.test.mean - self.head_only.test.mean
+        """Returns the winner's test mean minus that of the head alone, over the seeds that both have."""
+        found = self.over_head.estimate if self.over_head else None
+        return found.mean if found else None
 
     @property
     def over_head(self) -> Difference | None:
-        """Returns that gain, over the seeds that both have."""
+        """Returns that gain with what is known of it."""
         if self.winner is None or self.head_only is None:
             return None
         return _difference(self.winner, self.head_only, len(self.finalists))
