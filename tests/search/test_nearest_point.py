@@ -9,7 +9,7 @@ from krona_tune.backbones.find_geometry import geometry
 from krona_tune.kron.factors import effective_scale, factor_shape, first_step
 from krona_tune.record.recorded_curves import BACKBONE
 from krona_tune.search.planning.nearest_point import nearest_point
-from krona_tune.search.planning.space import Space, adapter_of
+from krona_tune.search.planning.space import POINTS, Space, adapter_of
 from tests.models import build
 from tests.search.conftest import space
 
@@ -77,6 +77,23 @@ def test_values_that_do_not_fit_together_give_the_nearest_that_do() -> None:
     assert near is not None
     assert own.holds(near)
     assert near["roles"] == "value+output"
+
+
+def test_the_points_that_fit_are_drawn_once_for_all_and_stay_as_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    own, other, drawn = wide(a_out=1, a_in=[1, 6]), {**OTHER, "a_out": 2, "a_in": 1}, [0]
+    draw = Space.draw
+
+    def counted(of: Space, *asked: Any) -> dict[str, Any]:
+        drawn[0] += 1
+        return draw(of, *asked)
+
+    monkeypatch.setattr(Space, "draw", counted)
+    first = nearest_point(own, other, BERT)
+    once, kept = drawn[0], [dict(point) for point in own.points_of("krona")]
+    assert once >= POINTS
+    assert nearest_point(own, {**other, "scale": 0.5, "learning_rate": 0.02}, BERT) != first
+    assert nearest_point(own, other, BERT) == first
+    assert (drawn[0], own.points_of("krona")) == (once, kept)
 
 
 @pytest.mark.parametrize(

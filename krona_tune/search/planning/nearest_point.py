@@ -1,6 +1,5 @@
 """Finds the point of a space that does most nearly what a point of another space does, on another backbone too."""
 
-import random
 from collections.abc import Mapping
 from contextlib import suppress
 from math import log
@@ -15,8 +14,6 @@ from krona_tune.study.request.domain import Choice, Domain, Fixed, Range, Value
 from krona_tune.study.request.trial import SIZES, read_layers, read_roles
 
 SCALE, RATE = "scale", "learning_rate"
-DRAWS = 500
-"""Even draws among which a point is sought if the nearest values do not fit together."""
 MIDDLE = 0.5
 """The share of a range at which a knob is set that the other point lacks."""
 
@@ -44,9 +41,7 @@ def nearest_point(space: Space, params: Params, geometry: Geometry) -> dict[str,
         wanted = {**params, **sizes}
         point |= {name: near.nearest(name, knobs[name], wanted) for name in SIZES if name in knobs}
         if not space.feasible(point):
-            rng, part = random.Random(0), space.of(method)
-            fitting = filter(part.feasible, (part.draw(rng) for _ in range(DRAWS)))
-            point = min(fitting, key=lambda drawn: near.between(shared, drawn, wanted))
+            point = dict(min(space.points_of(method), key=lambda drawn: near.between(shared, drawn, wanted)))
         after = _shape(space.geometry, point)
         if SCALE in knobs:
             own = effective_scale(after, 1.0, adapter_of(point).scaling)

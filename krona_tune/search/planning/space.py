@@ -32,6 +32,8 @@ from krona_tune.study.request.trial import (
 )
 
 EVEN_DRAWS = 5_000
+POINTS = 500
+"""Even draws among which a point is sought that is near another one."""
 
 Params = Mapping[str, Any]
 
@@ -175,6 +177,16 @@ class Space:
             if self.feasible(point := self.draw(rng)):
                 found = True
                 yield point
+
+    def points_of(self, method: str) -> list[dict[str, Any]]:
+        """Returns feasible points of one method, of POINTS draws that are made once; none is to be changed."""
+        if method not in self._drawn:
+            self._drawn[method] = list(self.of(method).feasible_points(POINTS))
+        return self._drawn[method]
+
+    @cached_property
+    def _drawn(self) -> dict[str, list[dict[str, Any]]]:
+        return {}
 
     def sizes(self, draws: int = 200) -> tuple[int, int]:
         """Returns the least and the most parameters of feasible points, estimated by drawing."""
