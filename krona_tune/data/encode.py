@@ -250,8 +250,8 @@ def given_texts(
 
 def joins_texts(tokenizer: "PreTrainedTokenizerBase") -> bool:
     """Returns whether two texts become one, because the tokenizer puts nothing between them."""
-    added = [tokenizer.num_special_tokens_to_add(pair=pair) for pair in (False, True)]
-    return added[0] == added[1]
+    alone, paired = (int(tokenizer.num_special_tokens_to_add(pair=pair)) for pair in (False, True))
+    return alone == paired
 
 
 def _digest(value: object) -> str:
