@@ -41,7 +41,8 @@ def nearest_point(space: Space, params: Params, geometry: Geometry) -> dict[str,
         wanted = {**params, **sizes}
         point |= {name: near.nearest(name, knobs[name], wanted) for name in SIZES if name in knobs}
         if not space.feasible(point):
-            point = {**min(space.points_of(method), key=lambda drawn: near.between(shared, drawn, wanted))}
+            found = min(space.points_of(method), key=lambda drawn: near.between(shared, drawn, wanted))
+            point = dict(found)
         after = _shape(space.geometry, point)
         if SCALE in knobs:
             own = effective_scale(after, 1.0, adapter_of(point).scaling)
