@@ -277,7 +277,7 @@ def _check_continue(study: KnownStudy, order: OrderRequest) -> str:
 def _continue(study: RunningStudy, order: Order) -> Order:
     if order.made == SEARCH:
         study.stopping.ended = ""
-        return done(order, "the search goes on")
+        return done(order, "the search goes on" if study.in_search else "the search goes on when the study is resumed")
     study.paused = False
     study.stand()
     return done(order, "the study goes on")

@@ -531,6 +531,22 @@ def test_more_trials_are_refused_once_the_search_gives_none_any_more(folder: Stu
     assert load_spec(folder.spec).search.trials == 4
 
 
+def test_a_search_that_gives_no_trial_any_more_goes_on_with_the_next_driver(folder: StudyFolder) -> None:
+    driver = Driver(folder)
+    driver.run()
+    searcher = StudySearcher([], {}, {}, driver.stopping.verdict, {})
+    driver.orders.serve(searcher, search=True)
+    for what in ("stop", "continue", "stop"):
+        give_order(folder, OrderRequest(what=what))
+        driver.orders.look()
+    assert searcher.suggest("t0") == Searcher.FINISHED
+    give_order(folder, OrderRequest(what="continue"))
+    driver.orders.look()
+    told = [each.outcome for each in driver.ledger.orders.values()]
+    assert told[1::2] == ["the search goes on", "the search goes on when the study is resumed"]
+    assert driver.stopping.ended == ""
+
+
 def suggested(searcher: StudySearcher, most: int) -> Iterator[str]:
     """Yields the trials that a searcher gives, each of which ends at once."""
     for number in range(most):
