@@ -16,7 +16,7 @@ from krona_tune.refusal import Refusal, shown
 from krona_tune.study.request.task_spec import TaskSpec
 
 LABEL, GROUP, PART = "label", "\0group", "\0part"
-"""What an example has beside its inputs; no column of a file is called like the last two."""
+"""Name the columns of an example beside its inputs; no column of a file has the last two names."""
 MOST_WHOLE, LARGEST = 2**53, 1e30
 """The largest float that is surely a whole number, and the largest number of a regression."""
 NUMBERS, WORDS, MIXED = "numbers", "words", "mixed"

@@ -52,7 +52,7 @@ def parquet_options(path: Path, columns: Sequence[str]) -> dict[str, Any]:
 
 
 OPTIONS = {"csv": csv_options, "json": json_options, "parquet": parquet_options}
-"""What is said to each builder of `datasets` about a file and the asked columns."""
+"""Return the options of each builder of `datasets`, from a file and the asked columns."""
 KINDS = {
     ".csv": "csv",
     ".tsv": "csv",

@@ -16,7 +16,7 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
 
 EXPORT_SECONDS = 900.0
-"""How long an export may take, after another one; a large model is written, loaded again and compared."""
+"""The most seconds that an export takes; a large model is written, loaded again and compared."""
 OFFERED = (Form.MERGED, Form.ONNX, Form.PEFT, Form.KRONA, Form.ADAPTER)
 """The forms that need nothing else to be named."""
 

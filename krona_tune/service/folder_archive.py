@@ -15,7 +15,7 @@ from starlette.responses import StreamingResponse
 from krona_tune.refusal import Refusal, refusing
 
 PART = 2**20
-"""How many bytes of a file are read at once."""
+"""The bytes of a file that are read at once."""
 FIRST = (1980, 1, 1, 0, 0, 0)
 """The first moment that a ZIP file knows."""
 Files = dict[Path, IO[bytes]]

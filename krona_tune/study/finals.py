@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from statistics import fmean, stdev
 from typing import Any
 
@@ -159,7 +160,7 @@ class Finals:
         found = self.over_head.estimate if self.over_head else None
         return found.mean if found else None
 
-    @property
+    @cached_property
     def over_head(self) -> Difference | None:
         """Returns that gain with what is known of it."""
         if self.winner is None or self.head_only is None:

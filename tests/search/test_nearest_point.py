@@ -9,7 +9,7 @@ from krona_tune.backbones.find_geometry import geometry
 from krona_tune.kron.factors import effective_scale, factor_shape, first_step
 from krona_tune.record.recorded_curves import BACKBONE
 from krona_tune.search.planning.nearest_point import nearest_point
-from krona_tune.search.planning.space import POINTS, Space, adapter_of
+from krona_tune.search.planning.space import DRAWS, Space, adapter_of
 from tests.models import build
 from tests.search.conftest import space
 
@@ -90,7 +90,7 @@ def test_the_points_that_fit_are_drawn_once_for_all_and_stay_as_they_are(monkeyp
     monkeypatch.setattr(Space, "draw", counted)
     first = nearest_point(own, other, BERT)
     once, kept = drawn[0], [dict(point) for point in own.points_of("krona")]
-    assert once >= POINTS
+    assert once >= DRAWS
     assert nearest_point(own, {**other, "scale": 0.5, "learning_rate": 0.02}, BERT) != first
     assert nearest_point(own, other, BERT) == first
     assert (drawn[0], own.points_of("krona")) == (once, kept)

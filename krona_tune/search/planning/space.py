@@ -32,7 +32,7 @@ from krona_tune.study.request.trial import (
 )
 
 EVEN_DRAWS = 5_000
-POINTS = 500
+DRAWS = 500
 """Even draws among which a point is sought that is near another one."""
 
 Params = Mapping[str, Any]
@@ -179,9 +179,9 @@ class Space:
                 yield point
 
     def points_of(self, method: str) -> list[dict[str, Any]]:
-        """Returns feasible points of one method, of POINTS draws that are made once; none is to be changed."""
+        """Returns feasible points of one method, of DRAWS draws that are made once; none is to be changed."""
         if method not in self._drawn:
-            self._drawn[method] = list(self.of(method).feasible_points(POINTS))
+            self._drawn[method] = list(self.of(method).feasible_points(DRAWS))
         return self._drawn[method]
 
     @cached_property
