@@ -21,6 +21,7 @@ from krona_tune.study.folder import StudyFolder, nearest_folder
 from krona_tune.study.formatting import describe_adapter, format_money
 from krona_tune.study.redact import redact
 from krona_tune.study.request.field_types import for_task
+from krona_tune.study.request.metric_table import rows_of
 from krona_tune.study.search_end import LEAST_TRIALS
 
 if TYPE_CHECKING:
@@ -243,7 +244,7 @@ def _own_task(own: "OwnData") -> str:
 
 def _metric(task: "Task", name: str) -> str:
     """Names a metric, with the label that it is about, or that less is better."""
-    about = f" of {task.labels[1]}" if name == "f1" else ""
+    about = f" of {task.labels[1]}" if any(metric.of_one_label for metric in rows_of([name])) else ""
     return name + about + ", lower is better" * (name in task.lower_is_better)
 
 

@@ -13,7 +13,6 @@ import numpy as np
 import numpy.typing as npt
 
 from krona_tune.data.tasks import Task
-from krona_tune.data.text_metrics import TEXT_METRICS
 from krona_tune.data.user_code import (
     code_digest,
     extracted_texts,
@@ -24,13 +23,12 @@ from krona_tune.data.user_code import (
 )
 from krona_tune.refusal import Refusal
 from krona_tune.study.randomness import RESAMPLES, drawn_rows
-from krona_tune.study.request.task_spec import PERPLEXITY
+from krona_tune.study.request.metric_table import METRICS
 
 Values = npt.NDArray[Any]
-Metric = Callable[[Values, Values], float]
 
 
-def _correlation(statistic: Metric, predictions: Values, labels: Values) -> float:
+def _correlation(statistic: Callable[[Values, Values], float], predictions: Values, labels: Values) -> float:
     """Returns a correlation, or 0.0 if there is none: a constant or non-finite side, or fewer than two rows."""
     if len(labels) < 2 or not (np.isfinite(predictions).all() and np.isfinite(labels).all()):
         return 0.0
@@ -109,15 +107,8 @@ def perplexity(losses: Values, tokens: Values) -> float:
     return math.exp(min(losses.sum() / tokens.sum(), LARGEST_LOSS))
 
 
-CORRELATIONS = ("pearson", "spearman")
-"""The metrics of numbers; the others are of labels."""
-METRICS: dict[str, Metric] = {
-    metric.__name__: metric for metric in (matthews, accuracy, f1, macro_f1, pearson, spearman)
-}
-"""The metrics of labels and numbers."""
 MOST_LEFT_OUT = 0.05
 """The largest share of draws of the examples without a score that leaves an interval."""
-OF_TEXTS: dict[str, Callable[[Any, Any], float]] = {**TEXT_METRICS, PERPLEXITY: perplexity}
 
 
 def functions_digest(task: Task) -> str:
@@ -149,7 +140,7 @@ def _measured(task: Task, metric: str, predictions: Values, labels: Values) -> f
     if place is not None:
         return function_value(f"tasks.{task.name}.metric", place, *_named(task, predictions, labels))
     with withholding(f"{metric} failed") if task.generation else nullcontext():
-        return float((METRICS | OF_TEXTS)[metric](predictions, labels))
+        return METRICS[metric].value(predictions, labels)
 
 
 def _measured_on_draws(task: Task, metric: str, predictions: Values, labels: Values, draws: int) -> Values:

@@ -13,7 +13,6 @@ from krona_tune.data.own_examples import (
     GROUP,
     LABEL,
     PART,
-    Answers,
     Examples,
     columns_of,
     doubt_labels,
@@ -36,6 +35,7 @@ from krona_tune.data.own_task import (
 )
 from krona_tune.data.tasks import Task
 from krona_tune.refusal import Refusal, shown
+from krona_tune.study.request.metric_table import Answers
 from krona_tune.study.request.task_spec import PartSpec, SplitSpec, TaskSpec
 
 SHARE = 0.15

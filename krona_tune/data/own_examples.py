@@ -4,7 +4,6 @@ import math
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from enum import Enum, auto
 from itertools import chain
 
 import numpy as np
@@ -13,6 +12,7 @@ import pyarrow.compute as pc
 
 from krona_tune.data.own_files import PART_WORDS, File
 from krona_tune.refusal import Refusal, shown
+from krona_tune.study.request.metric_table import Answers
 from krona_tune.study.request.task_spec import TaskSpec
 
 LABEL, GROUP, PART = "label", "\0group", "\0part"
@@ -20,14 +20,6 @@ LABEL, GROUP, PART = "label", "\0group", "\0part"
 MOST_WHOLE, LARGEST = 2**53, 1e30
 """The largest float that is surely a whole number, and the largest number of a regression."""
 NUMBERS, WORDS, MIXED = "numbers", "words", "mixed"
-
-
-class Answers(Enum):
-    """Names the kinds of answers that a task can have."""
-
-    LABELS = auto()
-    NUMBERS = auto()
-    TEXTS = auto()
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -11,13 +11,14 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from krona_tune.child_process import CALL_SECONDS
-from krona_tune.data.metrics import CORRELATIONS, METRICS, OF_TEXTS, extracted_from, measure, resampled_scores
-from krona_tune.data.own_examples import Answers, inputs_of, sorted_labels
+from krona_tune.data.metrics import extracted_from, measure, resampled_scores
+from krona_tune.data.own_examples import inputs_of, sorted_labels
 from krona_tune.data.tasks import PLACEHOLDER, Generation, Task
 from krona_tune.data.user_code import check_function, file_of, refuse_odd_file, telling_messages
 from krona_tune.refusal import Refusal, cut, refuse_unknown, shown, unknown
 from krona_tune.study.randomness import RESAMPLES
-from krona_tune.study.request.task_spec import PERPLEXITY, TaskSpec
+from krona_tune.study.request.metric_table import METRICS, Answers, rows_of
+from krona_tune.study.request.task_spec import TaskSpec
 
 GRID = 26
 """The most numbers among which a text-to-text model chooses the answer of a regression."""
@@ -29,9 +30,9 @@ Values = npt.NDArray[Any]
 def answers_of(spec: TaskSpec, place: str) -> Answers:
     """Returns what the answers are. Raises a Refusal if a metric is unknown or does not fit them or the others."""
     named = [name for name in spec.metric if ":" not in name]
-    known, other = (OF_TEXTS, METRICS) if spec.target else (METRICS, OF_TEXTS)
+    known = [name for name, row in METRICS.items() if (row.judges is Answers.TEXTS) == bool(spec.target)]
     for name in named:
-        if name in other:
+        if name in METRICS and name not in known:
             judges = "labels and numbers, not texts" if spec.target else "texts, not labels and numbers"
             raise Refusal(f"{place}.metric", f"{name} judges {judges}", f"write one of {', '.join(known)}")
         if name not in known:
@@ -40,14 +41,14 @@ def answers_of(spec: TaskSpec, place: str) -> Answers:
         refuse_odd_file(f"{place}.metric", file)  # before the data are read
     if spec.target is None:
         return Answers.NUMBERS if _is_regression(spec, place, named) else Answers.LABELS
-    if PERPLEXITY in named and len(spec.metric) > 1:
-        raise Refusal(f"{place}.metric", "perplexity has no mean with others", "write it alone, or leave it out")
+    if len(spec.metric) > 1 and (alone := [row.name for row in rows_of(named) if row.of_losses]):
+        raise Refusal(f"{place}.metric", f"{alone[0]} has no mean with others", "write it alone, or leave it out")
     return Answers.TEXTS
 
 
 def _is_regression(spec: TaskSpec, place: str, named: list[str]) -> bool:
     """Returns whether labels are numbers. Raises a Refusal if something asked does not fit that."""
-    kinds = {name: name in CORRELATIONS for name in named}
+    kinds = {name: METRICS[name].judges is Answers.NUMBERS for name in named}
     if len(set(kinds.values())) > 1 or (spec.regression and False in kinds.values()):
         of_labels = next(name for name, of_numbers in kinds.items() if not of_numbers)
         raise Refusal(f"{place}.metric", f"{of_labels} is of labels, not of numbers", "choose metrics of one kind")
@@ -61,6 +62,7 @@ def _is_regression(spec: TaskSpec, place: str, named: list[str]) -> bool:
 def make_task(name: str, spec: TaskSpec, place: str, labels: pa.ChunkedArray, answers: Answers) -> Task:
     """Makes a task of labels, numbers or texts from its request, and from the training labels what it can answer."""
     functions = _functions(spec, place)
+    negated = [row.name for row in rows_of(spec.metric) if row.lower_is_better]
     task = Task(
         name=name,
         title=spec.title or name,
@@ -68,7 +70,7 @@ def make_task(name: str, spec: TaskSpec, place: str, labels: pa.ChunkedArray, an
         labels=(),
         metrics=tuple(dict.fromkeys(metric.rpartition(":")[2] for metric in spec.metric)),
         functions=tuple(functions.items()),
-        lower_is_better=tuple(functions) if spec.direction == "lower" else (),
+        lower_is_better=(*negated, *functions) if spec.direction == "lower" else tuple(negated),
     )
     match answers:
         case Answers.NUMBERS:
@@ -85,7 +87,7 @@ def _functions(spec: TaskSpec, place: str) -> dict[str, str]:
     found = {metric.rpartition(":")[2]: metric for metric in written}
     for metric in written:
         name = metric.rpartition(":")[2]
-        if name in {*METRICS, *OF_TEXTS, "score"} or found[name] != metric:
+        if name in {*METRICS, "score"} or found[name] != metric:
             raise Refusal(f"{place}.metric", f"the name of {metric} is taken by another metric", "rename the function")
     if spec.direction == "lower" and len(found) != 1:
         problem = f"lower is about one MODULE:FUNCTION, {', '.join(spec.metric)} has {len(found)}"
@@ -109,8 +111,9 @@ def _of_labels(task: Task, spec: TaskSpec, place: str, labels: pa.ChunkedArray) 
         if len(alike) != 1:
             raise unknown(f"{place}.positive", "label", spec.positive, known)
         known = [*(label for label in known if label != alike[0]), alike[0]]
-    if "f1" in task.metrics and len(known) != 2:
-        raise Refusal(f"{place}.metric", f"f1 is about one of two labels, there are {len(known)}", "write macro_f1")
+    if len(known) != 2 and (odd := [row.name for row in rows_of(task.metrics) if row.of_one_label]):
+        problem = f"{odd[0]} is about one of two labels, there are {len(known)}"
+        raise Refusal(f"{place}.metric", problem, "write macro_f1")
     words, weights = _words(spec, place, known), _weights(spec, place, known, labels)
     return replace(task, labels=tuple(known), words=words, class_weights=weights)
 
@@ -127,8 +130,7 @@ def _of_texts(task: Task, spec: TaskSpec, place: str) -> Task:
             raise Refusal(f"{place}.prompt", problem, f"write {{{column}}} where the text belongs")
     asked = {field.name: getattr(spec, field.name) for field in fields(Generation)}
     generation = Generation(**asked | {"prompt": prompt})
-    better = (PERPLEXITY,) if PERPLEXITY in task.metrics else task.lower_is_better
-    return replace(task, generation=generation, lower_is_better=better)
+    return replace(task, generation=generation)
 
 
 def compared_parts(task: Task) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from krona_tune.study.request.task_spec import PERPLEXITY
+from krona_tune.study.request.metric_table import rows_of
 
 PLACEHOLDER = re.compile(r"\{([^{}]*)\}")
 
@@ -60,7 +60,7 @@ class Task:
     @property
     def has_perplexity(self) -> bool:
         """Returns whether the targets' likelihood is the metric, so that nothing is generated."""
-        return PERPLEXITY in self.metrics
+        return any(metric.of_losses for metric in rows_of(self.metrics))
 
     @property
     def judged_by_loss(self) -> bool:

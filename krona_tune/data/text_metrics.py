@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from decimal import MAX_EMAX, MAX_PREC, MIN_EMIN, Context, Decimal, InvalidOperation
 from functools import lru_cache
 from statistics import fmean
@@ -14,7 +14,6 @@ REMEMBERED = 100_000
 """Pairs whose likeness is kept, because a test half is measured again on resampled examples."""
 EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 """Numbers with all their digits; a usual context rounds long ones, and knows none such as 1e1000000."""
-TextMetric = Callable[[Sequence[str], Sequence[str]], float]
 
 
 def exact_match(answers: Sequence[str], targets: Sequence[str]) -> float:
@@ -76,8 +75,3 @@ def extracted(text: str, pattern: str) -> str | None:
         return text
     matches = list(re.finditer(pattern, text))
     return (matches[-1][min(1, matches[-1].re.groups)] or "") if matches else None
-
-
-TEXT_METRICS: dict[str, TextMetric] = {
-    metric.__name__: metric for metric in (exact_match, same_number, rouge_l, token_f1)
-}

@@ -8,8 +8,9 @@ from math import isfinite, sqrt
 from krona_tune.study.choice import Chosen, choose
 from krona_tune.study.finals import Finals
 from krona_tune.study.kinds import counts_by_kind
-from krona_tune.study.learning import STANDARD_ERRORS, standard_error
+from krona_tune.study.learning import STANDARD_ERRORS
 from krona_tune.study.manifest import TaskFacts
+from krona_tune.study.request.metric_table import standard_error
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.standings import Standings, front_of
 from krona_tune.study.study_state import TrialStates

@@ -17,8 +17,9 @@ from krona_tune.search.ledger import Ledger
 from krona_tune.search.startup.resources import DriverContext
 from krona_tune.study.choice import choose
 from krona_tune.study.folder import WINNER, StudyFolder
-from krona_tune.study.intervals import bounds_of, estimate
+from krona_tune.study.intervals import estimate
 from krona_tune.study.kinds import UNCOUNTED, facts_of
+from krona_tune.study.request.metric_table import bounds_of
 from krona_tune.study.request.trial import check_trial
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.standings import Standings

@@ -6,10 +6,11 @@ from functools import cached_property
 from statistics import fmean, stdev
 from typing import Any
 
-from krona_tune.study.intervals import Difference, Estimate, Scored, bounds_of, comparisons_of, difference, estimate
+from krona_tune.study.intervals import Difference, Estimate, Scored, comparisons_of, difference, estimate
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.learning import FailureRate, unlearned
 from krona_tune.study.manifest import TaskFacts
+from krona_tune.study.request.metric_table import bounds_of
 from krona_tune.study.request.trial import BASELINE
 from krona_tune.study.result import Status, TrialResult, grouped, is_score
 

@@ -1,6 +1,6 @@
 """Estimates a mean over seeds and test examples: its interval, and the difference between two that can be told."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import exp, log, sqrt
@@ -19,23 +19,9 @@ MANY = 100
 """The degrees of freedom from which on Student's t is as good as normal."""
 CHOSEN = 1 / 3
 """How far a winner that was chosen on validation is from one that was chosen on test, in `comparisons_of`."""
-SHARE, CORRELATION = (0.0, 1.0), (-1.0, 1.0)
-BOUNDS = dict.fromkeys(
-    ("accuracy", "f1", "macro_f1", "exact_match", "same_number", "rouge_l", "token_f1"), SHARE
-) | dict.fromkeys(("matthews", "pearson", "spearman"), CORRELATION)
-"""The least and the greatest value of a metric. One that is not here, such as a user's own, may have any value."""
 Scored = tuple[float, Sequence[float]]
 """One seed's score, and its scores on draws of the examples (none if they are not known)."""
 Table = npt.NDArray[np.float64]
-
-
-def bounds_of(metrics: Iterable[str]) -> tuple[float, float] | None:
-    """Returns the bounds of the mean of these metrics; None if one of them is not known, or there are none."""
-    known = [BOUNDS.get(name) for name in metrics]
-    pairs = [pair for pair in known if pair is not None]
-    if not pairs or len(pairs) < len(known):
-        return None
-    return sum(low for low, _ in pairs) / len(pairs), sum(high for _, high in pairs) / len(pairs)
 
 
 def comparisons_of(finalists: int) -> float:

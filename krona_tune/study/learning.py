@@ -1,6 +1,6 @@
 """Says what has learned more than the constant answer: which seeds of a configuration, and a task's winner."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from math import isfinite, sqrt
@@ -10,44 +10,13 @@ import numpy.typing as npt
 
 from krona_tune.study.intervals import CONFIDENCE
 from krona_tune.study.manifest import TaskFacts
+from krona_tune.study.request.metric_table import standard_error
 from krona_tune.study.result import TrialResult
 
 STANDARD_ERRORS = 2.0
 """Scores on validation count as different if they differ by more than this many standard errors."""
 SHOWN = 0.0005
 """The smallest gain that three decimals show."""
-
-
-def _of_a_share(value: float, examples: int) -> float:
-    """Returns the binomial √(p(1−p)/n)."""
-    return sqrt(max(value * (1 - value), 0.0) / examples)
-
-
-def _of_a_correlation(value: float, examples: int) -> float:
-    """Returns √((1−r²)²/(n−1)), the textbook value for Pearson's r under normality."""
-    return (1 - min(value * value, 1.0)) / sqrt(max(examples - 1, 1))
-
-
-_ERROR_OF: dict[str, Callable[[float, int], float]] = {
-    "accuracy": _of_a_share,
-    "exact_match": _of_a_share,
-    "same_number": _of_a_share,
-    "f1": _of_a_share,
-    "matthews": _of_a_correlation,
-    "pearson": _of_a_correlation,
-    "spearman": _of_a_correlation,
-}
-
-
-def standard_error(metrics: dict[str, float], examples: int) -> float | None:
-    """Returns a rough standard error of a score, the mean of its metrics, from the number of validation examples.
-
-    Metrics of one model vary together, so their errors are averaged, not divided by √count. It does not include the
-    spread between seeds. None if a metric is unknown or not finite, or there are no examples.
-    """
-    if not metrics or examples < 1 or not all(name in _ERROR_OF and isfinite(x) for name, x in metrics.items()):
-        return None
-    return sum(_ERROR_OF[name](value, examples) for name, value in metrics.items()) / len(metrics)
 
 
 def validation_error(row: TrialResult, facts: TaskFacts) -> float:

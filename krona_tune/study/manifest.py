@@ -11,8 +11,8 @@ from krona_tune.backbones.geometry import Stack
 from krona_tune.refusal import Refusal, shown
 from krona_tune.study.devices import Devices, devices_of
 from krona_tune.study.redact import redact
+from krona_tune.study.request.metric_table import rows_of
 from krona_tune.study.request.study_spec import Precision, ResourcesSpec, StudySpec
-from krona_tune.study.request.task_spec import PERPLEXITY
 from krona_tune.study.request.trial import FrozenValue
 from krona_tune.study.result import Half
 
@@ -154,7 +154,8 @@ def _with_averages(facts: Any, *, lower: bool) -> Any:
     """Returns a task's facts with whether it averages; as they are if they say it, or can't be read."""
     if not isinstance(facts, dict) or "averages" in facts or not isinstance(facts.get("metrics"), list | tuple):
         return facts
-    return {**facts, "averages": not lower and PERPLEXITY not in facts["metrics"]}
+    negated = lower or any(metric.lower_is_better for metric in rows_of(facts["metrics"]))
+    return {**facts, "averages": not negated}
 
 
 def read_manifest(path: Path) -> Manifest:

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from krona_tune.data.glue_files import FILES, Split
-from krona_tune.data.metrics import METRICS
 from krona_tune.data.tasks import GLUE, TASKS
+from krona_tune.study.request.metric_table import METRICS
 
 EVERY_TASK = pytest.mark.parametrize("task", TASKS.values(), ids=TASKS)
 

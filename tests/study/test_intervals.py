@@ -9,9 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from krona_tune.study.intervals import (
-    BOUNDS,
     Scored,
-    bounds_of,
     comparisons_of,
     difference,
     estimate,
@@ -60,18 +58,12 @@ def test_draws_that_vary_against_each_other_share_nothing() -> None:
     assert estimate([0.5, 0.6], [DRAWS.tolist(), (-DRAWS).tolist()], 100).of_examples == 0.0
 
 
-@pytest.mark.parametrize("name", BOUNDS)
-def test_the_interval_of_a_bounded_metric_stays_between_its_bounds(name: str) -> None:
-    low, high = estimate([0.99, 0.7, 0.98]).interval(bounds_of([name])) or (0, 0)
-    assert BOUNDS[name][0] < low < 0.7
-    assert 0.98 < high < BOUNDS[name][1]
+@pytest.mark.parametrize("bounds", [(0.0, 1.0), (-1.0, 1.0)])
+def test_the_interval_of_a_bounded_metric_stays_between_its_bounds(bounds: tuple[float, float]) -> None:
+    low, high = estimate([0.99, 0.7, 0.98]).interval(bounds) or (0, 0)
+    assert bounds[0] < low < 0.7
+    assert 0.98 < high < bounds[1]
     assert (estimate([0.99, 0.7, 0.98]).interval() or (0, 0))[1] > 1
-
-
-def test_a_mean_of_metrics_has_the_mean_of_their_bounds_if_all_are_known() -> None:
-    assert bounds_of(["accuracy", "matthews"]) == (-0.5, 1.0)
-    assert bounds_of(["accuracy", "my_own"]) is None
-    assert bounds_of([]) is None
 
 
 def test_a_score_beyond_its_bounds_has_a_plain_interval() -> None:

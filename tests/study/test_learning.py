@@ -6,7 +6,7 @@ from math import nan, sqrt
 
 import pytest
 
-from krona_tune.study.learning import FailureRate, Learned, learned_more, standard_error, unlearned, validation_error
+from krona_tune.study.learning import FailureRate, Learned, learned_more, unlearned, validation_error
 from krona_tune.study.result import TrialResult
 from tests.record.events import manifest
 from tests.study.final_rows import repeats
@@ -21,18 +21,6 @@ def seeds(*scores: float) -> list[TrialResult]:
 
 def scores_of(rows: Sequence[TrialResult]) -> list[float | None]:
     return [row.score for row in rows]
-
-
-def test_standard_errors_of_shares_and_correlations() -> None:
-    assert standard_error({"accuracy": 0.8}, 100) == pytest.approx(sqrt(0.8 * 0.2 / 100))
-    assert standard_error({"matthews": 0.6}, 101) == pytest.approx(0.64 / 10)
-    both = standard_error({"accuracy": 0.8, "f1": 0.9}, 100)
-    assert both == pytest.approx((0.04 + 0.03) / 2)
-
-
-@pytest.mark.parametrize(("metrics", "examples"), [({}, 9), ({"bleu": 0.5}, 9), ({"f1": nan}, 9), ({"f1": 0.5}, 0)])
-def test_no_standard_error_where_none_is_known(metrics: dict[str, float], examples: int) -> None:
-    assert standard_error(metrics, examples) is None
 
 
 def test_the_validation_error_comes_from_the_draws_for_any_metric() -> None:

@@ -19,9 +19,9 @@ from krona_tune.search.planning.nearest_point import nearest_point
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.planning.space import Params, adapter_of, resolve
 from krona_tune.search.planning.teaching import by_mean_score
-from krona_tune.study.intervals import bounds_of
 from krona_tune.study.request.field_types import for_task
 from krona_tune.study.request.loader import build_spec
+from krona_tune.study.request.metric_table import bounds_of
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.request.trial import PLACES, section_of
 

@@ -10,11 +10,10 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 from krona_tune.hub import home
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.field_types import Place, listed
+from krona_tune.study.request.metric_table import USUAL, Answers
 from krona_tune.study.request.trial import FrozenValue
 
 HUB_PREFIX = "hub:"
-PERPLEXITY = "perplexity"
-"""The metric of texts that is no share: lower is better, without an upper end."""
 MOST_TEXTS, MOST = 2, 1e15
 """The most texts of an example, and the most examples to hold out."""
 UNSUPPORTED = {
@@ -126,7 +125,7 @@ class TaskSpec(FrozenValue):
     """The column of texts to write."""
     title: Annotated[str, Field(max_length=60), AfterValidator(_one_line)] = ""
     """The task's name in tables; empty: its key."""
-    metric: Annotated[tuple[str, ...], BeforeValidator(listed), Field(min_length=1)] = ("accuracy",)
+    metric: Annotated[tuple[str, ...], BeforeValidator(listed), Field(min_length=1)] = (USUAL[Answers.LABELS],)
     """A name, a list of names whose mean counts, or MODULE:FUNCTION, which turns labels and answers into a number."""
     direction: Literal["higher", "lower"] = "higher"
     """Which of a function's numbers are better."""
@@ -166,8 +165,8 @@ class TaskSpec(FrozenValue):
         if not isinstance(written, dict) or "metric" in written:
             return written
         if written.get("target") is not None:
-            return {**written, "metric": "exact_match"}
-        return {**written, "metric": "pearson"} if written.get("regression") is True else written
+            return {**written, "metric": USUAL[Answers.TEXTS]}
+        return {**written, "metric": USUAL[Answers.NUMBERS]} if written.get("regression") is True else written
 
     @model_validator(mode="after")
     def _one_kind_of_answer(self) -> "TaskSpec":
