@@ -13,7 +13,7 @@ from krona_tune.adapters.adapter_card import read_card, task_of
 from krona_tune.api.folders import adapter_folder
 from krona_tune.api.printing import errors, say
 from krona_tune.cli import options
-from krona_tune.data.answer_files import answer_columns, answers_into, kind_of, refuse_same_columns, refuse_taken
+from krona_tune.data.answer_files import answer_columns, answer_kind, answers_into, refuse_same_columns, refuse_taken
 from krona_tune.data.example_files import ExampleRows, LinesOfExamples, table_of
 from krona_tune.data.tasks import Task
 from krona_tune.record.storage import storage_at
@@ -90,7 +90,7 @@ def _answer_file(
         raise Refusal("--scores", f"{asked.title} is answered with a {kind}", "leave --scores out")
     with _examples(input_file, asked, columns) as examples:
         added = answer_columns(asked, scores=scores)
-        kind_of(output, examples)
+        answer_kind(output, examples)
         if output:
             refuse_taken(output, examples, added)
         if examples.repeatable:

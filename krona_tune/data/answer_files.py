@@ -3,17 +3,18 @@
 import csv
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
-from functools import partial
+from contextlib import contextmanager
 from io import StringIO
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from krona_tune.atomic_write import atomic_path
-from krona_tune.data.example_files import TABLES, ExampleRows, Row
+from krona_tune.data.example_files import ExampleRows, Row
+from krona_tune.data.file_kinds import FileKind, file_kind
 from krona_tune.data.tasks import Task
 from krona_tune.refusal import Refusal, told
 from krona_tune.study.formatting import format_answer, plain
@@ -34,11 +35,11 @@ def answer_columns(task: Task, *, scores: bool) -> dict[str, pa.DataType]:
     return {PREDICTION: kind, **likely}
 
 
-def kind_of(path: Path | None, examples: ExampleRows) -> str:
+def answer_kind(path: Path | None, examples: ExampleRows) -> FileKind:
     """Returns what answers are written as: what the ending of a file's name means, or as the examples are."""
     if path is not None:
-        return TABLES.get(path.suffix.lower(), "lines")
-    if examples.kind == "parquet":
+        return file_kind(path)
+    if not examples.kind.text_writer:
         raise Refusal("--output", "Parquet is not printed", "name a file such as answers.parquet or answers.csv")
     return examples.kind
 
@@ -68,13 +69,13 @@ def answers_into(
     Args:
         added: the names and types of the answers' columns.
     """
-    kind = kind_of(path, examples)
+    kind = answer_kind(path, examples)
     if path is None:
-        with _TEXTS[kind](say, examples, added) as write:
+        with resolve_name(kind.text_writer)(say, examples, added) as write:
             yield write
         return
     try:
-        with atomic_path(path) as built, _OPENED[kind](built, examples, added) as write:
+        with atomic_path(path) as built, _opened(kind, built, examples, added) as write:
             yield write
     except (OSError, pa.ArrowException, UnicodeError, OverflowError) as error:
         fix = "name a file in a writable folder with enough room"
@@ -82,13 +83,18 @@ def answers_into(
 
 
 @contextmanager
-def _text_file(path: Path, examples: ExampleRows, added: Mapping[str, pa.DataType], kind: str) -> Iterator[Write]:
-    with path.open("w", encoding="utf-8", newline="") as file, _TEXTS[kind](file.write, examples, added) as write:
+def _opened(kind: FileKind, path: Path, examples: ExampleRows, added: Mapping[str, pa.DataType]) -> Iterator[Write]:
+    if kind.file_writer:
+        with resolve_name(kind.file_writer)(path, examples, added) as write:
+            yield write
+        return
+    write_text = resolve_name(kind.text_writer)
+    with path.open("w", encoding="utf-8", newline="") as file, write_text(file.write, examples, added) as write:
         yield write
 
 
 @contextmanager
-def _lines(say: Say, examples: ExampleRows, added: Mapping[str, Any]) -> Iterator[Write]:
+def write_lines(say: Say, examples: ExampleRows, added: Mapping[str, Any]) -> Iterator[Write]:
     """Writes the answers alone: one a line, with tabs before its probabilities."""
 
     def write(row: Row) -> None:
@@ -100,7 +106,7 @@ def _lines(say: Say, examples: ExampleRows, added: Mapping[str, Any]) -> Iterato
 
 
 @contextmanager
-def _csv(say: Say, examples: ExampleRows, added: Mapping[str, Any]) -> Iterator[Write]:
+def write_csv(say: Say, examples: ExampleRows, added: Mapping[str, Any]) -> Iterator[Write]:
     """Writes a header, of the first row's columns if they are not known before, and a record of each row."""
     names: list[str] = [*examples.schema.names, *added] if examples.schema is not None else []
 
@@ -134,7 +140,8 @@ def _in_a_cell(value: Any, *, rounded: bool) -> Any:
 
 
 @contextmanager
-def _jsonl(say: Say, examples: ExampleRows, added: Mapping[str, Any]) -> Iterator[Write]:
+def write_json_lines(say: Say, examples: ExampleRows, added: Mapping[str, Any]) -> Iterator[Write]:
+    """Writes each row as an object in a line."""
     yield lambda row: say(_as_json(row) + "\n")
 
 
@@ -149,7 +156,7 @@ def _as_json(row: Row) -> str:
 
 
 @contextmanager
-def _parquet(path: Path, examples: ExampleRows, added: Mapping[str, pa.DataType]) -> Iterator[Write]:
+def write_parquet(path: Path, examples: ExampleRows, added: Mapping[str, pa.DataType]) -> Iterator[Write]:
     """Writes batches of rows; where the types of columns are not known before, the first batch decides them."""
     waiting: list[Row] = []
     with _ParquetFile(path, examples.schema, added) as file:
@@ -192,14 +199,3 @@ class _ParquetFile:
     def __exit__(self, *error: object) -> None:
         if self._writer is not None:
             self._writer.close()
-
-
-_TEXTS: Mapping[str, Callable[[Say, ExampleRows, Mapping[str, Any]], AbstractContextManager[Write]]] = {
-    "lines": _lines,
-    "csv": _csv,
-    "jsonl": _jsonl,
-}
-_OPENED: Mapping[str, Callable[[Path, ExampleRows, Mapping[str, Any]], AbstractContextManager[Write]]] = {
-    "parquet": _parquet,
-    **{kind: partial(_text_file, kind=kind) for kind in _TEXTS},
-}

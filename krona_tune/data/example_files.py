@@ -1,18 +1,25 @@
-"""Reads the examples of a file one by one: lines, CSV, JSON Lines or Parquet, with all that stands beside them.
+"""Reads the columns' names and the examples of a file: lines, CSV, JSON Lines or Parquet. No torch.
 
-No torch.
+Examples are read one by one, with all that stands beside them; the names from a file's beginning.
 """
 
+import csv
+import io
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any, BinaryIO, Protocol
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from krona_tune.data.file_kinds import FILE_KINDS, LINES, FileKind, endings_of, file_kind
 from krona_tune.data.separated_text import (
+    BYTE_ORDER_MARK,
+    LONGEST_LINE,
+    SEPARATORS,
     examples_of,
     find_separation,
     lines_of,
@@ -22,14 +29,16 @@ from krona_tune.data.separated_text import (
 )
 from krona_tune.data.tasks import Task
 from krona_tune.hub import refuse_unreadable
-from krona_tune.refusal import Refusal, refusing, shown
+from krona_tune.refusal import Refusal, refusing, shown, unknown
 
 Row = dict[str, Any]
 """The values of an example by their columns, its texts among them."""
 ROWS_READ = 1024
 """The rows of a Parquet file that are read at once."""
-TABLES = {".csv": "csv", ".jsonl": "jsonl", ".ndjson": "jsonl", ".parquet": "parquet"}
-"""The kind of table that the ending of a file's name means; other files hold lines."""
+MOST_COLUMNS = 500
+"""The most columns that are named."""
+MOST_OBJECTS = 100
+"""How many objects of JSON Lines are looked at: not every one has all keys."""
 
 
 class ExampleRows(Protocol):
@@ -40,7 +49,7 @@ class ExampleRows(Protocol):
     """
 
     @property
-    def kind(self) -> str: ...
+    def kind(self) -> FileKind: ...
 
     @property
     def columns(self) -> Sequence[str]: ...
@@ -61,7 +70,7 @@ class LinesOfExamples:
     file: BinaryIO
     place: str
     task: Task
-    kind: str = "lines"
+    kind: FileKind = LINES
     begin: int = field(init=False)
     """Where the file stands, if it can be read again from there."""
 
@@ -92,7 +101,7 @@ class TableOfExamples:
     """Examples in a table, whose texts are in `columns`."""
 
     path: Path
-    kind: str
+    kind: FileKind
     columns: Sequence[str]
     task: Task
     schema: pa.Schema | None
@@ -100,7 +109,7 @@ class TableOfExamples:
 
     def rows(self) -> Iterator[Row]:
         """Yields each row. Raises a Refusal that names one whose texts are none."""
-        for place, row in _READERS[self.kind](self.path, self.columns):
+        for place, row in resolve_name(self.kind.rows)(self.path, self.columns):
             texts_of(row, self.columns, self.task, place)
             yield row
 
@@ -125,14 +134,17 @@ def table_of(path: Path, task: Task, columns: Sequence[str] = ()) -> TableOfExam
     Raises:
         Refusal: it can't be read, lacks a column, or is no table although columns are named.
     """
-    kind = "csv" if columns and path.suffix.lower() == ".tsv" else TABLES.get(path.suffix.lower())
+    kind = file_kind(path)
+    if columns and kind.where_named:
+        kind = kind.where_named
     if columns and len(columns) != len(task.inputs):
         inputs = " and ".join(task.inputs)
         raise Refusal("--columns", f"{len(columns)} named, {task.title} takes {inputs}", "name one for each, in order")
-    if kind is None:
+    if not kind.rows:
         if columns:
             problem = f"{path.name} holds lines, which have no columns"
-            raise Refusal("--columns", problem, f"give one of {', '.join([*TABLES, '.tsv'])}, or leave it out")
+            tables = endings_of(kind for kind in FILE_KINDS if kind.rows or kind.where_named)
+            raise Refusal("--columns", problem, f"give one of {', '.join(tables)}, or leave it out")
         return None
     asked = tuple(columns or task.inputs)
     with refusing("--input", f"{path} can't be read", "name a file that can be read"):
@@ -140,34 +152,75 @@ def table_of(path: Path, task: Task, columns: Sequence[str] = ()) -> TableOfExam
         path.open("rb").close()
     if not path.stat().st_size:
         raise Refusal(str(path), "the file is empty")
-    schema = _SCHEMAS[kind](path, asked)
+    schema = resolve_name(kind.schema)(path, asked) if kind.schema else None
     return TableOfExamples(path=path, kind=kind, columns=asked, task=task, schema=schema)
+
+
+def column_names(path: Path) -> list[str]:
+    """Returns the names of a file's columns, or the keys of its first objects, in their order.
+
+    Raises:
+        Refusal: it is no such file, can't be read, or names no column.
+    """
+    refuse_unreadable(path)
+    kind = file_kind(path)
+    if not kind.columns:
+        raise unknown(str(path), "ending", path.suffix, endings_of(kind for kind in FILE_KINDS if kind.columns))
+    with refusing(str(path), "its columns can't be read", "save it as UTF-8 text, or as Parquet"):
+        names = list(dict.fromkeys(name for name in resolve_name(kind.columns)(path) if name))
+    if not names:
+        raise Refusal(str(path), "its beginning names no column", "write their names there")
+    return names[:MOST_COLUMNS]
 
 
 FIX = "name the columns of the texts with --columns"
 
 
-def _schema_of_csv(path: Path, columns: Sequence[str]) -> pa.Schema:
+def columns_of_csv(path: Path) -> list[str]:
+    """Returns the names that the separator gives which finds the most of them."""
+    text = _beginning(path)
+    return max((_first_record(text, each, csv.QUOTE_MINIMAL) for each in SEPARATORS), key=len)
+
+
+def columns_of_tsv(path: Path) -> list[str]:
+    return _first_record(_beginning(path), "\t", csv.QUOTE_NONE)
+
+
+def _first_record(text: str, separator: str, quoting: int) -> list[str]:
+    return next(csv.reader(io.StringIO(text, newline=""), delimiter=separator, quoting=quoting), [])  # type: ignore[arg-type]
+
+
+def columns_of_json_lines(path: Path) -> list[str]:
+    lines = [line for line in _beginning(path).split("\n") if line.strip()]
+    return [str(name) for line in lines[:MOST_OBJECTS] for name in dict(json.loads(line))]
+
+
+def columns_of_parquet(path: Path) -> list[str]:
+    return [str(name) for name in pq.read_schema(path).names]
+
+
+def _beginning(path: Path) -> str:
+    """Returns the whole lines at a file's beginning."""
+    with path.open("rb") as file:
+        raw = file.read(LONGEST_LINE)
+    whole = raw if len(raw) < LONGEST_LINE else raw[: raw.rfind(b"\n") + 1]
+    return whole.decode().removeprefix(BYTE_ORDER_MARK)
+
+
+def schema_of_csv(path: Path, columns: Sequence[str]) -> pa.Schema:
     names = find_separation(path, columns, FIX).names
     refuse_lacking(names, names, str(path))
     return pa.schema([(name, pa.string()) for name in names])
 
 
-def _schema_of_parquet(path: Path, columns: Sequence[str]) -> pa.Schema:
+def schema_of_parquet(path: Path, columns: Sequence[str]) -> pa.Schema:
     with refusing(str(path), "can't be read as Parquet", "name a file that is Parquet"):
         schema = pq.read_schema(path)
     refuse_lacking(schema.names, columns, str(path), FIX)
     return schema.remove_metadata()
 
 
-def _schema_of_jsonl(path: Path, columns: Sequence[str]) -> None:
-    return None
-
-
-_SCHEMAS = {"csv": _schema_of_csv, "jsonl": _schema_of_jsonl, "parquet": _schema_of_parquet}
-
-
-def _rows_of_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Row]]:
+def rows_of_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Row]]:
     found = find_separation(path, columns, FIX)
     with refusing(str(path), "can't be read as CSV", "put texts that hold the separator or line ends in quotes"):
         for number, (line, fields) in enumerate(records(path, found.separator, found.quoting)):
@@ -176,7 +229,7 @@ def _rows_of_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Row]
                 yield f"{path}:{line}", dict(zip(found.names, padded, strict=False))
 
 
-def _rows_of_jsonl(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Row]]:
+def rows_of_json_lines(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Row]]:
     with path.open("rb") as file:
         for number, line in lines_of(file, str(path)):
             if not line.strip():
@@ -192,13 +245,10 @@ def _rows_of_jsonl(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Ro
             yield place, dict(row)
 
 
-def _rows_of_parquet(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Row]]:
+def rows_of_parquet(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Row]]:
     with refusing(str(path), "can't be read as Parquet", "write it again"), pq.ParquetFile(path) as file:
         number = 0
         for batch in file.iter_batches(batch_size=ROWS_READ):
             for row in batch.to_pylist():
                 number += 1
                 yield f"{path}: row {number}", row
-
-
-_READERS = {"csv": _rows_of_csv, "jsonl": _rows_of_jsonl, "parquet": _rows_of_parquet}

@@ -7,11 +7,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from pkgutil import resolve_name
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from krona_tune.data.file_kinds import FILE_KINDS, endings_of, file_kind
 from krona_tune.data.separated_text import find_separation, refuse_lacking, refuse_other_encoding
 from krona_tune.hub import refuse_unreadable
 from krona_tune.refusal import Refusal, refusing, told
@@ -51,17 +53,8 @@ def parquet_options(path: Path, columns: Sequence[str]) -> dict[str, Any]:
     return {"columns": asked.names, "features": datasets.Features.from_arrow_schema(asked)}
 
 
-OPTIONS = {"csv": csv_options, "json": json_options, "parquet": parquet_options}
-"""Return the options of each builder of `datasets`, from a file and the asked columns."""
-KINDS = {
-    ".csv": "csv",
-    ".tsv": "csv",
-    ".json": "json",
-    ".jsonl": "json",
-    ".ndjson": "json",
-    ".parquet": "parquet",
-}
-"""The builder of `datasets` for each ending of a file's name."""
+ENDINGS = ", ".join(endings_of(kind for kind in FILE_KINDS if kind.builder))
+"""Those of the files that `datasets` reads."""
 PART_WORDS = {
     "train": "train",
     "training": "train",
@@ -118,11 +111,11 @@ def read(data: str, columns: Sequence[str]) -> dict[str, list[File]]:
 
 def read_file(path: Path, columns: Sequence[str]) -> File:
     """Returns the columns of one file. Raises a Refusal that names file, column or row."""
-    kind = KINDS.get(path.suffix.lower())
+    kind = file_kind(path)
     if not path.exists():
         raise Refusal(str(path), "no such file or folder", "paths are relative to the YAML file that names them")
-    if kind is None:
-        raise Refusal(str(path), f"{path.suffix or 'its ending'} is not read", f"give one of {', '.join(KINDS)}")
+    if not kind.builder:
+        raise Refusal(str(path), f"{path.suffix or 'its ending'} is not read", f"give one of {ENDINGS}")
     refuse_unreadable(path)
     if not path.stat().st_size:
         raise Refusal(str(path), "the file is empty")
@@ -132,10 +125,10 @@ def read_file(path: Path, columns: Sequence[str]) -> File:
 
         plain = Path(cache, "data")  # it takes a name such as a[1].csv for a pattern
         plain.symlink_to(path.absolute())
-        options = OPTIONS[kind](path, columns)
-        loaded = datasets.load_dataset(kind, data_files=[str(plain)], split="train", cache_dir=cache, **options)
+        options = resolve_name(kind.options)(path, columns)
+        loaded = datasets.load_dataset(kind.builder, data_files=[str(plain)], split="train", cache_dir=cache, **options)
         found = _selected(loaded, columns, str(path))
-    return _with_dates_as_written(found, path) if kind == "json" else found
+    return _with_dates_as_written(found, path) if kind.builder == "json" else found
 
 
 def _refuse_null(path: Path) -> None:
@@ -191,7 +184,7 @@ def _of_the_hub(data: str, columns: Sequence[str]) -> dict[str, list[File]]:
 
 def _parts_of(folder: Path) -> dict[str, list[Path]]:
     inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
-    files = [path for path in inside if path.suffix.lower() in KINDS]
+    files = [path for path in inside if file_kind(path).builder]
     if no_files := [path for path in files if not path.is_file()]:
         raise Refusal(
             str(no_files[0]), "has the name of a file, but is none that can be read", "take it out, or rename it"
@@ -199,7 +192,7 @@ def _parts_of(folder: Path) -> dict[str, list[Path]]:
     if not files:
         folders = [path.name for path in inside if path.is_dir()]
         fix = f"name the folder that has them; there are {', '.join(folders[:MOST_SHOWN])}" if folders else ""
-        raise Refusal(str(folder), f"no file with one of the endings {', '.join(KINDS)}", fix)
+        raise Refusal(str(folder), f"no file with one of the endings {ENDINGS}", fix)
     found: dict[str, list[Path]] = {}
     _refuse_twins(files)
     for path in files:

@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from krona_tune.data.answer_files import answer_columns, answers_into, kind_of, refuse_same_columns, refuse_taken
+from krona_tune.data.answer_files import answer_columns, answer_kind, answers_into, refuse_same_columns, refuse_taken
 from krona_tune.data.example_files import ExampleRows, LinesOfExamples, table_of
 from krona_tune.data.tasks import TASKS
 from krona_tune.refusal import Refusal
@@ -147,4 +147,4 @@ def test_what_can_not_be_written_is_refused_before(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match="--input: it has a column 'prediction', which the answers get; rename"):
         refuse_same_columns(given, ADDED)
     with pytest.raises(Refusal, match=r"--output: Parquet is not printed; name a file such as answers\.parquet"):
-        kind_of(None, examples(tmp_path, [{"sentence": "a"}], ".parquet"))
+        answer_kind(None, examples(tmp_path, [{"sentence": "a"}], ".parquet"))

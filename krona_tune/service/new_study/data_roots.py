@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from krona_tune.data.data_columns import KINDS_WITH_COLUMNS
+from krona_tune.data.file_kinds import file_kind
 from krona_tune.data.glue_files import locate
 from krona_tune.data.tasks import TASKS
 from krona_tune.hub import home
@@ -81,7 +81,7 @@ class DataRoots:
 
     def is_data(self, path: Path) -> bool:
         """Returns whether a path is a data file that may be offered."""
-        return path.suffix.lower() in KINDS_WITH_COLUMNS and self._is_file(path)
+        return bool(file_kind(path).columns) and self._is_file(path)
 
     def _folders(self) -> Iterator[tuple[Path, int, list[Path]]]:
         """Yields each folder with its depth and what it holds, the upper ones first.

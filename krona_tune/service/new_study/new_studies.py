@@ -10,7 +10,7 @@ from typing import Any
 from krona_tune.api.folders import refuse_odd
 from krona_tune.api.inputs import question, space_file, space_names, space_text
 from krona_tune.data.corpus import MINI
-from krona_tune.data.data_columns import column_names
+from krona_tune.data.example_files import column_names
 from krona_tune.data.tasks import GLUE, TASKS
 from krona_tune.refusal import Refusal, refuse_unknown
 from krona_tune.service.new_study.data_roots import DataRoots
