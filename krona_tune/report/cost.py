@@ -4,11 +4,11 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from krona_tune.refusal import refusing
 from krona_tune.report.task_summary import TaskSummary
 from krona_tune.study.devices import UNKNOWN, Devices, Price, price_of
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import Manifest
+from krona_tune.study.request.loader import read_section
 from krona_tune.study.request.study_spec import ResourcesSpec
 from krona_tune.study.result import Status, TrialResult
 
@@ -23,10 +23,6 @@ class DeviceRates:
     def counted(self, trials: Iterable[TrialResult]) -> list[TrialResult]:
         """Completes the devices of the trials whose rows do not say what they had."""
         return list(map(self.unrecorded.counted, trials))
-
-
-_READ = ("cpus_per_trial", "gpus_per_trial", "price_per_hour")
-"""The keys of resources that are read here: a study of an earlier version may have others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,9 +43,8 @@ class Cost:
 
 def device_rates(asked: Mapping[str, Any], manifest: Manifest) -> DeviceRates:
     """Returns what a request says of devices and their price. Raises a Refusal if that can't be read."""
-    with refusing("study.yaml", "its resources can't be read", "put back what the study was begun with"):
-        written = (asked.get("resources") or {}).items()
-        resources = ResourcesSpec.model_validate({key: value for key, value in written if key in _READ})
+    keys = ("cpus_per_trial", "gpus_per_trial", "price_per_hour")
+    resources = read_section(asked, "resources", ResourcesSpec, *keys)
     return DeviceRates(unrecorded=manifest.unrecorded_devices(resources), price=price_of(resources))
 
 

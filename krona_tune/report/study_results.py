@@ -12,21 +12,19 @@ from typing import Any
 from krona_tune.adapters.method_table import METHODS
 from krona_tune.atomic_write import read_text
 from krona_tune.record.records import Records, read_records
-from krona_tune.refusal import Refusal, refusing
+from krona_tune.refusal import Refusal
 from krona_tune.report.cost import Cost, DeviceRates, device_rates, total_cost
 from krona_tune.report.task_summary import TaskSummary, summarise
 from krona_tune.study.compared_values import MethodLine, averaged, compare, left_out
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import FIX, Manifest, read_manifest
+from krona_tune.study.request.loader import read_section
 from krona_tune.study.request.plain_yaml import read_yaml
 from krona_tune.study.request.search_spec import SearchSpec
 from krona_tune.study.result import Half, Status, TrialResult
 from krona_tune.study.search_end import search_end
 from krona_tune.study.standings import Front, SharedConfiguration, front_of, shared_ranking
-
-_READ = ("trials", "stop", "least_gain", "stop_trials")
-"""The keys of the search that are read here: a study of an earlier version may have others."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,16 +102,17 @@ class StudyResults:
 
     @cached_property
     def shared(self) -> SharedPart | None:
-        return shared_part(self.recorded, self.manifest, self.asked)
+        return shared_part(self.recorded, self.manifest) if self._search.shared else None
 
     @cached_property
     def search_ends(self) -> tuple[str, ...]:
         """Returns a sentence about each task whose search ended by itself."""
-        asked = {key: value for key, value in (self.asked.get("search") or {}).items() if key in _READ}
-        with refusing("study.yaml", "its search can't be read", FIX):
-            search = SearchSpec.model_validate(asked)
-        ends = [(each, search_end(search, self.recorded.trials, each.task)) for each in self.tasks]
+        ends = [(each, search_end(self._search, self.recorded.trials, each.task)) for each in self.tasks]
         return tuple(end.text(each.title) for each, end in ends if end)
+
+    @cached_property
+    def _search(self) -> SearchSpec:
+        return read_section(self.asked, "search", SearchSpec, "trials", "stop", "least_gain", "stop_trials", "shared")
 
     @cached_property
     def average(self) -> SearchAverage | None:
@@ -203,11 +202,8 @@ def final_average(tasks: Sequence[TaskSummary]) -> FinalAverage | None:
     )
 
 
-def shared_part(recorded: Records, manifest: Manifest, asked: Mapping[str, Any]) -> SharedPart | None:
-    """Returns the shared configurations; None if the request says that each task was searched by itself."""
-    search = asked.get("search")
-    if not isinstance(search, dict) or not search.get("shared"):
-        return None
+def shared_part(recorded: Records, manifest: Manifest) -> SharedPart:
+    """Returns the configurations of a study whose tasks share them."""
     searched = [row for row in recorded.trials if row.kind == TrialKind.SEARCH]
     ranked = shared_ranking(searched, tuple(manifest.tasks))
     return SharedPart(ranked=tuple(ranked), begun=len({row.number for row in searched}))

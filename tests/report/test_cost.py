@@ -43,7 +43,15 @@ def test_with_a_price_money_stands_beside_device_hours(study: StudyFolder, cores
     assert "money" not in plain.partition('<h2 id="cost">')[2].partition("</table>")[0]
 
 
-def test_odd_resources_of_an_edited_request_are_refused(study: StudyFolder) -> None:
-    study.spec.write_text("resources: {price_per_hour: cheap}\n", encoding="utf-8")
-    with pytest.raises(Refusal, match=r"study\.yaml: its resources can't be read"):
+@pytest.mark.parametrize(
+    ("written", "section"),
+    [
+        ("resources: {price_per_hour: x}", "resources"),
+        ("search: {trials: few}", "search"),
+        ("search: [7]", "search"),
+    ],
+)
+def test_an_odd_section_of_an_edited_request_is_refused(study: StudyFolder, written: str, section: str) -> None:
+    study.spec.write_text(f"{written}\n", encoding="utf-8")
+    with pytest.raises(Refusal, match=rf"study\.yaml: its {section} can't be read"):
         write_report(study)

@@ -6,11 +6,11 @@ from contextlib import contextmanager
 from copy import deepcopy
 from math import isfinite
 from pathlib import Path
-from typing import Any, NamedTuple, get_args
+from typing import Any, NamedTuple, TypeVar, get_args
 
 from pydantic import BaseModel, ValidationError
 
-from krona_tune.refusal import LONGEST_VALUE, Refusal, shown, unknown
+from krona_tune.refusal import LONGEST_VALUE, Refusal, refusing, shown, unknown
 from krona_tune.study.request.domain import Divisors, Domain
 from krona_tune.study.request.plain_yaml import DEEPEST, LONGEST, dump_yaml, read_yaml
 from krona_tune.study.request.study_spec import OF_GLUE, StudySpec
@@ -218,6 +218,20 @@ def read_request(text: str, place: str) -> dict[str, Any]:
         problem = "is empty" if written is None else f"holds {shown(written)}, not keys and values"
         raise Refusal(place, problem, "see search_spaces/")
     return written
+
+
+Section = TypeVar("Section", bound=BaseModel)
+
+
+def read_section(request: Mapping[str, Any], name: str, model: type[Section], *keys: str) -> Section:
+    """Returns these keys of a section of a recorded request; a study of an earlier version may have others there.
+
+    Raises:
+        Refusal: it can't be read.
+    """
+    with refusing("study.yaml", f"its {name} can't be read", "put back what the study was begun with"):
+        written = (request.get(name) or {}).items()
+        return model.model_validate({key: value for key, value in written if key in keys})
 
 
 def _choose_tasks(written: dict[str, Any], asked: Collection[str]) -> None:

@@ -12,8 +12,9 @@ from hypothesis import strategies as st
 from krona_tune.refusal import Refusal
 from krona_tune.study.request import loader
 from krona_tune.study.request.domain import Choice, Divisors, Fixed, Range
-from krona_tune.study.request.loader import DroppedSetting, build_spec, dump_spec, load_spec
+from krona_tune.study.request.loader import DroppedSetting, build_spec, dump_spec, load_spec, read_section
 from krona_tune.study.request.plain_yaml import read_yaml
+from krona_tune.study.request.search_spec import SearchSpec
 from krona_tune.study.request.study_spec import StudySpec
 from tests.study.request.written_specs import FULL, OWN, spec_of
 
@@ -418,3 +419,11 @@ def test_another_value_is_refused_with_the_reason(search: dict[str, object], sai
 def test_a_setting_that_never_was_is_unknown() -> None:
     with pytest.raises(Refusal, match="unknown key 'winds'"):
         build_spec({"model": "m", "search": {"winds": False}}, "x.yaml")
+
+
+def test_of_a_recorded_section_only_the_named_keys_are_read() -> None:
+    request = {"search": {"trials": 7, "former": 3, "stop": "odd"}}
+    assert read_section(request, "search", SearchSpec, "trials", "shared") == SearchSpec(trials=7)
+    assert read_section({"search": None}, "search", SearchSpec, "trials") == SearchSpec()
+    with pytest.raises(Refusal, match=r"^study\.yaml: its search can't be read .*; put back what"):
+        read_section(request, "search", SearchSpec, "stop")
