@@ -3,6 +3,7 @@
 import os
 import shlex
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -105,6 +106,13 @@ def read_card(folder: Path) -> AdapterCard:
         where = ".".join(map(str, first["loc"]))
         problem = f"{where}: {first['msg']}" if where else first["msg"]
         raise Refusal(str(path), f"is no card of an adapter: {problem}", "take the folder that a study left") from None
+
+
+def trial_in(folder: Path) -> str:
+    """Returns the trial whose adapter is in a folder; empty if no adapter is there, or its card can't be read."""
+    with suppress(Refusal):
+        return read_card(folder).trial_id
+    return ""
 
 
 def task_of(card: AdapterCard, folder: Path) -> Task:

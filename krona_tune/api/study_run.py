@@ -162,6 +162,9 @@ def _print_losses(outcome: Outcome, folder: StudyFolder) -> str:
     lacking = redact(lost.pop("MlflowSink", "").partition(": ")[2])
     for sink, problem in lost.items():
         errors.print(f"[yellow]{sink} could not keep everything:[/yellow] {escape(redact(problem))}")
+    for each in outcome.lacking:
+        fix = f"krona-tune train {folder.name}{folder.storage_flag} --trial ID trains a configuration again"
+        errors.print(f"[yellow]an adapter could not be written:[/yellow] {escape(f'{each}; {fix}')}", soft_wrap=True)
     if outcome.no_page:
         why = f"{redact(outcome.no_page)}; krona-tune report {folder.name}{folder.storage_flag} draws it"
         errors.print(f"[yellow]the page could not be written:[/yellow] {escape(why)}", soft_wrap=True)

@@ -148,7 +148,7 @@ def clean(
     with claim(folder):
         spec = default_to_glue(load_spec(folder.spec))
         facts = read_manifest(folder.manifest).tasks if folder.manifest.exists() else {}
-        trials = unneeded(read_trials(folder.results), spec, facts, KEPT[keep])
+        trials = unneeded(folder, read_trials(folder.results), spec, facts, KEPT[keep])
         freed = format_bytes(size(folder, trials))
         if yes or typer.confirm(f"Remove the checkpoints of {len(trials)} trials of {folder.name}, {freed}?"):
             remove(folder, trials)

@@ -9,6 +9,7 @@ from io import BytesIO
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
+from krona_tune.adapters.adapter_card import trial_in
 from krona_tune.atomic_write import atomic_folder
 from krona_tune.record.store import Store
 from krona_tune.study.folder import StudyFolder
@@ -106,12 +107,14 @@ def _unpack(content: bytes, folder: Path) -> bool:
     return True
 
 
-def unneeded(rows: Sequence[TrialResult], spec: StudySpec, facts: Mapping[str, TaskFacts], keep: Keep) -> list[str]:
+def unneeded(
+    folder: StudyFolder, rows: Sequence[TrialResult], spec: StudySpec, facts: Mapping[str, TaskFacts], keep: Keep
+) -> list[str]:
     """Returns the trials whose checkpoints are needed no more: of those that have ended, all but each task's winner and
     what is chosen of it.
 
     With "finalists" finalists and full trainings keep theirs too, with "all" every trial. Interrupted trials need
-    theirs to go on.
+    theirs to go on, and full trainings until their adapters are written.
     """
     standings = Standings(rows, spec.shared_by)
     best = [row for task in spec.tasks for row in (standings.winner(task), standings.chosen(task, facts.get(task)))]
@@ -120,8 +123,13 @@ def unneeded(rows: Sequence[TrialResult], spec: StudySpec, facts: Mapping[str, T
         row.trial_id
         for row in rows
         if keep != "all" and not (keep == "finalists" and facts_of(row.kind).kept)
-        if row.ended and row.trial_id not in winners
+        if row.ended and row.trial_id not in winners and not _to_write(folder, row)
     )
+
+
+def _to_write(folder: StudyFolder, row: TrialResult) -> bool:
+    """Returns whether a full training has completed whose adapter is not in the study's folder."""
+    return row.fully_trained and trial_in(folder.adapter(row.trial_id)) != row.trial_id
 
 
 def size(folder: StudyFolder, trials: Iterable[str]) -> int:

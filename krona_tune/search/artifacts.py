@@ -8,7 +8,7 @@ from pathlib import Path
 
 from safetensors.torch import load_file
 
-from krona_tune.adapters.adapter_card import SELECTED, SELECTED_IN_FINALS, AdapterCard
+from krona_tune.adapters.adapter_card import SELECTED, SELECTED_IN_FINALS, AdapterCard, trial_in
 from krona_tune.adapters.adapter_files import save_adapter
 from krona_tune.backbones.geometry import Stack
 from krona_tune.record.trial_checkpoints import RemoteCheckpoints
@@ -18,10 +18,10 @@ from krona_tune.search.startup.resources import DriverContext
 from krona_tune.study.choice import choose
 from krona_tune.study.folder import WINNER, StudyFolder
 from krona_tune.study.intervals import estimate
-from krona_tune.study.kinds import UNCOUNTED, facts_of
+from krona_tune.study.kinds import facts_of
 from krona_tune.study.request.metric_table import bounds_of
 from krona_tune.study.request.trial import check_trial
-from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.result import TrialResult
 from krona_tune.study.standings import Standings
 from krona_tune.train import checkpoint
 from krona_tune.train.task_heads import in_units_of_labels
@@ -31,9 +31,11 @@ logger = logging.getLogger(__name__)
 
 @dataclass(frozen=True, kw_only=True)
 class Artifacts:
-    """The adapters and the page that a study's end has written; `no_page` says why the page could not be."""
+    """The adapters and the page that a study's end has written. `lacking` says which adapters have no state that they
+    could be written from, `no_page` why the page could not be written."""
 
     paths: tuple[Path, ...] = ()
+    lacking: tuple[str, ...] = ()
     no_page: str = ""
 
 
@@ -46,10 +48,12 @@ def write_artifacts(
     """Writes the adapters and the page. An error of the adapters halts the study, but keeps its records; one of the
     page is only told, because the page is drawn from the records at any time."""
     paths: list[Path] = []
+    lacking: list[str] = []
     no_page = ""
     try:
-        paths += save_best_adapters(context, ledger.standings)
-        paths += save_trained_adapters(context, [row for row in ledger.rows.values() if _fully_trained(row)])
+        paths += save_best_adapters(context, ledger.standings, lacking.append)
+        full = [row for row in ledger.rows.values() if row.fully_trained]
+        paths += save_trained_adapters(context, full, lacking.append)
     except Exception as error:
         logger.exception("the adapters could not be written")
         halt(f"the adapters could not be written: {told(error)}")
@@ -58,16 +62,18 @@ def write_artifacts(
     except Exception as error:
         logger.exception("the page could not be written")
         no_page = told(error)
-    return Artifacts(paths=tuple(paths), no_page=no_page)
+    for each in lacking:
+        logger.warning("not written: %s", each)
+    return Artifacts(paths=tuple(paths), lacking=tuple(lacking), no_page=no_page)
 
 
-def _fully_trained(row: TrialResult) -> bool:
-    return row.kind in UNCOUNTED and row.status is Status.COMPLETED
-
-
-def save_best_adapters(context: DriverContext, standings: Standings) -> list[Path]:
+def save_best_adapters(context: DriverContext, standings: Standings, lack: Callable[[str], None]) -> list[Path]:
     """Writes the adapter that is chosen of each task, with its card, from the state that its trial kept, and beside it
-    the winner's if that is another one."""
+    the winner's if that is another one.
+
+    Args:
+        lack: is told which adapter has no state that it could be written from.
+    """
     left = []
     for task in context.plan.spec.tasks:
         finals = standings.finals(task, context.manifest.tasks[task])
@@ -76,30 +82,40 @@ def save_best_adapters(context: DriverContext, standings: Standings) -> list[Pat
             shutil.rmtree(context.folder.adapter(f"{task}{WINNER}"), ignore_errors=True)
         if choice is None or winner is None:
             if best := standings.best(task):
-                left.append(_save(context, best, task, SELECTED, [best]))
+                left.append(_save(context, lack, best, task, SELECTED, [best]))
             continue
         chosen, won = choice.finalist, winner.best_row
         selected = choice.reason if finals.compares else SELECTED_IN_FINALS
         other = "" if chosen is winner else won.trial_id
-        left.append(_save(context, chosen.best_row, task, selected, chosen.rows, winner=other))
+        left.append(_save(context, lack, chosen.best_row, task, selected, chosen.rows, winner=other))
         if other:
-            left.append(_save(context, won, f"{task}{WINNER}", SELECTED_IN_FINALS, winner.rows))
+            left.append(_save(context, lack, won, f"{task}{WINNER}", SELECTED_IN_FINALS, winner.rows))
     return [path for path in left if path]
 
 
-def save_trained_adapters(context: DriverContext, rows: Sequence[TrialResult]) -> list[Path]:
-    """Writes the adapter of each of these trials under its own name."""
+def save_trained_adapters(
+    context: DriverContext, rows: Sequence[TrialResult], lack: Callable[[str], None]
+) -> list[Path]:
+    """Writes the adapter of each of these trials under its own name; `lack` is told as by `save_best_adapters`."""
     left = []
     for row in rows:
         again = [other for other in rows if (other.of, other.kind) == (row.of, row.kind)]
-        left.append(_save(context, row, row.trial_id, f"the configuration of {row.of}", again))
+        left.append(_save(context, lack, row, row.trial_id, f"the configuration of {row.of}", again))
     return [path for path in left if path]
 
 
 def _save(
-    context: DriverContext, row: TrialResult, name: str, selected: str, seeds: Sequence[TrialResult], winner: str = ""
+    context: DriverContext,
+    lack: Callable[[str], None],
+    row: TrialResult,
+    name: str,
+    selected: str,
+    seeds: Sequence[TrialResult],
+    winner: str = "",
 ) -> Path | None:
     """Writes one trial's adapter below `adapters/`; returns its folder, or None if the trial's state is gone.
+
+    The adapter that is there then stays, and `lack` is told unless it is the trial's own.
 
     Args:
         seeds: the rows of all seeds of its configuration.
@@ -107,7 +123,9 @@ def _save(
     """
     folder, manifest, plan = context.folder, context.manifest, context.plan
     task, shape, kept = plan.tasks[row.task], plan.geometry, _state(folder, row)
-    if kept is None:
+    if isinstance(kept, NoState):
+        if (there := trial_in(folder.adapter(name))) != row.trial_id:
+            lack(f"adapters/{name}: {kept.why}, so {f'it stays that of {there}' if there else 'there is none'}")
         return None
     recorded = {name: value for name, value in vars(row).items() if name in AdapterCard.model_fields}
     card = AdapterCard(
@@ -150,12 +168,22 @@ def _test_interval(row: TrialResult) -> tuple[float, float] | None:
     return estimate([row.test_score], [row.test_resampled], row.test_examples).interval(bounds_of(row.test_metrics))
 
 
-def _state(folder: StudyFolder, row: TrialResult) -> Path | None:
-    """Returns a trial's last state, where it was written or in the study's folder; downloads it if neither exists."""
-    if not row.checkpoint:
-        return None
-    recorded = Path(row.checkpoint)
-    here = folder.checkpoints / row.trial_id / recorded.name
-    if not recorded.exists() and not here.exists():
+@dataclass(frozen=True)
+class NoState:
+    """Says why a trial has no state."""
+
+    why: str
+
+
+def _state(folder: StudyFolder, row: TrialResult) -> Path | NoState:
+    """Returns a trial's last state in the study's folder; downloads it if it is not there.
+
+    The path that a row names is that of the folder at that time, where another study may be by now.
+    """
+    here = folder.checkpoints / row.trial_id / Path(row.checkpoint or "none").name
+    if not here.exists():
         RemoteCheckpoints(folder.remote_checkpoints).bring(here.parent)
-    return next((path for path in (recorded, here) if path.exists()), None)
+    if not here.exists():
+        return NoState(f"the state of {row.trial_id} is gone")
+    found = checkpoint.fingerprint(here)
+    return here if found == row.fingerprint else NoState(f"the state of {row.trial_id} is of another trial, {found}")

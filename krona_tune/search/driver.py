@@ -364,7 +364,7 @@ class Driver:
         self.sinks.end(kept, CLOSING_SECONDS if stopper.lost else None)
         if not stopper.interrupted and not again:
             rows, spec = list(self.ledger.rows.values()), self.orders.plan.spec
-            remove(folder, unneeded(rows, spec, self.context.manifest.tasks, spec.resources.keep_checkpoints))
+            remove(folder, unneeded(folder, rows, spec, self.context.manifest.tasks, spec.resources.keep_checkpoints))
 
     def _outcome(self) -> Outcome:
         spec, again, stopper = self.context.plan.spec, self.options.again, self.stopper
@@ -376,5 +376,6 @@ class Driver:
             halted=stopper.halted,
             lost=stopper.lost,
             lost_sinks=self.sinks.failures,
+            lacking=self.artifacts.lacking,
             no_page=self.artifacts.no_page,
         )

@@ -49,8 +49,9 @@ class Outcome:
 
     `tasks` are the study's, `trained` the ids of the full training's trials, if it was one. `asked`: a person or the
     system stopped the study. `halted` says why it stopped itself, `lost` why Ray's run was abandoned, after which Ray
-    can't be called. `lost_sinks` says which records could not be written, and why; `no_page` why the page could not be
-    written, which is only drawn from the records and can be drawn again.
+    can't be called. `lost_sinks` says which records could not be written, and why; `lacking` which adapters have no
+    state that they could be written from; `no_page` why the page could not be written, which is only drawn from the
+    records and can be drawn again.
     """
 
     ledger: "Ledger"
@@ -60,6 +61,7 @@ class Outcome:
     halted: str = ""
     lost: str = ""
     lost_sinks: dict[str, str]
+    lacking: tuple[str, ...] = ()
     no_page: str = ""
 
     @property

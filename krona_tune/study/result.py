@@ -6,6 +6,8 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple, TypeVar
 
+from krona_tune.study.kinds import UNCOUNTED
+
 Half = Literal["test", "validation"]
 """The two halves of the labelled examples that no trial is trained on."""
 LARGEST_SCORE = 1e100
@@ -258,6 +260,11 @@ class TrialResult:
     def finished(self) -> bool:
         """Returns whether it was trained to the end, with a score."""
         return self.status is Status.COMPLETED and self.scored
+
+    @property
+    def fully_trained(self) -> bool:
+        """Returns whether it is a full training that was trained to its end."""
+        return self.kind in UNCOUNTED and self.status is Status.COMPLETED
 
     def row(self) -> dict[str, Any]:
         """Returns the result as plain values: its parameters under their own names, its metrics as `metric_…` and

@@ -96,6 +96,12 @@ def examples_of(folder: Path) -> int:
     return report.examples if (report := _report(progress)) else copied
 
 
+def fingerprint(folder: Path) -> str:
+    """Returns the fingerprint of the trial whose state it is."""
+    found: str = _progress(folder)["fingerprint"]
+    return found
+
+
 def backbone_fingerprint(folder: Path) -> str | None:
     """Returns the fingerprint of the backbone that the trial was trained on."""
     found: str | None = _progress(folder)["backbone_fingerprint"]

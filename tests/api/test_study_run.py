@@ -75,6 +75,9 @@ def program(run: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         (outcome(asked=True), 130, "Interrupted. Resume with: python run_study.py --resume x"),
         (outcome(no_page="UndefinedError: 'None' has no attribute 'best'"), 0,
          "the page could not be written: UndefinedError: 'None' has no attribute 'best'; krona-tune report x draws it"),
+        (outcome(lacking=("adapters/cola: the state of cola-003 is gone, so there is none",)), 0,
+         "an adapter could not be written: adapters/cola: the state of cola-003 is gone, so there is none; "
+         "krona-tune train x --trial ID trains a configuration again"),
         (outcome(halted="the adapters could not be written: OSError: [Errno 28] No space left on device"), 130,
          "Stopped, the adapters could not be written: OSError: [Errno 28] No space left on device. When that is fixed, "
          "resume with: python run_study.py --resume x"),

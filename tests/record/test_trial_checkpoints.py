@@ -7,12 +7,15 @@ from pathlib import Path
 import pytest
 
 from krona_tune import cli
+from krona_tune.adapters.adapter_card import CARD
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.store import Store
 from krona_tune.record.trial_checkpoints import RemoteCheckpoints, remove, size, unneeded
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.result import Status, TrialResult
+from tests.adapters.cards import made
 from tests.conftest import Run
 from tests.study.final_rows import repeats, row
 
@@ -31,19 +34,30 @@ FINALISTS = [*repeats("rte-001", (0.7, 0.9), (0.7, 0.8)), *repeats("rte-000", (0
 
 def kept(rows: list[TrialResult], keep: str) -> set[str]:
     every = {each.trial_id for each in rows}
-    return every - set(unneeded(rows, SPEC, {}, keep))  # type: ignore[arg-type]
+    return every - set(unneeded(StudyFolder(Path("nowhere")), rows, SPEC, {}, keep))  # type: ignore[arg-type]
 
 
 def test_without_finals_each_tasks_best_and_what_was_interrupted_stay() -> None:
     for keep in ("winners", "finalists"):
         assert kept(SEARCHED, keep) == {"rte-001", "rte-003", "cola-000"}
-    assert unneeded(SEARCHED, SPEC, {}, "all") == []
+    assert kept(SEARCHED, "all") == {each.trial_id for each in SEARCHED}
 
 
 def test_with_finals_the_winning_seed_stays_or_all_finalists() -> None:
     rows = [*SEARCHED, *FINALISTS]
     assert kept(rows, "winners") == {"rte-final-rte-001-s2", "rte-003", "cola-000"}
     assert kept(rows, "finalists") == {*(each.trial_id for each in FINALISTS), "rte-003", "cola-000"}
+
+
+def test_a_full_training_keeps_its_state_until_its_adapter_is_written(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path)
+    full = [row(f"001-full-{name}-s1", TrialKind(f"full_{name}"), 0.8) for name in ("train", "data")]
+    failed = row("001-full-train-s2", TrialKind.FULL_TRAIN, None, status=Status.FAILED)
+    for name, holds in ((full[0].trial_id, full[0].trial_id), (full[1].trial_id, "rte-000")):
+        folder.adapter(name).mkdir(parents=True)
+        (folder.adapter(name) / CARD).write_text(made(trial_id=holds).model_dump_json(), encoding="utf-8")
+    assert unneeded(folder, [*full, failed], SPEC, {}, "winners") == sorted([full[0].trial_id, failed.trial_id])
+    assert unneeded(folder, [*full, failed], SPEC, {}, "finalists") == []
 
 
 def states(folder: StudyFolder, rows: list[TrialResult]) -> None:
@@ -58,7 +72,7 @@ def test_what_goes_here_goes_elsewhere_too_and_is_counted(tmp_path: Path) -> Non
     store = Store(f"{folder.remote}/checkpoints")
     for each in SEARCHED:
         store.write(f"{each.trial_id}/rung-1.zip", b"x")
-    gone = unneeded(SEARCHED, SPEC, {}, "finalists")
+    gone = unneeded(folder, SEARCHED, SPEC, {}, "finalists")
     assert size(folder, gone) == 1000 * len(gone) == 4000
     remove(folder, gone)
     assert {path.name for path in folder.checkpoints.iterdir()} == {"rte-001", "rte-003", "cola-000"}

@@ -113,7 +113,7 @@ def study(case: Case, data: str, precision: str, folder: StudyFolder) -> tuple[L
         sinks = FanOut([ParquetSink(folder.results), mlflow])
         ledger = Ledger(plan.count, sinks, [])
         _search(started, ledger, case)
-        adapters = save_best_adapters(started, ledger.standings)
+        adapters = save_best_adapters(started, ledger.standings, sys.exit)
         sinks.study_ended([folder.spec, folder.manifest, write_report(folder), *adapters])
     return ledger, foretold
 
