@@ -107,10 +107,14 @@ SAVE_SECONDS = 5.0
 
 
 class StudyClock:
-    """A clock that starts at what earlier drivers wrote into the study's folder; at 0 if the file can't be read."""
+    """A clock that starts at what earlier drivers wrote into the study's folder; at 0 if the file can't be read.
 
-    def __init__(self, path: Path) -> None:
-        self._path, self._earlier = path, _read(path)
+    Args:
+        counts: the study's own budget pays for this driver; otherwise, as in a full training, nothing is written.
+    """
+
+    def __init__(self, path: Path, *, counts: bool = True) -> None:
+        self._path, self._earlier, self._counts = path, _read(path), counts
         self._began = self._saved_at = time.monotonic()
         self._stood: float | None = None
 
@@ -128,7 +132,7 @@ class StudyClock:
 
     def save(self, *, now: bool = False) -> None:
         """Writes the seconds if the last write was at least SAVE_SECONDS ago or `now` is true."""
-        if not now and time.monotonic() - self._saved_at < SAVE_SECONDS:
+        if not self._counts or (not now and time.monotonic() - self._saved_at < SAVE_SECONDS):
             return
         self._saved_at = time.monotonic()
         try:

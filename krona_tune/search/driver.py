@@ -147,7 +147,7 @@ class Driver:
         self.opened = open_records(plan, folder)
         self.sinks = StudySinks(self.opened, context, options)
         self.ledger = self.opened.ledger(context, self.sinks)
-        self.clock = StudyClock(folder.clock)
+        self.clock = StudyClock(folder.clock, counts=not again)
         self.stopper = StudyStopper(Budget() if again else Budget.of(plan.spec.search), self._spent)
         self.view = View(
             console,
@@ -274,7 +274,7 @@ class Driver:
         """Runs a phase to its end, or until the study is stopped."""
         self.stage = stage
         self.view.expect(phase.new)
-        self.orders.ticked, self.orders.state_changed = self._write_state_if_due, self._write_state
+        self.orders.ticked, self.orders.state_changed = self._tick, self._write_state
         self.orders.serve(phase.searcher, search=stage == "search")
         await_slots(self.orders, phase.searcher, self.stopper)
         tune_trials(
@@ -311,15 +311,15 @@ class Driver:
         return progress_of(self.context.folder, trial_id)
 
     def _changed(self) -> None:
-        """Saves the clock and renews the view after each event; halts the study if one could not be recorded."""
+        """Renews the view after each event; halts the study if one could not be recorded."""
         if problem := self.sinks.unrecorded:
             self.stopper.halt(f"the records could not be kept: {problem}")
-        if not self.options.again:  # the study's own budget does not pay for a full training
-            self.clock.save()
         self.view.changed()
         self.metrics.changed()
 
-    def _write_state_if_due(self) -> None:
+    def _tick(self) -> None:
+        """Saves the clock and writes the driver's state from time to time, also while no trial has an event."""
+        self.clock.save()
         if time.monotonic() - self.written_at >= STATE_SECONDS:
             self._write_state()
 
@@ -351,8 +351,7 @@ class Driver:
         self.orders.close()
         for trial_id in list(self.ledger.running):
             self.ledger.ended(trial_id, Status.INTERRUPTED)
-        if not again:
-            self.clock.save(now=True)
+        self.clock.save(now=True)
         if self.ledger.rows and not (stopper.halted or stopper.lost):  # a page without a trial is refused
             self.artifacts = write_artifacts(self.context, self.ledger, write_page, stopper.halt)
         stopper.settled = True

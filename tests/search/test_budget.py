@@ -36,6 +36,14 @@ def test_a_driver_that_is_killed_loses_a_few_seconds(tmp_path: Path, clock: list
     assert 20 - budget.SAVE_SECONDS <= StudyClock(path).seconds() <= 20
 
 
+def test_a_full_training_is_not_counted(tmp_path: Path, clock: list[float]) -> None:
+    path = tmp_path / "clock.json"
+    full = StudyClock(path, counts=False)
+    clock[0] += 30
+    full.save(now=True)
+    assert not path.exists()
+
+
 @pytest.mark.parametrize("text", ["", "{", "[]", '{"seconds": "x"}', '{"seconds": null}', '{"seconds": -3}'])
 def test_a_file_that_can_not_be_read_counts_as_none(tmp_path: Path, clock: list[float], text: str) -> None:
     (tmp_path / "clock.json").write_text(text, encoding="utf-8")

@@ -1,18 +1,29 @@
 """Tests what a driver does with its trials, and what it says between its phases."""
 
+from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
+from rich.console import Console
 
-from krona_tune.search.budget import Amount, Budget
-from krona_tune.search.driver import TrialLoop, await_slots, cut_short, left_over
+from krona_tune.record.sink import FanOut
+from krona_tune.search import budget, driver
+from krona_tune.search.budget import Amount, Budget, StudyClock
+from krona_tune.search.driver import Driver, TrialLoop, await_slots, cut_short, left_over
+from krona_tune.search.driver_options import DriverOptions
 from krona_tune.search.searchers.task_searcher import StudySearcher
+from krona_tune.search.startup.cluster import Slots
 from krona_tune.search.study_orders import StudyOrders
+from krona_tune.search.study_records import OpenRecords
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.trial_message import StepResult, TrialMessage
+from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status
-from tests.record.events import curve
+from tests.record.events import curve, manifest
 from tests.search.ledgers import config, ledger
+from tests.search.plans import plan
+from tests.train.conftest import tiny_work
 
 
 @pytest.fixture
@@ -81,3 +92,46 @@ def test_a_study_whose_trials_may_not_run_waits_only_while_some_are_left(left: l
     paused: Any = Paused()
     await_slots(cast(StudyOrders, paused), StudySearcher(left, {}, {}, stopper.verdict, {}), stopper)
     assert paused.looks == len(left)
+
+
+class Killed(BaseException):
+    """The driver is killed."""
+
+
+class Records(FanOut):
+    """The sinks of a driver that keeps its records in the study's folder only."""
+
+    unrecorded = ""
+
+    def __init__(self, opened: OpenRecords, *of: object) -> None:
+        super().__init__([opened.sink])
+
+
+def test_a_study_that_is_killed_again_and_again_before_its_first_rung_uses_up_its_time(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, folder = [1000.0], StudyFolder(tmp_path)
+    monkeypatch.setattr(budget.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(driver, "StudySinks", Records)
+
+    def train_for_a_minute(phase: object, loop: TrialLoop, **of: object) -> None:
+        for _ in range(60):
+            now[0] += 1
+            loop.obey()
+        raise Killed
+
+    monkeypatch.setattr(driver, "tune_trials", train_for_a_minute)
+    facts = manifest("cola", "rte")
+    context: Any = SimpleNamespace(
+        plan=plan(),
+        folder=folder,
+        manifest=facts,
+        price=None,
+        slots=Slots(count=1, cpus=1, gpus=0),
+        prepared=SimpleNamespace(works=dict.fromkeys(facts.tasks, tiny_work()), facts=facts.tasks),
+        workplace=lambda folder: None,
+    )
+    for drivers in (1, 2):
+        with pytest.raises(Killed):
+            Driver(context, DriverOptions(), None, Console(quiet=True)).run(lambda folder: folder)
+        assert 60 * drivers >= StudyClock(folder.clock).seconds() > 60 * drivers - 2 * budget.SAVE_SECONDS
