@@ -424,8 +424,8 @@ class Study(RecordedStudy):
         where += ["--tracking-uri", self._tracking_uri] if self._tracking_uri else []
         where += ["--wandb", self._wandb] if self._wandb else []
         if self.folder.spec.exists():
-            later = changing(flags) | {"--trials": spec.search.trials}
-            words = ["resume", self.folder.name, *(str(word) for pair in later.items() for word in pair)]
+            later = changing(flags).items()
+            words = ["resume", self.folder.name, *(str(word) for pair in later for word in pair)]
         else:
             request = self.folder.inputs / REQUEST
             write_atomically(request, dump_spec(spec))
