@@ -11,6 +11,7 @@ from krona_tune.record.records import Records, read_records
 from krona_tune.refusal import Refusal, refuse_unknown
 from krona_tune.refused_calls import refusing_at_the_caller
 from krona_tune.report.frame import reports_frame, trials_frame
+from krona_tune.report.present import given_orders
 from krona_tune.report.study_page import write_report
 from krona_tune.report.study_results import StudyResults, spec_of
 from krona_tune.report.task_summary import TaskSummary
@@ -22,7 +23,7 @@ from krona_tune.study.request.loader import load_spec
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import TrialResult
 from krona_tune.study.standings import Standings
-from krona_tune.study.study_state import NOT_BEGUN, StudyState, TrialStates, not_begun
+from krona_tune.study.study_state import NOT_BEGUN, StudyState
 
 if TYPE_CHECKING:
     import plotly.graph_objects as go
@@ -241,10 +242,9 @@ class RecordedStudy:
 
     def _state(self, spec: StudySpec | None) -> StudyState:
         """Returns the state, without what is to come if the request is not given."""
-        rows, to_come = self._records().trials, None
-        if spec:
-            to_come = sum(not_begun(spec, rows, text_to_text=self.manifest.model.text_to_text).values())
-        return StudyState(runs=self.running, counts=TrialStates.of(rows, to_come=to_come))
+        recorded, text_to_text = self._records(), self.manifest.model.text_to_text
+        orders = given_orders(self.folder, recorded)
+        return StudyState.of(spec, recorded.trials, orders, text_to_text=text_to_text, runs=self.running)
 
     def _state_text(self) -> str:
         if not self.folder.manifest.exists():

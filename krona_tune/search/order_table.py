@@ -137,7 +137,6 @@ class OrderAction:
         settled: returns the outcome when the effect is in the records, before that an empty text; None: at once.
         of_the_search: refused when the search has ended.
         needs_searcher: takes effect only while trials are given out.
-        of_a_driver: it means one driver; the next one refuses it.
         in_full_training: a driver that only trains a configuration on all examples answers it too.
     """
 
@@ -146,7 +145,6 @@ class OrderAction:
     settled: Callable[[RunningStudy, Order], str] | None = None
     of_the_search: bool = False
     needs_searcher: bool = False
-    of_a_driver: bool = False
     in_full_training: bool = False
 
 
@@ -413,20 +411,14 @@ ORDER_ACTIONS: Mapping[str, OrderAction] = {
     OrderKind.PAUSE: OrderAction(check=_check_pause, effect=_pause, in_full_training=True),
     OrderKind.CONTINUE: OrderAction(check=_check_continue, effect=_continue, in_full_training=True),
     OrderKind.STOP: OrderAction(effect=_end_search, of_the_search=True),
-    OrderKind.CANCEL: OrderAction(check=_check_cancel, effect=_cancel, of_a_driver=True, in_full_training=True),
+    OrderKind.CANCEL: OrderAction(check=_check_cancel, effect=_cancel, in_full_training=True),
     OrderKind.TRIALS: OrderAction(check=_check_trials, effect=_set_trials, of_the_search=True),
     OrderKind.MAX_CONCURRENT: OrderAction(check=_check_at_once, effect=_set_at_once),
     OrderKind.TIME_BUDGET: OrderAction(check=_check_time, effect=_set_time),
-    OrderKind.SHARE: OrderAction(check=_check_share, effect=_set_share, of_a_driver=True, in_full_training=True),
+    OrderKind.SHARE: OrderAction(check=_check_share, effect=_set_share, in_full_training=True),
 }
 """What a driver does with each kind of order."""
 
 
-def _kinds(has: Callable[[OrderAction], bool]) -> tuple[str, ...]:
-    return tuple(kind for kind, action in ORDER_ACTIONS.items() if has(action))
-
-
-OF_A_DRIVER = _kinds(lambda action: action.of_a_driver)
-"""The orders that mean one driver; the next one refuses them."""
-OF_A_FULL_TRAINING = _kinds(lambda action: action.in_full_training)
+OF_A_FULL_TRAINING = tuple(kind for kind, action in ORDER_ACTIONS.items() if action.in_full_training)
 """The orders that a full training answers; the others are about the study."""

@@ -12,10 +12,10 @@ from threading import RLock
 
 from krona_tune.record.orders import Inbox, remove_order
 from krona_tune.refusal import Refusal, told
-from krona_tune.search.order_table import OF_A_DRIVER, OF_A_FULL_TRAINING, ORDER_ACTIONS, RunningStudy
+from krona_tune.search.order_table import OF_A_FULL_TRAINING, ORDER_ACTIONS, RunningStudy
 from krona_tune.search.searchers.task_searcher import Gate, GatedSearcher
 from krona_tune.search.waiting_orders import EarlierOrders
-from krona_tune.study.order import Order, is_paused, search_ended_by
+from krona_tune.study.order import OF_A_DRIVER, Order, is_paused, search_ended_by
 
 logger = logging.getLogger(__name__)
 
@@ -137,7 +137,7 @@ class StudyOrders(RunningStudy, Gate):
         if request is None:
             raise Refusal(order.id, "its file is damaged, or can't be read", "give it again")
         action = ORDER_ACTIONS[order.what]
-        if action.of_a_driver and (self._ended or order.id in self._before):
+        if order.what in OF_A_DRIVER and (self._ended or order.id in self._before):
             raise Refusal(order.text, "it was given to a driver that has ended", "give it again")
         if action.of_the_search and not self.in_search:
             fix = "wait for the study's end, then resume it with --trials"

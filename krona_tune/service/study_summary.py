@@ -3,27 +3,34 @@
 from typing import Any
 
 from krona_tune.record.driver_state import read_driver_state
-from krona_tune.record.parquet_reader import read_trials
+from krona_tune.record.parquet_reader import read_orders, read_trials
 from krona_tune.record.records import Records, read_records
 from krona_tune.refusal import Refusal
+from krona_tune.report.present import given_orders
 from krona_tune.report.study_results import StudyResults, spec_of
 from krona_tune.service.answers import StudySummary
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest, read_manifest
 from krona_tune.study.request.loader import load_spec
-from krona_tune.study.study_state import UNREADABLE, DriverState, StudyState, TrialStates, not_begun
+from krona_tune.study.study_state import UNREADABLE, DriverState, StudyState
 
 
 def state_of(folder: StudyFolder, results: StudyResults, *, runs: bool) -> tuple[StudyState, str]:
     """Returns a study's state, and why its request can't be read, if so: then what is to come is not known."""
-    recorded, to_come, problem = results.recorded, None, ""
+    spec, problem, recorded = None, "", results.recorded
     try:
-        left = not_begun(load_spec(folder.spec), recorded.trials, text_to_text=results.manifest.model.text_to_text)
-        to_come = sum(left.values())
+        spec = load_spec(folder.spec)
     except Refusal as refusal:
         problem = _refusal_text(refusal)
-    counts = TrialStates.of(recorded.trials, recorded.running, to_come)
-    return StudyState(runs=runs, counts=counts, driver=read_driver_state(folder) if runs else None), problem
+    state = StudyState.of(
+        spec,
+        recorded.trials,
+        given_orders(folder, recorded),
+        text_to_text=results.manifest.model.text_to_text,
+        runs=runs,
+        driver=read_driver_state(folder) if runs else None,
+    )
+    return state, problem
 
 
 def records_for_summary(folder: StudyFolder, *, runs: bool) -> Records:
@@ -31,7 +38,7 @@ def records_for_summary(folder: StudyFolder, *, runs: bool) -> Records:
     trials = read_trials(folder.results)
     if not all(trial.ended for trial in trials):
         return read_records(folder.results, runs=runs)
-    return Records(trials=tuple(trials))
+    return Records(trials=tuple(trials), orders=tuple(read_orders(folder.results)))
 
 
 def summarise_study(folder: StudyFolder, *, runs: bool) -> StudySummary:

@@ -50,12 +50,14 @@ class OrderFacts:
         takes: the fields of a request that it names: a trial, a value, or what changes in a trial's settings.
         example: what is written behind its word on the command line.
         by_queue: only the queue of studies gives it.
+        of_a_driver: it means one driver; the next one refuses it.
         control: how the page offers it; None if it does not, or in a dialog of its own.
     """
 
     takes: tuple[Literal["trial", "value", "settings"], ...] = ()
     example: str = ""
     by_queue: bool = False
+    of_a_driver: bool = False
     control: Control | None = None
 
 
@@ -84,7 +86,10 @@ class OrderKind(StrEnum):
     CANCEL = (
         "cancel",
         OrderFacts(
-            control=Control(says="Cancel…", question="Cancel the study? Its trials are interrupted. It can be resumed.")
+            of_a_driver=True,
+            control=Control(
+                says="Cancel…", question="Cancel the study? Its trials are interrupted. It can be resumed."
+            ),
         ),
     )
     TRIALS = (
@@ -115,7 +120,7 @@ class OrderKind(StrEnum):
             ),
         ),
     )
-    SHARE = "share", OrderFacts(takes=("value",), example="2", by_queue=True)
+    SHARE = "share", OrderFacts(takes=("value",), example="2", by_queue=True, of_a_driver=True)
 
     def __new__(cls, value: str, facts: OrderFacts) -> "OrderKind":
         kind = str.__new__(cls, value)
@@ -135,6 +140,8 @@ def order_controls(*takes: str) -> list[tuple[OrderKind, Control]]:
 
 FOR_PEOPLE = tuple(kind for kind in OrderKind if not kind.facts.by_queue)
 """The kinds of orders that people give."""
+OF_A_DRIVER = tuple(kind for kind in OrderKind if kind.facts.of_a_driver)
+"""The orders that mean one driver; the next one refuses them."""
 if TYPE_CHECKING:
     What = str
 else:
@@ -226,6 +233,11 @@ class Order(FrozenValue):
         if self.what not in tuple(OrderKind):
             return None
         return OrderRequest(**{name: getattr(self, name) for name in OrderRequest.model_fields})
+
+    @property
+    def is_left(self) -> bool:
+        """Returns whether no driver has carried it out yet and the next one may."""
+        return self.state in {"waiting", "taken"} and self.what not in OF_A_DRIVER and self.request is not None
 
     @property
     def text(self) -> str:

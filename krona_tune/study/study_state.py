@@ -1,18 +1,19 @@
 """Computes the state of a study: what its request asks for, how far its trials are, what is left, and a word for it."""
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from krona_tune.study.kinds import TrialKind
+from krona_tune.study.order import Order
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.request.trial import FrozenValue
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.search_end import search_end
 
 State = Literal["running", "paused", "stopped", "finished", "unreadable"]
-"""The word for a study: its driver runs, or waits; none runs and trials are left, or none are; it can't be read."""
+"""The word for a study: its driver runs, or waits; none runs and something is left, or nothing; it can't be read."""
 UNREADABLE: Final = "unreadable"
 FINISHED: Final = "finished"
 """The words for a study that can't be read, and for one of which nothing is left."""
@@ -213,12 +214,34 @@ class StudyState:
     Attributes:
         runs: whether a process has the study.
         counts: its trials by their state, as the records say it.
+        ordered: something was ordered of it that no driver has carried out yet.
         driver: what its driver wrote last, which is newer than the records; None if none runs, or it wrote nothing.
     """
 
     runs: bool
     counts: TrialStates
+    ordered: bool = False
     driver: DriverState | None = None
+
+    @classmethod
+    def of(
+        cls,
+        spec: StudySpec | None,
+        rows: Sequence[TrialResult],
+        orders: Iterable[Order] = (),
+        *,
+        text_to_text: bool,
+        runs: bool,
+        driver: DriverState | None = None,
+    ) -> "StudyState":
+        """Returns the state of a study with these rows and orders; what is to come is not known without a request.
+
+        Args:
+            text_to_text: whether the backbone is one, so that it has no head.
+        """
+        to_come = None if spec is None else sum(not_begun(spec, rows, text_to_text=text_to_text).values())
+        counts = TrialStates.of(rows, running_trials(rows) if runs else (), to_come)
+        return cls(runs=runs, counts=counts, ordered=any(order.is_left for order in orders), driver=driver)
 
     @property
     def word(self) -> State:
@@ -228,8 +251,8 @@ class StudyState:
 
     @property
     def finished(self) -> bool:
-        """Returns whether every trial of the plan has ended."""
-        return self.counts.to_go == 0 and not self.counts.running
+        """Returns whether nothing is left: every trial of the plan has ended, and nothing more was ordered."""
+        return self.counts.to_go == 0 and not self.counts.running and not self.ordered
 
     @property
     def paused(self) -> bool:

@@ -2,16 +2,19 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 import krona_tune
 from krona_tune.record.orders import waiting_orders
+from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.study_spec import StudySpec
+from krona_tune.study.result import Status
 from tests.record.events import manifest
 from tests.report.small_study import write_small_study
 
@@ -65,6 +68,24 @@ def test_a_study_with_a_damaged_file_of_records_is_not_taken_for_finished(
         ran.append(folder.name)
 
     monkeypatch.setattr("krona_tune.api.study.run_and_report", run_here)
+    opened.run()
+    assert ran == ["first-study"]
+
+
+def test_a_finished_study_runs_again_if_more_was_ordered_of_it(
+    study: StudyFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened = krona_tune.open_study(study.root)
+    none = "{trials: 2, baseline_learning_rates: []}, finalists: {top: 0}"
+    study.spec.write_text(f"{{model: tiny, tasks: [cola], name: first-study, search: {none}}}", encoding="utf-8")
+    for row in read_trials(study.results):
+        if not row.ended:
+            ParquetSink(study.results).trial_ended(replace(row, status=Status.FAILED))
+    ran: list[str] = []
+    monkeypatch.setattr("krona_tune.api.study.run_and_report", lambda spec, *_, **__: ran.append(spec.name))
+    opened.run()
+    assert (ran, "is finished" in capsys.readouterr().out) == ([], True)
+    opened.order("trials", value="+4")
     opened.run()
     assert ran == ["first-study"]
 

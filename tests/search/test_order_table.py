@@ -9,8 +9,8 @@ import pytest
 
 import krona_tune
 from krona_tune.cli.steering import WORDS
-from krona_tune.search.order_table import OF_A_DRIVER, OF_A_FULL_TRAINING, ORDER_ACTIONS
-from krona_tune.study.order import FOR_PEOPLE, OrderKind, OrderRequest
+from krona_tune.search.order_table import OF_A_FULL_TRAINING, ORDER_ACTIONS
+from krona_tune.study.order import FOR_PEOPLE, OF_A_DRIVER, OrderKind, OrderRequest
 from krona_tune.study.settings import ORDERED
 
 PACKAGE = Path(krona_tune.__file__).parent

@@ -9,6 +9,7 @@ from typing import Any, get_args
 import pytest
 
 import krona_tune
+from krona_tune.study.order import Order
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.study_state import (
@@ -82,6 +83,29 @@ def test_each_trial_is_counted_once_by_its_status_or_as_one_that_runs() -> None:
     assert set(counts.by_state.values()) == {1}
     assert (counts.running, counts.completed, counts.stopped, counts.failed, counts.ended) == (1, 1, 2, 3, 6)
     assert (counts.trials, counts.to_go) == (8 + 11, 1 + 11)
+
+
+@pytest.mark.parametrize(
+    ("what", "said", "finished"),
+    [
+        ({"what": "trials", "value": "+4"}, "waiting", False),
+        ({"what": "trials", "value": "+4"}, "taken", False),
+        ({"what": "trials", "value": "+4"}, "done", True),
+        ({"what": "trials", "value": "+4"}, "refused", True),
+        ({"what": "cancel"}, "waiting", True),
+        ({"what": "unreadable"}, "waiting", True),
+    ],
+)
+def test_a_study_of_which_more_was_ordered_is_not_finished_until_a_driver_has_answered(
+    what: dict[str, str], said: Any, finished: bool
+) -> None:
+    search = {"trials": 2, "baseline_learning_rates": []}
+    spec = build_spec({"model": "m", "tasks": ["cola"], "search": search, "finalists": {"top": 0}}, "x")
+    order = Order(id="20260101T000000Z-00ff00", by="ann", given_at=1.0, state=said, **what)
+    both = rows(Status.COMPLETED, Status.FAILED)
+    found = StudyState.of(spec, both, [order], text_to_text=False, runs=False)
+    assert (found.finished, found.word) == (finished, "finished" if finished else "stopped")
+    assert not StudyState.of(spec, both[:1], text_to_text=False, runs=False).finished
 
 
 def test_a_study_is_finished_if_nothing_runs_waits_or_is_to_come() -> None:
