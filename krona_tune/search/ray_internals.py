@@ -83,16 +83,17 @@ def start_ray(session: str, **options: Any) -> Any:
     Every server listens on the loopback address only, as Ray does by default on a laptop; there is no public setting.
     Otherwise only the dashboard would be limited to it, and whoever reaches the other servers can run code in workers.
 
-    Ray's processes ignore SIGTERM, as Ray already makes them ignore SIGINT. So a signal to all processes, as sent by
-    `timeout`, systemd and Slurm, leaves the driver a working Ray with which it can end its study cleanly. When the
-    driver leaves Ray it kills them, because Ray would send each one SIGTERM and wait for a second.
+    Ray's processes ignore SIGTERM and SIGHUP, as Ray already makes them ignore SIGINT. So a signal to all processes, as
+    sent by `timeout`, systemd, Slurm and a terminal that is closed, leaves the driver a working Ray with which it can
+    end its study cleanly. When the driver leaves Ray it kills them, because Ray would send each one SIGTERM and wait
+    for a second.
 
     What Ray itself says of a start that fails is for its developers, so its log is silent until Ray runs.
     """
     import ray
     from ray._private import parameter, ray_constants, services
 
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})  # the started processes inherit it
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM, signal.SIGHUP})  # those that start inherit it
     try:
         with (
             _replaced(ray_constants, "ENABLE_RAY_CLUSTER", False),

@@ -1,10 +1,13 @@
 """Stops a study early: a person presses Ctrl-C, its budget is used up, its records can't be written, or Ray is lost."""
 
 import logging
+import os
 import signal
+import stat
+import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from types import FrameType
 from typing import Any, Literal
@@ -20,8 +23,12 @@ logger = logging.getLogger(__name__)
 
 Asked = Literal["", "cancelled", "interrupted", "terminated"]
 """How somebody asked a driver to end: by an order, or by a signal of a person or of the system."""
+HANGUP: int | None = getattr(signal, "SIGHUP", None)
+"""The signal of a terminal that is closed; Windows has none."""
 HEARD: dict[int, Asked] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
 """What each signal asks."""
+if HANGUP is not None:
+    HEARD[HANGUP] = "terminated"
 
 
 class StudyStopper:
@@ -124,18 +131,38 @@ class StudyStopper:
         return Status.STOPPED_EARLY
 
 
+def leave_closed_terminal() -> None:
+    """Lets standard output and error go nowhere if they went to a terminal that is closed: each write would fail."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, OSError, ValueError):  # a notebook's has no descriptor
+            descriptor = stream.fileno()
+            if stat.S_ISCHR(os.fstat(descriptor).st_mode) and not os.isatty(descriptor):
+                nowhere = os.open(os.devnull, os.O_WRONLY)
+                os.dup2(nowhere, descriptor)
+                os.close(nowhere)
+
+
 @contextmanager
 def interruptible(stopping: StudyStopper, console: Console) -> Iterator[None]:
-    """Makes a first Ctrl-C, or SIGTERM from a cluster's scheduler, end the study without loss at the next safe moment;
-    a second one stops it at once."""
+    """Makes a first Ctrl-C, SIGTERM from a cluster's scheduler, or a terminal that is closed end the study without loss
+    at the next safe moment; a second one stops it at once, but for that of a terminal, which may come several times.
+
+    A program that `nohup` started does not hear its terminal.
+    """
 
     def ask(number: int, frame: FrameType | None) -> None:
-        if stopping.asked or stopping.settled:
+        again = stopping.asked or stopping.settled
+        if number == HANGUP:
+            leave_closed_terminal()
+        elif again:
             raise KeyboardInterrupt
-        stopping.ask(HEARD[number])
-        console.print("Stopping: the state of each trial's last rung is kept. Press Ctrl-C again to stop now.")
+        if not again:
+            stopping.ask(HEARD[number])
+            console.print("Stopping: the state of each trial's last rung is kept. Press Ctrl-C again to stop now.")
 
-    heard = tuple(HEARD) if threading.current_thread() is threading.main_thread() else ()
+    heard = [number for number in HEARD if number != HANGUP or signal.getsignal(number) != signal.SIG_IGN]
+    if threading.current_thread() is not threading.main_thread():
+        heard = []
     previous = {number: signal.signal(number, ask) for number in heard}
     try:
         yield

@@ -111,7 +111,7 @@ def not_begun(spec: StudySpec, rows: Iterable[TrialResult], *, text_to_text: boo
 
 Stage = Literal["search", "finals", "repeats", "full training", "end"]
 End = Literal["", "finished", "cancelled", "interrupted", "terminated", "halted", "lost"]
-"""How a driver ended: the study's end, an order, Ctrl-C, the system's SIGTERM, a fault, the loss of Ray."""
+"""How a driver ended: the study's end, an order, Ctrl-C, the system or a closed terminal, a fault, Ray's loss."""
 
 
 class DriverState(FrozenValue):

@@ -131,7 +131,7 @@ def test_a_cluster_that_was_joined_is_lost_when_its_head_is_silent_for_long(monk
     assert watch.lost() == f"Ray's head at {address} did not answer for 50 s"
 
 
-def test_a_ray_that_is_started_does_not_hear_sigterm_and_is_killed_when_it_is_left(
+def test_a_ray_that_is_started_hears_neither_sigterm_nor_a_closed_terminal_and_is_killed_when_it_is_left(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A process plays Ray's part, and its driver asks it to end."""
@@ -152,6 +152,7 @@ def test_a_ray_that_is_started_does_not_hear_sigterm_and_is_killed_when_it_is_le
 
     [raylet] = raylets
     raylet.terminate()
+    raylet.send_signal(signal.SIGHUP)
     with pytest.raises(subprocess.TimeoutExpired):
         raylet.wait(0.3)
     node.kill_all_processes(check_alive=False, allow_graceful=True, wait=False)

@@ -1,6 +1,10 @@
 """Tests what ends a study early, and the status of its running trials."""
 
+import os
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from rich.console import Console
@@ -88,7 +92,10 @@ def test_a_new_time_budget_counts_at_once() -> None:
     assert not stopping.stop_all()
 
 
-@pytest.mark.parametrize(("number", "how"), [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated")])
+@pytest.mark.parametrize(
+    ("number", "how"),
+    [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated"), (signal.SIGHUP, "terminated")],
+)
 def test_it_keeps_whether_a_person_or_the_system_asked_first(number: int, how: str) -> None:
     study = stopping()
     with interruptible(study, Console(quiet=True)):
@@ -96,6 +103,63 @@ def test_it_keeps_whether_a_person_or_the_system_asked_first(number: int, how: s
     assert (study.asked, study.interrupted) == (how, True)
     study.ask("cancelled")
     assert study.asked == how
+
+
+def test_a_terminal_may_say_several_times_that_it_is_closed() -> None:
+    study, done = stopping(), list[str]()
+    with interruptible(study, Console(quiet=True)):
+        for _ in range(3):
+            signal.raise_signal(signal.SIGHUP)
+        study.settled = True
+        signal.raise_signal(signal.SIGHUP)
+        done.append("the rest")
+    assert (study.asked, done) == ("terminated", ["the rest"])
+
+
+def test_a_study_that_nohup_started_does_not_hear_its_terminal() -> None:
+    study = stopping()
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with interruptible(study, Console(quiet=True)):
+            signal.raise_signal(signal.SIGHUP)
+    finally:
+        signal.signal(signal.SIGHUP, before)
+    assert not study.interrupted
+
+
+IN_A_TERMINAL = """
+import fcntl, signal, sys, termios
+from rich.console import Console
+from krona_tune.search.budget import Amount, Budget
+from krona_tune.search.study_stopper import StudyStopper, interruptible
+
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+study = StudyStopper(Budget(), Amount)
+with interruptible(study, Console(force_terminal=True)):
+    print("begun", flush=True)
+    while not study.asked:
+        signal.pause()
+    print("the end", flush=True)
+    print("and an error", file=sys.stderr, flush=True)
+with open(sys.argv[1], "w") as kept:
+    kept.write(study.asked)
+"""
+
+
+def test_a_study_whose_terminal_is_closed_comes_to_its_end(tmp_path: Path) -> None:
+    terminal, inside = os.openpty()
+    program = subprocess.Popen(
+        [sys.executable, "-c", IN_A_TERMINAL, str(tmp_path / "kept")],
+        stdin=inside,
+        stdout=inside,
+        stderr=inside,
+        start_new_session=True,
+    )
+    os.close(inside)
+    assert os.read(terminal, 5) == b"begun"
+    os.close(terminal)
+    assert program.wait(60) == 0
+    assert (tmp_path / "kept").read_text(encoding="utf-8") == "terminated"
 
 
 @pytest.mark.parametrize("asked", ["", "interrupted"])
