@@ -33,6 +33,7 @@ from krona_tune.api.study_request import (
 from krona_tune.api.study_run import DriverProcess, last_lines, run_and_report, start_driver, stop_driver
 from krona_tune.atomic_write import write_atomically
 from krona_tune.hub import home
+from krona_tune.record.driver_state import read_driver_state
 from krona_tune.record.notifications import NOTIFY
 from krona_tune.record.ownership import claim
 from krona_tune.record.storage import storage_at
@@ -45,6 +46,7 @@ from krona_tune.search.startup.cluster import slots, this_machine
 from krona_tune.search.terminal.cell_view import in_notebook, silence_widgets
 from krona_tune.study.folder import STUDIES, StudyFolder
 from krona_tune.study.manifest import read_manifest
+from krona_tune.study.redact import redact
 from krona_tune.study.request.loader import (
     GivenValue,
     dump_spec,
@@ -58,6 +60,7 @@ from krona_tune.study.request.loader import (
 from krona_tune.study.request.plain_yaml import dump_yaml, plain_values
 from krona_tune.study.request.study_spec import SETTLED, StudySpec
 from krona_tune.study.settings import CHANGEABLE, FLAGS, Keywords, changing, flag_names, flag_of, overrides
+from krona_tune.study.study_state import DriverState
 
 if in_notebook():
     silence_widgets()
@@ -71,6 +74,7 @@ MADE = Path(AUTO)
 """Stands for the space that is made for a request."""
 STOP_SECONDS = 60.0
 """How long `stop` waits for the study's end."""
+STOPPED_ITSELF = "the study stopped itself: {}; when that is fixed, .run() resumes it"
 
 
 class StudyArguments(Keywords, total=False):
@@ -106,6 +110,9 @@ class Study(RecordedStudy):
         Refusal: from the constructor and from every method, before anything starts, with the place, the value and what
             to do.
     """
+
+    _state_before: DriverState | None = None
+    """What the driver before that of `run(wait=False)` wrote last."""
 
     @refusing_at_the_caller
     def __init__(
@@ -241,7 +248,8 @@ class Study(RecordedStudy):
         Raises:
             Refusal: the study can't begin or go on as it is asked for, or is being run.
             KeyboardInterrupt: the study was stopped by Ctrl-C, and nothing is lost; `run` resumes it.
-            RuntimeError: Ray ended during the study; `run` resumes it.
+            RuntimeError: Ray ended during the study, or the study stopped itself, as on a full disk; the message says
+                why, and `run` resumes it.
         """
         given = {"--trials": trials, "--time-budget": time_budget}
         flags = self._flags | {flag: value for flag, value in given.items() if value is not None}
@@ -273,12 +281,16 @@ class Study(RecordedStudy):
         """Waits for the end of a study that `run(wait=False)` started.
 
         Raises:
-            RuntimeError: it ended with an error; the message holds its last lines.
+            RuntimeError: it ended with an error, or stopped itself; the message holds its last lines, or says why.
         """
+        waited = bool(self._child) or self.running
         if self._child and (status := self._child.wait()) not in ENDED_WELL:
             raise RuntimeError(f"the study's process ended with status {status}:\n{last_lines(self._output)}")
         while self.running:
             time.sleep(0.2)
+        state = read_driver_state(self.folder)
+        if waited and state and state.reason and state != self._state_before:
+            raise RuntimeError(STOPPED_ITSELF.format(state.reason))
         return self
 
     @refusing_at_the_caller
@@ -411,6 +423,8 @@ class Study(RecordedStudy):
             )
         if outcome and outcome.lost_ray:
             raise RuntimeError("Ray ended during the study; .run() resumes it")
+        if outcome and outcome.halted:
+            raise RuntimeError(STOPPED_ITSELF.format(redact(outcome.halted)))
         if outcome and outcome.interrupted:
             raise KeyboardInterrupt("the study was stopped; .run() resumes it")
 
@@ -431,6 +445,7 @@ class Study(RecordedStudy):
             write_atomically(request, dump_spec(spec))
             words = ["run", "--space", str(request), "--name", self.folder.name]
         environment = {NOTIFY: " ".join(self._notify)} if self._notify else None
+        self._state_before = read_driver_state(self.folder)
         self._child = start_driver([*words, *where], self._output, environment=environment)
 
 

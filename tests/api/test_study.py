@@ -11,12 +11,16 @@ import pytest
 
 import krona_tune
 from krona_tune.api import study as study_module
+from krona_tune.api.exit_status import ExitStatus
+from krona_tune.record.driver_state import write_driver_state
 from krona_tune.record.notifications import NOTIFY
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.refusal import Refusal
-from krona_tune.search.driver_options import DriverOptions
+from krona_tune.search.driver_options import DriverOptions, Outcome
+from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import dump_spec, load_spec
 from krona_tune.study.settings import flag_of
+from krona_tune.study.study_state import DriverState, End
 from tests.search.models import saved_bert
 from tests.waiting import until
 
@@ -154,6 +158,38 @@ def test_a_session_s_own_values_reach_the_driver_as_newer_than_the_orders_of_bef
     monkeypatch.setattr(study_module, "run_and_report", run_here)
     study(model, max_concurrent=1).run(time_budget="2h")
     assert heard == [{"search.trials", "search.time_budget", "resources.max_concurrent"}]
+
+
+class Ended:
+    """A driver that has ended as after Ctrl-C."""
+
+    def __init__(self, folder: StudyFolder, end: End, reason: str) -> None:
+        state = DriverState(stage="end", trials=9, ended=4, slots=2, at=7.0, end=end, reason=reason)
+        self._write = lambda: write_driver_state(folder, state)
+
+    def wait(self) -> int:
+        self._write()
+        return ExitStatus.INTERRUPTED
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_a_study_that_stopped_itself_raises_why_and_one_that_a_person_stopped_does_not(
+    model: str, wait: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    why = "the records could not be kept: [Errno 28] No space left on device"
+    made = study(model)
+    begin(made)
+    ledger: Any = None
+    halted = Outcome(ledger=ledger, tasks=("reviews",), lost_sinks={}, halted=why)
+    monkeypatch.setattr(study_module, "run_and_report", lambda *_, **__: halted)
+    monkeypatch.setattr(study_module, "start_driver", lambda *_, **__: Ended(made.folder, "halted", why))
+    said = (
+        r"the study stopped itself: the records could not be kept: \[Errno 28\] .* when that is fixed, .run\(\) resumes"
+    )
+    with pytest.raises(RuntimeError, match=said):
+        made.run(wait=wait).wait()
+    monkeypatch.setattr(study_module, "start_driver", lambda *_, **__: Ended(made.folder, "interrupted", ""))
+    made.run(wait=False).wait()
 
 
 @pytest.mark.parametrize("wait", [True, False])
