@@ -18,7 +18,9 @@ from krona_tune.study.study_state import FINISHED
 
 
 def resume_study(queue: StudyQueue, studies: ServedStudies, asked: Resumption, person: str, by: str) -> Entry:
-    """Leaves the study what it shall have more as orders, which its next driver reads first, and gives it a place.
+    """Gives the study a place, and leaves what it shall have more as orders, which its next driver reads first.
+
+    The orders follow the place, which only one request gets: of one that is refused, nothing waits for a driver.
 
     Args:
         person: whose the study is in the queue.
@@ -29,16 +31,20 @@ def resume_study(queue: StudyQueue, studies: ServedStudies, asked: Resumption, p
             value is refused.
     """
     folder = _idle_folder(queue, studies, asked.name)
-    more = {"trials": f"+{asked.trials}" if asked.trials else None, "time_budget": asked.time_budget or None}
+    more = {"time_budget": asked.time_budget or None, "trials": f"+{asked.trials}" if asked.trials else None}
     given = {name: value for name, value in more.items() if value}
     if not given and studies.detail(asked.name).state == FINISHED:
         raise Refusal("trials", "the study has all that was asked of it", "give it more trials or more time")
     with _naming_fields():
         spec = resumed_spec(folder, by_flag(given))
-    lift_ordered_stop(folder, spec)
-    for name, value in given.items():
-        studies.order(asked.name, order_request(what=OrderKind(name), value=value), by)  # type: ignore[call-arg]
-    return queue.resume(asked.name, asked.priority, person)
+    orders = [order_request(what=OrderKind(name), value=value) for name, value in given.items()]  # type: ignore[call-arg]
+    for order in orders:
+        studies.check(asked.name, order)
+    with queue.resuming(asked.name, asked.priority, person) as entry:
+        lift_ordered_stop(folder, spec)
+        for order in orders:  # more trials last: what else is left by a try that fails there changes nothing twice
+            studies.order(asked.name, order, by)
+    return entry
 
 
 def train_study(queue: StudyQueue, studies: ServedStudies, asked: TrainingRequest, person: str) -> Entry:

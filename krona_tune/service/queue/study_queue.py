@@ -127,20 +127,34 @@ class StudyQueue:
         """Gives an entry that ended its place again; its study is resumed. Raises a Refusal if it has one."""
         return self._then_look(self._database.put_back(entry))
 
-    def resume(self, name: str, priority: int, person: str) -> Entry:
+    @contextmanager
+    def resuming(self, name: str, priority: int, person: str) -> Iterator[Entry]:
         """Gives a study of the storage that does not run a place: that which it had, or a new one if it had none.
+
+        Whoever has the place leaves the orders for the study's next driver in the context; an error there takes the
+        place back.
 
         Raises:
             Refusal: it has a place, its request can't be read, or one trial of it needs more than there is.
         """
+        entry = self._place_for(name, priority, person)
+        try:
+            yield entry
+        except Exception:
+            self._database.remove(entry.id, person)
+            raise
+        finally:
+            self._dispatcher.wake()
+
+    def _place_for(self, name: str, priority: int, person: str) -> Entry:
         asked, state = self._of_storage(name, priority), read_driver_state(self._storage.study(name))
         for before in self._database.ended():
             if before.name == name and not before.training:
-                return self._then_look(self._database.put_back(before.id))
-        return self._then_look(self._database.adopt(asked, person, state.at if state else None))
+                return self._database.put_back(before.id)
+        return self._database.adopt(asked, person, state.at if state else None)
 
     def train(self, asked: TrainingRequest, person: str) -> Entry:
-        """Gives a full training of a study that does not run a place. Raises what `resume` raises."""
+        """Gives a full training of a study that does not run a place. Raises what `resuming` raises."""
         study = self._of_storage(asked.name, asked.priority)
         return self._then_look(self._database.add_training(study, person, asked.words))
 

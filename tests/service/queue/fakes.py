@@ -44,13 +44,13 @@ class FakeDrivers:
             raise NotStartedError("no memory")
         assert name not in self.running.values(), "a study got two drivers"
         handle = f"driver-{len(self.started)}"
-        self.started.append(tuple(words))
-        self.environments.append(dict(environment))
-        self.running[handle] = name
         folder = self.storage.study(name)
         folder.root.mkdir(parents=True, exist_ok=True)
         folder.spec.write_text(space, encoding="utf-8")
         self.writes(name, share=int(words[words.index("--share") + 1]))
+        self.environments.append(dict(environment))
+        self.running[handle] = name
+        self.started.append(tuple(words))  # last, because tests wait for it
         return handle
 
     def runs(self, handle: str) -> bool:

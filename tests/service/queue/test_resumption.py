@@ -1,20 +1,29 @@
 """Tests that a study which does not run is resumed through the queue, with more trials or time, and no other is."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from threading import Barrier
+from typing import Any
 
 import pytest
 from starlette.testclient import TestClient
 
+from krona_tune.record import orders
 from krona_tune.record.orders import waiting_orders
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.storage import Storage
+from krona_tune.refusal import Refusal
+from krona_tune.search.startup.cluster import Cluster, Node
 from krona_tune.service import Client, TrainingRequest
+from krona_tune.service.queue import database, resumption
 from krona_tune.service.queue.study_queue import StudyQueue
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.order import Order
+from krona_tune.study.request.study_spec import StudySpec
 from tests.record.events import started
 from tests.report.pages import page_of
 from tests.service.conftest import drive, end
-from tests.service.queue.fakes import FakeDrivers
+from tests.service.queue.fakes import FakeDrivers, Machine
 from tests.service.serving import served
 from tests.waiting import until
 
@@ -60,6 +69,62 @@ def test_a_study_that_was_finished_is_resumed_for_orders_that_wait(queued: TestC
     assert queued.post("/api/studies/first/orders", json={"what": "trials", "value": "+4"}).status_code == 202
     assert queued.get("/api/studies/first").json()["state"] == "stopped"
     assert resumed(queued)[0] == 201
+
+
+def no_answer(_: Machine) -> Cluster:
+    raise Refusal("--address", "the cluster gives no answer", "start it")
+
+
+REFUSALS: dict[str, Callable[[pytest.MonkeyPatch], None]] = {
+    "no answer": lambda patch: patch.setattr(Machine, "cluster", no_answer),
+    "the largest node has 0.5": lambda patch: patch.setattr(
+        Machine, "cluster", lambda _: Cluster(nodes=(Node(0.5, 0),), dashboard="")
+    ),
+    "studies have a place": lambda patch: patch.setattr(database, "MOST_QUEUED", 0),
+}
+
+
+@pytest.mark.parametrize("said", REFUSALS)
+def test_of_a_study_that_gets_no_place_nothing_waits_for_its_driver(
+    queued: TestClient, finished: StudyFolder, monkeypatch: pytest.MonkeyPatch, said: str
+) -> None:
+    ParquetSink(finished.results).ordered(Order(id="20260101T000000Z-abcdef", what="pause", state="done"))
+    with monkeypatch.context() as patch:
+        REFUSALS[said](patch)
+        for _ in range(2):
+            status, answer = resumed(queued, trials=8, time_budget="2h")
+            assert (status, said in answer["problem"]) == (422, True), answer
+    assert waiting_orders(finished) == []
+    assert resumed(queued, trials=8)[0] == 201
+    assert [order.text for order in waiting_orders(finished)] == ["continue", "trials +8"]
+
+
+def test_of_four_at_once_one_resumes_a_study(
+    queued: TestClient, finished: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, all_have_read = resumption.resumed_spec, Barrier(4)
+
+    def reads(*given: Any) -> StudySpec:
+        spec = read(*given)
+        all_have_read.wait()
+        return spec
+
+    monkeypatch.setattr(resumption, "resumed_spec", reads)
+    with ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: resumed(queued, trials=8)[0], range(4)))
+    assert sorted(answers) == [201, 422, 422, 422]
+    assert [order.text for order in waiting_orders(finished)] == ["trials +8"]
+
+
+def test_a_study_whose_orders_can_not_be_left_loses_its_place(
+    queued: TestClient, finished: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(orders, "MOST_WAITING", 0)
+        status, answer = resumed(queued, trials=8)
+        assert (status, "orders wait" in answer["problem"]) == (422, True), answer
+    assert queued.get("/api/queue").json()["entries"][0]["state"] == "removed"
+    assert resumed(queued, trials=8)[0] == 201
 
 
 def test_a_study_that_had_a_place_gets_it_again(queued: TestClient, study: StudyFolder) -> None:
@@ -152,10 +217,12 @@ def address(storage: Storage, study_queue: StudyQueue) -> Iterator[str]:
         yield found
 
 
-def test_the_client_resumes_a_study(address: str, study: StudyFolder) -> None:
+def test_the_client_resumes_a_study(address: str, drivers: FakeDrivers, study: StudyFolder) -> None:
     assert Client(address).resume("first", trials=2).name == "first"
     assert [order.text for order in waiting_orders(study)] == ["trials +2"]
+    until(lambda: drivers.running)
     Client(address).remove(1)
+    drivers.ends("first", "cancelled")
     until(lambda: not Client(address).queue().entries[0].live)
     entry = Client(address).train(TrainingRequest(name="first", trial="cola-0002"))
     assert (entry.id, entry.training) == (2, "--trial cola-0002 --seeds 1")
