@@ -156,10 +156,14 @@ class Database:
             Refusal: what `add` raises.
         """
         with self._transaction() as connection:
-            entry, now = self._add(connection, asked, person), time.time()
-            ended = {"entry": entry, "at": now, "ended_at": now, "slots": 0, "handle": "", "fault": 0}
-            _inserted(connection, starts, ended | {"state_before": state_before})
+            entry = self._add(connection, asked, person)
+            self._adopt(connection, entry, state_before)
             return self._entry(connection, entry)
+
+    def _adopt(self, connection: sql.Connection, entry: int, state_before: float | None) -> None:
+        now = time.time()
+        ended = {"entry": entry, "at": now, "ended_at": now, "slots": 0, "handle": "", "fault": 0}
+        _inserted(connection, starts, ended | {"state_before": state_before})
 
     def add_training(self, asked: Submission, person: str, words: Sequence[str]) -> Entry:
         """Gives a full training a place; `words` follow `krona-tune train NAME`. Raises what `add` raises."""
@@ -220,8 +224,13 @@ class Database:
             self._update(connection, entry, changed)
             return self._entry(connection, entry)
 
-    def put_back(self, entry: int) -> Entry:
-        """Gives an entry that ended its place again. Raises a Refusal if it has one."""
+    def put_back(self, entry: int, *, begun: bool = False, state_before: float | None = None) -> Entry:
+        """Gives an entry that ended its place again. Raises a Refusal if it has one.
+
+        Args:
+            begun: its study was begun; if the queue has not done that, it is adopted.
+            state_before: as in `adopt`.
+        """
         with self._transaction() as connection:
             found = self._entry(connection, entry)
             if found.live:
@@ -234,6 +243,8 @@ class Database:
                 problem = f"another study named {found.name!r} has a place in the queue"
                 raise Refusal(f"entry {entry}", problem, "wait for its end") from None
             connection.execute(starts.update().where(starts.c.entry == entry).values(fault=0))
+            if begun and found.began_at is None and not found.training:
+                self._adopt(connection, entry, state_before)
             return self._entry(connection, entry)
 
     def end(self, entry: int, state: EntryState, reason: str) -> None:

@@ -12,13 +12,13 @@ import platformdirs
 from filelock import FileLock, Timeout
 
 from krona_tune.record.driver_state import read_driver_state
-from krona_tune.record.storage import Storage
+from krona_tune.record.storage import Storage, refresh
 from krona_tune.refusal import Refusal
 from krona_tune.search.startup.cluster import Cluster
 from krona_tune.service.answers import StudySummary
 from krona_tune.service.queue.capacity import CapacitySource, describe_capacity
 from krona_tune.service.queue.database import Database, UnavailableError
-from krona_tune.service.queue.dispatcher import Dispatcher
+from krona_tune.service.queue.dispatcher import FETCHED, Dispatcher
 from krona_tune.service.queue.drivers import Drivers
 from krona_tune.service.queue.entry import Entry, QueueView, SlotChange, Submission, Submitted, TrainingRequest
 from krona_tune.service.queue.submission_check import CheckedSubmission, check_apart
@@ -125,7 +125,7 @@ class StudyQueue:
 
     def put_back(self, entry: int) -> Entry:
         """Gives an entry that ended its place again; its study is resumed. Raises a Refusal if it has one."""
-        return self._then_look(self._database.put_back(entry))
+        return self._then_look(self._put_back(self._database.entry(entry)))
 
     @contextmanager
     def resuming(self, name: str, priority: int, person: str) -> Iterator[Entry]:
@@ -147,11 +147,22 @@ class StudyQueue:
             self._dispatcher.wake()
 
     def _place_for(self, name: str, priority: int, person: str) -> Entry:
-        asked, state = self._of_storage(name, priority), read_driver_state(self._storage.study(name))
+        asked = self._of_storage(name, priority)
         for before in self._database.ended():
             if before.name == name and not before.training:
-                return self._database.put_back(before.id)
-        return self._database.adopt(asked, person, state.at if state else None)
+                return self._put_back(before)
+        return self._database.adopt(asked, person, self._written_at(name))
+
+    def _put_back(self, entry: Entry) -> Entry:
+        """Gives an entry its place again, whoever began its study."""
+        folder = self._storage.study(entry.name)
+        refresh(folder, FETCHED)
+        return self._database.put_back(entry.id, begun=folder.spec.exists(), state_before=self._written_at(entry.name))
+
+    def _written_at(self, name: str) -> float | None:
+        """Returns the time of what a study's last driver wrote; None if that wrote nothing."""
+        state = read_driver_state(self._storage.study(name))
+        return state.at if state else None
 
     def train(self, asked: TrainingRequest, person: str) -> Entry:
         """Gives a full training of a study that does not run a place. Raises what `resuming` raises."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from threading import Barrier
 from typing import Any
 
@@ -22,7 +23,8 @@ from krona_tune.study.order import Order
 from krona_tune.study.request.study_spec import StudySpec
 from tests.record.events import started
 from tests.report.pages import page_of
-from tests.service.conftest import drive, end
+from tests.service.conftest import drive, end, make_study
+from tests.service.queue.conftest import SPACE
 from tests.service.queue.fakes import FakeDrivers, Machine
 from tests.service.serving import served
 from tests.waiting import until
@@ -132,6 +134,30 @@ def test_a_study_that_had_a_place_gets_it_again(queued: TestClient, study: Study
     queued.delete("/api/queue/1")
     again = resumed(queued, priority=7)[1]
     assert (again["id"], again["priority"], again["state"]) == (1, 3, "queued")
+
+
+def put_back(client: TestClient) -> tuple[int, dict[str, object]]:
+    answer = client.post("/api/queue/1/again")
+    return answer.status_code, answer.json()
+
+
+@pytest.mark.parametrize("again", [resumed, put_back])
+def test_a_study_that_was_begun_by_hand_after_it_left_the_queue_is_resumed_there(
+    queued: TestClient,
+    study_queue: StudyQueue,
+    drivers: FakeDrivers,
+    root: Path,
+    again: Callable[[TestClient], tuple[int, dict[str, object]]],
+) -> None:
+    queued.post("/api/queue", json={"name": "first", "space": SPACE.read_text(encoding="utf-8") + "tasks: [cola]\n"})
+    assert queued.delete("/api/queue/1").json()["began_at"] is None
+    make_study(root / "first")
+    assert again(queued)[0] in {200, 201}
+    study_queue.begin()
+    until(lambda: drivers.started)
+    assert drivers.started[0][:2] == ("resume", "first")
+    drivers.ends("first", "finished")
+    until(lambda: queued.get("/api/queue").json()["entries"][0]["state"] == "finished")
 
 
 @pytest.mark.parametrize(
