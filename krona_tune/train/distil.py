@@ -105,7 +105,7 @@ def _outputs(whole: AdaptedModel, inputs: Inputs, labels: Tensor) -> list[Tensor
                 logits = answer.model(**inputs).logits.float()
             return [states[-1].float() * inputs["attention_mask"][:, :, None], logits]
         case VerbalizedAnswer() as answer:
-            return [answer.log_likelihoods(inputs)]
+            return [answer.outputs(inputs)]
         case TextAnswer() as answer:
             return [answer.logits(inputs, labels).float()[labels != NO_TOKEN].log_softmax(-1)]
     raise TypeError(type(whole.answer).__name__)

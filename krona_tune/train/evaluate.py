@@ -15,7 +15,11 @@ from krona_tune.data.tasks import Task
 from krona_tune.study.result import ScoreOnTest
 from krona_tune.train.backbone import Inputs
 from krona_tune.train.device import Device
-from krona_tune.train.task_heads import Answer, TextAnswer
+from krona_tune.train.task_heads import Answer, Head, TextAnswer, VerbalizedAnswer
+
+
+class Diverged(ArithmeticError):
+    """The training loss, a trained parameter, what the model answers with or a score is no longer a finite number."""
 
 
 @contextmanager
@@ -53,7 +57,7 @@ def evaluate(
     answer: Answer, task: Task, table: pa.Table, pad_token_id: int, device: Device, enter: Enter = nothing
 ) -> dict[str, float]:
     """Returns what trials are compared by, over the whole table and in evaluation mode: the task's metrics or the loss
-    of its targets, and `score`."""
+    of its targets, and `score`. Raises Diverged as `predict` does."""
     if task.judged_by_loss:
         return measure_losses(task, target_losses(answer, table, pad_token_id, device, enter), target_lengths(table))
     labels = table.column("label").to_numpy()
@@ -65,14 +69,18 @@ def predict(
     answer: Answer, task: Task, table: pa.Table, pad_token_id: int, device: Device, enter: Enter = nothing
 ) -> npt.NDArray[np.generic]:
     """Returns (n,): label indices, numbers of a regression, or texts, in the table's order; `enter` is told of each
-    batch."""
+    batch. Raises Diverged if what they are chosen from is not finite."""
     predictions = np.zeros(len(table), dtype=np.float64 if task.generation is None else object)
     new = task.generation.max_new_tokens if task.generation else None
     batches = evaluation_batches(table, EVALUATION_TOKENS[device.kind], pad_token_id, new)
 
     def answers(inputs: Inputs, _: torch.Tensor) -> Any:
-        found = answer.predict(inputs)
-        return found.float().cpu().numpy() if isinstance(found, torch.Tensor) else found
+        match answer:
+            case Head() | VerbalizedAnswer():
+                outputs = answer.outputs(inputs)
+                _refuse_not_finite(outputs)
+                return answer.chosen(outputs).float().cpu().numpy()
+        return answer.predict(inputs)
 
     _fill(predictions, answers, answer, table, batches, device, enter)
     return predictions.astype(np.int64) if task.labels else predictions
@@ -93,6 +101,12 @@ def target_losses(
 
     _fill(found, losses, answer, table, batches, device, enter)
     return found
+
+
+def _refuse_not_finite(outputs: torch.Tensor) -> None:
+    """Raises Diverged if a logit or likelihood is not finite: the label of the largest would mean nothing."""
+    if not outputs.isfinite().all():
+        raise Diverged("what the model answers with is not finite")
 
 
 def _fill(

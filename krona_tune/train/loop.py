@@ -27,6 +27,7 @@ from krona_tune.study.request.trial import TrainingConfig, TrialConfig
 from krona_tune.study.result import Report, ScoreOnTest, is_score
 from krona_tune.train.backbone import Backbone, assign_dropouts, dropouts, set_dropout
 from krona_tune.train.evaluate import (
+    Diverged,
     evaluate,
     evaluate_on_test,
     noting_batch_shape,
@@ -120,10 +121,6 @@ def share(warmup_steps: int, total_steps: int) -> Callable[[int], float]:
     return at
 
 
-class Diverged(ArithmeticError):
-    """The training loss or a score is no longer a finite number."""
-
-
 class Stopped(Exception):
     """Somebody asked the trial to stop."""
 
@@ -157,7 +154,7 @@ def train_trial(
     """Trains one trial to its full budget and passes each rung's report to `report`.
 
     Raises:
-        Diverged: the loss or a score is not finite.
+        Diverged: the loss, a trained parameter, an output or a score is not finite.
     """
     run = TrialRun(trial_id, trial, work, backbone, store)
     try:
@@ -242,7 +239,7 @@ class TrialRun:
         """Trains to the next rung and evaluates there.
 
         Raises:
-            Diverged: the loss or the score is not finite.
+            Diverged: the loss, a trained parameter, an output or the score is not finite.
             Stopped: `stop_asked` returned true before a step.
         """
         started = time.perf_counter()
@@ -253,6 +250,7 @@ class TrialRun:
         if loss is None:  # nothing is trained, or the last rung was within the same step
             loss = self.last_report.train_loss if self.last_report else 0.0
         self._refuse_no_number(loss)
+        self._refuse_parameters()
         self.step = self._steps[self.rung]
         trained = time.perf_counter()
         work, device = self.work, self.backbone.device
@@ -288,7 +286,7 @@ class TrialRun:
         """Evaluates the finished trial on the test half, and a finalist on draws of the validation half.
 
         Raises:
-            Diverged: the score is not finite.
+            Diverged: an output or the score is not finite.
             ValueError: the trial has not ended, or has no test half.
         """
         if not self.finished or self.work.test is None:
@@ -321,6 +319,11 @@ class TrialRun:
     def _refuse_no_number(self, loss: float) -> None:
         if not math.isfinite(loss):
             raise Diverged(f"the training loss is {loss} before step {self.step}")
+
+    def _refuse_parameters(self) -> None:
+        """Refuses what the last steps left, of which no loss is computed any more."""
+        if self.optimiser and not torch.stack([each.isfinite().all() for each in self.optimiser.parameters]).all():
+            raise Diverged(f"a trained parameter is not finite after step {self.step}")
 
     def train_on(self, batch: Batch) -> Tensor:
         """Makes one optimiser step; returns its loss, which the device may still be computing."""

@@ -229,10 +229,7 @@ def _answers(whole: AdaptedModel, inputs: Inputs) -> Iterable[Prediction]:
 def _probabilities(answer: Answer, inputs: Inputs) -> Tensor:
     """Returns (n, labels): a head's softmax, or the label words' likelihoods, scaled to a sum of 1."""
     match answer:
-        case VerbalizedAnswer():
-            return answer.log_likelihoods(inputs).softmax(-1)
-        case Head():
-            logits: Tensor = answer.model(**inputs).logits
-            return logits.float().softmax(-1)
+        case Head() | VerbalizedAnswer():
+            return answer.outputs(inputs).softmax(-1)
         case _:
             raise TypeError(type(answer).__name__)

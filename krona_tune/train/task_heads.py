@@ -207,7 +207,14 @@ class Head:
         return torch.tensor(float(len(labels))) if self._weights is None else self._weights[labels].sum()
 
     def predict(self, inputs: Inputs) -> Tensor:
+        return self.chosen(self.outputs(inputs))
+
+    def outputs(self, inputs: Inputs) -> Tensor:
+        """Returns the logits (n, outputs) that `chosen` takes."""
         logits: Tensor = self.model(**inputs).logits.float()
+        return logits
+
+    def chosen(self, logits: Tensor) -> Tensor:
         if self.task.is_regression:
             return logits.squeeze(-1) * self.task.spread + self._centre
         return logits.argmax(-1)
@@ -309,10 +316,13 @@ class VerbalizedAnswer:
         return there if self._weights is None else self._weights[chosen][:, None] * there
 
     def predict(self, inputs: Inputs) -> Tensor:
-        return self._values[self.log_likelihoods(inputs).argmax(-1)]
+        return self.chosen(self.outputs(inputs))
 
-    def log_likelihoods(self, inputs: Inputs) -> Tensor:
-        """Returns (n, candidates): the log-probability of each candidate given each input."""
+    def chosen(self, log_likelihoods: Tensor) -> Tensor:
+        return self._values[log_likelihoods.argmax(-1)]
+
+    def outputs(self, inputs: Inputs) -> Tensor:
+        """Returns the log-likelihoods (n, candidates) of each candidate given each input, which `chosen` takes."""
         mask, count = inputs["attention_mask"], len(self._targets)
         read = inputs["input_ids"] if self._encoder is None else self._encoder(**inputs).last_hidden_state
         rows = max(1, CANDIDATE_ROWS // count)

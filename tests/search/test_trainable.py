@@ -19,7 +19,8 @@ from krona_tune.search.worker.trainable import (
 )
 from krona_tune.study.result import Report, ScoreOnTest, Status
 from krona_tune.train.backbone import Backbone, warm_backbone
-from krona_tune.train.loop import Diverged, TrialRun
+from krona_tune.train.evaluate import Diverged
+from krona_tune.train.loop import TrialRun
 from tests.search.workers import WORKS, Workers, all_steps, config, measured
 
 

@@ -3,16 +3,19 @@
 from dataclasses import replace
 from math import inf, isfinite, nan
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
+from torch import nn
 
 from krona_tune.adapters.method_table import METHODS
 from krona_tune.study.request.schedule import make_schedule
 from krona_tune.study.result import Report, ScoreOnTest
 from krona_tune.train import checkpoint
 from krona_tune.train.device import Device
-from krona_tune.train.loop import Diverged, TrialRun, share, train_trial
+from krona_tune.train.evaluate import Diverged
+from krona_tune.train.loop import TrialRun, share, train_trial
 from tests.train.conftest import WORDS, tiny_backbone, tiny_trial, tiny_work
 
 OF_PEFT = ("peft:HiRA", "peft:DoRA", "peft:VeRA")
@@ -164,6 +167,32 @@ def test_a_loss_that_explodes_is_told_apart_before_the_rung_and_leaves_its_curve
     run.close()
     [point] = run.curve.unreported
     assert (point.examples, isfinite(point.loss)) == (24, False)
+
+
+def test_a_parameter_that_the_last_step_before_a_rung_makes_no_number_is_a_divergence() -> None:
+    run = TrialRun("t", tiny_trial(), tiny_work(), tiny_backbone())
+    assert run.optimiser
+    first = run.optimiser.parameters[0]
+    first.register_hook(lambda gradient: gradient * (nan if run.step == 5 else 1))
+    with pytest.raises(Diverged, match="a trained parameter is not finite after step 6"):
+        run.advance()
+    run.close()
+
+
+@pytest.mark.parametrize(("task", "name"), [("rte", "bert"), ("stsb", "bert"), ("rte", "t5")])
+def test_outputs_that_are_no_numbers_are_a_divergence(task: str, name: str) -> None:
+    """The largest of logits that are NaN is the first, and the correlation of NaN counts as 0."""
+    words = WORDS if name == "t5" else ()
+    run = TrialRun("t", tiny_trial(task), tiny_work(task, candidates=words), tiny_backbone(name))
+
+    def spoil(module: nn.Module, given: Any, output: Any) -> None:
+        if not module.training:
+            output.logits[-1] = nan
+
+    run.answer.model.register_forward_hook(spoil)
+    with pytest.raises(Diverged, match="what the model answers with is not finite"):
+        run.advance()
+    run.close()
 
 
 @pytest.mark.parametrize("score", [nan, inf, -inf])

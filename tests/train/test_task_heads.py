@@ -69,7 +69,7 @@ def test_candidates_get_the_log_likelihood_that_transformers_computes(name: str)
     words = VerbalizedAnswer(backbone, TASKS["rte"], WORDS)
     inputs = {key: value for key, value in tokens(backbone.geometry).items() if key != "decoder_input_ids"}
     with torch.no_grad():
-        got = words.log_likelihoods(inputs)
+        got = words.outputs(inputs)
         assert got.shape == (5, 2)
         for column, ids in enumerate(WORDS):
             for row in range(5):
@@ -84,9 +84,9 @@ def test_many_candidates_are_scored_in_chunks_like_at_once(monkeypatch: pytest.M
     words = VerbalizedAnswer(backbone, TASKS["stsb"], candidates)
     inputs = {key: value for key, value in tokens(backbone.geometry).items() if key != "decoder_input_ids"}
     with torch.no_grad():
-        together = words.log_likelihoods(inputs)
+        together = words.outputs(inputs)
         monkeypatch.setattr("krona_tune.train.task_heads.CANDIDATE_ROWS", 52)
-        torch.testing.assert_close(words.log_likelihoods(inputs), together)
+        torch.testing.assert_close(words.outputs(inputs), together)
         scores = words.predict(inputs)
     assert torch.equal(scores, together.argmax(-1) / 5)
 
@@ -159,7 +159,7 @@ def test_a_decoder_without_a_head_scores_label_words_as_transformers_does() -> N
     words = [[11, 12, 2], [13, 2], [14, 15, 16, 2]]
     answer = make_answer(backbone, TASKS["mnli"], 0, words)
     inputs = tokens(shape)
-    found = answer.log_likelihoods(inputs)  # type: ignore[attr-defined]
+    found = answer.outputs(inputs)  # type: ignore[attr-defined]
     for row, (ids, mask) in enumerate(zip(inputs["input_ids"], inputs["attention_mask"], strict=True)):
         prompt = ids[mask.bool()]
         for column, word in enumerate(words):

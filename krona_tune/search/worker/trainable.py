@@ -24,8 +24,9 @@ from krona_tune.study.result import Report, Status
 from krona_tune.train import checkpoint
 from krona_tune.train.backbone import warm_backbone
 from krona_tune.train.device import Device, has_broken_device, keep_freed_memory, this_device
+from krona_tune.train.evaluate import Diverged
 from krona_tune.train.hidden_states import HiddenStateStore
-from krona_tune.train.loop import Diverged, Stopped, TaskWork, TrialRun
+from krona_tune.train.loop import Stopped, TaskWork, TrialRun
 
 logger = logging.getLogger(__name__)
 

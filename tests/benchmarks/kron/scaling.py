@@ -27,7 +27,8 @@ from krona_tune.study.request.trial import check_trial
 from krona_tune.study.result import Report
 from krona_tune.train.backbone import Backbone, load_backbone
 from krona_tune.train.device import this_device
-from krona_tune.train.loop import Diverged, TaskWork, train_trial
+from krona_tune.train.evaluate import Diverged
+from krona_tune.train.loop import TaskWork, train_trial
 from tests.benchmarks.kron.step import MINILM
 
 WIDTH = 384

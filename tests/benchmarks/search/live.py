@@ -42,8 +42,9 @@ from krona_tune.study.result import Report
 from krona_tune.train.backbone import Backbone, load_backbone
 from krona_tune.train.checkpoint import load, save
 from krona_tune.train.device import this_device
+from krona_tune.train.evaluate import Diverged
 from krona_tune.train.hidden_states import HiddenStateStore
-from krona_tune.train.loop import Diverged, TaskWork, TrialRun
+from krona_tune.train.loop import TaskWork, TrialRun
 from tests.benchmarks.curves.record import DESIGN, learned_tasks
 from tests.benchmarks.kron.step import MINILM
 from tests.benchmarks.search import reserved
