@@ -10,6 +10,7 @@ from typing import Any, cast
 import torch
 import transformers
 from torch import nn
+from torch.nn.modules.dropout import _DropoutNd
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
 from krona_tune.adapters.frozen_model import fingerprint, is_inside
@@ -203,19 +204,34 @@ Dropouts = dict[tuple[str, str], float]
 """Probabilities by the module's name and the attribute that holds them."""
 
 
+READ_FROM_CONFIG = ("attention_dropout", "dropout", "hidden_dropout")
+"""The probabilities that a Falcon and a ProphetNet read from their config whenever they compute."""
+WHOLE_LAYERS = "layerdrop"
+"""What the names of probabilities of leaving out whole layers contain."""
+
+
 def dropouts(model: nn.Module) -> Dropouts:
-    """Returns every dropout probability of a model."""
-    found = {}
+    """Returns every dropout probability of a model; one that its config holds is called `config.NAME`."""
+    found: Dropouts = {}
+    configs = set[int]()
     for path, module in model.named_modules():
-        names = ("p",) if isinstance(module, nn.Dropout) else ("dropout", "dropout_prob", "attention_dropout")
-        for name in names:
-            if isinstance(getattr(module, name, None), float):
-                found[path, name] = getattr(module, name)
+        values = {name: value for name, value in vars(module).items() if _means_dropout(module, name)}
+        config = getattr(module, "config", None)
+        if id(config) not in configs:
+            configs.add(id(config))
+            values |= {f"config.{name}": getattr(config, name, None) for name in READ_FROM_CONFIG}
+        for name, value in values.items():
+            if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
+                found[path, name] = value
     return found
 
 
+def _means_dropout(module: nn.Module, name: str) -> bool:
+    return "drop" in name or (name == "p" and isinstance(module, _DropoutNd))
+
+
 def set_dropout(model: nn.Module, base: nn.Module, training: TrainingConfig, layers: Collection[str]) -> None:
-    """Sets a model's dropout as the training asks.
+    """Sets a model's dropout as the training asks; with a probability of its own no layer is left out as a whole.
 
     Args:
         model: what answers the task.
@@ -223,7 +239,8 @@ def set_dropout(model: nn.Module, base: nn.Module, training: TrainingConfig, lay
         layers: the names in `base` of the layers that are trained.
     """
     if training.dropout is not None:
-        assign_dropouts(model, dict.fromkeys(dropouts(model), training.dropout))
+        asked = {place: 0.0 if WHOLE_LAYERS in place[1] else training.dropout for place in dropouts(model)}
+        assign_dropouts(model, asked)
     if training.dropout_layers == "adapted":
         outside = (place for place in dropouts(base) if not is_inside(f"{place[0]}.", layers))
         assign_dropouts(base, dict.fromkeys(outside, 0.0))
@@ -232,4 +249,5 @@ def set_dropout(model: nn.Module, base: nn.Module, training: TrainingConfig, lay
 def assign_dropouts(model: nn.Module, probabilities: Mapping[tuple[str, str], float]) -> None:
     """Sets dropouts to the given probabilities, by place as `dropouts` returns them."""
     for (path, name), probability in probabilities.items():
-        setattr(model.get_submodule(path), name, probability)
+        module, (holder, _, key) = model.get_submodule(path), name.rpartition(".")
+        setattr(getattr(module, holder) if holder else module, key, probability)

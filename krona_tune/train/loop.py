@@ -185,7 +185,7 @@ class TrialRun:
         batch_size = trial.training.batch_size
         self._steps = [work.schedule.step_at(examples, batch_size) for examples in work.schedule.reports]
         self.curve = TrainingCurve(work.schedule, batch_size)
-        self._own_dropouts = dropouts(backbone.base)
+        self._own_dropouts = dropouts(backbone.whole)
         states = self._stored_states(store) if store else None
         self._prefix: FrozenPrefix | None = None
         self._recomputed = RecomputedLayers(())
@@ -370,4 +370,4 @@ class TrialRun:
             self._prefix.close()
         self._recomputed.close()
         self.adapters.detach()
-        assign_dropouts(self.backbone.base, self._own_dropouts)
+        assign_dropouts(self.backbone.whole, self._own_dropouts)

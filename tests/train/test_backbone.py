@@ -11,13 +11,21 @@ import transformers
 from krona_tune.adapters.placement import adapted_layers
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.trial import TrialConfig
-from krona_tune.train.backbone import Backbone, dropouts, load_backbone, open_tokenizer, set_dropout
+from krona_tune.train.backbone import (
+    Backbone,
+    assign_dropouts,
+    dropouts,
+    freeze,
+    load_backbone,
+    open_tokenizer,
+    set_dropout,
+)
 from krona_tune.train.backbone_source import find_backbone
 from krona_tune.train.device import ATTENTION, Device
 from krona_tune.train.loop import TrialRun
 from krona_tune.train.task_heads import with_head
 from tests.cases import case
-from tests.models import CONFIGS, ENCODER, build, build_from, tokens
+from tests.models import CONFIGS, ENCODER, FEW_KEYS, GPT, build, build_from, tokens
 from tests.search.models import saved_bert
 from tests.train.conftest import FLOAT32, WORDS, tiny_backbone, tiny_trial, tiny_work
 
@@ -87,16 +95,33 @@ def set_as(trial: TrialConfig, backbone: Backbone) -> dict[tuple[str, str], floa
     return dropouts(backbone.whole)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+DROPPING = {
+    **CONFIGS,
+    "biogpt": ("biogpt", {**ENCODER, "pad_token_id": 0}),
+    "falcon": ("falcon", {**ENCODER, "pad_token_id": 0, "multi_query": False, "parallel_attn": False}),
+    "gpt_bigcode": ("gpt_bigcode", {**GPT, "pad_token_id": 0}),
+    "starcoder2": ("starcoder2", {**FEW_KEYS, "pad_token_id": 0}),
+}
+"""Models that hold probabilities of dropout under every name there is."""
+
+
+@pytest.mark.parametrize("name", DROPPING)
 def test_dropout_zero_trains_as_it_evaluates_and_more_does_not(name: str) -> None:
-    backbone = tiny_backbone(name)
-    inputs = tokens(backbone.geometry)
-    evaluated = backbone.whole(**inputs).logits
-    backbone.whole.train()
-    set_as(tiny_trial(), backbone)
-    torch.testing.assert_close(backbone.whole(**inputs).logits, evaluated)
-    assert set(set_as(tiny_trial(dropout=0.4), backbone).values()) == {0.4}
-    assert not torch.allclose(backbone.whole(**inputs).logits, evaluated, atol=1e-5)
+    """Whatever the config says: 0 may stand there as a whole number, and a layer's probability under many names."""
+    model_type, values = DROPPING[name]
+    known = transformers.AutoConfig.for_model(model_type, **values).to_dict()
+    names = [key for key, value in known.items() if "drop" in key and not isinstance(value, bool)]
+    for own, asked in ((0.5, 0.0), (0, 0.4)):
+        dropped = {key: float(own) if "layerdrop" in key else own for key in names}  # transformers takes no whole one
+        shape, model, _ = build_from(model_type, {**values, **dropped}, outputs=2)
+        backbone = freeze(model, shape, FLOAT32)
+        inputs = tokens(shape)
+        evaluated = model(**inputs).logits
+        model.train()
+        found = set_as(tiny_trial(dropout=asked, a_out=2, a_in=2), backbone)
+        assert {value for (_, key), value in found.items() if "layerdrop" not in key} == {asked}
+        assert all(not value for (_, key), value in found.items() if "layerdrop" in key)
+        assert torch.allclose(model(**inputs).logits, evaluated, atol=1e-5) == (asked == 0)
 
 
 @pytest.mark.parametrize(("method", "layers"), [("krona", {2}), ("head_only", set()), ("full", {0, 1, 2})])
@@ -111,8 +136,7 @@ def test_dropout_of_adapted_layers_acts_in_them_and_in_the_head(method: str, lay
 def test_a_trial_gives_the_model_its_own_dropout_back(name: str) -> None:
     backbone = tiny_backbone(name)
     own = {place: 0.1 + number / 100 for number, place in enumerate(dropouts(backbone.base))}
-    for (path, attribute), probability in own.items():
-        setattr(backbone.base.get_submodule(path), attribute, probability)
+    assign_dropouts(backbone.base, own)
     work = tiny_work(epochs=1, candidates=WORDS if backbone.geometry.text_to_text else ())
     for dropout, where in product((None, 0.0, 0.4), ("all", "adapted")):
         with case(dropout, where):

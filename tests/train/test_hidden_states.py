@@ -18,12 +18,12 @@ from safetensors.torch import save_file
 from krona_tune.adapters.method_table import METHODS
 from krona_tune.data.batches import Ints, evaluation_batches
 from krona_tune.train import checkpoint, hidden_states
-from krona_tune.train.backbone import Backbone
+from krona_tune.train.backbone import Backbone, freeze
 from krona_tune.train.device import Device
 from krona_tune.train.hidden_states import HiddenStates, HiddenStateStore, skipped_layers, stored_bytes
 from krona_tune.train.loop import TaskWork, TrialRun
-from tests.models import STORING, of_each_kind
-from tests.train.conftest import WORDS, table, tiny_backbone, tiny_trial, tiny_work
+from tests.models import FEW_KEYS, STORING, build_from, of_each_kind
+from tests.train.conftest import FLOAT32, WORDS, table, tiny_backbone, tiny_trial, tiny_work
 
 TABLE = table(10, 1)
 WIDTH = 6
@@ -316,6 +316,14 @@ def test_layers_that_attend_in_several_ways_are_never_left_out() -> None:
     assert skipped_layers(backbone, tiny_trial(method="head_only")) == 3
     backbone.config.layer_types = ["full_attention", "sliding_attention", "full_attention"]
     assert skipped_layers(backbone, tiny_trial(method="head_only")) == 0
+
+
+def test_a_dropout_of_any_name_keeps_layers_from_being_left_out() -> None:
+    values = {**FEW_KEYS, "pad_token_id": 0, "embedding_dropout": 0.0, "attention_dropout": 0.0}
+    for residual, layers in ((0.3, 0), (0.0, 2)):
+        shape, model, _ = build_from("starcoder2", {**values, "residual_dropout": residual}, outputs=2)
+        trial = tiny_trial(layers="last 1", dropout=None, a_out=2, a_in=2)
+        assert skipped_layers(freeze(model, shape, FLOAT32), trial) == layers
 
 
 def test_a_decoder_that_writes_reads_all_of_its_text() -> None:

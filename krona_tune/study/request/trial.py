@@ -206,7 +206,7 @@ class TrainingConfig(FrozenValue):
     clip_norm: Annotated[float, Field(gt=0, allow_inf_nan=False)] = 1.0
     """The largest norm of a gradient; a longer one is shortened."""
     dropout: Annotated[float, Field(ge=0, lt=1)] | None = None
-    """The probability of dropout; null: the backbone's own."""
+    """The probability of every dropout, and none that a layer is left out; null: the backbone's own."""
     dropout_layers: Literal["all", "adapted"] = "all"
     """Where dropout acts: in the whole model, or only in the layers that carry an adapter and in the head."""
     accumulation: Annotated[int, Field(ge=1)] = 1
