@@ -1,6 +1,6 @@
 """Builds tiny, randomly initialised models of every family, in which all sizes differ."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
 import pytest
@@ -70,9 +70,9 @@ KINDS = {"t5", "bert", "deberta-v3", "electra projected", "bart", "llama", "phi3
 """One of each kind: an encoder, a decoder and both; maps of its own attention, maps before it, fused and transposed."""
 
 
-def of_each_kind(names: Iterable[str] = CONFIGS) -> list[Any]:
-    """Returns the models as cases of a test; those that are of the kind of another one are `long`."""
-    return [pytest.param(name, marks=() if name in KINDS else pytest.mark.long) for name in names]
+def of_each_kind(names: Iterable[str] = CONFIGS, usual: Container[str] = KINDS) -> list[Any]:
+    """Returns the models as cases of a test; those that are of the kind of another one, not `usual`, are `long`."""
+    return [pytest.param(name, marks=() if name in usual else pytest.mark.long) for name in names]
 
 
 def build(name: str, outputs: int = 3, device: str = "cpu") -> tuple[Geometry, nn.Module, nn.Module]:

@@ -22,26 +22,35 @@ from tests.train.exported_adapters import adapter_folder, backbone_folder
 BY_HEART = {"roles": "query+value+output", "a_in": 2, "learning_rate": 1.5e-2, "batch_size": 16}
 
 
-def by_heart(name: str) -> TaskWork:
+def by_heart(name: str, epochs: int) -> TaskWork:
     """Returns 64 examples with random labels, which are also what is judged."""
-    work = tiny_work(rows=64, epochs=56, candidates=WORDS if tiny_backbone(name).geometry.text_to_text else ())
+    work = tiny_work(rows=64, epochs=epochs, candidates=WORDS if tiny_backbone(name).geometry.text_to_text else ())
     labels = pa.array(np.random.default_rng(4).permutation(64) % 2)
     examples = work.train.set_column(work.train.column_names.index("label"), "label", labels)
     return replace(work, train=examples, validation=examples)
 
 
+@pytest.mark.parametrize("name", of_each_kind(usual=("bert", "t5")))
+def test_an_adapter_learns_64_examples_by_heart(name: str) -> None:
+    run = TrialRun("t", tiny_trial(**BY_HEART), by_heart(name, epochs=56), tiny_backbone(name))
+    while not run.finished:
+        last = run.advance()
+    run.close()
+    assert last.score >= 0.95
+
+
 @pytest.mark.parametrize("name", of_each_kind())
-def test_an_adapter_learns_64_examples_by_heart_also_if_it_is_resumed(name: str, tmp_path: Path) -> None:
-    backbone, work = tiny_backbone(name), by_heart(name)
+def test_a_resumed_adapter_learns_as_one_that_went_on(name: str, tmp_path: Path) -> None:
+    backbone, work = tiny_backbone(name), by_heart(name, epochs=8)
     run = TrialRun("t", tiny_trial(**BY_HEART), work, backbone)
-    scores = [run.advance().score]
+    losses = [run.advance().train_loss]
     checkpoint.save(run, tmp_path)
-    scores.append(run.advance().score)
+    losses.append(run.advance().train_loss)
     next_state = run.state()
     while not run.finished:
-        scores.append(run.advance().score)
+        losses.append(run.advance().train_loss)
     run.close()
-    assert scores[-1] >= 0.95
+    assert losses[-1] < losses[0]
     again = TrialRun("t", tiny_trial(**BY_HEART), work, backbone)
     checkpoint.load(again, tmp_path)
     again.advance()
