@@ -18,11 +18,11 @@ from krona_tune.adapters.adapter_files import TENSORS
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.trial import AdapterConfig
 from tests.adapters.cards import saved
-from tests.models import CONFIGS, ENCODER, build, build_from
+from tests.models import ENCODER, build, build_from, of_each_kind
 from tests.trained_adapters import outputs, shaped
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", of_each_kind())
 def test_a_saved_adapter_gives_its_outputs_on_a_fresh_model(name: str, tmp_path: Path) -> None:
     adapted = saved(tmp_path, name)
     shape, model, _ = build(name)

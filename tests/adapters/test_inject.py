@@ -13,7 +13,7 @@ from krona_tune.backbones.geometry import Site
 from krona_tune.kron.product import kron_weight
 from krona_tune.study.request.trial import AdapterConfig
 from tests.cases import case
-from tests.models import CONFIGS, build, tokens
+from tests.models import CONFIGS, build, of_each_kind, tokens
 from tests.trained_adapters import outputs, shaped, trained
 
 ADAPTING = [name for name in METHODS if name != "head_only"]
@@ -27,7 +27,7 @@ def numbers(site: Site) -> list[int]:
     return [start + i for start in starts for i in range(site.rows.block)]
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", of_each_kind())
 def test_fresh_changes_no_bit_trained_changes_and_detached_restores(name: str) -> None:
     shape, model, base = build(name)
     before = outputs(model, shape)
@@ -46,11 +46,11 @@ def test_fresh_changes_no_bit_trained_changes_and_detached_restores(name: str) -
 NORMS = (False, True, "adapted")
 
 
-@pytest.mark.parametrize(("place", "name"), list(enumerate(CONFIGS)), ids=CONFIGS)
-def test_every_counted_parameter_is_trained_and_no_other(place: int, name: str) -> None:
+@pytest.mark.parametrize("name", of_each_kind())
+def test_every_counted_parameter_is_trained_and_no_other(name: str) -> None:
     """Tries every pair of a family, a method and a choice of norms; the choices take turns."""
     shape, model, base = build(name)
-    for number, method in enumerate(ADAPTING, start=place):
+    for number, method in enumerate(ADAPTING, start=list(CONFIGS).index(name)):
         norms = NORMS[number % 3]
         config = shaped(shape, method, layer_norms=norms, layers="last 1" if norms == "adapted" else "all")
         counted = count(shape, config, outputs=3)
@@ -62,7 +62,7 @@ def test_every_counted_parameter_is_trained_and_no_other(place: int, name: str) 
             assert all(p.grad is None for p in model.parameters() if not any(p is own for own in parameters))
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", of_each_kind())
 def test_norms_of_adapted_layers_are_those_inside_them(name: str) -> None:
     shape, _, base = build(name)
     config = shaped(shape, "krona", layer_norms="adapted", layers="last 1")
@@ -78,7 +78,7 @@ def test_norms_of_adapted_layers_are_those_inside_them(name: str) -> None:
     assert own == inside < set(adapters.backbone_parameters)
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", of_each_kind())
 def test_a_sum_starts_at_nothing_is_counted_and_adds_its_terms(name: str) -> None:
     shape, model, base = build(name)
     before = outputs(model, shape)
@@ -99,7 +99,7 @@ def test_a_sum_starts_at_nothing_is_counted_and_adds_its_terms(name: str) -> Non
             assert all(p.grad is not None for p in adapters.parameters())
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", of_each_kind())
 def test_the_adapted_output_is_the_map_plus_the_scaled_product_of_its_input(name: str) -> None:
     """Compares each adapted map with the dense map W + s(A⊗B) on the same input."""
     shape, model, base = build(name)

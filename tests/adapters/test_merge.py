@@ -7,7 +7,7 @@ from krona_tune.adapters.inject import Adapters
 from krona_tune.adapters.merge import merge, unmerge
 from krona_tune.refusal import Refusal
 from tests.cases import case
-from tests.models import CONFIGS, build
+from tests.models import build, of_each_kind
 from tests.trained_adapters import outputs, shaped, trained
 
 SUM = {"terms": 3, "scaling": "stable", "init": "cdka"}
@@ -16,7 +16,7 @@ SUM = {"terms": 3, "scaling": "stable", "init": "cdka"}
 METHODS = [("krona", {}), ("krona", SUM), ("cdka", {"terms": 3}), ("lora", {}), ("lokr", {}), ("full", {})]
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", of_each_kind())
 def test_merged_equals_adapted_and_unmerged_equals_the_start(name: str) -> None:
     shape, model, base = build(name)
     plain = build(name)[1]

@@ -25,7 +25,7 @@ from krona_tune.train.device import ATTENTION, Device
 from krona_tune.train.loop import TrialRun
 from krona_tune.train.task_heads import with_head
 from tests.cases import case
-from tests.models import CONFIGS, ENCODER, FEW_KEYS, GPT, build, build_from, tokens
+from tests.models import CONFIGS, ENCODER, FEW_KEYS, GPT, build, build_from, of_each_kind, tokens
 from tests.search.models import saved_bert
 from tests.train.conftest import FLOAT32, WORDS, tiny_backbone, tiny_trial, tiny_work
 
@@ -132,7 +132,7 @@ def test_dropout_of_adapted_layers_acts_in_them_and_in_the_head(method: str, lay
     assert {int(path.split(".")[3]) for path in acting - {"dropout"}} == layers
 
 
-@pytest.mark.parametrize("name", CONFIGS)
+@pytest.mark.parametrize("name", of_each_kind())
 def test_a_trial_gives_the_model_its_own_dropout_back(name: str) -> None:
     backbone = tiny_backbone(name)
     own = {place: 0.1 + number / 100 for number, place in enumerate(dropouts(backbone.base))}

@@ -58,7 +58,7 @@ def test_a_resumed_adapter_learns_as_one_that_went_on(name: str, tmp_path: Path)
     again.close()
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGS if name not in {"bert", "distilbert", "t5"}])
+@pytest.mark.parametrize("name", of_each_kind(name for name in CONFIGS if name not in {"bert", "distilbert", "t5"}))
 def test_a_merged_model_gives_the_adapted_logits(name: str, tmp_path: Path) -> None:
     backbone = backbone_folder(name, tmp_path / "backbone")
     adapter = adapter_folder(backbone, tmp_path / "adapter")

@@ -266,7 +266,7 @@ def test_the_last_layer_is_trained_as_above_computed_layers(name: str, method: s
     assert_equal(outcome(backbone, store, **knobs), outcome(backbone, None, **knobs))
 
 
-@pytest.mark.parametrize("name", [name for name in STORING if "convolution" not in name])
+@pytest.mark.parametrize("name", of_each_kind(name for name in STORING if "convolution" not in name))
 def test_adapted_layers_train_their_norms_and_drop_out_above_computed_layers(
     name: str, store: HiddenStateStore
 ) -> None:
@@ -278,7 +278,7 @@ def test_adapted_layers_train_their_norms_and_drop_out_above_computed_layers(
     assert stored[0] != outcome(backbone, store, **{**knobs, "dropout": 0.0})[0]
 
 
-@pytest.mark.parametrize("name", STORING)
+@pytest.mark.parametrize("name", of_each_kind(STORING))
 def test_the_model_is_left_as_it_was(name: str, store: HiddenStateStore) -> None:
     backbone = tiny_backbone(name)
     names = [path for path, _ in backbone.whole.named_modules()]
@@ -336,7 +336,9 @@ def test_a_layer_with_a_convolution_of_its_own_is_never_left_out() -> None:
     assert skipped_layers(tiny_backbone("deberta-v2 convolution"), tiny_trial(method="head_only")) == 0
 
 
-@pytest.mark.parametrize("name", [name for name in STORING if not {"t5", "convolution"} & {*name.split(), name[-2:]}])
+@pytest.mark.parametrize(
+    "name", of_each_kind(name for name in STORING if not {"t5", "convolution"} & {*name.split(), name[-2:]})
+)
 def test_a_head_alone_needs_one_pass_over_its_data(name: str, store: HiddenStateStore) -> None:
     backbone = tiny_backbone(name)
     last, hook = counted(backbone, max(backbone.geometry.depths.values()) - 1)
