@@ -20,6 +20,7 @@ test-all: .venv/test
 
 test-long: .venv/test
 	$(BIN)/python -m pytest -m long
+	$(BIN)/python -m pytest -m "hypothesis and not slow" --hypothesis-profile thousand $(PARALLEL)
 
 # A warning, such as a link that leads nowhere, is an error. Links to other sites are not followed.
 docs: .venv/docs

@@ -15,6 +15,7 @@ from tests.backbone_folders import MINILM, folder_of
 from tests.whole_studies import ONE_CPU, Home, WarmProgram
 
 settings.register_profile("steady", deadline=None)
+settings.register_profile("thousand", deadline=None, max_examples=1000)
 settings.load_profile("steady")
 assert "huggingface_hub" not in sys.modules, "it reads HF_HUB_OFFLINE only when it is imported"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")

@@ -9,13 +9,12 @@ from hypothesis import strategies as st
 
 from krona_tune.refusal import Refusal
 
-THOUSAND = settings(
-    max_examples=1000,
+HOSTILE = settings(
+    max_examples=max(150, settings().max_examples),
     database=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
 )
-HUNDREDS = settings(THOUSAND, max_examples=200)
-"""For what builds a model in most examples; every run draws others."""
+"""Every run draws other examples; the profile `thousand` of the long tests draws more."""
 ODD_TEXTS = st.sampled_from(
     [
         "",

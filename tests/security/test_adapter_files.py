@@ -19,7 +19,7 @@ from krona_tune.train import checkpoint
 from krona_tune.train.predict import load_adapted
 from tests.adapters.cards import card_of
 from tests.models import build
-from tests.security.hostile import THOUSAND, changed, clean, damaged
+from tests.security.hostile import HOSTILE, changed, clean, damaged
 from tests.trained_adapters import shaped
 
 SHAPE = build("bert")[0]
@@ -47,7 +47,7 @@ def right(folder: Path) -> bytes:
     return (folder / TENSORS).read_bytes()
 
 
-@THOUSAND
+@HOSTILE
 @given(changed(CARD).map(json.dumps).map(str.encode) | damaged(json.dumps(CARD).encode()) | st.binary(max_size=80))
 def test_any_card_is_read_or_refused(folder: Path, content: bytes) -> None:
     (folder / "adapter.json").write_bytes(content)
@@ -56,7 +56,7 @@ def test_any_card_is_read_or_refused(folder: Path, content: bytes) -> None:
         clean(lambda: task_of(card, folder))
 
 
-@THOUSAND
+@HOSTILE
 @given(st.data())
 def test_any_tensors_are_finite_or_refused(folder: Path, right: bytes, data: st.DataObject) -> None:
     (folder / TENSORS).write_bytes(data.draw(damaged(right) | st.binary(max_size=80)))

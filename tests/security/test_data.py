@@ -17,7 +17,7 @@ from krona_tune.data.glue_files import FILES
 from krona_tune.data.tasks import TASKS, Task
 from krona_tune.refusal import Refusal
 from tests.data.conftest import HEADERS, hub_table
-from tests.security.hostile import THOUSAND, clean, damaged
+from tests.security.hostile import HOSTILE, clean, damaged
 
 MOST_MORE_BYTES = 2**30
 EXAMPLES = [(("a clause", "another"), 1.0), (("the third", "a fourth one"), 0.0), (("five", "six"), 1.0)]
@@ -63,7 +63,7 @@ def looks_right(task: Task, found: object) -> None:
         assert not any(column.null_count for column in found.columns)
 
 
-@THOUSAND
+@HOSTILE
 @given(st.sampled_from(list(TASKS.values())), st.data())
 def test_any_tsv_is_a_table_or_refused(place: Path, task: Task, data: st.DataObject) -> None:
     path = place / f"{task.name}.tsv"
@@ -72,7 +72,7 @@ def test_any_tsv_is_a_table_or_refused(place: Path, task: Task, data: st.DataObj
     looks_right(task, clean(lambda: tables(task, path)))
 
 
-@THOUSAND
+@HOSTILE
 @given(st.sampled_from(["cola", "mrpc", "stsb"]).map(TASKS.__getitem__), st.data())
 def test_any_parquet_is_a_table_or_refused(place: Path, task: Task, data: st.DataObject) -> None:
     path = place / f"{task.name}.parquet"

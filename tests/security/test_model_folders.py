@@ -21,7 +21,7 @@ from krona_tune.train.device import this_device
 from krona_tune.train.predict import load_adapted
 from tests.models import CONFIGS
 from tests.search.models import saved_bert
-from tests.security.hostile import HUNDREDS, ODD_TEXTS, THOUSAND, VALUES, changed, clean, damaged
+from tests.security.hostile import HOSTILE, ODD_TEXTS, VALUES, changed, clean, damaged
 from tests.train.exported_adapters import adapter_folder, backbone_folder
 
 RIGHT: dict[str, dict[str, Any]] = {
@@ -31,7 +31,7 @@ CODE = "import pathlib\npathlib.Path({mark!r}).touch()\n"
 REMOTE = {"AutoConfig": "hostile.Config", "AutoModel": "hostile.Model", "AutoTokenizer": ["hostile.Words", None]}
 
 
-@HUNDREDS
+@HOSTILE
 @given(st.sampled_from(sorted(RIGHT)).flatmap(lambda name: changed(RIGHT[name])))
 def test_any_config_is_a_geometry_or_refused(config: dict[str, Any]) -> None:
     found = clean(lambda: geometry(config))
@@ -40,7 +40,7 @@ def test_any_config_is_a_geometry_or_refused(config: dict[str, Any]) -> None:
         assert found.sites
 
 
-@THOUSAND
+@HOSTILE
 @given(
     damaged(json.dumps(RIGHT["bert"]).encode()) | st.binary(max_size=100) | VALUES.map(repr).map(ascii).map(str.encode)
 )
@@ -52,7 +52,7 @@ def test_any_config_file_is_a_backbone_or_refused(tmp_path_factory: pytest.TempP
     clean(lambda: find_backbone(str(folder)).geometry)
 
 
-@THOUSAND
+@HOSTILE
 @given(ODD_TEXTS | st.text(max_size=30))
 def test_any_name_of_a_model_is_found_or_refused(name: str) -> None:
     clean(lambda: find_backbone(name))

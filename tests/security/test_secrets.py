@@ -16,7 +16,7 @@ from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
 from tests.record.events import manifest
-from tests.security.hostile import ODD_TEXTS, THOUSAND
+from tests.security.hostile import HOSTILE, ODD_TEXTS
 
 SOURCES = {
     path.relative_to(Path(krona_tune.__file__).parent).as_posix(): path.read_text(encoding="utf-8")
@@ -56,7 +56,7 @@ def test_a_tracking_server_that_is_not_there_is_told_of_without_its_password() -
     assert explain_unreachable("sqlite:///mlflow.db") is None
 
 
-@THOUSAND
+@HOSTILE
 @given(ODD_TEXTS | st.text(max_size=20) | st.from_regex(r"(\.\./|/|\\|~|\w){1,6}", fullmatch=True))
 def test_no_name_of_a_study_leads_out_of_the_storage(name: str) -> None:
     storage = Path("/nowhere/studies")

@@ -14,7 +14,7 @@ from krona_tune.refusal import Refusal
 from krona_tune.study.request.loader import build_spec, dump_spec, load_spec
 from krona_tune.study.request.plain_yaml import read_yaml
 from krona_tune.study.request.study_spec import StudySpec
-from tests.security.hostile import ODD_TEXTS, THOUSAND, VALUES, changed, damaged
+from tests.security.hostile import HOSTILE, ODD_TEXTS, VALUES, changed, damaged
 from tests.security.hostile import clean as clean_of_tracebacks
 
 SPACES = sorted((Path(__file__).resolve().parents[2] / "search_spaces").glob("*.yaml"))
@@ -63,14 +63,14 @@ def test_a_yaml_that_nests_without_end_is_refused() -> None:
         assert isinstance(clean(lambda text=text: read_yaml(text, "x.yaml")), Refusal)
 
 
-@THOUSAND
+@HOSTILE
 @given(st.text(max_size=200) | st.text(alphabet="[]{}:,-&*!|>'\"#%@ \n\t0123456789eE.+_ab<=~", max_size=60))
 @example("!%80")
 def test_any_text_is_plain_values_or_refused(text: str) -> None:
     clean(lambda: read_yaml(text, "x.yaml"))
 
 
-@THOUSAND
+@HOSTILE
 @given(st.sampled_from(SPACES).flatmap(lambda path: damaged(path.read_bytes())))
 def test_a_damaged_space_is_a_spec_or_refused(content: bytes) -> None:
     text = content.decode("utf-8", errors="replace")
@@ -82,7 +82,7 @@ def test_a_damaged_space_is_a_spec_or_refused(content: bytes) -> None:
     clean(spec)
 
 
-@THOUSAND
+@HOSTILE
 @given(st.sampled_from(sorted(RIGHT)).flatmap(lambda name: changed(RIGHT[name])))
 @example({"model": "x", "methods": {"peft:LoRA": {"r": math.nan}}})
 @example({"model": "x", "methods": {"\ud800": {}}})
@@ -93,7 +93,7 @@ def test_a_space_with_other_values_is_a_spec_that_can_be_written_and_read_again_
         assert build_spec(read_yaml(dump_spec(spec), "again"), "again") == spec
 
 
-@THOUSAND
+@HOSTILE
 @given(
     st.sampled_from(["adapter.scale", "model", "search.trials", "finalists", "methods.lora.rank", "", ".", "a..b"])
     | ODD_TEXTS,

@@ -7,14 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from krona_tune.study.redact import redact
-from tests.security.hostile import THOUSAND
+from tests.security.hostile import HOSTILE
 
 SECRETS = st.text(alphabet="abcXYZ0189!$%^*()_+=~.,;-/@", min_size=6, max_size=20).filter(
     lambda text: not re.match(r"\d{1,5}/", text)  # that is a port and a path
 )
 
 
-@THOUSAND
+@HOSTILE
 @given(
     st.sampled_from(["http", "https", "postgresql+psycopg2", "mysql"]), SECRETS, st.sampled_from(["/", "", "/db?x=1"])
 )
