@@ -11,6 +11,8 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
+from tests.syntax_trees import tree_of
+
 ROOT = Path(__file__).resolve().parent.parent
 FOR_USE = ("peft", "onnx", "gguf", "notebook", "quantize", "s3", "gs", "wandb", "dashboard", "service")
 """The extras for users of krona_tune, not for its developers."""
@@ -33,7 +35,7 @@ def declared() -> set[str]:
 
 def test_every_package_that_is_imported_is_declared() -> None:
     files = [*(ROOT / "krona_tune").rglob("*.py"), ROOT / "run_study.py"]
-    found = {name for path in files for name in imported(ast.parse(path.read_text(encoding="utf-8")))}
+    found = {name for path in files for name in imported(tree_of(path))}
     others = found - sys.stdlib_module_names - {"krona_tune"}
     assert {"torch", "ray", "yaml"} <= others
     known, given_by = declared(), packages_distributions()

@@ -8,6 +8,8 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
+from tests.syntax_trees import tree_of
+
 PACKAGE = Path(__file__).resolve().parent.parent / "krona_tune"
 TAKEN = {"Path", "Tensor", "Any", "Iterator", "Mapping", "Sequence"}
 """Names that modules import from elsewhere; a class of the package that bears one hides it."""
@@ -16,7 +18,7 @@ TAKEN = {"Path", "Tensor", "Any", "Iterator", "Mapping", "Sequence"}
 def public_classes(package: Path) -> Iterator[tuple[str, str]]:
     """Yields the name and the module of each class at the top of a module, but for private ones."""
     for path in sorted(package.rglob("*.py")):
-        for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        for node in tree_of(path).body:
             if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                 yield node.name, path.relative_to(package).as_posix()
 
@@ -47,7 +49,7 @@ def questions(package: Path) -> list[str]:
     return [
         f"{path.relative_to(package).as_posix()}: {node.name}"
         for path in sorted(package.rglob("*.py"))
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(tree_of(path))
         if isinstance(node, ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef)
         and (ast.get_docstring(node) or "").startswith(("What ", "How ", "Where ", "Whether ", "Which "))
     ]

@@ -9,6 +9,7 @@ import pytest
 
 from krona_tune.adapters.method_table import METHODS, AttachPoint, Method, method_named
 from krona_tune.study.request.trial import BASELINE, SET_BY_METHOD, AdapterConfig
+from tests.syntax_trees import tree_of
 
 PACKAGE = Path(__file__).parents[2] / "krona_tune"
 OTHER_WORDS = {"adapter", "full"}
@@ -34,7 +35,7 @@ SPELLED = {
 
 
 def spelled(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(tree_of(path)):
         if isinstance(node, ast.Constant) and node.value in METHODS.keys() - OTHER_WORDS:
             yield node.value
 

@@ -6,6 +6,7 @@ from itertools import groupby
 from pathlib import Path
 
 from tests.docs.blocks import ROOT
+from tests.syntax_trees import tree_of
 
 CONTRIBUTING = ROOT / "CONTRIBUTING.md"
 COMMAND = "python -m tests.docs.module_list"
@@ -15,7 +16,7 @@ BEGIN, END = f"<!-- made by {COMMAND} -->\n", "<!-- the end of what it makes -->
 
 def first_sentence(path: Path) -> str:
     """Returns the first sentence of a module's docstring in one line."""
-    words = " ".join((ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split())
+    words = " ".join((ast.get_docstring(tree_of(path)) or "").split())
     return re.split(r"(?<=\.)\s", words)[0]
 
 

@@ -16,6 +16,7 @@ from krona_tune.cli import app
 from tests.benchmarks.curves.figures import points, table
 from tests.cli.flags import options_of
 from tests.docs.blocks import PAGES, ROOT, blocks
+from tests.syntax_trees import tree_of
 
 EVERY_PAGE = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 OTHER_FLAGS = {"--head", "--address", "--no-wait", "--backend-store-uri", "--in-ray", "--stopped-too"}
@@ -115,7 +116,7 @@ def test_every_refusal_that_is_not_run_is_one_that_the_code_prints() -> None:
 def texts_of_the_code() -> Iterator[str]:
     """Yields every text of the program as a pattern, in which a value stands for anything."""
     for path in (ROOT / "krona_tune").rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        for node in ast.walk(tree_of(path)):
             parts = node.values if isinstance(node, ast.JoinedStr) else [node] if isinstance(node, ast.Constant) else []
             texts = [
                 part.value if isinstance(part, ast.Constant) and isinstance(part.value, str) else None for part in parts

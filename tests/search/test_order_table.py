@@ -12,6 +12,7 @@ from krona_tune.cli.steering import WORDS
 from krona_tune.search.order_table import OF_A_FULL_TRAINING, ORDER_ACTIONS
 from krona_tune.study.order import FOR_PEOPLE, OF_A_DRIVER, OrderKind, OrderRequest
 from krona_tune.study.settings import ORDERED
+from tests.syntax_trees import tree_of
 
 PACKAGE = Path(krona_tune.__file__).parent
 OF_OTHER_THINGS = {"trials", "max_concurrent", "time_budget", "stop", "share"}
@@ -62,7 +63,7 @@ def test_no_other_module_spells_an_order() -> None:
 
 def _spells(path: Path) -> bool:
     """Returns whether a module has the name of an order, or compares or gives what an order asks as a text."""
-    tree = ast.parse(path.read_text(encoding="utf-8"))
+    tree = tree_of(path)
     alone = set(OrderKind) - OF_OTHER_THINGS
     return any(
         (isinstance(node, ast.Constant) and node.value in alone)

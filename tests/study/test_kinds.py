@@ -10,6 +10,7 @@ import krona_tune
 from krona_tune.study.kinds import UNCOUNTED, TrialKind, facts_of
 from krona_tune.study.randomness import stream
 from krona_tune.study.request.trial import check_trial
+from tests.syntax_trees import tree_of
 
 PACKAGE = Path(krona_tune.__file__).parent
 SPELLED = {str(kind) for kind in TrialKind} - {"search", "baseline"}
@@ -51,7 +52,7 @@ def test_what_is_no_kind_has_no_facts() -> None:
 
 def test_no_other_module_spells_a_kind() -> None:
     def spells(path: Path) -> bool:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = tree_of(path)
         return any(isinstance(node, ast.Constant) and node.value in SPELLED for node in ast.walk(tree))
 
     found = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if spells(path)}

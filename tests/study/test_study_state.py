@@ -23,6 +23,7 @@ from krona_tune.study.study_state import (
     running_trials,
 )
 from tests.record.events import started
+from tests.syntax_trees import tree_of
 
 PACKAGE = Path(krona_tune.__file__).parent
 OTHERS = {
@@ -182,7 +183,7 @@ def test_no_other_module_spells_a_study_s_state() -> None:
     words = {*get_args(State), NOT_BEGUN}
 
     def spells(path: Path) -> bool:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = tree_of(path)
         return any(isinstance(node, ast.Constant) and node.value in words for node in ast.walk(tree))
 
     found = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if spells(path)}
