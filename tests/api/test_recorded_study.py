@@ -1,7 +1,5 @@
 """Tests the use of a study in a notebook."""
 
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -88,14 +86,6 @@ def test_a_finished_study_runs_again_if_more_was_ordered_of_it(
     opened.order("trials", value="+4")
     opened.run()
     assert ran == ["first-study"]
-
-
-def test_opening_a_study_needs_neither_torch_nor_ray() -> None:
-    code = (
-        "import sys; from krona_tune import open_study; print({'torch', 'ray', 'mlflow', 'optuna'} & set(sys.modules))"
-    )
-    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert output.strip() == "set()"
 
 
 def test_an_opened_study_takes_orders(study: StudyFolder) -> None:

@@ -1,8 +1,5 @@
 """Tests which factor shapes fit, what they cost and which rank they can reach."""
 
-import subprocess
-import sys
-
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -88,8 +85,3 @@ def test_a_shape_that_does_not_divide_is_refused_with_the_choices() -> None:
         factor_shape(10, 12, 5, 7)
     with pytest.raises(ValueError, match="b_out is 0; write a whole number from 1"):
         FactorShape(1, 2, 0, 4)
-
-
-def test_factors_need_no_torch() -> None:
-    code = "import sys, krona_tune.kron.factors; sys.exit('torch' in sys.modules)"
-    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -1,8 +1,6 @@
 """Tests what a reader of the records does with damaged, unfinished and vanishing files."""
 
 import logging
-import subprocess
-import sys
 from pathlib import Path
 
 import pyarrow as pa
@@ -127,14 +125,6 @@ def test_a_reader_is_not_fooled_by_a_compaction_meanwhile(tmp_path: Path, monkey
 
 def test_nothing_recorded_reads_as_nothing(tmp_path: Path) -> None:
     assert (read_trials(tmp_path / "none"), read_reports(tmp_path / "none")) == ([], [])
-
-
-def test_reading_needs_neither_torch_nor_ray_nor_mlflow() -> None:
-    heavy = (
-        "import sys, krona_tune.record.parquet_sink as _; print(sorted({'torch', 'ray', 'mlflow'} & set(sys.modules)))"
-    )
-    output = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True).stdout
-    assert output.strip() == "[]"
 
 
 def test_the_driver_sets_aside_what_it_cannot_read_and_uses_the_rest(

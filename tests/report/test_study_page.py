@@ -1,8 +1,6 @@
 """Tests that the page says what won and by how much, names synthetic data as such, and works for an empty study."""
 
 import re
-import subprocess
-import sys
 from dataclasses import replace
 from math import inf, nan
 from pathlib import Path
@@ -227,13 +225,6 @@ def test_a_folder_without_a_study_is_refused(folder: StudyFolder) -> None:
         Refusal, match=r"first-study: no study is here \(no manifest.json\); name the folder of a study"
     ):
         write_report(folder)
-
-
-def test_the_report_needs_neither_ray_nor_torch_nor_mlflow() -> None:
-    heavy = "{'torch', 'ray', 'mlflow', 'optuna'}"
-    code = f"import sys, krona_tune.report.study_page as _; print(sorted({heavy} & set(sys.modules)))"
-    output = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
-    assert output.strip() == "[]"
 
 
 @pytest.mark.parametrize(
