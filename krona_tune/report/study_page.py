@@ -1,8 +1,9 @@
 """Writes report.html: one self-contained page about one study, from its records alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from markupsafe import Markup
 
@@ -34,6 +35,16 @@ NOW = Markup("<!--now-->")
 
 
 @dataclass(frozen=True, kw_only=True)
+class PageSection:
+    """A section of the page. The contents name it by its title, unless it has no anchor; `part` is its task."""
+
+    template: str
+    anchor: str = ""
+    title: str = ""
+    part: "TaskPart | None" = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class TaskPart:
     """One task on the page, with the knobs of its ranked trials and of its finalists, and its full trainings."""
 
@@ -45,6 +56,11 @@ class TaskPart:
     cost: Cost
     saved: float | None
     full: tuple[TrialResult, ...]
+
+    @property
+    def section(self) -> PageSection:
+        task = self.summary
+        return PageSection(template="task.html.j2", anchor=task.task, title=task.title, part=self)
 
 
 def write_report(folder: StudyFolder, *, runs: bool = False) -> Path:
@@ -78,30 +94,49 @@ def render_body(results: StudyResults, orders: Sequence[Order] = (), *, live: bo
         "average": draw_average(tasks, shared.front if shared else None),
         "cost": draw_cost(tasks, recorded, rates),
     }
-    return rendered(
-        "report.html.j2",
-        {
-            **{name: getattr(results, name) for name in ("manifest", "spec", "average", "shared", "cost", "rates")},
-            "search_ends": results.search_ends,
-            "synthetic": manifest.synthetic,
-            "parts": [_part(summary, recorded.of(summary.task), backbone, rates) for summary in tasks],
-            "final_average": final_average(tasks),
-            "tested": any(summary.finals.winner for summary in tasks),
-            "shared_knobs": knobs_among([each.row for each in shared.ranked] if shared else []),
-            "methods": methods_part(recorded, tasks, manifest),
-            "trials": len(recorded.trials),
-            "kinds": counts_by_kind(trial.kind for trial in recorded.trials),
-            "running": recorded.running,
-            "folded": len(tasks) > MOST_UNFOLDED,
-            "whole": whole,
-            "troubles": troubles(tasks),
-            "top": TOP,
-            "full_kinds": {kind: kind.facts.trained_on for kind in UNCOUNTED},
-            "standard_errors": STANDARD_ERRORS,
-            "orders": orders,
-            "live": NOW if live else "",
-        },
+    page = {
+        **{name: getattr(results, name) for name in ("manifest", "spec", "average", "shared", "cost", "rates")},
+        "search_ends": results.search_ends,
+        "synthetic": manifest.synthetic,
+        "parts": [_part(summary, recorded.of(summary.task), backbone, rates) for summary in tasks],
+        "final_average": final_average(tasks),
+        "tested": any(summary.finals.winner for summary in tasks),
+        "shared_knobs": knobs_among([each.row for each in shared.ranked] if shared else []),
+        "methods": methods_part(recorded, tasks, manifest),
+        "trials": len(recorded.trials),
+        "kinds": counts_by_kind(trial.kind for trial in recorded.trials),
+        "running": recorded.running,
+        "folded": len(tasks) > MOST_UNFOLDED,
+        "whole": whole,
+        "troubles": troubles(tasks),
+        "top": TOP,
+        "full_kinds": {kind: kind.facts.trained_on for kind in UNCOUNTED},
+        "standard_errors": STANDARD_ERRORS,
+        "orders": orders,
+        "live": NOW if live else "",
+    }
+    return rendered("report.html.j2", {**page, "sections": _sections(page)})
+
+
+def _sections(page: Mapping[str, Any]) -> list[PageSection]:
+    """Returns the sections for which there is something to show, in their order; orders come first on a live page."""
+    orders = PageSection(template="orders.html.j2", anchor="orders", title="Orders")
+    listed = (
+        (page["orders"] and page["live"], orders),
+        (True, PageSection(template="headline.html.j2")),
+        (True, PageSection(template="overall.html.j2", anchor="tasks", title="All tasks")),
+        (page["shared"], PageSection(template="shared.html.j2", anchor="shared", title="One configuration for all")),
+        (page["methods"], PageSection(template="methods.html.j2", anchor="methods", title="Methods")),
+        *((True, part.section) for part in page["parts"]),
+        (page["trials"], PageSection(template="cost.html.j2", anchor="cost", title="Time and cost")),
+        (
+            page["troubles"],
+            PageSection(template="trouble.html.j2", anchor="trouble", title="Trials without a regular end"),
+        ),
+        (page["orders"] and not page["live"], orders),
+        (True, PageSection(template="reproduce.html.j2", anchor="reproduce", title="How to reproduce")),
     )
+    return [section for shown, section in listed if shown]
 
 
 def _part(summary: TaskSummary, recorded: Records, backbone: Network | None, rates: DeviceRates) -> TaskPart:

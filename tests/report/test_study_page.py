@@ -43,6 +43,15 @@ def test_the_page_says_what_won_and_by_how_much(study: StudyFolder) -> None:
     assert "3 of 7 trials diverged, failed or were interrupted" in text
 
 
+def test_the_contents_name_each_titled_section_in_its_order(study: StudyFolder) -> None:
+    html = write_report(study).read_text(encoding="utf-8")
+    contents, main = html.split("</nav>")
+    links = re.findall(r'<li><a href="#([^"]+)">([^<]+)</a>', contents)
+    headings = re.findall(r'<h2 id="([^"]+)">([^<]+?) *<', main)
+    assert links == headings
+    assert [anchor for anchor, _ in links] == ["tasks", "cola", "rte", "mrpc", "cost", "trouble", "reproduce"]
+
+
 def test_a_trial_that_runs_is_no_trial_without_an_end(study: StudyFolder) -> None:
     text = read(write_report(study, runs=True)).text
     assert "1 running, 3 completed, 1 stopped early, 1 diverged" in text
