@@ -12,7 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from krona_tune.data.batches import evaluation_order, lengths, training_order
-from krona_tune.study.kinds import TrialKind
+from krona_tune.study.kinds import PHASES, TrialKind, facts_of
 from krona_tune.study.request.domain import Domain, Range
 from krona_tune.study.request.schedule import Schedule
 from krona_tune.study.request.study_spec import StudySpec
@@ -120,8 +120,6 @@ class TaskForecast:
         return total
 
 
-PHASES = ((TrialKind.SEARCH, TrialKind.BASELINE), (TrialKind.FINALIST,), (TrialKind.REPEAT,))
-"""The kinds of the trials that run together, in the order in which they run."""
 START = 10.0
 """The most seconds that a worker takes from a trial's start to its first step."""
 SLACK = 1e-6
@@ -236,11 +234,10 @@ class Forecast:
 
     def _whole(self, task: str, kind: str, mean: float) -> float:
         """Returns the seconds of one trial that nothing stops; `mean` of a head alone, which nothing stops."""
+        if kind == TrialKind.BASELINE:
+            return mean
         forecast = self.tasks[task]
-        full = forecast.until(forecast.schedule.total_examples)
-        tested = full + forecast.adapter.test
-        wholes: dict[str, float] = {TrialKind.SEARCH: full, TrialKind.REPEAT: full, TrialKind.FINALIST: tested}
-        return wholes.get(kind, mean)
+        return forecast.until(forecast.schedule.total_examples) + forecast.adapter.test * facts_of(kind).tested
 
     def _seen(self, row: TrialResult, share_done: Callable[[str], float], now: float) -> "Seen":
         """Returns how far a row has come, its progress since its last report included, and the seconds that it took.

@@ -15,6 +15,7 @@ class KindFacts:
     Attributes:
         trial_id: the pattern of their ids. `source` is the id of the trial that is trained again, `index` counts the
             seeds from 1.
+        phase: when a study trains them, from 1: those of one phase together; None if its request asks for none.
         words: what a legend calls them; empty for the searched ones, which it tells apart by their end.
         tested: they are evaluated on the test half, once, at their end.
         counted: what they use counts against the study's budget.
@@ -23,6 +24,7 @@ class KindFacts:
     """
 
     trial_id: str
+    phase: int | None = None
     words: str = ""
     tested: bool = False
     counted: bool = True
@@ -40,13 +42,13 @@ class TrialKind(StrEnum):
 
     facts: KindFacts
 
-    SEARCH = "search", KindFacts(trial_id="{task}-{number:03d}")
-    BASELINE = "baseline", KindFacts(trial_id="{task}-head-{number}", words="head only")
+    SEARCH = "search", KindFacts(trial_id="{task}-{number:03d}", phase=1)
+    BASELINE = "baseline", KindFacts(trial_id="{task}-head-{number}", phase=1, words="head only")
     FINALIST = (
         "finalist",
-        KindFacts(trial_id="{task}-final-{number}-s{index}", words="finalists", tested=True, kept=True),
+        KindFacts(trial_id="{task}-final-{number}-s{index}", phase=2, words="finalists", tested=True, kept=True),
     )
-    REPEAT = "repeat", KindFacts(trial_id="{source}-s{index}", words="repeats")
+    REPEAT = "repeat", KindFacts(trial_id="{source}-s{index}", phase=3, words="repeats")
     FULL_TRAIN = (
         "full_train",
         KindFacts(
@@ -77,6 +79,11 @@ class TrialKind(StrEnum):
 
 FIRST_TRAINED = frozenset({TrialKind.SEARCH, TrialKind.BASELINE})
 """The kinds of trials that train no other trial's configuration again."""
+PHASES = tuple(
+    tuple(kind for kind in TrialKind if kind.facts.phase == phase)
+    for phase in sorted({kind.facts.phase for kind in TrialKind if kind.facts.phase})
+)
+"""The kinds of the trials that run together, in the order in which they run."""
 SEARCHED = "searched"
 """What counts call the trials of the search."""
 UNCOUNTED = frozenset(kind for kind in TrialKind if not kind.facts.counted)
