@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from krona_tune.api.exit_status import LACKED_RAY
+from krona_tune.api.exit_status import ExitStatus
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import TrialResult
@@ -136,7 +136,7 @@ class WarmProgram:
         status = self._process.stdout.readline()
         assert status, "the process has ended"
         out, err = (self._said.with_suffix(end).read_text(encoding="utf-8") for end in (".out", ".err"))
-        if int(status) in LACKED_RAY:
+        if int(status) in {ExitStatus.NOT_NOW, ExitStatus.RAY_LOST}:
             self.end()
         return subprocess.CompletedProcess(words, int(status), out, err)
 

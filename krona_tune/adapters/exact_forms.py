@@ -276,7 +276,7 @@ def misfit(target: DeployTarget, it: Adapted) -> Refusal | None:
     return unserved(it) or EXACT_FOR[form](it, target.rank)
 
 
-def refuse_inexact(form: Form, it: Adapted, rank: int | None = None) -> None:
+def refuse_inexact(form: Form, it: Adapted) -> None:
     """Raises a Refusal if a form does not hold an adapter exactly."""
-    if refused := EXACT_FOR[form](it, rank):
+    if refused := EXACT_FOR[form](it, None):
         raise refused

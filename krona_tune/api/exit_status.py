@@ -27,8 +27,6 @@ class ExitStatus(IntEnum):
 
 ENDED_WELL = {ExitStatus.DONE, ExitStatus.NO_RESULT, ExitStatus.INTERRUPTED}
 """How a study's process ends if nothing failed."""
-LACKED_RAY = {ExitStatus.NOT_NOW, ExitStatus.RAY_LOST}
-"""How it ends if Ray did not start, or was lost."""
 
 
 def status_of(outcome: Outcome) -> ExitStatus:

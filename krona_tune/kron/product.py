@@ -260,7 +260,3 @@ def _compute(x: Tensor) -> Tensor:
     """x in the dtype that products are made in: its own, or autocast's."""
     kind = x.device.type
     return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
-
-
-kron_beside = linear_plus_kron
-"""Deprecated: the former name of `linear_plus_kron`."""

@@ -127,13 +127,13 @@ def read_reports(results: Path, unreadable: Unreadable = refuse) -> list[Report]
     return read(results, REPORT_KIND, unreadable)
 
 
-def read_orders(results: Path, unreadable: Unreadable = refuse) -> list[Order]:
+def read_orders(results: Path) -> list[Order]:
     """Returns every order that a driver has read once, in the order in which they were given.
 
     Raises:
         Refusal: a file can't be read.
     """
-    return read(results, ORDER_KIND, unreadable)
+    return read(results, ORDER_KIND, refuse)
 
 
 def read(results: Path, kind: TableKind[Value], unreadable: Unreadable) -> list[Value]:

@@ -17,6 +17,7 @@ EDGE = 0.45
 
 
 def draw_factor_shapes(subject: Subject) -> Chart | None:
+    """Draws the best score of each size of A that was tried; None for fewer than two of them."""
     best: dict[tuple[int, int], RankedTrial] = {}
     tried: dict[tuple[int, int], int] = defaultdict(int)
     for each in subject.summary.ranked:

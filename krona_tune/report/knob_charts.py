@@ -96,6 +96,7 @@ MARGIN = 0.12
 
 
 def draw_scale_and_learning_rate(subject: Subject) -> Chart | None:
+    """Draws each trial's score at its learning rate and scale; None for fewer than two different pairs."""
     chosen = [each for each in subject.summary.ranked if {"scale", "learning_rate"} <= each.trial.params.keys()]
     rates = [each.trial.params["learning_rate"] for each in chosen]
     scales = [each.trial.params["scale"] for each in chosen]
@@ -147,6 +148,7 @@ FEW_VALUES = 12
 
 
 def draw_importance(subject: Subject) -> Chart | None:
+    """Draws how much each knob mattered, and what chance gives; None for fewer than FEWEST ranked trials."""
     ranked = subject.summary.ranked
     knobs = searched_knobs([each.trial.params for each in ranked])
     if len(ranked) < FEWEST or not knobs or subject.recorded.effects:  # the model's effects say more

@@ -31,6 +31,7 @@ CROWD = 60
 
 
 def draw_learning_curves(subject: Subject) -> Chart | None:
+    """Draws the scores of the search's trials against their epochs; None if no trial has reported one."""
     curves = _curves_of_the_search(subject)
     if not curves:
         return None

@@ -32,6 +32,7 @@ DECIDING = ("method", "roles", "stacks", "layers")
 
 
 def draw_placement(subject: Subject) -> Chart | None:
+    """Draws the sites that the winner or the best trial adapts; None if there are none or the backbone is not known."""
     network, ranked = subject.network, subject.summary.ranked
     if network is None or not ranked:
         return None

@@ -25,6 +25,7 @@ PARAMETERS = "trainable parameters"
 
 
 def draw_score_against_parameters(subject: Subject) -> Chart | None:
+    """Draws each trial's score against its size, and the front; None if no trial is ranked."""
     summary = subject.summary
     if not summary.ranked:
         return None
@@ -61,6 +62,7 @@ def _size(each: RankedTrial) -> float:
 
 
 def task_front(summary: TaskSummary) -> Front:
+    """Returns (parameters, score) of the trials that none beats with as few."""
     return tuple(each.trial.point for each in pareto(summary.ranked))
 
 

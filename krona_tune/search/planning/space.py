@@ -34,6 +34,8 @@ from krona_tune.study.request.trial import (
 EVEN_DRAWS = 5_000
 DRAWS = 500
 """Even draws among which a point is sought that is near another one."""
+SIZE_DRAWS, SHARE_DRAWS = 200, 1_000
+"""Draws that estimate the sizes of feasible points, and the share of them."""
 
 Params = Mapping[str, Any]
 
@@ -188,15 +190,15 @@ class Space:
     def _drawn(self) -> dict[str, list[dict[str, Any]]]:
         return {}
 
-    def sizes(self, draws: int = 200) -> tuple[int, int]:
+    def sizes(self) -> tuple[int, int]:
         """Returns the least and the most parameters of feasible points, estimated by drawing."""
-        found = [self.parameters(point) for point in self.feasible_points(draws)]
+        found = [self.parameters(point) for point in self.feasible_points(SIZE_DRAWS)]
         return (min(found), max(found)) if found else (0, 0)
 
-    def feasible_share(self, draws: int = 1000) -> float:
+    def feasible_share(self) -> float:
         """Returns the share of points that are feasible, estimated by drawing."""
         rng = random.Random(0)
-        return sum(self.feasible(self.draw(rng)) for _ in range(draws)) / draws
+        return sum(self.feasible(self.draw(rng)) for _ in range(SHARE_DRAWS)) / SHARE_DRAWS
 
 
 def adapter_of(params: Params) -> AdapterConfig:

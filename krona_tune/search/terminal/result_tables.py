@@ -58,6 +58,7 @@ def methods_table(lines: tuple[MethodLine, ...], facts: dict[str, TaskFacts]) ->
 
 
 def shared_table(shared: Sequence[SharedConfiguration], facts: dict[str, TaskFacts]) -> Table:
+    """Makes the table of configurations that all tasks share, the best average first."""
     columns = ("number", "average", *(fact.title for fact in facts.values()), "parameters")
     table = titled_table("One configuration for all tasks, validation scores", facts, columns, words=0)
     table.add_column("adapter")
@@ -74,6 +75,7 @@ def shared_table(shared: Sequence[SharedConfiguration], facts: dict[str, TaskFac
 
 
 def fronts_table(standings: Standings, facts: dict[str, TaskFacts]) -> Table:
+    """Makes the table of each task's trials that no smaller one beats, and of the average's front below."""
     title = "Score against parameters: what no smaller adapter beats, validation scores"
     table = titled_table(title, facts, ("task", "trial", "score", "parameters"), _apart(facts, ["validation"]), words=2)
     table.add_column("adapter")
