@@ -258,7 +258,7 @@ class Study(RecordedStudy):
             print(f"The study {self.folder.name} is finished. run(trials='+8') adds 8 trials a task.")
             return self
         if wait:
-            self._run(spec, quiet=quiet, keys=flag_names(changing(flags)))
+            self._run(lambda: self._spec_to_run(flags), quiet=quiet, keys=flag_names(changing(flags)))
         else:
             self._start(spec, flags)
         return self
@@ -321,7 +321,7 @@ class Study(RecordedStudy):
             )
 
         resources = {flag: value for flag, value in self._flags.items() if FLAGS[flag].key.startswith("resources.")}
-        self._run(resumed_spec(self.folder, resources), quiet=False, asked=asked)
+        self._run(lambda: resumed_spec(self.folder, resources), quiet=False, asked=asked)
         return self
 
     def _made_request(self) -> StudySpec:
@@ -394,14 +394,18 @@ class Study(RecordedStudy):
 
     def _run(
         self,
-        spec: StudySpec,
+        read_spec: Callable[[], StudySpec],
         *,
         quiet: bool,
         keys: Iterable[str] = (),
         asked: "Callable[[Plan], FullTraining] | None" = None,
     ) -> None:
+        """Runs the study here. Its request is read when no other driver can change it any more."""
         begun = self.folder.spec.exists()
         with claim(self.folder):
+            if not begun:
+                refuse_taken(self.folder, self.folder.name)  # another driver may have begun it meanwhile
+            spec = read_spec()
             if begun and not asked:
                 lift_ordered_stop(self.folder, spec)
             outcome = run_and_report(

@@ -73,21 +73,24 @@ def run(
     if warm_start := given.get("--warm-start"):
         given["--warm-start"] = list(earlier_studies(kept_at, warm_start))
     if begun:
-        folder, place, reason = begun, begun.spec, f"the study is resumed; trials recorded: {_recorded(begun)}"
-        spec, values = resumed_spec(begun, given), []
+        folder, place, values, new = begun, begun.spec, [], None
     else:
         if name:
             refuse_taken(kept_at.brought(name), name)
         values = read_given(settings or (), overrides(given), flag_names(given))
         chosen = ChosenSpace(source=space) if space else choose_space(values, address, dry_run=dry_run)
-        place, reason = chosen.place, chosen.reason
+        place = chosen.place
         folder = kept_at.brought(name or new_name(place))
-        spec = new_spec(chosen.source, settings or (), given, folder.name).settled()
+        new = new_spec(chosen.source, settings or (), given, folder.name).settled()
     with naming_given(place, values), nullcontext() if dry_run else claim(folder):
-        if not begun:
+        if new:
             refuse_taken(folder, name)  # another driver may have begun it meanwhile
-        elif not dry_run:
-            lift_ordered_stop(folder, spec)
+            spec, reason = new, chosen.reason
+        else:
+            spec = resumed_spec(folder, given)  # another driver may have changed it meanwhile
+            reason = f"the study is resumed; trials recorded: {_recorded(folder)}"
+            if not dry_run:
+                lift_ordered_stop(folder, spec)
         told = DriverOptions(
             command=this_command(),
             resumed_by=resume_command(folder),
@@ -197,7 +200,6 @@ def train(
     """Train what a study has chosen again on all training examples, or on all data; write its adapter."""
     refuse_odd_start(tracking_uri=tracking_uri, address=address)
     folder = study_folder(storage_at(storage), study)
-    spec = resumed_spec(folder, by_flag({"max_concurrent": max_concurrent}))
 
     def asked(plan: "Plan") -> "FullTraining":
         from krona_tune.search.full_training import FullTraining, configuration
@@ -207,6 +209,7 @@ def train(
         return FullTraining(of=chosen, seeds=seeds, everything=all_data)
 
     with nullcontext() if dry_run else claim(folder):
+        spec = resumed_spec(folder, by_flag({"max_concurrent": max_concurrent}))
         told = DriverOptions(
             command=this_command(),
             resumed_by="the same command",

@@ -2,6 +2,8 @@
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from krona_tune.api import study as study_module
 from krona_tune.api.exit_status import ExitStatus
 from krona_tune.record.driver_state import write_driver_state
 from krona_tune.record.notifications import NOTIFY
+from krona_tune.record.ownership import claim
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.refusal import Refusal
 from krona_tune.search.driver_options import DriverOptions, Outcome
@@ -246,6 +249,46 @@ def test_a_full_training_has_the_resources_of_the_constructor_and_the_budget_of_
     study(model, **LATER).train("reviews")
     assert (heard[0].resources.max_concurrent, heard[0].resources.price_per_hour) == (2, 1.5)
     assert (heard[0].search.trials, heard[0].search.time_budget) == (2, None)
+
+
+def test_what_the_driver_before_changed_until_its_end_is_not_taken_back(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = study(model)
+    begin(made)
+    heard: list[int] = []
+
+    @contextmanager
+    def claim_after_more_trials(folder: StudyFolder) -> Iterator[None]:
+        more = folder.spec.read_text(encoding="utf-8").replace("trials: 2\n", "trials: 9\n")
+        folder.spec.write_text(more, encoding="utf-8")
+        with claim(folder):
+            yield
+
+    monkeypatch.setattr(study_module, "claim", claim_after_more_trials)
+    monkeypatch.setattr(study_module, "run_and_report", lambda spec, *_, **__: heard.append(spec.search.trials))
+    opened = krona_tune.Study(model=model, tasks=reviews(frame()), space=SPACE, name="reviews")
+    opened.run()
+    opened.train("reviews")
+    begin(made)
+    opened.run(trials="+3")
+    assert heard == [9, 9, 9 + 3]
+
+
+def test_a_study_that_another_driver_has_begun_meanwhile_is_not_begun_again(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = study(model)
+
+    @contextmanager
+    def claim_after_it_has_begun(folder: StudyFolder) -> Iterator[None]:
+        begin(made)
+        with claim(folder):
+            yield
+
+    monkeypatch.setattr(study_module, "claim", claim_after_it_has_begun)
+    with pytest.raises(Refusal, match="holds a study; use --resume reviews"):
+        made.run()
 
 
 @pytest.mark.parametrize("wait", [True, False])

@@ -3,7 +3,8 @@
 import re
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import typer
 
 import krona_tune
 from krona_tune import cli
-from krona_tune.record.ownership import lock_of
+from krona_tune.record.ownership import claim, lock_of
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
@@ -192,6 +193,29 @@ def test_resuming_what_is_not_there_is_refused(run: Run) -> None:
     code, _, err = run("--resume", "nothing")
     assert (code, err.split(":")[:2]) == (2, ["studies", " no study 'nothing'; there are no studies"])
     assert nothing_left()
+
+
+@pytest.mark.parametrize("words", [("resume", "first", "--trials", "+3"), ("train", "first")])
+def test_what_the_driver_before_changed_until_its_end_is_not_taken_back(
+    run: Run, words: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, heard = StudyFolder(Path("studies/first")), list[int]()
+    folder.root.mkdir(parents=True)
+    folder.spec.write_text("{model: m, name: first, search: {trials: 2}}", encoding="utf-8")
+    manifest("cola").write(folder.manifest)
+
+    @contextmanager
+    def claim_after_more_trials(folder: StudyFolder) -> Iterator[None]:
+        folder.spec.write_text("{model: m, name: first, search: {trials: 9}}", encoding="utf-8")
+        with claim(folder):
+            yield
+
+    monkeypatch.setattr("krona_tune.cli.studies.claim", claim_after_more_trials)
+    monkeypatch.setattr(
+        "krona_tune.cli.studies.run_and_report", lambda spec, *_, **__: heard.append(spec.search.trials)
+    )
+    assert run(*words, program=cli.main)[0] == 0
+    assert heard == [9 + 3 * ("--trials" in words)]
 
 
 def test_a_name_that_is_taken_is_refused(run: Run, model: str) -> None:
