@@ -73,8 +73,9 @@ def run_and_report(
     """
     from krona_tune.search.startup.cluster import slots, this_machine
 
+    earlier = EarlierOrders.of(folder, options.keys)  # at once: what is ordered from here on means this driver
     here = None if options.address else slots(this_machine(), spec.resources)  # refuses before Ray is started
-    plan, earlier = _planned(spec, place, folder), EarlierOrders.of(folder, options.keys)
+    plan = _planned(spec, place, folder)
     again = asked(plan) if asked else None
     if dry_run or not options.quiet:
         print_full_training(plan, again) if again else print_plan(plan, reason, folder, earlier)

@@ -45,7 +45,6 @@ class StudyOrders(RunningStudy, Gate):
         Gate.__init__(self, self.most)
         self.only: Collection[str] = OF_A_FULL_TRAINING if self.full_training else tuple(ORDER_ACTIONS)
         self.paused = is_paused(self.ledger.orders.values())
-        self._before = {order.id for order in EarlierOrders.of(self.folder).orders}
         self._lock, self._ended = RLock(), False
         self._inbox = Inbox(self.folder)
 
@@ -137,7 +136,7 @@ class StudyOrders(RunningStudy, Gate):
         if request is None:
             raise Refusal(order.id, "its file is damaged, or can't be read", "give it again")
         action = ORDER_ACTIONS[order.what]
-        if order.what in OF_A_DRIVER and (self._ended or order.id in self._before):
+        if order.what in OF_A_DRIVER and (self._ended or order in self.earlier):
             raise Refusal(order.text, "it was given to a driver that has ended", "give it again")
         if action.of_the_search and not self.in_search:
             fix = "wait for the study's end, then resume it with --trials"

@@ -82,6 +82,10 @@ class EarlierOrders:
             found += waiting_orders(folder)
         return EarlierOrders(orders=tuple(found), keys=frozenset(keys))
 
+    def __contains__(self, order: Order) -> bool:
+        """Returns whether the order was given before the command began."""
+        return order.id in {earlier.id for earlier in self.orders}
+
     def refuse_overruled(self, order: Order) -> None:
         """Raises a Refusal if the order is about a value that the command has set after it."""
         if self._overruled(order):
@@ -99,5 +103,4 @@ class EarlierOrders:
         return f" (refused: this start sets {ORDERED[order.what]})" if self._overruled(order) else ""
 
     def _overruled(self, order: Order) -> bool:
-        ids = {earlier.id for earlier in self.orders}
-        return order.id in ids and ORDERED.get(order.what) in self.keys
+        return order in self and ORDERED.get(order.what) in self.keys

@@ -109,6 +109,7 @@ class Driver:
         slots: int = 8,
         share: int | None = None,
         sets: Collection[str] = (),
+        earlier: EarlierOrders | None = None,
     ) -> None:
         self.folder, self.later = folder, list[OrderRequest]()
         spec = load_spec(folder.spec)
@@ -118,7 +119,8 @@ class Driver:
         self.ledger = Ledger(count_on(SHAPE), sink, list(recorded.trials), orders=recorded.orders)
         self.stopping = StudyStopper(Budget(), Amount)
         self.terminal, self.clock = Terminal(), StudyClock(folder.clock)
-        self.orders = StudyOrders(*_arguments(self), slots, share=share, earlier=EarlierOrders.of(folder, sets))
+        before = earlier or EarlierOrders.of(folder, sets)
+        self.orders = StudyOrders(*_arguments(self), slots, share=share, earlier=before)
 
     def run(self, *, search: bool = True) -> "Driver":
         """Runs a phase in which every trial that is asked to stop does so, and every clone begins."""
@@ -409,6 +411,13 @@ def test_a_cancelled_study_is_not_cancelled_again(folder: StudyFolder) -> None:
     assert first.stopping.asked
     assert first.only.state == "done"
     assert not Driver(folder).run().stopping.asked
+
+
+def test_an_order_to_cancel_means_the_driver_whose_command_had_begun(folder: StudyFolder) -> None:
+    begun = EarlierOrders.of(folder)
+    give_order(folder, OrderRequest(what="cancel"))
+    driver = Driver(folder, earlier=begun).run()
+    assert (driver.only.state, driver.stopping.asked) == ("done", "cancelled")
 
 
 def test_an_order_to_cancel_that_no_driver_read_ends_no_later_one(folder: StudyFolder) -> None:
