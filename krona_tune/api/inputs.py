@@ -20,7 +20,7 @@ from krona_tune.data.own_files import part_of
 from krona_tune.data.tasks import GLUE, TASKS
 from krona_tune.hub import home
 from krona_tune.refusal import Refusal, refuse_unknown, refusing, unknown
-from krona_tune.study.folder import StudyFolder
+from krona_tune.study.folder import DATA, MODEL, StudyFolder
 from krona_tune.study.request.loader import load_tasks, resolve_tasks
 from krona_tune.study.request.plain_yaml import plain_values
 from krona_tune.study.request.study_spec import OF_GLUE
@@ -114,7 +114,7 @@ def no_task(asked: object, defined: Mapping[str, Any]) -> Refusal:
     return Refusal("--tasks", f"no task in {asked!r}", f"known: glue, {', '.join([*TASKS, *defined])}")
 
 
-DATA, MODEL, REQUEST = "data", "model", "request.yaml"
+REQUEST = "request.yaml"
 FIX = "give a pandas frame, a datasets.DatasetDict, a file, or a mapping of train, validation and test to frames"
 
 

@@ -92,6 +92,18 @@ class StudyFolder:
         return self.root / "adapters" / task
 
 
+DATA, MODEL = "data", "model"
+"""What a study keeps below `inputs`: the data and the model that a Python session gave."""
+
+
+def own_input(text: str, study: Path) -> str:
+    """Returns the path of data or of a model that a study keeps, also if its folder was elsewhere, or had another name,
+    when the path was written; another text as it is."""
+    _, found, kept = text.rpartition(f"/{StudyFolder(study).inputs.name}/")
+    here = StudyFolder(study).inputs / kept
+    return str(here.resolve()) if found and kept.split("/")[0] in {DATA, MODEL} and here.exists() else text
+
+
 def nearest_folder(path: Path) -> Path:
     """Returns the folder itself, or its nearest parent that exists."""
     return next(above for above in (path.resolve(), *path.resolve().parents) if above.is_dir())

@@ -10,6 +10,7 @@ from krona_tune.atomic_write import read_text, write_atomically
 from krona_tune.backbones.geometry import Stack
 from krona_tune.refusal import Refusal, shown
 from krona_tune.study.devices import Devices, devices_of
+from krona_tune.study.folder import own_input
 from krona_tune.study.redact import redact
 from krona_tune.study.request.metric_table import rows_of
 from krona_tune.study.request.study_spec import Precision, ResourcesSpec, StudySpec
@@ -188,9 +189,10 @@ def _written_format(text: str) -> int:
 
 def refuse_edited(manifest: Manifest, spec: StudySpec, place: Path) -> None:
     """Refuses a request that was edited after its study began, because trials of two requests would be compared."""
-    then, now = manifest.request, spec.kept()
-    if then is None:
+    if manifest.request is None:
         return
+    written, now = manifest.request.items(), spec.kept()
+    then = {path: own_input(value, place.parent) if isinstance(value, str) else value for path, value in written}
     for path in sorted(then.keys() | now.keys()):
         if then.get(path) != now.get(path):
             value = shown(then[path]) if path in then else "the default"

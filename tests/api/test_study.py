@@ -1,5 +1,6 @@
 """Tests a study from Python: planned, run, stopped, resumed and used, and the same as the command line's."""
 
+import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -22,8 +23,10 @@ from krona_tune.refusal import Refusal
 from krona_tune.search.driver_options import DriverOptions, Outcome
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import dump_spec, load_spec
+from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.settings import flag_of
 from krona_tune.study.study_state import DriverState, End
+from tests.record.events import manifest
 from tests.search.models import saved_bert
 from tests.waiting import until
 
@@ -273,6 +276,35 @@ def test_what_the_driver_before_changed_until_its_end_is_not_taken_back(
     begin(made)
     opened.run(trials="+3")
     assert heard == [9, 9, 9 + 3]
+
+
+def test_a_study_of_data_and_a_model_from_memory_is_resumed_under_another_name_and_in_another_place(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    import transformers
+
+    bert = transformers.AutoModelForSequenceClassification.from_pretrained(model)
+    words = transformers.AutoTokenizer.from_pretrained(model)
+
+    def begun(name: str, data: pd.DataFrame) -> StudyFolder:
+        made = krona_tune.Study(model=bert, tokenizer=words, tasks=reviews(data), space=SPACE, name=name)
+        begin(made)
+        manifest("reviews").model_copy(update={"request": made.request.kept()}).write(made.folder.manifest)
+        return made.folder
+
+    heard: list[StudySpec] = []
+    monkeypatch.setattr(study_module, "run_and_report", lambda spec, *_, **__: heard.append(spec))
+    renamed = begun("first", frame()).root.rename("studies/renamed")
+    begun("first", frame(30))
+    Path("elsewhere").mkdir()
+    for place in (renamed, Path("elsewhere/moved")):
+        shutil.move(renamed, place)
+        krona_tune.open_study(place).run()
+        kept = place.resolve() / "inputs"
+        assert (heard[-1].model, heard[-1].own_tasks["reviews"].data) == (
+            str(kept / "model"), str(kept / "data" / "reviews"),
+        )  # fmt: skip
+        assert len(pd.read_parquet(kept / "data" / "reviews" / "train.parquet")) == 90
 
 
 def test_a_study_that_another_driver_has_begun_meanwhile_is_not_begun_again(

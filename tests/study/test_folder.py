@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from krona_tune.study.folder import StudyFolder
+from krona_tune.study.folder import StudyFolder, own_input
 
 PARTS = (
     "spec", "manifest", "inputs", "driver", "orders", "clock", "state", "results", "journal", "checkpoints", "ray",
@@ -37,6 +37,16 @@ def test_each_part_has_a_place_of_its_own_inside_it() -> None:
     assert len(set(places)) == len(PARTS)
     assert {place.parent for place in places} == {folder.root}
     assert folder.adapter("rte") == folder.root / "adapters" / "rte"
+
+
+def test_what_a_study_keeps_is_found_in_its_folder_whatever_that_was_called(tmp_path: Path) -> None:
+    study = tmp_path / "renamed"
+    for kept in ("inputs/data/reviews", "inputs/model", "inputs/other"):
+        (study / kept).mkdir(parents=True)
+    assert own_input("/gone/first/inputs/data/reviews", study) == str(study / "inputs" / "data" / "reviews")
+    assert own_input("/gone/first/inputs/model", study) == str(study / "inputs" / "model")
+    for others in ("/gone/first/inputs/data/others", "/gone/first/inputs/other", "/gone/model", "org/model", "mini"):
+        assert own_input(others, study) == others
 
 
 def test_workers_elsewhere_find_checkpoints_at_the_copy_if_there_is_one() -> None:

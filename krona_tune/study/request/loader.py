@@ -11,6 +11,7 @@ from typing import Any, NamedTuple, TypeVar, get_args
 from pydantic import BaseModel, ValidationError
 
 from krona_tune.refusal import LONGEST_VALUE, Refusal, refusing, shown, unknown
+from krona_tune.study.folder import StudyFolder, own_input
 from krona_tune.study.request.domain import Divisors, Domain
 from krona_tune.study.request.plain_yaml import DEEPEST, LONGEST, dump_yaml, read_yaml
 from krona_tune.study.request.study_spec import OF_GLUE, StudySpec
@@ -171,7 +172,16 @@ def load_spec(
 
 def load_with(path: Path, given: Sequence[GivenValue]) -> StudySpec:
     """Returns the study that a file asks for, with the values that a person gave; raises a Refusal as `load_spec`."""
-    return spec_with(read_request(_text_of(path), str(path)), str(path), path.parent, given)
+    spec = spec_with(read_request(_text_of(path), str(path)), str(path), path.parent, given)
+    return _with_own_inputs(spec, path.parent) if StudyFolder(path.parent).spec == path else spec
+
+
+def _with_own_inputs(spec: StudySpec, study: Path) -> StudySpec:
+    """Returns the request of a study with the paths of the data and the model that are kept in its folder."""
+    tasks = {
+        name: task.model_copy(update={"data": own_input(task.data, study)}) for name, task in spec.own_tasks.items()
+    }
+    return spec.model_copy(update={"model": own_input(spec.model, study), "own_tasks": tasks})
 
 
 def spec_with(values: Mapping[str, Any], place: str, folder: Path, given: Sequence[GivenValue]) -> StudySpec:
