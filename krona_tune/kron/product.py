@@ -30,8 +30,9 @@ def kron_matrix(a: Tensor, b: Tensor) -> Tensor:
 
 def weight_plus_kron(weight: Tensor, a: Tensor, b: Tensor) -> Tensor:
     """W + Σ A⊗B (d_out, d_in); a (terms, a_out, a_in) and b (terms, b_out, b_in)."""
+    a, b = a.to(weight), b.to(weight)
     if a.shape[-3] > TERM_BY_TERM:
-        products = _products(a.to(weight), b.to(weight)).movedim(-3, -2)
+        products = _products(a, b).movedim(-3, -2)
         return torch.add(weight.reshape(products.shape), products).view(weight.shape)
     (outer, inner), *others = _rows(a, b)
     total = torch.addcmul(torch.unflatten(weight, 0, (-1, b.shape[-2])), outer, inner)

@@ -206,6 +206,18 @@ def test_factors_of_low_precision_beside_a_float32_weight_are_summed_in_float32(
     torch.testing.assert_close(linear_plus_kron(x, weight, None, a, b), expected)
 
 
+@pytest.mark.parametrize("terms", [1, 3])
+def test_factors_of_high_precision_give_the_dtype_of_the_input(terms: int) -> None:
+    a, b = (t.requires_grad_() for t in factors(*WIDE, terms))
+    weight, _ = map_of(WIDE, torch.float32)
+    for tokens in (3, 500):
+        x = torch.randn(tokens, 24, requires_grad=True)
+        y = linear_plus_kron(x, weight, None, a, b)
+        torch.testing.assert_close(y, torch.nn.functional.linear(x, weight + dense(a, b).float()))
+        da, db, dx = torch.autograd.grad(y.sum(), (a, b, x))
+        assert (da.dtype, db.dtype, dx.dtype) == (torch.float64, torch.float64, torch.float32)
+
+
 def test_what_is_not_frozen_gets_its_gradient_too() -> None:
     a, b = factors(*WIDE)
     weight, bias = (t.requires_grad_() for t in map_of(WIDE))
