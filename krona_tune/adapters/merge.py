@@ -10,6 +10,7 @@ from krona_tune.adapters.frozen_model import spread
 from krona_tune.adapters.inject import Adapters
 from krona_tune.adapters.method_table import method_named
 from krona_tune.backbones.geometry import Site
+from krona_tune.backbones.meta_model import is_quantised
 from krona_tune.refusal import Refusal
 
 __all__ = ["merge", "unmerge"]
@@ -68,9 +69,9 @@ def _mergeable(adapters: Adapters) -> Iterator[tuple[nn.Parameter, Mergeable, Si
         raise Refusal("merge", f"{method.name} can't be added to a linear map", "use it as an adapter")
     for site, module in adapters.by_site():
         parameter = getattr(adapters.model.get_submodule(site.name), method.merges_into, None)
-        if parameter is None:
+        if not isinstance(parameter, nn.Parameter):
             raise Refusal("merge", f"{site.name} has no {method.merges_into} to merge it into", "use it as an adapter")
-        if not parameter.is_floating_point():
+        if is_quantised(parameter):
             raise Refusal("merge", f"{site.name} is quantised", "use it as an adapter, on the quantised weights")
         yield parameter, cast(Mergeable, module), site
 

@@ -26,6 +26,7 @@ from krona_tune.adapters.method_table import is_peft, method_named
 from krona_tune.adapters.nearest_lora import NearestLora
 from krona_tune.adapters.peft_class import make_config
 from krona_tune.adapters.peft_maps import PeftMap
+from krona_tune.backbones.meta_model import base_of
 from krona_tune.kron.product import kron_weight, shape_of
 from krona_tune.study.request.trial import AdapterConfig
 
@@ -142,9 +143,7 @@ def _saved_module(name: str) -> str:
 
 def within(model: nn.Module) -> str:
     """Returns the prefix of the names of sites in the model: "bert." for example; nothing for an encoder-decoder."""
-    if cast(Any, model).config.is_encoder_decoder:
-        return ""
-    base = getattr(model, "base_model", model)
+    base = base_of(model)
     name = next(name for name, module in model.named_modules() if module is base)
     return f"{name}." if name else ""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import transformers
-from torch import nn
+from torch import Tensor, nn
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
@@ -31,6 +31,19 @@ def count_norms(module: nn.Module) -> int:
 def count_norm_biases(module: nn.Module) -> int:
     norms = (each for each in module.modules() if is_norm(each))
     return sum(p.numel() for each in norms for key, p in each.named_parameters(recurse=False) if key == "bias")
+
+
+def is_quantised(weight: Tensor) -> bool:
+    """Returns whether a weight is kept in codes or in so few bits that nothing can be added to it."""
+    return not weight.is_floating_point() or weight.dtype.itemsize < 2
+
+
+def base_of(whole: nn.Module) -> nn.Module:
+    """Returns the pretrained part of a model of transformers, to which a geometry's names are relative: an
+    encoder-decoder, or a base model, is that itself."""
+    model: Any = whole
+    base: nn.Module = whole if model.config.is_encoder_decoder else getattr(model, "base_model", whole)
+    return base
 
 
 @dataclass(frozen=True)
@@ -199,7 +212,9 @@ def build_meta_model(config: Any, outputs: int, place: str) -> MetaModel:
     config._attn_implementation = "eager"
     with refusing(place, f"describes no {config.model_type}", "save the model again"), torch.device("meta"):
         whole = kind.from_config(config, dtype=torch.float32)
-        base = whole if config.is_encoder_decoder else whole.get_submodule(str(whole.base_model_prefix))
+        base = base_of(whole)
+        if (base is whole) != config.is_encoder_decoder:
+            raise ValueError(f"{type(whole).__name__} has no {whole.base_model_prefix}")
     if (found := count(base)) > MOST_PARAMETERS:
         raise Refusal(place, f"describes {found:,} parameters", "save the model again")
     return MetaModel(config=config, whole=whole, base=base)

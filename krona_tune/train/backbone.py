@@ -16,6 +16,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from krona_tune.adapters.frozen_model import fingerprint, is_inside
 from krona_tune.backbones.find_geometry import geometry
 from krona_tune.backbones.geometry import Geometry
+from krona_tune.backbones.meta_model import base_of
 from krona_tune.data.tasks import TASKS, Task
 from krona_tune.refusal import Refusal, refusing, shown
 from krona_tune.study.request.trial import TrainingConfig
@@ -138,7 +139,7 @@ def freeze(whole: nn.Module, shape: Geometry, device: Device) -> Backbone:
             setattr(module, UNTRAINABLE, False)
         if getattr(getattr(module, "config", None), "use_cache", False):  # a T5's stacks have configs of their own
             cast(Any, module).config.use_cache = False  # a decoder would keep every layer's keys and values
-    base = whole if shape.is_encoder_decoder else whole.get_submodule(str(whole.base_model_prefix))
+    base = base_of(whole)
     return Backbone(
         base=base,
         whole=whole,

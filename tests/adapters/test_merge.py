@@ -69,6 +69,17 @@ def test_merging_twice_or_unmerging_what_is_not_merged_is_refused() -> None:
             merge(adapters)
 
 
+@pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn])
+def test_a_weight_in_few_bits_is_refused(dtype: torch.dtype) -> None:
+    shape, _, base = build("bert")
+    with trained(Adapters(base, shape, shaped(shape, "krona"), torch.Generator().manual_seed(0))) as adapters:
+        site, _ = next(adapters.by_site())
+        module = base.get_submodule(site.name)
+        module.weight = torch.nn.Parameter(module.weight.to(dtype), requires_grad=False)
+        with pytest.raises(Refusal, match=f"{site.name} is quantised; use it as an adapter, on the quantised weights"):
+            merge(adapters)
+
+
 def test_a_bfloat16_weight_is_rounded_once() -> None:
     shape, model, base = build("bert")
     model.bfloat16()
