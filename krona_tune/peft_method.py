@@ -15,6 +15,7 @@ import math
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
+from enum import StrEnum
 from typing import get_args
 
 import torch
@@ -24,13 +25,21 @@ from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, check_adapters_t
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from torch import Tensor, nn
 
+from krona_tune.backbones.meta_model import is_quantised
 from krona_tune.kron.factors import Init, Scaling, effective_scale, factor_shape
 from krona_tune.kron.product import first_factors, kron_linear, kron_weight
 from krona_tune.refusal import Refusal
 
 __all__ = ["KronAConfig"]
 
-PEFT_TYPE = "KRONA"
+
+class _PeftType(StrEnum):
+    """Is to peft what its own closed enumeration is, of which it reads the `value`."""
+
+    KRONA = "KRONA"
+
+
+PEFT_TYPE = _PeftType.KRONA
 PREFIX = "krona_"
 
 
@@ -82,7 +91,7 @@ class KronAConfig(PeftConfig):  # type: ignore[misc]
         for name, word, known in (("scaling", self.scaling, Scaling), ("init", self.init, Init)):
             if word not in get_args(known):
                 raise Refusal(f"KronAConfig: {name}", f"is {word!r}", f"write {' or '.join(get_args(known))}")
-        if not (self.scale > 0 and math.isfinite(self.scale)):
+        if not isinstance(self.scale, int | float) or not (self.scale > 0 and math.isfinite(self.scale)):
             raise Refusal("KronAConfig: scale", f"is {self.scale!r}", "give a positive number")
 
 
@@ -160,7 +169,7 @@ class KronALayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
     @torch.no_grad()
     def _add(self, adapter_name: str, sign: int, safe: bool) -> None:
         weight = self.base_layer.weight
-        if not weight.is_floating_point():
+        if is_quantised(weight):
             raise ValueError(f"an adapter can't be merged into a weight of {weight.dtype}; use it unmerged")
         delta = self.get_delta_weight(adapter_name)
         wide = torch.promote_types(weight.dtype, delta.dtype)

@@ -7,6 +7,7 @@ from pathlib import Path
 import peft
 import pytest
 import torch
+from peft.utils.hotswap import hotswap_adapter
 from torch import nn
 
 from krona_tune import peft_method
@@ -143,6 +144,24 @@ def test_merged_equals_adapted_and_the_plain_model_comes_back(name: str, config:
     assert apart(outputs(merged, shape), adapted) < 2e-5
 
 
+def test_peft_says_itself_what_it_does_not_offer(tmp_path: Path) -> None:
+    _, wrapped, _ = dressed("bert", BERT)
+    wrapped.save_pretrained(tmp_path)
+    with pytest.raises(ValueError, match="'KRONA' is not compatible with the `PeftMixedModel`"):
+        peft.get_peft_model(build("bert")[1], KronAConfig(**BERT), mixed=True)
+    with pytest.raises(ValueError, match="KRONA was passed"):
+        hotswap_adapter(wrapped, tmp_path, "default")
+
+
+def test_a_weight_in_few_bits_is_not_merged_into() -> None:
+    _, model, _ = build("bert")
+    wrapped = peft.get_peft_model(model, KronAConfig(**SUM))
+    base = layers(wrapped)[0].base_layer
+    base.weight = torch.nn.Parameter(base.weight.to(torch.float8_e4m3fn), requires_grad=False)
+    with pytest.raises(ValueError, match=r"merged into a weight of torch\.float8_e4m3fn; use it unmerged"):
+        wrapped.merge_adapter()
+
+
 def test_merging_and_unmerging_under_autocast_gives_the_weights_back() -> None:
     _, model, _ = build("bert")
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
@@ -217,6 +236,7 @@ def test_peft_turns_it_into_a_lora_of_its_rank() -> None:
             "KronAConfig: terms 25: 24 of 4x6⊗6x4 reach every matrix; write at most that; needed at "
             "bert.encoder.layer.0.attention.self.query",
         ),
+        ({"scale": "4"}, "KronAConfig: scale: is '4'; give a positive number"),
         ({"scale": -1.0}, "KronAConfig: scale: is -1.0; give a positive number"),
         (
             {"target_modules": ["LayerNorm"]},
