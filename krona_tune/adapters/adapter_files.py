@@ -11,13 +11,14 @@ from torch import Tensor, nn
 
 from krona_tune.adapters.adapter_card import CARD, AdapterCard, Form, read_card
 from krona_tune.adapters.frozen_model import fingerprint
-from krona_tune.adapters.inject import Adapters
+from krona_tune.adapters.inject import Adapters, sets_on
 from krona_tune.adapters.method_table import is_peft
 from krona_tune.adapters.model_card import README, render_model_card
 from krona_tune.adapters.placement import count
 from krona_tune.atomic_write import atomic_folder
 from krona_tune.backbones.find_geometry import geometry
 from krona_tune.backbones.geometry import Geometry, Stack
+from krona_tune.backbones.meta_model import base_of, is_quantised
 from krona_tune.hub import refuse_unreadable
 from krona_tune.refusal import Refusal, refusing
 from krona_tune.refused_calls import refusing_at_the_caller
@@ -90,19 +91,24 @@ def load(model: nn.Module, folder: str | Path, *, check_backbone: bool = True) -
             bfloat16; a model in another dtype passes if kind and sizes are right. False: a fine-tuned copy passes.
 
     Raises:
-        Refusal: the files can't be read, or the adapter belongs to another backbone. The model is left as it was.
+        Refusal: the files can't be read, the adapter belongs to another backbone, another one is on the model, or the
+            model has no place for its head, or only a quantised one. The model is left as it was.
     """
-    folder = Path(folder)
+    folder, model = Path(folder), getattr(model, "_orig_mod", model)  # of a compiled model, which follows it
     card, tensors = read_adapter(folder)
     _refuse_foreign_class(folder, card.adapter.method)
     shape = _geometry_of(model, folder, card)
-    base: nn.Module = model if shape.is_encoder_decoder else getattr(model, "base_model", model)
+    base = base_of(model)
     if check_backbone:
         _refuse_other_weights(fingerprint(base, shape), folder, card)
+    if sets_on(base):
+        raise Refusal("model", "another adapter is on it, and both would add up", "detach the other set first")
     try:
         places = _head_places(model, base, head_of(tensors))
         _refuse_larger(shape, card, tensors)
         adapters = Adapters(base, shape, card.adapter, torch.Generator())
+    except Refusal:
+        raise
     except ValueError as error:
         raise _misfit(folder, card, error) from None
     try:
@@ -176,14 +182,21 @@ def _refuse_larger(shape: Geometry, card: AdapterCard, tensors: dict[str, Tensor
 
 
 def _head_places(model: nn.Module, base: nn.Module, head: dict[str, Tensor]) -> list[tuple[nn.Parameter, Tensor]]:
-    """Returns the parameters outside the base, each with its tensor of the head; none if the model has no such head."""
+    """Returns the parameters outside the base, each with its tensor of the head; none for a base model alone."""
+    if model is base:
+        return []
     inside = {id(parameter) for parameter in base.parameters()}
     own = {name: parameter for name, parameter in model.named_parameters() if id(parameter) not in inside}
-    if not head.keys() & own.keys():
-        return []
-    if lacking := sorted(head.keys() - own.keys()):
+    lacking = sorted(head.keys() - own.keys())
+    if lacking and not head.keys() & own.keys():
+        fix = "give one for sequence classification, or its base_model for the adapter without its head"
+        raise Refusal("model", f"a {type(model).__name__} has no {lacking[0]}", fix)
+    if lacking:
         raise ValueError(f"the model has no {lacking[0]}")
     for name, tensor in head.items():
+        if is_quantised(own[name]):
+            fix = f"load it with BitsAndBytesConfig(llm_int8_skip_modules=[{name.partition('.')[0]!r}])"
+            raise Refusal("model", f"its head is quantised: {name} is kept in {own[name].dtype}", fix)
         if own[name].shape != tensor.shape:
             sizes = f"{name} is {tuple(tensor.shape)}, the model takes {tuple(own[name].shape)}"
             raise ValueError(f"{sizes}; num_labels must be the task's")

@@ -12,6 +12,16 @@ from torch.nn import functional
 from krona_tune.adapters.method_table import TrainedModelPart
 from krona_tune.backbones.geometry import Geometry, Role, RoleRows
 from krona_tune.backbones.meta_model import is_norm
+from krona_tune.refusal import Refusal
+
+
+def module_at(base: nn.Module, name: str) -> nn.Module:
+    """Returns the module of a base model that a geometry names. Raises a Refusal if there is none."""
+    try:
+        return base.get_submodule(name)
+    except AttributeError:
+        fix = "give the base model, such as model.base_model, without another library's adapters on it"
+        raise Refusal("model", f"a {type(base).__name__} has no {name}", fix) from None
 
 
 def numbers(rows: RoleRows) -> list[int]:
@@ -125,11 +135,14 @@ def fingerprint(base: nn.Module, geometry: Geometry) -> str | None:
     Returns:
         64 hexadecimal digits; None if a weight is kept in another dtype (float16, quantised), which rounds differently,
             or has no values.
+
+    Raises:
+        Refusal: the model has no such module.
     """
     digest = hashlib.sha256()
     for name in dict.fromkeys(site.name for site in geometry.sites if site.role is not Role.FEED_FORWARD):
-        weight = base.get_submodule(name).get_parameter("weight")
-        if weight.dtype not in COMPARABLE or weight.is_meta:
+        weight = getattr(module_at(base, name), "weight", None)
+        if not isinstance(weight, Tensor) or weight.dtype not in COMPARABLE or weight.is_meta:
             return None
         digest.update(f"{name} {tuple(weight.shape)} ".encode())
         stride = weight.numel() // SAMPLE | 1  # odd, so that the sample is not one column

@@ -15,10 +15,11 @@ from krona_tune.adapters.frozen_model import (
     Holders,
     backbone_parameters,
     can_override,
+    module_at,
     norm_partners,
     spread,
 )
-from krona_tune.adapters.method_table import AttachPoint, method_named
+from krona_tune.adapters.method_table import AttachPoint, TrainedModelPart, method_named
 from krona_tune.adapters.placement import sites
 from krona_tune.backbones.geometry import Geometry, Site
 from krona_tune.study.request.trial import AdapterConfig
@@ -27,6 +28,15 @@ __all__ = ["Adapters"]
 
 Handle = RemovableHandle | ForwardOverride
 """A hook or a replaced forward of an adapter; `remove` takes it out of the model."""
+
+SETS = "krona_tune_sets"
+"""The attribute of a base model that counts the sets on it; a copy of the model has it, as it has their hooks."""
+
+
+def sets_on(model: nn.Module) -> int:
+    """Counts the sets that are attached to a base model."""
+    counted: int = vars(model).get(SETS, 0)
+    return counted
 
 
 class Adapters:
@@ -61,6 +71,8 @@ class Adapters:
         method = method_named(adapter.method)
         self.config, self.geometry = adapter, geometry
         self.sites = sites(geometry, adapter)
+        for name in dict.fromkeys(name for site in self.sites for name in (site.enters, site.name)):
+            module_at(model, name)
         built = method.make_modules(model, self.sites, adapter, generator)
         self.modules = nn.ModuleDict({_key(site): module for site, module in zip(self.sites, built, strict=True)})
         self.backbone_parameters: dict[str, nn.Parameter] = {}
@@ -72,11 +84,20 @@ class Adapters:
         self._reads_output = method.attach_point is AttachPoint.AFTER_SUBLAYERS
         self._handles: list[Handle] = []
         self._replaced: list[tuple[Holders, nn.Parameter, nn.Parameter]] = []
-        self.enter_hooks()
-        own = method.trains_of_model(adapter)
-        for name, holders in backbone_parameters(model, own, {site.layer_name for site in self.sites}).items():
+        self._attached = True
+        setattr(model, SETS, sets_on(model) + 1)
+        try:
+            self.enter_hooks()
+            self._replace_trained(method.trains_of_model(adapter))
+        except BaseException:
+            self.detach()
+            raise
+
+    def _replace_trained(self, own: TrainedModelPart) -> None:
+        layers = {site.layer_name for site in self.sites}
+        for name, holders in backbone_parameters(self.model, own, layers).items():
             self.backbone_parameters[name] = self._replace(holders)
-        for holders in norm_partners(model, own):
+        for holders in norm_partners(self.model, own):
             self._replace(holders).requires_grad_(False)
 
     def by_site(self) -> Iterator[tuple[Site, nn.Module]]:
@@ -87,7 +108,8 @@ class Adapters:
     def enter_hooks(self) -> None:
         """Attaches the hooks: from then on the model's outputs are the adapted ones."""
         hook = _hook_after if self._reads_output else _hook_beside
-        self._handles = [handle for site, module in self.by_site() for handle in hook(self.model, site, module)]
+        for site, module in self.by_site():
+            self._handles += hook(self.model, site, module)
 
     def leave_hooks(self) -> None:
         """Removes the hooks; trained parameters of the model's own stay."""
@@ -102,6 +124,9 @@ class Adapters:
             for module, key in holders:
                 setattr(module, key, parameter)
         self._replaced = []
+        if self._attached:
+            self._attached = False
+            setattr(self.model, SETS, sets_on(self.model) - 1)
 
     def round_backbone_parameters(self) -> None:
         """Converts the trained parameters of the model's own to its dtype, for use outside autocast."""

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 from safetensors.torch import load_file, save_file
 
 import krona_tune
@@ -147,6 +148,49 @@ def test_another_number_of_labels_is_refused(tmp_path: Path) -> None:
 def test_what_is_no_model_of_transformers_is_refused(tmp_path: Path) -> None:
     saved(tmp_path, "bert")
     assert "a Linear has no config" in refused(torch.nn.Linear(3, 2), tmp_path)
+
+
+def test_a_model_for_another_purpose_takes_the_adapter_by_its_base_alone(tmp_path: Path) -> None:
+    saved(tmp_path, "bert")
+    model = transformers.BertForMaskedLM(build("bert")[1].config)
+    model.bert = build("bert")[2]
+    said = refused(model, tmp_path)
+    assert "a BertForMaskedLM has no classifier.bias; give one for sequence classification, or its base_model" in said
+    krona_tune.load(model.base_model, tmp_path)
+
+
+def test_a_head_in_few_bits_is_refused_with_what_keeps_it_whole(tmp_path: Path) -> None:
+    """Numbers that are copied into codes become other numbers: in 8 bits the head's would all be 0."""
+    saved(tmp_path, "bert")
+    for shape, dtype in (((3, 24), torch.int8), ((36, 1), torch.uint8), ((3, 24), torch.float8_e4m3fn)):
+        _, model, _ = build("bert")
+        model.classifier.weight = torch.nn.Parameter(torch.zeros(shape, dtype=dtype), requires_grad=False)
+        with pytest.raises(Refusal) as refusal:
+            krona_tune.load(model, tmp_path)
+        assert str(refusal.value) == (
+            f"model: its head is quantised: classifier.weight is kept in {dtype}; "
+            "load it with BitsAndBytesConfig(llm_int8_skip_modules=['classifier'])"
+        )
+
+
+def test_a_second_adapter_on_a_model_is_refused_until_the_first_is_detached(tmp_path: Path) -> None:
+    adapted = saved(tmp_path, "bert")
+    shape, model, _ = build("bert")
+    first = krona_tune.load(model, tmp_path)
+    with pytest.raises(Refusal, match="another adapter is on it, and both would add up; detach the other set first"):
+        krona_tune.load(model, tmp_path)
+    assert torch.equal(outputs(model, shape), adapted)
+    first.detach()
+    first.detach()
+    krona_tune.load(model, tmp_path)
+    assert torch.equal(outputs(model, shape), adapted)
+
+
+def test_a_compiled_model_takes_adapter_and_head(tmp_path: Path) -> None:
+    adapted = saved(tmp_path, "bert")
+    shape, model, _ = build("bert")
+    krona_tune.load(torch.compile(model, backend="eager"), tmp_path)
+    assert torch.equal(outputs(model, shape), adapted)
 
 
 def test_a_head_can_not_reach_into_the_backbone(tmp_path: Path) -> None:

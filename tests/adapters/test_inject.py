@@ -6,11 +6,13 @@ import math
 import pytest
 import torch
 
+from krona_tune.adapters.frozen_model import fingerprint
 from krona_tune.adapters.inject import Adapters
 from krona_tune.adapters.method_table import METHODS
 from krona_tune.adapters.placement import count, sites
 from krona_tune.backbones.geometry import Site
 from krona_tune.kron.product import kron_weight
+from krona_tune.refusal import Refusal
 from krona_tune.study.request.trial import AdapterConfig
 from tests.cases import case
 from tests.models import CONFIGS, build, of_each_kind, tokens
@@ -144,6 +146,21 @@ def test_full_trains_a_tied_parameter_once_wherever_it_stands() -> None:
         assert sum(p.numel() for p in adapters.parameters()) == shape.parameters
     assert model.shared.weight is model.lm_head.weight is model.encoder.embed_tokens.weight
     assert not model.shared.weight.requires_grad
+
+
+def test_a_model_without_a_site_is_refused_and_carries_no_hook() -> None:
+    shape, model, base = build("bert")
+    for method in ("krona", "krona_b", "adapter"):
+        with pytest.raises(Refusal, match=r"model: a BertForSequenceClassification has no encoder\..*; give the base"):
+            Adapters(model, shape, shaped(shape, method), torch.Generator())
+    with pytest.raises(Refusal, match=r"has no encoder\.layer\.0"):
+        fingerprint(model, shape)
+    del base.encoder.layer[2]
+    before = base(torch.tensor([[5, 6, 7]])).last_hidden_state
+    with pytest.raises(Refusal, match=r"has no encoder\.layer\.2"):
+        trained(Adapters(base, shape, shaped(shape, "krona"), torch.Generator()))
+    assert torch.equal(base(torch.tensor([[5, 6, 7]])).last_hidden_state, before)
+    assert not any("forward" in vars(module) for module in base.modules())
 
 
 def test_two_sets_on_one_model_come_and_go_independently() -> None:
