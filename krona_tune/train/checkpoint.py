@@ -1,6 +1,7 @@
 """Saves a trial at a rung to disk and loads it: the trained tensors and the optimiser, nothing of the backbone."""
 
 import json
+import operator
 import shutil
 from pathlib import Path
 from pickle import UnpicklingError
@@ -14,7 +15,10 @@ from krona_tune.study.request.trial import TrialConfig
 from krona_tune.study.result import Report
 from krona_tune.train.loop import TrialRun
 
-_UNREADABLE = (OSError, ValueError, KeyError, RuntimeError, EOFError, UnpicklingError, SafetensorError)
+_UNREADABLE = (
+    *(OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, EOFError),
+    *(UnpicklingError, SafetensorError),
+)
 """What the readers raise for half a file, or for one with other content."""
 TENSORS, OPTIMISER, PROGRESS = "adapter.safetensors", "optimiser.pt", "progress.json"
 
@@ -47,22 +51,24 @@ def load(run: TrialRun, folder: Path) -> None:
     """
     try:
         progress, tensors = _progress(folder), load_file(folder / TENSORS)
-        optimiser = torch.load(folder / OPTIMISER, weights_only=True) if run.optimiser else None
+        optimiser: Any = torch.load(folder / OPTIMISER, weights_only=True) if run.optimiser else None
+        rung, step, report = operator.index(progress["rung"]), operator.index(progress["step"]), _report(progress)
+        trial, kept = progress["fingerprint"], progress["backbone_fingerprint"]
+        if run.optimiser:
+            run.optimiser.refuse_other(optimiser)
     except _UNREADABLE as error:
         raise Unusable(f"{folder} can't be read ({type(error).__name__}: {error})") from error
-    if progress["fingerprint"] != run.trial.fingerprint:
-        raise Unusable(f"{folder} is of trial {progress['fingerprint']}, this is {run.trial.fingerprint}")
-    kept, found = progress["backbone_fingerprint"], run.backbone.fingerprint
-    if kept != found:
+    if trial != run.trial.fingerprint:
+        raise Unusable(f"{folder} is of trial {trial}, this is {run.trial.fingerprint}")
+    if kept != (found := run.backbone.fingerprint):
         raise Unusable(f"{folder} is of the backbone {kept}, this is {found}")
     try:
         run.load_state(tensors)
     except ValueError as error:
         raise Unusable(f"{folder} does not fit this trial: {error}") from error
-    if run.optimiser and optimiser:
+    if run.optimiser:
         run.optimiser.load_state(optimiser)
-    run.rung, run.step = progress["rung"], progress["step"]
-    run.last_report = _report(progress)
+    run.rung, run.step, run.last_report = rung, step, report
 
 
 def adopt(earlier: Path, folder: Path, trial: TrialConfig) -> None:

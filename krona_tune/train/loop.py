@@ -84,6 +84,18 @@ class Optimiser:
     def state(self) -> dict[str, Any]:
         return {"adamw": self.adamw.state_dict(), "decay": self.decay.state_dict()}
 
+    def refuse_other(self, state: dict[str, Any]) -> None:
+        """Raises a ValueError, or what reading it raises, if `state` is not one of these parameters after its steps."""
+        groups, moments = state["adamw"]["param_groups"], state["adamw"]["state"]
+        own = [parameter for group in self.adamw.param_groups for parameter in group["params"]]
+        if [len(group["params"]) for group in groups] != [len(group["params"]) for group in self.adamw.param_groups]:
+            raise ValueError("the optimiser's groups are of other sizes")
+        if state["decay"]["last_epoch"] and not moments:
+            raise ValueError("the optimiser has made steps but has no moments")
+        for number, kept in moments.items():
+            if not kept["exp_avg"].shape == kept["exp_avg_sq"].shape == own[number].shape:
+                raise ValueError(f"the optimiser's moments of parameter {number} are not {tuple(own[number].shape)}")
+
     def load_state(self, state: dict[str, Any]) -> None:
         """Loads a state of the same parameters; the learning rate and the weight decay stay this optimiser's own."""
         own = [(group["initial_lr"], group["weight_decay"]) for group in self.adamw.param_groups]

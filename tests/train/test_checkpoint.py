@@ -1,8 +1,10 @@
 """Tests that a checkpoint belongs to certain weights."""
 
+import json
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -12,6 +14,8 @@ from krona_tune.train import checkpoint
 from krona_tune.train.backbone import Backbone, freeze
 from krona_tune.train.loop import TrialRun
 from tests.train.conftest import tiny_backbone, tiny_trial, tiny_work
+
+PROGRESS = ("rung", "step", "fingerprint", "backbone_fingerprint", "report")
 
 
 def test_a_trial_goes_on_with_its_own_weights_only(tmp_path: Path) -> None:
@@ -47,6 +51,54 @@ def test_a_checkpoint_with_another_head_changes_nothing(
     with pytest.raises(checkpoint.Unusable, match=f"{name} is missing or is not"):
         checkpoint.load(again, tmp_path)
     assert all(torch.equal(before[name], tensor) for name, tensor in again.state().items())
+
+
+def _change(file: str, change: Callable[[Any], Any], folder: Path) -> None:
+    if file == checkpoint.PROGRESS:
+        progress = json.loads((folder / file).read_text(encoding="utf-8"))
+        (folder / file).write_text(json.dumps(change(progress)), encoding="utf-8")
+    else:
+        torch.save(change(torch.load(folder / file)), folder / file)
+
+
+def _without_moments(state: Any) -> Any:
+    return {**state, "adamw": {**state["adamw"], "state": {}}}
+
+
+def _with_fewer_groups(state: Any) -> Any:
+    return {**state, "adamw": {**state["adamw"], "param_groups": state["adamw"]["param_groups"][:1]}}
+
+
+def _with_turned_moments(state: Any) -> Any:
+    first = state["adamw"]["state"][0]
+    first["exp_avg"] = first["exp_avg"].T.contiguous()
+    return state
+
+
+@pytest.mark.parametrize(
+    ("file", "change"),
+    [
+        *((checkpoint.PROGRESS, change) for change in (lambda _: [], lambda _: None)),
+        *((checkpoint.PROGRESS, lambda found, key=key: {k: found[k] for k in found if k != key}) for key in PROGRESS),
+        (checkpoint.PROGRESS, lambda found: {**found, "step": "6"}),
+        (checkpoint.PROGRESS, lambda found: {**found, "report": {**found["report"], "unknown": 1}}),
+        *((checkpoint.OPTIMISER, change) for change in (lambda _: [1], lambda _: {"a": 1}, _without_moments)),
+        *((checkpoint.OPTIMISER, change) for change in (_with_fewer_groups, _with_turned_moments)),
+    ],
+)
+def test_a_checkpoint_with_other_content_is_unusable_and_changes_nothing(
+    tmp_path: Path, file: str, change: Callable[[Any], Any]
+) -> None:
+    run = TrialRun("t1", tiny_trial(), tiny_work(rows=16), tiny_backbone())
+    run.advance()
+    checkpoint.save(run, tmp_path)
+    _change(file, change, tmp_path)
+    again = TrialRun("t1", tiny_trial(), tiny_work(rows=16), tiny_backbone())
+    before = again.state()
+    with pytest.raises(checkpoint.Unusable, match="can't be read"):
+        checkpoint.load(again, tmp_path)
+    assert all(torch.equal(before[name], tensor) for name, tensor in again.state().items())
+    assert (again.rung, again.step, again.last_report) == (0, 0, None)
 
 
 def _other_backbone() -> Backbone:
