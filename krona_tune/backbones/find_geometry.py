@@ -121,6 +121,9 @@ WITHOUT_MEANING = {
 }  # fmt: skip
 """Keys of a config.json that change no size and no name in the model."""
 
+MULTIPLIES = ("multiplier", "factor", "ratio")
+"""The ends of the names of fractions that decide about a size."""
+
 
 def geometry(
     config: Mapping[str, Any], place: str = "config.json", corrections: Mapping[Role, str] | None = None
@@ -146,9 +149,10 @@ def geometry(
 
 
 def meaning_of(config: Mapping[str, Any], corrections: Mapping[Role, str] | None = None) -> str:
-    """Returns the values that decide about the geometry. No fraction does, nor does the usual tying of embeddings."""
+    """Returns the values that decide about the geometry. No fraction does but one that a size is multiplied by, nor
+    does an encoder-decoder's usual tying of embeddings."""
     deciding = _without_fractions(config)
-    if deciding.get("tie_word_embeddings") is True:
+    if deciding.get("tie_word_embeddings") is True and deciding.get("is_encoder_decoder"):
         del deciding["tie_word_embeddings"]
     in_order = [[role, pattern] for role, pattern in (corrections or {}).items()]
     return json.dumps({**deciding, "corrections": in_order}, sort_keys=True, default=str)
@@ -158,7 +162,7 @@ def _without_fractions(config: Mapping[str, Any]) -> dict[str, Any]:
     return {
         key: _without_fractions(value) if isinstance(value, Mapping) else value
         for key, value in config.items()
-        if key not in WITHOUT_MEANING and not isinstance(value, float)
+        if key not in WITHOUT_MEANING and (key.endswith(MULTIPLIES) or not isinstance(value, float))
     }
 
 

@@ -100,7 +100,8 @@ class Geometry:
         depths: the layers of each stack; one whose output is used `uses` times counts once.
         norms: the parameters of the layer norms, `norm_biases` the biases among them, `norms_of_layer` those inside
             each layer of a stack.
-        parameters: the pretrained weights, without a task's head.
+        parameters: the pretrained weights, without a task's head; `output_embeddings` are those that a decoder has
+            beside them to write with, unless they are its input's.
         width: the features of a hidden state.
         head: the parameters of a fresh task head: a number, and a number per output; (0, 0) for text to text.
         text_to_text: it answers with text: an encoder-decoder, or a decoder after `writing`.
@@ -118,6 +119,7 @@ class Geometry:
     width: int
     head: tuple[int, int]
     text_to_text: bool
+    output_embeddings: int = 0
     vocabulary: int = 0
     positions: int | None = None
     uses: int = 1
@@ -145,7 +147,8 @@ class Geometry:
         """Returns the backbone as one that answers with text. Raises ValueError for an encoder, which writes none."""
         if Stack.DECODER not in self.depths:
             raise ValueError(f"{self.model_type} only reads")
-        return replace(self, head=(0, 0), text_to_text=True)
+        parameters = self.parameters + self.output_embeddings
+        return replace(self, parameters=parameters, output_embeddings=0, head=(0, 0), text_to_text=True)
 
     def kept_values(self, *, recomputed: bool = False) -> int:
         """Returns roughly how many values of a token are kept for a backward pass through all layers.

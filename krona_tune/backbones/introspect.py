@@ -210,6 +210,7 @@ class _Reader:
             norm_biases=facts.norm_biases,
             norms_of_layer={stack: tuple(each.norms for each in layers) for stack, layers in stacks.items()},
             parameters=facts.parameters,
+            output_embeddings=facts.output_embeddings,
             width=self._width,
             head=facts.head,
             text_to_text=facts.text_to_text,

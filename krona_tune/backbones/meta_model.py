@@ -251,6 +251,7 @@ class ArchitectureFacts:
     text_to_text: bool
     is_encoder_decoder: bool
     parameters: int
+    output_embeddings: int
     norms: int
     norm_biases: int
     head: tuple[int, int]
@@ -267,12 +268,14 @@ def architecture_facts(
         says_untied: the weights of a text-to-text model hold an embedding of the output of its own.
     """
     one = build_meta_model(config, 1, place)
+    writes_with = _output_embeddings(config, model, says_untied=says_untied)
     heads = [count(each.whole) - count(each.base) for each in (one, model)]
     per_output = heads[1] - heads[0]
     return ArchitectureFacts(
         text_to_text=model.text_to_text,
         is_encoder_decoder=model.is_encoder_decoder,
-        parameters=count(model.base) + (_output_embeddings(model) if says_untied else 0),
+        parameters=count(model.base) + (writes_with if model.text_to_text else 0),
+        output_embeddings=0 if model.text_to_text else writes_with,
         norms=count_norms(model.base),
         norm_biases=count_norm_biases(model.base),
         head=(0, 0) if model.text_to_text else (heads[0] - per_output, per_output),
@@ -294,10 +297,17 @@ def _layer(name: str, module: nn.Module) -> LayerFacts:
     )
 
 
-def _output_embeddings(model: MetaModel) -> int:
-    """Counts the output embeddings of a text-to-text model that transformers ties to the input's when it builds."""
+def _output_embeddings(config: Any, model: MetaModel, *, says_untied: bool) -> int:
+    """Counts what a decoder or encoder-decoder writes with beside its base model's parameters.
+
+    Transformers ties an encoder-decoder's output embeddings to the input's when it builds it, whatever its config says.
+    """
+    if is_decoder(config) and not model.is_encoder_decoder:
+        with torch.device("meta"):
+            writer = transformers.AutoModelForCausalLM.from_config(model.config, dtype=torch.float32)
+        return count(writer) - count(base_of(writer))
     whole: Any = model.whole
-    if not model.is_encoder_decoder:
+    if not (model.is_encoder_decoder and says_untied):
         return 0
     weight = whole.get_output_embeddings().weight
     return weight.numel() if weight is whole.get_input_embeddings().weight else 0

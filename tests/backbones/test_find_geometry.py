@@ -93,9 +93,13 @@ def test_the_key_knows_what_decides_and_nothing_else() -> None:
         **config,
         "attn_config": {"attn_pdrop": 0.3, "alibi": True},
         "resid_pdrop": 0.2,
-        "tie_word_embeddings": True,
     }
     assert meaning_of(config) == meaning_of(other)
+    t5 = {"model_type": "t5", "is_encoder_decoder": True}
+    assert meaning_of(t5) == meaning_of({**t5, "tie_word_embeddings": True})
+    assert meaning_of(config) != meaning_of({**config, "tie_word_embeddings": True})  # a decoder's class may not tie
+    for name in ("block_ffn_dim_multiplier", "expansion_factor", "mlp_ratio"):
+        assert meaning_of({**config, name: 1.0}) != meaning_of({**config, name: 1.5})
     assert meaning_of(config) != meaning_of({**config, "attn_config": {"alibi": False}})
     assert meaning_of({"num_key_value_heads": None}) != meaning_of({})  # a class may have another default than null
     roles = {Role.QUERY: "*.query", Role.KEY: "attention.self.*"}

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import transformers
 from transformers.activations import ACT2FN
 
 from krona_tune.backbones.find_geometry import ACTIVATIONS, geometry
@@ -36,6 +37,19 @@ def test_parameters_norms_and_head_are_counted_exactly(name: str) -> None:
         inside = [[m for m in base.get_submodule(name).modules() if m in norms] for name in layers]
         assert counted == tuple(sum(p.numel() for m in each for p in m.parameters()) for each in inside)
     assert shape.head_parameters(3) == sum(p.numel() for p in model.parameters()) - shape.parameters
+
+
+@pytest.mark.parametrize("name", ["gpt2", "llama", "opt", "gpt_neox"])
+@pytest.mark.parametrize("tied", [True, False])
+def test_a_decoder_that_writes_has_its_output_embeddings_too(name: str, tied: bool) -> None:
+    model_type, values = CONFIGS[name]
+    config = transformers.AutoConfig.for_model(model_type, **values, tie_word_embeddings=tied)
+    with torch.device("meta"):
+        whole = transformers.AutoModelForCausalLM.from_config(config)
+    shape = geometry(config.to_dict())
+    assert shape.writing().parameters == sum(p.numel() for p in whole.parameters())
+    assert shape.parameters == sum(p.numel() for p in whole.base_model.parameters())
+    assert shape.writing().writing() == shape.writing()
 
 
 @pytest.mark.parametrize("name", [name for name, (_, sizes) in CONFIGS.items() if "tie_word_embeddings" not in sizes])
