@@ -106,7 +106,7 @@ def load(model: nn.Module, folder: str | Path, *, check_backbone: bool = True) -
     try:
         places = _head_places(model, base, head_of(tensors))
         _refuse_larger(shape, card, tensors)
-        adapters = Adapters(base, shape, card.adapter, torch.Generator())
+        adapters = Adapters(base, shape, card.adapter, torch.Generator(), model)
     except Refusal:
         raise
     except ValueError as error:

@@ -86,14 +86,19 @@ _CHOSEN: dict[TrainedModelPart, Callable[[nn.Module, str], bool]] = {
 }
 
 
-def backbone_parameters(model: nn.Module, own: TrainedModelPart, adapted: Collection[str] = ()) -> dict[str, Holders]:
+def backbone_parameters(
+    model: nn.Module, own: TrainedModelPart, adapted: Collection[str] = (), whole: nn.Module | None = None
+) -> dict[str, Holders]:
     """Returns the chosen parameters by their dotted names; a tied one by its first.
 
     Args:
         adapted: the names of the layers that carry an adapter.
+        whole: a model around the base model all of whose parameters are its own, too, such as output embeddings.
     """
     chosen: dict[int, tuple[str, Holders]] = {}
-    for name, module, key in _every(model):
+    inner = set(model.modules())
+    around = [] if whole is None or own is not TrainedModelPart.ALL else _every(whole)
+    for name, module, key in (*_every(model), *(each for each in around if each[1] not in inner)):
         inside = own is not TrainedModelPart.ADAPTED_NORMS or is_inside(name, adapted)
         if inside and _CHOSEN[own](module, key):
             chosen.setdefault(id(getattr(module, key)), (name, []))[1].append((module, key))

@@ -59,6 +59,7 @@ class Adapters:
         geometry: where the model has linear maps, and of which sizes.
         adapter: the method, its sizes and the sites that carry it.
         generator: draws the first values; the same seed gives the same adapters on every device.
+        whole: a decoder with its language-model head, if it answers with text: the method `full` trains that, too.
 
     Raises:
         Refusal: the model has no such site.
@@ -66,7 +67,12 @@ class Adapters:
     """
 
     def __init__(
-        self, model: nn.Module, geometry: Geometry, adapter: AdapterConfig, generator: torch.Generator
+        self,
+        model: nn.Module,
+        geometry: Geometry,
+        adapter: AdapterConfig,
+        generator: torch.Generator,
+        whole: nn.Module | None = None,
     ) -> None:
         method = method_named(adapter.method)
         self.config, self.geometry = adapter, geometry
@@ -88,14 +94,14 @@ class Adapters:
         setattr(model, SETS, sets_on(model) + 1)
         try:
             self.enter_hooks()
-            self._replace_trained(method.trains_of_model(adapter))
+            self._replace_trained(method.trains_of_model(adapter), whole if geometry.writes_alone else None)
         except BaseException:
             self.detach()
             raise
 
-    def _replace_trained(self, own: TrainedModelPart) -> None:
+    def _replace_trained(self, own: TrainedModelPart, whole: nn.Module | None) -> None:
         layers = {site.layer_name for site in self.sites}
-        for name, holders in backbone_parameters(self.model, own, layers).items():
+        for name, holders in backbone_parameters(self.model, own, layers, whole).items():
             self.backbone_parameters[name] = self._replace(holders)
         for holders in norm_partners(self.model, own):
             self._replace(holders).requires_grad_(False)

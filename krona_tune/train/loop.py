@@ -202,7 +202,7 @@ class TrialRun:
         self._prefix: FrozenPrefix | None = None
         self._recomputed = RecomputedLayers(())
         generator = torch.Generator().manual_seed(stream(trial.seed, "adapter"))
-        self.adapters = Adapters(backbone.base, backbone.geometry, trial.adapter, generator)
+        self.adapters = Adapters(backbone.base, backbone.geometry, trial.adapter, generator, backbone.whole)
         try:
             self._complete(states)
         except BaseException:

@@ -5,11 +5,13 @@ import math
 
 import pytest
 import torch
+import transformers
 
 from krona_tune.adapters.frozen_model import fingerprint
 from krona_tune.adapters.inject import Adapters
 from krona_tune.adapters.method_table import METHODS
 from krona_tune.adapters.placement import count, sites
+from krona_tune.backbones.find_geometry import geometry
 from krona_tune.backbones.geometry import Site
 from krona_tune.kron.product import kron_weight
 from krona_tune.refusal import Refusal
@@ -146,6 +148,21 @@ def test_full_trains_a_tied_parameter_once_wherever_it_stands() -> None:
         assert sum(p.numel() for p in adapters.parameters()) == shape.parameters
     assert model.shared.weight is model.lm_head.weight is model.encoder.embed_tokens.weight
     assert not model.shared.weight.requires_grad
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_full_trains_what_a_decoder_writes_with_and_keeps_it_tied(tied: bool) -> None:
+    model_type, values = CONFIGS["llama"]
+    config = transformers.AutoConfig.for_model(model_type, **values, tie_word_embeddings=tied)
+    whole = transformers.AutoModelForCausalLM.from_config(config).requires_grad_(False)
+    shape, own = geometry(config.to_dict()).writing(), whole.lm_head.weight
+    adapters = Adapters(whole.model, shape, shaped(shape, "full"), torch.Generator(), whole)
+    assert (whole.lm_head.weight is whole.model.embed_tokens.weight) == tied
+    assert all(parameter.requires_grad for parameter in whole.parameters())
+    assert sum(p.numel() for p in adapters.parameters()) == shape.parameters
+    assert count(shape, adapters.config, outputs=2).percent == 100
+    adapters.detach()
+    assert whole.lm_head.weight is own
 
 
 def test_a_model_without_a_site_is_refused_and_carries_no_hook() -> None:

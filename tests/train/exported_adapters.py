@@ -82,7 +82,8 @@ def writing_adapter(name: str, room: Path, method: str = "krona", **knobs: objec
     config, _ = PretrainedConfig.get_config_dict(backbone)
     loaded = load_backbone(str(backbone), FLOAT32, geometry(config).writing())
     adapter = shaped(loaded.geometry, method, **knobs)
-    adapters = trained(Adapters(loaded.base, loaded.geometry, adapter, torch.Generator().manual_seed(0)))
+    generator = torch.Generator().manual_seed(0)
+    adapters = trained(Adapters(loaded.base, loaded.geometry, adapter, generator, loaded.whole))
     facts = {"task": "sums", "labels": (), "own_task": SUMS, "backbone": str(backbone), "pad_token_id": 0}
     save_adapter(room / "adapter", adapters.state(), card_of(loaded.geometry, adapter, loaded.fingerprint, **facts))
     return room / "adapter"
