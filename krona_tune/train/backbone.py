@@ -33,7 +33,8 @@ class Backbone:
 
     `whole` is the loaded model: for an encoder-decoder it is `base` itself, for a decoder that answers with text `base`
     with its language-model head, else `base` with a head for two labels.
-    `fingerprint` was taken before any adapter was added.
+    `use_cache` is what its config said before; here no keys and values are kept. `fingerprint` was taken before any
+    adapter was added.
     """
 
     base: nn.Module
@@ -42,6 +43,7 @@ class Backbone:
     geometry: Geometry
     device: Device
     fingerprint: str | None
+    use_cache: bool | None = None
 
 
 @lru_cache(maxsize=1)
@@ -134,11 +136,13 @@ def freeze(whole: nn.Module, shape: Geometry, device: Device) -> Backbone:
     if device.quantize is None:
         cast_parameters(whole.to(device=device.kind), device.dtype)
     whole.requires_grad_(False).eval()
+    use_cache = getattr(whole.config, "use_cache", None)
     for module in whole.modules():
         if hasattr(module, UNTRAINABLE):
             setattr(module, UNTRAINABLE, False)
-        if getattr(getattr(module, "config", None), "use_cache", False):  # a T5's stacks have configs of their own
-            cast(Any, module).config.use_cache = False  # a decoder would keep every layer's keys and values
+        config = getattr(module, "config", None)  # a T5's stacks have configs of their own
+        if getattr(config, "use_cache", False):
+            cast(Any, config).use_cache = False  # a decoder would keep every layer's keys and values
     base = base_of(whole)
     return Backbone(
         base=base,
@@ -147,6 +151,7 @@ def freeze(whole: nn.Module, shape: Geometry, device: Device) -> Backbone:
         geometry=shape,
         device=device,
         fingerprint=fingerprint(base, shape),
+        use_cache=use_cache,
     )
 
 

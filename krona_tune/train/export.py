@@ -136,6 +136,8 @@ def _leave_merged(job: Job, dtype: torch.dtype) -> float:
     expected = logits(model, inputs)
     cast_parameters(model, dtype)
     with building(job.to) as built:
+        if whole.backbone.use_cache is not None:
+            model.config.use_cache = whole.backbone.use_cache
         model.save_pretrained(built)
         save_tokenizer(whole, built)
         again = type(model).from_pretrained(built, dtype=torch.float32).eval()

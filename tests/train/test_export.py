@@ -33,7 +33,7 @@ from krona_tune.train.loop import TaskWork, TrialRun
 from krona_tune.train.predict import load_adapted
 from tests.adapters.cards import card_of
 from tests.train.conftest import FLOAT32, tiny_trial
-from tests.train.exported_adapters import adapter_folder, backbone_folder
+from tests.train.exported_adapters import adapter_folder, backbone_folder, writing_adapter
 
 STRANGER = """
 import json, sys
@@ -127,6 +127,21 @@ def test_a_merged_model_gives_the_adapted_logits_to_a_stranger(
     assert "library_name: transformers" in readme
     assert "from_pretrained('out')" in readme
     assert {path.name for path in tmp_path.iterdir()} == {"backbone", "adapter", "out", "inputs", "logits"}
+
+
+@pytest.mark.parametrize("method", ["krona", "full"])
+def test_a_merged_decoder_that_writes_keeps_its_tying_and_its_cache(method: str, tmp_path: Path) -> None:
+    adapter = writing_adapter("gpt2", tmp_path, method)
+    whole = load_adapted(adapter)
+    inputs = sample_inputs(whole)
+    expected = logits(whole.answer.model, inputs)
+    export_adapter(adapter, tmp_path / "out", Form.MERGED)
+    saved = load_file(tmp_path / "out" / "model.safetensors")
+    assert sum(name.endswith(("wte.weight", "lm_head.weight")) for name in saved) == 1
+    again = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out").eval()
+    assert again.config.use_cache
+    again.config.use_cache = False
+    torch.testing.assert_close(logits(again, inputs), expected, atol=1e-4, rtol=1e-4)
 
 
 def test_the_sample_has_padding_and_no_special_tokens(tmp_path: Path) -> None:
