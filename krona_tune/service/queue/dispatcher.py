@@ -92,7 +92,7 @@ class Dispatcher:
         self._database, self._storage, self._drivers, self._source = database, storage, drivers, source
         self._limits, self._pace = dict(limits or {}), pace
         self._given: dict[tuple[int, str], tuple[str, float]] = {}
-        self._resources: dict[int, ResourcesSpec] = {}
+        self._resources: dict[tuple[int, int | None], ResourcesSpec] = {}
         self._over, self._woken = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="queue", daemon=True)
 
@@ -191,13 +191,11 @@ class Dispatcher:
         entry, state = watched.entry, watched.state if watched.begun else None
         if entry.removed_by or watched.by_hand or (state and (state.paused or state.end)) or self._waits(watched):
             return []
-        if entry.id not in self._resources:
-            space = self._database.submission(entry.id).space
-            self._resources[entry.id] = parse_spec(space, "space", self._storage.folder).resources
-        slots = self._source.most(self._resources[entry.id])  # refused while a node is gone
-        most = slots.count
-        if state:
-            most = min(most, max(1, state.left), state.most or most)
+        asked = self._asked(watched)
+        if state and state.most:  # orders may have changed it since
+            asked = asked.model_copy(update={"max_concurrent": state.most})
+        slots = self._source.most(asked)  # refused while a node is gone
+        most = min(slots.count, max(1, state.left)) if state else slots.count
         return [
             Claim(
                 place=entry.id,
@@ -208,6 +206,15 @@ class Dispatcher:
                 gpus=slots.gpus,
             )
         ]
+
+    def _asked(self, watched: WatchedEntry) -> ResourcesSpec:
+        """Returns what a study's trials need: of one that was begun as its request says it now, which is read once."""
+        entry, path = watched.entry.id, watched.folder.spec
+        key = entry, path.stat().st_mtime_ns if watched.start and path.exists() else None
+        if key not in self._resources:
+            asked = self._database.submission(entry).space if key[1] is None else path.read_text(encoding="utf-8")
+            self._resources[key] = parse_spec(asked, "space", self._storage.folder).resources
+        return self._resources[key]
 
     def _waits(self, watched: WatchedEntry) -> bool:
         """Returns whether a dead driver's next start has to wait."""

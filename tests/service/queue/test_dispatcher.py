@@ -119,6 +119,29 @@ def test_a_study_takes_no_more_than_it_can_use(queue: Queue) -> None:
     assert queue.round()["first"] == ("running", 1), "one trial is left, so one slot is enough"
 
 
+def test_a_study_whose_limit_was_raised_gets_what_is_free(queue: Queue) -> None:
+    queue.machine.cpus = 8
+    queue.submit("first", max_concurrent=2)
+    assert queue.round() == {"first": ("running", 2)}
+    queue.drivers.most = 5
+    queue.drivers.writes("first", 2)
+    assert queue.round() == {"first": ("running", 5)}
+    assert queue.drivers.obeys("first") == ["share 5"]
+
+
+def test_a_study_that_is_started_again_gets_what_its_own_request_says_by_now(queue: Queue) -> None:
+    queue.machine.cpus = 8
+    queue.submit("first", max_concurrent=2)
+    queue.round()
+    spec = queue.storage.study("first").spec
+    spec.write_text(
+        spec.read_text(encoding="utf-8").replace("max_concurrent: 2", "max_concurrent: 6"), encoding="utf-8"
+    )
+    queue.drivers.ends("first")
+    queue.round()
+    assert [words[words.index("--share") + 1] for words in queue.drivers.started] == ["2", "6"]
+
+
 def test_a_person_pauses_a_study_and_its_slots_serve_others(queue: Queue) -> None:
     for name in ("first", "second"):
         queue.submit(name)
