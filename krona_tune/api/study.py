@@ -34,7 +34,7 @@ from krona_tune.api.study_run import DriverProcess, last_lines, run_and_report, 
 from krona_tune.atomic_write import write_atomically
 from krona_tune.hub import home
 from krona_tune.record.driver_state import read_driver_state
-from krona_tune.record.notifications import NOTIFY
+from krona_tune.record.notifications import NOTIFY, joined
 from krona_tune.record.ownership import claim
 from krona_tune.record.storage import storage_at
 from krona_tune.refusal import Refusal, refuse_unknown, refusing
@@ -448,7 +448,7 @@ class Study(RecordedStudy):
             request = self.folder.inputs / REQUEST
             write_atomically(request, dump_spec(spec))
             words = ["run", "--space", str(request), "--name", self.folder.name]
-        environment = {NOTIFY: " ".join(self._notify)} if self._notify else None
+        environment = {NOTIFY: joined(self._notify)} if self._notify else None
         self._state_before = read_driver_state(self.folder)
         self._child = start_driver([*words, *where], self._output, environment=environment)
 

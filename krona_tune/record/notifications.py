@@ -11,6 +11,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
+from urllib.parse import quote
 
 from krona_tune.record.background import Worker
 from krona_tune.record.sink import NullSink
@@ -36,6 +37,11 @@ FAILURES_SECONDS = 600.0
 ERROR_LENGTH = 200
 """The most characters of an error that are sent."""
 SCHEME = re.compile(r"[a-z0-9+.-]{1,20}(?=://)", re.IGNORECASE)
+
+
+def joined(addresses: Iterable[str]) -> str:
+    """Returns addresses as that variable holds them: a blank inside of one is written %20, as in every address."""
+    return " ".join(re.sub(r"\s", lambda blank: quote(blank[0]), each.strip()) for each in addresses)
 
 
 @dataclass(frozen=True)

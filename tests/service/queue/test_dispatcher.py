@@ -35,7 +35,7 @@ class Queue:
 
     def submit(self, name: str, priority: int = 1, person: str = "ann", **resources: float) -> int:
         spec = build_spec({"model": "m", "name": name, "tasks": ["cola"], "resources": resources}, "x.yaml")
-        notify = ("json://a", "json://b")
+        notify = ("json://a", "json://b/?c=d e")
         asked = Submission(name=name, space=dump_spec(spec), priority=priority, notify=notify, tracking_uri="http://m")
         return self.database.add(asked, person).id
 
@@ -63,7 +63,11 @@ def test_a_study_is_started_with_its_share(queue: Queue) -> None:
     assert words[:6] == ("run", "--space", "space.yaml", "--name", "first", "--share")
     assert words[6:] == ("2", "--quiet", "--storage", str(queue.storage.folder), "--address", "auto")
     assert queue.drivers.environments == [
-        {"KRONA_TUNE_PERSON": "bo", "KRONA_TUNE_NOTIFY": "json://a json://b", "KRONA_TUNE_TRACKING_URI": "http://m"}
+        {
+            "KRONA_TUNE_PERSON": "bo",
+            "KRONA_TUNE_NOTIFY": "json://a json://b/?c=d%20e",
+            "KRONA_TUNE_TRACKING_URI": "http://m",
+        }
     ]
     assert queue.round() == {"first": ("running", 2)}
     assert (len(queue.drivers.started), waiting_orders(queue.storage.study("first"))) == (1, [])
