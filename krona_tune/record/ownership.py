@@ -12,6 +12,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
+from krona_tune.atomic_write import write_atomically
 from krona_tune.record.remote_copy import HERE, LOCK, ORIGIN, PULLING, Copy, OvertakenError
 from krona_tune.record.store import Store, refusing
 from krona_tune.refusal import Refusal
@@ -58,7 +59,7 @@ def claim(folder: StudyFolder) -> Iterator[None]:
     try:
         with holding(folder):
             with suppress(OSError):  # on a full disk nobody but this process can stop the study
-                folder.driver.write_text(f"{os.getpid()} {socket.gethostname()}", encoding="utf-8")
+                write_atomically(folder.driver, f"{os.getpid()} {socket.gethostname()}", lasting=False)
             yield
     finally:
         with suppress(OSError):
@@ -99,11 +100,13 @@ def _remove(files: list[Path], folders: list[Path]) -> None:
 
 
 def driver_of(folder: StudyFolder) -> tuple[int, str] | None:
-    """Returns the process that runs a study and its machine; None if no process has the study."""
-    if not is_locked(folder) or not folder.driver.is_file():
-        return None
-    process, _, machine = folder.driver.read_text(encoding="utf-8").partition(" ")
-    return int(process), machine
+    """Returns the process that runs a study and its machine; None if no process has the study, or it could not write
+    which it is."""
+    with suppress(OSError, ValueError):
+        if is_locked(folder):
+            process, _, machine = folder.driver.read_text(encoding="utf-8").partition(" ")
+            return int(process), machine
+    return None
 
 
 def lock_of(folder: StudyFolder) -> FileLock:

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ import pytest
 from filelock import FileLock
 
 from krona_tune.record import ownership
-from krona_tune.record.ownership import LEASE, claim, holding, is_held, is_locked, read_lease
+from krona_tune.record.ownership import LEASE, claim, driver_of, holding, is_held, is_locked, read_lease
 from krona_tune.record.remote_copy import Copy, OvertakenError
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
@@ -55,6 +56,26 @@ def test_a_lock_that_its_last_holder_removed_is_no_lock(folder: StudyFolder, mon
         assert is_locked(folder)
         assert folder.driver.exists()
     assert len(tries) == 2
+
+
+def test_a_driver_that_could_not_write_which_it_is_is_unknown(
+    folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with claim(folder):
+        assert driver_of(folder) == (os.getpid(), socket.gethostname())
+        for written in ("", "\x00", "on a full disk"):
+            folder.driver.write_text(written, encoding="utf-8")
+            assert driver_of(folder) is None
+    assert driver_of(folder) is None
+    write = Path.write_text
+
+    def full(path: Path, *given: Any, **named: Any) -> int:
+        write(path, "", encoding="utf-8")
+        raise OSError("no space is left")
+
+    monkeypatch.setattr(Path, "write_text", full)
+    with claim(folder):
+        assert not folder.driver.exists()
 
 
 def test_of_a_study_that_did_not_begin_nothing_is_left(folder: StudyFolder, tmp_path: Path) -> None:
