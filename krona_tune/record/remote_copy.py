@@ -77,21 +77,30 @@ class Copy:
         (self.root / ORIGIN).write_text(known, encoding="utf-8")
         return known
 
-    def pull(self, only: Sequence[str] = ("*",)) -> None:
+    def pull(self, only: Sequence[str] = ("*",), driven: Callable[[], bool] = lambda: False) -> None:
         """Makes the local folder equal to the copy, unless the copy is this folder's own: then the folder is not older.
 
         What was pushed is never lost. What a driver had not pushed when another one continued elsewhere is moved to a
-        subfolder here. No driver may write in the local folder meanwhile. `only` are patterns of the files to fetch.
-        """
-        _attempt(lambda: self._pull(only))
+        subfolder here.
 
-    def _pull(self, only: Sequence[str]) -> None:
-        there = self._index_there()
-        if there is None or there.origin == self.origin:
+        Args:
+            only: patterns of the files to fetch.
+            driven: returns whether another process has the local folder by now, which then stays as it is.
+        """
+        _attempt(lambda: self._pull(only, driven))
+
+    def _pull(self, only: Sequence[str], driven: Callable[[], bool]) -> None:
+        known, there = self.origin, self._index_there()
+        if there is None or there.origin == known:
             return
         self.root.mkdir(parents=True, exist_ok=True)
-        with FileLock(self.root / PULLING):
-            self._become(there, only)
+        with FileLock(self.root / PULLING):  # a driver that takes the folder from here on waits for it before it pulls
+            if driven():
+                return
+            if self.origin != known:  # a driver came and went meanwhile
+                there = self._index_there()
+            if there and there.origin != self.origin:
+                self._become(there, only)
 
     def _become(self, there: Index, only: Sequence[str]) -> None:
         if self.origin:

@@ -93,6 +93,6 @@ def refresh(folder: StudyFolder, only: Sequence[str] = ("*",)) -> None:
         return
     with refusing(folder.remote):
         copy = Copy(folder)
-        copy.pull(only)
+        copy.pull(only, lambda: is_locked(folder))
         if not folder.spec.exists() and not copy.store.has_bucket():
             raise Refusal("--storage", f"{redact(folder.remote)}: there is no such bucket", "make it, or name another")

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -9,7 +10,7 @@ from typing import Any
 import pytest
 
 from krona_tune.record import background
-from krona_tune.record.ownership import holding, lock_of
+from krona_tune.record.ownership import claim, holding, lock_of
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.remote_copy import INDEX, Copy, Index, NotPushedError, OvertakenError, RemoteSink, belongs
@@ -207,6 +208,43 @@ def test_a_driver_that_was_overtaken_pushes_nothing_and_sets_its_own_aside(
     assert read_trials(here.results)[2].status is Status.STOPPED_EARLY
     (aside,) = here.root.glob(".superseded-*")
     assert read_trials(aside / "results")[2].status is Status.FAILED
+
+
+MEANWHILE: dict[str, Callable[[ExitStack, StudyFolder], object]] = {
+    "runs": lambda stack, folder: stack.enter_context(claim(folder)),
+    "came and went": lambda _, folder: pushed_by_a_driver(folder),
+}
+
+
+def pushed_by_a_driver(folder: StudyFolder) -> None:
+    with claim(folder):
+        ParquetSink(folder.results).trial_ended(ended(started(2), Status.FAILED, []))
+        Copy(folder).push()
+
+
+@pytest.mark.parametrize("driver", MEANWHILE)
+def test_a_look_leaves_the_folder_to_a_driver_that_has_come_meanwhile(
+    here: StudyFolder, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, driver: str
+) -> None:
+    """The driver takes the folder after the look has read the copy's index."""
+    Copy(here).push()
+    there = on(tmp_path / "there", uri)
+    refresh(there)
+    read, left = Store.read, [MEANWHILE[driver]]
+    with ExitStack() as stack:
+
+        def and_driven(store: Store, name: str) -> bytes:
+            content = read(store, name)
+            if name == INDEX and left:
+                left.pop()(stack, there)
+            return content
+
+        monkeypatch.setattr(Store, "read", and_driven)
+        refresh(there)
+        assert not left
+        assert not list(there.root.glob(".superseded-*"))
+        assert there.spec.exists()
+        assert len(read_trials(there.results)) == 3
 
 
 def test_the_sink_pushes_at_the_beginning_after_a_trial_and_at_the_end(here: StudyFolder, uri: str) -> None:
