@@ -206,6 +206,8 @@ def holding(folder: StudyFolder) -> Iterator[None]:
     finally:
         over.set()
         thread.join(RENEWED_SECONDS)
+        with suppress(OSError):
+            copy.forget_origin()
         with suppress(Exception):
             refuse_overtaken(copy.store, origin)
             copy.store.remove(LEASE)

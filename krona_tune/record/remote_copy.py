@@ -31,7 +31,8 @@ INDEX = "files.json"
 HERE, ORIGIN = ".index.json", ".origin"
 """Files in a local folder about its copy: the index that was pushed or pulled last, and the folder's own id."""
 LOCK, PULLING, ASIDE = ".lock", ".pulling.lock", ".superseded-"
-LEFT_OUT = {"ray", "checkpoints", "orders", "wandb", "exports"}
+EXPORTS = "exports"
+LEFT_OUT = {"ray", "checkpoints", "orders", "wandb", EXPORTS}
 """Folders that are not copied: nothing reads the first again, the second is copied by `RemoteCheckpoints`, orders
 are given at the copy itself, the fourth is written again by a session that does not find it, and the last is made of
 what is copied."""
@@ -76,6 +77,14 @@ class Copy:
         self.root.mkdir(parents=True, exist_ok=True)
         (self.root / ORIGIN).write_text(known, encoding="utf-8")
         return known
+
+    def forget_origin(self) -> None:
+        """Takes back that a driver works in this local folder, if it has left everything as it was pulled."""
+        pulled = self._index_here()
+        if pulled and pulled.origin != self.origin:
+            known = {name: state for name, state in pulled.files.items() if belongs(name)}
+            if self._states() == known:
+                (self.root / ORIGIN).unlink(missing_ok=True)
 
     def pull(self, only: Sequence[str] = ("*",), driven: Callable[[], bool] = lambda: False) -> None:
         """Makes the local folder equal to the copy, unless the copy is this folder's own: then the folder is not older.
@@ -179,11 +188,12 @@ class Copy:
             os.utime(unfinished, ns=(state[1], state[1]))
 
     def _set_aside(self) -> None:
-        """Moves what a driver had here to a subfolder, after another driver continued elsewhere."""
+        """Moves what a driver had here to a subfolder, after another driver continued elsewhere; what a service has
+        exported stays, since it is made of what is copied."""
         aside = self.root / f"{ASIDE}{self.origin[:8]}"
         aside.mkdir()
         for path in list(self.root.iterdir()):
-            if not path.name.startswith(ASIDE) and path.name not in {LOCK, PULLING}:
+            if not path.name.startswith(ASIDE) and path.name not in {LOCK, PULLING, EXPORTS}:
                 path.rename(aside / path.name)
         logger.warning("another driver continued this study elsewhere; what was here is now in %s", aside)
 

@@ -210,6 +210,49 @@ def test_a_driver_that_was_overtaken_pushes_nothing_and_sets_its_own_aside(
     assert read_trials(aside / "results")[2].status is Status.FAILED
 
 
+def test_a_command_that_changes_nothing_leaves_the_study_to_its_driver(
+    here: StudyFolder, uri: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Copy(here).push()
+    there = on(tmp_path / "there", uri)
+    exported = there.exports / "cola-merged" / "model.safetensors"
+    exported.parent.mkdir(parents=True)
+    exported.touch()
+    for number in range(2):
+        with claim(there):  # as sync and clean do
+            pass
+        ParquetSink(here.results).trial_ended(ended(started(2), Status.FAILED, []))
+        (here.root / f"later-{number}").touch()
+        Copy(here).push()
+        refresh(there)
+        assert (there.root / f"later-{number}").exists()
+    assert (list(there.root.glob(".superseded-*")), caplog.messages) == ([], [])
+    assert exported.exists()
+    assert read_trials(there.results) == read_trials(here.results)
+
+
+@pytest.mark.parametrize("changed", ["a record", "a new file", "one less"])
+def test_what_a_driver_changed_and_could_not_push_is_kept(
+    here: StudyFolder, uri: str, tmp_path: Path, changed: str
+) -> None:
+    Copy(here).push()
+    there = on(tmp_path / "there", uri)
+    exported = there.exports / "cola-merged"
+    exported.mkdir(parents=True)
+    with claim(there):
+        if changed == "a record":
+            ParquetSink(there.results).trial_ended(ended(started(2), Status.STOPPED_EARLY, []))
+        elif changed == "a new file":
+            there.page.touch()
+        else:
+            there.journal.unlink()
+    kept = files(there)
+    refresh(there)
+    (aside,) = there.root.glob(".superseded-*")
+    assert files(StudyFolder(aside)) == kept
+    assert exported.is_dir(), "what was exported is not its driver's"
+
+
 MEANWHILE: dict[str, Callable[[ExitStack, StudyFolder], object]] = {
     "runs": lambda stack, folder: stack.enter_context(claim(folder)),
     "came and went": lambda _, folder: pushed_by_a_driver(folder),
