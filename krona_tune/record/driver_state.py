@@ -10,6 +10,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, ValidationError
 
 from krona_tune.atomic_write import write_atomically
+from krona_tune.record.ownership import is_locked
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.trial import FrozenValue
 from krona_tune.study.result import Curve, CurvePoint
@@ -27,10 +28,34 @@ def write_driver_state(folder: StudyFolder, state: DriverState) -> None:
 
 
 def read_driver_state(folder: StudyFolder) -> DriverState | None:
-    """Returns what the driver wrote last; None if there is nothing, or it can't be read."""
+    """Returns what some driver wrote last; None if there is nothing, or it can't be read."""
     with suppress(OSError, ValidationError):
         return DriverState.model_validate_json(folder.state.read_bytes())
     return None
+
+
+def running_state(folder: StudyFolder) -> DriverState | None:
+    """Returns what the driver that has the study wrote last; None if that has written nothing yet.
+
+    What an earlier driver wrote stays in the folder. It is older than the file in which this one says that it has the
+    folder. A driver elsewhere sends its state with its trials' ends: one that tells of an end is an earlier one's.
+    """
+    state = read_driver_state(folder)
+    with suppress(OSError):  # nothing but the records may be read, or the driver could not write which it is
+        if state and is_locked(folder):
+            begun = folder.driver.stat().st_mtime_ns
+            return state if folder.state.stat().st_mtime_ns >= begun else None
+    return None if state is None or state.end else state
+
+
+def state_since(folder: StudyFolder, before: float | None) -> DriverState | None:
+    """Returns what a driver that was started wrote last, also after its end; None if it wrote nothing.
+
+    Args:
+        before: the time of the state that an earlier driver had left when this one was started; None if none had.
+    """
+    state = read_driver_state(folder)
+    return state if state and state.at != before else None
 
 
 class TrialProgress(FrozenValue):

@@ -269,11 +269,12 @@ class RemoteSink(NullSink):
 
     A trial's start and its reports are pushed after the trial's end; every worker finds the trial's state before. An
     unreachable store causes a warning and is tried again. A driver that is lost with its machine loses at most what
-    happened after the last push.
+    happened after the last push. From the first push on, the copy has no state of an earlier driver.
     """
 
     def __init__(self, folder: StudyFolder) -> None:
         self._folder, self._name, self._overtaken = folder, redact(folder.remote or ""), ""
+        folder.state.unlink(missing_ok=True)
         self._worker: Worker[str] = Worker(
             self._push,
             name=self._name,

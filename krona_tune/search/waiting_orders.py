@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 
-from krona_tune.record.driver_state import read_driver_state
+from krona_tune.record.driver_state import running_state
 from krona_tune.record.orders import give_order, waiting_orders
 from krona_tune.record.ownership import is_locked, is_running
 from krona_tune.record.parquet_reader import read_orders, read_trials
@@ -47,7 +47,7 @@ def refuse_senseless(folder: StudyFolder, request: OrderRequest) -> None:
 
 def takes_orders(folder: StudyFolder) -> bool:
     """Returns whether a driver runs the study; one that has this folder has not come to its end either."""
-    state = read_driver_state(folder) if is_locked(folder) else None
+    state = running_state(folder) if is_locked(folder) else None
     return is_running(folder) and not (state and state.ends)
 
 

@@ -7,7 +7,7 @@ from hashlib import blake2b
 
 from krona_tune.adapters.adapter_card import CARD
 from krona_tune.api.folders import NAMES
-from krona_tune.record.driver_state import read_driver_state
+from krona_tune.record.driver_state import running_state
 from krona_tune.record.records import read_records
 from krona_tune.record.storage import LISTED, Storage, refresh
 from krona_tune.refusal import Refusal
@@ -121,7 +121,7 @@ class ServedStudies:
             folder = self.folder(name)
             driven = self._runs(folder)
             stamp = f"{stamp_of(folder)}{'-runs' if driven else ''}{self._copy_stamp(folder)}"
-            return FolderState(stamp=stamp, runs=driven, driver=read_driver_state(folder) if driven else None)
+            return FolderState(stamp=stamp, runs=driven, driver=running_state(folder) if driven else None)
 
         return self._looks.get(name, self._moment(LOOK), made)[1]
 
@@ -263,7 +263,7 @@ class ServedStudies:
             driven = self._runs(folder)
             stamp = f"{stamp_of(folder)}{driven}"
             summary = self._summaries.get(name, stamp, lambda: summarise_study(folder, runs=driven))[1]
-            return with_driver(summary, read_driver_state(folder) if driven else None)
+            return with_driver(summary, running_state(folder) if driven else None)
         except Refusal as refusal:
             return StudySummary(name=name, state=UNREADABLE, problem=redact(refusal.problem))
 

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from krona_tune.record.driver_state import read_driver_state
+from krona_tune.record.driver_state import running_state
 from krona_tune.record.parquet_reader import read_orders, read_trials
 from krona_tune.record.records import Records, read_records
 from krona_tune.refusal import Refusal
@@ -28,7 +28,7 @@ def state_of(folder: StudyFolder, results: StudyResults, *, runs: bool) -> tuple
         given_orders(folder, recorded),
         text_to_text=results.manifest.model.text_to_text,
         runs=runs,
-        driver=read_driver_state(folder) if runs else None,
+        driver=running_state(folder) if runs else None,
     )
     return state, problem
 

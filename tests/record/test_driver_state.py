@@ -1,12 +1,25 @@
 """Tests that progress inside a rung is a note beside the checkpoint, and stays between two rungs."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from krona_tune.record import driver_state
-from krona_tune.record.driver_state import TrialProgress, forget_progress, note_progress, place_of, progress_of
+from krona_tune.record.driver_state import (
+    TrialProgress,
+    forget_progress,
+    note_progress,
+    place_of,
+    progress_of,
+    read_driver_state,
+    running_state,
+    state_since,
+    write_driver_state,
+)
+from krona_tune.record.ownership import claim, lock_of
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.study_state import DriverState, End
 from tests.record.events import curve
 from tests.waiting import until
 
@@ -29,6 +42,47 @@ def test_the_note_is_there_until_the_trial_leaves_its_worker(folder: StudyFolder
     forget_progress(place)
     assert not list(place.parent.iterdir())
     assert progress_of(folder, "cola-003") == TrialProgress()
+
+
+def written(folder: StudyFolder, at: float, end: End = "") -> DriverState:
+    """Returns the state that a driver has written into a study's folder."""
+    state = DriverState(stage="end" if end else "search", trials=9, ended=3, slots=2, end=end, at=at)
+    write_driver_state(folder, state)
+    return state
+
+
+ENDS: tuple[End, ...] = ("", "finished")
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_the_state_of_an_earlier_driver_is_not_that_of_the_one_that_has_the_folder(
+    folder: StudyFolder, end: End
+) -> None:
+    folder.spec.touch()
+    earlier = written(folder, 1.0, end)
+    os.utime(folder.state, (1e9, 1e9))
+    with claim(folder):
+        assert (read_driver_state(folder), running_state(folder)) == (earlier, None)
+        for again in ENDS:
+            own = written(folder, 2.0, again)
+            assert running_state(folder) == own, "a driver that ends has a state too"
+
+
+def test_of_a_driver_that_could_not_write_which_it_is_a_state_without_an_end_is_its_own(folder: StudyFolder) -> None:
+    with lock_of(folder):
+        assert running_state(folder) is None
+        own = written(folder, 1.0)
+        assert running_state(folder) == own
+        written(folder, 2.0, "cancelled")
+        assert running_state(folder) is None
+
+
+def test_a_started_driver_is_told_from_the_one_before_by_what_that_had_left(folder: StudyFolder) -> None:
+    assert state_since(folder, None) is None
+    earlier = written(folder, 1.0, "cancelled")
+    assert (state_since(folder, 1.0), state_since(folder, None)) == (None, earlier)
+    own = written(folder, 2.0, "finished")
+    assert state_since(folder, 1.0) == own
 
 
 def test_the_last_point_is_the_newest() -> None:

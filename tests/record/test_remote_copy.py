@@ -297,8 +297,10 @@ def test_the_sink_pushes_at_the_beginning_after_a_trial_and_at_the_end(here: Stu
     def is_there(name: str) -> bool:
         return INDEX in Store(f"{uri}/first").names() and name in index().files
 
+    here.state.write_text("of an earlier driver", encoding="utf-8")
     sink = RemoteSink(here)
     until(lambda: is_there("study.yaml"))
+    assert not is_there("state.json")
     (here.root / "after a trial").write_text("x", encoding="utf-8")
     sink.trial_ended(started(1))
     until(lambda: is_there("after a trial"))

@@ -18,7 +18,7 @@ from krona_tune.service.web_server import make_app
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import build_spec, dump_spec
 from krona_tune.study.result import Curve, Status, TrialResult
-from krona_tune.study.study_state import DriverState
+from krona_tune.study.study_state import DriverState, End
 from tests.record.events import ended, manifest, report, started
 from tests.service.queue.fakes import FakeDrivers, Machine
 
@@ -65,11 +65,20 @@ def note(folder: StudyFolder, trial: TrialResult, share: float, curve: Curve = (
     place.write_text(TrialProgress(share=share, curve=curve).model_dump_json(), encoding="utf-8")
 
 
-def drive(folder: StudyFolder, *, paused: bool = False) -> FileLock:
+def drive(folder: StudyFolder, *, paused: bool = False, end: End = "") -> FileLock:
     """Makes a study look as if a driver runs it; returns the lock to release."""
     lock = lock_of(folder)
     lock.acquire()
-    state = DriverState(stage="search", trials=9, ended=3, seconds_left=75.0, slots=2, paused=paused, at=1.0)
+    state = DriverState(
+        stage="end" if end else "search",
+        trials=9,
+        ended=3,
+        seconds_left=75.0,
+        slots=2,
+        paused=paused,
+        end=end,
+        at=1.0,
+    )
     write_driver_state(folder, state)
     return lock
 

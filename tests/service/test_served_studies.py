@@ -1,5 +1,6 @@
 """Tests that a storage's studies are read once for many viewers, and from elsewhere too."""
 
+import os
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -8,21 +9,26 @@ from threading import Event, Semaphore
 
 import pytest
 import requests
+from rich.console import Console
 from starlette.testclient import TestClient
 
 from krona_tune.record import ownership
 from krona_tune.record.orders import give_order
+from krona_tune.record.ownership import claim
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.remote_copy import Copy
 from krona_tune.record.storage import Storage, storage_at
+from krona_tune.search.terminal.inspect_studies import studies_in
 from krona_tune.service import stamped_cache
 from krona_tune.service.answers import StudySummary
 from krona_tune.service.served_studies import FETCH, LOOK, ServedStudies
 from krona_tune.service.web_server import make_app
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import OrderRequest
+from krona_tune.study.study_state import End
 from tests.record.events import started
-from tests.service.conftest import LOCAL, end, make_study, note
+from tests.report.pages import page_of
+from tests.service.conftest import LOCAL, drive, end, make_study, note
 from tests.service.serving import served
 from tests.waiting import until
 
@@ -116,6 +122,28 @@ def test_the_stamp_changes_with_records_and_orders_and_not_with_progress(
     seen.append(studies.look("running").stamp)
     assert len(set(seen)) == 3
     assert "cola-0008" in studies.body("running").html
+
+
+ENDS: tuple[End, ...] = ("", "finished")
+
+
+@pytest.mark.parametrize("end", ENDS)
+def test_while_a_resumed_driver_starts_nothing_is_said_of_the_session_before(
+    client: TestClient, storage: Storage, study: StudyFolder, end: End
+) -> None:
+    drive(study, paused=not end, end=end).release()
+    os.utime(study.state, (1e9, 1e9))
+    with claim(study):
+        page = page_of(client.get("/studies/first").text).text
+        assert ("Stage: " in page, "paused" in page, " left" in page) == (False, False, False)
+        (listed,), detail = client.get("/api/studies").json(), client.get("/api/studies/first").json()
+        for said in (listed, detail):
+            assert (said["state"], said["trials"], said["ended"], said["seconds_left"]) == ("running", 6, 3, None)
+        assert detail["driver"] is None
+        with (screen := Console(width=200)).capture() as printed:
+            screen.print(studies_in(storage))
+        assert "running, 3 completed" in printed.get()
+        assert client.post("/api/studies/first/orders", json={"what": "cancel"}).status_code == 202
 
 
 def test_many_viewers_cost_one_page(storage: Storage, study: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:

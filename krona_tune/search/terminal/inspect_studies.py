@@ -11,7 +11,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from krona_tune.record.driver_state import progress_of, read_driver_state
+from krona_tune.record.driver_state import progress_of, running_state
 from krona_tune.record.ownership import is_locked, is_running
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.sink import NullSink
@@ -109,7 +109,7 @@ def _looked_at(folder: StudyFolder) -> tuple[list[TrialResult], str]:
     rows, unread = _rows(folder)
     runs = is_running(folder)
     counts = TrialStates.of(rows, running_trials(rows) if runs else ())
-    state = StudyState(runs=runs, counts=counts, driver=read_driver_state(folder) if runs else None)
+    state = StudyState(runs=runs, counts=counts, driver=running_state(folder) if runs else None)
     damage = f"{len(unread)} of its records can't be read" if unread else ""
     return rows, ", ".join(filter(None, (state.text, damage))) or "nothing yet"
 

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from krona_tune.record.driver_state import read_driver_state
+from krona_tune.record.driver_state import read_driver_state, state_since
 from krona_tune.record.mlflow_mirror.tracking_uri import TRACKING
 from krona_tune.record.notifications import NOTIFY, joined
 from krona_tune.record.orders import PERSON, give_order, waiting_orders
@@ -180,9 +180,8 @@ class Dispatcher:
         if start and fetch and folder.remote:
             with suppress(Refusal):
                 refresh(folder, FETCHED)
-        state = read_driver_state(folder) if start else None
-        own = state if start and state and state.at != start.state_before else None
-        return WatchedEntry(entry=entry, folder=folder, start=start, state=own)
+        state = state_since(folder, start.state_before) if start else None
+        return WatchedEntry(entry=entry, folder=folder, start=start, state=state)
 
     # What there is to divide
 
@@ -249,8 +248,8 @@ class Dispatcher:
         entry = watched.entry
         if watched.folder.remote:
             refresh(watched.folder, FETCHED)  # what it wrote last came after the last look
-        state = read_driver_state(watched.folder) or watched.state
-        how = state.end if state and state.at != start.state_before else ""
+        state = state_since(watched.folder, start.state_before) or watched.state
+        how = state.end if state else ""
         said = self._drivers.last_lines(start.handle) if start.handle else ""
         hour_ago = time.time() - WITHIN_SECONDS
         reason = redact(state.reason if state and how else said.rpartition("\n")[2])
