@@ -33,7 +33,7 @@ from krona_tune.api.study_request import (
 from krona_tune.api.study_run import DriverProcess, last_lines, run_and_report, start_driver, stop_driver
 from krona_tune.atomic_write import write_atomically
 from krona_tune.hub import home
-from krona_tune.record.driver_state import read_driver_state
+from krona_tune.record.driver_state import read_driver_state, state_since
 from krona_tune.record.notifications import NOTIFY, joined
 from krona_tune.record.ownership import claim
 from krona_tune.record.storage import storage_at
@@ -60,7 +60,6 @@ from krona_tune.study.request.loader import (
 from krona_tune.study.request.plain_yaml import dump_yaml, plain_values
 from krona_tune.study.request.study_spec import SETTLED, StudySpec
 from krona_tune.study.settings import CHANGEABLE, FLAGS, Keywords, changing, flag_names, flag_of, overrides
-from krona_tune.study.study_state import DriverState
 
 if in_notebook():
     silence_widgets()
@@ -111,8 +110,8 @@ class Study(RecordedStudy):
             to do.
     """
 
-    _state_before: DriverState | None = None
-    """What the driver before that of `run(wait=False)` wrote last."""
+    _state_before: float | None = None
+    """When the driver before that of `run(wait=False)` wrote last; None if none had."""
 
     @refusing_at_the_caller
     def __init__(
@@ -288,8 +287,8 @@ class Study(RecordedStudy):
             raise RuntimeError(f"the study's process ended with status {status}:\n{last_lines(self._output)}")
         while self.running:
             time.sleep(0.2)
-        state = read_driver_state(self.folder)
-        if waited and state and state.reason and state != self._state_before:
+        state = state_since(self.folder, self._state_before)
+        if waited and state and state.reason:
             raise RuntimeError(STOPPED_ITSELF.format(state.reason))
         return self
 
@@ -449,7 +448,8 @@ class Study(RecordedStudy):
             write_atomically(request, dump_spec(spec))
             words = ["run", "--space", str(request), "--name", self.folder.name]
         environment = {NOTIFY: joined(self._notify)} if self._notify else None
-        self._state_before = read_driver_state(self.folder)
+        before = read_driver_state(self.folder)
+        self._state_before = before.at if before else None
         self._child = start_driver([*words, *where], self._output, environment=environment)
 
 
