@@ -35,8 +35,8 @@ def existing(storage: Storage, name: str, words: Iterable[str] = ()) -> StudyFol
     if NAMES.fullmatch(name) and (folder := storage.brought(name)).spec.exists():
         return folder
     there = [*storage.names(), *words]
-    if name in there and not NAMES.fullmatch(name):
-        raise Refusal(str(storage), f"the folder {name!r} has no name of a study", f"rename it: {LETTERS}")
+    if name in there:
+        refuse_unnamed(storage, name)
     if name in there:
         problem = f"{name!r} has no {INDEX} there that names its files"
         raise Refusal(str(storage), problem, "copy that too, or fetch the folder and name it")
@@ -45,6 +45,12 @@ def existing(storage: Storage, name: str, words: Iterable[str] = ()) -> StudyFol
     raise Refusal(
         str(storage), f"no study {name!r}", "there are no studies: run one, or name its folder with --storage"
     )
+
+
+def refuse_unnamed(storage: Storage, name: str) -> None:
+    """Raises a Refusal if a folder of a storage has a name by which no study is found."""
+    if not NAMES.fullmatch(name):
+        raise Refusal(str(storage), f"the folder {name!r} has no name of a study", f"rename it: {LETTERS}")
 
 
 def study_folder(storage: Storage, study: str, words: Iterable[str] = ()) -> StudyFolder:

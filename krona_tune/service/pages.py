@@ -12,6 +12,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 from starlette.types import Scope
 
+from krona_tune.api.folders import NAMES
 from krona_tune.report.html import framed, packed_script, rendered
 from krona_tune.report.study_page import NOW
 from krona_tune.service.access import FAILED_SECONDS, Access
@@ -143,6 +144,7 @@ def index_body(
     that opens the form of a new study."""
     values = {
         "studies": studies,
+        "named": {each.name for each in studies if NAMES.fullmatch(each.name)},
         "place": place,
         "synthetic": any(each.synthetic for each in studies),
         "queue": queue,

@@ -6,7 +6,7 @@ from dataclasses import replace
 from hashlib import blake2b
 
 from krona_tune.adapters.adapter_card import CARD
-from krona_tune.api.folders import NAMES
+from krona_tune.api.folders import NAMES, refuse_unnamed
 from krona_tune.record.driver_state import running_state
 from krona_tune.record.records import read_records
 from krona_tune.record.storage import LISTED, Storage, refresh
@@ -256,6 +256,10 @@ class ServedStudies:
         return self._names.get("", moment, lambda: [folder.name for folder in self.storage.studies()])[1]
 
     def _summary(self, name: str) -> StudySummary:
+        try:
+            refuse_unnamed(self.storage, name)
+        except Refusal as refusal:
+            return StudySummary(name=name, state=UNREADABLE, problem=f"{refusal.problem}; {refusal.fix}")
         try:
             folder = self.storage.study(name)
             self._fetch(folder, (*LISTED, "state.json"))

@@ -33,6 +33,24 @@ def test_an_empty_storage_has_an_index(client: TestClient) -> None:
     assert "No study is here yet" in client.get("/").text
 
 
+def test_a_folder_without_a_study_s_name_has_no_link_and_the_index_says_what_to_do(
+    client: TestClient, study: StudyFolder
+) -> None:
+    for name in ("my study ü", "-x"):
+        make_study(study.root.parent / name)
+    html = client.get("/").text
+    links = re.findall(r'href="(/studies/[^"]+)"', html)
+    assert [(link, client.get(link).status_code) for link in links] == [("/studies/first", 200)]
+    assert re.findall(r'name="study" value="([^"]+)"', html) == ["first"]
+    for name in ("my study ü", "-x"):
+        assert f"the folder '{name}' has no name of a study; rename it: use letters, digits" in page_of(html).text
+    assert {each["name"]: each["state"] for each in client.get("/api/studies").json()} == {
+        "first": "stopped",
+        "my study ü": "unreadable",
+        "-x": "unreadable",
+    }
+
+
 def test_a_served_page_has_the_sections_of_the_written_report(client: TestClient, study: StudyFolder) -> None:
     give_order(study, OrderRequest(what="pause"), by="ann")
     served, written = (
