@@ -33,6 +33,8 @@ BEFORE_A_STUDY = {LOCK, HERE, ORIGIN, PULLING, ".driver", "study.log"}
 LEASE = "driver.json"
 RENEWED_SECONDS, STALE_SECONDS = 30.0, 120.0
 """The time between renewals, and after how long without one a driver counts as gone. Clocks may differ by the rest."""
+WATCH_SECONDS = 2.0
+"""The time between two looks at a lease from a clock that runs ahead, for whoever wants to have the study."""
 SETTLED_SECONDS = 1.0
 """The time in which two drivers that take the lease at once have both written: the one that wrote last has it."""
 
@@ -161,6 +163,36 @@ class Lease(FrozenValue):
             return False
         return self.host != _host() or _runs(self.pid)
 
+    @property
+    def is_ahead(self) -> bool:
+        """Returns whether it was renewed later than now, by more than clocks may differ: then its time says nothing."""
+        return self.at - time.time() > STALE_SECONDS - RENEWED_SECONDS
+
+
+class LeaseWatch:
+    """Remembers since when this process has seen which lease in a store.
+
+    A lease from a clock that runs ahead looks new until that time. Its driver is gone if it was not renewed for 120 s
+    of this process's own clock.
+    """
+
+    def __init__(self) -> None:
+        self._seen: dict[str, tuple[Lease, float]] = {}
+
+    def is_alive(self, store: Store, lease: Lease) -> bool:
+        """Returns whether the driver of a lease that was just read runs, as far as this process knows by now."""
+        if not (lease.alive and lease.is_ahead):
+            return lease.alive
+        before, since = self._seen.get(store.uri, (None, 0.0))
+        if before != lease:
+            since = time.monotonic()
+            self._seen[store.uri] = lease, since
+        return time.monotonic() - since <= STALE_SECONDS
+
+
+WATCH = LeaseWatch()
+"""What this process has seen: a service looks again and again, a driver that starts waits."""
+
 
 def read_lease(store: Store) -> Lease | None:
     """Returns the lease in a study's store; its driver may be gone."""
@@ -174,8 +206,9 @@ def is_held(folder: StudyFolder) -> bool:
     if not folder.remote:
         return False
     with refusing(folder.remote):
-        lease = read_lease(Store(folder.remote))
-    return lease is not None and lease.alive
+        store = Store(folder.remote)
+        lease = read_lease(store)
+    return lease is not None and WATCH.is_alive(store, lease)
 
 
 @contextmanager
@@ -221,10 +254,26 @@ def refuse_overtaken(store: Store, origin: str) -> None:
 
 
 def _refuse_other(folder: StudyFolder, copy: Copy) -> None:
-    lease = read_lease(copy.store)
-    if lease and lease.alive and lease.origin != copy.origin:
+    lease = _read_other(copy)
+    if lease and lease.is_ahead:
+        logger.warning(
+            "the clock of the driver %s runs ahead; the study is taken if that driver gives no sign within %g s",
+            lease.driver,
+            STALE_SECONDS,
+        )
+        first = lease
+        while lease == first:
+            time.sleep(WATCH_SECONDS)
+            lease = _read_other(copy)
+    if lease:
         problem = f"the study {folder.name!r} is being run {lease.driver}"
         raise Refusal("--name", problem, "wait for it, or choose another name")
+
+
+def _read_other(copy: Copy) -> Lease | None:
+    """Returns the lease of another driver that runs; None if there is none."""
+    lease = read_lease(copy.store)
+    return lease if lease and lease.origin != copy.origin and WATCH.is_alive(copy.store, lease) else None
 
 
 def _keep_alive(uri: str, origin: str, over: threading.Event) -> None:

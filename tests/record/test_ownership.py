@@ -14,8 +14,9 @@ import pytest
 from filelock import FileLock
 
 from krona_tune.record import ownership
-from krona_tune.record.ownership import LEASE, claim, driver_of, holding, is_held, is_locked, read_lease
+from krona_tune.record.ownership import LEASE, Lease, claim, driver_of, holding, is_held, is_locked, read_lease
 from krona_tune.record.remote_copy import Copy, OvertakenError
+from krona_tune.record.store import Store
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from tests.record.copies import on
@@ -139,6 +140,70 @@ def test_a_driver_that_was_killed_here_is_gone_at_once_and_one_elsewhere_after_t
     Copy(here).store.write(LEASE, mine.model_dump_json().encode())
     with holding(here):
         assert read_lease(Copy(here).store) != mine
+
+
+AHEAD_SECONDS = 3600.0
+
+
+@pytest.fixture
+def ahead(here: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> Lease:
+    """Leaves the lease of a driver elsewhere whose clock runs an hour ahead."""
+    monkeypatch.setattr(ownership, "SETTLED_SECONDS", 0.0)
+    monkeypatch.setattr(ownership, "WATCH_SECONDS", 0.01)
+    lease = Lease(origin="another", host="elsewhere/7", pid=8, at=time.time() + AHEAD_SECONDS)
+    Copy(here).store.write(LEASE, lease.model_dump_json().encode())
+    return lease
+
+
+def test_a_lease_of_a_clock_that_runs_ahead_is_dead_when_it_was_not_renewed(
+    here: StudyFolder, ahead: Lease, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now = [1000.0]
+    monkeypatch.setattr(ownership.time, "monotonic", lambda: now[0])
+    assert is_held(here)
+    now[0] += 119
+    assert is_held(here)
+    now[0] += 2
+    assert not is_held(here)
+    with holding(here):
+        assert caplog.messages == [], "this process has watched it long enough"
+        assert is_held(here)
+
+
+def test_a_driver_that_starts_watches_a_lease_of_a_clock_that_runs_ahead(
+    here: StudyFolder, ahead: Lease, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    now, looks, read = [5000.0], [0], ownership.read_lease
+
+    def seconds_later(store: Store) -> Lease | None:
+        now[0] += 30
+        looks[0] += 1
+        return read(store)
+
+    monkeypatch.setattr(ownership.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(ownership, "read_lease", seconds_later)
+    with holding(here):
+        assert "on elsewhere by process 8 runs ahead" in caplog.text
+    assert looks[0] > 5
+
+
+def test_a_driver_whose_clock_runs_ahead_keeps_its_study(
+    here: StudyFolder, ahead: Lease, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now, read = [9000.0], ownership.read_lease
+
+    def renewed_later(store: Store) -> Lease | None:
+        now[0] += 30
+        renewed = ahead.model_copy(update={"at": ahead.at + now[0] - 9000})
+        store.write(LEASE, renewed.model_dump_json().encode())
+        return read(store)
+
+    monkeypatch.setattr(ownership.time, "monotonic", lambda: now[0])
+    monkeypatch.setattr(ownership, "read_lease", renewed_later)
+    for _ in range(9):
+        assert is_held(here)
+    with pytest.raises(Refusal, match="'first' is being run on elsewhere by process 8"):
+        holding(here).__enter__()
 
 
 def test_a_lease_is_renewed(here: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
