@@ -7,7 +7,7 @@ from typing import Any
 
 from krona_tune.adapters.method_table import AttachPoint, TrainedModelPart, added_parameters, method_named
 from krona_tune.backbones.geometry import Geometry, Role, Site
-from krona_tune.refusal import Refusal
+from krona_tune.refusal import Refusal, shown
 from krona_tune.study.request.trial import AdapterConfig, read_layers
 
 MAPS = frozenset(Role) - {Role.FEED_FORWARD, Role.NAMED}
@@ -86,8 +86,12 @@ def count(geometry: Geometry, adapter: AdapterConfig, outputs: int) -> Parameter
     """Counts exactly the parameters that a trial trains on a task with that many outputs.
 
     Raises:
-        Refusal: the adapter fits no site, or its sizes do not fit a site's dimensions.
+        Refusal: the adapter fits no site, its sizes do not fit a site's dimensions, or the layer norms that are to be
+            trained have no parameters.
     """
+    if adapter.layer_norms and not geometry.norms:
+        lacking = f"the layer norms of this {geometry.model_type} have no parameters"
+        raise Refusal("adapter", f"layer_norms is {shown(adapter.layer_norms)}, but {lacking}", "write false")
     method = method_named(adapter.method)
     own = method.trains_of_model(adapter)
     places = sites(geometry, adapter)

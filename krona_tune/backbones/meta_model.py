@@ -20,7 +20,9 @@ from krona_tune.refusal import Refusal, refusing, unknown
 
 
 def is_norm(module: nn.Module) -> bool:
-    return type(module).__name__.endswith(("LayerNorm", "RMSNorm"))
+    """Returns whether a module is a layer norm with parameters, by its name and because it holds vectors alone."""
+    own = list(module.parameters(recurse=False))
+    return "norm" in type(module).__name__.lower() and bool(own) and all(each.ndim == 1 for each in own)
 
 
 def count_norms(module: nn.Module) -> int:

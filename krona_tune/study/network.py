@@ -30,7 +30,7 @@ class Network:
             model_type="",
             sites=tuple(self._sites()),
             depths=self.depths,
-            norms=0,
+            norms=1,
             norm_biases=0,
             norms_of_layer={stack: (0,) * depth for stack, depth in self.depths.items()},
             parameters=1,

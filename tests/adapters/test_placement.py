@@ -5,7 +5,7 @@ import pytest
 from krona_tune.adapters.placement import common_dimensions, count, sites
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.trial import AdapterConfig, read_layers
-from tests.models import T5_BASE_SIZES, build, build_from
+from tests.models import ENCODER, T5_BASE_SIZES, build, build_from
 from tests.trained_adapters import shaped
 
 PAPER = "query+value+cross_query+cross_value"
@@ -89,6 +89,16 @@ def test_what_fits_nowhere_is_refused(adapter: dict[str, object], message: str) 
     with pytest.raises(Refusal) as refused:
         count(shape, AdapterConfig(**adapter), 2)
     assert message in str(refused.value)
+
+
+def test_norms_without_parameters_are_not_trained() -> None:
+    shape, _, _ = build_from("olmo", {**ENCODER, "pad_token_id": 0})
+    for norms, written in ((True, "true"), ("adapted", "'adapted'")):
+        with pytest.raises(Refusal) as refusal:
+            count(shape, shaped(shape, "krona", layer_norms=norms), outputs=2)
+        assert str(refusal.value) == (
+            f"adapter: layer_norms is {written}, but the layer norms of this olmo have no parameters; write false"
+        )
 
 
 def test_common_dimensions_divide_every_site() -> None:

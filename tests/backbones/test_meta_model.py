@@ -5,8 +5,9 @@ import copy
 import pytest
 
 from krona_tune.backbones.introspect import introspect
-from krona_tune.backbones.meta_model import read_config
+from krona_tune.backbones.meta_model import count_norms, read_config
 from krona_tune.refusal import Refusal
+from tests.backbones.families import build
 from tests.backbones.introspected import of
 from tests.models import CONFIGS, OWN_HEADS
 
@@ -15,6 +16,14 @@ from tests.models import CONFIGS, OWN_HEADS
 def test_a_config_in_half_precision_is_read_as_one_in_full(name: str) -> None:
     model_type, values = CONFIGS[name]
     assert introspect({"model_type": model_type, **values, "dtype": "float16"}, name) == of(name)
+
+
+@pytest.mark.parametrize("family", ["nemotron", "mobilebert", "olmo", "qwen3_next", "stablelm"])
+def test_the_norms_of_a_family_are_those_that_are_called_so(family: str) -> None:
+    """Their classes have many names, and some have no parameters."""
+    _, model = build(family)
+    named = (p.numel() for name, p in model.base_model.named_parameters() if "norm" in name.lower())
+    assert count_norms(model.base_model) == sum(named)
 
 
 def test_the_callers_config_stays_as_it_is() -> None:
