@@ -1,7 +1,7 @@
 """Loads the frozen backbone, once per process, and its tokenizer; sets its dropout."""
 
 import logging
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -25,6 +25,9 @@ from krona_tune.train.device import Device
 Inputs = dict[str, torch.Tensor]
 UNTRAINABLE = "support_avx512bf16_for_cpu"
 """The switch by which a map in 4 bits, once evaluated on a CPU, is packed in a way that no gradient passes."""
+
+POOLER = ".pooler."
+"""What the names of tensors contain that a model for masked words is saved without."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,11 +80,17 @@ def load_backbone(location: str, device: Device, shape: Geometry | None = None) 
             **_quantization(device),
         )
     inside = "" if shape.text_to_text else f"{whole.base_model_prefix}."
-    if lacking := sorted(key for key in loaded["missing_keys"] if key.startswith(inside)):
-        raise Refusal(
-            location, f"its weights lack {len(lacking)} tensors, the first {lacking[0]}", "save all of the model"
-        )
+    _refuse_lacking(location, sorted(key for key in loaded["missing_keys"] if key.startswith(inside)))
     return freeze(whole, shape, device)
+
+
+def _refuse_lacking(location: str, lacking: Sequence[str]) -> None:
+    if lacking and all(POOLER in key for key in lacking):
+        fix = f"give one with it; AutoModel.from_pretrained({location!r}).save_pretrained(FOLDER) draws one, untrained"
+        raise Refusal(location, "was saved without its pooler, from whose output a head classifies", fix)
+    if lacking:
+        problem = f"its weights lack {len(lacking)} tensors, the first {lacking[0]}"
+        raise Refusal(location, problem, "save all of the model")
 
 
 def model_class(shape: Geometry) -> Any:

@@ -36,10 +36,23 @@ def test_nothing_in_a_backbone_is_trained() -> None:
 
 def test_weights_that_lack_a_part_of_the_base_are_refused(tmp_path: Path) -> None:
     """A missing part would be random, and different in each process."""
-    config = transformers.BertConfig(**ENCODER)
-    transformers.BertForMaskedLM(config).save_pretrained(tmp_path)
-    with pytest.raises(Refusal, match=r"its weights lack 2 tensors, the first bert\.pooler\.dense\.bias"):
+    model = transformers.BertForMaskedLM(transformers.BertConfig(**ENCODER))
+    model.save_pretrained(tmp_path)
+    state = {name: tensor for name, tensor in model.state_dict().items() if "layer.1.output.dense" not in name}
+    model.save_pretrained(tmp_path, state_dict=state)
+    lacking = r"its weights lack 4 tensors, the first bert\.encoder\.layer\.1\.output\.dense\.bias; save all of"
+    with pytest.raises(Refusal, match=lacking):
         load_backbone(str(tmp_path), FLOAT32)
+
+
+def test_a_model_saved_without_its_pooler_is_refused_with_what_draws_one(tmp_path: Path) -> None:
+    transformers.BertForMaskedLM(transformers.BertConfig(**ENCODER)).save_pretrained(tmp_path)
+    with pytest.raises(Refusal, match="was saved without its pooler, from whose output a head classifies") as refusal:
+        load_backbone(str(tmp_path), FLOAT32)
+    drawing = refusal.value.fix.partition("; ")[2].removesuffix(" draws one, untrained")
+    exec(drawing, {"AutoModel": transformers.AutoModel, "FOLDER": tmp_path / "whole"})
+    one, other = (load_backbone(str(tmp_path / "whole"), FLOAT32).base.get_submodule("pooler.dense") for _ in "12")
+    assert torch.equal(one.weight, other.weight)
 
 
 @pytest.mark.parametrize("name", ["bert", "deberta", "deberta-v3", "t5"])
