@@ -24,7 +24,7 @@ START_SECONDS = 300.0
 KEY_BYTES = 16
 """The length of a call's key, with which its answers begin: a function may write into the connection too."""
 NO_ANSWER = "it wrote into the connection of its process"
-STARTS = f"import sys; sys.path[:] = sys.argv[2:]; from {__name__} import serve; serve(int(sys.argv[1]))"
+STARTS = f"import sys; sys.path[:] = sys.argv[2:]; from {__name__} import serve_calls; serve_calls(int(sys.argv[1]))"
 
 
 KNOWN = ("krona_tune.", "numpy.", "pathlib.", "collections.", "builtins.")
@@ -169,7 +169,7 @@ def _cut_after(connection: Connection, seconds: float, problem: str) -> Iterator
             timer.join()
 
 
-def serve(descriptor: int) -> None:
+def serve_calls(descriptor: int) -> None:
     """Answers the calls that come over a connection until it closes: the call's key when the function is about to be
     called, then the key with the result.
 

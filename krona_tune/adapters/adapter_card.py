@@ -245,7 +245,7 @@ LIBRARIES = {
     Form.GGUF: "gguf",
 }
 
-KINDS = {
+AUTO_CLASSES = {
     "text-classification": "AutoModelForSequenceClassification",
     "text2text-generation": "AutoModelForSeq2SeqLM",
     "text-generation": "AutoModelForCausalLM",
@@ -293,7 +293,7 @@ def loading(card: AdapterCard, form: Form, place: Path | str, *, on_hub: bool = 
     task = card.own_task or TASKS.get(card.task)
     texts = [f"a {name}" for name in (task.inputs if task else ("text",))]
     words = {
-        "kind": "AutoTokenizer" if form is Form.ONNX else KINDS[card.pipeline],
+        "kind": "AutoTokenizer" if form is Form.ONNX else AUTO_CLASSES[card.pipeline],
         "texts": ", ".join(f'["{text}"]' for text in ([r"\n".join(texts)] if card.joined_texts else texts)),
         "outputs": "" if card.text_to_text else _OWN_HEAD.format(max(len(card.labels), 1)) + _padding(card),
         "backbone": "get_model_path()" if packaged else repr(card.backbone),

@@ -13,7 +13,7 @@ from krona_tune.refused_calls import refusing_at_the_caller
 from krona_tune.report.frame import reports_frame, trials_frame
 from krona_tune.report.present import given_orders
 from krona_tune.report.study_page import write_report
-from krona_tune.report.study_results import StudyResults, spec_of
+from krona_tune.report.study_results import StudyResults, request_text
 from krona_tune.report.task_summary import TaskSummary
 from krona_tune.search.waiting_orders import give_checked_order
 from krona_tune.study.folder import StudyFolder
@@ -155,7 +155,7 @@ class RecordedStudy:
     @property
     def summaries(self) -> dict[str, TaskSummary]:
         """Returns by task its ranking, its baselines and its finalists."""
-        results = StudyResults(manifest=self.manifest, recorded=self._records(), spec=spec_of(self.folder))
+        results = StudyResults(manifest=self.manifest, recorded=self._records(), spec=request_text(self.folder))
         return {each.task: each for each in results.tasks}
 
     @property

@@ -217,12 +217,12 @@ def build_meta_model(config: Any, outputs: int, place: str) -> MetaModel:
         base = base_of(whole)
         if (base is whole) != config.is_encoder_decoder:
             raise ValueError(f"{type(whole).__name__} has no {whole.base_model_prefix}")
-    if (found := count(base)) > MOST_PARAMETERS:
+    if (found := _count(base)) > MOST_PARAMETERS:
         raise Refusal(place, f"describes {found:,} parameters", "save the model again")
     return MetaModel(config=config, whole=whole, base=base)
 
 
-def count(module: nn.Module) -> int:
+def _count(module: nn.Module) -> int:
     """Counts a module's parameters, each once."""
     return sum(parameter.numel() for parameter in module.parameters())
 
@@ -271,12 +271,12 @@ def architecture_facts(
     """
     one = build_meta_model(config, 1, place)
     writes_with = _output_embeddings(config, model, says_untied=says_untied)
-    heads = [count(each.whole) - count(each.base) for each in (one, model)]
+    heads = [_count(each.whole) - _count(each.base) for each in (one, model)]
     per_output = heads[1] - heads[0]
     return ArchitectureFacts(
         text_to_text=model.text_to_text,
         is_encoder_decoder=model.is_encoder_decoder,
-        parameters=count(model.base) + (writes_with if model.text_to_text else 0),
+        parameters=_count(model.base) + (writes_with if model.text_to_text else 0),
         output_embeddings=0 if model.text_to_text else writes_with,
         norms=count_norms(model.base),
         norm_biases=count_norm_biases(model.base),

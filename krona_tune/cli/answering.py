@@ -13,8 +13,14 @@ from krona_tune.adapters.adapter_card import read_card, task_of
 from krona_tune.api.folders import adapter_folder
 from krona_tune.api.printing import errors, say
 from krona_tune.cli import options
-from krona_tune.data.answer_files import answer_columns, answer_kind, answers_into, refuse_same_columns, refuse_taken
-from krona_tune.data.example_files import ExampleRows, LinesOfExamples, table_of
+from krona_tune.data.answer_files import (
+    answer_columns,
+    answer_kind,
+    answers_into,
+    refuse_same_columns,
+    refuse_unwritable,
+)
+from krona_tune.data.example_files import ExampleRows, LinesOfExamples, table_examples
 from krona_tune.data.tasks import Task
 from krona_tune.record.storage import storage_at
 from krona_tune.refusal import Refusal, refusing
@@ -92,7 +98,7 @@ def _answer_file(
         added = answer_columns(asked, scores=scores)
         answer_kind(output, examples)
         if output:
-            refuse_taken(output, examples, added)
+            refuse_unwritable(output, examples, added)
         if examples.repeatable:
             for _ in examples.rows():  # nothing is answered if one of them is not an example
                 pass
@@ -133,7 +139,7 @@ def _examples(path: Path | None, task: Task, columns: str | None) -> Iterator[Ex
             raise Refusal("--input", "standard input is closed", "name a text file")
         yield LinesOfExamples(file=sys.stdin.buffer, place="standard input", task=task)
         return
-    if table := table_of(path, task, named):
+    if table := table_examples(path, task, named):
         yield table
         return
     with refusing("--input", f"{path} can't be read", "name a text file"):

@@ -44,7 +44,7 @@ def answer_kind(path: Path | None, examples: ExampleRows) -> FileKind:
     return examples.kind
 
 
-def refuse_taken(path: Path, examples: ExampleRows, added: Mapping[str, Any]) -> None:
+def refuse_unwritable(path: Path, examples: ExampleRows, added: Mapping[str, Any]) -> None:
     """Refuses a file that is there, a folder that is not, and columns of the examples with the answers' names."""
     if path.exists() or path.is_symlink():
         raise Refusal("--output", f"{path} is there already", "name a file that is not")

@@ -151,7 +151,7 @@ class Tokenization:
         """Returns the columns that `EncodedTask` describes, of examples with the columns `*task.inputs` and `label`."""
         if self._writer:
             before = self._writer.cut_prompts
-            table = written(self._writer, self._task, examples)
+            table = token_table(self._writer, self._task, examples)
             return _counting(table, self._writer.cut_prompts - before)
         cut = 0
         types = {"input_ids": pa.list_(pa.int32()), "token_type_ids": pa.list_(pa.int8())}
@@ -223,7 +223,7 @@ class _Encoding:
         return table
 
 
-def written(writer: PromptWriter, task: Task, examples: pa.Table) -> pa.Table:
+def token_table(writer: PromptWriter, task: Task, examples: pa.Table) -> pa.Table:
     """Returns examples of a task with `generation` as token ids: prompts and targets."""
     chunks: dict[str, list[pa.Array]] = {"input_ids": [], TARGET: []}
     for start in range(0, max(1, examples.num_rows), ROWS_PER_CALL):

@@ -20,7 +20,7 @@ from krona_tune.data.separated_text import (
     BYTE_ORDER_MARK,
     LONGEST_LINE,
     SEPARATORS,
-    examples_of,
+    example_lines,
     find_separation,
     lines_of,
     records,
@@ -92,7 +92,7 @@ class LinesOfExamples:
     def rows(self) -> Iterator[Row]:
         if self.repeatable:
             self.file.seek(self.begin)
-        for texts in examples_of(self.file, self.place, self.task):
+        for texts in example_lines(self.file, self.place, self.task):
             yield dict(zip(self.columns, texts, strict=True))
 
 
@@ -124,7 +124,7 @@ def texts_of(row: Mapping[str, Any], columns: Sequence[str], task: Task, place: 
     return texts
 
 
-def table_of(path: Path, task: Task, columns: Sequence[str] = ()) -> TableOfExamples | None:
+def table_examples(path: Path, task: Task, columns: Sequence[str] = ()) -> TableOfExamples | None:
     """Returns the examples of a table, or None for a file of lines.
 
     Args:

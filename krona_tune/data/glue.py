@@ -78,7 +78,7 @@ def _folder_named(source: str) -> Path:
 
 
 def _hub(task: Task) -> Official:
-    return *download(task), f"{REPOSITORY} ({task.name}) from the hub"
+    return *download_splits(task), f"{REPOSITORY} ({task.name}) from the hub"
 
 
 def _folder(task: Task, folder: Path) -> Official:
@@ -248,7 +248,7 @@ def check_parquet(task: Task, path: Path) -> None:
     _refuse_lacking(task, names, str(path))
 
 
-def download(task: Task) -> tuple[pa.Table, tuple[pa.Table, ...]]:
+def download_splits(task: Task) -> tuple[pa.Table, tuple[pa.Table, ...]]:
     """Returns the hub's train split and validation splits. Raises a Refusal if neither network nor cache has them."""
     fix = "give a folder that holds it with --data DIR, or take the generated miniature with --data mini"
     with refusing("--data hub", f"{REPOSITORY} ({task.name}) can't be fetched", fix):

@@ -27,9 +27,9 @@ from krona_tune.data.mini_grammar import (
     Fact,
     Writer,
     a,
+    as_question,
     change,
     draw,
-    question,
     reword,
     sentence,
 )
@@ -185,8 +185,8 @@ def qqp(rng: Random, label: int) -> Example:
         other = change(rng, one, rng.choice(("verb", "thing", "city")))
     other = reword(rng, other)
     pair = (
-        question(f"{openings[0]} {one.verb} {a(one.thing)} in {one.city}"),
-        question(f"in {other.city}, {openings[1]} {other.verb} {a(other.thing)}"),
+        as_question(f"{openings[0]} {one.verb} {a(one.thing)} in {one.city}"),
+        as_question(f"in {other.city}, {openings[1]} {other.verb} {a(other.thing)}"),
     )
     return Example(pair if rng.random() < 0.5 else pair[::-1], label)
 
@@ -216,7 +216,7 @@ def qnli(rng: Random, label: int) -> Example:
     """
     fact = draw(rng)
     answer = rng.choice(tuple(ASKED))
-    asked = question(ASKED[answer].format(fact=fact))
+    asked = as_question(ASKED[answer].format(fact=fact))
     others = [part for part in ASKED if part != answer]
     told = [answer, rng.choice(others)]
     if label and rng.random() < 0.2:

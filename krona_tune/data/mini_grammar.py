@@ -136,7 +136,7 @@ def sentence(text: str, end: str = ".") -> str:
     return text[0].upper() + text[1:] + end
 
 
-def question(text: str) -> str:
+def as_question(text: str) -> str:
     return sentence(text, "?")
 
 

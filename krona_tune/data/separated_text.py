@@ -139,7 +139,7 @@ def records(path: Path, separator: str, quoting: Quoting) -> Iterator[tuple[int,
             yield records.line_num, fields
 
 
-def examples_of(file: BinaryIO, place: str, task: Task) -> Iterator[tuple[str, ...]]:
+def example_lines(file: BinaryIO, place: str, task: Task) -> Iterator[tuple[str, ...]]:
     """Yields the texts of each line, which a tab separates; a file without any line has one that is empty.
 
     Raises:

@@ -19,7 +19,7 @@ from pathlib import Path
 from socket import gethostname
 
 from krona_tune.atomic_write import write_atomically
-from krona_tune.record.store import Store, refusing
+from krona_tune.record.store import Store, refusing_store_errors
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import Order, OrderRequest
@@ -63,7 +63,7 @@ def give_order(folder: StudyFolder, request: OrderRequest, by: str = "") -> Orde
         raise Refusal(str(folder.orders), f"{MOST_WAITING} orders wait", "resume the study, whose driver answers them")
     text = made.model_dump_json()
     if folder.remote:
-        with refusing(folder.remote):
+        with refusing_store_errors(folder.remote):
             Store(folder.remote).write(f"{folder.orders.name}/{made.id}{ENDING}", text.encode())
         return made
     try:
@@ -140,7 +140,7 @@ def remove_order(folder: StudyFolder, order: Order) -> None:
     name = f"{order.id}{ENDING}"
     try:
         if folder.remote:
-            with refusing(folder.remote):
+            with refusing_store_errors(folder.remote):
                 Store(folder.remote).remove(f"{folder.orders.name}/{name}")
         else:
             (folder.orders / name).unlink(missing_ok=True)
@@ -160,7 +160,7 @@ def whoami() -> str:
 
 def _names(folder: StudyFolder) -> Iterator[str]:
     if folder.remote:
-        with refusing(folder.remote):
+        with refusing_store_errors(folder.remote):
             names = Store(folder.remote).names(folder.orders.name)
     else:
         names = [path.name for path in folder.orders.glob(f"*{ENDING}")]
@@ -190,7 +190,7 @@ def _content(folder: StudyFolder, name: str) -> bytes:
         except FileNotFoundError:
             raise
         except Exception as error:
-            with refusing(folder.remote):
+            with refusing_store_errors(folder.remote):
                 raise error
     path: Path = folder.orders / name
     if path.is_symlink() or not path.is_file():

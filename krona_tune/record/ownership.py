@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from krona_tune.atomic_write import write_atomically
 from krona_tune.record.remote_copy import HERE, LOCK, ORIGIN, PULLING, Copy, OvertakenError
-from krona_tune.record.store import Store, refusing
+from krona_tune.record.store import Store, refusing_store_errors
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.trial import FrozenValue
@@ -205,7 +205,7 @@ def is_held(folder: StudyFolder) -> bool:
     """Returns whether some driver, here or elsewhere, has the study; False without a copy."""
     if not folder.remote:
         return False
-    with refusing(folder.remote):
+    with refusing_store_errors(folder.remote):
         store = Store(folder.remote)
         lease = read_lease(store)
     return lease is not None and WATCH.is_alive(store, lease)
@@ -223,7 +223,7 @@ def holding(folder: StudyFolder) -> Iterator[None]:
     if not folder.remote:
         yield
         return
-    with refusing(folder.remote):
+    with refusing_store_errors(folder.remote):
         copy = Copy(folder)
         _refuse_other(folder, copy)
         copy.pull()

@@ -88,7 +88,7 @@ ORDER_KIND = TableKind[Order](
     key=attrgetter("id"),
     order=attrgetter("given_at", "id"),
 )
-KINDS: tuple[TableKind[Any], ...] = (TRIAL_KIND, REPORT_KIND, ORDER_KIND)
+TABLE_KINDS: tuple[TableKind[Any], ...] = (TRIAL_KIND, REPORT_KIND, ORDER_KIND)
 
 
 def refuse(path: Path, refusal: Refusal) -> None:

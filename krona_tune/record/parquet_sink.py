@@ -14,9 +14,9 @@ import pyarrow.parquet as pq
 
 from krona_tune.atomic_write import atomic_path
 from krona_tune.record.parquet_reader import (
-    KINDS,
     ORDER_KIND,
     REPORT_KIND,
+    TABLE_KINDS,
     TRIAL_KIND,
     TableKind,
     Value,
@@ -64,10 +64,10 @@ class ParquetSink(Sink):
             for unfinished in (*results.glob(".*.tmp"), *self._parts.glob(".*.tmp")):
                 unfinished.unlink()
         self.unreadable: list[Path] = []
-        self._tables = {kind.name: self._opened(kind) for kind in KINDS}
+        self._tables = {kind.name: self._opened(kind) for kind in TABLE_KINDS}
         self._count = max((_counter(path) for path in self._parts.iterdir()), default=0)
         self._unwritten: deque[tuple[TableKind[Any], Path, Any]] = deque()
-        for kind in KINDS:
+        for kind in TABLE_KINDS:
             self._compact_if_due(kind)
 
     def trial_started(self, result: TrialResult) -> None:
@@ -85,7 +85,7 @@ class ParquetSink(Sink):
     def study_ended(self, artifacts: Sequence[Path]) -> None:
         """Compacts the parts; the artifacts are in the study's folder already."""
         self._catch_up()
-        for kind in KINDS:
+        for kind in TABLE_KINDS:
             self._compact(kind)
 
     def _opened(self, kind: TableKind[Any]) -> _Table:

@@ -12,7 +12,7 @@ import platformdirs
 from krona_tune.hub import home
 from krona_tune.record.ownership import is_locked
 from krona_tune.record.remote_copy import Copy
-from krona_tune.record.store import Store, is_uri, refusing
+from krona_tune.record.store import Store, is_uri, refusing_store_errors
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.redact import redact
@@ -50,7 +50,7 @@ class Storage:
         here = {path.parent.name for path in self.folder.glob("*/study.yaml")}
         if not self.uri:
             return sorted(here)
-        with refusing(self.uri):
+        with refusing_store_errors(self.uri):
             return sorted(here.union(Store(self.uri).names()))
 
     def studies(self) -> list[StudyFolder]:
@@ -91,7 +91,7 @@ def refresh(folder: StudyFolder, only: Sequence[str] = ("*",)) -> None:
     """
     if not folder.remote or is_locked(folder):
         return
-    with refusing(folder.remote):
+    with refusing_store_errors(folder.remote):
         copy = Copy(folder)
         copy.pull(only, lambda: is_locked(folder))
         if not folder.spec.exists() and not copy.store.has_bucket():

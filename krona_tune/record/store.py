@@ -96,7 +96,7 @@ class Store:
 
 
 @contextmanager
-def refusing(uri: str) -> Iterator[None]:
+def refusing_store_errors(uri: str) -> Iterator[None]:
     """Turns every error of the store in this context into a Refusal of `--storage`."""
     try:
         yield

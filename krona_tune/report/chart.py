@@ -8,7 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from krona_tune.record.records import Records
-from krona_tune.report.frame import factor_shape
+from krona_tune.report.frame import shape_word
 from krona_tune.report.task_summary import RankedTrial, TaskSummary
 from krona_tune.study.finals import Spread
 from krona_tune.study.formatting import format_tick
@@ -187,7 +187,7 @@ def hover(each: RankedTrial) -> str:
         f"<b>{each.score:.3f}</b> {each.trial.trial_id}",
         f"{params.get('method', '')} {each.trial.trainable_parameters:,} parameters".strip(),
     ]
-    if shape := factor_shape(each.trial):
+    if shape := shape_word(each.trial):
         lines.append(f"A {shape}" + (f", {params['terms']} terms" if params.get("terms", 1) > 1 else ""))
     lines += [f"{name} {params[name]:.3g}" for name in ("scale", "learning_rate") if name in params]
     lines += ["stable scaling"] if params.get("scaling") == "stable" else []

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from krona_tune.kron.factors import divisors
 from krona_tune.report.chart import SCALE, Chart, Range, Subject, colour_bar, empty_figure, product_ends, product_line
-from krona_tune.report.frame import factor_shape
+from krona_tune.report.frame import shape_word
 from krona_tune.report.task_summary import RankedTrial
 
 MOST_LINES = 9
@@ -21,7 +21,7 @@ def draw_factor_shapes(subject: Subject) -> Chart | None:
     best: dict[tuple[int, int], RankedTrial] = {}
     tried: dict[tuple[int, int], int] = defaultdict(int)
     for each in subject.summary.ranked:
-        if factor_shape(each.trial):
+        if shape_word(each.trial):
             shape = (each.trial.params["a_out"], each.trial.params["a_in"])
             best.setdefault(shape, each)
             tried[shape] += 1

@@ -16,7 +16,7 @@ def trials_frame(folder: StudyFolder) -> pd.DataFrame:
     """Returns one row per trial, whatever its status; `Study.trials` describes the columns."""
     trials = read_records(folder.results).trials
     frame = _frame((trial.row() for trial in trials), TrialResult)
-    return frame.assign(factor_shape=[factor_shape(trial) for trial in trials])
+    return frame.assign(factor_shape=[shape_word(trial) for trial in trials])
 
 
 def reports_frame(folder: StudyFolder) -> pd.DataFrame:
@@ -24,7 +24,7 @@ def reports_frame(folder: StudyFolder) -> pd.DataFrame:
     return _frame((report.row() for report in read_records(folder.results).reports), Report)
 
 
-def factor_shape(trial: TrialResult) -> str:
+def shape_word(trial: TrialResult) -> str:
     """Returns the sizes of A as one word, such as `24x16`; empty for a baseline, which has no adapter."""
     if trial.kind == TrialKind.BASELINE or not {"a_out", "a_in"} <= trial.params.keys():
         return ""

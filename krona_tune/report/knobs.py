@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from krona_tune.report.frame import factor_shape
+from krona_tune.report.frame import shape_word
 from krona_tune.study.formatting import NOTHING, format_knob
 from krona_tune.study.result import TrialResult
 
@@ -22,7 +22,7 @@ class Knobs:
 def knobs_of(trial: TrialResult) -> dict[str, str]:
     """Returns a trial's knobs as the page writes them, with the two sizes of A in one place."""
     written = {name: format_knob(value) for name, value in trial.params.items() if name not in {"a_out", "a_in"}}
-    return written | ({SHAPE: shape.replace("x", "×")} if (shape := factor_shape(trial)) else {})
+    return written | ({SHAPE: shape.replace("x", "×")} if (shape := shape_word(trial)) else {})
 
 
 def knobs_among(trials: Sequence[TrialResult]) -> Knobs:

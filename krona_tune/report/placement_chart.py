@@ -13,7 +13,7 @@ from krona_tune.refusal import Refusal
 from krona_tune.report.chart import Chart, Colour, Subject, empty_figure, points, with_alpha
 from krona_tune.report.task_summary import RankedTrial
 from krona_tune.study.formatting import format_name
-from krona_tune.study.network import Network, roles_of
+from krona_tune.study.network import Network, layer_roles
 from krona_tune.study.request.trial import AdapterConfig
 from krona_tune.study.result import TrialResult
 
@@ -44,7 +44,7 @@ def draw_placement(subject: Subject) -> Chart | None:
     good = ranked[: max(1, ceil(GOOD * len(ranked)))]
     in_good, in_all = _counted(good, geometry), _counted(ranked, geometry)
     figure = empty_figure("layer", "")
-    names = [str(role) for role in max((roles_of(stack, network.depths) for stack in network.depths), key=len)]
+    names = [str(role) for role in max((layer_roles(stack, network.depths) for stack in network.depths), key=len)]
     every = _everywhere(network)
     colours = [
         Colour.BLUE if place in winner else with_alpha(Colour.BLUE, TINT * in_good[place] / len(good))
@@ -98,7 +98,7 @@ def _everywhere(network: Network) -> list[Place]:
         (stack, layer, str(role))
         for stack, depth in network.depths.items()
         for layer in range(depth)
-        for role in roles_of(stack, network.depths)
+        for role in layer_roles(stack, network.depths)
     ]
 
 

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from krona_tune.record.records import Records
 from krona_tune.report.chart import Chart, Colour, empty_figure, points, uneven_bars
 from krona_tune.report.cost import DeviceRates
-from krona_tune.report.frame import factor_shape
+from krona_tune.report.frame import shape_word
 from krona_tune.report.study_results import together
 from krona_tune.report.task_summary import TaskSummary
 from krona_tune.study.finals import Finalist, Finals
@@ -95,7 +95,7 @@ def draw_seeds(finals: Finals, *, one_scale: bool = True) -> Chart | None:
         figure.add_trace(_means("validation mean", validation, -BESIDE, {"visible": False}))
     test = [each.test for each in everyone]
     figure.add_trace(_means("test mean and 95 % interval", [each.mean for each in test], BESIDE, uneven_bars(test)))
-    names = [configuration(each) for each in everyone]
+    names = [_axis_name(each) for each in everyone]
     beside = ", validation left and test right of its name" if one_scale else " on test"
     figure.update_xaxes(tickvals=list(range(len(everyone))), ticktext=names, range=[-0.6, len(everyone) - 0.4])
     return Chart(
@@ -107,9 +107,9 @@ def draw_seeds(finals: Finals, *, one_scale: bool = True) -> Chart | None:
     )
 
 
-def configuration(each: Finalist) -> str:
+def _axis_name(each: Finalist) -> str:
     """Returns a name that fits below an axis: method, shape of A, and the searched trial."""
-    shape = factor_shape(each.rows[0]).replace("x", "×")
+    shape = shape_word(each.rows[0]).replace("x", "×")
     return "<br>".join(part for part in (f"{each.method} {shape}".strip(), each.of) if part)
 
 

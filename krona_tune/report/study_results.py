@@ -15,7 +15,7 @@ from krona_tune.record.records import Records, read_records
 from krona_tune.refusal import Refusal
 from krona_tune.report.cost import Cost, DeviceRates, device_rates, total_cost
 from krona_tune.report.task_summary import TaskSummary, summarise
-from krona_tune.study.compared_values import MethodLine, averaged, compare, left_out
+from krona_tune.study.compared_values import MethodLine, averaged, compare_methods, left_out
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import FIX, Manifest, read_manifest
@@ -135,7 +135,7 @@ def read_results(folder: StudyFolder, *, runs: bool = False) -> StudyResults:
             good page gives way to an empty one.
     """
     manifest, recorded = read_manifest(folder.manifest), read_records(folder.results, runs=runs)
-    results = StudyResults(manifest=manifest, recorded=recorded, spec=spec_of(folder))
+    results = StudyResults(manifest=manifest, recorded=recorded, spec=request_text(folder))
     if not manifest.tasks:
         raise Refusal(str(folder.manifest), "names no task", FIX)
     if not recorded.trials:
@@ -144,7 +144,7 @@ def read_results(folder: StudyFolder, *, runs: bool = False) -> StudyResults:
     return results
 
 
-def spec_of(folder: StudyFolder) -> str:
+def request_text(folder: StudyFolder) -> str:
     """Returns the text of study.yaml, empty if it is missing. Raises a Refusal if it holds anything but keys."""
     fix = "put back what the study was begun with"
     text = read_text(folder.spec, fix)
@@ -233,7 +233,7 @@ def reported(manifest: Manifest) -> Mapping[str, float]:
 
 def methods_part(recorded: Records, tasks: Sequence[TaskSummary], manifest: Manifest) -> MethodsPart | None:
     """Returns the methods side by side over the study's tasks; None if fewer than two were searched."""
-    lines = compare(recorded.trials, {each.task: each.facts for each in tasks})
+    lines = compare_methods(recorded.trials, {each.task: each.facts for each in tasks})
     beside = {method: points for method, points in reported(manifest).items() if method in {x.method for x in lines}}
     return MethodsPart(lines=lines, tasks=tuple(tasks), reported=beside, source=SOURCE) if lines else None
 

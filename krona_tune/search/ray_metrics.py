@@ -25,7 +25,7 @@ class Measure:
     tags: tuple[str, ...] = ("study", "task")
 
 
-KINDS: dict[str, type[Gauge | Counter]] = {"value": Gauge, "count": Counter}
+RAY_CLASSES: dict[str, type[Gauge | Counter]] = {"value": Gauge, "count": Counter}
 MEASURES: dict[str, Measure] = {
     "krona_trials": Measure(kind="value", about="Trials by status, or running.", tags=("study", "task", "status")),
     "krona_best_score": Measure(kind="value", about="The best validation score of the search so far."),
@@ -83,7 +83,7 @@ class StudyMetrics:
 
     def __init__(self, study: str, read: Callable[[], Iterator[Reading]]) -> None:
         self._study, self._read, self._read_at = study, read, -SECONDS
-        self._metrics = {name: KINDS[each.kind](name, each.about, each.tags) for name, each in MEASURES.items()}
+        self._metrics = {name: RAY_CLASSES[each.kind](name, each.about, each.tags) for name, each in MEASURES.items()}
         self._counted: dict[tuple[str, ...], float] = {}
 
     def changed(self, *, last: bool = False) -> None:

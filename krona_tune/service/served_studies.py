@@ -17,7 +17,7 @@ from krona_tune.report.html import environment
 from krona_tune.report.loss_charts import draw_running_losses
 from krona_tune.report.present import RunningTrial, given_orders, trials_under_way
 from krona_tune.report.study_page import render_body, title_of
-from krona_tune.report.study_results import StudyResults, spec_of
+from krona_tune.report.study_results import StudyResults, request_text
 from krona_tune.search.waiting_orders import give_checked_order, refuse_senseless
 from krona_tune.service.adapter_exports import OFFERED, downloads
 from krona_tune.service.answers import StudyDetail, StudySummary
@@ -131,7 +131,7 @@ class ServedStudies:
 
         def made() -> StudyContent:
             folder = self.folder(name)
-            manifest, spec = read_manifest(folder.manifest), redact(spec_of(folder))
+            manifest, spec = read_manifest(folder.manifest), redact(request_text(folder))
             recorded = masked(read_records(folder.results, runs=look.runs))
             results = StudyResults(manifest=manifest, recorded=recorded, spec=spec)
             state, problem = state_of(folder, results, runs=look.runs)

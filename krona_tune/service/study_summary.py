@@ -7,7 +7,7 @@ from krona_tune.record.parquet_reader import read_orders, read_trials
 from krona_tune.record.records import Records, read_records
 from krona_tune.refusal import Refusal
 from krona_tune.report.present import given_orders
-from krona_tune.report.study_results import StudyResults, spec_of
+from krona_tune.report.study_results import StudyResults, request_text
 from krona_tune.service.answers import StudySummary
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest, read_manifest
@@ -49,7 +49,7 @@ def summarise_study(folder: StudyFolder, *, runs: bool) -> StudySummary:
         return StudySummary(name=folder.name, state=UNREADABLE, problem=_refusal_text(refusal))
     try:
         recorded = records_for_summary(folder, runs=runs)
-        results = StudyResults(manifest=manifest, recorded=recorded, spec=spec_of(folder))
+        results = StudyResults(manifest=manifest, recorded=recorded, spec=request_text(folder))
         return summary_of(folder, results, *state_of(folder, results, runs=runs))
     except Refusal as refusal:
         return StudySummary(name=folder.name, state=UNREADABLE, problem=_refusal_text(refusal), **_facts(manifest))

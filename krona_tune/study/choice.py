@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from krona_tune.study.finals import DEFAULT, HEAD, Finalist, Finals
 from krona_tune.study.intervals import Estimate, difference, estimate
 
-CONFIDENCE = 0.95
+ONE_SIDED_CONFIDENCE = 0.95
 """The probability with which one configuration is said to be better than another, one-sided.
 
 Chosen by `python -m tests.benchmarks.choices`.
@@ -46,7 +46,7 @@ def choose(finals: Finals) -> Chosen | None:
     return Chosen(finalist=best, reason=f"no other is shown to be better, {_AT}")
 
 
-_AT = f"on validation with {100 * CONFIDENCE:.0f} % confidence"
+_AT = f"on validation with {100 * ONE_SIDED_CONFIDENCE:.0f} % confidence"
 
 
 def contenders(finals: Finals) -> tuple[Finalist, ...]:
@@ -75,14 +75,14 @@ def _difference(first: Finalist, second: Finalist) -> Estimate | None:
 
 
 def _is_above_zero(found: Estimate) -> bool:
-    return not found.lacks and found.mean > found.quantile(CONFIDENCE) * found.deviation
+    return not found.lacks and found.mean > found.quantile(ONE_SIDED_CONFIDENCE) * found.deviation
 
 
 def lower_bound(each: Finalist) -> float:
-    """Returns what its mean validation score is above, with CONFIDENCE; the mean itself if that is not known."""
+    """Returns what its mean validation score is above with that confidence; the mean itself if that is not known."""
     scored = each.validated_by_seed().values()
     found = estimate([score for score, _ in scored], [draws for _, draws in scored])
-    return found.mean if found.lacks else found.mean - found.quantile(CONFIDENCE) * found.deviation
+    return found.mean if found.lacks else found.mean - found.quantile(ONE_SIDED_CONFIDENCE) * found.deviation
 
 
 def _promise(each: Finalist) -> tuple[bool, float]:
@@ -102,7 +102,7 @@ def _may_change(leader: Finalist, other: Finalist) -> bool:
     if found is None or _is_above_zero(found):
         return False
     of_seeds = replace(found, of_examples=0.0, drawn=False)
-    return of_seeds.quantile(CONFIDENCE) * of_seeds.deviation > WORTH
+    return of_seeds.quantile(ONE_SIDED_CONFIDENCE) * of_seeds.deviation > WORTH
 
 
 def name_of(each: Finalist) -> str:

@@ -72,7 +72,7 @@ def left_out(tasks: Mapping[str, TaskFacts | None], halves: Iterable[Half]) -> t
     return tuple(task for task in tasks if not all(task in names for names in kept))
 
 
-def compare(rows: Iterable[TrialResult], tasks: Mapping[str, TaskFacts | None]) -> tuple[MethodLine, ...]:
+def compare_methods(rows: Iterable[TrialResult], tasks: Mapping[str, TaskFacts | None]) -> tuple[MethodLine, ...]:
     """Returns one line per method, the best average first, the head alone last; empty for fewer than two methods.
 
     Methods without an average come after those with one, in the order in which they started.

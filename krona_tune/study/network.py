@@ -11,7 +11,7 @@ _CROSS = (Role.CROSS_QUERY, Role.CROSS_KEY, Role.CROSS_VALUE, Role.CROSS_OUTPUT)
 _AFTER = (Role.FEED_FORWARD_IN, Role.FEED_FORWARD_OUT, Role.FEED_FORWARD)
 
 
-def roles_of(stack: Stack, depths: Mapping[Stack, int]) -> tuple[Role, ...]:
+def layer_roles(stack: Stack, depths: Mapping[Stack, int]) -> tuple[Role, ...]:
     """Returns the roles of a stack's layers, in the order of a picture; a decoder beside an encoder reads it."""
     cross = _CROSS if stack is Stack.DECODER and Stack.ENCODER in depths else ()
     return (*_SELF, *cross, *_AFTER)
@@ -42,7 +42,7 @@ class Network:
     def _sites(self) -> Iterator[Site]:
         for stack, depth in self.depths.items():
             for layer in range(depth):
-                for role in roles_of(stack, self.depths):
+                for role in layer_roles(stack, self.depths):
                     at = f"{stack}.{layer}"
                     name, d = f"{at}.{role}", self.width
                     yield Site(

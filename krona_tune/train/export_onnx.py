@@ -26,7 +26,7 @@ from krona_tune.train.export_check import (
     write_card,
 )
 from krona_tune.train.loop import TaskWork
-from krona_tune.train.onnx_form import GRAPH, OnnxModel, milliseconds, quantise, refuse_without_onnx, write_onnx
+from krona_tune.train.onnx_form import GRAPH, OnnxModel, median_milliseconds, quantise, refuse_without_onnx, write_onnx
 from krona_tune.train.predict import AdaptedModel
 
 SHAPES = ((slice(None), None), (slice(0, 1), None), (slice(1, 4), 17))
@@ -87,7 +87,9 @@ def _quantised(
     return Quantisation(
         difference=apart,
         file_bytes=(sizes[0], _graph_bytes(built)),
-        milliseconds={rows: (milliseconds(before, some), milliseconds(after, some)) for rows, some in timed.items()},
+        milliseconds={
+            rows: (median_milliseconds(before, some), median_milliseconds(after, some)) for rows, some in timed.items()
+        },
         tokens=tokens,
         before=scores[0],
         after=scores[1],

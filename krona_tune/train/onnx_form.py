@@ -117,7 +117,7 @@ class OnnxModel(nn.Module):
         return inputs[name] if name in inputs else torch.zeros_like(inputs["input_ids"])
 
 
-def milliseconds(model: OnnxModel, inputs: Inputs) -> float:
+def median_milliseconds(model: OnnxModel, inputs: Inputs) -> float:
     """Returns how long the model takes for these inputs: the median of some runs after the first."""
     took = []
     for _ in range(TIMED_RUNS + 1):

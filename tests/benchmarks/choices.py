@@ -100,7 +100,7 @@ def simulate(studies: int, spread: float, deviation: float, examples: int) -> di
         entered = [0, 1, *best.tolist()]
         numbers = [HEAD, DEFAULT, *range(1, TOP + 1)]
         for name, (confidence, race) in RULES.items():
-            with patch.object(choice, "CONFIDENCE", confidence):
+            with patch.object(choice, "ONE_SIDED_CONFIDENCE", confidence):
                 finals, took = decide(scores[entered, 1:], numbers, examples, race=race)
                 chosen = choice.choose(finals)
             assert chosen is not None

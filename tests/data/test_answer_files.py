@@ -11,8 +11,14 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from krona_tune.data.answer_files import answer_columns, answer_kind, answers_into, refuse_same_columns, refuse_taken
-from krona_tune.data.example_files import ExampleRows, LinesOfExamples, table_of
+from krona_tune.data.answer_files import (
+    answer_columns,
+    answer_kind,
+    answers_into,
+    refuse_same_columns,
+    refuse_unwritable,
+)
+from krona_tune.data.example_files import ExampleRows, LinesOfExamples, table_examples
 from krona_tune.data.tasks import TASKS
 from krona_tune.refusal import Refusal
 
@@ -27,7 +33,7 @@ def examples(folder: Path, rows: list[dict[str, Any]], ending: str = ".jsonl") -
         pq.write_table(pa.Table.from_pylist(rows), path)
     else:
         path.write_text("\n".join(map(json.dumps, rows)) + "\n", encoding="utf-8")
-    table = table_of(path, COLA)
+    table = table_examples(path, COLA)
     assert table is not None
     return table
 
@@ -141,9 +147,9 @@ def test_what_a_kind_of_file_can_not_hold_is_refused(tmp_path: Path, ending: str
 def test_what_can_not_be_written_is_refused_before(tmp_path: Path) -> None:
     given = examples(tmp_path, [{"sentence": "a", "prediction": "b"}])
     with pytest.raises(Refusal, match=r"--output: .*rows\.jsonl is there already; name a file that is not"):
-        refuse_taken(tmp_path / "rows.jsonl", given, {})
+        refuse_unwritable(tmp_path / "rows.jsonl", given, {})
     with pytest.raises(Refusal, match=r"--output: there is no folder .*nowhere"):
-        refuse_taken(tmp_path / "nowhere" / "out.csv", given, {})
+        refuse_unwritable(tmp_path / "nowhere" / "out.csv", given, {})
     with pytest.raises(Refusal, match="--input: it has a column 'prediction', which the answers get; rename"):
         refuse_same_columns(given, ADDED)
     with pytest.raises(Refusal, match=r"--output: Parquet is not printed; name a file such as answers\.parquet"):

@@ -11,7 +11,7 @@ import pyarrow.csv as pa_csv
 import pyarrow.parquet as pq
 import pytest
 
-from krona_tune.data.example_files import MOST_COLUMNS, LinesOfExamples, column_names, table_of
+from krona_tune.data.example_files import MOST_COLUMNS, LinesOfExamples, column_names, table_examples
 from krona_tune.data.separated_text import LONGEST_LINE
 from krona_tune.data.tasks import TASKS
 from krona_tune.refusal import Refusal
@@ -34,7 +34,7 @@ def written(folder: Path, ending: str, rows: list[dict[str, Any]] = ROWS) -> Pat
 
 @pytest.mark.parametrize(("ending", "number"), [(".csv", "7"), (".jsonl", 7), (".parquet", 7)])
 def test_a_table_gives_its_rows_with_all_columns_as_often_as_asked(ending: str, number: object, tmp_path: Path) -> None:
-    table = table_of(written(tmp_path, ending), COLA)
+    table = table_examples(written(tmp_path, ending), COLA)
     assert table is not None
     for _ in range(2):
         found = list(table.rows())
@@ -44,8 +44,8 @@ def test_a_table_gives_its_rows_with_all_columns_as_often_as_asked(ending: str, 
 
 def test_named_columns_hold_the_texts_in_their_order(tmp_path: Path) -> None:
     (tmp_path / "pairs.tsv").write_text('right\tleft\nb "\ta\n', encoding="utf-8")
-    assert table_of(tmp_path / "pairs.tsv", STSB) is None
-    table = table_of(tmp_path / "pairs.tsv", STSB, ["left", "right"])
+    assert table_examples(tmp_path / "pairs.tsv", STSB) is None
+    table = table_examples(tmp_path / "pairs.tsv", STSB, ["left", "right"])
     assert table is not None
     assert table.columns == ("left", "right")
     assert list(table.rows()) == [{"right": 'b "', "left": "a"}]
@@ -76,16 +76,16 @@ def test_lines_are_rows_of_the_tasks_inputs() -> None:
 def test_what_is_no_example_is_refused_with_its_row(name: str, content: str, message: str, tmp_path: Path) -> None:
     (tmp_path / name).write_text(content, encoding="utf-8")
     with pytest.raises(Refusal, match=message):
-        for _ in table_of(tmp_path / name, COLA).rows():  # type: ignore[union-attr]
+        for _ in table_examples(tmp_path / name, COLA).rows():  # type: ignore[union-attr]
             pass
 
 
 def test_columns_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     path = written(tmp_path, ".csv")
     with pytest.raises(Refusal, match="--columns: 1 named, STS-B takes sentence1 and sentence2; name one for each"):
-        table_of(path, STSB, ["sentence"])
+        table_examples(path, STSB, ["sentence"])
     with pytest.raises(Refusal, match=r"--columns: rows\.txt holds lines, which have no columns"):
-        table_of(path.rename(tmp_path / "rows.txt"), COLA, ["sentence"])
+        table_examples(path.rename(tmp_path / "rows.txt"), COLA, ["sentence"])
 
 
 @pytest.mark.parametrize(

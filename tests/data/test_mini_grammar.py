@@ -5,7 +5,7 @@ from random import Random
 
 import pytest
 
-from krona_tune.data.mini_grammar import SYNONYMS, WORDS, a, change, draw, question, reword, sentence
+from krona_tune.data.mini_grammar import SYNONYMS, WORDS, a, as_question, change, draw, reword, sentence
 
 
 @pytest.mark.parametrize("slot", WORDS)
@@ -35,5 +35,5 @@ def test_a_synonym_is_one_in_both_directions() -> None:
 
 
 def test_a_sentence_begins_with_a_capital_and_ends_with_its_sign() -> None:
-    assert (sentence("ann came"), question("who came")) == ("Ann came.", "Who came?")
+    assert (sentence("ann came"), as_question("who came")) == ("Ann came.", "Who came?")
     assert (a("apple"), a("boat")) == ("an apple", "a boat")

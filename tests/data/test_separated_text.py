@@ -7,7 +7,7 @@ import pytest
 
 from krona_tune.data.separated_text import (
     LONGEST_LINE,
-    examples_of,
+    example_lines,
     find_separation,
     lines_of,
     refuse_other_encoding,
@@ -34,9 +34,9 @@ def written(*lines: str) -> io.BytesIO:
 def test_a_line_that_is_no_example_is_named(task: str, line: str, message: str) -> None:
     good = "\t".join("x" for _ in TASKS[task].inputs)
     with pytest.raises(Refusal) as refused:
-        list(examples_of(written(good, line, good), "some.txt", TASKS[task]))
+        list(example_lines(written(good, line, good), "some.txt", TASKS[task]))
     assert str(refused.value).startswith(f"some.txt:2: {message}")
-    assert list(examples_of(written(good, good), "some.txt", TASKS[task])) == [("x",) * len(TASKS[task].inputs)] * 2
+    assert list(example_lines(written(good, good), "some.txt", TASKS[task])) == [("x",) * len(TASKS[task].inputs)] * 2
 
 
 @pytest.mark.parametrize(
@@ -72,7 +72,7 @@ def test_what_is_no_line_is_refused(content: bytes, said: str) -> None:
 
 def test_an_input_without_any_line_is_one_empty_example() -> None:
     with pytest.raises(Refusal, match="standard input:1: it is empty; CoLA takes sentence"):
-        list(examples_of(io.BytesIO(), "standard input", TASKS["cola"]))
+        list(example_lines(io.BytesIO(), "standard input", TASKS["cola"]))
 
 
 @pytest.mark.parametrize("before", [0, 3, (1 << 20) - 1, 1 << 20])

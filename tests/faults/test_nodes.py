@@ -14,7 +14,7 @@ from ray.cluster_utils import Cluster as Nodes
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.startup import preflight
 from krona_tune.search.startup.cluster import connect, connecting
-from krona_tune.search.startup.preflight import NodeReport, inspect_nodes, needed_bytes, run_preflight, versions
+from krona_tune.search.startup.preflight import NodeReport, inspect_nodes, needed_bytes, package_versions, run_preflight
 from krona_tune.search.startup.resources import gather_resources
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.request.loader import load_spec
@@ -45,7 +45,7 @@ def three(home: Home) -> Iterator[Nodes]:
 def test_every_node_is_looked_at(home: Home, three: Nodes) -> None:
     connect(three.address)
     views = inspect_nodes(str(home.root), str(home.root / "no model"))
-    right = NodeReport(reads_storage=True, writes_storage=True, sees_model=False, versions=versions())
+    right = NodeReport(reads_storage=True, writes_storage=True, sees_model=False, versions=package_versions())
     assert list(views.values()) == [right] * 3
     assert not list(home.root.glob(".seen-*"))
     assert os.environ.get("RAY_ADDRESS") is None

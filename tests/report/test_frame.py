@@ -1,7 +1,7 @@
 """Tests that the frames have their documented columns, with one row per trial and one per rung."""
 
 from krona_tune.record.records import read_records
-from krona_tune.report.frame import factor_shape, reports_frame, trials_frame
+from krona_tune.report.frame import reports_frame, shape_word, trials_frame
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Report, TrialResult
 from tests.record.events import started
@@ -43,4 +43,4 @@ def test_an_empty_study_has_empty_frames_with_columns(empty: Empty) -> None:
 
 
 def test_the_factor_shape_names_the_output_size_first() -> None:
-    assert factor_shape(started(0)) == "24x16"
+    assert shape_word(started(0)) == "24x16"

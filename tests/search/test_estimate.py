@@ -11,7 +11,7 @@ from krona_tune.search.forecast import Forecast
 from krona_tune.search.planning.space import resolve
 from krona_tune.search.startup import estimate as module
 from krona_tune.search.startup.cluster import Slots
-from krona_tune.search.startup.estimate import Speed, TextSizes, estimate, mean_shares, speed_of
+from krona_tune.search.startup.estimate import Speed, TextSizes, mean_shares, speed_of, untimed_forecast
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.study_spec import StudySpec
 from tests.models import build
@@ -35,7 +35,7 @@ def spec(layers: str = "all", **training: Any) -> StudySpec:
 
 
 def foretold(asked: StudySpec, sizes: TextSizes = SIZES, speed: Speed = SPEED) -> Forecast:
-    return estimate(asked, resolve(asked, SHAPE, "x.yaml"), TASKS, {"cola": sizes}, speed)
+    return untimed_forecast(asked, resolve(asked, SHAPE, "x.yaml"), TASKS, {"cola": sizes}, speed)
 
 
 def test_a_trial_takes_longer_with_more_of_anything() -> None:

@@ -27,8 +27,8 @@ from krona_tune.search.startup.preflight import (
     NodeReport,
     inspect_node,
     node_problems,
+    package_versions,
     run_preflight,
-    versions,
 )
 from krona_tune.search.startup.resources import Resources
 from krona_tune.search.startup.task_data import prepare_data
@@ -303,7 +303,7 @@ def test_a_node_sees_the_storage_or_is_named(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("abc", encoding="utf-8")
     good = inspect_node(str(token), "abc", str(tmp_path))
-    assert good == NodeReport(reads_storage=True, writes_storage=True, sees_model=True, versions=versions())
+    assert good == NodeReport(reads_storage=True, writes_storage=True, sees_model=True, versions=package_versions())
     other = inspect_node(str(token), "another storage's", str(tmp_path / "model"))
     assert (other.reads_storage, other.writes_storage, other.sees_model) == (False, False, False)
     views = {"a": good, "b": other, "c": replace(good, writes_storage=False), "d": "No module named 'krona_tune'"}

@@ -7,7 +7,7 @@ from typing import Any
 from krona_tune.search.budget import Rates
 from krona_tune.search.phases import finals_reserve
 from krona_tune.search.resume import repeat_trials
-from krona_tune.study.compared_values import compare
+from krona_tune.study.compared_values import compare_methods
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.schedule import Schedule
 from krona_tune.study.request.study_spec import StudySpec
@@ -67,7 +67,7 @@ def test_repeats_are_in_no_ranking() -> None:
     standings = Standings([*OF_A_DESIGN, *again])
     assert standings.best("rte") == standings.winner("rte") == OF_A_DESIGN[0]
     both = manifest("rte", "cola").tasks
-    assert compare([*OF_A_DESIGN, *again], both) == compare(OF_A_DESIGN, both)
+    assert compare_methods([*OF_A_DESIGN, *again], both) == compare_methods(OF_A_DESIGN, both)
 
 
 def test_the_search_leaves_of_a_budget_what_repeats_need() -> None:

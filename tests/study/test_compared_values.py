@@ -2,7 +2,7 @@
 
 import pytest
 
-from krona_tune.study.compared_values import averaged, compare, left_out
+from krona_tune.study.compared_values import averaged, compare_methods, left_out
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.result import Status, TrialResult
 from tests.record.events import manifest
@@ -17,7 +17,9 @@ def searched(method: str, score: float | None, task: str = "rte", **more: object
 
 
 def test_one_method_is_compared_with_nothing() -> None:
-    assert compare([searched("krona", 0.5), row("h", "baseline", 0.4, params={"method": "head_only"})], RTE) == ()
+    assert (
+        compare_methods([searched("krona", 0.5), row("h", "baseline", 0.4, params={"method": "head_only"})], RTE) == ()
+    )
 
 
 def test_without_finalists_the_best_validation_score_stands_and_the_best_average_comes_first() -> None:
@@ -29,7 +31,7 @@ def test_without_finalists_the_best_validation_score_stands_and_the_best_average
         searched("lora", 0.5, "cola"),
         row("h", "baseline", 0.9, params={"method": "head_only"}, trainable_percent=0.0),
     ]
-    lora, krona, head = compare(rows, BOTH)
+    lora, krona, head = compare_methods(rows, BOTH)
     assert (lora.method, krona.method, head.method) == ("lora", "krona", "head_only")
     assert krona.average is not None
     assert (krona.average.score, krona.average.half) == (pytest.approx(0.5), "validation")
@@ -47,7 +49,7 @@ def test_with_finalists_the_test_mean_of_the_methods_own_winner_stands() -> None
         *repeats("l1", (0.5, 0.5), (0.61, 0.63), method="lora"),
         *repeats("h", (0.5, 0.5), (0.40, 0.40), method="head_only"),
     ]
-    lines = {line.method: line for line in compare(rows, RTE)}
+    lines = {line.method: line for line in compare_methods(rows, RTE)}
     assert list(lines) == ["lora", "krona", "head_only"]
     cell = lines["krona"].cells["rte"]
     assert (cell.score, cell.half) == (pytest.approx(0.52), "test")
@@ -62,14 +64,14 @@ def test_halves_are_never_averaged_together() -> None:
         searched("lora", 0.7),
         *repeats("k", (0.6,), (0.5,)),
     ]
-    line = next(line for line in compare(rows, BOTH) if line.method == "krona")
+    line = next(line for line in compare_methods(rows, BOTH) if line.method == "krona")
     assert {task: cell.half for task, cell in line.cells.items()} == {"rte": "test", "cola": "validation"}
     assert line.average is None
 
 
 def test_a_method_of_failures_has_a_line_of_its_own() -> None:
     failed = searched("bitfit", None, status=Status.FAILED)
-    line = compare([searched("krona", 0.5), failed], RTE)[1]
+    line = compare_methods([searched("krona", 0.5), failed], RTE)[1]
     assert (line.method, line.cells, line.average, line.trainable_percent) == ("bitfit", {}, None, None)
 
 
@@ -81,9 +83,9 @@ def test_an_average_leaves_out_the_scores_that_have_no_mean_with_others() -> Non
     ]
     facts = manifest("rte", "cola", "wiki").tasks
     negated = facts | {"wiki": facts["wiki"].model_copy(update={"averages": False})}
-    assert [line.average and line.average.score for line in compare(rows, negated)] == [0.7, 0.6, None]
+    assert [line.average and line.average.score for line in compare_methods(rows, negated)] == [0.7, 0.6, None]
     only = {task: fact for task, fact in negated.items() if task == "wiki"}
-    assert [line.average and line.average.score for line in compare(rows, only)] == [-12.3, -12.3, None]
+    assert [line.average and line.average.score for line in compare_methods(rows, only)] == [-12.3, -12.3, None]
     assert left_out(negated, ["test"]) == ("wiki",)
 
 

@@ -2,7 +2,7 @@
 
 from krona_tune.adapters.placement import sites
 from krona_tune.backbones.geometry import Role, Stack
-from krona_tune.study.network import Network, roles_of
+from krona_tune.study.network import Network, layer_roles
 from krona_tune.study.request.trial import AdapterConfig
 
 BOTH = {Stack.ENCODER: 2, Stack.DECODER: 3}
@@ -10,8 +10,8 @@ BOTH = {Stack.ENCODER: 2, Stack.DECODER: 3}
 
 def test_a_decoder_reads_an_encoder_only_where_there_is_one() -> None:
     crossing = {Role.CROSS_QUERY, Role.CROSS_KEY, Role.CROSS_VALUE, Role.CROSS_OUTPUT}
-    assert set(roles_of(Stack.DECODER, BOTH)) - set(roles_of(Stack.ENCODER, BOTH)) == crossing
-    assert roles_of(Stack.DECODER, {Stack.DECODER: 3}) == roles_of(Stack.ENCODER, BOTH)
+    assert set(layer_roles(Stack.DECODER, BOTH)) - set(layer_roles(Stack.ENCODER, BOTH)) == crossing
+    assert layer_roles(Stack.DECODER, {Stack.DECODER: 3}) == layer_roles(Stack.ENCODER, BOTH)
 
 
 def test_a_bare_geometry_has_every_role_of_every_layer_once() -> None:

@@ -113,10 +113,10 @@ class MlflowStore:
                 client.set_terminated(run.info.run_id, words.RUN_STATUS[Status.INTERRUPTED])
         texts = {"study.yaml": self._spec, "manifest.json": self._manifest.model_dump_json(indent=2)}
         for task in self.runs.tasks:
-            summarise(self.runs, task, everyone, texts, artifacts)
+            _summarise(self.runs, task, everyone, texts, artifacts)
         for task in self.runs.tasks:
-            name, won = f"{self._study}.{task}", adapter_of(f"{task}{WINNER}", artifacts)
-            if adapter := adapter_of(task, artifacts):
+            name, won = f"{self._study}.{task}", _adapter_of(f"{task}{WINNER}", artifacts)
+            if adapter := _adapter_of(task, artifacts):
                 register(self.runs, task, name, adapter, (CHOSEN,) if won else (CHOSEN, WON))
             if won:
                 register(self.runs, task, name, won, (WON,))
@@ -314,7 +314,7 @@ def artifacts_of(folder: StudyFolder) -> list[Path]:
     return [*page, *sorted(path.parent for path in folder.root.glob(f"adapters/*/{CARD}"))]
 
 
-def summarise(
+def _summarise(
     runs: StudyRuns, task: str, everyone: "Sequence[Run]", texts: Mapping[str, str], artifacts: Sequence[Path]
 ) -> None:
     """Completes a task's run; a second call with the same input changes nothing. `texts` are more files by name."""
@@ -329,13 +329,13 @@ def summarise(
     for path in artifacts:
         if path.parent.name not in OF_A_TASK or path.name.removesuffix(WINNER) == task:
             _keep(runs, run_id, path)
-    adapter = adapter_of(task, artifacts)
+    adapter = _adapter_of(task, artifacts)
     if rising := _best_so_far(children):
         runs.log(run_id, rising, {}, {})
     _describe(runs, task, lines, read_card(adapter) if adapter else None, knobs)
 
 
-def adapter_of(task: str, artifacts: Sequence[Path]) -> Path | None:
+def _adapter_of(task: str, artifacts: Sequence[Path]) -> Path | None:
     """Returns the task's adapter among the artifacts, if there is one that can be read."""
     for path in artifacts:
         if path.name == task and (path / CARD).exists():

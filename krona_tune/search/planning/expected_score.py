@@ -17,7 +17,8 @@ from krona_tune.record.recorded_curves import CONSTANT
 from krona_tune.search.planning.earlier_study import EarlierStudy
 from krona_tune.study.intervals import student_quantile
 
-CONFIDENCE = 0.9
+COVERAGE = 0.9
+"""The share of new scores that an interval is to hold."""
 BEST = 1.0
 """The best possible score of a recorded task, and of every task whose score can be foretold."""
 LEAST = -0.1
@@ -78,7 +79,7 @@ def reach_of(apart: Array) -> float:
     of_points = float(((apart - apart.mean(axis=0)) ** 2).sum() / ((points - 1) * (tasks - 1)))
     both = of_tasks + of_points
     freedom = both**2 / (of_tasks**2 / (tasks - 1) + of_points**2 / ((points - 1) * (tasks - 1)))
-    return student_quantile(freedom, (1 + CONFIDENCE) / 2) * sqrt(both * (1 + 1 / tasks))
+    return student_quantile(freedom, (1 + COVERAGE) / 2) * sqrt(both * (1 + 1 / tasks))
 
 
 def recorded_shares(curves: EarlierStudy, constants: Mapping[str, float] = CONSTANT) -> RecordedShares:

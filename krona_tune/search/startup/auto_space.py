@@ -17,7 +17,7 @@ from krona_tune.refusal import Refusal
 from krona_tune.search.forecast import Forecast
 from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.search.startup.cluster import Slots
-from krona_tune.search.startup.estimate import Speed, TextSizes, estimate, speed_of
+from krona_tune.search.startup.estimate import Speed, TextSizes, speed_of, untimed_forecast
 from krona_tune.study.formatting import format_duration
 from krona_tune.study.request.domain import Choice, Divisors
 from krona_tune.study.request.field_types import for_task
@@ -352,7 +352,7 @@ def _sized(
 
 def foretell(plan: Plan, texts: Mapping[str, Texts], speed: Speed) -> Forecast:
     """Returns the forecast of a plan whose texts were read."""
-    return estimate(
+    return untimed_forecast(
         plan.spec, plan.space, plan.tasks, {name: _used(plan.spec, name, each) for name, each in texts.items()}, speed
     )
 

@@ -124,7 +124,7 @@ def _lowest(space: Space, point: Mapping[str, Any]) -> int:
     return min(found, default=0)
 
 
-def estimate(
+def untimed_forecast(
     spec: StudySpec, space: Space, tasks: Mapping[str, Task], sizes: Mapping[str, TextSizes], speed: Speed
 ) -> Forecast:
     """Returns the forecast of a study of which nothing was timed.

@@ -13,7 +13,7 @@ from krona_tune.processor import this_processor
 from krona_tune.search.planning.footprint import checkpoints_of, footprint
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.startup.cluster import Slots
-from krona_tune.search.startup.estimate import Speed, TextSizes, estimate
+from krona_tune.search.startup.estimate import Speed, TextSizes, untimed_forecast
 from krona_tune.study.devices import price_of
 from krona_tune.study.formatting import format_bytes, format_duration, format_money
 from krona_tune.study.request.field_types import for_task
@@ -53,7 +53,7 @@ def find_needs(plan: Plan, slots: Slots, speed: Speed, read: Mapping[str, TextMe
     """
     spec = plan.spec
     sizes = {name: _sizes(plan, name, read.get(name)) for name in spec.tasks}
-    forecast = estimate(spec, plan.space, plan.tasks, sizes, speed)
+    forecast = untimed_forecast(spec, plan.space, plan.tasks, sizes, speed)
     seconds, hours = forecast.study(spec, slots), forecast.device_hours(spec, slots)
     checkpoints, bf16 = checkpoints_of(plan), this_processor().prefers_bfloat16
     itemsize = 2 if slots.gpus or plan.precision == "bf16" or (plan.precision == "auto" and bf16) else 4

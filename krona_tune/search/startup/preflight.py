@@ -13,7 +13,7 @@ from uuid import uuid4
 
 from krona_tune.record.mlflow_mirror.tracking_uri import explain_unreachable
 from krona_tune.record.parquet_reader import pass_over, read_trials
-from krona_tune.record.store import Store, is_uri, refusing
+from krona_tune.record.store import Store, is_uri, refusing_store_errors
 from krona_tune.refusal import Refusal, joined, told
 from krona_tune.search.planning.footprint import Footprint, checkpoints_of, footprint
 from krona_tune.search.startup.cluster import times_in
@@ -85,7 +85,7 @@ def inspect_node(place: str, written: str, model: str) -> NodeReport:
         reads_storage=reads,
         writes_storage=reads and _can_write(storage),
         sees_model=Path(model).is_dir(),
-        versions=versions(),
+        versions=package_versions(),
     )
 
 
@@ -146,7 +146,7 @@ def _can_write(storage: str) -> bool:
     return False
 
 
-def versions() -> dict[str, str]:
+def package_versions() -> dict[str, str]:
     """Returns the versions of the packages on this node; leaves out those that are not installed."""
     found = {}
     for package in PACKAGES:
@@ -239,7 +239,7 @@ def at_the_uri(folder: StudyFolder) -> Findings:
     """Checks that the driver can write the study's copy, if the storage is a URI."""
     if folder.remote:
         try:
-            with refusing(folder.remote), token(folder.remote):
+            with refusing_store_errors(folder.remote), token(folder.remote):
                 pass
         except Refusal as refusal:
             return Findings(problems=(refusal,))
@@ -251,7 +251,7 @@ def on_every_node(resources: Resources, storage: str) -> Findings:
     source = resources.source
     reports = inspect_nodes(storage, source.location)
     found = Findings(problems=tuple(node_problems(storage, reports)))
-    here = versions()
+    here = package_versions()
     for node, report in reports.items():
         if not isinstance(report, NodeReport):
             continue

@@ -23,7 +23,7 @@ from krona_tune.data.encode import (
     encode_test,
     given_texts,
     joins_texts,
-    written,
+    token_table,
 )
 from krona_tune.data.metrics import code_of_functions_digest, constant_baseline, functions_digest, token_baseline
 from krona_tune.data.prompts import READ_BACK, PromptWriter, changed_targets, refuse_long_targets
@@ -125,7 +125,7 @@ def _preview(plan: Plan, data: TaskData, tokenizer: PreTrainedTokenizerBase, cou
         decoder = not plan.geometry.is_encoder_decoder
         writer = PromptWriter(data.task, tokenizer, decoder=decoder, max_length=length)
         changed = _doubt_targets(data, writer, tokenizer)
-        ids = written(writer, data.task, some)["input_ids"].to_pylist()
+        ids = token_table(writer, data.task, some)["input_ids"].to_pylist()
     else:
         if prompts:
             candidates(data.task, tokenizer, decoder=plan.geometry.writes_alone)
@@ -156,8 +156,8 @@ def _doubt_targets(data: TaskData, writer: PromptWriter, tokenizer: PreTrainedTo
         table = getattr(data, part)
         order = pc.array_sort_indices(pc.utf8_length(table["label"]).combine_chunks(), order="descending")
         longest = table.take(order.slice(0, LONGEST_READ))
-        refuse_long_targets(data.task, written(writer, data.task, longest), part)
-        first = written(writer, data.task, table.slice(0, READ_BACK))
+        refuse_long_targets(data.task, token_table(writer, data.task, longest), part)
+        first = token_table(writer, data.task, table.slice(0, READ_BACK))
         found += changed_targets(data.task, first, part, tokenizer)
     return found
 

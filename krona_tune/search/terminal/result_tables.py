@@ -8,7 +8,7 @@ from rich.table import Table
 from rich.text import Text
 
 from krona_tune.study.choice import choose
-from krona_tune.study.compared_values import Average, Cell, MethodLine, averaged, compare, left_out
+from krona_tune.study.compared_values import Average, Cell, MethodLine, averaged, compare_methods, left_out
 from krona_tune.study.finals import Finalist
 from krona_tune.study.formatting import NOTHING, describe_adapter, format_percent, format_score, format_spread
 from krona_tune.study.manifest import TaskFacts
@@ -133,7 +133,7 @@ def build_result_tables(standings: Standings, facts: dict[str, TaskFacts], *, fr
     if any(standings.finals(task).winner for task in facts):
         tables[-1:] = [_finals_table(standings, facts, verdicts), _legend(standings, facts)]
     tables += [Text(text) for each in verdicts.values() for text in each.others]
-    if lines := compare(standings.rows, facts):
+    if lines := compare_methods(standings.rows, facts):
         tables.append(methods_table(lines, facts))
     if shared := standings.shared:
         tables.append(shared_table(shared, facts))

@@ -20,7 +20,7 @@ from krona_tune.record.recorded_curves import CONSTANT, LEARNED, curves
 from krona_tune.search.planning.earlier_study import shipped_curves
 from krona_tune.search.planning.expected_score import (
     BEST,
-    CONFIDENCE,
+    COVERAGE,
     LEAST,
     Array,
     RecordedShares,
@@ -91,7 +91,7 @@ def probe(task: str, rung: int) -> tuple[float, float, float]:
         end.append(own.shares[:, each])
     weights = np.linalg.lstsq(np.vstack(seen), np.concatenate(end), rcond=None)[0]
     left = np.array([y - x @ weights for x, y in zip(seen, end, strict=True)]).T
-    reach = float(np.quantile(np.abs(left), CONFIDENCE))
+    reach = float(np.quantile(np.abs(left), COVERAGE))
     mean, shares = own.shares[:, others].mean(axis=1), own.shares[:, at]
     foretold = _regressors(mean, early[:, at]) @ weights
     low, high = np.maximum(foretold - reach, LEAST), np.minimum(foretold + reach, BEST)
@@ -123,7 +123,7 @@ def _early_shares(rung: int) -> Array:
 
 def _spread(shares: Array) -> float:
     """Returns the width of 90 % of a task's points."""
-    return float(np.quantile(shares, (1 + CONFIDENCE) / 2) - np.quantile(shares, (1 - CONFIDENCE) / 2))
+    return float(np.quantile(shares, (1 + COVERAGE) / 2) - np.quantile(shares, (1 - COVERAGE) / 2))
 
 
 def control(task: str) -> tuple[int, int]:
