@@ -307,7 +307,7 @@ def _output_embeddings(config: Any, model: MetaModel, *, says_untied: bool) -> i
     if is_decoder(config) and not model.is_encoder_decoder:
         with torch.device("meta"):
             writer = transformers.AutoModelForCausalLM.from_config(model.config, dtype=torch.float32)
-        return count(writer) - count(base_of(writer))
+        return _count(writer) - _count(base_of(writer))
     whole: Any = model.whole
     if not (model.is_encoder_decoder and says_untied):
         return 0

@@ -39,7 +39,7 @@ ERROR_LENGTH = 200
 SCHEME = re.compile(r"[a-z0-9+.-]{1,20}(?=://)", re.IGNORECASE)
 
 
-def joined(addresses: Iterable[str]) -> str:
+def joined_addresses(addresses: Iterable[str]) -> str:
     """Returns addresses as that variable holds them: a blank inside of one is written %20, as in every address."""
     return " ".join(re.sub(r"\s", lambda blank: quote(blank[0]), each.strip()) for each in addresses)
 

@@ -185,5 +185,5 @@ def _state(folder: StudyFolder, row: TrialResult) -> Path | NoState:
         RemoteCheckpoints(folder.remote_checkpoints).bring(here.parent)
     if not here.exists():
         return NoState(f"the state of {row.trial_id} is gone")
-    found = checkpoint.fingerprint(here)
+    found = checkpoint.trial_fingerprint(here)
     return here if found == row.fingerprint else NoState(f"the state of {row.trial_id} is of another trial, {found}")

@@ -102,7 +102,7 @@ def examples_of(folder: Path) -> int:
     return report.examples if (report := _report(progress)) else copied
 
 
-def fingerprint(folder: Path) -> str:
+def trial_fingerprint(folder: Path) -> str:
     """Returns the fingerprint of the trial whose state it is."""
     found: str = _progress(folder)["fingerprint"]
     return found

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from krona_tune.record import notifications
-from krona_tune.record.notifications import Notifications, joined, refuse_unknown_services
+from krona_tune.record.notifications import Notifications, joined_addresses, refuse_unknown_services
 from krona_tune.record.sink import FanOut
 from krona_tune.refusal import Refusal
 from krona_tune.study.result import Status, TrialResult
@@ -28,7 +28,7 @@ DEAD = f"json://user:{SECRET}@127.0.0.1:9/{SECRET}/?cto=1&rto=1"
 
 def test_an_address_with_blanks_is_one_address_in_the_variable() -> None:
     given = (" mailto://u:p@host.example?name=Krona Tune\u3000x&to=a@b.example ", "json://host.example/a%20b")
-    words = joined(given).split()
+    words = joined_addresses(given).split()
     assert len(words) == len(given)
     for word, address in zip(words, given, strict=True):
         assert Apprise.instantiate(word).url() == Apprise.instantiate(address.strip()).url()

@@ -87,7 +87,7 @@ def test_an_adapter_whose_state_is_gone_or_of_another_trial_stays_the_earlier_on
     assert written(folder, book).lacking == (), "it is there"
     trained(book, folder, worker, 1, learning_rate=3e-2)
     book.rows["rte-001"] = replace(book.rows["rte-001"], score=1.5, fingerprint="of another")
-    of = checkpoint.fingerprint(folder.checkpoints / "rte-001" / "rung-3")
+    of = checkpoint.trial_fingerprint(folder.checkpoints / "rte-001" / "rung-3")
     (said,) = written(folder, book).lacking
     assert said == f"adapters/rte: the state of rte-001 is of another trial, {of}, so it stays that of rte-000"
     shutil.rmtree(folder.checkpoints / "rte-001")

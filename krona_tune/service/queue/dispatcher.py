@@ -14,7 +14,7 @@ from dataclasses import dataclass
 
 from krona_tune.record.driver_state import read_driver_state, state_since
 from krona_tune.record.mlflow_mirror.tracking_uri import TRACKING
-from krona_tune.record.notifications import NOTIFY, joined
+from krona_tune.record.notifications import NOTIFY, joined_addresses
 from krona_tune.record.orders import PERSON, give_order, waiting_orders
 from krona_tune.record.ownership import is_running
 from krona_tune.record.storage import Storage, refresh
@@ -285,7 +285,7 @@ class Dispatcher:
         words = ["train", entry.name, *shlex.split(entry.training)] if entry.training else words
         words += ["--share", str(share), "--quiet", *where, *self._drivers.words]
         # addresses may hold passwords, and whoever lists processes sees their words
-        environment = {PERSON: entry.person, NOTIFY: joined(asked.notify), TRACKING: asked.tracking_uri or ""}
+        environment = {PERSON: entry.person, NOTIFY: joined_addresses(asked.notify), TRACKING: asked.tracking_uri or ""}
         before, handle = read_driver_state(folder), self._drivers.handle(entry.name)
         start = self._database.begin_start(entry.id, share, before.at if before else None, handle)
         if start is None:
