@@ -4,7 +4,8 @@
 PYTHON ?= python3
 BIN := .venv/bin
 # Tests without Ray compute on one thread each, so that each core runs some of the files; Ray uses all cores itself.
-PARALLEL := --numprocesses logical --maxprocesses 4 --dist loadfile
+# tests/conftest.py says which files come first.
+PARALLEL := --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: study test test-all test-long docs check lint scan audit bench format clean
 
@@ -16,7 +17,7 @@ test: .venv/test
 
 test-all: .venv/test
 	$(BIN)/python -m pytest -m "not long and (not slow or beside)" $(PARALLEL)
-	$(BIN)/python -m pytest -m "slow and not long and not beside"
+	$(BIN)/python -m pytest -m "slow and not long and not beside" $$(grep -rl 'mark\.slow' tests --include='test_*.py')
 
 test-long: .venv/test
 	$(BIN)/python -m pytest -m long

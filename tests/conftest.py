@@ -3,6 +3,7 @@
 import io
 import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -20,6 +21,14 @@ settings.load_profile("steady")
 assert "huggingface_hub" not in sys.modules, "it reads HF_HUB_OFFLINE only when it is imported"
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 torch.set_num_threads(1)
+LONGEST = (
+    "tests/search/test_study.py",
+    "tests/docs/test_blocks.py",
+    "tests/test_peft_search.py",
+    "tests/services/test_tracking.py",
+    "tests/report/test_browser.py",
+)
+"""Files of few tests that take long: they begin first, so that no process waits in the end for another's."""
 Said = tuple[int, str, str]
 Run = Callable[..., Said]
 
@@ -30,7 +39,10 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(trylast=True)  # after the marks have chosen
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Keeps of each test its first case, if the option asks for that."""
+    """Puts the longest files first if several processes share them; keeps of each test the first case if asked to."""
+    if hasattr(config, "workerinput"):  # one process of several
+        tests = Counter(item.path for item in items)
+        items.sort(key=lambda item: (not item.nodeid.startswith(LONGEST), -tests[item.path]))
     if not config.getoption("--first-case"):
         return
     first = {item.nodeid.partition("[")[0]: item for item in reversed(items)}

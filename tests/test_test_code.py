@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import LONGEST
+
 TESTS = Path(__file__).resolve().parent
 DOCUMENTED = {"os._exit"}
 """Names that begin with an underscore and are public all the same; those that end with one, as IPython's, are too."""
@@ -106,3 +108,7 @@ class Kept:
         ray.init(**{"_system_config": time.monotonic()})
 """
     assert [*unexplained(code)] == []
+
+
+def test_each_file_that_begins_first_exists() -> None:
+    assert [name for name in LONGEST if not (TESTS.parent / name).is_file()] == []
