@@ -10,7 +10,7 @@ import transformers
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
 from transformers import PreTrainedTokenizerFast
 
-from tests.models import CONFIGS
+from tests.models import CONFIGS, ENCODER_DECODERS
 
 CHARACTERS = "abcdefghijklmnopqrstuvwxyz0123456789+=:?. "
 PAD, END, TURN = "<pad>", "</s>", "<turn>"
@@ -42,7 +42,7 @@ def character_tokenizer(*, encoder: bool = False, chat: bool = False) -> PreTrai
 def saved_language_model(folder: Path, name: str = "llama", *, chat: bool = False, **sizes: Any) -> Path:
     """Writes a tiny model of a family of `tests.models`, with its language-model head and a tokenizer."""
     model_type, values = CONFIGS[name]
-    encoder = model_type in {"t5", "mt5", "umt5", "bart"}
+    encoder = model_type in ENCODER_DECODERS
     tokenizer = character_tokenizer(encoder=encoder, chat=chat)
     special = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
     words = {"vocab_size": len(tokenizer)}  # more rows would only make some tokens impossible to learn

@@ -66,6 +66,9 @@ CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
 }  # fmt: skip
 STORING = [name for name, (model_type, _) in CONFIGS.items() if model_type in STORES_STATES]
 """Those whose first layers stored states can replace."""
+ENCODER_DECODERS = {"t5", "mt5", "umt5", "bart"}
+HEADED = [name for name, (model_type, _) in CONFIGS.items() if model_type not in ENCODER_DECODERS]
+"""Those that answer with a head."""
 KINDS = {"t5", "bert", "deberta-v3", "electra projected", "bart", "llama", "phi3", "gpt2"}
 """One of each kind: an encoder, a decoder and both; maps of its own attention, maps before it, fused and transposed."""
 

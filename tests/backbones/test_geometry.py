@@ -8,7 +8,7 @@ from transformers.activations import ACT2FN
 from krona_tune.backbones.find_geometry import ACTIVATIONS, geometry
 from krona_tune.backbones.geometry import Role, Stack
 from krona_tune.refusal import Refusal
-from tests.models import CONFIGS, T5_BASE_SIZES, build, build_from
+from tests.models import CONFIGS, HEADED, T5_BASE_SIZES, build, build_from
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -94,7 +94,7 @@ def test_an_unknown_activation_is_refused(name: str, key: str, value: object, sa
         geometry({"model_type": model_type, **sizes, key: value})
 
 
-@pytest.mark.parametrize("name", [name for name in CONFIGS if not build(name, device="meta")[0].text_to_text])
+@pytest.mark.parametrize("name", HEADED)
 def test_the_longest_input_is_read_and_no_longer_one(name: str) -> None:
     shape, model, _ = build(name)
     longest = shape.positions or 60

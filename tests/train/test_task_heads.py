@@ -10,10 +10,8 @@ from krona_tune.train.backbone import freeze
 from krona_tune.train.device import Device
 from krona_tune.train.task_heads import VerbalizedAnswer, in_units_of_labels, make_answer, with_head
 from tests.backbones.families import build
-from tests.models import CONFIGS, tokens
+from tests.models import HEADED, tokens
 from tests.train.conftest import WORDS, tiny_backbone
-
-HEADED = [name for name in CONFIGS if not tiny_backbone(name).geometry.text_to_text]
 
 
 @pytest.mark.parametrize("name", HEADED)
