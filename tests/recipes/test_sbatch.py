@@ -15,9 +15,10 @@ import pytest
 import typer
 
 from krona_tune.cli import app
+from tests.waiting import until
 
 SCRIPT = Path(__file__).resolve().parents[2] / "docs" / "recipes" / "study.sbatch"
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.beside]
 SECONDS = 60
 """How long the script may take to end."""
 WAITS = """#!{python}
@@ -35,9 +36,6 @@ if name == "krona-tune":
     status = {at_once!r}
     if status is not None:
         sys.exit(status)
-else:
-    with open({placed!r}, "w") as file:
-        file.write("1")
 first = signal.sigwaitinfo(heard)
 say("heard", signal.Signals(first.si_signo).name, first.si_pid)
 if name == "krona-tune":
@@ -64,13 +62,12 @@ class Job:
     """A running batch script, alone in its process group, and what the stand-ins wrote."""
 
     def __init__(self, folder: Path, at_once: int | None, environment: dict[str, str]) -> None:
-        self.log, self.ready, self.placed = folder / "log", folder / "ready", folder / "placed"
+        self.log, self.ready = folder / "log", folder / "ready"
+        self.log.touch()
         os.mkfifo(self.ready)
-        os.mkfifo(self.placed)
         programs = folder / "bin"
         programs.mkdir()
-        paths = {"log": str(self.log), "ready": str(self.ready), "placed": str(self.placed)}
-        words = {"python": sys.executable, "at_once": at_once, **paths}
+        words = {"python": sys.executable, "at_once": at_once, "log": str(self.log), "ready": str(self.ready)}
         texts = {name: WAITS.format(**words) for name in ("srun", "krona-tune")}
         texts |= {name: ANSWERS.format(name=name, log=self.log) for name in ("scontrol", "ray")}
         for name, text in texts.items():
@@ -83,10 +80,8 @@ class Job:
         self.process = subprocess.Popen(command, env=there, start_new_session=True, stdout=subprocess.PIPE)
 
     def wait_for_ray(self) -> None:
-        """Returns once Ray's head and its workers run, each of which writes a digit."""
-        placed = ""
-        while len(placed) < 2:
-            placed += self.placed.read_text()
+        """Returns once Ray's head and its workers run and wait for signals."""
+        until(lambda: len(self.lines("srun run")) == 2, SECONDS)
 
     def wait_for_driver(self) -> None:
         """Returns once the driver runs, and again once it heard a signal: a FIFO opens when both sides are there."""
