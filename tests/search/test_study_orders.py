@@ -252,10 +252,19 @@ def effects_without(folder: StudyFolder) -> dict[str, Any]:
     return {key: value for key, value in effects(driver).items() if key not in {"order", "waiting", "flags"}}
 
 
-@pytest.mark.parametrize("waited", [True, False], ids=["waited", "ran"])
-@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
-@pytest.mark.parametrize("write", [1, 2, 3])
-@pytest.mark.parametrize("name", REQUESTS)
+KILLED = [
+    pytest.param(
+        *(name, write, after, waited),
+        id=f"{name}-{write}-{'after' if after else 'before'}-{'waited' if waited else 'ran'}",
+        marks=() if (place + write + after + waited) % 2 else pytest.mark.long,
+    )
+    for place, name in enumerate(REQUESTS)
+    for write, after, waited in itertools.product((1, 2, 3), (False, True), (False, True))
+]
+"""An order that waited for the driver, or came while trials run, and the driver killed before or after a write."""
+
+
+@pytest.mark.parametrize(("name", "write", "after", "waited"), KILLED)
 def test_a_killed_driver_loses_no_order_and_does_none_twice(
     folder: StudyFolder, name: str, write: int, after: bool, waited: bool
 ) -> None:
