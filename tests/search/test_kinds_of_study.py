@@ -26,7 +26,7 @@ Run = Callable[..., Done]
 Started = Callable[..., dict[str, TrialResult]]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def run(home: Home, warm: WarmProgram) -> Run:
     """Runs the program at home; asserts that it ends well."""
 
@@ -38,7 +38,7 @@ def run(home: Home, warm: WarmProgram) -> Run:
     return ran
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 def started(home: Home, run: Run) -> Started:
     """Runs a study to its end; returns its rows by their ids."""
 
@@ -193,16 +193,21 @@ def own_files(folder: Path) -> None:
     (folder / "tickets.csv").write_text("\n".join(["subject,body,queue,stars,customer", *rows]) + "\n")
 
 
-def test_own_tasks_beside_one_of_glue_leave_no_text_behind(
-    home: Home, bert: Path, warm: WarmProgram, run: Run, started: Started
-) -> None:
+@pytest.fixture(scope="module")
+def own(home: Home, bert: Path, started: Started) -> dict[str, TrialResult]:
+    """Runs the study `own` of two own tasks and one of GLUE; returns its rows by their ids."""
     own_files(home.root / "own")
     words = ["--tasks", f"{home.root}/own/tasks.yaml,cola", "--trials", "2", "--set", "finalists={top: 1, seeds: 2}"]
-    rows = started(bert, "own", *words)
-    assert {(row.task, row.status) for row in rows.values()} >= {
+    return started(bert, "own", *words)
+
+
+def test_own_tasks_beside_one_of_glue_leave_no_text_behind(
+    home: Home, warm: WarmProgram, run: Run, own: dict[str, TrialResult]
+) -> None:
+    assert {(row.task, row.status) for row in own.values()} >= {
         (task, Status.COMPLETED) for task in ("tickets", "stars", "cola")
     }
-    finals = [row for row in rows.values() if row.kind == "finalist" and row.task == "tickets"]
+    finals = [row for row in own.values() if row.kind == "finalist" and row.task == "tickets"]
     assert all(set(row.test_metrics) == {"macro_f1", "missed"} and row.test_examples for row in finals)
     study = home.study("own")
     answers = predict(study.adapter("tickets"), [("printer", "the printer is broken"), ("invoice", "pay")])
@@ -229,13 +234,13 @@ def test_own_tasks_beside_one_of_glue_leave_no_text_behind(
     assert MARKER.lower() not in str(tables).lower()
 
 
-def test_a_study_of_own_tasks_is_not_resumed_on_other_data(home: Home, bert: Path, warm: WarmProgram, run: Run) -> None:
-    own_files(home.root / "changed")
-    words = ["--space", home.space(bert), "--name", "changed", *ONE_WORKER, "--trials", "1", "--set", "finalists.top=0"]
-    run("--tasks", f"{home.root}/changed/tasks.yaml", *words)
-    path = home.root / "changed" / "tickets.csv"
-    path.write_text(path.read_text().replace("printer 0,", "printer zero,"))
-    again = warm.run(home, "--resume", "changed", "--trials", "+1")
+@pytest.mark.usefixtures("own")
+def test_a_study_of_own_tasks_is_not_resumed_on_other_data(home: Home, warm: WarmProgram) -> None:
+    path = home.root / "own" / "tickets.csv"
+    right = path.read_text()
+    path.write_text(right.replace("printer 0,", "printer zero,"))
+    again = warm.run(home, "--resume", "own", "--trials", "+1")
+    path.write_text(right)
     assert again.returncode == 2
     assert "put back what the study was begun with, or begin a new one" in again.stderr
 

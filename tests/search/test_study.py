@@ -171,16 +171,6 @@ def test_a_second_study_of_the_same_name_is_refused(home: Home, first: StudyFold
 
 
 @pytest.mark.slow
-def test_a_finished_study_has_nothing_to_resume(home: Home, first: StudyFolder, copied: str, warm: WarmProgram) -> None:
-    well(warm.run(home, "--resume", "first", "--storage", copied))
-    again = home.study("first", copied)
-    assert rows_of(again) == rows_of(first)
-    assert read_reports(again.results) == read_reports(first.results)
-    assert all(len(told(again, task)) == 3 for task in ("cola", "stsb"))
-    assert load_spec(again.spec) == load_spec(first.spec)
-
-
-@pytest.mark.slow
 @pytest.mark.long
 def test_a_finished_study_can_be_given_more_trials(
     home: Home, first: StudyFolder, copied: str, warm: WarmProgram
@@ -339,6 +329,17 @@ def test_the_page_leads_with_the_winners_test_score(decided: StudyFolder) -> Non
     page = decided.page.read_text(encoding="utf-8")
     assert "the winner is krona" in page
     assert "test score <strong>" in page
+
+
+@pytest.mark.slow
+def test_a_finished_study_has_nothing_to_resume(home: Home, decided: StudyFolder, warm: WarmProgram) -> None:
+    rows, reports, asked = rows_of(decided), read_reports(decided.results), told(decided, "cola")
+    spec = load_spec(decided.spec)
+    well(warm.run(home, "--resume", "decided"))
+    assert rows_of(decided) == rows
+    assert read_reports(decided.results) == reports
+    assert told(decided, "cola") == asked
+    assert load_spec(decided.spec) == spec
 
 
 @pytest.mark.slow
