@@ -2,19 +2,21 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
-from tests.waiting import until
+from tests.waiting import has_ended, until
 
 UNPRIVILEGED = "nobody"
 """PostgreSQL does not run as root."""
@@ -33,7 +35,10 @@ def get(url: str, seconds: float = 10) -> str:
 
 @contextmanager
 def serving(command: Sequence[str], url: str, log: Path, environment: Mapping[str, str]) -> Iterator[None]:
-    """Starts a program; it answers at `url` before the context begins and has ended when the context ends."""
+    """Starts a program; it answers at `url` before the context begins, and is killed when the context ends.
+
+    A server that is asked to end may take seconds for that, and what it has answered is kept all the same.
+    """
     with log.open("ab") as said:
         child = subprocess.Popen(
             command, stdout=said, stderr=said, env={**os.environ, **environment}, start_new_session=True
@@ -42,12 +47,11 @@ def serving(command: Sequence[str], url: str, log: Path, environment: Mapping[st
         _await(child, url, log)
         yield
     finally:
-        child.terminate()
-        try:
-            child.wait(20)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
+        started = psutil.Process(child.pid).children(recursive=True) if child.poll() is None else []
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        until(lambda: all(has_ended(each.pid) for each in started))
 
 
 def _await(child: "subprocess.Popen[bytes]", url: str, log: Path) -> None:
