@@ -32,6 +32,9 @@ from krona_tune.search.startup.auto_space import (
 )
 from krona_tune.search.startup.cluster import Slots
 from krona_tune.search.startup.estimate import Speed
+from krona_tune.search.startup.needs import find_needs, means_of
+from krona_tune.search.startup.task_data import preview_data
+from krona_tune.study.formatting import format_duration
 from krona_tune.study.request.loader import GivenValue, build_spec, spec_with
 from krona_tune.study.request.plain_yaml import read_yaml
 from tests.backbones.families import tiny
@@ -40,6 +43,7 @@ from tests.models import ENCODER
 from tests.search.models import saved_bert
 
 SLOW = Speed(operations=2e7, layer_seconds=1e-3, spread=2.0, how="by nothing")
+SLOTS = Slots(cpus=1, gpus=0, count=2)
 
 
 @pytest.fixture
@@ -59,7 +63,7 @@ def derived(model: Path, texts: Path, **given: Any) -> DerivedSpace:
     values = {"model": str(model), "tasks": {"own": task}, **given}
     asked = [GivenValue(key, value, key) for key, value in values.items()]
     complete = partial(spec_with, place=AUTO, folder=Path.cwd(), given=asked)
-    return derive_space(complete, {"model": "m", "data": "mini"}, Slots(cpus=1, gpus=0, count=2))
+    return derive_space(complete, {"model": "m", "data": "mini"}, SLOTS)
 
 
 def test_it_cuts_one_text_in_twenty_at_most(tmp_path: Path, texts: Path) -> None:
@@ -222,3 +226,16 @@ def test_what_no_study_can_be_run_with_is_refused(tmp_path: Path, texts: Path) -
     model: Mapping[str, Any] = {"model": str(saved_bert(tmp_path / "bert"))}
     with pytest.raises(Refusal, match="unknown task 'clola'"):
         derived(Path(model["model"]), texts, tasks=["clola"])
+
+
+def test_its_time_is_that_of_the_whole_study(tmp_path: Path, texts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Counts taught trials, which nothing stops, and the finals of the default: what a dry run says below it too."""
+    monkeypatch.setattr(auto_space, "speed_of", lambda slots: SLOW)
+    texts.write_text("body,answer\n" + "".join(f"the the {n},{n % 2}\n" for n in range(400)))
+    found = derived(saved_bert(tmp_path / "bert"), texts)
+    task = {"own": {"data": str(texts), "text": "body", "label": "answer"}}
+    spec = build_spec({**found.whole, "model": str(tmp_path / "bert"), "tasks": task}, "x.yaml").settled()
+    plan = make_plan(spec, "x.yaml")
+    read = {"own": means_of(preview_data(plan, ["own"], 1)["own"].tokens)}
+    low, high = map(format_duration, find_needs(plan, SLOTS, SLOW, read).seconds)
+    assert f"({low} to {high})" in found.reasons["search.trials"]

@@ -341,7 +341,7 @@ def _sized(
         sized = values_of_a_size(size, rows)
         sized["examples"]["max_length"] = length
         tried = {**fixed, **sized}
-        asked = complete(tried)
+        asked = complete(tried).settled()
         foretold = foretell(replace(plan, spec=asked), texts, speed)
         if forecast and foretold.study(asked, slots) > USED * limit:
             break
