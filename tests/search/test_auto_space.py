@@ -239,3 +239,23 @@ def test_its_time_is_that_of_the_whole_study(tmp_path: Path, texts: Path, monkey
     read = {"own": means_of(preview_data(plan, ["own"], 1)["own"].tokens)}
     low, high = map(format_duration, find_needs(plan, SLOTS, SLOW, read).seconds)
     assert f"({low} to {high})" in found.reasons["search.trials"]
+
+
+@pytest.mark.parametrize(("epochs", "grace"), [(3, 1.0), (12, 4.0)])
+def test_trials_are_judged_after_a_third_of_the_epochs_that_are_asked_for(
+    epochs: int, grace: float, tmp_path: Path, texts: Path
+) -> None:
+    found = derived(saved_bert(tmp_path / "bert"), texts, **{"schedule.epochs": epochs})
+    assert found.values["schedule"]["grace_epochs"] == grace
+
+
+def test_no_reason_is_given_for_what_has_no_part_in_the_study(tmp_path: Path, texts: Path) -> None:
+    asked = {"adapter.method": "bitfit", "search.early_stopping": False}
+    found = derived(saved_bert(tmp_path / "bert"), texts, **asked)
+    assert not {"adapter.a_out", "schedule.grace_epochs"} & set(found.reasons)
+    assert "training.learning_rate" in found.reasons
+
+
+def test_few_validation_examples_are_not_said_to_be_as_many_as_are_trained_on(tmp_path: Path, texts: Path) -> None:
+    found = derived(saved_bert(tmp_path / "bert"), texts)
+    assert found.reasons["examples.validation"] == "as many as are trained on, but 256 to 1,000; own has 60"

@@ -82,6 +82,8 @@ def derive_space(complete: Complete, defaults: Mapping[str, Any], slots: Slots) 
     reasons = _why_placed(geometry, given, domains["adapter"])
     fixed = {**defaults, **domains, "finalists": FINALISTS}
     plan = make_plan(complete({**fixed, "examples": {"max_length": FIRST_LENGTH}}), AUTO)
+    searched = {name for knobs in plan.space.knobs.values() for name in knobs}
+    reasons = {key: why for key, why in reasons.items() if key.rpartition(".")[2] in searched}
     texts = {name: _read(plan, name) for name in plan.spec.tasks}
     length, reasons["examples.max_length"] = _max_length(plan, texts)
     values, sized = _sized(complete, plan, texts, fixed, length, slots)
@@ -289,7 +291,7 @@ def sizes_of_a_study(rows: int) -> Iterator[Size]:
 
 
 def values_of_a_size(size: Size, rows: Mapping[str, int]) -> dict[str, Any]:
-    """Returns what a request says of a size: examples, epochs and trials.
+    """Returns what a request says of a size: examples, epochs and trials. The first rung follows from the epochs.
 
     Args:
         rows: the training examples of each task.
@@ -303,7 +305,6 @@ def values_of_a_size(size: Size, rows: Mapping[str, int]) -> dict[str, Any]:
     found = {
         "schedule": {
             "epochs": _by_task(epochs),
-            "grace_epochs": _by_task({name: round(each / 3, 2) for name, each in epochs.items()}),
             "reduction": 3,
         },
         "examples": {"validation": min(max(taken, low), high), "test": TEST},
@@ -340,6 +341,10 @@ def _sized(
     for size in sizes_of_a_study(max(rows.values())):
         sized = values_of_a_size(size, rows)
         sized["examples"]["max_length"] = length
+        asked_epochs = complete({**fixed, **sized}).schedule.epochs
+        sized["schedule"]["grace_epochs"] = _by_task(
+            {name: round(for_task(asked_epochs, name) / 3, 2) for name in rows}
+        )
         tried = {**fixed, **sized}
         asked = complete(tried).settled()
         foretold = foretell(replace(plan, spec=asked), texts, speed)
@@ -347,7 +352,7 @@ def _sized(
             break
         values, forecast, spec = tried, foretold, asked
     assert forecast
-    return values, _reasons(spec, rows, forecast.study(spec, slots), limit, speed, slots)
+    return values, _reasons(spec, texts, forecast.study(spec, slots), limit, speed, slots)
 
 
 def foretell(plan: Plan, texts: Mapping[str, Texts], speed: Speed) -> Forecast:
@@ -368,9 +373,16 @@ def _used(spec: StudySpec, name: str, texts: Texts) -> TextSizes:
 
 
 def _reasons(
-    spec: StudySpec, rows: Mapping[str, int], seconds: float, limit: float, speed: Speed, slots: Slots
+    spec: StudySpec, texts: Mapping[str, Texts], seconds: float, limit: float, speed: Speed, slots: Slots
 ) -> dict[str, str]:
     """Returns why a study has this size."""
+    rows = {name: each.rows["train"] for name, each in texts.items()}
+    judged = spec.examples.validation
+    few = [
+        (name, count)
+        for name, each in texts.items()
+        if judged and (count := each.rows["validation"]) < for_task(judged, name)
+    ]
     between = " to ".join(format_duration(each) for each in (seconds / speed.spread, seconds * speed.spread))
     aim = f"the time budget of {format_duration(limit)}" if spec.search.time_budget else f"{MINUTES} minutes"
     fits = f"the most within {aim}" if spec.search.trials < MOST_TRIALS else f"the most that is asked for, within {aim}"
@@ -379,9 +391,12 @@ def _reasons(
     trains, at_once = spec.examples.train, f"{slots.count} at once"
     found = {
         "search.trials": f"{fits}: about {format_duration(seconds)} ({between}), {at_once}, {speed.how}",
-        "schedule.grace_epochs": "a third of all: recorded trials rank there as at their end by .72 to .96 (Spearman)",
-        "examples.validation": f"as many as are trained on, {VALIDATION[0]} to {VALIDATION[1]:,}",
+        "examples.validation": f"as many as are trained on, but {VALIDATION[0]} to {VALIDATION[1]:,}"
+        + "".join(f"; {name} has {count:,}" for name, count in few),
     }
+    if spec.search.early_stopping:
+        ranks = "recorded trials rank there as at their end by .72 to .96 (Spearman)"
+        found["schedule.grace_epochs"] = f"a third of all: {ranks}"
     if trains is not None:
         taken = ", ".join(f"{min(count, for_task(trains, name)):,} of {count:,} {name}" for name, count in rows.items())
         found["examples.train"] = f"{taken}: a trial sees each {_said(spec)} times in the time that it has"
