@@ -1,9 +1,10 @@
 """Shows a recommendation in a notebook or a terminal: a configuration, what to expect of it, and how it is trained."""
 
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from krona_tune.record.recorded_curves import HARDLY_LEARNED, LEARNED
 from krona_tune.search.planning.recommendation import Recommendation, TaskAnswer
 from krona_tune.search.terminal.cell_view import NamedLines
 from krona_tune.study.formatting import describe_adapter, format_bytes, format_duration, format_score
@@ -18,7 +19,8 @@ if TYPE_CHECKING:
 __all__ = ["RecommendationView"]
 
 TAUGHT = {True: "near the best of the curves that teach it", False: "the centre of the space, not taught"}
-IF_LEARNED = "if the model learns this task as it learns the recorded ones, else about the constant answer's"
+IF_LEARNED = f"{len(LEARNED)} of {len(LEARNED | HARDLY_LEARNED)} recorded tasks were learned; if this one is"
+"""How often what is foretold held, which is what was seen of the learned tasks."""
 
 
 @dataclass(frozen=True, repr=False)
@@ -56,8 +58,9 @@ class RecommendationView(NamedLines):
         """Returns everything as plain values: `model`, `point`, `taught`, `request`, and by task `tasks`.
 
         A task has its trained `parameters`, and null where it is not known: `constant`, the score of the best constant
-        answer, and `expected`, a score with the ends of its 90 % interval; then `unknown` says why. `seconds` are from
-        and to, on the clock; `memory_bytes` are those of one training.
+        answer; `expected`, a score with the ends of its 90 % interval if the task is learned at all, or `unknown` says
+        why not; `recorded`, the best score of so many recorded points on the same data. `seconds` are from and to, on
+        the clock; `memory_bytes` are those of one training.
         """
         needs = self.needs
         return {
@@ -91,27 +94,34 @@ class RecommendationView(NamedLines):
 
 
 def _plain(answer: TaskAnswer) -> dict[str, Any]:
-    expected = answer.expected
+    expected, recorded = answer.expected, answer.recorded
     return {
         "parameters": answer.parameters,
         "constant": answer.constant,
         "expected": {"score": expected.score, "low": expected.low, "high": expected.high} if expected else None,
+        "recorded": asdict(recorded) if recorded else None,
         "unknown": answer.unknown,
     }
 
 
 def _flat(answer: TaskAnswer) -> dict[str, Any]:
     plain = _plain(answer)
+    del plain["recorded"]
     return plain | (plain.pop("expected") or dict.fromkeys(("score", "low", "high")))
 
 
 def _said(answer: TaskAnswer) -> str:
     """Says of a task which score to expect, or why none is known, and how many parameters are trained."""
-    trained = f"{answer.parameters:,} trained parameters"
+    trained, constant = f"{answer.parameters:,} trained parameters", format_score(answer.constant)
+    if best := answer.recorded:
+        points = f"the best of {best.points} recorded points has {format_score(best.score)}"
+        seen = f"{points} after {best.examples:,} of its training examples, the constant answer {constant}; "
+    else:
+        seen = ""
     if answer.expected is None:
-        return f"score not known: {answer.unknown}; {trained}"
+        return f"score not known: {answer.unknown}; {seen}{trained}"
     low, score, high = map(format_score, (answer.expected.low, answer.expected.score, answer.expected.high))
-    return (
-        f"validation score {score}, nine times in ten {low} to {high}, {IF_LEARNED}, "
-        f"{format_score(answer.constant)}; {trained}"
-    )
+    foretold = f"validation score {score}, nine times in ten {low} to {high}"
+    if seen:
+        return f"{foretold}; {seen}{trained}"
+    return f"{IF_LEARNED}: {foretold}; if not: about the constant answer's {constant}; {trained}"

@@ -21,6 +21,13 @@ LEARNED = {
     "stsb": "e50f94e55fe1d1ed239f5e403747d51109741ced0b6cb10110c6f553b394af03",
 }
 """The tasks that the backbone learns from these examples, with `TaskData.contents` of each; the others are controls."""
+HARDLY_LEARNED = {
+    "cola": "0633576bb3827e8cb648baf480a874d56e59ffb49917766fd162b239daf09011",
+    "mrpc": "e7e9ba8f843d2e787b929be224a24cde8d682cad98e03091bcf296ab99d5e57f",
+    "rte": "514494e0f96a2f2da64845dd580c9c9aab6aa1518a46e512bbb030472e9698a2",
+    "wnli": "96aa3b114a9b4c0bc40485d7f5c9f86e60a91e0ae1ebe96861eff12dff76c001",
+}
+"""The controls, with the same hash of each."""
 CONSTANT = {"newsgroups": 0.0425, "reuters": 0.0889694041867955, "sst2": 0.565, "stsb": 0.0}
 """The validation score of the best constant answer on each of these tasks; their best possible score is 1."""
 BACKBONE = {

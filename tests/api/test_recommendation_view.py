@@ -8,7 +8,7 @@ import pytest
 from krona_tune.api.recommendation_view import RecommendationView
 from krona_tune.search.planning.expected_score import Expected
 from krona_tune.search.planning.plan import make_plan
-from krona_tune.search.planning.recommendation import Recommendation, TaskAnswer, recommend_point
+from krona_tune.search.planning.recommendation import Recommendation, RecordedBest, TaskAnswer, recommend_point
 from krona_tune.study.request.loader import build_spec
 
 KNOWN = TaskAnswer(task="rte", parameters=12_345, expected=Expected(low=0.61, score=0.74, high=0.93), constant=0.53)
@@ -24,10 +24,22 @@ def found(model: str) -> Recommendation:
 
 def test_a_known_score_is_said_with_its_interval_and_what_it_needs(found: Recommendation) -> None:
     lines = RecommendationView(found).lines
-    assert lines["rte"].startswith("validation score 0.740, nine times in ten 0.610 to 0.930, if the model learns this")
-    assert lines["rte"].endswith("else about the constant answer's, 0.530; 12,345 trained parameters")
+    assert lines["rte"] == (
+        "4 of 8 recorded tasks were learned; if this one is: validation score 0.740, nine times in ten 0.610 to 0.930; "
+        "if not: about the constant answer's 0.530; 12,345 trained parameters"
+    )
     assert lines["cola"] == "score not known: teachers are too far; 12,345 trained parameters"
     assert "time" not in lines, "without slots nothing is measured"
+
+
+def test_of_recorded_data_it_says_what_was_reached(found: Recommendation) -> None:
+    best = RecordedBest(score=0.565, points=8, examples=600)
+    hardly = replace(UNKNOWN, constant=0.471, recorded=best, unknown="hardly learned")
+    lines = RecommendationView(replace(found, answers=(replace(KNOWN, recorded=best), hardly))).lines
+    reached = "the best of 8 recorded points has 0.565 after 600 of its training examples, the constant answer"
+    foretold = "validation score 0.740, nine times in ten 0.610 to 0.930"
+    assert lines["rte"] == f"{foretold}; {reached} 0.530; 12,345 trained parameters"
+    assert lines["cola"] == f"score not known: hardly learned; {reached} 0.471; 12,345 trained parameters"
 
 
 def test_a_notebook_shows_the_same_lines_and_a_frame_with_a_row_a_task(found: Recommendation) -> None:

@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from krona_tune.record import recorded_curves
-from krona_tune.record.recorded_curves import LEARNED, curves
+from krona_tune.record.recorded_curves import HARDLY_LEARNED, LEARNED, curves
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.earlier_study import shipped_curves
 from krona_tune.search.planning.teaching import by_mean_score
@@ -25,6 +25,11 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """Returns an empty folder in which the curves are sought."""
     monkeypatch.setattr(recorded_curves, "FOLDER", tmp_path)
     return tmp_path
+
+
+def test_every_recorded_task_is_called_learned_or_not() -> None:
+    assert set(FRAME.task) == {*LEARNED, *HARDLY_LEARNED}
+    assert not LEARNED.keys() & HARDLY_LEARNED
 
 
 def test_curves_of_another_format_are_refused_with_the_file_and_the_column(folder: Path) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from krona_tune.record.contributed_curves import write_curves
-from krona_tune.record.recorded_curves import CONSTANT, LEARNED
+from krona_tune.record.recorded_curves import CONSTANT, HARDLY_LEARNED, LEARNED
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning import recommendation
 from krona_tune.search.planning.default_point import default_point
@@ -78,6 +78,20 @@ def test_a_task_with_recorded_data_is_left_out_of_what_foretells_it(
     share = recorded_shares(shipped_curves(without=["sst2"])).expected(BEST)
     assert answer.expected is not None
     assert answer.expected.score == pytest.approx(0.75 + 0.25 * share.score)
+
+
+def test_recorded_data_that_were_hardly_learned_foretell_no_score_but_what_was_reached(
+    model: str, reviews: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = planned(model, {"reviews": {**reviews, "metric": "accuracy"}})
+    contents = plan.data_of("reviews").contents
+    monkeypatch.setattr(recommendation, "HARDLY_LEARNED", {**HARDLY_LEARNED, "rte": contents})
+    found = recommend_point(plan)
+    assert unknown(found) == "the recorded points hardly learned these data"
+    recorded = found.answers[0].recorded
+    assert recorded is not None
+    assert (recorded.points, recorded.examples) == (8, 600)
+    assert recorded.score == pytest.approx(0.565, abs=5e-4)
 
 
 def test_what_trains_it_is_a_request_of_this_one_point(model: str, reviews: dict[str, Any]) -> None:

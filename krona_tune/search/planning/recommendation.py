@@ -10,7 +10,7 @@ from krona_tune.data.corpus import TaskData
 from krona_tune.data.metrics import constant_baseline
 from krona_tune.data.tasks import Task
 from krona_tune.kron.factors import FactorShape, factor_shape, first_step
-from krona_tune.record.recorded_curves import LEARNED
+from krona_tune.record.recorded_curves import HARDLY_LEARNED, LEARNED, curve_table
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.default_point import default_point
 from krona_tune.search.planning.earlier_study import RUNGS, EarlierStudy, shipped_curves
@@ -19,6 +19,7 @@ from krona_tune.search.planning.nearest_point import nearest_point
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.planning.space import Params, adapter_of, resolve
 from krona_tune.search.planning.teaching import by_mean_score
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.request.field_types import for_task
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.metric_table import bounds_of
@@ -30,6 +31,17 @@ NEAR = 2.0
 
 UNTAUGHT = "not taught: no recorded curve is of this configuration"
 OF_OTHERS = "it is a point of contributed curves, which foretell no score"
+NOT_LEARNED = "the recorded points hardly learned these data"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedBest:
+    """The best validation score of the points that were recorded on a task's own data, on so many of its training
+    examples."""
+
+    score: float
+    points: int
+    examples: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,13 +49,15 @@ class TaskAnswer:
     """Holds what is known of the recommended configuration on a task before it is trained.
 
     `parameters` are all that is trained. `expected` is its validation score; None if it is `unknown`, which says why.
-    `constant` is the score of the best constant answer; None if the data were not read.
+    `constant` is the score of the best constant answer; None if the data were not read. `recorded` is what the recorded
+    points reached, if they were recorded on the same data.
     """
 
     task: str
     parameters: int
     expected: Expected | None = None
     constant: float | None = None
+    recorded: RecordedBest | None = None
     unknown: str = ""
 
 
@@ -110,12 +124,25 @@ def _answer(plan: Plan, point: Params, name: str, curves: EarlierStudy, recorded
         return replace(known, unknown=doubt)
     data = plan.data_of(name)
     constant = constant_baseline(task, data.train["label"].to_numpy(), data.validation["label"].to_numpy())
+    same = [task for task, contents in (LEARNED | HARDLY_LEARNED).items() if contents == data.contents]
+    known = replace(known, constant=constant, recorded=_recorded_best(same[0]) if same else None)
     if doubt := next(_doubts_of_data(plan, data, curves), ""):
-        return replace(known, constant=constant, unknown=doubt)
-    same = [recorded for recorded, contents in LEARNED.items() if contents == data.contents]
+        return replace(known, unknown=doubt)
+    if HARDLY_LEARNED.keys() & same:
+        return replace(known, unknown=NOT_LEARNED)
     number = next(row.number for row in curves.rows if row.params == recorded)
     share = recorded_shares(shipped_curves(without=same)).expected(number)
-    return replace(known, constant=constant, expected=share.on(constant))
+    return replace(known, expected=share.on(constant))
+
+
+def _recorded_best(task: str) -> RecordedBest:
+    found = [row for row in curve_table().to_pylist() if row["kind"] == TrialKind.SEARCH and row["task"] == task]
+    last = [row for row in found if row["epochs"] == RUNGS[-1] and row["score"] is not None]
+    return RecordedBest(
+        score=max(row["score"] for row in last),
+        points=len({row["number"] for row in found}),
+        examples=max(row["examples"] for row in last) // RUNGS[-1],
+    )
 
 
 def _recorded(plan: Plan, curves: EarlierStudy, point: Params) -> Params | None:
