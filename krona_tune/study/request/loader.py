@@ -69,7 +69,7 @@ def read_given(settings: Sequence[str], overrides: Mapping[str, Any], flags: Map
     """Returns the values of settings, each a text `adapter.scale=2`, and after them those that overrides have.
 
     Raises:
-        Refusal: a setting has no '=' or its value is no YAML.
+        Refusal: a setting has no '=', no value, or one that is no YAML.
     """
     set_by_key = [GivenValue(key, value, flags.get(key, key)) for key, value in overrides.items() if value is not None]
     return [*map(_read_setting, settings), *set_by_key]
@@ -80,6 +80,8 @@ def _read_setting(setting: str) -> GivenValue:
     if not equals:
         raise Refusal("--set", f"{shown(setting)} has no '='", "write --set adapter.scale=2")
     place = f"{SET} {key.strip()}" if len(key) <= LONGEST_VALUE else SET
+    if not value.strip():
+        raise Refusal(place, "has no value", "write one after '=', or null for none")
     return GivenValue(key.strip(), read_yaml(value, place), place)
 
 

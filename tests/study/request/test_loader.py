@@ -76,6 +76,8 @@ def test_one_tasks_value_can_be_set_alone(tmp_path: Path) -> None:
     ("setting", "message"),
     [
         ("adapter.scale", "--set: 'adapter.scale' has no '='; write --set adapter.scale=2"),
+        ("training.learning_rate=", "--set training.learning_rate: has no value; write one after '=', or null"),
+        ("adapter.scale= ", "--set adapter.scale: has no value"),
         ("name=mine", "--set name: a study is named where it is begun; write --name"),
         ("adapter.scael=2", "--set adapter.scael: unknown key 'scael', did you mean 'scale'?"),
         ("adapter.scale={", "--set adapter.scale, line 1, column 2: not YAML"),
