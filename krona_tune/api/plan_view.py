@@ -182,9 +182,12 @@ def _taught(plan: "Plan", taught: "Teaching") -> str:
         return "nothing: no point of the recorded curves is near this space"
     count, tasks = plan.spec.search.taught_trials, f"{len(taught.tasks)} recorded tasks"
     tasks += f" ({taught.synthetic} of them synthetic)" if taught.synthetic else ""
+    left_out = f"; {', '.join(taught.unlearned)} left out: no trial there scores above the constant answer"
     return (
         f"{count} of a task's trials are points near the best of {tasks}, trained to their end unless "
         f"they do worse than others ({EXPECTED}); the first: {describe_adapter(taught.points[0])}"
+        + left_out
+        * bool(taught.unlearned)
     )
 
 

@@ -18,6 +18,7 @@ from krona_tune.record.recorded_curves import COLUMNS
 from krona_tune.refusal import Refusal, refusing, shown
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import Depth
+from krona_tune.study.request.metric_table import bounds_of
 from krona_tune.study.request.search_spec import CURVE_FILE
 from krona_tune.study.request.trial import FrozenValue
 from krona_tune.study.result import Status, is_score
@@ -43,7 +44,9 @@ MAY_LACK = {"epochs", "score", "train_loss", "dropout"}
 LARGEST = 2**53
 """The largest number in a file of curves."""
 MEASURED = {"score", "train_loss"}
-"""The columns that may hold any number: training may diverge."""
+"""The columns that may hold any number, but a score what its metrics can have: training may diverge."""
+ROUNDING = 1e-6
+"""How far beyond the bounds of its metrics a score may be."""
 OF_TRIAL = ("kind", "seed", "status")
 """The columns that are the same in all rows of a trial."""
 
@@ -206,6 +209,10 @@ def _problems_of_row(row: Mapping[str, Any], provenance: Provenance) -> Iterator
     must = status in {Status.COMPLETED, Status.STOPPED_EARLY} or (status.stopped and reported)
     if (must or score is not None) and not is_score(score):
         yield "has no number as its score"
+    bounds = bounds_of(provenance.tasks[row["task"]].metrics)
+    if bounds and score is not None and not bounds[0] - ROUNDING <= score <= bounds[1] + ROUNDING:
+        metrics = " and ".join(provenance.tasks[row["task"]].metrics)
+        yield f"has a score that {metrics} can't have: {score:g}"
     if reported and min(row["epochs"], row["examples"], row["step"]) <= 0:
         yield "is a report after no training"
 

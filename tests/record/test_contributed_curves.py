@@ -61,6 +61,8 @@ def test_what_was_written_is_read_again(path: Path) -> None:
     [
         (lambda found: found[1].update(score=None), "row 1 has no number as its score"),
         (lambda found: found[1].update(score=float("nan")), "row 1 has no number as its score"),
+        (lambda found: found[1].update(score=-1.1), "row 1 has a score that matthews can't have: -1.1"),
+        (lambda found: found[1].update(score=5e5), "row 1 has a score that matthews can't have: 500000"),
         (lambda found: found[0].update(status="interrupted"), "row 0 is of a trial that has not ended: 'interrupted'"),
         (lambda found: found[0].update(status="won"), "row 0 is of a trial that has not ended: 'won'"),
         (lambda found: found[0].update(task="other"), "row 0 is of the task 'other', which its provenance lacks"),

@@ -1,5 +1,6 @@
 """Tests what the recorded curves teach a space: points near the best ones, a recorded task's own before all others."""
 
+from dataclasses import replace
 from pathlib import Path
 from statistics import fmean
 
@@ -70,6 +71,13 @@ def test_contributed_curves_teach_before_the_packages_and_know_their_own_data(tm
     assert taught.tasks == tuple(sorted({*LEARNED, "cola"}))
     assert taught.first("c" * 64)[0] == near[0]
     assert taught.own.keys() == plain.own.keys() | {"c" * 64}
+
+
+def test_contributed_tasks_without_a_gain_over_the_constant_answer_teach_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "theirs.parquet"
+    write_curves(path, rows((0.0, 0.0, 0.0)), provenance())
+    taught, plain = read_teaching(SPACE, contributed=[contributed_curves(str(path))]), read_teaching(SPACE)
+    assert taught == replace(plain, unlearned=("theirs.parquet/cola",))
 
 
 def test_a_file_whose_point_no_adapter_can_have_is_refused(tmp_path: Path) -> None:

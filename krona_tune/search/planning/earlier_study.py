@@ -32,8 +32,8 @@ class EarlierStudy:
     """The searched trials of an earlier study with their reports, and the full budget of each task in examples.
 
     `geometry` is its backbone's: sites by stack, layer and role, with square maps. None if the study recorded none.
-    `contents` are the hashes of the tasks' data, `metrics` how they are scored and `synthetic` those of generated data,
-    as far as curves say it.
+    `contents` are the hashes of the tasks' data, `metrics` how they are scored, `constants` the scores of their best
+    constant answers and `synthetic` those of generated data, as far as curves say it.
     """
 
     name: str
@@ -43,7 +43,30 @@ class EarlierStudy:
     geometry: Geometry | None
     contents: Mapping[str, str] = field(default_factory=dict)
     metrics: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    constants: Mapping[str, float] = field(default_factory=dict)
     synthetic: frozenset[str] = frozenset()
+
+    @property
+    def unlearned(self) -> frozenset[str]:
+        """Returns the tasks on which no trial is known to score above the constant answer."""
+        better = {
+            row.task
+            for row in self.rows
+            if row.score is not None and row.score > self.constants.get(row.task, math.inf)
+        }
+        return frozenset(self.constants.keys() - better)
+
+    def without(self, tasks: Collection[str]) -> "EarlierStudy":
+        """Returns this study without the trials of some tasks."""
+        rows = tuple(row for row in self.rows if row.task not in tasks)
+        return replace(
+            self,
+            rows=rows,
+            reports=tuple(each for each in self.reports if each.trial_id in {row.trial_id for row in rows}),
+            budgets={task: budget for task, budget in self.budgets.items() if task not in tasks},
+            constants={task: score for task, score in self.constants.items() if task not in tasks},
+            synthetic=self.synthetic - set(tasks),
+        )
 
     def task(self, name: str) -> str:
         """Returns the name of a task of this study among the tasks of others."""
@@ -109,6 +132,7 @@ def contributed_curves(named: str) -> EarlierStudy:
         geometry=replace(Network(width=model.width, depths=model.depths).bare(), parameters=model.parameters),
         contents={task: tasks[task].contents for task in there},
         metrics={task: tasks[task].metrics for task in there},
+        constants={task: tasks[task].constant_score for task in there},
         synthetic=frozenset(task for task in there if tasks[task].synthetic),
     )
 

@@ -22,13 +22,15 @@ class Teaching:
     """Points of a space near those that were best on the recorded `tasks`, the best first; none if nothing is near.
 
     `own` has the points that were best on one task alone, by the hash of its data (`TaskData.contents`). `synthetic` is
-    the number of tasks with generated data.
+    the number of tasks with generated data. `unlearned` are contributed tasks that teach nothing: no trial scores
+    above the constant answer there.
     """
 
     tasks: tuple[str, ...]
     points: Points
     own: Mapping[str, Points]
     synthetic: int = 0
+    unlearned: tuple[str, ...] = ()
 
     def __bool__(self) -> bool:
         return bool(self.points)
@@ -46,7 +48,7 @@ def read_teaching(space: Space, without: Collection[str] = (), contributed: Sequ
         without: recorded tasks of the package to leave out.
         contributed: further curves; their points and the package's take turns, theirs first.
     """
-    designs = (*contributed, shipped_curves(without))
+    designs = (*(curves.without(curves.unlearned) for curves in contributed), shipped_curves(without))
     ordered = [(curves, by_mean_score(curves)) for curves in designs]
     orders = [_near(space, curves, best, min(MOST, ceil(len(best) / ONE_OF))) for curves, best in ordered]
     in_turn = {space.meaning(point): point for turn in zip_longest(*orders) for point in turn if point is not None}
@@ -60,6 +62,7 @@ def read_teaching(space: Space, without: Collection[str] = (), contributed: Sequ
         points=tuple(in_turn.values())[:MOST],
         own=own,
         synthetic=sum(len(curves.synthetic) for curves in designs),
+        unlearned=tuple(curves.task(task) for curves in contributed for task in sorted(curves.unlearned)),
     )
 
 
