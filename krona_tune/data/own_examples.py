@@ -4,6 +4,7 @@ import math
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from decimal import Decimal
 from itertools import chain
 
 import numpy as np
@@ -219,8 +220,7 @@ def refuse_odd_labels(files: Files, known: list[str], spec: TaskSpec) -> None:
 
 
 def _as_written(label: str) -> object:
-    number = as_number(label)
-    return label if number is None else number
+    return label if as_number(label) is None else Decimal(label)  # a float has too few digits for a long number
 
 
 def _as_seen(label: str) -> str:

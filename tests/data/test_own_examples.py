@@ -10,7 +10,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from krona_tune.data.corpus import PARTS, find_warnings, load
-from krona_tune.data.own_examples import sorted_labels
+from krona_tune.data.own_examples import doubt_labels, sorted_labels
 from tests.data.own_tickets import labelled, own, refusal_of, rows, write_csv
 
 
@@ -148,6 +148,12 @@ def test_labels_that_may_mean_one_thing_or_be_a_text_are_doubted(
     assert said in warning
     assert len(warning) < 400
     assert own(labelled(tmp_path / "plain.csv", "access", "billing")).warnings == ()
+
+
+def test_long_numbers_that_differ_in_a_digit_are_two_labels() -> None:
+    assert list(doubt_labels(["9007199254740992", "9007199254740993"], "tickets")) == []
+    [warning] = doubt_labels(["9007199254740993", "9007199254740993.0"], "tickets")
+    assert "differ only in how a number is written" in warning
 
 
 def test_labels_that_a_part_lacks_are_said(tmp_path: Path) -> None:
