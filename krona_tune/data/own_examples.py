@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from krona_tune.data.own_files import PART_WORDS, File
-from krona_tune.refusal import Refusal, shown
+from krona_tune.refusal import Refusal, cut, shown
 from krona_tune.study.request.metric_table import Answers
 from krona_tune.study.request.task_spec import TaskSpec
 
@@ -88,8 +88,16 @@ def _texts(file: File, column: str) -> pa.ChunkedArray:
     if _is_list(values.type):
         raise Refusal(place, "holds lists: token labelling is not supported", "name a column with whole texts")
     if not _is_text(values.type):
-        raise Refusal(place, f"holds {values.type}, not text", "name a column with texts")
+        raise _of_another_kind(values, place, "text", "name a column with texts")
     return _filled(values, place, "text")
+
+
+def _of_another_kind(values: pa.ChunkedArray, place: str, what: str, fix: str) -> Refusal:
+    """Returns the Refusal of a column that holds something else, such as the objects of a whole column of pandas."""
+    if pa.types.is_struct(values.type):
+        lines = "or write one object a line: to_json(orient='records', lines=True)"
+        return Refusal(place, f"holds objects, not one {what} a row", f"{fix}, {lines}")
+    return Refusal(place, f"holds {cut(str(values.type))}, not one {what} a row", fix)
 
 
 def _filled(values: pa.ChunkedArray, place: str, what: str) -> pa.ChunkedArray:
@@ -108,8 +116,9 @@ def _words(file: File, column: str, what: str) -> pa.ChunkedArray:
         problem = f"holds lists, not one {what}" + ": multi-label classification is not supported" * (what == "label")
         raise Refusal(place, problem, "name another")
     if not _is_text(values.type) and not pa.types.is_primitive(values.type):
-        raise Refusal(place, f"holds {values.type}, no {what}", "write one kind of word or number in every row")
+        raise _of_another_kind(values, place, what, "write one kind of word or number in every row")
     if pa.types.is_floating(values.type):
+        values = pc.if_else(pc.is_nan(values), None, values)
         whole = values.cast(pa.float64()).drop_null().to_numpy()
         if len(odd := whole[(whole != np.floor(whole)) | (np.abs(whole) > MOST_WHOLE)]):
             fix = "for numbers as labels write metric: pearson, or regression: true"
@@ -140,7 +149,7 @@ def _numbers(file: File, column: str) -> pa.ChunkedArray:
     if pa.types.is_integer(values.type) or pa.types.is_floating(values.type):
         numbers = values.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False)
     elif not _is_text(values.type):
-        raise Refusal(place, f"holds {values.type}, not numbers", "name a column of numbers")
+        raise _of_another_kind(values, place, "number", "name a column of numbers")
     else:
         read = (as_number(text) for text in values.cast(pa.string()).to_pylist())
         numbers = np.array([math.nan if number is None else number for number in read])

@@ -14,9 +14,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from krona_tune.data.file_kinds import FILE_KINDS, endings_of, file_kind
-from krona_tune.data.separated_text import find_separation, refuse_lacking, refuse_other_encoding
+from krona_tune.data.separated_text import find_separation, lines_of, refuse_lacking, refuse_other_encoding
 from krona_tune.hub import refuse_unreadable
-from krona_tune.refusal import Refusal, refusing, told
+from krona_tune.refusal import Refusal, refusing, shown, told
 from krona_tune.study.request.task_spec import HUB_PREFIX
 
 
@@ -72,6 +72,8 @@ MOST_SHOWN = 8
 MOST_AT_ONCE = 1 << 30
 """The most bytes of a JSON file that are read at once."""
 UNCLOSED = "EOF inside string"
+MIXED = "arrow.json"
+"""The type of a column of JSON whose rows hold values of several kinds."""
 EMPTY = ("corresponds to no data", "BatchSize must be greater than 0")
 """Mark a quote that is never closed, in what pandas says, and a file without a row, in what `datasets` says of it, and
 of Parquet."""
@@ -120,7 +122,8 @@ def read_file(path: Path, columns: Sequence[str]) -> File:
     if not path.stat().st_size:
         raise Refusal(str(path), "the file is empty")
     # `datasets` would find a changed file with an old date in its cache, and would keep the texts there.
-    with tempfile.TemporaryDirectory(prefix="krona_tune-") as cache, _reading(str(path)):
+    of_json = kind.builder == "json"
+    with tempfile.TemporaryDirectory(prefix="krona_tune-") as cache, _reading(str(path), of_json=of_json):
         import datasets
 
         plain = Path(cache, "data")  # it takes a name such as a[1].csv for a pattern
@@ -128,7 +131,9 @@ def read_file(path: Path, columns: Sequence[str]) -> File:
         options = resolve_name(kind.options)(path, columns)
         loaded = datasets.load_dataset(kind.builder, data_files=[str(plain)], split="train", cache_dir=cache, **options)
         found = _selected(loaded, columns, str(path))
-    return _with_dates_as_written(found, path) if kind.builder == "json" else found
+    if of_json:
+        _refuse_mixed(found, path)
+    return _with_dates_as_written(found, path) if of_json else found
 
 
 def _refuse_null(path: Path) -> None:
@@ -149,13 +154,48 @@ def _with_dates_as_written(file: File, path: Path) -> File:
     if not dates:
         return file
     with refusing(str(path), f"{dates[0]} holds dates, which can't be read as texts here", "write one object a line"):
-        text, table = path.read_text(encoding="utf-8-sig"), file.table
-        listed = text.lstrip().startswith("[")
-        rows = json.loads(text) if listed else [json.loads(line) for line in text.split("\n") if line.strip()]
+        rows, table = _json_rows(path), file.table
         for name in dates:
             written = pa.chunked_array([pa.array([row.get(name) for row in rows], pa.string())])
             table = table.set_column(table.column_names.index(name), name, written)
     return File(place=file.place, table=table, names=file.names)
+
+
+def _json_rows(path: Path) -> list[Any]:
+    """Returns the examples of a JSON file, a list or one a line. Raises a ValueError at what is no JSON."""
+    text = path.read_text(encoding="utf-8-sig")
+    if text.lstrip().startswith("["):
+        return list(json.loads(text))
+    return [json.loads(line) for line in text.split("\n") if line.strip()]
+
+
+def _refuse_mixed(file: File, path: Path) -> None:
+    """Refuses a column whose rows hold values of several kinds, with the first row that is of another kind."""
+    mixed = [field.name for field in file.table.schema if getattr(field.type, "extension_name", "") == MIXED]
+    for name in mixed:
+        with refusing(f"{path}: {name}", "holds values of several kinds", "write one kind in every row"):
+            values = [(row, each[name]) for row, each in enumerate(_json_rows(path), 1) if each.get(name) is not None]
+        first, usual = values[0]
+        fix = "write one kind of word or number in every row"
+        for row, other in values:
+            if type(other) is not type(usual):
+                problem = f"holds {shown(other)}, row {first} holds {shown(usual)}: they are of different kinds"
+                raise Refusal(f"{path}: {name}: row {row}", problem, fix)
+        raise Refusal(f"{path}: {name}: row {first}", f"holds {shown(usual)}, no word or number", fix)
+
+
+def _odd_line(path: Path) -> Refusal | None:
+    """Returns the Refusal of the first line of JSON Lines that is no JSON, if there is one."""
+    with path.open("rb") as file:
+        for number, line in lines_of(file, str(path)):
+            if number == 1 and line.lstrip().startswith("["):
+                return None
+            with suppress(RecursionError):
+                try:
+                    json.loads(line.strip() or "0")
+                except ValueError as error:
+                    return Refusal(f"{path}:{number}", f"is no JSON ({error})", "write one object a line")
+    return None
 
 
 def _nulls_in_list(text: str) -> list[bool]:
@@ -232,7 +272,7 @@ def _selected(rows: Any, columns: Sequence[str], place: str) -> File:
 
 
 @contextmanager
-def _reading(place: str, problem: str = "can't be read", fix: str = "") -> Iterator[None]:
+def _reading(place: str, problem: str = "can't be read", fix: str = "", *, of_json: bool = False) -> Iterator[None]:
     """Turns an error of `datasets` into a Refusal with its cause, and keeps its own messages from the terminal."""
     import datasets
 
@@ -246,6 +286,8 @@ def _reading(place: str, problem: str = "can't be read", fix: str = "") -> Itera
         raise
     except Exception as error:
         cause = error.__cause__ or error
+        if of_json and (odd := _odd_line(Path(place))):
+            raise odd from None
         if UNCLOSED in str(cause):
             row = int("".join(filter(str.isdigit, str(cause).rpartition("row")[2])) or 0)
             problem = f"a quote that opens in row {row} is never closed"

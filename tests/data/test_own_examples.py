@@ -1,6 +1,7 @@
 """Tests which texts and labels of one's own files are examples, and which are refused or doubted."""
 
 import json
+import math
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -95,8 +96,10 @@ def test_a_class_that_has_no_name_is_refused_with_its_row(tmp_path: Path) -> Non
 
 
 ODD = [
-    (["a", True], "no label"),
-    ([{"x": 1}, {"x": 2}], "no label"),
+    (["a", True], "tickets.jsonl: queue: row 2: holds true, row 1 holds 'a': they are of different kinds"),
+    ([{"x": 1}, {"y": "a"}], "tickets.jsonl: queue: row 1: holds {'x': 1}, no word or number"),
+    ([{"x": 1}, {"x": 2}], "holds objects, not one label a row"),
+    ([1.0, math.nan], "10 rows have no label, the first is row 2; fill it in"),
     ([1e300, 2e300], "is no name of a label"),
     ([1.5, 2.5], "for numbers as labels write metric: pearson"),
 ]
@@ -107,6 +110,15 @@ def test_labels_of_an_odd_kind_are_refused(labels: list[Any], message: str, tmp_
     path = tmp_path / "tickets.jsonl"
     path.write_text("\n".join(json.dumps({"body": f"t{n}", "queue": labels[n % 2]}) for n in range(20)))
     assert message in refusal_of(path)
+
+
+def test_a_table_that_pandas_writes_by_columns_is_refused_in_a_line(tmp_path: Path) -> None:
+    path = tmp_path / "tickets.json"
+    path.write_text(json.dumps({name: {str(n): "text" for n in range(300)} for name in ("body", "queue")}))
+    assert refusal_of(path) == (
+        "tickets.json: body: holds objects, not one text a row; name a column with texts, "
+        "or write one object a line: to_json(orient='records', lines=True)"
+    )
 
 
 @pytest.mark.parametrize("numbers", [["7", "7"], ["1", "1e300"], ["1", "inf"], ["1", "1_000"]])

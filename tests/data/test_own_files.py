@@ -185,6 +185,12 @@ def test_an_example_in_json_that_is_null_is_refused(content: str, row: int, tmp_
     assert refusal_of(path) == f"tickets.json: row {row} is null, not an example; take it out"
 
 
+def test_a_line_that_is_no_json_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "tickets.jsonl"
+    path.write_text('{"body": "a", "queue": "x"}\n' * 40 + '{"body": "b", queue}\n')
+    assert refusal_of(path).startswith("tickets.jsonl:41: is no JSON (Expecting property name")
+
+
 def test_a_word_null_is_a_word(tmp_path: Path) -> None:
     for number, text in enumerate(("\n".join(map(json.dumps, LABELLED)), json.dumps(LABELLED, indent=1))):
         path = tmp_path / f"{number}.json"
