@@ -17,6 +17,8 @@ from krona_tune.refusal import Refusal, refusing, shown
 Quoting = Literal[0, 3]
 """csv.QUOTE_MINIMAL or csv.QUOTE_NONE."""
 SEPARATORS = (",", ";", "\t", "|")
+SEPARATOR_LINE = "sep="
+"""Begins the line that a spreadsheet may write above the header."""
 CHUNK = 1 << 20
 BYTE_ORDER_MARK = "\ufeff"
 LONGEST_LINE = 1 << 20
@@ -78,7 +80,8 @@ def refuse_lacking(found: Sequence[str], columns: Sequence[str], place: str, fix
     """Refuses columns of which one that is asked is missing or appears twice."""
     for name in columns:
         if name not in found:
-            raise Refusal(place, f"no column {name!r}; found {shown(', '.join(found))[1:-1]}", fix)
+            names = ", ".join(each if each == each.strip() else repr(each) for each in found)
+            raise Refusal(place, f"no column {name!r}; found {shown(names)[1:-1]}", fix)
         if found.count(name) > 1:
             raise Refusal(place, f"the column {name!r} appears {found.count(name)} times", "leave one of them")
 
@@ -101,8 +104,10 @@ def find_separation(path: Path, columns: Sequence[str], fix: str = "name one of 
     """
     refuse_other_encoding(path)
     found = _separation(path, columns)
+    if len(found.names) < 3 and found.names[0].lower().startswith(SEPARATOR_LINE):
+        raise Refusal(f"{path}:1", f"the line {shown(found.names[0])} names no column", "take that line out")
     refuse_lacking(found.names, columns, str(path), fix)
-    _refuse_wide_rows(path, found)
+    _refuse_odd_rows(path, found)
     return found
 
 
@@ -120,14 +125,18 @@ def _separation(path: Path, columns: Sequence[str]) -> Separation:
     return Separation(separator=best, quoting=quoting, names=headers[best])
 
 
-def _refuse_wide_rows(path: Path, found: Separation) -> None:
-    """Refuses a row with more fields than the header, which is what a separator in a text without quotes makes."""
+def _refuse_odd_rows(path: Path, found: Separation) -> None:
+    """Refuses a row with more fields than the header, which is what a separator in a text without quotes makes; and one
+    with fewer that ends in a quoted text with a line break, where quotes are not read."""
     width = len(found.names)
     with refusing(str(path), "can't be read"):
         for line, row in records(path, found.separator, found.quoting):
             if len(row) > width and any(row[width:]):
                 fix = "put a text that holds the separator in quotes"
                 raise Refusal(f"{path}:{line}", f"{len(row)} fields, the header has {width}", fix)
+            if found.quoting == csv.QUOTE_NONE and 0 < len(row) < width and row[-1][:1] == '"':
+                fix = "save it as CSV, or without quotes and line breaks in texts"
+                raise Refusal(f"{path}:{line}", "this TSV has quotes, which are not read", fix)
 
 
 def records(path: Path, separator: str, quoting: Quoting) -> Iterator[tuple[int, list[str]]]:

@@ -94,6 +94,25 @@ def test_the_separator_is_that_of_the_asked_columns(tmp_path: Path, separator: s
     assert (found.separator, found.names) == (separator, ["a, b; c", "body", "queue"])
 
 
+@pytest.mark.parametrize(
+    ("name", "text", "said"),
+    [
+        ("some.tsv", 'body\tqueue\none\tx\n"two\nlines"\ty\n', "some.tsv:3: this TSV has quotes, which are not read;"),
+        ("some.csv", "sep=;\nbody;queue\n", "some.csv:1: the line 'sep=;' names no column; take that line out"),
+        ("some.csv", "sep=,\nbody,queue\n", "some.csv:1: the line 'sep=' names no column; take that line out"),
+        ("some.csv", "queue, body\n", "some.csv: no column 'body'; found queue, ' body'; name one of them"),
+    ],
+)
+def test_a_file_that_is_written_in_another_way_is_refused_with_what_to_do(
+    name: str, text: str, said: str, tmp_path: Path
+) -> None:
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8")
+    with pytest.raises(Refusal) as refused:
+        find_separation(path, ["body"])
+    assert said in str(refused.value)
+
+
 def test_a_row_that_is_wider_than_the_header_is_refused_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "some.csv"
     path.write_text('body,queue\n"two\nlines",x\none, two,x\n', encoding="utf-8")
