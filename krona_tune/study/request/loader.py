@@ -199,6 +199,10 @@ def spec_with(values: Mapping[str, Any], place: str, folder: Path, given: Sequen
         return _resolved_against(build_spec(with_given(values, place, given), place), folder)
 
 
+EMPTY: tuple[Any, ...] = ([], (), {})
+"""What names no task, as a list that was to be filled."""
+
+
 def with_given(values: Mapping[str, Any], place: str, given: Sequence[GivenValue]) -> dict[str, Any]:
     """Returns the plain values of a request with those that a person gave: tasks, then settings, then flags."""
     written = deepcopy(dict(values))
@@ -211,6 +215,8 @@ def with_given(values: Mapping[str, Any], place: str, given: Sequence[GivenValue
         put(written, each, each.by)
     for each in [each for each in by_flag if each.key != "tasks"]:
         put(written, each, f"{place}: {each.key.partition('.')[0]}")
+    if written.get("tasks") in EMPTY:
+        raise Refusal(f"{place}: tasks", "names no task", "name one, or leave tasks out for all of GLUE")
     return written
 
 
