@@ -172,8 +172,9 @@ class Dispatcher:
 
     def _watched(self, *, fetch: bool = False) -> Sequence[WatchedEntry]:
         """Returns every entry that has a place; `fetch`: what copies at a URI hold is fetched first."""
-        starts = self._database.last_starts()
-        return [self._watch(entry, starts.get(entry.id), fetch=fetch) for entry in self._database.live()]
+        entries = self._database.live()
+        starts = self._database.last_starts()  # read last: an entry that is adopted meanwhile has one
+        return [self._watch(entry, starts.get(entry.id), fetch=fetch) for entry in entries]
 
     def _watch(self, entry: Entry, start: Start | None, *, fetch: bool) -> WatchedEntry:
         folder = self._storage.study(entry.name)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -34,10 +35,7 @@ class Queue:
         self.dispatcher = Dispatcher(self.database, self.storage, self.drivers, self.machine, self.limits, pace=pace)
 
     def submit(self, name: str, priority: int = 1, person: str = "ann", **resources: float) -> int:
-        spec = build_spec({"model": "m", "name": name, "tasks": ["cola"], "resources": resources}, "x.yaml")
-        notify = ("json://a", "json://b/?c=d e")
-        asked = Submission(name=name, space=dump_spec(spec), priority=priority, notify=notify, tracking_uri="http://m")
-        return self.database.add(asked, person).id
+        return self.database.add(submission(name, priority, **resources), person).id
 
     def round(self) -> dict[str, tuple[str, int]]:
         """Runs a round and returns each study's state and slots."""
@@ -49,6 +47,12 @@ class Queue:
 
     def entry(self, name: str) -> Entry:
         return next(entry for entry in self.entries() if entry.name == name)
+
+
+def submission(name: str, priority: int = 1, **resources: float) -> Submission:
+    spec = build_spec({"model": "m", "name": name, "tasks": ["cola"], "resources": resources}, "x.yaml")
+    notify = ("json://a", "json://b/?c=d e")
+    return Submission(name=name, space=dump_spec(spec), priority=priority, notify=notify, tracking_uri="http://m")
 
 
 @pytest.fixture
@@ -523,3 +527,30 @@ def test_paths_are_whole(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Non
     queue.round()
     [words] = queue.drivers.started
     assert words[words.index("--storage") + 1] == str(tmp_path / "studies"), "a driver starts in another folder"
+
+
+@pytest.mark.parametrize("reads", [1, 2, 3, 4])
+def test_a_study_that_is_adopted_during_a_round_is_resumed(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch, reads: int
+) -> None:
+    """Between whichever two reads that is, nobody began it meanwhile."""
+    asked, folder, seen = submission("first"), queue.storage.study("first"), list[str]()
+    folder.root.mkdir(parents=True)
+    folder.spec.write_text(asked.space, encoding="utf-8")
+
+    def then_adopts(name: str, read: Callable[[], Any]) -> Callable[[], Any]:
+        def reading() -> Any:
+            found = read()
+            seen.append(name)
+            if len(seen) == reads:
+                queue.database.adopt(asked, "ann", None)
+            return found
+
+        return reading
+
+    with monkeypatch.context() as patch:
+        for name in ("live", "last_starts"):
+            patch.setattr(queue.database, name, then_adopts(name, getattr(queue.database, name)))
+        queue.dispatcher.round()
+    assert len(seen) == 4
+    assert queue.round() == {"first": ("running", 2)}
