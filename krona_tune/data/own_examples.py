@@ -1,6 +1,7 @@
 """Checks the texts and labels of one's own files, and returns them as columns of one form."""
 
 import math
+import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -245,6 +246,17 @@ _ALIKE: dict[str, Callable[[str], object]] = {
 """Ways in which labels may differ that are seldom meant, each with what is equal then."""
 
 
+_AS_TEXT = {
+    "True and False": re.compile("True|False"),
+    "whole numbers with a point": re.compile(r"-?\d+\.0"),
+}
+"""How a CSV file holds labels that a typed format has as truths or floats, whose names are true and 1 there."""
+
+
+def _as_typed(label: str) -> str:
+    return label.lower().removesuffix(".0")
+
+
 def doubt_labels(labels: Sequence[str], of: str) -> Iterator[str]:
     """Yields a warning about labels that may mean one thing, and about one that may be no label."""
     for how, same in _ALIKE.items():
@@ -254,6 +266,9 @@ def doubt_labels(labels: Sequence[str], of: str) -> Iterator[str]:
             more = f" (and {len(pairs) - 1} more)" if len(pairs) > 1 else ""
             differ = " and ".join(map(shown, pairs[0])) + f"{more} differ only {how}"
             yield f"the labels {differ}: if they mean one thing in {of}, write them alike"
+    if how := next((how for how, form in _AS_TEXT.items() if all(map(form.fullmatch, labels))), ""):
+        called = " and ".join(shown(_as_typed(label)) for label in labels[:2])
+        yield f"{of} has {how} as labels, so called in CSV, and {called} in JSON or Parquet: keep to one format"
     longest = max(labels, key=len)
     if len(longest) > LONGEST_LABEL:
         yield f"a label of {of} has {len(longest):,} characters, {shown(longest)}: it may be a text"
