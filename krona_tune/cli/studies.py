@@ -143,7 +143,7 @@ def clean(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Remove the checkpoints that a study needs no more; interrupted trials keep theirs."""
-    from krona_tune.record.trial_checkpoints import remove, size, unneeded
+    from krona_tune.record.trial_checkpoints import remove, size, there, unneeded
     from krona_tune.study.formatting import format_bytes
 
     refuse_unknown("--keep", "choice", KEPT, keep)
@@ -151,7 +151,10 @@ def clean(
     with claim(folder):
         spec = default_to_glue(load_spec(folder.spec))
         facts = read_manifest(folder.manifest).tasks if folder.manifest.exists() else {}
-        trials = unneeded(folder, read_trials(folder.results), spec, facts, KEPT[keep])
+        trials = there(folder, unneeded(folder, read_trials(folder.results), spec, facts, KEPT[keep]))
+        if not trials:
+            console.print("nothing to remove: no trial has a checkpoint that it needs no more", highlight=False)
+            return
         freed = format_bytes(size(folder, trials))
         if yes or typer.confirm(f"Remove the checkpoints of {len(trials)} trials of {folder.name}, {freed}?"):
             remove(folder, trials)

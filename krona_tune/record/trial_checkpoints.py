@@ -132,6 +132,11 @@ def _to_write(folder: StudyFolder, row: TrialResult) -> bool:
     return row.fully_trained and trial_in(folder.adapter(row.trial_id)) != row.trial_id
 
 
+def there(folder: StudyFolder, trials: Iterable[str]) -> list[str]:
+    """Returns those of these trials that have checkpoints here, or may have some in the study's copy elsewhere."""
+    return [trial for trial in trials if folder.remote_checkpoints or (folder.checkpoints / trial).exists()]
+
+
 def size(folder: StudyFolder, trials: Iterable[str]) -> int:
     """Returns the bytes of these trials' checkpoints on this machine."""
     files = (file for trial in trials for file in (folder.checkpoints / trial).rglob("*"))

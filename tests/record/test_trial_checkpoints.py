@@ -102,6 +102,8 @@ def test_a_person_is_asked_before_anything_goes(ended: StudyFolder, run: Run, mo
     assert (code, out) == (0, "2.0 kB freed: the checkpoints of 2 trials\n")
     assert {"rte-001", "rte-003"} <= {path.name for path in ended.checkpoints.iterdir()}
     assert not (ended.checkpoints / "rte-000").exists()
+    code, out, _ = run("clean", "s", program=cli.main)
+    assert (code, out) == (0, "nothing to remove: no trial has a checkpoint that it needs no more\n"), "nobody is asked"
     code, _, err = run("clean", "s", "--keep", "winner", program=cli.main)
     assert (code, err) == (2, "--keep: unknown choice 'winner', did you mean 'winners'?\n")
 
