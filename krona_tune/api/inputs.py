@@ -16,6 +16,7 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from krona_tune.atomic_write import atomic_folder, atomic_path
+from krona_tune.data.file_kinds import file_kind
 from krona_tune.data.own_files import part_of
 from krona_tune.data.tasks import GLUE, TASKS
 from krona_tune.hub import home
@@ -102,6 +103,9 @@ def asked_tasks(text: str, defined: Mapping[str, Any]) -> tuple[str, ...] | dict
             asked |= dict.fromkeys(GLUE, OF_GLUE)
         elif name in TASKS:
             asked[name] = OF_GLUE
+        elif file_kind(Path(word)).builder:
+            fix = f"describe it in a file: tasks: {{NAME: {{data: {word}, text: COLUMN, label: COLUMN}}}}; name that"
+            raise Refusal("--tasks", f"{word} holds examples, it describes no task", f"{fix}, which ends in {FILES[0]}")
         elif word:
             raise unknown("--tasks", "task", word.lower(), [*TASKS, *defined, "glue"])
     if not asked:

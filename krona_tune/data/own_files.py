@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from krona_tune.data.file_kinds import FILE_KINDS, endings_of, file_kind
-from krona_tune.data.separated_text import find_separation, lines_of, refuse_lacking, refuse_other_encoding
+from krona_tune.data.separated_text import LACKING, find_separation, lines_of, refuse_lacking, refuse_other_encoding
 from krona_tune.hub import refuse_unreadable
 from krona_tune.refusal import Refusal, refusing, shown, told
 from krona_tune.study.request.task_spec import HUB_PREFIX
@@ -107,8 +107,19 @@ def read(data: str, columns: Sequence[str]) -> dict[str, list[File]]:
         return _of_the_hub(data, columns)
     path = Path(data)
     if path.is_dir():
-        return {part: [read_file(each, columns) for each in paths] for part, paths in _parts_of(path).items()}
+        return {part: [_read_part(part, each, columns) for each in paths] for part, paths in _parts_of(path).items()}
     return {"train": [read_file(path, columns)]}
+
+
+def _read_part(part: str, path: Path, columns: Sequence[str]) -> File:
+    """Returns the columns of a file of a folder; of a test file without the labels says that it may be left out."""
+    try:
+        return read_file(path, columns)
+    except Refusal as refusal:
+        if part != "test" or not refusal.problem.startswith(LACKING):
+            raise
+        fix = "leave that file out, and hold a part out with split: {test: 0.15}"
+        raise Refusal(refusal.place, refusal.problem, f"{refusal.fix}, or {fix}") from None
 
 
 def read_file(path: Path, columns: Sequence[str]) -> File:

@@ -24,6 +24,8 @@ GRID = 26
 """The most numbers among which a text-to-text model chooses the answer of a regression."""
 TRIED_SECONDS = 3.0
 """How long a metric function is tried on draws of the examples."""
+YAML_TRUTHS = {"true": ("yes", "on"), "false": ("no", "off")}
+"""The words that YAML reads as true and false, unless they are in quotes."""
 Values = npt.NDArray[Any]
 
 
@@ -109,6 +111,9 @@ def _of_labels(task: Task, spec: TaskSpec, place: str, labels: pa.ChunkedArray) 
             label for label in known if label.lower() == spec.positive.lower()
         ]
         if len(alike) != 1:
+            if bare := [label for label in known if label.lower() in YAML_TRUTHS.get(spec.positive, ())]:
+                problem = f"unknown label {shown(spec.positive)}, as which YAML reads {bare[0]} without quotes"
+                raise Refusal(f"{place}.positive", problem, f"write '{bare[0]}', in quotes")
             raise unknown(f"{place}.positive", "label", spec.positive, known)
         known = [*(label for label in known if label != alike[0]), alike[0]]
     if len(known) != 2 and (odd := [row.name for row in rows_of(task.metrics) if row.of_one_label]):

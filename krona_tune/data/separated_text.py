@@ -19,6 +19,8 @@ Quoting = Literal[0, 3]
 SEPARATORS = (",", ";", "\t", "|")
 SEPARATOR_LINE = "sep="
 """Begins the line that a spreadsheet may write above the header."""
+LACKING = "no column"
+"""Begins what is said of a column that is missing."""
 CHUNK = 1 << 20
 BYTE_ORDER_MARK = "\ufeff"
 LONGEST_LINE = 1 << 20
@@ -81,7 +83,7 @@ def refuse_lacking(found: Sequence[str], columns: Sequence[str], place: str, fix
     for name in columns:
         if name not in found:
             names = ", ".join(each if each == each.strip() else repr(each) for each in found)
-            raise Refusal(place, f"no column {name!r}; found {shown(names)[1:-1]}", fix)
+            raise Refusal(place, f"{LACKING} {name!r}; found {shown(names)[1:-1]}", fix)
         if found.count(name) > 1:
             raise Refusal(place, f"the column {name!r} appears {found.count(name)} times", "leave one of them")
 

@@ -61,7 +61,9 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path):
         )
     assert "can't be read (File name too long)" in refusal_of(corpus.check, str(tmp_path / ("x" * 300)), ["rte"])
     (tmp_path / "file").touch()
-    assert "not a folder" in refusal_of(corpus.check, str(tmp_path / "file"), ["rte"])
+    said = refusal_of(corpus.check, str(tmp_path / "file"), ["rte"])
+    assert "not a folder" in said
+    assert f"describe it in a --tasks file: tasks: {{NAME: {{data: {tmp_path / 'file'}, text: COLUMN" in said
 
 
 def test_a_missing_shard_is_refused(write_parquet, tmp_path):

@@ -191,6 +191,15 @@ def test_a_line_that_is_no_json_is_named(tmp_path: Path) -> None:
     assert refusal_of(path).startswith("tickets.jsonl:41: is no JSON (Expecting property name")
 
 
+def test_a_test_file_without_labels_may_be_left_out(tmp_path: Path) -> None:
+    (tmp_path / "train.csv").write_text(FILE)
+    (tmp_path / "test.csv").write_text("body\na\n")
+    assert refusal_of(tmp_path).endswith(
+        "test.csv: no column 'queue'; found body; name one of them, or leave that file out, "
+        "and hold a part out with split: {test: 0.15}"
+    )
+
+
 def test_a_word_null_is_a_word(tmp_path: Path) -> None:
     for number, text in enumerate(("\n".join(map(json.dumps, LABELLED)), json.dumps(LABELLED, indent=1))):
         path = tmp_path / f"{number}.json"

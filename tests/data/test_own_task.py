@@ -147,6 +147,11 @@ def test_the_positive_label_may_be_yamls_true(tmp_path: Path) -> None:
     assert data.task.labels == ("False", "True")
 
 
+def test_a_positive_label_that_yaml_reads_as_true_belongs_in_quotes(tmp_path: Path) -> None:
+    said = refusal_of(labelled(tmp_path / "tickets.csv", "yes", "no"), positive=True)
+    assert said.endswith("unknown label 'true', as which YAML reads yes without quotes; write 'yes', in quotes")
+
+
 def test_a_refusal_shows_no_long_label_whole(tmp_path: Path) -> None:
     path = labelled(tmp_path / "tickets.csv", *(f"{letter} y" * 4_000 for letter in "abc"))
     for keys in ({"positive": "d"}, {"words": {"e": "f"}}, {"class_weights": {"a y" * 4_000 + "z": 2}}):

@@ -410,7 +410,9 @@ def _refusals(error: ValidationError, model: type[BaseModel], place: str) -> Ite
         if detail["type"] == "extra_forbidden":
             owner = _model_at(model, parents)
             where = ": ".join(part for part in (place, ".".join(path[:-1])) if part)
-            yield unknown(where, "key", last, owner.model_fields)
+            if owner is StudySpec and (keys := _keys_named(last)):
+                yield Refusal(where, f"unknown key {shown(last)}", f"write {' or '.join(keys)}")
+            yield unknown(where, "key", last, owner.model_fields.keys() - INTERNAL)
         elif detail["type"] == "missing":
             yield Refusal(place, f"the key {'.'.join(path)!r} is missing", "add it")
         elif isinstance(cause := detail.get("ctx", {}).get("error"), Refusal):
@@ -419,6 +421,20 @@ def _refusals(error: ValidationError, model: type[BaseModel], place: str) -> Ite
         else:
             where = ": ".join(part for part in (place, ".".join(filter(_is_key, path))) if part)
             yield Refusal(where, f"{shown(detail['input'])} is refused", _fix(detail))
+
+
+INTERNAL = {"own_tasks", "reasons"}
+"""The fields of a request that no person writes."""
+
+
+def _keys_named(word: str) -> list[str]:
+    """Returns the dotted keys of a section that end in this word."""
+    sections: dict[str, Collection[str]] = {
+        name: field.annotation.model_fields
+        for name, field in StudySpec.model_fields.items()
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+    }
+    return [f"{section}.{word}" for section, keys in (sections | KNOBS).items() if word in keys]
 
 
 def _fix(detail: Any) -> str:

@@ -46,6 +46,8 @@ def _one_label(value: Any) -> Any:
 
 def _held_out(value: Any) -> Any:
     """Checks a share or a number of examples; a text is a file."""
+    if isinstance(value, str) and (share := re.fullmatch(r"\s*(\d+(\.\d+)?)\s*%\s*", value)):
+        raise Refusal("", f"{value} is the name of a file, not a share", f"write {float(share[1]) / 100:g}")
     number = isinstance(value, int | float) and not isinstance(value, bool)
     if isinstance(value, bool) or (number and not (0 < value < 1 or (1 <= value < MOST and value == int(value)))):
         raise ValueError("write a file, a share such as 0.2, or a number of examples")

@@ -80,6 +80,8 @@ def test_one_tasks_value_can_be_set_alone(tmp_path: Path) -> None:
         ("adapter.scale= ", "--set adapter.scale: has no value"),
         ("tasks=[]", "--set tasks: names no task; name one, or leave tasks out for all of GLUE"),
         ("tasks={}", "--set tasks: names no task"),
+        ("trials=3", "--set trials: unknown key 'trials'; write search.trials"),
+        ("learning_rate=0.1", "--set learning_rate: unknown key 'learning_rate'; write training.learning_rate"),
         ("name=mine", "--set name: a study is named where it is begun; write --name"),
         ("adapter.scael=2", "--set adapter.scael: unknown key 'scael', did you mean 'scale'?"),
         ("adapter.scale={", "--set adapter.scale, line 1, column 2: not YAML"),
