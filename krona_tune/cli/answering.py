@@ -1,5 +1,6 @@
 """Defines the command that answers new examples: of a file, or by HTTP."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -139,6 +140,10 @@ def _examples(path: Path | None, task: Task, columns: str | None) -> Iterator[Ex
             raise Refusal("--input", "standard input is closed", "name a text file")
         yield LinesOfExamples(file=sys.stdin.buffer, place="standard input", task=task)
         return
+    if not os.path.exists(path):
+        raise Refusal("--input", f"there is no file {path}", "name a file with examples")
+    if path.is_file() and not path.stat().st_size:
+        raise Refusal(str(path), "the file is empty")
     if table := table_examples(path, task, named):
         yield table
         return

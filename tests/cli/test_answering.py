@@ -95,9 +95,11 @@ def test_a_file_that_can_not_be_read_is_refused(ask: Run, storage: Path) -> None
     code, _, err = ask("predict", adapter, "--input", "nowhere.txt")
     assert (code, err) == (
         2,
-        "--input: nowhere.txt can't be read (FileNotFoundError: [Errno 2] No such file or directory: 'nowhere.txt'); "
-        "name a text file\n",
+        "--input: there is no file nowhere.txt; name a file with examples\n",
     )
+    Path("empty.txt").touch()
+    code, _, err = ask("predict", adapter, "--input", "empty.txt")
+    assert (code, err) == (2, "empty.txt: the file is empty\n")
     code, _, err = ask("predict", adapter, "--input", ".")
     assert (code, err.partition(" (")[0]) == (2, "--input: . can't be read")
     Path("latin.txt").write_bytes(b"ab\xe9")
