@@ -113,7 +113,7 @@ def _site(values: dict[str, Any]) -> Site:
 
 
 SHIPPED = Path(__file__).with_name("shipped")
-"""Geometries of the backbones of the shipped search spaces, so that these need no torch."""
+"""Geometries of the backbones of the shipped search spaces and of the recorded curves, so that these need no torch."""
 WITHOUT_MEANING = {
     "_commit_hash", "_name_or_path", "architectures", "auto_map", "bos_token_id", "classifier_dropout", "dtype",
     "eos_token_id", "finetuning_task", "gradient_checkpointing", "id2label", "label2id", "num_labels", "output_past",

@@ -1,4 +1,4 @@
-"""Writes the geometries that the package carries, of the backbones in the shipped search spaces.
+"""Writes the geometries that the package carries, of the backbones in the shipped search spaces and recorded curves.
 
 python -m tests.backbones.ship
 """
@@ -10,6 +10,7 @@ from typing import Any
 
 from krona_tune.backbones.find_geometry import SHIPPED, meaning_of, shipped_file, to_json
 from krona_tune.backbones.introspect import introspect
+from krona_tune.record.recorded_curves import BACKBONE
 from krona_tune.train.backbone_source import find_backbone
 from tests.backbone_folders import LLAMA_3B
 
@@ -24,7 +25,7 @@ T5_BASE: dict[str, Any] = {
 
 def configs() -> list[Mapping[str, Any]]:
     minilm = json.loads((Path(find_backbone(PACKAGED).location) / "config.json").read_text(encoding="utf-8"))
-    return [minilm, T5_BASE, LLAMA_3B]
+    return [minilm, T5_BASE, LLAMA_3B, BACKBONE]
 
 
 def main() -> None:
