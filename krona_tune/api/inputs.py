@@ -1,9 +1,10 @@
 """Finds what a request names: a search space, tasks, and what a Python session holds, which is kept as files."""
 
+import atexit
 import re
 import shutil
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from hashlib import sha256
 from importlib.resources import as_file, files
 from importlib.resources.abc import Traversable
@@ -120,6 +121,32 @@ def no_task(asked: object, defined: Mapping[str, Any]) -> Refusal:
 
 REQUEST = "request.yaml"
 FIX = "give a pandas frame, a datasets.DatasetDict, a file, or a mapping of train, validation and test to frames"
+
+
+_described = set[StudyFolder]()
+"""The new studies that this process has described, and not started in another."""
+
+
+def note_described(folder: StudyFolder) -> None:
+    """Notes a new study, so that nothing is left of it if this process ends without beginning it."""
+    if not folder.root.exists():
+        _described.add(StudyFolder(folder.root.resolve()))
+
+
+def note_started(folder: StudyFolder) -> None:
+    """Notes that another process begins a study, and needs what is kept for it."""
+    _described.discard(StudyFolder(folder.root.resolve()))
+
+
+@atexit.register
+def forget_described() -> None:
+    """Removes what was kept of data, models and spaces from memory for studies that never began."""
+    for folder in _described:
+        if not folder.spec.exists():
+            shutil.rmtree(folder.inputs, ignore_errors=True)
+            with suppress(OSError):  # it is not there, or holds something else
+                folder.root.rmdir()
+    _described.clear()
 
 
 def kept_tasks(tasks: Mapping[str, Any], folder: StudyFolder) -> dict[str, Any]:

@@ -17,6 +17,8 @@ from krona_tune.api.inputs import (
     kept_model,
     kept_tasks,
     no_task,
+    note_described,
+    note_started,
 )
 from krona_tune.api.plan_view import PlanView
 from krona_tune.api.recommendation_view import RecommendationView
@@ -207,7 +209,10 @@ class Study(RecordedStudy):
 
     @property
     def request(self) -> StudySpec:
-        """Returns the whole request; data and a model in memory are written to the study's folder for it."""
+        """Returns the whole request; data and a model in memory are written to the study's folder for it.
+
+        If the study has not begun when this process ends, they are removed.
+        """
         if self._space is None:
             return default_to_glue(load_spec(self.folder.spec))
         if self._request is None:
@@ -326,6 +331,7 @@ class Study(RecordedStudy):
     def _made_request(self) -> StudySpec:
         if not self.folder.spec.exists():
             refuse_taken(self.folder, self.folder.name)
+            note_described(self.folder)
         path = self._space
         assert path is not None, "a study that was opened has its request"
         if path is MADE and self.folder.spec.exists():
@@ -450,6 +456,7 @@ class Study(RecordedStudy):
         environment = {NOTIFY: joined_addresses(self._notify)} if self._notify else None
         before = read_driver_state(self.folder)
         self._state_before = before.at if before else None
+        note_started(self.folder)
         self._child = start_driver([*words, *where], self._output, environment=environment)
 
 

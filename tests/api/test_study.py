@@ -15,6 +15,7 @@ import pytest
 import krona_tune
 from krona_tune.api import study as study_module
 from krona_tune.api.exit_status import ExitStatus
+from krona_tune.api.inputs import forget_described, note_started
 from krona_tune.record.driver_state import write_driver_state
 from krona_tune.record.notifications import NOTIFY
 from krona_tune.record.ownership import claim
@@ -82,6 +83,19 @@ def test_a_task_may_be_in_memory(model: str, kind: str, tmp_path: Path) -> None:
     assert {"scale", "a_out", "a_in"} == set(plan.frame["knob"])
     assert "2 labels" in repr(plan)
     assert "<pre" in plan._repr_html_()
+
+
+def test_nothing_is_left_of_a_study_that_never_began(model: str) -> None:
+    made = {name: study(model, name=name) for name in ("described", "begun", "started")}
+    for each in made.values():
+        each.plan()
+        assert (each.folder.inputs / "data" / "reviews" / "train.parquet").exists()
+    begin(made["begun"])
+    note_started(made["started"].folder)
+    study(model, name="begun")
+    forget_described()  # as at the end of a process
+    assert {path.name for path in Path("studies").iterdir()} == {"begun", "started"}
+    assert (made["begun"].folder.inputs / "data").exists()
 
 
 def test_a_model_in_memory_is_kept_with_its_tokenizer(model: str) -> None:
