@@ -22,6 +22,7 @@ from krona_tune.data.answer_files import (
     refuse_unwritable,
 )
 from krona_tune.data.example_files import ExampleRows, LinesOfExamples, table_examples
+from krona_tune.data.file_kinds import LINES
 from krona_tune.data.tasks import Task
 from krona_tune.record.storage import storage_at
 from krona_tune.refusal import Refusal, refusing
@@ -97,7 +98,9 @@ def _answer_file(
         raise Refusal("--scores", f"{asked.title} is answered with a {kind}", "leave --scores out")
     with _examples(input_file, asked, columns) as examples:
         added = answer_columns(asked, scores=scores)
-        answer_kind(output, examples)
+        kind = answer_kind(output, examples)
+        if scores and kind is LINES:
+            errors.print(f"columns: {', '.join(added)}", soft_wrap=True, markup=False, highlight=False)
         if output:
             refuse_unwritable(output, examples, added)
         if examples.repeatable:

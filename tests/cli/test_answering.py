@@ -26,7 +26,9 @@ def test_lines_are_answered_one_by_one(ask: Run, storage: Path) -> None:
     assert out.splitlines() == krona_tune.predict(storage / "first" / "adapters" / "cola", rows)
     Path("rows.txt").write_bytes("\ufeff".encode() + "\r\n".join(rows).encode())
     words = ("predict", "first", "--task", "cola", "--storage", storage, "--input", "rows.txt", "--scores")
-    scored = ask(*words)[1].splitlines()
+    code, out_with_scores, err = ask(*words)
+    assert (code, err) == (0, "columns: prediction, probability_unacceptable, probability_acceptable\n")
+    scored = out_with_scores.splitlines()
     assert [line.split("\t")[0] for line in scored] == out.splitlines()
     assert all(sum(map(float, line.split("\t")[1:])) == pytest.approx(1, abs=2e-4) for line in scored)
     assert {len(line.split("\t")) for line in scored} == {3}
