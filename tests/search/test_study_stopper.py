@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,14 @@ from krona_tune.search.study_stopper import Asked, StudyStopper, interruptible
 from krona_tune.study.result import Status
 
 AT_A_RUNG = {"score": 0.5}
+
+
+@pytest.fixture(autouse=True)
+def heard_hangups() -> Iterator[None]:
+    """Lets a closed terminal be heard, also where `nohup` started the tests; processes inherit it."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    yield
+    signal.signal(signal.SIGHUP, before)
 
 
 def stopping() -> StudyStopper:

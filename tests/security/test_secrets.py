@@ -81,6 +81,7 @@ def test_every_model_is_loaded_without_its_own_code() -> None:
         for name, text in SOURCES.items()
         if name == "train/backbone.py"
         for match in re.finditer(r"from_pretrained\((?:[^()]|\([^()]*\))*\)", text)
+        if "{" not in match[0]  # said in a message
     ]
     assert len(lines) == 4
     assert all("trust_remote_code=False" in line for _, line in lines), lines
