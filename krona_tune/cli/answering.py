@@ -98,8 +98,8 @@ def _answer_file(
         raise Refusal("--scores", f"{asked.title} is answered with a {kind}", "leave --scores out")
     with _examples(input_file, asked, columns) as examples:
         added = answer_columns(asked, scores=scores)
-        kind = answer_kind(output, examples)
-        if scores and kind is LINES:
+        written = answer_kind(output, examples)
+        if scores and written is LINES:
             errors.print(f"columns: {', '.join(added)}", soft_wrap=True, markup=False, highlight=False)
         if output:
             refuse_unwritable(output, examples, added)
