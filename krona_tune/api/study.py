@@ -35,7 +35,7 @@ from krona_tune.api.study_request import (
 from krona_tune.api.study_run import DriverProcess, last_lines, run_and_report, start_driver, stop_driver
 from krona_tune.atomic_write import write_atomically
 from krona_tune.hub import home
-from krona_tune.record.driver_state import read_driver_state, state_since
+from krona_tune.record.driver_state import state_since, written_at
 from krona_tune.record.notifications import NOTIFY, joined_addresses
 from krona_tune.record.ownership import claim
 from krona_tune.record.storage import storage_at
@@ -454,8 +454,7 @@ class Study(RecordedStudy):
             write_atomically(request, dump_spec(spec))
             words = ["run", "--space", str(request), "--name", self.folder.name]
         environment = {NOTIFY: joined_addresses(self._notify)} if self._notify else None
-        before = read_driver_state(self.folder)
-        self._state_before = before.at if before else None
+        self._state_before = written_at(self.folder)
         note_started(self.folder)
         self._child = start_driver([*words, *where], self._output, environment=environment)
 

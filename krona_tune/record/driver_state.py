@@ -48,6 +48,12 @@ def running_state(folder: StudyFolder) -> DriverState | None:
     return None if state is None or state.end else state
 
 
+def written_at(folder: StudyFolder) -> float | None:
+    """Returns when some driver wrote its state last, for `state_since`; None if none has."""
+    state = read_driver_state(folder)
+    return state.at if state else None
+
+
 def state_since(folder: StudyFolder, before: float | None) -> DriverState | None:
     """Returns what a driver that was started wrote last, also after its end; None if it wrote nothing.
 

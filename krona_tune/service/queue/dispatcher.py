@@ -12,7 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
-from krona_tune.record.driver_state import read_driver_state, state_since
+from krona_tune.record.driver_state import state_since, written_at
 from krona_tune.record.mlflow_mirror.tracking_uri import TRACKING
 from krona_tune.record.notifications import NOTIFY, joined_addresses
 from krona_tune.record.orders import PERSON, give_order, waiting_orders
@@ -287,8 +287,8 @@ class Dispatcher:
         words += ["--share", str(share), "--quiet", *where, *self._drivers.words]
         # addresses may hold passwords, and whoever lists processes sees their words
         environment = {PERSON: entry.person, NOTIFY: joined_addresses(asked.notify), TRACKING: asked.tracking_uri or ""}
-        before, handle = read_driver_state(folder), self._drivers.handle(entry.name)
-        start = self._database.begin_start(entry.id, share, before.at if before else None, handle)
+        handle = self._drivers.handle(entry.name)
+        start = self._database.begin_start(entry.id, share, written_at(folder), handle)
         if start is None:
             return  # somebody removed it meanwhile
         try:

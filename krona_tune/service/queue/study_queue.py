@@ -11,7 +11,7 @@ from threading import Lock
 import platformdirs
 from filelock import FileLock, Timeout
 
-from krona_tune.record.driver_state import read_driver_state
+from krona_tune.record.driver_state import written_at
 from krona_tune.record.storage import Storage, refresh
 from krona_tune.refusal import Refusal
 from krona_tune.search.startup.cluster import Cluster
@@ -151,18 +151,13 @@ class StudyQueue:
         for before in self._database.ended():
             if before.name == name and not before.training:
                 return self._put_back(before)
-        return self._database.adopt(asked, person, self._written_at(name))
+        return self._database.adopt(asked, person, written_at(self._storage.study(name)))
 
     def _put_back(self, entry: Entry) -> Entry:
         """Gives an entry its place again, whoever began its study."""
         folder = self._storage.study(entry.name)
         refresh(folder, FETCHED)
-        return self._database.put_back(entry.id, begun=folder.spec.exists(), state_before=self._written_at(entry.name))
-
-    def _written_at(self, name: str) -> float | None:
-        """Returns the time of what a study's last driver wrote; None if that wrote nothing."""
-        state = read_driver_state(self._storage.study(name))
-        return state.at if state else None
+        return self._database.put_back(entry.id, begun=folder.spec.exists(), state_before=written_at(folder))
 
     def train(self, asked: TrainingRequest, person: str) -> Entry:
         """Gives a full training of a study that does not run a place. Raises what `resuming` raises."""
