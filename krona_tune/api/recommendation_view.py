@@ -20,7 +20,7 @@ __all__ = ["RecommendationView"]
 
 TAUGHT = {True: "near the best of the curves that teach it", False: "the centre of the space, not taught"}
 IF_LEARNED = f"{len(LEARNED)} of {len(LEARNED | HARDLY_LEARNED)} recorded tasks were learned; if this one is"
-"""How often what is foretold held, which is what was seen of the learned tasks."""
+"""Says how often a recorded task was learned: the score that is foretold is that of such a task."""
 
 
 @dataclass(frozen=True, repr=False)

@@ -250,7 +250,7 @@ _AS_TEXT = {
     "True and False": re.compile("True|False"),
     "whole numbers with a point": re.compile(r"-?\d+\.0"),
 }
-"""How a CSV file holds labels that a typed format has as truths or floats, whose names are true and 1 there."""
+"""Name the labels of a CSV file that JSON and Parquet hold as truths or floats, and call true or 1."""
 
 
 def _as_typed(label: str) -> str:

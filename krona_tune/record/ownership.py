@@ -191,7 +191,7 @@ class LeaseWatch:
 
 
 WATCH = LeaseWatch()
-"""What this process has seen: a service looks again and again, a driver that starts waits."""
+"""Remembers the leases that this process has seen: a service looks again and again, a driver that starts waits."""
 
 
 def read_lease(store: Store) -> Lease | None:

@@ -27,7 +27,7 @@ UNTRAINABLE = "support_avx512bf16_for_cpu"
 """The switch by which a map in 4 bits, once evaluated on a CPU, is packed in a way that no gradient passes."""
 
 POOLER = ".pooler."
-"""What the names of tensors contain that a model for masked words is saved without."""
+"""Stands in the names of the tensors that a model for masked words is saved without."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,7 +222,7 @@ Dropouts = dict[tuple[str, str], float]
 READ_FROM_CONFIG = ("attention_dropout", "dropout", "hidden_dropout")
 """The probabilities that a Falcon and a ProphetNet read from their config whenever they compute."""
 WHOLE_LAYERS = "layerdrop"
-"""What the names of probabilities of leaving out whole layers contain."""
+"""Stands in the names of the probabilities with which whole layers are left out."""
 
 
 def dropouts(model: nn.Module) -> Dropouts:

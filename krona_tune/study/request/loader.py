@@ -200,7 +200,7 @@ def spec_with(values: Mapping[str, Any], place: str, folder: Path, given: Sequen
 
 
 EMPTY: tuple[Any, ...] = ([], (), {})
-"""What names no task, as a list that was to be filled."""
+"""The lists and mappings of tasks that name none."""
 
 
 def with_given(values: Mapping[str, Any], place: str, given: Sequence[GivenValue]) -> dict[str, Any]:
