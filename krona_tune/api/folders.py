@@ -37,7 +37,6 @@ def existing(storage: Storage, name: str, words: Iterable[str] = ()) -> StudyFol
     there = [*storage.names(), *words]
     if name in there:
         refuse_unnamed(storage, name)
-    if name in there:
         problem = f"{name!r} has no {INDEX} there that names its files"
         raise Refusal(str(storage), problem, "copy that too, or fetch the folder and name it")
     if there:

@@ -145,8 +145,6 @@ def _examples(path: Path | None, task: Task, columns: str | None) -> Iterator[Ex
         return
     if not os.path.exists(path):
         raise Refusal("--input", f"there is no file {path}", "name a file with examples")
-    if path.is_file() and not path.stat().st_size:
-        raise Refusal(str(path), "the file is empty")
     if table := table_examples(path, task, named):
         yield table
         return

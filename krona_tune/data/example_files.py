@@ -132,9 +132,11 @@ def table_examples(path: Path, task: Task, columns: Sequence[str] = ()) -> Table
         columns: those that hold the task's inputs, in their order; without them, those of the inputs' names.
 
     Raises:
-        Refusal: it can't be read, lacks a column, or is no table although columns are named.
+        Refusal: it can't be read, is empty, lacks a column, or is no table although columns are named.
     """
     kind = file_kind(path)
+    if path.is_file() and not path.stat().st_size:
+        raise Refusal(str(path), "the file is empty")
     if columns and kind.where_named:
         kind = kind.where_named
     if columns and len(columns) != len(task.inputs):
@@ -150,8 +152,6 @@ def table_examples(path: Path, task: Task, columns: Sequence[str] = ()) -> Table
     with refusing("--input", f"{path} can't be read", "name a file that can be read"):
         refuse_unreadable(path)
         path.open("rb").close()
-    if not path.stat().st_size:
-        raise Refusal(str(path), "the file is empty")
     schema = resolve_name(kind.schema)(path, asked) if kind.schema else None
     return TableOfExamples(path=path, kind=kind, columns=asked, task=task, schema=schema)
 

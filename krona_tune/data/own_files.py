@@ -54,7 +54,7 @@ def parquet_options(path: Path, columns: Sequence[str]) -> dict[str, Any]:
 
 
 ENDINGS = ", ".join(endings_of(kind for kind in FILE_KINDS if kind.builder))
-"""Those of the files that `datasets` reads."""
+"""The endings of the files that `datasets` reads."""
 PART_WORDS = {
     "train": "train",
     "training": "train",
@@ -71,9 +71,9 @@ MOST_SHOWN = 8
 """The most folders that a refusal names."""
 MOST_AT_ONCE = 1 << 30
 """The most bytes of a JSON file that are read at once."""
-UNCLOSED = "EOF inside string"
 MIXED = "arrow.json"
 """The type of a column of JSON whose rows hold values of several kinds."""
+UNCLOSED = "EOF inside string"
 EMPTY = ("corresponds to no data", "BatchSize must be greater than 0")
 """Mark a quote that is never closed, in what pandas says, and a file without a row, in what `datasets` says of it, and
 of Parquet."""
@@ -142,9 +142,10 @@ def read_file(path: Path, columns: Sequence[str]) -> File:
         options = resolve_name(kind.options)(path, columns)
         loaded = datasets.load_dataset(kind.builder, data_files=[str(plain)], split="train", cache_dir=cache, **options)
         found = _selected(loaded, columns, str(path))
-    if of_json:
-        _refuse_mixed(found, path)
-    return _with_dates_as_written(found, path) if of_json else found
+    if not of_json:
+        return found
+    _refuse_mixed(found, path)
+    return _with_dates_as_written(found, path)
 
 
 def _refuse_null(path: Path) -> None:
