@@ -37,9 +37,9 @@ def test_a_space_opens_with_the_command_that_runs_it(path: Path) -> None:
     first, empty, *_ = path.read_text(encoding="utf-8").splitlines()
     assert empty == "#"
     mark, *command = shlex.split(first)
-    assert (mark, command[:2]) == ("#", ["python", "run_study.py"])
+    assert (mark, command[:2]) == ("#", ["krona-tune", "run"])
     given = dict(zip(command[2::2], command[3::2], strict=True))
-    assert given["--space"] == str(path.relative_to(ROOT))
+    assert given["--space"] == path.stem
     assert asked_tasks(given["--tasks"], read_yaml(path.read_text(encoding="utf-8"), "space").get("tasks") or {})
     assert {flag.removeprefix("--") for flag in given} <= signature(run).parameters.keys()
 
