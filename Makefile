@@ -10,7 +10,7 @@ PARALLEL := --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadsco
 .PHONY: study test test-all test-long docs check lint scan audit bench format clean
 
 study: .venv/study
-	$(BIN)/python run_study.py --tasks glue
+	$(BIN)/python run_study.py --tasks glue --space mini
 
 test: .venv/test
 	$(BIN)/python -m pytest -m "not slow and not long" --first-case $(PARALLEL)
