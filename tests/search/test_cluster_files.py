@@ -3,6 +3,8 @@
 import json
 import re
 import shlex
+import socket
+import subprocess
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -71,6 +73,14 @@ def test_every_server_of_the_cluster_listens_on_its_own_machine(cluster: dict[st
     for command in started:
         assert re.findall(r"--(?:dashboard-)?host[= ](\S+)", command) == ["127.0.0.1"]
     assert "--env RAY_AUTH_MODE=token" in cluster["docker"]["run_options"]
+
+
+def test_mlflow_begins_on_the_head_unless_its_port_is_taken(cluster: dict[str, Any]) -> None:
+    (started,) = [command for command in cluster["head_start_ray_commands"] if "mlflow server" in command]
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        asks = started.partition(" || ")[0].replace("5000", str(listening.getsockname()[1]))
+        assert subprocess.run(["bash", "-c", asks], check=False).returncode == 0
+    assert subprocess.run(["bash", "-c", asks], check=False).returncode != 0
 
 
 def test_no_password_stands_in_either_file() -> None:
