@@ -43,7 +43,7 @@ def save(run: TrialRun, folder: Path) -> None:
 
 
 def load(run: TrialRun, folder: Path) -> None:
-    """Restores the state of a run that `save` wrote.
+    """Restores the state of a run that `save` wrote, also on another kind of device.
 
     Raises:
         Unusable: a file is missing or can't be read, the checkpoint is of another trial or backbone, or a tensor does
@@ -51,7 +51,7 @@ def load(run: TrialRun, folder: Path) -> None:
     """
     try:
         progress, tensors = _progress(folder), load_file(folder / TENSORS)
-        optimiser: Any = torch.load(folder / OPTIMISER, weights_only=True) if run.optimiser else None
+        optimiser: Any = run.optimiser and torch.load(folder / OPTIMISER, map_location="cpu", weights_only=True)
         rung, step, report = operator.index(progress["rung"]), operator.index(progress["step"]), _report(progress)
         trial, kept = progress["fingerprint"], progress["backbone_fingerprint"]
         if run.optimiser:

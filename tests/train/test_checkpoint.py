@@ -1,6 +1,7 @@
 """Tests that a checkpoint belongs to certain weights."""
 
 import json
+import zipfile
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -99,6 +100,33 @@ def test_a_checkpoint_with_other_content_is_unusable_and_changes_nothing(
         checkpoint.load(again, tmp_path)
     assert all(torch.equal(before[name], tensor) for name, tensor in again.state().items())
     assert (again.rung, again.step, again.last_report) == (0, 0, None)
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="a state of a GPU can be read there anyway")
+def test_a_state_that_a_gpu_kept_goes_on_without_one(tmp_path: Path) -> None:
+    run = TrialRun("t1", tiny_trial(), tiny_work(), tiny_backbone())
+    run.advance()
+    checkpoint.save(run, tmp_path)
+    expected = run.advance()
+    run.close()
+    _say_that_a_gpu_kept(tmp_path / checkpoint.OPTIMISER)
+    with pytest.raises(RuntimeError, match="CUDA"):
+        torch.load(tmp_path / checkpoint.OPTIMISER)
+    again = TrialRun("t1", tiny_trial(), tiny_work(), tiny_backbone())
+    checkpoint.load(again, tmp_path)
+    found = again.advance()
+    assert (found.score, found.train_loss, found.step) == (expected.score, expected.train_loss, expected.step)
+
+
+def _say_that_a_gpu_kept(path: Path) -> None:
+    """Writes the name of a GPU in the place of the CPU's, as the pickle of a file of torch has it: after its length."""
+    with zipfile.ZipFile(path) as file:
+        held = {name: file.read(name) for name in file.namelist()}
+    assert any(b"X\x03\0\0\0cpu" in content for content in held.values())
+    with zipfile.ZipFile(path, "w") as file:
+        for name, content in held.items():
+            is_pickle = name.endswith("/data.pkl")
+            file.writestr(name, content.replace(b"X\x03\0\0\0cpu", b"X\x06\0\0\0cuda:0") if is_pickle else content)
 
 
 def _other_backbone() -> Backbone:
