@@ -62,7 +62,8 @@ def repeat_of(row: TrialResult, kind: TrialKind, source: str, index: int, seed: 
 
 @dataclass(frozen=True, kw_only=True)
 class StepResult:
-    """The result of a step: the report of a rung and where its state is, or the `error` that ended the trial.
+    """The result of a step: the report of a rung and where its state is, or the `error` that ended the trial; both if
+    only its evaluation on the test half failed.
 
     `status` is the trial's final status, None while it continues. `test` is a finalist's only score on the test half.
     `curve` are the points of a trial that ended between two rungs since the last one.
@@ -76,7 +77,7 @@ class StepResult:
     curve: Curve = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Returns plain values, with those that Tune, its searcher and its scheduler read; a failure has no score."""
+        """Returns plain values, with what Tune, its searcher and its scheduler read; only a report has scores."""
         values: dict[str, Any] = {"done": self.status is not None}
         if self.report:
             read = {name: getattr(self.report, name) for name in ("score", "examples", "train_loss")}

@@ -341,6 +341,33 @@ def test_a_finalist_without_a_test_half_fails_at_its_end(worker: Workers) -> Non
     assert "has no test half" in result["error"]
 
 
+@pytest.mark.parametrize(
+    ("error", "status"),
+    [
+        (Diverged("what the model answers with is not finite"), Status.DIVERGED),
+        (torch.OutOfMemoryError("CUDA out of memory"), Status.OUT_OF_MEMORY),
+        (ValueError("about the test half"), Status.FAILED),
+    ],
+)
+@pytest.mark.parametrize("again", [False, True], ids=["at its end", "taken up at its end"])
+def test_a_trial_whose_test_alone_fails_keeps_its_last_report_and_its_state(
+    worker: Workers, monkeypatch: pytest.MonkeyPatch, error: Exception, status: Status, again: bool
+) -> None:
+    def fail(run: TrialRun) -> ScoreOnTest:
+        raise error
+
+    whole = all_steps(worker(config(1, kind="finalist")))
+    monkeypatch.setattr(TrialRun, "evaluate_on_test", fail)
+    found = all_steps(worker(config(1, kind="finalist"))) if again else all_steps(worker(config(2, kind="finalist")))
+    result = found[-1]
+    assert (result["status"], result["done"]) == (str(status), True)
+    assert result["error"].startswith(f"{type(error).__name__}: {error}")
+    assert not {"test", "curve"} & result.keys(), "the curve is the report's"
+    assert measured([result])[0][0] == measured(whole)[-1][0] == result["report"]["examples"]
+    assert result["report"]["curve"]
+    assert latest_checkpoint(Path(result["checkpoint"]).parent) == Path(result["checkpoint"])
+
+
 def test_a_gpu_that_is_full_is_a_row_that_names_the_batch_and_the_adapter(
     worker: Workers,
     monkeypatch: pytest.MonkeyPatch,

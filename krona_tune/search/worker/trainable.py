@@ -4,7 +4,7 @@ import logging
 import re
 import shutil
 import traceback
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +90,10 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
         return self._step().to_dict()
 
     def _step(self) -> StepResult:
+        reached = StepResult()
         try:
-            return self._advance()
+            reached = self._advance()
+            return self._tested(reached)
         except Stopped:
             return self._ended(Status.STOPPED_BY_USER, "")
         except NotKept as error:
@@ -102,7 +104,8 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
             status = status_of_error(error)
             if status is Status.OUT_OF_MEMORY:
                 error.add_note(describe_adapter(self._message.params))
-            return self._ended(status, describe(error))
+            ended = self._ended(status, describe(error))
+            return replace(reached, status=status, error=ended.error) if reached.report else ended
 
     def _ended(self, status: Status, error: str) -> StepResult:
         """Returns the end with what no report has of the curve; an interrupted trial will train those steps again."""
@@ -139,13 +142,16 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
         return self._result(run, report)
 
     def _result(self, run: TrialRun, report: Report) -> StepResult:
-        """Returns the result of a rung; the last one of a tested trial has its only score on the test half."""
-        return StepResult(
-            report=report,
-            checkpoint=str(self._checkpoints.of(run)),
-            status=Status.COMPLETED if run.finished else None,
-            test=run.evaluate_on_test() if run.finished and run.trial.kind.facts.tested else None,
-        )
+        """Returns the result of a rung, without a score on the test half."""
+        status = Status.COMPLETED if run.finished else None
+        return StepResult(report=report, checkpoint=str(self._checkpoints.of(run)), status=status)
+
+    def _tested(self, reached: StepResult) -> StepResult:
+        """Returns the result of a rung; the last one of a tested trial gets its only score on the test half."""
+        run = self._run
+        if run is None or not (run.finished and run.trial.kind.facts.tested):
+            return reached
+        return replace(reached, test=run.evaluate_on_test())
 
     def _start(self) -> TrialRun:
         backbone = warm_backbone(self._workplace.location, self._workplace.device, self._workplace.geometry)
