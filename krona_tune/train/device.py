@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import resource
 import sys
 from dataclasses import dataclass
@@ -86,8 +87,24 @@ def keep_freed_memory() -> None:
         mallopt(option, value)
 
 
+LACKS_MEMORY = re.compile(
+    r"can't allocate memory|could not create a primitive$|^CUDA error: out of memory|_STATUS_ALLOC_FAILED"
+)
+"""What a RuntimeError says that means full memory: of torch and oneDNN on a CPU, and of CUDA and its libraries, which
+take memory of their own."""
+
+
+def lacks_memory(error: BaseException) -> bool:
+    """Returns whether an error says that the device or the machine has no memory left."""
+    if isinstance(error, torch.OutOfMemoryError | MemoryError):
+        return True
+    return isinstance(error, RuntimeError) and bool(LACKS_MEMORY.search(str(error)))
+
+
 def has_broken_device(error: BaseException) -> bool:
     """Returns whether an error leaves this process with a GPU that no later trial can use."""
+    if lacks_memory(error):
+        return False
     if isinstance(error, _ACCELERATOR_ERRORS):
         return True
     return isinstance(error, RuntimeError) and str(error).startswith("CUDA error")

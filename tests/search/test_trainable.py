@@ -146,6 +146,7 @@ def test_the_highest_rung_is_the_latest(tmp_path: Path) -> None:
         (torch.OutOfMemoryError("CUDA out of memory"), Status.OUT_OF_MEMORY),
         (RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried"), Status.OUT_OF_MEMORY),
         (RuntimeError("could not create a primitive"), Status.OUT_OF_MEMORY),
+        (RuntimeError("CUDA error: out of memory"), Status.OUT_OF_MEMORY),
         (RuntimeError("could not create a primitive descriptor for a matmul"), Status.FAILED),
         (RuntimeError("shapes do not match"), Status.FAILED),
         (KeyError("label"), Status.FAILED),

@@ -22,6 +22,25 @@ def test_a_torch_with_one_too() -> None:
     assert device.has_broken_device(torch.AcceleratorError("an illegal memory access"))
 
 
+@pytest.mark.parametrize("kind", [RuntimeError, getattr(torch, "AcceleratorError", RuntimeError)])
+@pytest.mark.parametrize(
+    "said",
+    [
+        "CUDA error: out of memory\nCUDA kernel errors might be asynchronously reported at some other API call",
+        "CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`",
+    ],
+)
+def test_memory_that_runs_out_beside_torchs_own_breaks_no_gpu(kind: type[RuntimeError], said: str) -> None:
+    assert device.lacks_memory(kind(said))
+    assert not device.has_broken_device(kind(said))
+
+
+def test_a_broken_gpu_does_not_lack_memory() -> None:
+    broken = RuntimeError("CUDA error: an illegal memory access was encountered")
+    assert device.has_broken_device(broken)
+    assert not device.lacks_memory(broken)
+
+
 @pytest.mark.parametrize(
     ("bf16", "tiles", "intel", "low"),
     [

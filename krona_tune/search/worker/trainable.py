@@ -1,7 +1,6 @@
 """Trains a trial in a worker, with one result and one kept state per rung; the worker stays warm between trials."""
 
 import logging
-import re
 import shutil
 import traceback
 from dataclasses import dataclass, replace
@@ -23,7 +22,7 @@ from krona_tune.study.request.study_spec import Precision, Quantize
 from krona_tune.study.result import Report, Status
 from krona_tune.train import checkpoint
 from krona_tune.train.backbone import warm_backbone
-from krona_tune.train.device import Device, has_broken_device, keep_freed_memory, this_device
+from krona_tune.train.device import Device, has_broken_device, keep_freed_memory, lacks_memory, this_device
 from krona_tune.train.evaluate import Diverged
 from krona_tune.train.hidden_states import HiddenStateStore
 from krona_tune.train.loop import Stopped, TaskWork, TrialRun
@@ -222,7 +221,7 @@ class TrialCheckpoints:
         try:
             self._write(run, self.of(run))
         except Exception as error:
-            if has_broken_device(error) or status_of_error(error) is Status.OUT_OF_MEMORY:
+            if has_broken_device(error) or lacks_memory(error):
                 raise
             raise NotKept(f"the state of {run.trial_id} could not be kept: {type(error).__name__}: {error}") from error
 
@@ -242,21 +241,11 @@ def latest_checkpoint(folder: Path) -> Path | None:
     return max(folder.glob("rung-*"), key=lambda path: int(path.name.removeprefix("rung-")), default=None)
 
 
-LACKS_MEMORY = re.compile(r"can't allocate memory|could not create a primitive$")
-"""What torch and oneDNN say if the CPU has no memory left."""
-
-
 def status_of_error(error: BaseException) -> Status:
     """Returns the status that an error gives a trial."""
-    match error:
-        case Diverged():
-            return Status.DIVERGED
-        case torch.OutOfMemoryError() | MemoryError():
-            return Status.OUT_OF_MEMORY
-        case RuntimeError() if LACKS_MEMORY.search(str(error)):
-            return Status.OUT_OF_MEMORY
-        case _:
-            return Status.FAILED
+    if lacks_memory(error):
+        return Status.OUT_OF_MEMORY
+    return Status.DIVERGED if isinstance(error, Diverged) else Status.FAILED
 
 
 def describe(error: BaseException) -> str:
