@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
@@ -14,7 +14,7 @@ from krona_tune.data.metrics import Values, measure, measure_losses, resampled_l
 from krona_tune.data.tasks import Task
 from krona_tune.study.result import ScoreOnTest
 from krona_tune.train.backbone import Inputs
-from krona_tune.train.device import Device
+from krona_tune.train.device import Device, lacks_memory
 from krona_tune.train.task_heads import Answer, Head, TextAnswer, VerbalizedAnswer
 
 
@@ -33,8 +33,27 @@ def noting_batch_shape(batch: Batch) -> Iterator[None]:
         raise
 
 
+Result = TypeVar("Result")
+
+
+def in_parts(batch: Batch, compute: Callable[[Batch], Result]) -> Iterator[tuple[Batch, Result]]:
+    """Yields a batch and what `compute` gives for it; where memory does not hold that, its halves and what it gives for
+    them, and so on. Raises the error of a single row."""
+    try:
+        found = compute(batch)
+    except Exception as error:
+        if len(batch.rows) == 1 or not lacks_memory(error):
+            raise
+    else:
+        yield batch, found
+        return
+    for half in batch.parts(2):  # outside the clause above, in which the error holds what was computed
+        yield from in_parts(half, compute)
+
+
 EVALUATION_TOKENS = {"cpu": 2048, "cuda": 65536}
-"""Padded tokens in one evaluation batch: on a CPU as many as fit in its caches, on a GPU as many as fill it."""
+"""Padded tokens in one evaluation batch: on a CPU as many as fit in its caches, on a GPU as many as fill it; `in_parts`
+halves what its memory does not hold."""
 MOST_LOGITS = 1 << 28
 """The most logits of targets that are computed at once: with 128,000 words those of 2,000 tokens, about 3 GB."""
 
@@ -119,12 +138,17 @@ def _fill(
     enter: Enter,
 ) -> None:
     """Puts what `compute` gives for each batch in its rows of `found`, with the model in evaluation mode."""
+
+    def computed(part: Batch) -> Any:
+        with noting_batch_shape(part):
+            enter(table, part)
+            return compute(*to_device(part, device))
+
     answer.model.eval()
     with device.autocast():
         for batch in batches:
-            with noting_batch_shape(batch):
-                enter(table, batch)
-                found[batch.rows] = compute(*to_device(batch, device))
+            for part, values in in_parts(batch, computed):
+                found[part.rows] = values
 
 
 def evaluate_on_test(

@@ -33,7 +33,7 @@ from krona_tune.atomic_write import atomic_path
 from krona_tune.data.batches import TARGET, Batch, Ints, evaluation_batches, input_lengths
 from krona_tune.study.request.trial import TrialConfig
 from krona_tune.train.backbone import Backbone, dropouts
-from krona_tune.train.evaluate import EVALUATION_TOKENS, to_device
+from krona_tune.train.evaluate import EVALUATION_TOKENS, in_parts, to_device
 
 logger = logging.getLogger(__name__)
 
@@ -311,16 +311,19 @@ def compute_states(backbone: Backbone, depth: int, table: pa.Table, pad_token_id
         found[:] = [output if isinstance(output, Tensor) else output[0]]
         raise _Found
 
+    def entering(batch: Batch) -> Tensor:
+        with suppress(_Found):
+            base(**to_device(batch, backbone.device)[0])
+        return found.pop().cpu()
+
     handle = getattr(encoder, name)[depth - 1].register_forward_hook(stop)
     base = backbone.base.get_submodule("encoder") if backbone.geometry.is_encoder_decoder else backbone.base
     backbone.base.eval()
     try:
         with torch.no_grad(), backbone.device.autocast():
             for batch in evaluation_batches(table, EVALUATION_TOKENS[backbone.device.kind], pad_token_id):
-                try:
-                    base(**to_device(batch, backbone.device)[0])
-                except _Found:
-                    yield batch.rows, found[0].cpu()
+                for part, values in in_parts(batch, entering):
+                    yield part.rows, values
     finally:
         handle.remove()
 

@@ -27,7 +27,7 @@ from krona_tune.study.formatting import format_answer
 from krona_tune.train.backbone import Backbone, Inputs, candidates, load_backbone, open_tokenizer, quiet
 from krona_tune.train.backbone_source import BackboneSource, download, find_backbone
 from krona_tune.train.device import Device
-from krona_tune.train.evaluate import EVALUATION_TOKENS, to_device
+from krona_tune.train.evaluate import EVALUATION_TOKENS, in_parts, to_device
 from krona_tune.train.task_heads import Answer, Head, TextAnswer, VerbalizedAnswer, make_answer
 
 CPU = Device(kind="cpu", dtype=torch.float32)
@@ -195,8 +195,8 @@ def _predicted(whole: AdaptedModel, table: pa.Table) -> list[Prediction]:
     device, asked = whole.backbone.device, whole.task.generation
     new = asked.max_new_tokens if asked else None
     for batch in evaluation_batches(table, EVALUATION_TOKENS[device.kind], int(whole.tokenizer.pad_token_id), new):
-        inputs, _ = to_device(batch, device)
-        found |= zip(batch.rows.tolist(), _answers(whole, inputs), strict=True)
+        for part, answers in in_parts(batch, lambda part: list(_answers(whole, to_device(part, device)[0]))):
+            found |= zip(part.rows.tolist(), answers, strict=True)
     return [found[row] for row in range(len(table))]
 
 

@@ -1,8 +1,13 @@
 """Provides a tiny task of token ids, and tiny backbones that learn it."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
 import numpy as np
 import pyarrow as pa
 import torch
+from torch import nn
 
 from krona_tune.data.tasks import TASKS
 from krona_tune.study.request.schedule import make_schedule
@@ -54,3 +59,18 @@ def tiny_trial(task: str = "rte", **params: object) -> TrialConfig:
     sizes = {"a_out": 4, "a_in": 6, "rank": 3, "bottleneck": 10, "phm": 2}
     knobs = {**sizes, "scale": 2.0, "learning_rate": 1e-2, "batch_size": 8, "dropout": 0.0}
     return check_trial(task, 5, {**knobs, **params})
+
+
+@contextmanager
+def full_above(rows: int, model: nn.Module) -> Iterator[None]:
+    """Lets a model compute at most so many rows at once, as if a GPU's memory held no more."""
+
+    def refuse(_: nn.Module, given: tuple[Any, ...], named: dict[str, Any]) -> None:
+        if len(named["input_ids"]) > rows:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    handle = model.register_forward_pre_hook(refuse, with_kwargs=True)
+    try:
+        yield
+    finally:
+        handle.remove()

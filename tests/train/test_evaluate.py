@@ -1,10 +1,14 @@
 """Tests that the test half is evaluated after the last rung, in its own order, without an effect on training."""
 
+import re
 from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pytest
+import torch
 
+from krona_tune.data.batches import Batch
 from krona_tune.data.metrics import measure
 from krona_tune.data.tasks import TASKS
 from krona_tune.study.randomness import RESAMPLES
@@ -31,6 +35,41 @@ def test_the_score_is_that_of_an_ordinary_evaluation(task: str, name: str) -> No
     expected = evaluate(run.answer, run.work.task, run.work.test, run.work.pad_token_id, run.backbone.device)
     assert {"score": look.score, **look.metrics} == expected
     assert (look.examples, len(look.resampled)) == (44, RESAMPLES)
+
+
+@pytest.mark.parametrize(("task", "name"), [("rte", "bert"), ("stsb", "bert"), ("rte", "t5")])
+@pytest.mark.parametrize("error", [torch.OutOfMemoryError("CUDA out of memory"), MemoryError("no room")])
+def test_batches_that_memory_does_not_hold_are_evaluated_in_parts(task: str, name: str, error: Exception) -> None:
+    run, entered = finished(task, name), []
+
+    def full(of: pa.Table, batch: Batch) -> None:
+        if len(batch.rows) > 3:
+            raise error
+        entered.extend(batch.rows.tolist())
+
+    work, device, whole = run.work, run.backbone.device, run.work.test
+    assert whole is not None
+    expected = predict(run.answer, work.task, whole, work.pad_token_id, device)
+    found = predict(run.answer, work.task, whole, work.pad_token_id, device, full)
+    assert found == pytest.approx(expected, abs=1e-5)
+    assert sorted(entered) == list(range(44))
+    assert evaluate(run.answer, work.task, whole, work.pad_token_id, device, full) == pytest.approx(
+        evaluate(run.answer, work.task, whole, work.pad_token_id, device), abs=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("error", "rows"), [(torch.OutOfMemoryError("CUDA out of memory"), "1"), (ValueError("odd"), "[0-9]{2}")]
+)
+def test_one_row_that_memory_does_not_hold_and_any_other_error_are_raised(error: Exception, rows: str) -> None:
+    def full(of: pa.Table, batch: Batch) -> None:
+        raise error
+
+    run = finished()
+    with pytest.raises(type(error)) as caught:
+        evaluate(run.answer, run.work.task, run.work.validation, 0, run.backbone.device, full)
+    [note] = caught.value.__notes__[-1:]
+    assert re.fullmatch(rf"in a batch of {rows} × \d+ tokens", note)
 
 
 def test_resampled_scores_scatter_about_the_score_as_chance_has_it() -> None:

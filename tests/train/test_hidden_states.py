@@ -20,10 +20,10 @@ from krona_tune.data.batches import Ints, evaluation_batches
 from krona_tune.train import checkpoint, hidden_states
 from krona_tune.train.backbone import Backbone, freeze
 from krona_tune.train.device import Device
-from krona_tune.train.hidden_states import HiddenStates, HiddenStateStore, skipped_layers, stored_bytes
+from krona_tune.train.hidden_states import HiddenStates, HiddenStateStore, compute_states, skipped_layers, stored_bytes
 from krona_tune.train.loop import TaskWork, TrialRun
 from tests.models import FEW_KEYS, STORING, build_from, of_each_kind
-from tests.train.conftest import FLOAT32, WORDS, table, tiny_backbone, tiny_trial, tiny_work
+from tests.train.conftest import FLOAT32, WORDS, full_above, table, tiny_backbone, tiny_trial, tiny_work
 
 TABLE = table(10, 1)
 WIDTH = 6
@@ -309,6 +309,21 @@ def test_what_is_frozen_is_computed_once_for_all_trials(name: str, store: Hidden
     outcome(backbone, store, layers="last 1", scale=4.0)
     assert calls == []
     hook.remove()
+
+
+def test_states_that_memory_does_not_hold_are_computed_in_parts() -> None:
+    backbone, of = tiny_backbone(), table(20, 3)
+    expected = states_by_row(backbone, of)
+    with full_above(3, backbone.base):
+        found = states_by_row(backbone, of)
+    assert found.keys() == expected.keys() == set(range(20))
+    for row, states in found.items():
+        torch.testing.assert_close(states, expected[row])
+
+
+def states_by_row(backbone: Backbone, of: pa.Table) -> dict[int, torch.Tensor]:
+    parts = compute_states(backbone, 1, of, 0)
+    return {int(row): each for rows, states in parts for row, each in zip(rows, states, strict=True)}
 
 
 def test_layers_that_attend_in_several_ways_are_never_left_out() -> None:

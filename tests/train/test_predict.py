@@ -10,6 +10,7 @@ from krona_tune.data.tasks import TASKS
 from krona_tune.refusal import Refusal
 from krona_tune.train import predict
 from krona_tune.train.predict import load_adapted, predictions
+from tests.train.conftest import full_above
 from tests.train.exported_adapters import adapter_folder, backbone_folder, texts
 
 
@@ -51,6 +52,17 @@ def test_a_text_to_text_model_answers_with_its_likeliest_word(task: str, tmp_pat
         else:
             assert prediction.text == best
             assert prediction.probabilities == pytest.approx(likely.tolist(), abs=1e-4)
+
+
+def test_examples_that_memory_does_not_hold_together_are_answered_in_parts(tmp_path: Path) -> None:
+    adapter = adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter", "cola")
+    whole, rows = load_adapted(adapter), texts("cola")
+    expected = list(predictions(whole, rows))
+    with full_above(2, whole.answer.model):
+        found = list(predictions(whole, rows))
+    assert [each.text for each in found] == [each.text for each in expected]
+    for one, other in zip(found, expected, strict=True):
+        assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
 
 
 def test_no_examples_have_no_answers(tmp_path: Path) -> None:

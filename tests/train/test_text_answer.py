@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import torch
 from torch.nn import functional
 
 from krona_tune.backbones.find_geometry import geometry
-from krona_tune.data.batches import NO_TOKEN, evaluation_batches, lengths, target_lengths
+from krona_tune.data.batches import NO_TOKEN, Batch, evaluation_batches, lengths, target_lengths
 from krona_tune.data.corpus import TaskData
 from krona_tune.data.encode import encode
 from krona_tune.data.tasks import Generation, Task
@@ -108,6 +109,22 @@ def test_a_batch_writes_what_each_example_alone_would_by_the_likeliest_token(nam
     found = predict(answer, SUMS, of.train, 0, FLOAT32)
     for row, each in enumerate(of.train.to_pylist()):
         assert found[row] == greedy(backbone, each["input_ids"], tokenizer)
+
+
+@pytest.mark.parametrize("name", ["llama", "t5"])
+def test_texts_that_memory_does_not_hold_together_are_written_and_judged_in_parts(name: str, tmp_path: Path) -> None:
+    backbone, tokenizer = loaded(name, tmp_path / "model")
+    answer, of = answering(backbone, tokenizer), work(backbone, tokenizer, tmp_path, rows=7)
+    judge = partial(target_losses, answer, of.train, 0, FLOAT32)
+    write = partial(predict, answer, SUMS, of.train, 0, FLOAT32)
+    expected, written = judge(), write()
+
+    def full(of: pa.Table, batch: Batch) -> None:
+        if len(batch.rows) > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+
+    assert judge(full) == pytest.approx(expected, abs=1e-4)
+    assert write(full).tolist() == written.tolist()
 
 
 @torch.no_grad()
