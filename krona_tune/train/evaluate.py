@@ -15,7 +15,7 @@ from krona_tune.data.tasks import Task
 from krona_tune.study.result import ScoreOnTest
 from krona_tune.train.backbone import Inputs
 from krona_tune.train.device import Device, lacks_memory
-from krona_tune.train.task_heads import Answer, Head, TextAnswer, VerbalizedAnswer
+from krona_tune.train.task_heads import MOST_LOGITS, Answer, Head, TextAnswer, VerbalizedAnswer
 
 
 class Diverged(ArithmeticError):
@@ -54,8 +54,6 @@ def in_parts(batch: Batch, compute: Callable[[Batch], Result]) -> Iterator[tuple
 EVALUATION_TOKENS = {"cpu": 2048, "cuda": 65536}
 """Padded tokens in one evaluation batch: on a CPU as many as fit in its caches, on a GPU as many as fill it; `in_parts`
 halves what its memory does not hold."""
-MOST_LOGITS = 1 << 28
-"""The most logits of targets that are computed at once: with 128,000 words those of 2,000 tokens, about 3 GB."""
 
 
 Enter = Callable[[pa.Table, Batch], None]

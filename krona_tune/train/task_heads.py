@@ -95,12 +95,17 @@ def logits_after_prompt(model: nn.Module, inputs: Inputs, targets: Tensor, pad: 
     places = begins[:, None] + torch.arange(most, device=mask.device)
     ids.scatter_(1, places, targets.masked_fill(~there, pad))
     attended = (torch.arange(total, device=mask.device) < (begins + there.sum(1))[:, None]).to(mask.dtype)
-    keeps_some = "logits_to_keep" in inspect.signature(model.forward).parameters
+    keeps_some = leaves_prompts_out(model)
     first = int(begins.min()) - 1
     kept = {"logits_to_keep": torch.arange(first, total, device=mask.device)} if keeps_some else {}
     logits: Tensor = model(input_ids=ids[:, :total], attention_mask=attended, **kept).logits
     at = (places - 1 - (first if keeps_some else 0)).clamp(max=logits.shape[1] - 1)
     return logits.gather(1, at[:, :, None].expand(-1, -1, logits.shape[2]))
+
+
+def leaves_prompts_out(model: nn.Module) -> bool:
+    """Returns whether a decoder can compute the logits of some places alone."""
+    return "logits_to_keep" in inspect.signature(model.forward).parameters
 
 
 def start_token(config: Any) -> int:
@@ -136,6 +141,8 @@ def _without_generation_config(model: nn.Module) -> Iterator[None]:
         cast(Any, model).generation_config = kept
 
 
+MOST_LOGITS = 1 << 28
+"""The most logits of targets that are computed at once: with 128,000 words those of 2,000 tokens, about 3 GB."""
 CANDIDATE_ROWS = 512
 """The most (example, candidate) pairs that go through a decoder at once."""
 
@@ -278,6 +285,7 @@ class VerbalizedAnswer:
         self.model, config = backbone.whole, backbone.config
         self._encoder: Any = cast(Any, self.model).get_encoder() if backbone.geometry.is_encoder_decoder else None
         self._pad = getattr(config, "pad_token_id", None) or 0  # some families' configs have none
+        self._vocabulary = max(1, backbone.geometry.vocabulary)
         device = backbone.device.kind
         width = max(map(len, candidates))
         padded = [[*ids, *[NO_TOKEN] * (width - len(ids))] for ids in candidates]
@@ -325,18 +333,28 @@ class VerbalizedAnswer:
         """Returns the log-likelihoods (n, candidates) of each candidate given each input, which `chosen` takes."""
         mask, count = inputs["attention_mask"], len(self._targets)
         read = inputs["input_ids"] if self._encoder is None else self._encoder(**inputs).last_hidden_state
-        rows = max(1, CANDIDATE_ROWS // count)
-        chunks = [self._score(read[i : i + rows], mask[i : i + rows], count) for i in range(0, len(read), rows)]
-        return torch.cat(chunks)
+        pairs, most = torch.arange(len(read) * count, device=mask.device), self._pairs_at_once(mask)
+        found = [self._scored(read, mask, pairs[i : i + most]) for i in range(0, len(pairs), most)]
+        return torch.cat(found).view(len(read), count)
 
-    def _score(self, read: Tensor, mask: Tensor, count: int) -> Tensor:
-        n, each, masks = len(read), read.repeat_interleave(count, 0), mask.repeat_interleave(count, 0)
-        targets = self._targets.repeat(n, 1)
+    def _pairs_at_once(self, mask: Tensor) -> int:
+        """Returns how many pairs of an input and a candidate are scored at once: of whole inputs, if one's fit."""
+        count, tokens = self._targets.shape
+        if self._encoder is None:
+            lengths = mask.sum(1)
+            tokens += int(lengths.max() - (lengths.min() if leaves_prompts_out(self.model) else 0))
+        most = max(1, min(CANDIDATE_ROWS, MOST_LOGITS // (tokens * self._vocabulary)))
+        return most if most < count else most // count * count
+
+    def _scored(self, read: Tensor, mask: Tensor, pairs: Tensor) -> Tensor:
+        """Returns the log-likelihood of pairs (n,), which are numbered input by input."""
+        rows, candidates = pairs // len(self._targets), pairs % len(self._targets)
+        each, masks, targets = read[rows], mask[rows], self._targets[candidates]
         if self._encoder is None:
             inputs = {"input_ids": each, "attention_mask": masks}
             logits = logits_after_prompt(self.model, inputs, targets, self._pad).float()
         else:
-            words, encoded = self._decoder_inputs.repeat(n, 1), BaseModelOutput(last_hidden_state=each)
+            words, encoded = self._decoder_inputs[candidates], BaseModelOutput(last_hidden_state=each)
             logits = self.model(encoder_outputs=encoded, attention_mask=masks, decoder_input_ids=words).logits.float()
         losses = functional.cross_entropy(logits.transpose(1, 2), targets, ignore_index=NO_TOKEN, reduction="none")
-        return -losses.sum(-1).view(n, count)
+        return -losses.sum(-1)

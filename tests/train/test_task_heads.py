@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from krona_tune.data.tasks import TASKS
-from krona_tune.train.backbone import freeze
+from krona_tune.train.backbone import Backbone, freeze
 from krona_tune.train.device import Device
 from krona_tune.train.task_heads import VerbalizedAnswer, in_units_of_labels, make_answer, with_head
 from tests.backbones.families import build
@@ -76,17 +76,37 @@ def test_candidates_get_the_log_likelihood_that_transformers_computes(name: str)
                 torch.testing.assert_close(got[row, column], -loss * len(ids), atol=1e-4, rtol=1e-4)
 
 
-def test_many_candidates_are_scored_in_chunks_like_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    backbone = tiny_backbone("t5")
-    candidates = tuple((10 + i, 1) if i % 2 else (10 + i, 50, 1) for i in range(26))
-    words = VerbalizedAnswer(backbone, TASKS["stsb"], candidates)
+@pytest.mark.parametrize(
+    ("name", "limit", "most", "pairs"),
+    [
+        ("t5", "CANDIDATE_ROWS", 60, [52, 52, 26]),
+        ("t5", "CANDIDATE_ROWS", 10, [10] * 13),
+        ("t5", "MOST_LOGITS", 97 * 3 * 30, [26] * 5),
+        ("t5", "MOST_LOGITS", 97 * 3 * 7, [7] * 18 + [4]),
+        ("granite", "MOST_LOGITS", 97 * (3 + 3) * 7, [7] * 18 + [4]),
+        ("granite", "MOST_LOGITS", 1, [1] * 130),
+    ],
+)
+def test_many_candidates_are_scored_in_chunks_like_at_once(
+    name: str, limit: str, most: int, pairs: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    backbone, candidates = build_frozen(name), [(10 + i, 1) if i % 2 else (10 + i, 50, 1) for i in range(26)]
+    words, chunks = VerbalizedAnswer(backbone, TASKS["stsb"], candidates), []
     inputs = {key: value for key, value in tokens(backbone.geometry).items() if key != "decoder_input_ids"}
+    backbone.whole.register_forward_hook(lambda _, __, found: chunks.append(len(found.logits)))
     with torch.no_grad():
         together = words.outputs(inputs)
-        monkeypatch.setattr("krona_tune.train.task_heads.CANDIDATE_ROWS", 52)
+        assert chunks == [130]
+        monkeypatch.setattr(f"krona_tune.train.task_heads.{limit}", most)
         torch.testing.assert_close(words.outputs(inputs), together)
+        assert chunks[1:] == pairs
         scores = words.predict(inputs)
     assert torch.equal(scores, together.argmax(-1) / 5)
+
+
+def build_frozen(name: str) -> Backbone:
+    shape, whole = build(name)
+    return freeze(whole, shape, Device(kind="cpu", dtype=torch.float32))
 
 
 def test_a_t5_is_trained_on_the_nearest_grid_score() -> None:
@@ -152,8 +172,8 @@ def test_a_saved_regression_head_answers_in_units_of_its_labels(name: str) -> No
 
 
 def test_a_decoder_without_a_head_scores_label_words_as_transformers_does() -> None:
-    shape, whole = build("granite")
-    backbone = freeze(whole, shape, Device(kind="cpu", dtype=torch.float32))
+    backbone = build_frozen("granite")
+    shape, whole = backbone.geometry, backbone.whole
     words = [[11, 12, 2], [13, 2], [14, 15, 16, 2]]
     answer = make_answer(backbone, TASKS["mnli"], 0, words)
     inputs = tokens(shape)
