@@ -14,8 +14,7 @@ class FileKind:
 
     Attributes:
         endings: those of a file's name, in small letters.
-        builder: the one of `datasets` that reads examples to learn from.
-        options: returns how that reads a file, from its path and the asked columns.
+        builder: returns examples to learn from as a `File`, from a path and the asked columns.
         columns: returns the names of a file's columns from its beginning.
         schema: returns the types of all columns from a path and the columns of the texts; empty: they are not known
             before the rows are read.
@@ -27,7 +26,6 @@ class FileKind:
 
     endings: tuple[str, ...]
     builder: str = ""
-    options: str = ""
     columns: str = ""
     schema: str = ""
     rows: str = ""
@@ -40,8 +38,7 @@ LINES = FileKind(endings=())
 """Every file of another ending."""
 CSV = FileKind(
     endings=(".csv",),
-    builder="csv",
-    options="krona_tune.data.own_files:csv_options",
+    builder="krona_tune.data.own_files:read_csv",
     columns="krona_tune.data.example_files:columns_of_csv",
     schema="krona_tune.data.example_files:schema_of_csv",
     rows="krona_tune.data.example_files:rows_of_csv",
@@ -49,24 +46,21 @@ CSV = FileKind(
 )
 TSV = FileKind(
     endings=(".tsv",),
-    builder="csv",
-    options="krona_tune.data.own_files:csv_options",
+    builder="krona_tune.data.own_files:read_csv",
     columns="krona_tune.data.example_files:columns_of_tsv",
     where_named=CSV,
 )
-JSON = FileKind(endings=(".json",), builder="json", options="krona_tune.data.own_files:json_options")
+JSON = FileKind(endings=(".json",), builder="krona_tune.data.own_files:read_json")
 JSON_LINES = FileKind(
     endings=(".jsonl", ".ndjson"),
-    builder="json",
-    options="krona_tune.data.own_files:json_options",
+    builder="krona_tune.data.own_files:read_json",
     columns="krona_tune.data.example_files:columns_of_json_lines",
     rows="krona_tune.data.example_files:rows_of_json_lines",
     text_writer="krona_tune.data.answer_files:write_json_lines",
 )
 PARQUET = FileKind(
     endings=(".parquet",),
-    builder="parquet",
-    options="krona_tune.data.own_files:parquet_options",
+    builder="krona_tune.data.own_files:read_parquet",
     columns="krona_tune.data.example_files:columns_of_parquet",
     schema="krona_tune.data.example_files:schema_of_parquet",
     rows="krona_tune.data.example_files:rows_of_parquet",

@@ -1,10 +1,10 @@
-"""Reads files of one's own with `datasets`: CSV, TSV, JSON, JSON Lines, Parquet, or a data set of the hub."""
+"""Reads files of one's own, CSV, TSV, JSON, JSON Lines or Parquet, or a data set of the hub."""
 
 import json
 import re
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from pkgutil import resolve_name
@@ -14,47 +14,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from krona_tune.data.file_kinds import FILE_KINDS, endings_of, file_kind
-from krona_tune.data.separated_text import LACKING, find_separation, lines_of, refuse_lacking, refuse_other_encoding
+from krona_tune.data.separated_text import LACKING, find_separation, refuse_lacking, refuse_other_encoding
 from krona_tune.hub import refuse_unreadable
 from krona_tune.refusal import Refusal, refusing, shown, told
 from krona_tune.study.request.task_spec import HUB_PREFIX
 
-
-def csv_options(path: Path, columns: Sequence[str]) -> dict[str, Any]:
-    """Returns how `datasets` reads this file: every column as text, so that 007 and NA stay what they are."""
-    found = find_separation(path, columns)
-    import datasets
-
-    return {
-        "sep": found.separator,
-        "quoting": found.quoting,
-        "index_col": False,  # a row may end with a separator
-        "encoding": "utf-8-sig",
-        "keep_default_na": False,
-        "usecols": list(dict.fromkeys(columns)),
-        "features": datasets.Features({name: datasets.Value("string") for name in found.names if name in columns}),
-    }
-
-
-def json_options(path: Path, columns: Sequence[str]) -> dict[str, Any]:
-    """Returns how `datasets` reads this file: all at once, because columns have the types of what is read first."""
-    refuse_other_encoding(path)
-    _refuse_null(path)
-    return {"chunksize": min(path.stat().st_size, MOST_AT_ONCE)}
-
-
-def parquet_options(path: Path, columns: Sequence[str]) -> dict[str, Any]:
-    """Returns how `datasets` reads this file: the asked columns alone, because others may have types it lacks."""
-    import datasets
-
-    schema = pq.read_schema(path)
-    refuse_lacking(schema.names, columns, str(path))
-    asked = pa.schema([schema.field(name) for name in dict.fromkeys(columns)], schema.metadata)
-    return {"columns": asked.names, "features": datasets.Features.from_arrow_schema(asked)}
-
-
 ENDINGS = ", ".join(endings_of(kind for kind in FILE_KINDS if kind.builder))
-"""The endings of the files that `datasets` reads."""
+"""The endings of the files that hold examples to learn from."""
 PART_WORDS = {
     "train": "train",
     "training": "train",
@@ -65,14 +31,8 @@ PART_WORDS = {
     "test": "test",
 }
 """The part that a word in a file's name, in the name of a hub's split or in a column means."""
-BEGINNING = 1_000
-"""The characters of a JSON file of which the first that is no blank says whether it is a list."""
 MOST_SHOWN = 8
 """The most folders that a refusal names."""
-MOST_AT_ONCE = 1 << 30
-"""The most bytes of a JSON file that are read at once."""
-MIXED = "arrow.json"
-"""The type of a column of JSON whose rows hold values of several kinds."""
 UNCLOSED = "EOF inside string"
 EMPTY = ("corresponds to no data", "BatchSize must be greater than 0")
 """Mark a quote that is never closed, in what pandas says, and a file without a row, in what `datasets` says of it, and
@@ -132,89 +92,135 @@ def read_file(path: Path, columns: Sequence[str]) -> File:
     refuse_unreadable(path)
     if not path.stat().st_size:
         raise Refusal(str(path), "the file is empty")
-    # `datasets` would find a changed file with an old date in its cache, and would keep the texts there.
-    of_json = kind.builder == "json"
-    with tempfile.TemporaryDirectory(prefix="krona_tune-") as cache, _reading(str(path), of_json=of_json):
+    found: File = resolve_name(kind.builder)(path, columns)
+    return found
+
+
+def read_csv(path: Path, columns: Sequence[str]) -> File:
+    """Returns columns of CSV or TSV, each as text, so that 007 and NA stay what they are."""
+    with _reading(str(path)):
         import datasets
 
+        found = find_separation(path, columns)
+        options = {
+            "sep": found.separator,
+            "quoting": found.quoting,
+            "index_col": False,  # a row may end with a separator
+            "encoding": "utf-8-sig",
+            "keep_default_na": False,
+            "usecols": list(dict.fromkeys(columns)),
+            "features": datasets.Features({name: datasets.Value("string") for name in found.names if name in columns}),
+        }
+        return _loaded("csv", path, columns, options)
+
+
+def read_parquet(path: Path, columns: Sequence[str]) -> File:
+    """Returns columns of Parquet; others may have types that `datasets` lacks."""
+    with _reading(str(path)):
+        import datasets
+
+        schema = pq.read_schema(path)
+        refuse_lacking(schema.names, columns, str(path))
+        asked = pa.schema([schema.field(name) for name in dict.fromkeys(columns)], schema.metadata)
+        options = {"columns": asked.names, "features": datasets.Features.from_arrow_schema(asked)}
+        return _loaded("parquet", path, columns, options)
+
+
+def _loaded(builder: str, path: Path, columns: Sequence[str], options: Mapping[str, Any]) -> File:
+    """Returns the columns that a builder of `datasets` reads with these options."""
+    import datasets
+
+    # it would find a changed file with an old date in its cache, and would keep the texts there
+    with tempfile.TemporaryDirectory(prefix="krona_tune-") as cache:
         plain = Path(cache, "data")  # it takes a name such as a[1].csv for a pattern
         plain.symlink_to(path.absolute())
-        options = resolve_name(kind.options)(path, columns)
-        loaded = datasets.load_dataset(kind.builder, data_files=[str(plain)], split="train", cache_dir=cache, **options)
-        found = _selected(loaded, columns, str(path))
-    if not of_json:
-        return found
-    _refuse_mixed(found, path)
-    return _with_dates_as_written(found, path)
+        loaded = datasets.load_dataset(builder, data_files=[str(plain)], split="train", cache_dir=cache, **options)
+        return _selected(loaded, columns, str(path))
 
 
-def _refuse_null(path: Path) -> None:
-    """Refuses JSON or JSON Lines with an example that is null, because pyarrow may end the process at one."""
-    with path.open(encoding="utf-8-sig") as file:
-        listed = file.read(BEGINNING).lstrip().startswith("[")
-        file.seek(0)
-        lines = (line.lstrip(" \t\ufeff").startswith("null") for line in file)
-        nulls = _nulls_in_list(file.read()) if listed else lines
-        row = next((number for number, null in enumerate(nulls, 1) if null), None)
-    if row:
-        raise Refusal(str(path), f"row {row} is null, not an example", "take it out")
+def read_json(path: Path, columns: Sequence[str]) -> File:
+    """Returns columns of JSON, a list of objects or one object after the other, with each value as it is written.
+
+    `datasets` would make 0 of small numbers and points in time of dates.
+    """
+    names, values = dict[str, None](), {name: list[Any]() for name in columns}
+    for row, example in enumerate(_json_values(path), 1):
+        if not isinstance(example, dict):
+            raise Refusal(str(path), f"row {row} is {shown(example)}, not an example", "take it out")
+        names |= dict.fromkeys(example)
+        for name, found in values.items():
+            found.append(example.get(name))
+    if not any(values.values()):
+        raise Refusal(str(path), "no row")
+    refuse_lacking(list(names), columns, str(path))
+    table = pa.table({name: _json_column(found, f"{path}: {name}") for name, found in values.items()})
+    return File(place=str(path), table=table, names={})
 
 
-def _with_dates_as_written(file: File, path: Path) -> File:
-    """Returns the rows of a JSON file with the texts of which pyarrow made points in time."""
-    dates = [field.name for field in file.table.schema if pa.types.is_temporal(field.type)]
-    if not dates:
-        return file
-    with refusing(str(path), f"{dates[0]} holds dates, which can't be read as texts here", "write one object a line"):
-        rows, table = _json_rows(path), file.table
-        for name in dates:
-            written = pa.chunked_array([pa.array([row.get(name) for row in rows], pa.string())])
-            table = table.set_column(table.column_names.index(name), name, written)
-    return File(place=file.place, table=table, names=file.names)
+def _json_values(path: Path) -> Iterator[object]:
+    """Yields the values of a file one after the other, and those of a list on their own."""
+    refuse_other_encoding(path)
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        text = file.read()
+    at = _after_blanks(text, 0)
+    while at < len(text):
+        try:
+            value, end = DECODER.raw_decode(text, at)
+        except (ValueError, RecursionError) as error:
+            line = getattr(error, "lineno", text.count("\n", 0, at) + 1)
+            problem = f"is no JSON ({getattr(error, 'msg', error)})"
+            raise Refusal(f"{path}:{line}", problem, "write a list of objects, or one object a line") from None
+        yield from value if isinstance(value, list) else [value]
+        at = _after_blanks(text, end)
 
 
-def _json_rows(path: Path) -> list[Any]:
-    """Returns the examples of a JSON file, a list or one a line. Raises a ValueError at what is no JSON."""
-    text = path.read_text(encoding="utf-8-sig")
-    if text.lstrip().startswith("["):
-        return list(json.loads(text))
-    return [json.loads(line) for line in text.split("\n") if line.strip()]
+def _after_blanks(text: str, at: int) -> int:
+    found = BLANKS.match(text, at)
+    return found.end() if found else at
 
 
-def _refuse_mixed(file: File, path: Path) -> None:
+def _json_column(values: Sequence[Any], place: str) -> pa.Array:
+    """Returns a column of one kind of value; of lists or objects, which nothing here reads, only their type."""
+    kinds = {type(value) for value in values if value is not None}
+    if kinds == {int, float}:
+        kinds, values = {float}, [value if value is None else float(value) for value in values]
+    _refuse_mixed(values, kinds, place)
+    if kinds & NOT_READ.keys():
+        return pa.nulls(len(values), NOT_READ[kinds.pop()])
+    with refusing(place, "holds a text that is not UTF-8", "write its characters whole"):
+        return pa.array(values)
+
+
+def _refuse_mixed(values: Sequence[Any], kinds: set[type], place: str) -> None:
     """Refuses a column whose rows hold values of several kinds, with the first row that is of another kind."""
-    mixed = [field.name for field in file.table.schema if getattr(field.type, "extension_name", "") == MIXED]
-    for name in mixed:
-        with refusing(f"{path}: {name}", "holds values of several kinds", "write one kind in every row"):
-            values = [(row, each[name]) for row, each in enumerate(_json_rows(path), 1) if each.get(name) is not None]
-        first, usual = values[0]
-        fix = "write one kind of word or number in every row"
-        for row, other in values:
-            if type(other) is not type(usual):
-                problem = f"holds {shown(other)}, row {first} holds {shown(usual)}: they are of different kinds"
-                raise Refusal(f"{path}: {name}: row {row}", problem, fix)
-        raise Refusal(f"{path}: {name}: row {first}", f"holds {shown(usual)}, no word or number", fix)
+    if len(kinds) < 2:
+        return
+    (first, usual), *others = ((row, value) for row, value in enumerate(values, 1) if value is not None)
+    row, other = next((row, value) for row, value in others if type(value) is not type(usual))
+    problem = f"holds {shown(other)}, row {first} holds {shown(usual)}: they are of different kinds"
+    raise Refusal(f"{place}: row {row}", problem, "write one kind of word or number in every row")
 
 
-def _odd_line(path: Path) -> Refusal | None:
-    """Returns the Refusal of the first line of JSON Lines that is no JSON, if there is one."""
-    with path.open("rb") as file:
-        for number, line in lines_of(file, str(path)):
-            if number == 1 and line.lstrip().startswith("["):
-                return None
-            with suppress(RecursionError):
-                try:
-                    json.loads(line.strip() or "0")
-                except ValueError as error:
-                    return Refusal(f"{path}:{number}", f"is no JSON ({error})", "write one object a line")
-    return None
+def _whole_number(digits: str) -> int | float:
+    """Returns a number as an integer, or as a float if it has more than 64 bits."""
+    number = int(digits) if len(digits) <= 20 else LARGEST_WHOLE + 1
+    return number if abs(number) <= LARGEST_WHOLE else float(digits)
 
 
-def _nulls_in_list(text: str) -> list[bool]:
-    """Returns for each value of a list in JSON whether it is null; nothing of what is no such list."""
-    with suppress(ValueError, RecursionError):  # `datasets` will say what is wrong with it
-        return [row is None for row in json.loads(text.lstrip("\ufeff"))]
-    return []
+def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a key stands twice in one object")
+    return found
+
+
+LARGEST_WHOLE = 2**63 - 1
+BLANKS = re.compile(r"[ \t\r\n]*")
+DECODER = json.JSONDecoder(
+    object_pairs_hook=_object, parse_int=_whole_number, parse_constant=lambda word: None, strict=False
+)
+"""Reads a gap in NaN, and texts with tabs and line breaks in them."""
+NOT_READ: dict[type, pa.DataType] = {dict: pa.struct([]), list: pa.list_(pa.null())}
 
 
 def _of_the_hub(data: str, columns: Sequence[str]) -> dict[str, list[File]]:
@@ -284,7 +290,7 @@ def _selected(rows: Any, columns: Sequence[str], place: str) -> File:
 
 
 @contextmanager
-def _reading(place: str, problem: str = "can't be read", fix: str = "", *, of_json: bool = False) -> Iterator[None]:
+def _reading(place: str, problem: str = "can't be read", fix: str = "") -> Iterator[None]:
     """Turns an error of `datasets` into a Refusal with its cause, and keeps its own messages from the terminal."""
     import datasets
 
@@ -298,8 +304,6 @@ def _reading(place: str, problem: str = "can't be read", fix: str = "", *, of_js
         raise
     except Exception as error:
         cause = error.__cause__ or error
-        if of_json and (odd := _odd_line(Path(place))):
-            raise odd from None
         if UNCLOSED in str(cause):
             row = int("".join(filter(str.isdigit, str(cause).rpartition("row")[2])) or 0)
             problem = f"a quote that opens in row {row} is never closed"

@@ -8,7 +8,7 @@ import pytest
 
 from krona_tune.data.file_kinds import CSV, FILE_KINDS, JSON, JSON_LINES, LINES, PARQUET, TSV, FileKind, file_kind
 
-NAMED = [field.name for field in fields(FileKind) if field.name not in {"endings", "builder", "where_named"}]
+NAMED = [field.name for field in fields(FileKind) if field.name not in {"endings", "where_named"}]
 EVERY_KIND = pytest.mark.parametrize("kind", [LINES, *FILE_KINDS], ids=lambda kind: "".join(kind.endings) or "lines")
 
 
@@ -38,7 +38,6 @@ def test_what_reads_and_writes_a_kind_is_there(kind: FileKind) -> None:
 @EVERY_KIND
 def test_answers_are_written_in_one_way_and_a_table_is_read_whole(kind: FileKind) -> None:
     assert bool(kind.text_writer) != bool(kind.file_writer)
-    assert bool(kind.builder) == bool(kind.options)
     assert not kind.schema or kind.rows
     assert not kind.rows or (kind.columns and kind.builder)
 

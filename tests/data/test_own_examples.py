@@ -97,7 +97,7 @@ def test_a_class_that_has_no_name_is_refused_with_its_row(tmp_path: Path) -> Non
 
 ODD = [
     (["a", True], "tickets.jsonl: queue: row 2: holds true, row 1 holds 'a': they are of different kinds"),
-    ([{"x": 1}, {"y": "a"}], "tickets.jsonl: queue: row 1: holds {'x': 1}, no word or number"),
+    ([{"x": 1}, {"y": "a"}], "tickets.jsonl: queue: holds objects, not one label a row"),
     ([{"x": 1}, {"x": 2}], "holds objects, not one label a row"),
     ([1.0, math.nan], "10 rows have no label, the first is row 2; fill it in"),
     ([1e300, 2e300], "is no name of a label"),

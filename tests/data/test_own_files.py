@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from krona_tune.data.own_files import read_file
 from tests.data.own_tickets import own, refusal_of, rows, texts, write_csv
 
 LABELLED = [{"body": f"null {number}", "queue": "null" if number % 2 else "x"} for number in range(40)]
@@ -179,10 +182,64 @@ def test_two_files_that_may_hold_the_same_examples_are_refused(tmp_path: Path) -
     ],
 )
 def test_an_example_in_json_that_is_null_is_refused(content: str, row: int, tmp_path: Path) -> None:
-    """Reading it would end the process by a fault of memory."""
     path = tmp_path / "tickets.json"
     path.write_text(content, encoding="utf-8")
     assert refusal_of(path) == f"tickets.json: row {row} is null, not an example; take it out"
+
+
+FORMS: dict[str, Callable[[list[Any]], str]] = {
+    "list": json.dumps,
+    "indented list": partial(json.dumps, indent=1),
+    "list after a blank": lambda some: f" \n{json.dumps(some)}",
+    "list after a mark": lambda some: f"\ufeff{json.dumps(some)}",
+    "lines": lambda some: "\r\n\n".join(json.dumps(row, ensure_ascii=False) for row in some),
+    "indented objects": lambda some: "\n".join(json.dumps(row, indent=2) for row in some),
+}
+"""Ways in which people and programs write examples in a file."""
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_numbers_and_texts_in_json_are_read_as_they_are_written(form: str, tmp_path: Path) -> None:
+    numbers = [4.5e-11, 0.1234567890123456, -7, 2**60 + 1, 1e22]
+    dates = ["2020-01-01", "2020-01-01T10:00:00Z", "1577836800", "007", "tab\tline\u2028"]
+    path = tmp_path / "tickets.json"
+    given: list[dict[str, Any]] = [{"date": date, "kd": kd} for date, kd in zip(dates, numbers, strict=True)]
+    given += [{"more": [1], "date": date, "kd": 1} for date in dates]
+    path.write_text(FORMS[form](given), encoding="utf-8")
+    read = read_file(path, ("date", "kd")).table
+    assert read["date"].to_pylist() == [row["date"] for row in given]
+    assert read["kd"].to_pylist() == [float(row["kd"]) for row in given]
+
+
+def test_json_of_whole_numbers_and_of_truths_keeps_their_kinds(tmp_path: Path) -> None:
+    path = tmp_path / "tickets.json"
+    path.write_text('[{"id": 9007199254740993, "late": true}, {"id": null}, {"id": -1, "late": false}]')
+    table = read_file(path, ("id", "late")).table
+    assert table.to_pydict() == {"id": [2**53 + 1, None, -1], "late": [True, None, False]}
+    path.write_text('{"id": 36893488147419103232, "late": NaN}')
+    assert read_file(path, ("id", "late")).table.to_pydict() == {"id": [2.0**65], "late": [None]}
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ('[{"body": "a", "queue": "x"},\n{"body": "b", queue}]', "tickets.json:2: is no JSON (Expecting property name"),
+        ('[{"body": "a"}', "tickets.json:1: is no JSON (Expecting ',' delimiter); write a list of objects, or one"),
+        ('{"body": "a"}\n{"body": "a", "body": "b"}', "tickets.json:2: is no JSON (a key stands twice in one object)"),
+        ('["a", "b"]', "tickets.json: row 1 is 'a', not an example; take it out"),
+        ("[]", "tickets.json: no row"),
+        (" \n", "tickets.json: no row"),
+        (
+            '[{"body": "\\ud800", "queue": "x"}]',
+            "tickets.json: body: holds a text that is not UTF-8 (UnicodeEncodeError",
+        ),
+        ('[{"body": "a"}]', "tickets.json: no column 'queue'; found body; name one of them"),
+    ],
+)
+def test_json_that_holds_no_examples_is_refused_with_its_place(content: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "tickets.json"
+    path.write_text(content, encoding="utf-8")
+    assert refusal_of(path).startswith(message)
 
 
 def test_a_line_that_is_no_json_is_named(tmp_path: Path) -> None:
@@ -230,15 +287,14 @@ def test_a_folder_of_folders_is_refused_with_their_names(tmp_path: Path) -> None
     assert refusal_of(tmp_path / "data").endswith("; name the folder that has them; there are plain")
 
 
-@pytest.mark.parametrize("listed", [False, True], ids=["lines", "list"])
-def test_dates_in_json_stay_the_text_that_they_are(listed: bool, tmp_path: Path) -> None:
+@pytest.mark.parametrize("form", FORMS)
+def test_dates_in_json_stay_the_text_that_they_are(form: str, tmp_path: Path) -> None:
     some = [
         {"body": f"2020-02-{number % 28 + 1:02}", "queue": f"2020-01-0{number % 2 + 1}", "more": "a\u2028b"}
         for number in range(60)
     ]
     path = tmp_path / "tickets.json"
-    lines = "\r\n".join(json.dumps(row, ensure_ascii=False) for row in some)
-    path.write_text(json.dumps(some, indent=1) if listed else lines, encoding="utf-8")
+    path.write_text(FORMS[form](some), encoding="utf-8")
     data = own(path)
     assert data.task.labels == ("2020-01-01", "2020-01-02")
     assert "2020-02-28" in {text for part in data.parts for text in texts(data, part)}
