@@ -3,7 +3,7 @@
 import json
 import re
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -243,6 +243,7 @@ def _of_the_hub(data: str, columns: Sequence[str]) -> dict[str, list[File]]:
 def _parts_of(folder: Path) -> dict[str, list[Path]]:
     inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     files = [path for path in inside if file_kind(path).builder]
+    _refuse_passed_over(inside)
     if no_files := [path for path in files if not path.is_file()]:
         raise Refusal(
             str(no_files[0]), "has the name of a file, but is none that can be read", "take it out, or rename it"
@@ -263,6 +264,15 @@ def _parts_of(folder: Path) -> dict[str, list[Path]]:
     if "train" not in found:
         raise Refusal(str(folder), f"no training file; found {', '.join(path.name for path in files)}", "add train.csv")
     return found
+
+
+def _refuse_passed_over(inside: Iterable[Path]) -> None:
+    """Refuses a file whose name says a part but whose ending is not read, such as a packed one: the part would be held
+    out of others in its place."""
+    for path in inside:
+        if path.is_file() and not file_kind(path).builder and (part := part_of(path.stem)):
+            problem = f"its name says {part}, but {path.suffix or 'its ending'} is not read"
+            raise Refusal(str(path), problem, "unpack it, or take it out")
 
 
 def _refuse_twins(files: Sequence[Path]) -> None:

@@ -281,6 +281,30 @@ def test_what_is_called_as_a_part_but_is_no_file_is_refused(kind: str, tmp_path:
     assert "data/test.csv: has the name of a file, but is none that can be read" in refusal_of(tmp_path / "data")
 
 
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("validation.jsonl.gz", "its name says validation, but .gz is not read"),
+        ("my-test.xlsx", "its name says test, but .xlsx is not read"),
+        ("dev", "its name says validation, but its ending is not read"),
+    ],
+)
+def test_a_part_whose_ending_is_not_read_is_never_passed_over(name: str, problem: str, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    folder.mkdir()
+    write_csv(folder / "train.csv", rows())
+    (folder / name).write_bytes(b"packed")
+    assert refusal_of(folder) == f"data/{name}: {problem}; unpack it, or take it out"
+
+
+def test_what_lies_beside_the_parts_and_says_none_is_no_matter(tmp_path: Path) -> None:
+    write_csv(tmp_path / "train.csv", rows())
+    for name in ("README.md", "contest.txt", ".test.swp"):
+        (tmp_path / name).write_text("x")
+    (tmp_path / "test").mkdir()
+    assert sum(table.num_rows for table in own(tmp_path).parts.values()) == 100
+
+
 def test_a_folder_of_folders_is_refused_with_their_names(tmp_path: Path) -> None:
     (tmp_path / "data" / "plain").mkdir(parents=True)
     write_csv(tmp_path / "data" / "plain" / "train.csv", rows())
