@@ -1,6 +1,7 @@
 """Turns examples and targets into token ids that a model reads and learns to write, and such ids into text."""
 
 from collections.abc import Iterator, Sequence
+from datetime import datetime
 from itertools import starmap
 from typing import TYPE_CHECKING, Any
 
@@ -126,7 +127,7 @@ def around_answer(task: Task, tokenizer: "PreTrainedTokenizerBase") -> tuple[str
     """
     messages: list[dict[str, Any]] = [{"role": "user", "content": MARK}, {"role": "assistant", "content": MARK}]
     with _asking(task):
-        whole, asked = str(tokenizer.apply_chat_template(messages, tokenize=False)), _asked(tokenizer, MARK)
+        whole, asked = _chat(tokenizer, messages), _asked(tokenizer, MARK)
     before, found, after = whole.removeprefix(asked).rpartition(MARK)
     if not whole.startswith(asked) or not found:
         return "", tokenizer.eos_token_id
@@ -148,8 +149,27 @@ def _asking(task: Task) -> Any:
 
 def _asked(tokenizer: "PreTrainedTokenizerBase", prompt: str) -> str:
     """Returns a user's message in the chat template, up to where the model's answer begins."""
-    messages = [{"role": "user", "content": prompt}]
-    return str(tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))
+    return _chat(tokenizer, [{"role": "user", "content": prompt}], add_generation_prompt=True)
+
+
+def _chat(tokenizer: "PreTrainedTokenizerBase", messages: list[dict[str, Any]], **how: bool) -> str:
+    """Returns messages in the chat template, which takes `DAY` for today."""
+    template = str(tokenizer.get_chat_template())
+    own: Any = {"chat_template": ON_THAT_DAY + template} if TODAY in template else {}
+    return str(tokenizer.apply_chat_template(messages, tokenize=False, **own, **how))
+
+
+DAY = datetime(2025, 1, 1)
+"""What a chat template gets for the present, so that a study and `predict` read the same prompts on any day."""
+TODAY = "strftime_now"
+"""The function by which a template asks for it."""
+CODES = (*"aAbBcdDeFfHIjmMpRSTuUVwWxXyYzZ", *(f"-{code}" for code in "dHIjmMSy"), "%")
+ON_THAT_DAY = (
+    f"{{% macro {TODAY}(format) %}}{{{{ format"
+    + "".join(f"|replace('%{code}', '{DAY.strftime(f'%{code}')}')" for code in CODES)
+    + " }}{% endmacro %}\n"
+)
+"""Goes before a template, which has its own function then: functions can't be given to it."""
 
 
 READ_BACK = 500

@@ -98,6 +98,25 @@ def test_a_template_that_fails_is_refused_with_what_to_write() -> None:
     assert str(refused.value).endswith("; write chat_template: false")
 
 
+NO_DAY_GIVEN = "{% if day is not defined %}{% set day = strftime_now(format='%-d %b %Y 100%%') %}{% endif %}"
+
+
+@pytest.mark.parametrize(
+    ("before", "expected"),
+    [
+        ("{{ strftime_now('%d.%m.%Y') }} ", "01.01.2025 "),
+        (NO_DAY_GIVEN + "{{ day }} ", "1 Jan 2025 100% "),
+        ("{% macro day(how) %}{{ strftime_now(how) }}{% endmacro %}{{ day('%A, %B %e') }} ", "Wednesday, January  1 "),
+        ("\n  {% if true %}\n x{% endif %}{# strftime_now #}", "\n x"),
+    ],
+)
+def test_a_template_reads_the_same_prompts_on_any_day(before: str, expected: str) -> None:
+    dated, plain = chatting(before + CHAT), chatting(CHAT)
+    found, without = (PromptWriter(task(), each, decoder=True, max_length=60).identity[1] for each in (dated, plain))
+    assert found == expected + without
+    assert around_answer(task(), dated) == around_answer(task(), plain)
+
+
 def test_braces_in_texts_and_unknown_names_stay_as_they_are() -> None:
     assert task("{a} {c} {b}{}").prompt(("{b}", "x")) == "{b} {c} x{}"
 
