@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 
 from krona_tune.study.request.trial import TrialConfig
 from krona_tune.study.result import Report
+from krona_tune.train.device import lacks_memory
 from krona_tune.train.loop import TrialRun
 
 _UNREADABLE = (
@@ -47,7 +48,7 @@ def load(run: TrialRun, folder: Path) -> None:
 
     Raises:
         Unusable: a file is missing or can't be read, the checkpoint is of another trial or backbone, or a tensor does
-            not fit; the run is unchanged.
+            not fit; the run is unchanged. That memory does not hold it is another error.
     """
     try:
         progress, tensors = _progress(folder), load_file(folder / TENSORS)
@@ -57,6 +58,8 @@ def load(run: TrialRun, folder: Path) -> None:
         if run.optimiser:
             run.optimiser.refuse_other(optimiser)
     except _UNREADABLE as error:
+        if lacks_memory(error):
+            raise
         raise Unusable(f"{folder} can't be read ({type(error).__name__}: {error})") from error
     if trial != run.trial.fingerprint:
         raise Unusable(f"{folder} is of trial {trial}, this is {run.trial.fingerprint}")

@@ -118,6 +118,22 @@ def test_a_state_that_a_gpu_kept_goes_on_without_one(tmp_path: Path) -> None:
     assert (found.score, found.train_loss, found.step) == (expected.score, expected.train_loss, expected.step)
 
 
+def test_a_state_that_memory_does_not_hold_is_not_taken_for_a_damaged_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is damaged is set aside, and the trial begins again."""
+    run = TrialRun("t1", tiny_trial(), tiny_work(), tiny_backbone())
+    run.advance()
+    checkpoint.save(run, tmp_path)
+
+    def full(*words: object, **named: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 9 bytes")
+
+    monkeypatch.setattr(torch, "load", full)
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        checkpoint.load(run, tmp_path)
+
+
 def _say_that_a_gpu_kept(path: Path) -> None:
     """Writes the name of a GPU in the place of the CPU's, as the pickle of a file of torch has it: after its length."""
     with zipfile.ZipFile(path) as file:
