@@ -102,7 +102,8 @@ def _more_seeds(
     by_number, trials = {entry.number: entry for entry in entries}, list(least)
     while all(trial.trial_id in known and known[trial.trial_id].ended for trial in trials):
         seeds = Counter(trial.number for trial in trials)
-        asked = [each.number for each in contenders(rank_finals((known[each.trial_id] for each in trials), facts))]
+        finals = rank_finals((known[each.trial_id] for each in trials), facts)
+        asked = [each.number for each in contenders(finals, facts)]
         behind = min((seeds[number] for number in asked), default=0)
         following = [
             _final_trial(spec, task, by_number[number], behind + 1) for number in asked if seeds[number] == behind

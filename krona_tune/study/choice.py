@@ -1,9 +1,12 @@
 """Chooses what to use of a task's finals: the best finalist, unless it is not shown to be better than the default."""
 
 from dataclasses import dataclass, replace
+from math import isfinite
 
 from krona_tune.study.finals import DEFAULT, HEAD, Finalist, Finals
 from krona_tune.study.intervals import Estimate, difference, estimate
+from krona_tune.study.manifest import TaskFacts
+from krona_tune.study.request.metric_table import bounds_of
 
 ONE_SIDED_CONFIDENCE = 0.95
 """The probability with which one configuration is said to be better than another, one-sided.
@@ -12,7 +15,10 @@ Chosen by `python -m tests.benchmarks.choices`.
 """
 
 WORTH = 0.05
-"""A score that is left open by less is not worth another training."""
+"""A score that is left open by less is not worth another training.
+
+Of a metric without bounds, whose unit may be anything, it is this share of what a score is above the constant answer's.
+"""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,13 +55,16 @@ def choose(finals: Finals) -> Chosen | None:
 _AT = f"on validation with {100 * ONE_SIDED_CONFIDENCE:.0f} % confidence"
 
 
-def contenders(finals: Finals) -> tuple[Finalist, ...]:
+def contenders(finals: Finals, facts: TaskFacts | None = None) -> tuple[Finalist, ...]:
     """Returns those among which more seeds may tell the best: the most promising finalist, and each one that it is not
-    shown to be better than though their seeds differ much. Returns nothing if there is no such one."""
+    shown to be better than though their seeds differ much. Returns nothing if there is no such one.
+
+    `facts` have the constant answer's score."""
     if not finals.finalists:
         return ()
     leader = max(finals.finalists, key=_promise)
-    others = [each for each in finals.everyone if each is not leader and _may_change(leader, each)]
+    worth = _worth(leader, facts)
+    others = [each for each in finals.everyone if each is not leader and _may_change(leader, each, worth)]
     return (leader, *others) if others else ()
 
 
@@ -95,14 +104,23 @@ def _whole(each: Finalist) -> bool:
     return not (each.failure_rate or each.lost)
 
 
-def _may_change(leader: Finalist, other: Finalist) -> bool:
+def _worth(each: Finalist, facts: TaskFacts | None) -> float:
+    """Returns which difference in score is worth another training; 0.0 if the metric has no bounds, and no constant
+    answer's score tells what is much."""
+    if bounds_of(each.rows[0].metrics):
+        return WORTH
+    gain = each.validation.mean - facts.constant_score if facts else 0.0
+    return WORTH * abs(gain) if isfinite(gain) else 0.0
+
+
+def _may_change(leader: Finalist, other: Finalist, worth: float) -> bool:
     """Returns whether more seeds may change what is known of a difference: chance between seeds alone leaves it open by
-    more than WORTH. Against chance between examples no seed helps."""
+    more than `worth`. Against chance between examples no seed helps."""
     found = _difference(leader, other)
     if found is None or _is_above_zero(found):
         return False
     of_seeds = replace(found, of_examples=0.0, drawn=False)
-    return of_seeds.quantile(ONE_SIDED_CONFIDENCE) * of_seeds.deviation > WORTH
+    return of_seeds.quantile(ONE_SIDED_CONFIDENCE) * of_seeds.deviation > worth
 
 
 def name_of(each: Finalist) -> str:

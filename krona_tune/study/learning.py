@@ -8,15 +8,15 @@ from math import isfinite, sqrt
 import numpy as np
 import numpy.typing as npt
 
-from krona_tune.study.intervals import CONFIDENCE
+from krona_tune.study.intervals import CONFIDENCE, SAME
 from krona_tune.study.manifest import TaskFacts
-from krona_tune.study.request.metric_table import standard_error
+from krona_tune.study.request.metric_table import bounds_of, standard_error
 from krona_tune.study.result import TrialResult
 
 STANDARD_ERRORS = 2.0
 """Scores on validation count as different if they differ by more than this many standard errors."""
 SHOWN = 0.0005
-"""The smallest gain that three decimals show."""
+"""The smallest gain that three decimals show. Of a metric without bounds any gain counts: its unit may be small."""
 
 
 def validation_error(row: TrialResult, facts: TaskFacts) -> float:
@@ -92,7 +92,7 @@ def learned_more(rows: Sequence[TrialResult], facts: TaskFacts | None) -> Learne
         return None
     scores = np.array([row.score for row in rows], dtype=np.float64)
     gain = float(scores.mean()) - facts.constant_score
-    if gain < SHOWN:
+    if gain <= (SHOWN if bounds_of(rows[0].metrics) else SAME):
         return Learned.NOTHING
     of_examples = float(np.mean([validation_error(row, facts) for row in rows]))
     of_seeds = float(scores.std(ddof=1)) / sqrt(len(rows)) if len(rows) > 1 else 0.0

@@ -14,18 +14,20 @@ from tests.study.final_rows import repeats
 FACTS = manifest("rte").tasks["rte"]
 """100 validation examples, of which a constant answer has .55."""
 CLOSE = (0.8, 0.81, 0.79)
+BOUNDED = {"metrics": {"accuracy": 0.8}}
+"""Makes a row's score one of a metric with bounds, and .04 its error with 100 examples."""
 
 
 def default(*scores: float, **more: Any) -> list[TrialResult]:
-    return repeats("default", scores, [0.5] * len(scores), number=DEFAULT, **more)
+    return repeats("default", scores, [0.5] * len(scores), number=DEFAULT, **{**BOUNDED, **more})
 
 
 def head(*scores: float) -> list[TrialResult]:
-    return repeats("head", scores, [0.5] * len(scores), number=HEAD, method="head_only")
+    return repeats("head", scores, [0.5] * len(scores), number=HEAD, method="head_only", **BOUNDED)
 
 
 def best(*scores: float, test: float = 0.5, name: str = "a", number: int = 1, **more: Any) -> list[TrialResult]:
-    return repeats(name, scores, [test] * len(scores), number=number, **more)
+    return repeats(name, scores, [test] * len(scores), number=number, **{**BOUNDED, **more})
 
 
 def chosen(*rows: list[TrialResult]) -> str:
@@ -109,6 +111,21 @@ def test_more_seeds_are_for_those_whose_seeds_leave_the_best_open() -> None:
     assert open_ones(best(0.9, 0.91, 0.92), default(*CLOSE), head(0.6, 0.61, 0.6)) == set(), "it is clear"
     assert open_ones(best(0.8, 0.805, 0.8), default(0.8, 0.8, 0.805)) == set(), "the difference is small"
     assert open_ones() == set()
+
+
+@pytest.mark.parametrize("unit", [1e-4, 1.0, 1e3])
+def test_what_is_worth_more_seeds_does_not_depend_on_the_unit_of_a_metric_without_bounds(unit: float) -> None:
+    """The constant answer scores -10 units. Of a best that scores -1, a difference that is open by .1 is small, and
+    one that is open by 1.4 is not."""
+    facts = FACTS.model_copy(update={"constant_score": -10 * unit})
+
+    def open_ones(*losses: float) -> set[str]:
+        first = repeats("a", [-unit * loss for loss in losses], [0.5] * 3, number=1, metrics={"mse": 1.0})
+        second = repeats("b", [-unit * loss for loss in (1.0, 1.1, 0.9)], [0.5] * 3, number=2, metrics={"mse": 1.0})
+        return {each.of for each in contenders(rank_finals([*first, *second]), facts)}
+
+    assert open_ones(1.0, 1.0, 0.9) == set()
+    assert open_ones(0.5, 2.0, 0.4) == {"a", "b"}
 
 
 def test_a_default_that_failed_with_every_seed_leaves_the_head_to_compare_with() -> None:

@@ -81,6 +81,15 @@ def test_what_won_is_held_against_the_constant_answer(scores: tuple[float, ...],
     assert learned_more(seeds(*scores), FACTS) is found
 
 
+@pytest.mark.parametrize(("score", "found"), [(0.0, Learned.YES), (-0.0001, Learned.YES), (-0.0002, Learned.NOTHING)])
+def test_a_metric_in_small_units_may_have_gained_less_than_three_decimals_show(score: float, found: Learned) -> None:
+    """The squared error of labels from 0 to .05; the constant answer has .0002."""
+    facts = FACTS.model_copy(update={"constant_score": -0.0002})
+    drawn = tuple(score + of for of in (-1e-5, 0.0, 1e-5))
+    [small] = repeats("a", (score,), (score,), metrics={"mse": -score}, validation_resampled=drawn)
+    assert learned_more([small], facts) is found
+
+
 def test_without_rows_or_facts_it_is_not_known_what_was_learned() -> None:
     assert learned_more([], FACTS) is None
     assert learned_more(seeds(0.5), None) is None
