@@ -8,7 +8,7 @@ from math import isfinite, sqrt
 from krona_tune.study.choice import Chosen, choose
 from krona_tune.study.finals import Finals
 from krona_tune.study.kinds import counts_by_kind
-from krona_tune.study.learning import STANDARD_ERRORS
+from krona_tune.study.learning import STANDARD_ERRORS, quantile_of_best
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.request.metric_table import standard_error
 from krona_tune.study.result import Status, TrialResult
@@ -110,13 +110,15 @@ class TaskSummary:
 
     @property
     def beats_baseline(self) -> bool | None:
-        """Returns whether the gain over the head alone is more than chance may give; None if that can't be decided."""
+        """Returns whether the gain over the head alone is more than chance may give the best of so many trials; None if
+        that can't be decided."""
         if self.best is None or self.baseline is None or self.facts is None:
             return None
         error = standard_error(self.baseline.metrics, self.facts.validation_examples)
         if error is None or self.best.standard_error is None or self.gain_over_baseline is None:
             return None
-        return self.gain_over_baseline > STANDARD_ERRORS * sqrt(error**2 + self.best.standard_error**2)
+        least = quantile_of_best(len(self.ranked)) * sqrt(error**2 + self.best.standard_error**2)
+        return self.gain_over_baseline > least
 
 
 def summarise(

@@ -1,14 +1,15 @@
 """Says what has learned more than the constant answer: which seeds of a configuration, and a task's winner."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from math import isfinite, sqrt
+from statistics import fmean
 
 import numpy as np
 import numpy.typing as npt
 
-from krona_tune.study.intervals import CONFIDENCE, SAME
+from krona_tune.study.intervals import CONFIDENCE, SAME, Estimate, estimate, student_quantile
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.request.metric_table import bounds_of, standard_error
 from krona_tune.study.result import TrialResult
@@ -19,17 +20,17 @@ SHOWN = 0.0005
 """The smallest gain that three decimals show. Of a metric without bounds any gain counts: its unit may be small."""
 
 
-def validation_error(row: TrialResult, facts: TaskFacts) -> float:
+def validation_error(row: TrialResult, facts: TaskFacts) -> float | None:
     """Returns a standard error of a row's validation score: from its draws of the examples, else a rough one.
 
-    Earlier versions kept draws of the test examples only. 0.0 if there are none, or scores of two kinds.
+    Earlier versions kept draws of the test examples only. None if neither is known, as of one's own metric in a search.
     """
     if len(own := _finite(row.validation_resampled)) > 1:
         return float(own.std(ddof=1))
     drawn = _finite(row.test_resampled)
     if len(drawn) > 1 and not facts.compared_by_loss and row.test_examples and facts.validation_examples:
         return float(drawn.std(ddof=1)) * sqrt(row.test_examples / facts.validation_examples)
-    return standard_error(row.metrics, facts.validation_examples) or 0.0
+    return standard_error(row.metrics, facts.validation_examples)
 
 
 def _finite(scores: Sequence[float]) -> npt.NDArray[np.float64]:
@@ -45,7 +46,7 @@ def unlearned(rows: Sequence[TrialResult], facts: TaskFacts) -> tuple[TrialResul
     """
     if not isfinite(facts.constant_score):
         return ()
-    reach = [STANDARD_ERRORS * validation_error(row, facts) for row in rows]
+    reach = [STANDARD_ERRORS * (validation_error(row, facts) or 0.0) for row in rows]
     scores = [row.score or 0.0 for row in rows]
     above = [score - own for score, own in zip(scores, reach, strict=True) if score - own > facts.constant_score]
     return tuple(
@@ -77,23 +78,39 @@ class Learned(StrEnum):
     """An answer whether the winner of a task is above the constant answer."""
 
     YES = "yes"
-    UNSHOWN = "within chance"
+    UNSHOWN = "not shown"
     NOTHING = "nothing"
 
 
-def learned_more(rows: Sequence[TrialResult], facts: TaskFacts | None) -> Learned | None:
+def quantile_of_best(trials: int) -> float:
+    """Returns by how many standard errors chance lifts the best of so many trials, or less, above a value that none of
+    them is truly above, in all but (1 - CONFIDENCE) / 2 of all cases (Bonferroni)."""
+    return student_quantile(0, 1 - (1 - CONFIDENCE) / 2 / max(1, trials))
+
+
+def learned_more(rows: Sequence[TrialResult], facts: TaskFacts | None, best_of: int = 1) -> Learned | None:
     """Returns whether a configuration's mean validation score is above the constant answer; None if that is not known.
 
     Args:
         rows: its seeds, each with a score; one for what won a search.
         facts: its task's, with the constant answer's score.
+        best_of: how many trials it is the best of on the same examples; 1 if these seeds had no part in finding it.
     """
     if not rows or facts is None or not isfinite(facts.constant_score):
         return None
-    scores = np.array([row.score for row in rows], dtype=np.float64)
-    gain = float(scores.mean()) - facts.constant_score
+    gain = fmean(row.score or 0.0 for row in rows) - facts.constant_score
     if gain <= (SHOWN if bounds_of(rows[0].metrics) else SAME):
         return Learned.NOTHING
-    of_examples = float(np.mean([validation_error(row, facts) for row in rows]))
-    of_seeds = float(scores.std(ddof=1)) / sqrt(len(rows)) if len(rows) > 1 else 0.0
-    return Learned.YES if gain > STANDARD_ERRORS * sqrt(of_examples**2 + of_seeds**2) else Learned.UNSHOWN
+    found = _estimated(rows, facts)
+    return Learned.YES if found and gain > found.margin(max(1, best_of)) else Learned.UNSHOWN
+
+
+def _estimated(rows: Sequence[TrialResult], facts: TaskFacts) -> Estimate | None:
+    """Returns what seeds say of their mean validation score; None if it is not known how much that varies with the
+    examples."""
+    draws = [row.validation_resampled for row in rows]
+    found = estimate([row.score or 0.0 for row in rows], draws, facts.validation_examples)
+    errors = [error for row in rows if (error := validation_error(row, facts)) is not None]
+    if found.drawn or len(errors) < len(rows):
+        return found if found.drawn else None
+    return replace(found, examples=0, of_examples=fmean(errors) ** 2, drawn=True)

@@ -26,7 +26,7 @@ FINALS_NOTE = (
 
 @dataclass(frozen=True, kw_only=True)
 class Verdicts:
-    """One task's sentences. `headline` says that nothing was learned, or that this can't be told; empty if the winner
+    """One task's sentences. `headline` says that nothing was learned, or that more is not shown; empty if the winner
     is above the constant answer. `others` are about seeds and differences."""
 
     learned: Learned | None = None
@@ -57,7 +57,7 @@ def verdicts_of(
     winner = finals.winner
     rows = winner.learned if winner else (best,) if best else ()
     ended = winner is not None or any(row.finished for row in searched)
-    learned = learned_more(rows, facts) if ended else None
+    learned = learned_more(rows, facts, best_of=1 if winner else len(searched)) if ended else None
     unfinished = best if best and ended and not winner and not best.finished else None
     everyone = finals.everyone
     others = [
@@ -88,7 +88,7 @@ def _headline(
                 f"validation). {likely_reasons(searched)}"
             )
         case Learned.UNSHOWN:
-            return f"On {title}, the {best} can't be told apart from the constant answer ({constant} on validation)."
+            return f"On {title}, the {best} is not shown to be above the constant answer ({constant} on validation)."
         case _:
             return ""
 

@@ -84,6 +84,13 @@ def test_a_gain_over_the_head_alone_may_be_chance(baseline: float, beats: bool) 
     assert summary_of([scored(0, baseline, 10, kind="baseline"), scored(1, 0.8, 500)]).beats_baseline is beats
 
 
+def test_the_best_of_many_trials_must_gain_more_over_the_head_alone() -> None:
+    """With 100 examples .8 is 2.5 standard errors of the difference above .64."""
+    head, best = scored(0, 0.64, 10, kind="baseline"), scored(1, 0.8, 500)
+    assert summary_of([head, best]).beats_baseline is True
+    assert summary_of([head, best, *(scored(number, 0.5, 500) for number in range(2, 13))]).beats_baseline is False
+
+
 def test_whether_a_baseline_is_beaten_is_unknown_without_one() -> None:
     assert summary_of([scored(1, 0.8, 500)]).beats_baseline is None
 

@@ -37,7 +37,7 @@ def lines(text: str, word: str) -> list[str]:
     return [" ".join(line.split()) for line in text.splitlines() if word in line]
 
 
-KRONA = row("000", "search", 0.7, params={"method": "krona", "a_out": 16, "a_in": 24})
+KRONA = row("000", "search", 0.7, params={"method": "krona", "a_out": 16, "a_in": 24}, metrics={"accuracy": 0.7})
 LORA = row("001", "search", 0.6, params={"method": "lora", "rank": 4}, trainable_percent=0.2)
 HEAD = row("head-0", "baseline", 0.5, params={"method": "head_only"}, trainable_percent=0.0)
 FINALS = [
@@ -77,7 +77,7 @@ def test_finalists_are_shown_on_both_halves_with_the_head_alone_on_test() -> Non
 
 
 def test_a_task_whose_finals_did_not_come_says_what_the_search_had() -> None:
-    text = said([row("003", "search", 0.4, task="cola"), *FINALS], "rte", "cola")
+    text = said([row("003", "search", 0.4, task="cola", metrics={"matthews": 0.4}), *FINALS], "rte", "cola")
     assert lines(text, "COLA") == ["COLA cola-003 0.400 (search) – 0.000"]
     head = repeats("mrpc-head-0", (0.4, 0.4), (0.35, 0.35), task="mrpc", method="head_only")
     assert lines(said([*head, *FINALS], "rte", "mrpc"), "MRPC") == ["MRPC no result 0.350±0.000 0.550"]

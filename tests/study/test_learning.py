@@ -3,10 +3,13 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from math import nan, sqrt
+from statistics import NormalDist
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from krona_tune.study.learning import FailureRate, Learned, learned_more, unlearned, validation_error
+from krona_tune.study.learning import FailureRate, Learned, learned_more, quantile_of_best, unlearned, validation_error
 from krona_tune.study.result import TrialResult
 from tests.record.events import manifest
 from tests.study.final_rows import repeats
@@ -27,8 +30,8 @@ def test_the_validation_error_comes_from_the_draws_for_any_metric() -> None:
     """90 test examples with a deviation of .1 are 100 validation examples with one of .1·√(90/100)."""
     drawn = replace(seeds(0.8)[0], test_resampled=(0.7, 0.8, 0.9, nan), test_examples=90, metrics={"own": 0.8})
     assert validation_error(drawn, FACTS) == pytest.approx(0.1 * sqrt(0.9))
-    assert validation_error(replace(drawn, test_resampled=()), FACTS) == 0.0
-    assert validation_error(drawn, FACTS.model_copy(update={"compared_by_loss": True})) == 0.0
+    assert validation_error(replace(drawn, test_resampled=()), FACTS) is None
+    assert validation_error(drawn, FACTS.model_copy(update={"compared_by_loss": True})) is None
 
 
 @pytest.mark.parametrize(
@@ -88,6 +91,26 @@ def test_a_metric_in_small_units_may_have_gained_less_than_three_decimals_show(s
     drawn = tuple(score + of for of in (-1e-5, 0.0, 1e-5))
     [small] = repeats("a", (score,), (score,), metrics={"mse": -score}, validation_resampled=drawn)
     assert learned_more([small], facts) is found
+
+
+def test_of_a_metric_without_a_known_error_nothing_is_shown_without_draws() -> None:
+    own = [replace(each, metrics={"own": 0.9}) for each in seeds(0.9, 0.91, 0.9)]
+    assert learned_more(own, FACTS) is learned_more(own[:1], FACTS) is Learned.UNSHOWN
+    drawn = [replace(each, validation_resampled=(0.89, 0.9, 0.91)) for each in own]
+    assert learned_more(drawn, FACTS) is learned_more(drawn[:1], FACTS) is Learned.YES
+
+
+def test_few_seeds_are_judged_by_students_t() -> None:
+    """Two seeds are 10 standard errors of their mean above, and Student's t of one degree of freedom asks for 12.7."""
+    two = [replace(each, validation_resampled=(each.score,) * 3) for each in seeds(0.64, 0.66, 0.65)]
+    assert learned_more(two[:2], FACTS) is Learned.UNSHOWN
+    assert learned_more(two, FACTS) is Learned.YES
+
+
+@given(trials=st.integers(1, 100))
+def test_the_best_of_trials_that_learn_nothing_is_rarely_above(trials: int) -> None:
+    above = 1 - NormalDist().cdf(quantile_of_best(trials))
+    assert 1 - (1 - above) ** trials <= 0.025 + 1e-9
 
 
 def test_without_rows_or_facts_it_is_not_known_what_was_learned() -> None:

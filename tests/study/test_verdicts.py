@@ -42,10 +42,18 @@ def test_a_winner_within_chance_of_the_constant_answer_is_no_success() -> None:
     small = replace(SEARCHED[0], score=0.6, metrics={"accuracy": 0.6})
     found = verdicts(searched=[small])
     assert (
-        found.headline == "On RTE, the best adapter can't be told apart from the constant answer (0.550 on validation)."
+        found.headline == "On RTE, the best adapter is not shown to be above the constant answer (0.550 on validation)."
     )
     assert not found.nothing
     assert verdicts(searched=[replace(small, score=0.9)]).headline == ""
+
+
+def test_the_best_of_many_trials_must_be_further_above_the_constant_answer() -> None:
+    """With 100 examples .67 is 2.6 standard errors above .55: enough for one trial, and not for the best of twelve."""
+    best = replace(SEARCHED[0], score=0.67, metrics={"accuracy": 0.67})
+    others = [replace(SEARCHED[1], trial_id=f"rte-{number:03d}") for number in range(1, 12)]
+    assert verdicts(searched=[best]).headline == ""
+    assert "is not shown to be above" in verdicts(searched=[best, *others]).headline
 
 
 def test_seeds_that_did_not_learn_are_counted_with_the_exact_interval_of_their_rate() -> None:
@@ -65,7 +73,7 @@ def test_the_best_of_a_search_is_said_to_be_unfinished_if_another_trial_has_ende
 
 
 def test_seeds_without_a_test_score_are_counted() -> None:
-    rows = repeats("a", (0.9, 0.9, 0.9), (0.9, 0.9, 0.9))
+    rows = repeats("a", (0.9, 0.9, 0.9), (0.9, 0.9, 0.9), metrics={"accuracy": 0.9})
     assert verdicts(replace(rows[0], test_score=None), *rows[1:]).all == ("RTE: 1 of 3 seeds of a has no test score.",)
 
 
