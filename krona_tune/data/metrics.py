@@ -24,6 +24,7 @@ from krona_tune.data.user_code import (
 from krona_tune.refusal import Refusal
 from krona_tune.study.randomness import RESAMPLES, drawn_rows
 from krona_tune.study.request.metric_table import METRICS
+from krona_tune.study.result import NO_INTERVAL
 
 Values = npt.NDArray[Any]
 
@@ -193,12 +194,12 @@ def resampled_scores(
         answers, targets = (extracted_from(task, texts) for texts in (predictions, labels))
         values = {name: _measured_on_draws(task, name, answers, targets, draws) for name in task.metrics}
     except Refusal as refusal:
-        return (), f"no interval: {refusal}"
+        return (), f"{NO_INTERVAL}{refusal}"
     scores: Values = _score(task, values)
     lacking = int(np.isnan(scores).sum())
     note = f"tasks.{task.name}.metric: no value for {lacking} of {len(scores)} draws of the examples" * (lacking > 0)
     if lacking > MOST_LEFT_OUT * len(scores):
-        return (), f"no interval: {note}"
+        return (), NO_INTERVAL + note
     return tuple(scores.tolist()), note
 
 

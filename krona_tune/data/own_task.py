@@ -19,6 +19,7 @@ from krona_tune.refusal import Refusal, cut, refuse_unknown, shown, unknown
 from krona_tune.study.randomness import RESAMPLES
 from krona_tune.study.request.metric_table import METRICS, Answers, rows_of
 from krona_tune.study.request.task_spec import TaskSpec
+from krona_tune.study.result import NO_INTERVAL
 
 GRID = 26
 """The most numbers among which a text-to-text model chooses the answer of a regression."""
@@ -219,7 +220,7 @@ def try_draws(task: Task, labels: Values) -> Iterator[str]:
     finalists = f"finalists of {task.title}, tried on its validation labels"
     if seconds * RESAMPLES > CALL_SECONDS:
         said = f"a call takes {seconds:.2g} s, {RESAMPLES} of them have {CALL_SECONDS:g} s"
-        yield f"{finalists}: no interval: {said}"
+        yield f"{finalists}: {NO_INTERVAL}{said}"
         return
     scores, note = resampled_scores(task, labels, labels, min(RESAMPLES, int(TRIED_SECONDS / seconds)))
     if not scores:

@@ -288,11 +288,14 @@ def _held_against(one: TaskSummary, other: TaskSummary, comparisons: float) -> t
     same = _data(one.facts) is not None and _data(one.facts) == _data(other.facts) and first.examples == second.examples
     seeds = first.test_by_seed().keys() & second.test_by_seed().keys()
     if same and len(seeds) > 1:
-        return difference(first.scored_by_seed(), second.scored_by_seed(), first.examples, comparisons), PAIRED
-    one_by_one, others = (tuple(each.scored_by_seed().values()) for each in (first, second))
-    examples = first.examples, second.examples
-    found = unpaired_difference(one_by_one, others, examples, comparisons, same_examples=same)
-    return found, (SAME_EXAMPLES if same else UNPAIRED) if found.estimate else ""
+        found = difference(first.scored_by_seed(), second.scored_by_seed(), first.examples, comparisons)
+    else:
+        one_by_one, others = (tuple(each.scored_by_seed().values()) for each in (first, second))
+        examples = first.examples, second.examples
+        found = unpaired_difference(one_by_one, others, examples, comparisons, same_examples=same)
+    why = found.why_none or first.undrawn or second.undrawn
+    pairing = PAIRED if same and len(seeds) > 1 else SAME_EXAMPLES if same else UNPAIRED
+    return replace(found, why_none=why), "" if why else pairing
 
 
 def _none(why: str) -> Difference:

@@ -35,7 +35,9 @@ def choose(finals: Finals) -> Chosen | None:
     Beside the finalists stand the default configuration and the head alone, but not one of which a seed did not learn,
     or has no score, if the other is whole. The finalists are asked in the order of `lower_bound`, those first of which
     every seed has learned and has a score, and the first is taken that is better than both. If none is, the better one
-    of these two is taken. Finals without a default configuration, as of earlier versions, choose their winner.
+    of these two is taken; so it is where no draws of the validation examples say how much scores vary with these, as of
+    one's own metric that is too slow for them. Finals without a default configuration, as of earlier versions, choose
+    their winner.
     """
     winner = finals.winner
     if winner is None:
@@ -49,9 +51,11 @@ def choose(finals: Finals) -> Chosen | None:
         if each not in known and all(is_better(each, other) for other in known):
             return Chosen(finalist=each, reason=f"it is better than {names}, {_AT}")
     best = max(known, key=lambda each: each.validation.mean)
-    return Chosen(finalist=best, reason=f"no other is shown to be better, {_AT}")
+    drawn = all(row.validation_resampled for each in (*finals.finalists, *known) for row in each.rows)
+    return Chosen(finalist=best, reason=f"no other is shown to be better, {_AT}" if drawn else _UNDRAWN)
 
 
+_UNDRAWN = "no other can be shown to be better, because there are no draws of the validation examples for each seed"
 _AT = f"on validation with {100 * ONE_SIDED_CONFIDENCE:.0f} % confidence"
 
 
@@ -71,7 +75,7 @@ def contenders(finals: Finals, facts: TaskFacts | None = None) -> tuple[Finalist
 def is_better(first: Finalist, second: Finalist) -> bool:
     """Returns whether one configuration's mean validation score is shown to be above another's.
 
-    Compared are the seeds that both have, on the same draws of the examples; it takes two seeds.
+    Compared are the seeds that both have, on the same draws of the examples; it takes two seeds, and draws.
     """
     found = _difference(first, second)
     return found is not None and _is_above_zero(found)
@@ -84,7 +88,7 @@ def _difference(first: Finalist, second: Finalist) -> Estimate | None:
 
 
 def _is_above_zero(found: Estimate) -> bool:
-    return not found.lacks and found.mean > found.quantile(ONE_SIDED_CONFIDENCE) * found.deviation
+    return found.drawn and not found.lacks and found.mean > found.quantile(ONE_SIDED_CONFIDENCE) * found.deviation
 
 
 def lower_bound(each: Finalist) -> float:
@@ -115,9 +119,9 @@ def _worth(each: Finalist, facts: TaskFacts | None) -> float:
 
 def _may_change(leader: Finalist, other: Finalist, worth: float) -> bool:
     """Returns whether more seeds may change what is known of a difference: chance between seeds alone leaves it open by
-    more than `worth`. Against chance between examples no seed helps."""
+    more than `worth`. Against chance between examples no seed helps, nor where that chance is not known."""
     found = _difference(leader, other)
-    if found is None or _is_above_zero(found):
+    if found is None or not found.drawn or _is_above_zero(found):
         return False
     of_seeds = replace(found, of_examples=0.0, drawn=False)
     return of_seeds.quantile(ONE_SIDED_CONFIDENCE) * of_seeds.deviation > worth

@@ -12,7 +12,7 @@ from krona_tune.study.learning import FailureRate, unlearned
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.request.metric_table import bounds_of
 from krona_tune.study.request.trial import BASELINE
-from krona_tune.study.result import Status, TrialResult, grouped, is_score
+from krona_tune.study.result import NO_INTERVAL, Status, TrialResult, grouped, is_score
 
 HEAD, DEFAULT = 0, -1
 """The numbers of the head alone and of the default configuration in a task's finals; the others count from 1."""
@@ -101,8 +101,15 @@ class Finalist:
         if recorded := next((row.test_note for row in self.rows if row.test_note), ""):
             return recorded
         if self.estimate.lacks:
-            return f"no interval: {self.estimate.lacks}"
+            return NO_INTERVAL + self.estimate.lacks
         return "" if self.estimate.whole else f"the interval is over {self.estimate.covers}"
+
+    @property
+    def undrawn(self) -> str:
+        """Returns why a seed that learned has no draws of the test examples, so that an interval would be over seeds
+        alone; empty if all have them, or an earlier version made none."""
+        notes = (row.test_note for row in self.learned if row.test_note and not row.test_resampled)
+        return next(notes, "").removeprefix(NO_INTERVAL)
 
     @property
     def examples(self) -> int:
@@ -217,19 +224,18 @@ def _finalist(of: str, repeats: Sequence[TrialResult], facts: TaskFacts | None) 
     validation = [row.score for row in rows if row.score is not None]
     test = [row.test_score for row in learned if row.test_score is not None]
     known = estimate(test, [row.test_resampled for row in learned], learned[0].test_examples)
-    lacking = any(row.test_note and not row.test_resampled for row in learned)  # one over seeds alone is too narrow
-    interval = None if lacking else known.interval(bounds_of(learned[0].test_metrics))
-    return Finalist(
+    found = Finalist(
         of=of,
         rows=tuple(rows),
         validation=Spread(mean=fmean(validation), deviation=deviation(validation)),
-        test=Spread(mean=fmean(test), deviation=deviation(test), interval=interval),
+        test=Spread(mean=fmean(test), deviation=deviation(test)),
         estimate=known,
         unlearned=(*flat, *(row for row in others if row.status is Status.DIVERGED)),
         lost=tuple(row for row in others if row.status is not Status.DIVERGED),
     )
+    return found if found.undrawn else replace(found, test=replace(found.test, interval=known.interval(found.bounds)))
 
 
 def _difference(winner: Finalist, other: Finalist, finalists: int) -> Difference:
     found = difference(winner.scored_by_seed(), other.scored_by_seed(), winner.examples, comparisons_of(finalists))
-    return replace(found, bounds=winner.bounds)
+    return replace(found, bounds=winner.bounds, why_none=winner.undrawn or other.undrawn)

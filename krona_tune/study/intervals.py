@@ -118,9 +118,9 @@ class Estimate:
 class Difference:
     """The first of two configurations less the second, over the seeds that both have and the same draws of examples.
 
-    `estimate` is None if they share no seed; `comparisons` are those that it is one of. `why_none` says why there is
-    nothing to estimate, if that is another reason than the seeds that they share. `bounds` are the metric's least and
-    greatest value, None if it may have any.
+    `estimate` is None if they share no seed; `comparisons` are those that it is one of. `why_none` says why they are
+    not compared, if that is another reason than the seeds that they share. `bounds` are the metric's least and greatest
+    value, None if it may have any.
     """
 
     estimate: Estimate | None
@@ -143,7 +143,7 @@ class Difference:
 
         Equal differences are no proof: a few that are alike by chance don't say how much others would vary.
         """
-        if self.estimate is None or self.estimate.seeds < 2:
+        if self.why_none or self.estimate is None or self.estimate.seeds < 2:
             return None
         if self.estimate.lacks:
             return False if self.estimate.deviation <= SAME else None

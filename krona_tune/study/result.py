@@ -138,6 +138,8 @@ class ScoreOnTest:
     validation: tuple[float, ...] = ()
 
 
+NO_INTERVAL = "no interval: "
+"""Begins the note of a score of which nothing can be said of how much it varies."""
 RECORDED = "recorded curves"
 """Proposed a point that is near the best of the recorded curves; it is trained to its end."""
 

@@ -1,5 +1,6 @@
 """Tests how studies are compared: what is held against what, how it is paired, and what is said of it."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -75,6 +76,14 @@ def test_other_metrics_are_not_compared(tmp_path: Path) -> None:
     assert compared(final_study(tmp_path / "a", LOW), other).tasks[0].entries[1].verdict == (
         "is not compared with a: their metrics are others"
     )
+
+
+def test_a_score_without_draws_of_its_examples_is_not_compared_and_its_gain_is_told(tmp_path: Path) -> None:
+    slow = [replace(each, test_resampled=(), test_note="no interval: it is too slow") for each in final_rows(HIGH)]
+    other = write_study(tmp_path / "b", manifest("rte"), slow)
+    second = compared(final_study(tmp_path / "a", LOW), other).tasks[0].entries[1]
+    assert second.verdict == "is not compared with a: it is too slow"
+    assert (second.gain, second.gain_interval, second.pairing) == (pytest.approx(0.099), None, "")
 
 
 def test_more_studies_widen_the_intervals_of_each(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from krona_tune.study.request.trial import check_trial
 from krona_tune.study.result import Status, TrialResult
 from tests.record.events import manifest
 from tests.search.searched import head, searched
-from tests.study.final_rows import row
+from tests.study.final_rows import row, with_draws
 
 
 def spec(top: int = 2, seeds: int = 3, *, tasks: tuple[str, ...] = ("rte",), **search: Any) -> StudySpec:
@@ -205,10 +205,11 @@ def with_default(budget: int, seeds: int = 2) -> StudySpec:
 def ended(trials: list[TrialMessage], scores: dict[int, list[float]]) -> list[TrialResult]:
     """Returns the rows of these trials; a configuration's seeds have its scores, in order."""
     left = {number: iter(values) for number, values in scores.items()}
-    return [
+    scored = [
         replace(begun(trial), score=(score := next(left[trial.number])), test_score=score, test_examples=90)
         for trial in trials
     ]
+    return with_draws(scored)
 
 
 DEFAULT_POINT = dict(ROWS[4].params)

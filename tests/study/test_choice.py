@@ -9,25 +9,26 @@ from krona_tune.study.choice import choose, contenders, is_better, lower_bound
 from krona_tune.study.finals import DEFAULT, HEAD, Finalist, rank_finals
 from krona_tune.study.result import Status, TrialResult
 from tests.record.events import manifest
-from tests.study.final_rows import repeats
+from tests.study.final_rows import repeats, with_draws
 
 FACTS = manifest("rte").tasks["rte"]
 """100 validation examples, of which a constant answer has .55."""
 CLOSE = (0.8, 0.81, 0.79)
 BOUNDED = {"metrics": {"accuracy": 0.8}}
-"""Makes a row's score one of a metric with bounds, and .04 its error with 100 examples."""
+"""Makes a row's score one of a metric with bounds."""
 
 
 def default(*scores: float, **more: Any) -> list[TrialResult]:
-    return repeats("default", scores, [0.5] * len(scores), number=DEFAULT, **{**BOUNDED, **more})
+    return best(*scores, name="default", number=DEFAULT, **more)
 
 
 def head(*scores: float) -> list[TrialResult]:
-    return repeats("head", scores, [0.5] * len(scores), number=HEAD, method="head_only", **BOUNDED)
+    return best(*scores, name="head", number=HEAD, method="head_only")
 
 
 def best(*scores: float, test: float = 0.5, name: str = "a", number: int = 1, **more: Any) -> list[TrialResult]:
-    return repeats(name, scores, [test] * len(scores), number=number, **{**BOUNDED, **more})
+    rows = repeats(name, scores, [test] * len(scores), number=number, **{**BOUNDED, **more})
+    return rows if "validation_resampled" in more else with_draws(rows)
 
 
 def chosen(*rows: list[TrialResult]) -> str:
@@ -64,11 +65,11 @@ def test_a_second_finalist_may_be_better_than_the_default_where_the_first_is_not
 
 
 def test_a_seed_that_did_not_learn_loses_against_steady_ones_and_is_no_default() -> None:
-    failing, steady = best(0.99, 0.56, 0.99, metrics={"accuracy": 0.9}), best(0.85, 0.86, 0.845, name="b", number=2)
+    failing, steady = best(0.99, 0.56, 0.99), best(0.85, 0.86, 0.845, name="b", number=2)
     assert chosen(failing, steady, default(*CLOSE), head(0.6, 0.6, 0.61)) == "b"
-    lame = default(0.9, 0.55, 0.9, metrics={"accuracy": 0.9})
+    lame = default(0.9, 0.55, 0.9)
     assert chosen(failing, lame, head(0.6, 0.6, 0.61)) == "head"
-    more = best(0.99, 0.56, 0.99, 0.98, 0.97, 0.99, metrics={"accuracy": 0.9})
+    more = best(0.99, 0.56, 0.99, 0.98, 0.97, 0.99)
     assert chosen(more, lame, head(0.6, 0.6, 0.61, 0.6, 0.6, 0.61)) == "a", "more seeds may show that it is better"
 
 
@@ -97,9 +98,9 @@ def test_one_seed_or_equal_scores_show_nothing(scores: tuple[float, ...]) -> Non
 
 
 def test_the_lower_bound_is_the_mean_where_nothing_is_known_of_its_chance() -> None:
-    [one] = rank_finals(best(0.9)).finalists
+    [one] = rank_finals(best(0.9, validation_resampled=())).finalists
     assert lower_bound(one) == 0.9
-    [three] = rank_finals(best(0.8, 0.9, 1.0)).finalists
+    [three] = rank_finals(best(0.8, 0.9, 1.0, validation_resampled=())).finalists
     assert lower_bound(three) == pytest.approx(0.9 - 2.92 * 0.1 / 3**0.5, abs=1e-4)
 
 
@@ -113,6 +114,18 @@ def test_more_seeds_are_for_those_whose_seeds_leave_the_best_open() -> None:
     assert open_ones() == set()
 
 
+def test_without_draws_of_the_examples_nothing_is_shown_to_be_better_and_no_seed_would_help() -> None:
+    """As of one's own metric that is too slow: seeds that look alike say nothing of the examples."""
+    undrawn = best(0.9, 0.92, 0.91, validation_resampled=(), test_note="no interval: too slow")
+    rows = [*undrawn, *default(*CLOSE, validation_resampled=()), *head(0.6, 0.6, 0.61)]
+    finals = rank_finals(rows, FACTS)
+    choice = choose(finals)
+    assert choice is not None
+    assert choice.finalist.of == "default"
+    assert "no draws of the validation examples" in choice.reason
+    assert contenders(finals, FACTS) == ()
+
+
 @pytest.mark.parametrize("unit", [1e-4, 1.0, 1e3])
 def test_what_is_worth_more_seeds_does_not_depend_on_the_unit_of_a_metric_without_bounds(unit: float) -> None:
     """The constant answer scores -10 units. Of a best that scores -1, a difference that is open by .1 is small, and
@@ -122,7 +135,7 @@ def test_what_is_worth_more_seeds_does_not_depend_on_the_unit_of_a_metric_withou
     def open_ones(*losses: float) -> set[str]:
         first = repeats("a", [-unit * loss for loss in losses], [0.5] * 3, number=1, metrics={"mse": 1.0})
         second = repeats("b", [-unit * loss for loss in (1.0, 1.1, 0.9)], [0.5] * 3, number=2, metrics={"mse": 1.0})
-        return {each.of for each in contenders(rank_finals([*first, *second]), facts)}
+        return {each.of for each in contenders(rank_finals(with_draws([*first, *second])), facts)}
 
     assert open_ones(1.0, 1.0, 0.9) == set()
     assert open_ones(0.5, 2.0, 0.4) == {"a", "b"}

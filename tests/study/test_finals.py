@@ -124,6 +124,20 @@ def test_a_seed_without_resampled_scores_leaves_no_interval_and_a_draw_without_o
     assert held.note == "no value for 1 of 3 draws"
 
 
+def test_where_one_side_has_no_draws_nothing_is_said_of_a_difference_but_its_size() -> None:
+    drawn = repeats("a", (0.9,) * 3, (0.8, 0.82, 0.81), test_resampled=(0.8, 0.81, 0.82))
+    slow = repeats("b", (0.7,) * 3, (0.6, 0.621, 0.612), test_note="no interval: tasks.x.metric: is too slow")
+    head = repeats("h", (0.7,) * 3, (0.5, 0.52, 0.512), method="head_only", test_note="no interval: is too slow")
+    held = rank_finals([*drawn, *slow, *head])
+    found = held.finalists[1].difference
+    assert found is not None
+    assert (found.apart, found.interval, found.detectable) == (None, None, None)
+    assert found.lacks == "tasks.x.metric: is too slow"
+    assert (held.beats_head, held.gain_over_head) == (None, pytest.approx(0.2993, abs=1e-4))
+    earlier = [replace(each, test_note="") for each in slow]
+    assert rank_finals([*drawn, *earlier]).finalists[1].difference.apart is True, "it made no draws of any metric"
+
+
 def test_rows_of_an_earlier_version_have_an_interval_over_their_seeds() -> None:
     held = rank_finals(repeats("a", (0.5, 0.6, 0.7), (0.5, 0.6, 0.7))).finalists[0]
     assert held.test.interval is not None
