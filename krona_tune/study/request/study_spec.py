@@ -7,7 +7,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
 from krona_tune.backbones.geometry import Role
-from krona_tune.refusal import unknown
+from krona_tune.refusal import Refusal, unknown
 from krona_tune.study.request.deploy_target import Targets
 from krona_tune.study.request.domain import Domain, Fixed, as_real, parse_domain
 from krona_tune.study.request.field_types import (
@@ -70,18 +70,27 @@ class FinalistsSpec(FrozenValue):
     one seed, or the search is by method, by size or for all tasks at once. null: as before this key was there."""
     budget: Count | None = None
     """The most trainings of a task's finals, with the head alone. What `top` and `seeds` leave of it gives more seeds
-    to those among which the best can't be told yet. A new study writes what holds: two seeds more for each. null: no
+    to those among which the best can't be told yet; a new study may not ask for fewer than these two take. Finalists
+    that more trials bring later are trained beyond it. A new study writes what holds: two seeds more for each. null: no
     more seeds."""
 
-    def settled(self, *, alone: bool) -> Self:
+    def settled(self, *, alone: bool, head: bool) -> Self:
         """Returns the request of finals that begin now.
 
         Args:
             alone: whether one configuration of each task is looked for.
+            head: whether the head alone is trained, too.
+
+        Raises:
+            Refusal: the budget does not pay for the least number of seeds.
         """
         if not self.top or not alone:
             return self.model_copy(update={"default": self.default or False})
         default = self.seeds > 1 if self.default is None else self.default
+        least = (self.top + default + head) * self.seeds
+        if self.budget is not None and self.budget < least:
+            problem = f"{self.budget} trainings are fewer than the {least} of {self.seeds} seeds for each configuration"
+            raise Refusal("finalists.budget", problem, f"write {least} or more, or less in finalists.top or seeds")
         whole = (self.top + 1 + default) * (self.seeds + MORE_SEEDS)
         return self.model_copy(update={"default": default, "budget": self.budget or whole})
 
@@ -281,7 +290,8 @@ class StudySpec(FrozenValue):
         """Returns the request of a study that begins now, which settles what nobody asked for."""
         search = self.search
         alone = not (search.per_method or search.shared or search.pareto)
-        return self.model_copy(update={"search": search.settled(), "finalists": self.finalists.settled(alone=alone)})
+        finalists = self.finalists.settled(alone=alone, head=bool(search.baseline_learning_rates))
+        return self.model_copy(update={"search": search.settled(), "finalists": finalists})
 
     @property
     def shared_by(self) -> tuple[str, ...]:

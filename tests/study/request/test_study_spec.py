@@ -7,6 +7,7 @@ import pytest
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.domain import Choice, Fixed, Range
 from krona_tune.study.request.loader import build_spec
+from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.request.trial import AdapterConfig, TrainingConfig
 from tests.study.request.written_specs import spec_of
 
@@ -74,3 +75,31 @@ def test_a_study_that_begins_is_taught_unless_its_search_is_asked_for_otherwise(
 def test_nothing_earlier_stands_alone(search: dict[str, Any]) -> None:
     with pytest.raises(Refusal, match="warm_start none stands alone"):
         build_spec({"model": "m", "search": search}, "x.yaml")
+
+
+@pytest.mark.parametrize(
+    ("finalists", "search", "least"),
+    [
+        ({"top": 2, "seeds": 3}, {}, 12),  # two finalists, the default and the head
+        ({"top": 2, "seeds": 3, "default": False}, {}, 9),
+        ({"top": 4, "seeds": 2}, {"baseline_learning_rates": []}, 10),
+    ],
+)
+def test_a_budget_of_finals_below_what_they_take_is_refused_where_a_study_begins(
+    finalists: dict[str, Any], search: dict[str, Any], least: int
+) -> None:
+    def asked(budget: int) -> StudySpec:
+        return build_spec({"model": "m", "search": search, "finalists": {**finalists, "budget": budget}}, "x.yaml")
+
+    begun = asked(least).settled()
+    assert begun.finalists.budget == least
+    assert build_spec(begun.plain(), "study.yaml").settled() == begun
+    earlier = asked(least - 1)  # an earlier version began with it; it is read, and resumed
+    with pytest.raises(Refusal, match=f"finalists.budget: {least - 1} trainings are fewer than the {least} of .*write"):
+        earlier.settled()
+
+
+def test_a_new_study_writes_two_seeds_more_for_each_finalist() -> None:
+    begun = build_spec({"model": "m", "finalists": {"top": 2, "seeds": 3}}, "x.yaml").settled().finalists
+    assert (begun.default, begun.budget) == (True, 20)
+    assert build_spec({"model": "m"}, "x.yaml").settled().finalists.budget is None
