@@ -77,18 +77,14 @@ def is_better(first: Finalist, second: Finalist) -> bool:
 
     Compared are the seeds that both have, on the same draws of the examples; it takes two seeds, and draws.
     """
-    found = _difference(first, second)
+    found = difference(first.validated_by_seed(), second.validated_by_seed()).estimate
     return found is not None and _is_above_zero(found)
 
 
-def _difference(first: Finalist, second: Finalist) -> Estimate | None:
-    """Returns the first one's validation score less the second's; None if they share fewer than two seeds."""
-    found = difference(first.validated_by_seed(), second.validated_by_seed()).estimate
-    return found if found and found.seeds > 1 else None
-
-
 def _is_above_zero(found: Estimate) -> bool:
-    return found.drawn and not found.lacks and found.mean > found.quantile(ONE_SIDED_CONFIDENCE) * found.deviation
+    if not found.whole or found.lacks:
+        return False
+    return found.mean > found.quantile(ONE_SIDED_CONFIDENCE) * found.deviation
 
 
 def lower_bound(each: Finalist) -> float:
@@ -119,10 +115,13 @@ def _worth(each: Finalist, facts: TaskFacts | None) -> float:
 
 def _may_change(leader: Finalist, other: Finalist, worth: float) -> bool:
     """Returns whether more seeds may change what is known of a difference: chance between seeds alone leaves it open by
-    more than `worth`. Against chance between examples no seed helps, nor where that chance is not known."""
-    found = _difference(leader, other)
+    more than `worth`, or there is one seed of each and none was lost. Against chance between examples no seed helps,
+    nor where that chance is not known."""
+    found = difference(leader.validated_by_seed(), other.validated_by_seed()).estimate
     if found is None or not found.drawn or _is_above_zero(found):
         return False
+    if found.seeds < 2:
+        return _whole(leader) and _whole(other)
     of_seeds = replace(found, of_examples=0.0, drawn=False)
     return of_seeds.quantile(ONE_SIDED_CONFIDENCE) * of_seeds.deviation > worth
 

@@ -241,6 +241,14 @@ def test_open_choices_get_one_seed_more_at_a_time_while_the_budget_pays_for_it()
     assert [each.trial_id for each in final_trials(with_default(12), half, DEFAULT_POINT)[6:]] == more
 
 
+def test_with_one_seed_a_budget_gives_more() -> None:
+    one = build_spec({"model": "m", "finalists": {"top": 1, "seeds": 1, "budget": 9}, "tasks": ["rte"]}, "x.yaml")
+    least = final_trials(one, ROWS)
+    assert [each.number for each in least] == [0, 1]
+    rows = [*ROWS, *ended(least, {0: [0.6], 1: [0.9]})]
+    assert [each.trial_id for each in final_trials(one, rows)[2:]] == ["rte-final-1-s2", "rte-final-head-s2"]
+
+
 def test_finals_that_are_clear_or_not_over_get_no_more_seeds() -> None:
     clear = {DEFAULT: [0.5, 0.51], 0: [0.1, 0.11], 1: [0.8, 0.81]}
     least = final_trials(with_default(20), ROWS, DEFAULT_POINT)

@@ -114,6 +114,13 @@ def test_more_seeds_are_for_those_whose_seeds_leave_the_best_open() -> None:
     assert open_ones() == set()
 
 
+def test_after_one_seed_each_whole_one_gets_another() -> None:
+    one = [*best(0.9), *best(0.7, name="b", number=2), *head(0.6)]
+    assert [each.of for each in contenders(rank_finals(one, FACTS), FACTS)] == ["a", "b", "head"]
+    lost = replace(best(0.9, 0.9, name="b", number=2)[1], status=Status.OUT_OF_MEMORY, score=None, test_score=None)
+    assert [each.of for each in contenders(rank_finals([*one, lost], FACTS), FACTS)] == ["a", "head"]
+
+
 def test_without_draws_of_the_examples_nothing_is_shown_to_be_better_and_no_seed_would_help() -> None:
     """As of one's own metric that is too slow: seeds that look alike say nothing of the examples."""
     undrawn = best(0.9, 0.92, 0.91, validation_resampled=(), test_note="no interval: too slow")

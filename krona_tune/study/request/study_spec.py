@@ -71,8 +71,8 @@ class FinalistsSpec(FrozenValue):
     budget: Count | None = None
     """The most trainings of a task's finals, with the head alone. What `top` and `seeds` leave of it gives more seeds
     to those among which the best can't be told yet; a new study may not ask for fewer than these two take. Finalists
-    that more trials bring later are trained beyond it. A new study writes what holds: two seeds more for each. null: no
-    more seeds."""
+    that more trials bring later are trained beyond it. A new study writes what holds: two seeds more for each; null if
+    there is one seed and no default. null: no more seeds."""
 
     def settled(self, *, alone: bool, head: bool) -> Self:
         """Returns the request of finals that begin now.
@@ -92,7 +92,8 @@ class FinalistsSpec(FrozenValue):
             problem = f"{self.budget} trainings are fewer than the {least} of {self.seeds} seeds for each configuration"
             raise Refusal("finalists.budget", problem, f"write {least} or more, or less in finalists.top or seeds")
         whole = (self.top + 1 + default) * (self.seeds + MORE_SEEDS)
-        return self.model_copy(update={"default": default, "budget": self.budget or whole})
+        more = whole if default or self.seeds > 1 else None
+        return self.model_copy(update={"default": default, "budget": self.budget or more})
 
 
 class ResourcesSpec(FrozenValue):

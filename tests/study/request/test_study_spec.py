@@ -99,7 +99,19 @@ def test_a_budget_of_finals_below_what_they_take_is_refused_where_a_study_begins
         earlier.settled()
 
 
-def test_a_new_study_writes_two_seeds_more_for_each_finalist() -> None:
-    begun = build_spec({"model": "m", "finalists": {"top": 2, "seeds": 3}}, "x.yaml").settled().finalists
-    assert (begun.default, begun.budget) == (True, 20)
-    assert build_spec({"model": "m"}, "x.yaml").settled().finalists.budget is None
+@pytest.mark.parametrize(
+    ("finalists", "default", "budget"),
+    [
+        ({"top": 2, "seeds": 3}, True, 20),
+        ({"top": 2, "seeds": 3, "default": False}, False, 15),
+        ({"top": 2, "seeds": 1}, False, None),  # nobody asks what to choose
+        ({"top": 2, "seeds": 1, "default": True}, True, 12),
+        ({"top": 2, "seeds": 1, "budget": 12}, False, 12),
+        ({"top": 0}, False, None),
+    ],
+)
+def test_a_new_study_writes_two_seeds_more_for_each_finalist(
+    finalists: dict[str, int], default: bool, budget: int | None
+) -> None:
+    begun = build_spec({"model": "m", "finalists": finalists}, "x.yaml").settled().finalists
+    assert (begun.default, begun.budget) == (default, budget)
