@@ -86,8 +86,8 @@ class Finalist:
 
     @property
     def tied(self) -> bool:
-        """Returns whether it can't be told apart from the winner on test."""
-        return self.difference is None or not self.difference.apart
+        """Returns whether it is the winner, or was compared with it on test and can't be told apart."""
+        return self.difference is None or self.difference.apart is False
 
     @property
     def best_row(self) -> TrialResult:

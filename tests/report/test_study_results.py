@@ -77,6 +77,13 @@ def test_the_finalists_table_marks_who_can_not_be_told_apart(empty: Empty) -> No
     assert "rte-seeds" in shown.ids
 
 
+def test_a_finalist_that_was_not_compared_has_no_mark_and_is_counted(empty: Empty) -> None:
+    text = page(empty("rte"), [SEARCHED, HEAD, *final_rows(), *repeats("003", (0.4,), (0.6,))]).text
+    assert "Of 3 other finalists, 1 can't be told apart from the winner on test, and 1 is not compared with it." in text
+    shown = text[text.index("4 0.400 0.600") :]
+    assert shown.startswith("4 0.400 0.600 – * is not compared with the winner: fewer than two seeds are shared 1")
+
+
 def test_every_part_of_a_synthetic_study_is_marked_once(empty: Empty) -> None:
     folder = empty("rte", synthetic=True)
     page(folder, [SEARCHED, LORA, HEAD, *final_rows()])

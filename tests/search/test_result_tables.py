@@ -185,6 +185,12 @@ def test_a_task_on_which_nothing_was_learned_comes_first_and_is_not_green() -> N
     assert "\x1b[32m" not in text
 
 
+def test_a_finalist_of_one_seed_was_not_compared_and_has_no_mark() -> None:
+    text = said([*FINALS, *repeats("rte-003", (0.4,), (0.5,))], "rte")
+    assert [line for line in lines(text, "0.400") if "rte-003" in line] == ["rte-003 0.400 0.500 700"]
+    assert any(line.startswith("≈ rte-001") for line in lines(text, "rte-001"))
+
+
 def test_below_the_finalists_stands_which_difference_would_have_been_seen() -> None:
     text = " ".join(said(FINALS, "rte").split())
     assert "RTE: rte-001 can't be told apart from the winner; 0.554 would have been seen." in text

@@ -104,6 +104,11 @@ def test_ties_are_told_by_test_scores_seed_by_seed() -> None:
     assert [(each.of, each.tied) for each in held.finalists] == [("a", True), ("b", True), ("c", False)]
 
 
+def test_a_finalist_that_was_not_compared_is_not_tied() -> None:
+    held = rank_finals([*repeats("a", (0.8, 0.8), (0.7, 0.6)), *repeats("b", (0.7,), (0.7,))])
+    assert [(each.of, each.tied) for each in held.finalists] == [("a", True), ("b", False)]
+
+
 def test_the_interval_is_of_seeds_and_of_test_examples_where_they_were_drawn_again() -> None:
     drawn, plain = repeats("a", (0.5, 0.5), (0.5, 0.5), test_resampled=(0.4, 0.5, 0.6)), repeats("a", (0.5,), (0.5,))
     low, high = rank_finals(drawn).finalists[0].test.interval or (0, 0)
