@@ -117,7 +117,8 @@ def unneeded(
     theirs to go on, and full trainings until their adapters are written.
     """
     standings = Standings(rows, spec.shared_by)
-    best = [row for task in spec.tasks for row in (standings.winner(task), standings.chosen(task, facts.get(task)))]
+    each = [(task, facts.get(task)) for task in spec.tasks]
+    best = [row for known in each for row in (standings.winner(*known), standings.chosen(*known))]
     winners = {row.trial_id for row in best if row}
     return sorted(
         row.trial_id

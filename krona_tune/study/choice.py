@@ -37,24 +37,35 @@ def choose(finals: Finals) -> Chosen | None:
     every seed has learned and has a score, and the first is taken that is better than both. If none is, the better one
     of these two is taken; so it is where no draws of the validation examples say how much scores vary with these, as of
     one's own metric that is too slow for them. Finals without a default configuration, as of earlier versions, choose
-    their winner.
+    their winner. Of finals that were cut short, what has not ended has no say, and the reason says so.
     """
     winner = finals.winner
     if winner is None:
         return None
     both = [each for each in (finals.default, finals.head_only) if each]
     if not (finals.compares and both):
-        return Chosen(finalist=winner, reason="there is no default configuration to compare it with")
+        return Chosen(finalist=winner, reason=_alone(finals))
+    pending = f"; {AWAITED}" * finals.awaits_default
     known = [each for each in both if _whole(each)] or both
     names = " and ".join(map(name_of, known))
     for each in sorted(finals.finalists, key=_promise, reverse=True):
         if each not in known and all(is_better(each, other) for other in known):
-            return Chosen(finalist=each, reason=f"it is better than {names}, {_AT}")
+            return Chosen(finalist=each, reason=f"it is better than {names}, {_AT}{pending}")
     best = max(known, key=lambda each: each.validation.mean)
     drawn = all(row.validation_resampled for each in (*finals.finalists, *known) for row in each.rows)
-    return Chosen(finalist=best, reason=f"no other is shown to be better, {_AT}" if drawn else _UNDRAWN)
+    why = f"no other is shown to be better, {_AT}" if drawn else _UNDRAWN
+    return Chosen(finalist=best, reason=why + pending)
 
 
+def _alone(finals: Finals) -> str:
+    """Says why there is neither a default configuration nor a head alone to compare a winner with."""
+    if finals.awaits_default:
+        return AWAITED
+    missing = "the default configuration has no score"
+    return missing if finals.compares else "there is no default configuration to compare it with"
+
+
+AWAITED = "no training of the default configuration has ended"
 _UNDRAWN = "no other can be shown to be better, because there are no draws of the validation examples for each seed"
 _AT = f"on validation with {100 * ONE_SIDED_CONFIDENCE:.0f} % confidence"
 

@@ -134,13 +134,15 @@ class Finals:
     """A task's finalists, the highest validation mean first, and the head alone with the same seeds.
 
     Finalists with fewer completed seeds come later, because means over different numbers of seeds are not compared.
-    Where some configurations got more seeds than others, those beyond the common number give no advantage.
-    `lost` are the trials of configurations of which every one has ended, none with a test score.
+    Where some configurations got more seeds than all were to get, those beyond that number give no advantage.
+    `lost` are the trials of configurations of which every one has ended, none with a test score. `awaits_default`: the
+    default configuration takes part, and none of its trials has ended.
     """
 
     finalists: tuple[Finalist, ...] = ()
     head_only: Finalist | None = None
     lost: tuple[TrialResult, ...] = ()
+    awaits_default: bool = False
 
     @property
     def winner(self) -> Finalist | None:
@@ -154,8 +156,8 @@ class Finals:
 
     @property
     def compares(self) -> bool:
-        """Returns whether the default configuration took part, however it ended."""
-        return self.default is not None or any(row.number == DEFAULT for row in self.lost)
+        """Returns whether the default configuration takes part, however far it has come, and however it ended."""
+        return self.awaits_default or self.default is not None or any(row.number == DEFAULT for row in self.lost)
 
     @property
     def default(self) -> Finalist | None:
@@ -187,14 +189,17 @@ class Finals:
 def rank_finals(rows: Iterable[TrialResult], facts: TaskFacts | None = None) -> Finals:
     """Returns the finals of one task's rows; only completed finalists with a score on the test half count.
 
-    `facts` have the constant answer's score; without them, no seed is taken for one that did not learn.
+    `facts` have the constant answer's score and the number of seeds that each was to get at least. Without them, no
+    seed is taken for one that did not learn, and that number is the most that one has.
     """
-    found = grouped((row for row in rows if row.kind == TrialKind.FINALIST and row.ended), lambda row: row.of)
+    begun = [row for row in rows if row.kind == TrialKind.FINALIST]
+    found = grouped((row for row in begun if row.ended), lambda row: row.of)
     everyone = [each for of, repeats in found.items() if (each := _finalist(of, repeats, facts))]
-    common = min(map(len, found.values()), default=0)
+    most = max((each.seeds for each in everyone if each.method != BASELINE), default=0)
+    asked = facts.final_seeds if facts and facts.final_seeds else most
 
     def place(each: Finalist) -> tuple[int, float, int, str]:
-        return -min(each.seeds, common), -each.validation.mean, each.rows[0].trainable_parameters, each.of
+        return -min(each.seeds, asked), -each.validation.mean, each.rows[0].trainable_parameters, each.of
 
     ranked = sorted((each for each in everyone if each.method != BASELINE), key=place)
     known = {each.of for each in everyone}
@@ -210,6 +215,7 @@ def rank_finals(rows: Iterable[TrialResult], facts: TaskFacts | None = None) -> 
             for row in repeats
             if of not in known and row.params["method"] != BASELINE
         ),
+        awaits_default=DEFAULT in {row.number for row in begun} - {row.number for row in begun if row.ended},
     )
 
 

@@ -13,7 +13,7 @@ from krona_tune.study.devices import Devices, devices_of
 from krona_tune.study.folder import own_input
 from krona_tune.study.redact import redact
 from krona_tune.study.request.metric_table import rows_of
-from krona_tune.study.request.study_spec import Precision, ResourcesSpec, StudySpec
+from krona_tune.study.request.study_spec import FinalistsSpec, Precision, ResourcesSpec, StudySpec
 from krona_tune.study.request.trial import FrozenValue
 from krona_tune.study.result import Half
 
@@ -37,7 +37,8 @@ class TaskFacts(FrozenValue):
     `compared_by_loss`: a validation score is the loss of the targets, negated, and not the metric. `averages`: the
     metrics have a mean with those of other tasks. `cut_examples` of train and validation have more than `max_length`
     tokens and lose their ends; both are None if an older study did not record them. `joined_texts`: the tokenizer gets
-    the two texts of an example as one, with a line break between them.
+    the two texts of an example as one, with a line break between them. `final_seeds` is the least number of seeds that
+    each configuration of its finals gets; None if an older study did not record its request.
     """
 
     title: str
@@ -59,6 +60,7 @@ class TaskFacts(FrozenValue):
     max_length: int | None = None
     cut_examples: int | None = None
     joined_texts: bool = False
+    final_seeds: int | None = None
 
     @property
     def cut_share(self) -> float | None:
@@ -133,14 +135,18 @@ class Manifest(FrozenValue):
 
     @model_validator(mode="before")
     @classmethod
-    def _averages_of_older(cls, written: Any) -> Any:
-        """Returns a manifest that says of each task whether it averages; of an older one, the request knows it."""
+    def _facts_of_older(cls, written: Any) -> Any:
+        """Returns a manifest that says of each task whether it averages, and how many seeds its finals ask for; of an
+        older one, the request knows it."""
         if not isinstance(written, dict) or not isinstance(written.get("tasks"), dict):
             return written
         request = written.get("request")
-        directions = request if isinstance(request, dict) else {}
-        lower = {task for task in written["tasks"] if directions.get(f"tasks.{task}.direction") == "lower"}
+        asked = request if isinstance(request, dict) else {}
+        lower = {task for task in written["tasks"] if asked.get(f"tasks.{task}.direction") == "lower"}
         tasks = {task: _with_averages(facts, lower=task in lower) for task, facts in written["tasks"].items()}
+        if isinstance(request, dict):
+            seeds = {"final_seeds": asked.get("finalists.seeds", FinalistsSpec().seeds)}
+            tasks = {task: seeds | facts if isinstance(facts, dict) else facts for task, facts in tasks.items()}
         return {**written, "tasks": tasks}
 
     @property

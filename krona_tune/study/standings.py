@@ -134,13 +134,14 @@ class Standings:
         return shared_ranking(self.rows, self.shared_by) if self.shared_by else []
 
     def finals(self, task: str, facts: TaskFacts | None = None) -> Finals:
-        """Returns the task's finals, from the finalists that have ended; `facts` tell which seeds did not learn."""
+        """Returns the task's finals, from the finalists that have ended; `facts` tell which seeds did not learn, and
+        how many each was to get."""
         return rank_finals((row for row in self.rows if row.task == task), facts)
 
-    def winner(self, task: str) -> TrialResult | None:
+    def winner(self, task: str, facts: TaskFacts | None = None) -> TrialResult | None:
         """Returns the trial that won: of the winning finalist the seed with the highest validation score; without
         finalists the best of the search."""
-        final = self.finals(task).winner
+        final = self.finals(task, facts).winner
         return final.best_row if final else self.best(task)
 
     def chosen(self, task: str, facts: TaskFacts | None = None) -> TrialResult | None:

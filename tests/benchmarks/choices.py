@@ -50,7 +50,7 @@ def finals_of(scores: Array, numbers: Sequence[int], seeds: Sequence[int], examp
     """
     facts = TaskFacts(
         title="RTE", metrics=("accuracy",), provenance="", synthetic=True, fingerprint="", train_examples=1,
-        validation_examples=examples, constant_score=CONSTANT, rungs=(1,),
+        validation_examples=examples, constant_score=CONSTANT, rungs=(1,), final_seeds=SEEDS,
     )  # fmt: skip
     rows = [
         final_row(

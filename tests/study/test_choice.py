@@ -11,8 +11,8 @@ from krona_tune.study.result import Status, TrialResult
 from tests.record.events import manifest
 from tests.study.final_rows import repeats, with_draws
 
-FACTS = manifest("rte").tasks["rte"]
-"""100 validation examples, of which a constant answer has .55."""
+FACTS = manifest("rte").tasks["rte"].model_copy(update={"final_seeds": 3})
+"""100 validation examples, of which a constant answer has .55; three seeds at least."""
 CLOSE = (0.8, 0.81, 0.79)
 BOUNDED = {"metrics": {"accuracy": 0.8}}
 """Makes a row's score one of a metric with bounds."""
@@ -152,6 +152,25 @@ def test_a_default_that_failed_with_every_seed_leaves_the_head_to_compare_with()
     failed = [replace(each, status=Status.DIVERGED, score=None, test_score=None) for each in default(*CLOSE)]
     assert chosen(best(0.7, 0.75, 0.6), failed, head(0.72, 0.73, 0.72)) == "head"
     assert chosen(best(0.9, 0.92, 0.91), failed, head(0.72, 0.73, 0.72)) == "a"
+
+
+def test_a_default_of_which_no_training_has_ended_is_said_to_be_missing() -> None:
+    begun = [replace(each, status=Status.INTERRUPTED) for each in default(*CLOSE)]
+
+    def reason(*rows: list[TrialResult]) -> str:
+        finals = rank_finals([each for some in rows for each in some], FACTS)
+        assert finals.compares
+        choice = choose(finals)
+        assert choice is not None
+        return f"{choice.finalist.of}: {choice.reason}"
+
+    missing = "no training of the default configuration has ended"
+    winner, low = best(0.9, 0.92, 0.91), head(0.6, 0.6, 0.61)
+    assert reason(winner, begun) == f"a: {missing}"
+    assert reason(winner, begun, low).startswith("a: it is better than the head alone, on validation")
+    assert reason(winner, begun, head(0.92, 0.9, 0.91)).startswith("head: no other is shown to be better")
+    assert reason(winner, begun, low).endswith(f"; {missing}")
+    assert missing not in reason(winner, [default(0.8)[0], *begun[1:]], low)
 
 
 def test_a_default_that_lost_seeds_is_not_compared_with() -> None:

@@ -6,12 +6,13 @@ from math import inf, nan, sqrt
 import pytest
 
 from krona_tune.study.finals import deviation, rank_finals
+from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.result import Status, is_score
 from tests.record.events import manifest
 from tests.study.final_rows import repeats, row
 
-FACTS = manifest("rte").tasks["rte"]
-"""100 validation examples, of which a constant answer has .55."""
+FACTS = manifest("rte").tasks["rte"].model_copy(update={"final_seeds": 3})
+"""100 validation examples, of which a constant answer has .55; three seeds at least."""
 
 
 def test_the_highest_validation_mean_wins_whatever_test_says() -> None:
@@ -53,7 +54,25 @@ def test_a_configuration_that_lost_a_seed_comes_after_those_that_have_all() -> N
 
 def test_more_seeds_than_all_have_are_no_advantage_without_a_default_either() -> None:
     more, fewer = repeats("a", (0.79,) * 4, (0.5,) * 4), repeats("b", (0.84,) * 3, (0.5,) * 3)
-    assert [(each.of, each.seeds) for each in rank_finals([*more, *fewer]).finalists] == [("b", 3), ("a", 4)]
+    assert [(each.of, each.seeds) for each in rank_finals([*more, *fewer], FACTS).finalists] == [("b", 3), ("a", 4)]
+
+
+@pytest.mark.parametrize("facts", [FACTS, None])
+def test_in_finals_that_were_cut_short_a_lucky_seed_is_not_ranked_by_its_mean(facts: TaskFacts | None) -> None:
+    lucky, two = repeats("a", (0.95,), (0.5,)), repeats("b", (0.8, 0.81), (0.5, 0.5))
+    head = repeats("head", (0.6,), (0.5,), method="head_only")
+    begun = replace(repeats("a", (0.9, 0.9), (0.5, 0.5))[1], status=Status.INTERRUPTED)
+    held = rank_finals([*lucky, begun, *two, *head], facts)
+    assert [(each.of, each.seeds) for each in held.finalists] == [("b", 2), ("a", 1)]
+
+
+def test_how_far_the_head_alone_has_come_ranks_nobody() -> None:
+    rows = [*repeats("a", (0.7,) * 3, (0.5,) * 3), *repeats("b", (0.9, 0.9), (0.5, 0.5))]
+    ranks = [
+        [each.of for each in rank_finals([*rows, *head], FACTS).finalists]
+        for head in ([], repeats("head", (0.6,), (0.5,), method="head_only"))
+    ]
+    assert ranks == [["a", "b"]] * 2
 
 
 def test_an_equal_mean_ranks_by_fewer_parameters() -> None:

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,6 +70,22 @@ def test_an_older_manifest_knows_by_its_request_which_tasks_average(tmp_path: Pa
     }
     path.write_text(json.dumps(older | {"request": None}), encoding="utf-8")
     assert [task for task, facts in read_manifest(path).tasks.items() if not facts.averages] == ["wiki"]
+
+
+def test_an_older_manifest_knows_by_its_request_how_many_seeds_finals_have(tmp_path: Path) -> None:
+    path = tmp_path / "manifest.json"
+
+    def seeds(**more: Any) -> list[int | None]:
+        manifest("rte", "cola").write(path)
+        older = json.loads(path.read_text(encoding="utf-8"))
+        for facts in older["tasks"].values():
+            del facts["final_seeds"]
+        path.write_text(json.dumps(older | more), encoding="utf-8")
+        return [facts.final_seeds for facts in read_manifest(path).tasks.values()]
+
+    assert seeds(request={"finalists.seeds": 5}) == [5, 5]
+    assert seeds(request={"finalists.top": 1}) == [3, 3], "what is at its default is not recorded"
+    assert seeds() == [None, None]
 
 
 def test_the_share_of_cut_examples_is_of_train_and_validation() -> None:

@@ -214,6 +214,7 @@ def _prepare_task(plan: Plan, data: TaskData, tokenizer: PreTrainedTokenizerBase
         max_length=spec.examples.max_length,
         cut_examples=cut_examples(encoded.train) + cut_examples(encoded.validation),
         joined_texts=not plan.geometry.text_to_text and len(task.inputs) > 1 and joins_texts(tokenizer),
+        final_seeds=spec.finalists.seeds,
     )
     return work, facts
 

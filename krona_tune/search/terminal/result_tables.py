@@ -130,7 +130,7 @@ def build_result_tables(standings: Standings, facts: dict[str, TaskFacts], *, fr
         *(Text(each.headline, style="bold yellow") for each in verdicts.values() if each.headline),
         _search_table(standings, facts, verdicts),
     ]
-    if any(standings.finals(task).winner for task in facts):
+    if any(standings.finals(*known).winner for known in facts.items()):
         tables[-1:] = [_finals_table(standings, facts, verdicts), _legend(standings, facts)]
     tables += [Text(text) for each in verdicts.values() for text in each.others]
     if lines := compare_methods(standings.rows, facts):
@@ -208,5 +208,5 @@ def _finalist(each: Finalist, marks: str, beside: tuple[str, str], *, style: str
 
 def _legend(standings: Standings, facts: dict[str, TaskFacts]) -> Text:
     """Returns the configuration of each finalist."""
-    everyone = [each for task in facts for each in standings.finals(task).finalists]
+    everyone = [each for known in facts.items() for each in standings.finals(*known).finalists]
     return Text("\n".join(f"{each.of}: {describe_adapter(each.params)}" for each in everyone))
