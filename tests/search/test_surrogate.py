@@ -3,6 +3,7 @@
 from dataclasses import replace
 from math import isfinite, log2, nan
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -56,6 +57,16 @@ def test_what_a_method_does_not_read_is_no_coordinate_of_it() -> None:
     assert {name for name in names["lora"] if "rank" in name} == {"rank"}
     assert not {"tall", "rank"} & names["bitfit"]
     assert {"tall", "method krona"} <= names["krona"]
+
+
+@pytest.mark.parametrize(
+    ("values", "least"),
+    [({"low": 1e-4, "high": 0.1, "log": True}, 1e-4), ({"low": 0.02, "high": 0.1}, 0.02), ([0.1, 0.05], 0.05)],
+)
+def test_an_earlier_value_that_is_0_counts_as_the_least_of_a_domain_above_it(values: Any, least: float) -> None:
+    above = space("bert", training={**RATE, "weight_decay": values})
+    found = [coordinates(above, {**drawn(0, above), "weight_decay": each})["weight_decay"] for each in (0.0, least)]
+    assert found == pytest.approx([log2(least)] * 2)
 
 
 def test_even_draws_lie_between_0_and_1() -> None:

@@ -29,11 +29,12 @@ Array = npt.NDArray[np.float64]
 def coordinates(space: Space, params: Params, geometry: Geometry | None = None) -> dict[str, float]:
     """Returns a feasible point's coordinates by name; a coordinate that is not named is 0.
 
-    Numbers that are above 0 count by their logarithm, and names by one coordinate each, which is 1. In place of A's two
-    sizes there are the parameters, the reachable rank, and how tall A is: shapes that do nearly the same are near each
-    other. In addition there are the number of adapted maps and how far the first step moves a map's weight: the
-    learning rate times the scale, and for a Kronecker product what its shape makes of that. Sizes are shares of the
-    backbone's, so that they mean the same on another one.
+    Where a knob's values are above 0, a number counts by its logarithm, and one of another study that is below them as
+    the least of them. Names count by one coordinate each, which is 1. In place of A's two sizes there are the
+    parameters, the reachable rank, and how tall A is: shapes that do nearly the same are near each other. In addition
+    there are the number of adapted maps and how far the first step moves a map's weight: the learning rate times the
+    scale, and for a Kronecker product what its shape makes of that. Sizes are shares of the backbone's, so that they
+    mean the same on another one.
 
     Args:
         geometry: the backbone of an earlier study's point; None for the space's own.
@@ -63,11 +64,11 @@ def coordinates(space: Space, params: Params, geometry: Geometry | None = None) 
 
 
 def _of_knob(name: str, value: object, domain: Domain) -> Mapping[str, float]:
-    values = domain.ends()
     if isinstance(value, bool) or not isinstance(value, int | float):
         return {f"{name} {value}": 1.0}
-    positive = all(isinstance(each, int | float) and each > 0 for each in values)
-    return {name: log2(value) if positive else float(value)}
+    numbers = [each for each in domain.ends() if isinstance(each, int | float)]
+    least = min(numbers) if len(numbers) == len(domain.ends()) else 0
+    return {name: log2(max(value, least)) if least > 0 else float(value)}
 
 
 class Encoder:
