@@ -15,7 +15,7 @@ from optuna.trial import FrozenTrial, TrialState
 from krona_tune.search.searchers.open_samplers import open_samplers
 from krona_tune.search.searchers.proposal import Origin, Proposal
 from krona_tune.search.searchers.surrogate import TransferSurrogate
-from krona_tune.search.searchers.task_sampler import TaskSampler, distribution_of
+from krona_tune.search.searchers.task_sampler import LIMIT_DRAWS, TaskSampler, distribution_of
 from krona_tune.study.request.domain import Choice, Divisors, Fixed, Range
 from krona_tune.study.result import Status
 from tests.search.conftest import never, space, spec
@@ -130,6 +130,22 @@ def test_with_a_size_for_each_trial_small_adapters_are_searched_as_eagerly_as_la
         sizes[objective] = sorted(everything.parameters(point) for point in points if point)
     assert sizes["pareto"][20] < sizes["score"][20]
     assert sizes["pareto"][0] == 6 * 48
+
+
+def test_a_limit_that_only_rare_adapters_keep_leaves_trials_of_every_size_a_point(tmp_path: Path) -> None:
+    knobs = {
+        "a_out": "divisors",
+        "a_in": "divisors",
+        "terms": list(range(24, 0, -1)),
+        "roles": ["query+value", "query"],
+        "layers": ["all", "last 1", "first 1"],
+    }
+    tight, rng = space("bert", knobs, max_params=48), random.Random(0)
+    assert not any(tight.feasible(tight.draw(rng)) for _ in range(LIMIT_DRAWS))
+    sampler = open_samplers(spec(objective="pareto"), tight, tmp_path / "journal", never)["cola"]
+    point = sampler.ask("cola-000", 0)
+    assert point is not None
+    assert tight.parameters(point) == 48
 
 
 def test_an_earlier_point_beyond_a_trials_limit_waits_for_a_trial_that_may_have_it(tmp_path: Path) -> None:

@@ -190,9 +190,9 @@ class Space:
     def _drawn(self) -> dict[str, list[dict[str, Any]]]:
         return {}
 
-    def sizes(self) -> tuple[int, int]:
-        """Returns the least and the most parameters of feasible points, estimated by drawing."""
-        found = [self.parameters(point) for point in self.feasible_points(SIZE_DRAWS)]
+    def sizes(self, draws: int = SIZE_DRAWS) -> tuple[int, int]:
+        """Returns the least and the most parameters of feasible points, estimated by drawing; 0 and 0 if none is."""
+        found = [self.parameters(point) for point in self.feasible_points(draws)]
         return (min(found), max(found)) if found else (0, 0)
 
     def feasible_share(self) -> float:

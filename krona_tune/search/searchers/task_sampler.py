@@ -25,6 +25,8 @@ logger = logging.getLogger(__name__)
 
 ATTEMPTS = 20
 """How many of Optuna's proposals may be rejected before an acceptable point is drawn evenly."""
+LIMIT_DRAWS = 500
+"""Even draws among which the smallest and the largest adapter are sought, for the trials' own parameter limits."""
 DIGITS = 12
 """How many digits Optuna gets of a step: with those of 1/7 its decimals would miss the end of a range."""
 STATES = {
@@ -75,7 +77,7 @@ class TaskSampler:
         self._tried = {space.meaning(self._point_of(trial)) for trial in mine}
         self._exhausted = False
         self._only_suggested = only_suggested
-        self._sizes = self._smallest_and_largest() if every_size else None
+        self._smallest, self._largest = space.sizes(LIMIT_DRAWS) if every_size else (0, 0)
 
     def ask(self, trial_id: str, number: int) -> dict[str, Any] | None:
         """Returns a feasible point that was not tried before, by knob name; None if none is found.
@@ -216,17 +218,10 @@ class TaskSampler:
 
     def _limit(self, number: int) -> int | None:
         """Returns one trial's parameter limit, drawn log-uniformly between the smallest and the largest adapter."""
-        if self._sizes is None:
+        if not self._smallest:
             return None
-        low, high = map(log, self._sizes)
         rng = random.Random(stream(self._seed, "limit", self._address, number))
-        return round(exp(rng.uniform(low, high)))
-
-    def _smallest_and_largest(self) -> tuple[int, int]:
-        rng = random.Random(stream(self._seed, "sizes", self._address))
-        points = filter(self._space.feasible, (self._space.draw(rng) for _ in range(500)))
-        sizes = [self._space.parameters(point) for point in points]
-        return min(sizes), max(sizes)
+        return round(exp(rng.uniform(log(self._smallest), log(self._largest))))
 
     def is_open(self, trial_id: str) -> bool:
         """Returns whether a trial was asked for and has not ended."""
