@@ -241,9 +241,9 @@ def test_its_time_is_that_of_the_whole_study(tmp_path: Path, texts: Path, monkey
     assert f"({low} to {high})" in found.reasons["search.trials"]
 
 
-@pytest.mark.parametrize(("epochs", "grace"), [(3, 1.0), (12, 4.0)])
+@pytest.mark.parametrize(("epochs", "grace"), [(3, 1.0), (10, 3.33), (12, 4.0), (0.01, 0.00333)])
 def test_trials_are_judged_after_a_third_of_the_epochs_that_are_asked_for(
-    epochs: int, grace: float, tmp_path: Path, texts: Path
+    epochs: float, grace: float, tmp_path: Path, texts: Path
 ) -> None:
     found = derived(saved_bert(tmp_path / "bert"), texts, **{"schedule.epochs": epochs})
     assert found.values["schedule"]["grace_epochs"] == grace

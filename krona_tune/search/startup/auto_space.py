@@ -343,7 +343,7 @@ def _sized(
         sized["examples"]["max_length"] = length
         asked_epochs = complete({**fixed, **sized}).schedule.epochs
         sized["schedule"]["grace_epochs"] = _by_task(
-            {name: round(for_task(asked_epochs, name) / 3, 2) for name in rows}
+            {name: float(f"{for_task(asked_epochs, name) / 3:.3g}") for name in rows}
         )
         tried = {**fixed, **sized}
         asked = complete(tried).settled()
