@@ -1,6 +1,7 @@
 """Tests that some of a task's first trials are taught points, until these are seen to be no better than others."""
 
 import logging
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -57,6 +58,40 @@ def test_points_that_win_less_than_half_are_given_up_for_good(tmp_path: Path, ca
     with caplog.at_level(logging.INFO):
         assert proposed_by(sampler(tmp_path, 10), 10, taught=0.4, others=0.5) == "Tooooooooo"
     assert "0 of 1 comparisons won and 0 equal" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("status", "expected"),
+    [(Status.DIVERGED, "Tooooo"), (Status.OUT_OF_MEMORY, "Tooooo"), (Status.FAILED, "ToToTo")],
+)
+@pytest.mark.parametrize("resumed", [False, True])
+def test_points_that_diverge_before_the_first_rung_lose_and_lost_workers_do_not(
+    tmp_path: Path, status: Status, expected: str, resumed: bool
+) -> None:
+    one, said, ends = sampler(tmp_path, 6), "", dict[str, tuple[Status, dict[int, float]]]()
+    for number in range(6):
+        name = f"cola-{number:03d}"
+        assert one.ask(name, number) is not None
+        is_taught = one.origin(name).proposed_by == RECORDED
+        said += "T" if is_taught else "o"
+        ends[name] = (status, {}) if is_taught else (Status.COMPLETED, {64: 0.5})
+        for step, score in ends[name][1].items():
+            one.report(name, step, score)
+        one.tell(name, ends[name][0], 0.5)
+        if resumed:
+            one = sampler(tmp_path, 6)
+            for each, (how, scores) in ends.items():
+                one.recall(each, one.point(each), how, scores)
+    assert said == expected
+
+
+def test_a_trial_that_diverged_late_loses_also_where_it_had_reported() -> None:
+    late = Tried(point=POINTS[0], scores={64: 0.9}, ended=True, worst=True)
+    other = {**POINTS[0], "scale": 0.3}
+    silent, learned = (Tried(point=other, scores=scores, ended=True) for scores in ({}, {64: 0.5}))
+    assert not taught_of(10).misled([late, silent])
+    assert taught_of(10).misled([late, learned])
+    assert not taught_of(10).misled([replace(learned, point=POINTS[0]), replace(late, point=other)])
 
 
 def test_points_that_score_the_same_as_all_others_are_tried_further(tmp_path: Path) -> None:

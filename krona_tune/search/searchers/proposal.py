@@ -40,11 +40,13 @@ class Proposal:
 
 @dataclass(frozen=True, kw_only=True)
 class Tried:
-    """A point that a task has tried or tries, with its scores by step; `ended` if it is not trained any more."""
+    """A point that a task has tried or tries, with its scores by step; `ended` if it is not trained any more, `worst`
+    if it diverged or ran out of memory, which is worse than every score."""
 
     point: Params
     scores: Mapping[int, float]
     ended: bool
+    worst: bool = False
 
 
 Suggest = Callable[[int, Callable[[], Sequence[Tried]]], Iterable[Proposal]]

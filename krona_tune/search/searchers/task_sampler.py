@@ -38,6 +38,8 @@ STATES = {
     Status.FAILED: TrialState.FAIL,
 }
 """The states that Optuna gets. It gets none for an interrupted trial, which continues when the study is resumed."""
+WORST = {Status.DIVERGED, Status.OUT_OF_MEMORY}
+"""How trials end that are worse than every score; one that lost its worker says nothing about its point."""
 TRIAL_ID, LOST, ORIGIN = "trial_id", "lost", "origin"
 """Attributes of a point in Optuna: the trial that tries it, that the driver ended before a trial had it, and who
 proposed it."""
@@ -75,6 +77,7 @@ class TaskSampler:
         self._numbers = {t.user_attrs[TRIAL_ID]: t.number for t in mine}
         self._open = {t.user_attrs[TRIAL_ID]: t.number for t in mine if t.state is TrialState.RUNNING}
         self._tried = {space.meaning(self._point_of(trial)) for trial in mine}
+        self._worst: set[str] = set()
         self._exhausted = False
         self._only_suggested = only_suggested
         self._smallest, self._largest = space.sizes(LIMIT_DRAWS) if every_size else (0, 0)
@@ -134,7 +137,12 @@ class TaskSampler:
         """Returns the points that trials of the task had or have, in the order of their proposal."""
         known = self._study.get_trials(deepcopy=False)
         return [
-            Tried(point=self._point_of(trial), scores=trial.intermediate_values, ended=trial.state.is_finished())
+            Tried(
+                point=self._point_of(trial),
+                scores=trial.intermediate_values,
+                ended=trial.state.is_finished(),
+                worst=trial.user_attrs[TRIAL_ID] in self._worst,
+            )
             for trial in (known[number] for number in sorted(self._numbers.values()))
         ]
 
@@ -153,6 +161,8 @@ class TaskSampler:
         """
         last = _finite(list(scores.values())[-1]) if scores else None
         scores = {step: score for step, score in scores.items() if isfinite(score)}
+        if status in WORST:
+            self._worst.add(trial_id)
         if trial_id in self._open:
             for step, score in scores.items():
                 self.report(trial_id, step, score)
@@ -241,6 +251,8 @@ class TaskSampler:
         """Tells Optuna the end of a trial; does nothing if the trial is not open or was interrupted."""
         if status not in STATES or trial_id not in self._open:
             return
+        if status in WORST:
+            self._worst.add(trial_id)
         number, state = self._open.pop(trial_id), _state(status, score)
         self._study.tell(number, score if state is TrialState.COMPLETE else None, state=state)
 

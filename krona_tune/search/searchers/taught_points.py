@@ -54,7 +54,8 @@ class TaughtPoints:
 
         It takes a taught and an untaught trial that have ended. Then each two of them that both have reported are
         compared at the last step that both have reached, and the taught ones must have the higher score in half of the
-        comparisons; equal scores, as of points that learned nothing, count one half.
+        comparisons; equal scores, as of points that learned nothing, count one half. A trial that diverged or ran out
+        of memory loses against each other one that has reported.
         """
         return self._misled or self._lose(*self._apart(tried))
 
@@ -68,12 +69,7 @@ class TaughtPoints:
     def _lose(self, taught: Sequence[Tried], others: Sequence[Tried]) -> bool:
         """Compares both, unless the taught points have lost before; returns whether they have."""
         if not self._misled and all(any(each.ended for each in trials) for trials in (taught, others)):
-            pairs = [
-                (first.scores[step], second.scores[step])
-                for first in taught
-                for second in others
-                if (step := max(first.scores.keys() & second.scores.keys(), default=None)) is not None
-            ]
+            pairs = [pair for first in taught for second in others if (pair := _compared(first, second))]
             wins, ties = sum(one > other for one, other in pairs), sum(one == other for one, other in pairs)
             self._misled = bool(pairs) and wins + ties / 2 < LEAST_WINS * len(pairs)
             if self._misled:
@@ -83,3 +79,12 @@ class TaughtPoints:
                 )
                 logger.info(said, self._task, wins, len(pairs), ties)
         return self._misled
+
+
+def _compared(one: Tried, other: Tried) -> tuple[float, float] | None:
+    """Returns what each of two trials counts against the other; None if there is nothing to compare."""
+    if one.worst != other.worst:
+        reported = other.scores if one.worst else one.scores
+        return (-one.worst, -other.worst) if reported else None
+    step = max(one.scores.keys() & other.scores.keys(), default=None)
+    return None if step is None else (one.scores[step], other.scores[step])
