@@ -117,9 +117,15 @@ class Ledger:
         return trial_id in self.rows and self.rows[trial_id].ended
 
     def settled(self, report: Report) -> bool:
-        """Returns whether a searched trial's report won't come again: a resumed trial repeats its last one."""
+        """Returns whether a searched trial's report was judged for good, also if a resumed trial repeats it.
+
+        A driver judges a report, then records it, then lets the trial go on or records its end. So the last report of a
+        trial is to be judged again if a stop ended it as interrupted, or if nothing is known to be recorded after it.
+        """
         row = self.rows[report.trial_id]
-        return row.kind == TrialKind.SEARCH and (row.ended or report.rung != row.rung)
+        if row.kind != TrialKind.SEARCH or row.ended or report.rung != row.rung:
+            return row.kind == TrialKind.SEARCH
+        return row.ended_at is None and any(_last_seen(other) > _last_seen(row) for other in self.rows.values())
 
     def _row(self, config: TrialMessage) -> TrialResult:
         assert self._count is not None, "this ledger is read-only"
@@ -142,9 +148,14 @@ class Ledger:
 
 def _continued(row: TrialResult, now: float) -> TrialResult:
     """Returns the row of a resumed trial: without its end, and with the time in which no driver ran it added."""
-    pause = max(0.0, now - (row.ended_at or _end_by_its_seconds(row)))
+    pause = max(0.0, now - _last_seen(row))
     paused = row.paused_seconds + pause
     return replace(row, status=Status.INTERRUPTED, error="", curve=(), ended_at=None, paused_seconds=paused)
+
+
+def _last_seen(row: TrialResult) -> float:
+    """Returns a time up to which the trial is known to have run."""
+    return row.ended_at or _end_by_its_seconds(row)
 
 
 def _end_by_its_seconds(row: TrialResult) -> float:

@@ -217,6 +217,24 @@ def test_a_finalists_report_is_no_matter_of_early_stopping() -> None:
     assert not book.settled(report("cola-final-1-s7", 0, 0.5))
 
 
+def test_what_a_killed_driver_let_go_on_is_not_judged_again() -> None:
+    """Each has reported 2 s after its start; the third one's end may have come between its report and the kill."""
+    rows = [run(ledger()[0], config(number), 0.5) for number in range(5)]
+    killed = [
+        replace(row, status=Status.INTERRUPTED, ended_at=None, started_at=1000.0 + at)
+        for row, at in zip(rows, (0.0, 3.0, 5.0), strict=False)
+    ]
+    stopped = replace(rows[3], status=Status.INTERRUPTED, started_at=1000.0, ended_at=1006.5)
+    lost = replace(rows[4], status=Status.FAILED, started_at=1000.0, ended_at=1001.0)
+    book, _ = ledger(*killed, stopped, lost)
+    judged = [book.settled(report(row.trial_id, 0, 0.5)) for row in book.rows.values()]
+    assert judged == [True, True, False, False, True]
+    alone, _ = ledger(killed[0], lost)
+    assert not alone.settled(report("cola-000", 0, 0.5))
+    further, _ = ledger(replace(killed[2], rung=1), lost)
+    assert further.settled(report("cola-002", 0, 0.5))
+
+
 def test_a_trial_that_goes_on_has_not_ended_and_its_pause_is_no_time_of_its_own(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
