@@ -22,7 +22,13 @@ from packaging.version import InvalidVersion
 from krona_tune import __version__, hub
 from krona_tune.processor import this_processor
 from krona_tune.refusal import Refusal
-from krona_tune.search.startup.cluster import DRIVERS, cores, refuse_cache, refuse_temporary_folder
+from krona_tune.search.startup.cluster import (
+    DRIVERS,
+    cores,
+    refuse_cache,
+    refuse_temporary_folder,
+    refuse_windows,
+)
 from krona_tune.study.formatting import format_bytes
 from krona_tune.study.redact import redact
 
@@ -43,7 +49,7 @@ def refuse_gone_folder() -> None:
         raise Refusal("the working directory", f"it can't be used: {error.strerror}", "change to another") from None
 
 
-NECESSARY = (refuse_gone_folder, refuse_cache, refuse_temporary_folder, hub.hub_host)
+NECESSARY = (refuse_windows, refuse_gone_folder, refuse_cache, refuse_temporary_folder, hub.hub_host)
 """What must hold before Ray or torch start."""
 
 

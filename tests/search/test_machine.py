@@ -6,9 +6,15 @@ from pathlib import Path
 import pytest
 
 from krona_tune import cli
-from krona_tune.api.diagnosis import refuse_gone_folder
+from krona_tune.api.diagnosis import diagnose, refuse_gone_folder
 from krona_tune.refusal import Refusal
-from krona_tune.search.startup.cluster import LONGEST_SOCKET, SOCKET, connecting, refuse_temporary_folder
+from krona_tune.search.startup.cluster import (
+    LONGEST_SOCKET,
+    SOCKET,
+    connecting,
+    refuse_temporary_folder,
+    refuse_windows,
+)
 from tests.conftest import Run
 
 
@@ -65,6 +71,15 @@ def test_a_cache_folder_that_can_not_be_made_is_refused(
         connecting(None)
     assert str(refused.value).startswith(f"the cache folder: {tmp_path}/file/")
     assert f"{tmp_path}/file is no folder; set HOME or XDG_CACHE_HOME to a folder" in str(refused.value)
+
+
+def test_windows_is_refused_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as there:
+        there.setattr("sys.platform", "win32")
+        with pytest.raises(Refusal, match=r"^Windows: .* run on Linux and macOS; use WSL2$"):
+            connecting("127.0.0.1:1")
+        assert "Windows" in {problem.place for problem in diagnose().problems}
+    refuse_windows()
 
 
 def test_a_working_directory_that_is_gone_is_refused_by_every_verb(

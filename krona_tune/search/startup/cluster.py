@@ -142,6 +142,7 @@ def connecting(address: str | None, nice: int = 0) -> "Future[Cluster]":
     Raises:
         Refusal: at once, if Ray can't start here, or nothing answers at `address`.
     """
+    refuse_windows()
     refuse_cache()
     if address:
         _refuse_silent(address)
@@ -188,6 +189,12 @@ def connect(address: str | None, nice: int = 0) -> Cluster:
         nodes=nodes if any(node.cpus for node in nodes) else _first_worker(),
         dashboard=f"http://{context.dashboard_url}" if context.dashboard_url else "",
     )
+
+
+def refuse_windows() -> None:
+    """Raises a Refusal on Windows, whose processes lack what Ray's start and training need here."""
+    if sys.platform == "win32":
+        raise Refusal("Windows", "studies and training run on Linux and macOS", "use WSL2")
 
 
 def refuse_cache() -> None:
