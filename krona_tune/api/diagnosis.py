@@ -26,6 +26,7 @@ from krona_tune.search.startup.cluster import (
     DRIVERS,
     cores,
     refuse_cache,
+    refuse_home,
     refuse_temporary_folder,
     refuse_windows,
 )
@@ -49,7 +50,7 @@ def refuse_gone_folder() -> None:
         raise Refusal("the working directory", f"it can't be used: {error.strerror}", "change to another") from None
 
 
-NECESSARY = (refuse_windows, refuse_gone_folder, refuse_cache, refuse_temporary_folder, hub.hub_host)
+NECESSARY = (refuse_windows, refuse_gone_folder, refuse_cache, refuse_temporary_folder, refuse_home, hub.hub_host)
 """What must hold before Ray or torch start."""
 
 
@@ -259,6 +260,7 @@ READ = (
     "RAY_API_SERVER_ADDRESS",
     "RAY_TMPDIR",
     "RAY_AUTH_MODE",
+    "RAY_AUTH_TOKEN_PATH",
     "MLFLOW_ALLOW_FILE_STORE",
     "MLFLOW_TRACKING_USERNAME",
     "WANDB_BASE_URL",

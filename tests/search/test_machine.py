@@ -12,16 +12,19 @@ from krona_tune.search.startup.cluster import (
     LONGEST_SOCKET,
     SOCKET,
     connecting,
+    refuse_home,
     refuse_temporary_folder,
     refuse_windows,
 )
 from tests.conftest import Run
 
+TOKEN = ("RAY_AUTH_MODE", "RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH")
+
 
 @pytest.fixture(autouse=True)
 def _plain(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Removes this machine's own variables, and makes a file that tests use as a folder."""
-    for name in ("RAY_TMPDIR", "TMPDIR", "XDG_CACHE_HOME"):
+    for name in ("RAY_TMPDIR", "TMPDIR", "XDG_CACHE_HOME", *TOKEN):
         monkeypatch.delenv(name, raising=False)
     (tmp_path / "file").touch()
 
@@ -71,6 +74,50 @@ def test_a_cache_folder_that_can_not_be_made_is_refused(
         connecting(None)
     assert str(refused.value).startswith(f"the cache folder: {tmp_path}/file/")
     assert f"{tmp_path}/file is no folder; set HOME or XDG_CACHE_HOME to a folder" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("home", "problem"),
+    [
+        ("file", "{here}/file/.ray can't be made, {here}/file is no folder"),
+        ("owned", "{here}/owned/.ray can't be made, {here}/owned/.ray is no folder"),
+    ],
+)
+def test_a_home_in_which_ray_can_make_no_token_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, home: str, problem: str
+) -> None:
+    (tmp_path / "owned").mkdir()
+    (tmp_path / "owned" / ".ray").touch()
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("HOME", str(tmp_path / home))
+    said = f"HOME: {problem.format(here=tmp_path)}; set HOME to a folder that can be written, or RAY_AUTH_MODE=disabled"
+    with pytest.raises(Refusal) as refused:
+        connecting(None)
+    assert str(refused.value) == said
+    assert said in map(str, diagnose().problems)
+
+
+@pytest.mark.parametrize("given", [("RAY_AUTH_MODE", "disabled"), *((name, "x") for name in TOKEN[1:])])
+def test_a_ray_that_makes_no_token_needs_no_home(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, given: tuple[str, str]
+) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    monkeypatch.setenv(*given)
+    refuse_home()
+
+
+def test_a_token_that_is_there_needs_no_home_that_can_be_written(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    token = tmp_path / ".ray" / "auth_token"
+    token.parent.mkdir()
+    token.touch()
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setattr("os.access", lambda *asked: False)
+    refuse_home()
+    token.unlink()
+    with pytest.raises(Refusal, match=r"^HOME: .*\.ray can't be written; set HOME"):
+        refuse_home()
 
 
 def test_windows_is_refused_before_anything_starts(monkeypatch: pytest.MonkeyPatch) -> None:

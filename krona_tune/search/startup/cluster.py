@@ -148,6 +148,7 @@ def connecting(address: str | None, nice: int = 0) -> "Future[Cluster]":
         _refuse_silent(address)
     else:
         refuse_temporary_folder()
+        refuse_home()
     found: Future[Cluster] = Future()
 
     def connected() -> None:
@@ -215,6 +216,21 @@ def refuse_temporary_folder() -> None:
     if longest > LONGEST_SOCKET:
         most = LONGEST_SOCKET - longest + len(os.fsencode(folder))
         raise Refusal(name, f"{folder} is too long for Ray's sockets, which leave it {most} bytes", fix)
+
+
+def refuse_home() -> None:
+    """Raises a Refusal if a Ray that starts here can't keep its token: it makes one in ~/.ray, unless it is given one
+    or its RAY_AUTH_MODE is another."""
+    given = any(os.environ.get(name) for name in ("RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"))
+    if given or os.environ.get("RAY_AUTH_MODE", "token").lower() != "token":
+        return
+    fix = "set HOME to a folder that can be written, or RAY_AUTH_MODE=disabled"
+    try:
+        token = Path.home() / ".ray" / "auth_token"
+    except RuntimeError:
+        raise Refusal("HOME", "is not set, and this user has no other home", fix) from None
+    if not token.is_file():
+        _refuse_unwritable(token.parent, "HOME", fix)
 
 
 def _refuse_unwritable(folder: Path, place: str, fix: str) -> None:
