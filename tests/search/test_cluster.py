@@ -1,5 +1,6 @@
 """Tests how many trials fit: they are counted by node, and refused if no node can hold one."""
 
+import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -85,6 +86,26 @@ def test_the_address_that_ray_is_told_by_the_environment_is_asked_too(monkeypatc
     monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:1")
     with pytest.raises(Refusal, match=r"--address: no Ray cluster at '127.0.0.1:1'"):
         connecting("auto")
+
+
+@pytest.mark.parametrize(("by", "token"), [("flag", True), ("environment", True), ("nobody", False)])
+def test_where_something_listens_the_cluster_may_want_a_token(
+    monkeypatch: pytest.MonkeyPatch, by: str, token: bool
+) -> None:
+    def fail(**_: object) -> None:
+        raise ConnectionError("unauthenticated")
+
+    monkeypatch.setattr("ray.init", fail)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    with socket.create_server(("127.0.0.1", 0)) as listening:
+        address = f"127.0.0.1:{listening.getsockname()[1]}"
+        if by == "environment":
+            monkeypatch.setenv("RAY_ADDRESS", address)
+        with pytest.raises(Refusal) as refused:
+            connect(address if by == "flag" else "auto")
+    assert "(ConnectionError: unauthenticated); " in str(refused.value)
+    assert str(refused.value).endswith("start one with ray start --head")
+    assert ("set RAY_AUTH_MODE=token" in str(refused.value)) is token
 
 
 def test_what_ray_says_when_it_can_not_start_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,6 +38,8 @@ FEW_CPUS = 8
 EARLY = ("krona_tune.search.worker.trainable", "transformers.modeling_utils")
 """What a worker imports before its first trial; transformers' models import much of torch's compiler."""
 START = "start one with ray start --head"
+TOKEN = f"if it wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN, else {START}"
+"""What to do where something listens, but Ray can't join it."""
 ANSWER_SECONDS = 5.0
 """How long a cluster may take to accept a connection."""
 SOCKET = "ray/session_2026-01-31_23-59-59_123456_{pid}/sockets/plasma_store"
@@ -178,7 +180,7 @@ def connect(address: str | None, nice: int = 0) -> Cluster:
     if address:
         import ray  # without an address only when its limits are set, which it may read at once
 
-        with refusing("--address", f"no Ray cluster at {address!r}", START):
+        with refusing("--address", f"no Ray cluster at {address!r}", START if _asked(address) == "auto" else TOKEN):
             context = ray.init(address=address, **options)
     else:
         _import_early()
@@ -267,12 +269,17 @@ def leave_ray(*, lost: bool) -> None:
 def _refuse_silent(address: str) -> None:
     """Raises a Refusal if nothing listens at the address, because Ray would try for minutes."""
     refuse_odd_address(address)
-    asked = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
+    asked = _asked(address)
     host, _, port = asked.rpartition(":")
     if not host or "://" in asked:
         return
     with refusing("--address", f"no Ray cluster at {asked!r}", START):
         socket.create_connection((host.strip("[]"), int(port)), ANSWER_SECONDS).close()
+
+
+def _asked(address: str) -> str:
+    """Returns the address that Ray joins: `auto` may be another one in the environment."""
+    return os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
 
 
 def _import_early() -> None:
