@@ -21,6 +21,7 @@ from krona_tune.study.request.field_types import for_task
 from krona_tune.study.result import TrialResult
 
 if TYPE_CHECKING:
+    from krona_tune.search.driver_options import StartOptions
     from krona_tune.search.forecast import Forecast
     from krona_tune.search.full_training import FullTraining
     from krona_tune.search.ledger import Ledger
@@ -109,9 +110,7 @@ def print_trained(trials: Iterable[str], rows: Mapping[str, TrialResult], folder
                 say(f"  {shlex.join(words)}")
 
 
-def print_started(
-    started: "DriverContext", tracking_uri: str | None, forecast: "Forecast | None", wandb: str | None = None
-) -> None:
+def print_started(started: "DriverContext", start: "StartOptions", forecast: "Forecast | None") -> None:
     manifest, cluster = started.manifest, started.cluster
     computing = f"{manifest.workers} at once on {manifest.device}, {manifest.precision}, {len(cluster.nodes)} node(s)"
     lines = {
@@ -119,8 +118,8 @@ def print_started(
         **({"time": _foretold(started, forecast)} if forecast else {}),
         "lengths": _lengths(manifest),
         "Ray": cluster.dashboard or "no dashboard",
-        "MLflow": redact(tracking_uri or "") or f"mlflow ui --backend-store-uri {started.folder.tracking_uri}",
-        **({"W&B": _at_wandb(started.folder, wandb)} if wandb else {}),
+        "MLflow": redact(start.tracking_uri or "") or f"mlflow ui --backend-store-uri {started.folder.tracking_uri}",
+        **({"W&B": _at_wandb(started.folder, start.wandb)} if start.wandb else {}),
         **({"page": _serve(started.folder)} if all(map(find_spec, OF_THE_SERVICE)) else {}),
     }
     print_lines(lines)

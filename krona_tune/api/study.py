@@ -2,13 +2,14 @@
 
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
 from krona_tune.api.chosen_space import choose_space, is_own
 from krona_tune.api.exit_status import ENDED_WELL
-from krona_tune.api.folders import new_name, refuse_taken, study_folder, with_whole_paths
+from krona_tune.api.folders import new_name, refuse_odd, refuse_taken, study_folder, with_whole_paths
 from krona_tune.api.inputs import (
     REQUEST,
     asked_tasks,
@@ -28,7 +29,6 @@ from krona_tune.api.study_request import (
     default_to_glue,
     lift_ordered_stop,
     one_if_fixed,
-    refuse_odd_start,
     resumed_spec,
     with_values,
 )
@@ -36,12 +36,11 @@ from krona_tune.api.study_run import DriverProcess, last_lines, run_and_report, 
 from krona_tune.atomic_write import write_atomically
 from krona_tune.hub import home
 from krona_tune.record.driver_state import state_since, written_at
-from krona_tune.record.notifications import NOTIFY, joined_addresses
 from krona_tune.record.ownership import claim
 from krona_tune.record.storage import storage_at
 from krona_tune.refusal import Refusal, refuse_unknown, refusing
 from krona_tune.refused_calls import refusing_at_the_caller
-from krona_tune.search.driver_options import DriverOptions
+from krona_tune.search.driver_options import DriverOptions, StartOptions
 from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.search.planning.recommendation import recommend_point
 from krona_tune.search.startup.cluster import slots, this_machine
@@ -153,7 +152,9 @@ class Study(RecordedStudy):
             keywords: further settings, each as the flag of the command line with its name.
         """
         addresses = (notify,) if isinstance(notify, str) else tuple(notify)
-        refuse_odd_start(name=name, tracking_uri=tracking_uri, notify=addresses, wandb=wandb, address=address)
+        refuse_odd(name)
+        self._start = StartOptions(address=address, tracking_uri=tracking_uri, wandb=wandb, notify=addresses)
+        self._start.refuse_odd()
         known = Keywords.__annotations__
         refuse_unknown("Study", "keyword", known, *sorted(keywords))
         if space is None:
@@ -161,7 +162,6 @@ class Study(RecordedStudy):
         elif not isinstance(space, Mapping):
             space = find_space(Path(space), "space")
         self.folder = storage_at(str(storage)).brought(name or new_name(space))
-        self._address, self._tracking_uri, self._wandb, self._notify = address, tracking_uri, wandb, addresses
         self._space: Path | Mapping[str, Any] | None = space
         self._tasks, self._model, self._tokenizer = tasks, model, tokenizer
         self._settings = plain_values(settings or {}, "settings")
@@ -203,7 +203,7 @@ class Study(RecordedStudy):
         """
         read_manifest(folder.manifest)
         study = cls.__new__(cls)
-        study.folder, study._address, study._tracking_uri, study._wandb, study._notify = folder, None, None, None, ()
+        study.folder, study._start = folder, StartOptions()
         study._space, study._request, study._child, study._flags, study._seen = None, None, None, {}, True
         return study
 
@@ -229,7 +229,7 @@ class Study(RecordedStudy):
     @refusing_at_the_caller
     def recommend(self) -> "RecommendationView":
         """Returns a configuration to use without any search, and which score to expect of it; nothing is trained."""
-        here = None if self._address else slots(this_machine(), self.request.resources)
+        here = None if self._start.address else slots(this_machine(), self.request.resources)
         return RecommendationView(recommend_point(self._plan()), here)
 
     @refusing_at_the_caller
@@ -264,7 +264,7 @@ class Study(RecordedStudy):
         if wait:
             self._run(lambda: self._spec_to_run(flags), quiet=quiet, keys=flag_names(changing(flags)))
         else:
-            self._start(spec, flags)
+            self._run_apart(spec, flags)
         return self
 
     @refusing_at_the_caller
@@ -377,7 +377,7 @@ class Study(RecordedStudy):
                 raise Refusal(key, f"{asked.get(key, 'nothing')}: {problem}", "repeat that, or choose another name")
 
     def _plan(self) -> "Plan":
-        if self._address is None:
+        if self._start.address is None:
             slots(this_machine(), self.request.resources)
         return make_plan(with_whole_paths(self.request), str(self._place))
 
@@ -421,11 +421,7 @@ class Study(RecordedStudy):
                 DriverOptions(
                     command=f"krona_tune.Study(name={self.folder.name!r}).run()",
                     resumed_by=".run()",
-                    quiet=quiet,
-                    address=self._address,
-                    tracking_uri=self._tracking_uri,
-                    wandb=self._wandb,
-                    notify=self._notify,
+                    start=replace(self._start, quiet=quiet),
                     keys=keys,
                 ),
                 asked=asked,
@@ -437,15 +433,11 @@ class Study(RecordedStudy):
         if outcome and outcome.interrupted:
             raise KeyboardInterrupt("the study was stopped; .run() resumes it")
 
-    def _start(self, spec: StudySpec, flags: Mapping[str, Any]) -> None:
+    def _run_apart(self, spec: StudySpec, flags: Mapping[str, Any]) -> None:
         """Starts the command line's own driver in a process that outlives this one."""
         if self.running:
             raise Refusal("run", f"the study {self.folder.name!r} is being run", "wait for it")
         self._plan()  # refuses here what the process would refuse unseen
-        where = ["--storage", self.folder.storage, "--quiet"]
-        where += ["--address", self._address] if self._address else []
-        where += ["--tracking-uri", self._tracking_uri] if self._tracking_uri else []
-        where += ["--wandb", self._wandb] if self._wandb else []
         if self.folder.spec.exists():
             later = changing(flags).items()
             words = ["resume", self.folder.name, *(str(word) for pair in later for word in pair)]
@@ -453,10 +445,10 @@ class Study(RecordedStudy):
             request = self.folder.inputs / REQUEST
             write_atomically(request, dump_spec(spec))
             words = ["run", "--space", str(request), "--name", self.folder.name]
-        environment = {NOTIFY: joined_addresses(self._notify)} if self._notify else None
+        words += ["--storage", self.folder.storage, *replace(self._start, quiet=True).words()]
         self._state_before = written_at(self.folder)
         note_started(self.folder)
-        self._child = start_driver([*words, *where], self._output, environment=environment)
+        self._child = start_driver(words, self._output, environment=self._start.environment())
 
 
 def _is_own(tasks: Tasks, model: Any, keywords: Mapping[str, Any]) -> bool:

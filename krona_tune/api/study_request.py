@@ -5,15 +5,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from krona_tune.api.folders import refuse_odd, with_whole_paths
+from krona_tune.api.folders import with_whole_paths
 from krona_tune.data.tasks import GLUE
-from krona_tune.record.mlflow_mirror.tracking_uri import refuse_no_store
-from krona_tune.record.notifications import refuse_unknown_services
 from krona_tune.record.orders import give_order
 from krona_tune.record.parquet_reader import read_orders
-from krona_tune.record.wandb_sink import refuse_no_account
 from krona_tune.refusal import Refusal
-from krona_tune.search.startup.cluster import refuse_odd_address
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest, refuse_edited
 from krona_tune.study.order import Order, OrderKind, OrderRequest, is_paused, search_ended_by
@@ -37,22 +33,6 @@ AUTO = "auto"
 """The place of a space that was made for a request, in messages and where a study is named after its space."""
 NEW_IN_SHIPPED_SPACES = "backbone.narrow"
 """A key that shipped spaces lacked once: a study that was begun with one of those goes on without it."""
-
-
-def refuse_odd_start(
-    *,
-    name: str | None = None,
-    tracking_uri: str | None = None,
-    notify: Sequence[str] = (),
-    wandb: str | None = None,
-    address: str | None = None,
-) -> None:
-    """Raises a Refusal if no study can have this name, or can't be started with one of these addresses."""
-    refuse_odd(name)
-    refuse_no_store(tracking_uri)
-    refuse_unknown_services(notify)
-    refuse_no_account(wandb)
-    refuse_odd_address(address)
 
 
 def new_spec(space: "Path | DerivedSpace", settings: Sequence[str], given: Mapping[str, Any], name: str) -> StudySpec:

@@ -74,10 +74,10 @@ def run_and_report(
     from krona_tune.search.startup.cluster import slots, this_machine
 
     earlier = EarlierOrders.of(folder, options.keys)  # at once: what is ordered from here on means this driver
-    here = None if options.address else slots(this_machine(), spec.resources)  # refuses before Ray is started
+    here = None if options.start.address else slots(this_machine(), spec.resources)  # refuses before Ray is started
     plan = _planned(spec, place, folder)
     again = asked(plan) if asked else None
-    if dry_run or not options.quiet:
+    if dry_run or not options.start.quiet:
         print_full_training(plan, again) if again else print_plan(plan, reason, folder, earlier)
     if dry_run:
         if again:
@@ -96,7 +96,7 @@ def _run(plan: "Plan", folder: StudyFolder, options: DriverOptions) -> Outcome:
     """Runs the study on a Ray that is joined or started for it, and prints its results."""
     from krona_tune.search.startup.cluster import connecting
 
-    began, workers = time.monotonic(), connecting(options.address, plan.spec.resources.nice)
+    began, workers = time.monotonic(), connecting(options.start.address, plan.spec.resources.nice)
     from krona_tune.search.driver import Driver
     from krona_tune.search.startup.cluster import leave_ray
     from krona_tune.search.startup.resources import begin_study
@@ -104,8 +104,8 @@ def _run(plan: "Plan", folder: StudyFolder, options: DriverOptions) -> Outcome:
     resources, forecast = _checked(_resources(plan, workers, folder, options.resumed_by), folder, options)
     with _logging_to(folder.log):
         context = begin_study(resources, folder, command=options.command)
-        if not options.quiet:
-            print_started(context, options.tracking_uri, forecast, options.wandb)
+        if not options.start.quiet:
+            print_started(context, options.start, forecast)
         load = Timer(LOAD_SECONDS, import_module, [REPORT])
         load.daemon = True
         load.start()
@@ -126,7 +126,7 @@ def _checked(
     from krona_tune.search.forecast import Forecast
     from krona_tune.search.startup.preflight import run_preflight
 
-    findings = run_preflight(resources, folder, options.tracking_uri)
+    findings = run_preflight(resources, folder, options.start.tracking_uri)
     for warning in findings.warnings:
         errors.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
     findings.refuse()
@@ -146,7 +146,7 @@ def _print_results(outcome: Outcome, context: "DriverContext", options: DriverOp
         console.print(build_result_tables(outcome.ledger.standings, manifest.tasks, fronts=spec.search.pareto))
     lacking = _print_losses(outcome, folder)
     print_cost(context, outcome.ledger)
-    print_paths(folder, format_duration(time.monotonic() - began), options.tracking_uri, lacking)
+    print_paths(folder, format_duration(time.monotonic() - began), options.start.tracking_uri, lacking)
 
 
 def _planned(spec: StudySpec, place: str, folder: StudyFolder) -> "Plan":

@@ -8,14 +8,14 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from krona_tune.api.folders import new_name
+from krona_tune.api.folders import new_name, refuse_odd
 from krona_tune.api.inputs import asked_tasks, find_space
 from krona_tune.api.printing import console, errors, print_lines, say
-from krona_tune.api.study_request import refuse_odd_start
 from krona_tune.cli import options
 from krona_tune.record.orders import whoami
 from krona_tune.record.storage import Storage, storage_at
 from krona_tune.refusal import Refusal, refuse_unknown
+from krona_tune.search.driver_options import StartOptions
 from krona_tune.study.request.loader import read_given, tasks_defined_in
 from krona_tune.study.settings import Keywords, by_flag, flag_names, overrides
 
@@ -160,7 +160,8 @@ def submit(
     from krona_tune.service.queue.entry import LEAST_PRIORITY, MOST_PRIORITY
     from krona_tune.service.queue.sent_study import submission_of
 
-    refuse_odd_start(name=name, tracking_uri=tracking_uri, notify=notify or ())
+    refuse_odd(name)
+    StartOptions(tracking_uri=tracking_uri, notify=notify or ()).refuse_odd()
     if not LEAST_PRIORITY <= priority <= MOST_PRIORITY:
         raise Refusal("--priority", f"{priority} is none", f"write {LEAST_PRIORITY} to {MOST_PRIORITY}")
     place = find_space(space, "SPACE") if space else None

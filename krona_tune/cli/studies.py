@@ -2,30 +2,31 @@
 
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
 import typer
 
 from krona_tune.api.chosen_space import ChosenSpace, choose_space
-from krona_tune.api.folders import earlier_studies, existing, new_name, refuse_taken, study_folder
+from krona_tune.api.folders import earlier_studies, existing, new_name, refuse_odd, refuse_taken, study_folder
 from krona_tune.api.inputs import asked_tasks, find_space
 from krona_tune.api.printing import console, say
 from krona_tune.api.study_request import (
     default_to_glue,
     lift_ordered_stop,
     new_spec,
-    refuse_odd_start,
     refuse_unchangeable,
     resumed_spec,
 )
 from krona_tune.api.study_run import resume_command, run_and_report
 from krona_tune.cli import options
 from krona_tune.cli.ending import exit_as, this_command
+from krona_tune.record.mlflow_mirror.tracking_uri import refuse_no_store
 from krona_tune.record.ownership import claim
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.storage import Storage, storage_at
 from krona_tune.refusal import Refusal, refuse_unknown
-from krona_tune.search.driver_options import DriverOptions
+from krona_tune.search.driver_options import DriverOptions, StartOptions
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.request.loader import load_spec, naming_given, read_given, tasks_defined_in
@@ -63,7 +64,11 @@ def run(
     **keywords: Unpack[Keywords],
 ) -> None:
     """Search Kronecker adapters for tasks, or resume a study with --resume."""
-    refuse_odd_start(name=name, tracking_uri=tracking_uri, notify=notify or (), wandb=wandb, address=address)
+    refuse_odd(name)
+    start = StartOptions(
+        address=address, tracking_uri=tracking_uri, wandb=wandb, notify=notify or (), quiet=quiet, share=share
+    )
+    start.refuse_odd()
     kept_at, space = storage_at(storage), find_space(space, "--space") if space else None
     asked = asked_tasks(tasks, tasks_defined_in(space) if space else {}) if tasks else None
     others = {"--space": space, "--set": settings, "--name": name, "--or-resume": or_resume}
@@ -92,21 +97,13 @@ def run(
             if not dry_run:
                 lift_ordered_stop(folder, spec)
         told = DriverOptions(
-            command=this_command(),
-            resumed_by=resume_command(folder),
-            quiet=quiet,
-            address=address,
-            tracking_uri=tracking_uri,
-            wandb=wandb,
-            notify=notify or (),
-            share=share,
-            keys=flag_names(given),
+            command=this_command(), resumed_by=resume_command(folder), start=start, keys=flag_names(given)
         )
         outcome = run_and_report(spec, str(place), reason, folder, told, dry_run=dry_run)
     exit_as(outcome)
 
 
-OF_A_START = ("address", "storage", "tracking_uri", "notify", "wandb", "dry_run", "quiet", "share")
+OF_A_START = ("storage", "dry_run", *(each.name for each in fields(StartOptions)))
 """The options of each start of a study, which no study keeps."""
 
 
@@ -125,7 +122,7 @@ def sync(
     """Send MLflow what it lacks of a study; a running study can't be synced."""
     from krona_tune.record.mlflow_mirror.mlflow_sink import sync as bring_up
 
-    refuse_odd_start(tracking_uri=tracking_uri)
+    refuse_no_store(tracking_uri)
     folder = study_folder(storage_at(storage), study)
     with claim(folder):
         outcome = bring_up(folder, tracking_uri, experiment)
@@ -201,7 +198,8 @@ def train(
     share: options.Share = None,
 ) -> None:
     """Train what a study has chosen again on all training examples, or on all data; write its adapter."""
-    refuse_odd_start(tracking_uri=tracking_uri, address=address)
+    start = StartOptions(address=address, tracking_uri=tracking_uri, quiet=quiet, share=share)
+    start.refuse_odd()
     folder = study_folder(storage_at(storage), study)
 
     def asked(plan: "Plan") -> "FullTraining":
@@ -213,13 +211,6 @@ def train(
 
     with nullcontext() if dry_run else claim(folder):
         spec = resumed_spec(folder, by_flag({"max_concurrent": max_concurrent}))
-        told = DriverOptions(
-            command=this_command(),
-            resumed_by="the same command",
-            quiet=quiet,
-            address=address,
-            tracking_uri=tracking_uri,
-            share=share,
-        )
+        told = DriverOptions(command=this_command(), resumed_by="the same command", start=start)
         outcome = run_and_report(spec, str(folder.spec), "", folder, told, dry_run=dry_run, asked=asked)
     exit_as(outcome)

@@ -154,7 +154,7 @@ class Driver:
             self.ledger,
             context.manifest.tasks,
             self._progress,
-            quiet=options.quiet,
+            quiet=options.start.quiet,
             seconds_left=self._seconds_left if forecast else None,
             price=context.price,
         )
@@ -166,7 +166,7 @@ class Driver:
             self.clock,
             self.view,
             self._most(),
-            share=options.share,
+            share=options.start.share,
             kept=lambda: not self.sinks.unrecorded,
             full_training=bool(again),
             earlier=options.earlier,
@@ -290,7 +290,7 @@ class Driver:
 
     def _most(self) -> int:
         """Returns how many trials may run at once. With a share, nodes that do not exist yet may bring slots too."""
-        if self.options.share is None:
+        if self.options.start.share is None:
             return self.context.slots.count
         return self.context.plan.spec.resources.max_concurrent or OPEN
 

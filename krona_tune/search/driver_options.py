@@ -4,6 +4,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from krona_tune.record.mlflow_mirror.tracking_uri import TRACKING, refuse_no_store
+from krona_tune.record.notifications import NOTIFY, joined_addresses, refuse_unknown_services
+from krona_tune.record.wandb_sink import refuse_no_account
+from krona_tune.search.startup.cluster import refuse_odd_address
 from krona_tune.search.waiting_orders import EarlierOrders
 from krona_tune.study.result import Status
 
@@ -13,18 +17,54 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StartOptions:
+    """Holds the options of each start of a study, which no study keeps.
+
+    Args:
+        address: a Ray cluster to join; None: Ray is started here.
+        tracking_uri: an MLflow server; None: the study's own store.
+        wandb: a project of W&B to send the trials to.
+        notify: addresses of services to tell how the study goes.
+        quiet: nothing but the results is printed.
+        share: the most trials at once until an order changes it; None: as many as the request says.
+    """
+
+    address: str | None = None
+    tracking_uri: str | None = None
+    wandb: str | None = None
+    notify: Sequence[str] = ()
+    quiet: bool = False
+    share: int | None = None
+
+    def refuse_odd(self) -> None:
+        """Raises a Refusal if no study can be started with one of these."""
+        refuse_no_store(self.tracking_uri)
+        refuse_unknown_services(self.notify)
+        refuse_no_account(self.wandb)
+        refuse_odd_address(self.address)
+
+    def words(self) -> list[str]:
+        """Returns the flags that tell the command of another process these options.
+
+        Addresses that may hold passwords are left to `environment`, because whoever lists processes sees their words.
+        """
+        values = {"--address": self.address, "--wandb": self.wandb, "--share": self.share}
+        given = [word for flag, value in values.items() if value is not None for word in (flag, str(value))]
+        return [*given, *(["--quiet"] if self.quiet else [])]
+
+    def environment(self) -> dict[str, str]:
+        """Returns the variables that tell another process the rest; an empty one hides what this process has."""
+        return {NOTIFY: joined_addresses(self.notify), TRACKING: self.tracking_uri or ""}
+
+
+@dataclass(frozen=True, kw_only=True)
 class DriverOptions:
     """Holds what one start of a driver is told beside the request of its study.
 
     Args:
         command: what started it, which the manifest keeps.
         resumed_by: tells a person what resumes the study.
-        quiet: nothing but the results is printed.
-        address: a Ray cluster to join; None: Ray is started here.
-        tracking_uri: an MLflow server; None: the study's own store.
-        wandb: a project of W&B to send the trials to.
-        notify: addresses of services to tell how the study goes.
-        share: the most trials at once until an order changes it; None: as many as the request says.
+        start: the options of the start.
         keys: the keys of the request that this start itself sets; orders of before do not change them.
         earlier: the orders that waited when the command began.
         again: a full training, which is then all that is run.
@@ -32,12 +72,7 @@ class DriverOptions:
 
     command: str = ""
     resumed_by: str = ""
-    quiet: bool = False
-    address: str | None = None
-    tracking_uri: str | None = None
-    wandb: str | None = None
-    notify: Sequence[str] = ()
-    share: int | None = None
+    start: StartOptions = StartOptions()
     keys: Iterable[str] = ()
     earlier: EarlierOrders = field(default_factory=EarlierOrders)
     again: "FullTraining | None" = None

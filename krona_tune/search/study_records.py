@@ -17,7 +17,7 @@ from krona_tune.record.remote_copy import RemoteSink
 from krona_tune.record.sink import FanOut, NullSink, Sink
 from krona_tune.record.wandb_sink import WandbSink
 from krona_tune.search.clone import clone_number, clone_of
-from krona_tune.search.driver_options import DriverOptions
+from krona_tune.search.driver_options import DriverOptions, StartOptions
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.planning.plan import Plan, trial_seed
 from krona_tune.search.planning.space import Params
@@ -73,13 +73,13 @@ class StudySinks(FanOut):
 
     def __init__(self, opened: OpenRecords, context: DriverContext, options: DriverOptions) -> None:
         self._notifications = Notifications(
-            () if options.again else options.notify,
+            () if options.again else options.start.notify,
             study=context.folder.name,
             manifest=context.manifest,
             earlier=opened.records.trials,
             shared_by=context.plan.spec.shared_by,
         )
-        super().__init__([opened.sink, *_copies(context, options, opened.records), self._notifications])
+        super().__init__([opened.sink, *_copies(context, options.start, opened.records), self._notifications])
 
     @property
     def unrecorded(self) -> str:
@@ -102,22 +102,20 @@ class StudySinks(FanOut):
         ending.join(within)
 
 
-def _copies(context: DriverContext, options: DriverOptions, earlier: Records) -> Iterator[Sink]:
+def _copies(context: DriverContext, start: StartOptions, earlier: Records) -> Iterator[Sink]:
     """Yields the sinks that keep elsewhere what the records have."""
     folder, manifest = context.folder, context.manifest
     yield MlflowSink(
-        tracking_uri=options.tracking_uri or folder.tracking_uri,
-        artifact_location=None if options.tracking_uri else folder.artifact_location,
+        tracking_uri=start.tracking_uri or folder.tracking_uri,
+        artifact_location=None if start.tracking_uri else folder.artifact_location,
         study=folder.name,
         manifest=manifest,
         spec=dump_spec(context.plan.spec),
         experiment=context.plan.spec.experiment,
         earlier=earlier,
     )
-    if options.wandb:
-        yield WandbSink(
-            project=options.wandb, study=folder.name, manifest=manifest, folder=folder.root, earlier=earlier
-        )
+    if start.wandb:
+        yield WandbSink(project=start.wandb, study=folder.name, manifest=manifest, folder=folder.root, earlier=earlier)
     if folder.remote:
         yield RemoteSink(folder)
 

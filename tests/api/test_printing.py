@@ -13,6 +13,7 @@ from rich.table import Table
 from krona_tune.api.plan_view import plan_lines
 from krona_tune.api.printing import console, errors, print_cost, print_paths, print_started
 from krona_tune.record.sink import NullSink
+from krona_tune.search.driver_options import StartOptions
 from krona_tune.search.forecast import Forecast, TaskForecast, TrialParts
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.planning.plan import Plan, make_plan
@@ -109,7 +110,7 @@ def test_a_price_is_in_the_plan_the_forecast_and_the_end(
     plan = make_plan(StudySpec.model_validate(request), "here")
     assert plan_lines(plan, "", None).get("price") == line
     started = begun(plan)
-    print_started(started, None, Forecast(tasks={"rte": RTE}))
+    print_started(started, StartOptions(), Forecast(tasks={"rte": RTE}))
     assert re.search(foretold, capsys.readouterr().out)
     took = replace(row("000", "search", 0.5), device_seconds=7200.0)
     print_cost(started, Ledger(plan.count, NullSink(), [took]))
@@ -130,7 +131,7 @@ def test_where_the_trials_are_at_w_and_b_is_said(
     package = SimpleNamespace(setup=lambda: SimpleNamespace(settings=SimpleNamespace(mode=mode)))
     monkeypatch.setitem(sys.modules, "wandb", package)  # type: ignore[arg-type]
     plan = make_plan(StudySpec.model_validate({"model": model, "tasks": ["rte"], "data": "mini"}), "here")
-    print_started(begun(plan), None, None, "mine")
+    print_started(begun(plan), StartOptions(wandb="mine"), None)
     assert said in capsys.readouterr().out
-    print_started(begun(plan), None, None)
+    print_started(begun(plan), StartOptions(), None)
     assert "W&B" not in capsys.readouterr().out

@@ -17,6 +17,7 @@ from krona_tune.api import study as study_module
 from krona_tune.api.exit_status import ExitStatus
 from krona_tune.api.inputs import forget_described, note_started
 from krona_tune.record.driver_state import write_driver_state
+from krona_tune.record.mlflow_mirror.tracking_uri import TRACKING
 from krona_tune.record.notifications import NOTIFY
 from krona_tune.record.ownership import claim
 from krona_tune.record.parquet_reader import read_trials
@@ -216,15 +217,17 @@ def test_a_study_that_stopped_itself_raises_why_and_one_that_a_person_stopped_do
 def test_who_is_told_and_where_results_go_reaches_the_driver(
     model: str, wait: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("krona_tune.api.study_request.refuse_no_account", lambda project: None)
+    monkeypatch.setattr("krona_tune.search.driver_options.refuse_no_account", lambda project: None)
     heard: dict[str, Any] = {}
 
     def run_here(spec: Any, place: str, reason: str, folder: Any, options: DriverOptions, **more: Any) -> None:
-        heard.update(wandb=options.wandb, notify=" ".join(options.notify), tracking_uri=options.tracking_uri)
+        start = options.start
+        heard.update(wandb=start.wandb, notify=" ".join(start.notify), tracking_uri=start.tracking_uri)
 
     def run_elsewhere(words: list[str], output: Path, environment: dict[str, str]) -> None:
+        assert "http://mlflow" not in words, "whoever lists processes sees their words"
         given = dict(pairwise(words))
-        heard.update(wandb=given["--wandb"], notify=environment[NOTIFY], tracking_uri=given["--tracking-uri"])
+        heard.update(wandb=given["--wandb"], notify=environment[NOTIFY], tracking_uri=environment[TRACKING])
 
     monkeypatch.setattr(study_module, "run_and_report", run_here)
     monkeypatch.setattr(study_module, "start_driver", run_elsewhere)

@@ -12,7 +12,7 @@ from krona_tune.api import study_run
 from krona_tune.record.ownership import is_locked
 from krona_tune.refusal import NotNow
 from krona_tune.search import driver
-from krona_tune.search.driver_options import DriverOptions, Outcome
+from krona_tune.search.driver_options import DriverOptions, Outcome, StartOptions
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.startup import cluster, preflight, resources
 from krona_tune.search.startup.preflight import Findings
@@ -127,7 +127,7 @@ def test_a_plan_computes_in_what_its_study_was_begun_in(
     monkeypatch.setattr(resources, "gather_resources", gather)
     for _ in range(2):
         with pytest.raises(NotNow):
-            study_run.run_and_report(spec, "here", "", folder, DriverOptions(quiet=True))
+            study_run.run_and_report(spec, "here", "", folder, DriverOptions(start=StartOptions(quiet=True)))
         manifest("rte").model_copy(update={"precision": "bfloat16"}).write(folder.manifest)
     assert found == [asked, precision]
 

@@ -13,12 +13,11 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from krona_tune.record.driver_state import state_since, written_at
-from krona_tune.record.mlflow_mirror.tracking_uri import TRACKING
-from krona_tune.record.notifications import NOTIFY, joined_addresses
 from krona_tune.record.orders import PERSON, give_order, waiting_orders
 from krona_tune.record.ownership import is_running
 from krona_tune.record.storage import Storage, refresh
 from krona_tune.refusal import Refusal, told
+from krona_tune.search.driver_options import StartOptions
 from krona_tune.service.queue.capacity import CapacitySource, Claim, divide
 from krona_tune.service.queue.database import Database, Start, UnavailableError
 from krona_tune.service.queue.drivers import SPACE, Drivers, NotStartedError
@@ -281,12 +280,18 @@ class Dispatcher:
             self._database.end(entry.id, "halted", "somebody began a study of this name meanwhile")
             return
         asked = self._database.submission(entry.id)
+        told = StartOptions(
+            address=self._drivers.address,
+            tracking_uri=asked.tracking_uri,
+            notify=asked.notify,
+            quiet=True,
+            share=share,
+        )
         where = ["--storage", self._storage.uri or str(self._storage.folder.resolve())]
         words = ["resume", entry.name] if folder.spec.exists() else ["run", "--space", SPACE, "--name", entry.name]
         words = ["train", entry.name, *shlex.split(entry.training)] if entry.training else words
-        words += ["--share", str(share), "--quiet", *where, *self._drivers.words]
-        # addresses may hold passwords, and whoever lists processes sees their words
-        environment = {PERSON: entry.person, NOTIFY: joined_addresses(asked.notify), TRACKING: asked.tracking_uri or ""}
+        words += [*told.words(), *where]
+        environment = {PERSON: entry.person, **told.environment()}
         handle = self._drivers.handle(entry.name)
         start = self._database.begin_start(entry.id, share, written_at(folder), handle)
         if start is None:

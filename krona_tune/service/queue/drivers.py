@@ -32,8 +32,8 @@ class NotStartedError(Exception):
 class Drivers(Protocol):
     """Starts drivers and looks after them. A handle is a text by which a driver is found, also by another process."""
 
-    words: Sequence[str] = ()
-    """The words that every driver's command ends with."""
+    address: str | None = None
+    """The Ray cluster that every driver joins; None: each starts a Ray of its own."""
 
     def handle(self, name: str) -> str:
         """Returns the handle of a driver that is about to be started; empty if it is known after the start only."""
@@ -125,7 +125,7 @@ class JobDrivers(Drivers):
         Refusal: no cluster answers at the address.
     """
 
-    words: Sequence[str] = ("--address", "auto")
+    address = "auto"
 
     def __init__(self, address: str) -> None:
         self._client = job_client(address)

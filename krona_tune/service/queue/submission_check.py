@@ -11,10 +11,9 @@ from krona_tune.api.plan_view import plan_lines, print_dry_run, print_plan
 from krona_tune.api.printing import console
 from krona_tune.api.study_request import default_to_glue, spec_of
 from krona_tune.child_process import ChildProcess, ProcessEnded, TooSlow
-from krona_tune.record.mlflow_mirror.tracking_uri import refuse_no_store
-from krona_tune.record.notifications import refuse_unknown_services
 from krona_tune.record.storage import Storage
 from krona_tune.refusal import Refusal
+from krona_tune.search.driver_options import StartOptions
 from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.search.startup.cluster import Cluster, slots
 from krona_tune.service.queue.drivers import MOST_PACKED, packed
@@ -66,8 +65,7 @@ def check(storage: Storage, asked: Submission, on: Cluster | None = None) -> Che
         refuse_taken(storage.brought(asked.name), asked.name)
     except Refusal as refusal:
         raise Refusal("name", refusal.problem, "choose another name") from None
-    refuse_no_store(asked.tracking_uri)
-    refuse_unknown_services(asked.notify)
+    StartOptions(tracking_uri=asked.tracking_uri, notify=asked.notify).refuse_odd()
     requested, place, reason = _requested(asked, storage)
     spec = _with_earlier_studies(requested.settled(), storage)
     plan = make_plan(with_whole_paths(spec.model_copy(update={"name": asked.name})), place)

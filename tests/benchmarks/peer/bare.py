@@ -19,7 +19,7 @@ from rich.console import Console
 from krona_tune.record.ownership import claim
 from krona_tune.report.study_page import write_report
 from krona_tune.search.driver import Driver
-from krona_tune.search.driver_options import DriverOptions
+from krona_tune.search.driver_options import DriverOptions, StartOptions
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.startup import resources
 from krona_tune.search.startup.cluster import connecting, leave_ray
@@ -61,7 +61,7 @@ def study(data: str) -> Study:
         gathered = resources.gather_resources(make_plan(asked, "benchmark"), connecting(None))
         with claim(folder):
             started = resources.begin_study(gathered, folder, command="benchmark")
-            done = Driver(started, DriverOptions(quiet=True), None, Console()).run(write_report)
+            done = Driver(started, DriverOptions(start=StartOptions(quiet=True)), None, Console()).run(write_report)
         leave_ray(lost=bool(done.lost))
     return Study(rows=tuple(done.ledger.rows.values()))
 

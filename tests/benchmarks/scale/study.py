@@ -12,7 +12,7 @@ from rich.console import Console
 
 from krona_tune.record.ownership import claim
 from krona_tune.search import driver, tune_host
-from krona_tune.search.driver_options import DriverOptions
+from krona_tune.search.driver_options import DriverOptions, StartOptions
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.startup import resources
 from krona_tune.search.startup.cluster import QUIET, connecting
@@ -69,7 +69,9 @@ def run(home: Path, trials: int, slots: int, seconds: float, *, in_ray: bool) ->
         claim(folder),
     ):
         started = resources.begin_study(gathered, folder, "the simulation of scale")
-        done = driver.Driver(started, DriverOptions(quiet=True), None, Console()).run(lambda folder: folder.spec)
+        done = driver.Driver(started, DriverOptions(start=StartOptions(quiet=True)), None, Console()).run(
+            lambda folder: folder.spec
+        )
     print(f"lost sinks: {done.lost_sinks}")
     ray.shutdown()
 

@@ -27,7 +27,7 @@ class Machine(CapacitySource):
 class FakeDrivers:
     """Drivers that do what a test says. They write into the studies' folders what a real one writes."""
 
-    words: Sequence[str] = ("--address", "auto")
+    address = "auto"
 
     def __init__(self, storage: Storage) -> None:
         self.storage, self.running, self.started = storage, dict[str, str](), list[tuple[str, ...]]()

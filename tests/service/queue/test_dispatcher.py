@@ -64,8 +64,8 @@ def test_a_study_is_started_with_its_share(queue: Queue) -> None:
     queue.submit("first", person="bo")
     assert queue.round() == {"first": ("running", 2)}
     [words] = queue.drivers.started
-    assert words[:6] == ("run", "--space", "space.yaml", "--name", "first", "--share")
-    assert words[6:] == ("2", "--quiet", "--storage", str(queue.storage.folder), "--address", "auto")
+    assert words[:5] == ("run", "--space", "space.yaml", "--name", "first")
+    assert words[5:] == ("--address", "auto", "--share", "2", "--quiet", "--storage", str(queue.storage.folder))
     assert queue.drivers.environments == [
         {
             "KRONA_TUNE_PERSON": "bo",

@@ -206,8 +206,8 @@ def test_a_full_training_has_a_place_and_a_share_of_its_own(
     assert resumed(queued)[1]["problem"] == "'first' has a place in the queue"
     study_queue.begin()
     until(lambda: drivers.started)
-    assert drivers.started[0][:9] == (
-        "train", "first", "--task", "cola", "--seeds", "2", "--all-data", "--share", "2",
+    assert drivers.started[0][:11] == (
+        "train", "first", "--task", "cola", "--seeds", "2", "--all-data", "--address", "auto", "--share", "2",
     )  # fmt: skip
     drivers.ends("first")
     until(lambda: len(drivers.started) > 1)
