@@ -4,7 +4,7 @@ import re
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from difflib import get_close_matches
-from typing import Any
+from typing import Any, Self
 
 LONGEST_WORD, LONGEST_LINE, LONGEST_VALUE = 400, 300, 120
 """The most characters of a word, of an outside library's message and of a value in a refusal; the rest is cut."""
@@ -31,6 +31,16 @@ class Refusal(ValueError):
         self.place, self.problem, self.fix = (readable(text) for text in (place, problem, fix))
         said = ": ".join(part for part in (self.place, self.problem) if part)
         super().__init__(said + (f"; {self.fix}" if self.fix else ""))
+
+    def at(self, place: str, *, problem: str | None = None, fix: str | None = None) -> Self:
+        """Returns the same refusal, of the same class, of another place; with another problem or fix if one is given.
+
+        Args:
+            place: the place, as in a new refusal.
+            problem: the problem; None: the same.
+            fix: the fix; None: the same.
+        """
+        return type(self)(place, self.problem if problem is None else problem, self.fix if fix is None else fix)
 
     def _render_traceback_(self) -> list[str]:
         """Returns what IPython shows of it: the message alone."""

@@ -1,8 +1,9 @@
-"""Checks what a Python session passes to krona_tune, and lets a refusal rise from the line that passed it."""
+"""Checks what a Python session passes to krona_tune, and tells a caller what is refused in the caller's own words."""
 
 import os
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from contextlib import contextmanager
 from functools import wraps
 from inspect import BoundArguments, Parameter, Signature, signature
 from os import PathLike
@@ -14,20 +15,21 @@ from krona_tune.refusal import Refusal, shown, unknown
 
 Given = ParamSpec("Given")
 Found = TypeVar("Found")
+Refused = TypeVar("Refused", bound=Refusal)
 
 LONGEST_NAME, LONGEST_PATH = 255, 3000
 """The most bytes of a file's name on common file systems, and of a path that leaves room for a study's files."""
 FREE = {"settings", "examples"}
 """Arguments and flags that hold texts of any kind instead of names."""
-KEYWORDS = {
-    "address", "all-data", "model", "name", "notify", "seeds", "set", "space", "storage", "task", "tasks",
-    "tracking-uri", "trial", "wandb",
-}  # fmt: skip
-"""The flags that Python has as keywords of the same name; `--set` is `settings`. Those of settings are added when the
-function that takes them is defined."""
-FLAG = re.compile(r"(?<!\S)--([a-z]+(?:-[a-z]+)*)(?: (?=[A-Z]{2}|auto\b|mini\b|pareto\b))?")
+KEYWORDS = {f"--{name.replace('_', '-')}": name for name in (
+    "address", "all_data", "model", "name", "notify", "seeds", "space", "storage", "task", "tasks", "tracking_uri",
+    "trial", "wandb",
+)} | {"--set": "settings"}  # fmt: skip
+"""Python's keywords, by the flags of which they take the place. Those of settings are added when the function that
+takes them is defined."""
+FLAG = re.compile(r"(?<!\S)(--[a-z]+(?:-[a-z]+)*)( (?=[A-Z]{2}|auto\b|mini\b|pareto\b))?")
 """A flag in a sentence, and the blank before its value."""
-PLACE = re.compile(r"^--([a-z-]+)")
+PLACE = re.compile(r"^--[a-z-]+")
 WORDS: dict[Any, str] = {
     str: "a text",
     PathLike: "a path",
@@ -46,7 +48,7 @@ def refusing_at_the_caller(method: Callable[Given, Found]) -> Callable[Given, Fo
     """Refuses arguments that are not of the annotated types, before the method runs, and lets every Refusal rise from
     the caller's line, without the lines of this package before it; flags of the command line become keywords there."""
     expected = signature(method)
-    KEYWORDS.update(name.replace("_", "-") for name in _typed_keywords(expected))
+    KEYWORDS.update({f"--{name.replace('_', '-')}": name for name in _typed_keywords(expected)})
 
     @wraps(method)
     def call(*args: Given.args, **kwargs: Given.kwargs) -> Found:
@@ -56,12 +58,39 @@ def refusing_at_the_caller(method: Callable[Given, Found]) -> Callable[Given, Fo
                 bound.arguments[name] = _checked(value, expected.parameters[name])
             return method(*bound.args, **bound.kwargs)
         except Refusal as refusal:
-            place = PLACE.sub(lambda flag: flag[1].replace("-", "_"), refusal.place)
-            refused = Refusal(place, FLAG.sub(_keyword, refusal.problem), FLAG.sub(_keyword, refusal.fix))
+            refused = in_fields(refusal, KEYWORDS)
+            refused = refused.at(PLACE.sub(lambda flag: flag[0][2:].replace("-", "_"), refused.place))
         raise refused
 
     call.__signature__ = _one_by_one(expected)  # type: ignore[attr-defined]
     return call
+
+
+def in_fields(refusal: Refused, fields: Mapping[str, str], write: str = "{}=") -> Refused:
+    """Returns a refusal that names the fields of a request instead of the flags that mean the same.
+
+    Args:
+        refusal: what is refused, in the words of the command line.
+        fields: the fields by their flags; another flag stays.
+        write: how a sentence writes a field; after `=` its value follows at once.
+    """
+
+    def named(flag: re.Match[str]) -> str:
+        if flag[1] not in fields:
+            return flag[0]
+        return write.format(fields[flag[1]]) + ("" if write.endswith("=") else flag[2] or "")
+
+    place = PLACE.sub(lambda flag: fields.get(flag[0], flag[0]), refusal.place)
+    return refusal.at(place, problem=FLAG.sub(named, refusal.problem), fix=FLAG.sub(named, refusal.fix))
+
+
+@contextmanager
+def naming_fields(fields: Mapping[str, str]) -> Iterator[None]:
+    """Makes refusals in this context name the fields of a request, by these flags, as `in_fields` does."""
+    try:
+        yield
+    except Refusal as refusal:
+        raise in_fields(refusal, fields, "{}") from None
 
 
 def _typed_keywords(expected: Signature) -> dict[str, Any]:
@@ -76,11 +105,6 @@ def _one_by_one(expected: Signature) -> Signature:
     own = [each for each in expected.parameters.values() if each.kind is not Parameter.VAR_KEYWORD or not typed]
     words = [Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=kind) for name, kind in typed.items()]
     return expected.replace(parameters=[*own, *words])
-
-
-def _keyword(flag: re.Match[str]) -> str:
-    name = "settings" if flag[1] == "set" else flag[1].replace("-", "_")
-    return f"{name}=" if flag[1] in KEYWORDS else flag[0]
 
 
 def refuse_odd_text(text: str, place: str, *, is_name: bool) -> None:

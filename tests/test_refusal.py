@@ -5,7 +5,7 @@ import pickle
 import pytest
 
 from krona_tune import cli
-from krona_tune.refusal import Refusal, refusing, shown, told, unknown
+from krona_tune.refusal import NotNow, Refusal, refusing, shown, told, unknown
 
 
 def test_what_an_outside_library_raises_becomes_a_refusal_of_one_line() -> None:
@@ -26,6 +26,13 @@ def test_a_refusal_passes_as_it_is() -> None:
     with pytest.raises(Refusal) as refused, refusing("outer", "is wrong"):
         raise Refusal("inner", "is odd", "fix it")
     assert str(refused.value) == "inner: is odd; fix it"
+
+
+def test_a_refusal_of_another_place_stays_of_its_class() -> None:
+    refusal = NotNow("--resume", "is busy", "wait")
+    found = [refusal.at("name"), refusal.at("name", fix=""), refusal.at("name", problem="is taken")]
+    assert [str(each) for each in found] == ["name: is busy; wait", "name: is busy", "name: is taken; wait"]
+    assert {type(each) for each in found} == {NotNow}
 
 
 def test_an_error_without_words_is_told_by_its_kind() -> None:

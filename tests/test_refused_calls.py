@@ -8,8 +8,8 @@ from typing import Any, Literal, TypedDict, Unpack
 
 import pytest
 
-from krona_tune.refusal import Refusal
-from krona_tune.refused_calls import refuse_misfit, refuse_odd_text, refusing_at_the_caller
+from krona_tune.refusal import NotNow, Refusal
+from krona_tune.refused_calls import in_fields, naming_fields, refuse_misfit, refuse_odd_text, refusing_at_the_caller
 
 
 class Keywords(TypedDict, total=False):
@@ -40,6 +40,17 @@ def test_what_fits_arrives_and_what_could_be_read_once_arrives_as_a_list() -> No
 
 def test_a_flag_becomes_the_keyword_of_that_name() -> None:
     assert refusal_of("taken") == "name: taken: is taken; see space=FILE and --unheard; choose another with settings="
+
+
+FIELDS = {"--task": "task", "--max-params": "search.max_params"}
+
+
+def test_a_request_s_fields_take_the_place_of_flags_and_other_flags_stay() -> None:
+    refusal = Refusal("--max-params: 3", "--max-params 3 needs --task NAME", "raise --max-params, or leave --head out")
+    said = "search.max_params: 3: search.max_params 3 needs task NAME; raise search.max_params, or leave --head out"
+    assert str(in_fields(refusal, FIELDS, "{}")) == said
+    with pytest.raises(NotNow, match="task: is busy"), naming_fields(FIELDS):
+        raise NotNow("--task", "is busy")
 
 
 @pytest.mark.parametrize(

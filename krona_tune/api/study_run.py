@@ -188,7 +188,7 @@ def _resources(plan: "Plan", workers: "Future[Cluster]", folder: StudyFolder, re
         begun = "no study was begun, give the same command again later"
         if folder.manifest.exists():
             begun = f"the study is as it was, try again later: {resumed_by}"
-        raise NotNow(refusal.place, refusal.problem, f"{refusal.fix}; {begun}") from None
+        raise refusal.at(refusal.place, fix=f"{refusal.fix}; {begun}") from None
 
 
 def _how_to_go_on(outcome: Outcome, resumed_by: str) -> str:

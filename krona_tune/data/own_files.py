@@ -79,7 +79,7 @@ def _read_part(part: str, path: Path, columns: Sequence[str]) -> File:
         if part != "test" or not refusal.problem.startswith(LACKING):
             raise
         fix = "leave that file out, and hold a part out with split: {test: 0.15}"
-        raise Refusal(refusal.place, refusal.problem, f"{refusal.fix}, or {fix}") from None
+        raise refusal.at(refusal.place, fix=f"{refusal.fix}, or {fix}") from None
 
 
 def read_file(path: Path, columns: Sequence[str]) -> File:

@@ -43,7 +43,7 @@ def clone_of(
     changed = {name for name in params.keys() | source.params.keys() if params.get(name) != source.params.get(name)}
     if not changed:
         problem = f"{source.trial_id} has these values: the same would be trained again"
-        raise Refusal("clone", problem, "change one with --set, such as --set training.learning_rate=0.001")
+        raise Refusal("clone", problem, "change one with --set, such as training.learning_rate=0.001")
     if order.from_last_rung and (others := sorted(changed - SAME_STATE)):
         problem = f"with another {others[0]} its state does not fit, or its steps differ"
         raise Refusal("clone from the last rung", problem, "clone it from the start")

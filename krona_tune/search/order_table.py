@@ -353,8 +353,7 @@ def _with_value(order: Order | OrderRequest, value: str, spec: StudySpec, folder
     try:
         found = getattr(load_spec(folder.spec, (f"{key}={value}",)), section)
     except Refusal as refusal:
-        place = order.text if refusal.place == f"--set {key}" else refusal.place
-        raise Refusal(place, refusal.problem, refusal.fix) from None
+        raise refusal.at(order.text if refusal.place == f"--set {key}" else refusal.place) from None
     part = getattr(spec, section).model_copy(update={name: getattr(found, name)})
     return spec.model_copy(update={section: part})
 

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 from krona_tune.adapters.adapter_card import CARD, Form
 from krona_tune.child_process import ChildProcess, ProcessEnded, TooSlow
 from krona_tune.refusal import Refusal, refuse_unknown
+from krona_tune.refused_calls import naming_fields
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
 
@@ -105,6 +106,7 @@ def _export_of(study: StudyFolder, task: str, form: Form) -> Path:
     return study.exports / f"{task}-{form}"
 
 
+@naming_fields({"--format": "form"})
 def export_apart(study: StudyFolder, asked: ExportRequest) -> Exported:
     """Writes an adapter in another form, from a process that ends with it.
 
@@ -120,9 +122,6 @@ def export_apart(study: StudyFolder, asked: ExportRequest) -> Exported:
         try:
             download = download_path(study.name, asked.task, asked.form)
             return child.call(_export, adapter, to, asked.form, download, seconds=EXPORT_SECONDS)
-        except Refusal as refusal:
-            place = "form" if refusal.place == "--format" else refusal.place
-            raise Refusal(place, refusal.problem, refusal.fix.replace("--format ", "")) from None
         except (TooSlow, ProcessEnded) as error:
             raise Refusal("form", f"nothing was exported: {error}", "export it with krona-tune export") from None
 

@@ -11,6 +11,7 @@ from krona_tune.record.driver_state import running_state
 from krona_tune.record.records import read_records
 from krona_tune.record.storage import LISTED, Storage, refresh
 from krona_tune.refusal import Refusal
+from krona_tune.refused_calls import naming_fields
 from krona_tune.report.comparison import ComparedStudy, comparison_of, refuse_one
 from krona_tune.report.comparison_page import comparison_title, render_comparison
 from krona_tune.report.html import environment
@@ -39,8 +40,11 @@ from krona_tune.study.manifest import read_manifest
 from krona_tune.study.order import Order, OrderRequest
 from krona_tune.study.redact import redact
 from krona_tune.study.request.loader import load_spec
+from krona_tune.study.settings import field_names
 from krona_tune.study.study_state import UNREADABLE
 
+OF_AN_ORDER = field_names(OrderRequest.model_fields) | {"--set": "settings"}
+"""The fields of an order, by the flags that mean the same."""
 WATCHED = ("manifest.json", "study.yaml", "state.json", "results/*")
 """Patterns of the files that a study's page is made from."""
 LONGEST_NAME = 255
@@ -215,6 +219,7 @@ class ServedStudies:
             driver=look.driver,
         )
 
+    @naming_fields(OF_AN_ORDER)
     def check(self, name: str, request: OrderRequest) -> None:
         """Leaves no order. Raises what `order` raises."""
         if request.kind.facts.by_queue:
@@ -233,6 +238,7 @@ class ServedStudies:
         fields = clone_fields(load_spec(self.folder(name).spec), rows[trial])
         return environment().get_template("clone_fields.html.j2").render(fields=fields)
 
+    @naming_fields(OF_AN_ORDER)
     def order(self, name: str, request: OrderRequest, by: str) -> Order:
         """Leaves an order for a study's driver.
 

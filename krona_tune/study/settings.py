@@ -162,6 +162,11 @@ def flag_names(given: Iterable[str]) -> dict[str, str]:
     return {FLAGS[flag].key: flag for flag in given if flag in FLAGS}
 
 
+def field_names(fields: Iterable[str]) -> dict[str, str]:
+    """Returns what a request with these fields calls what flags give: its field, else the key of study.yaml."""
+    return {flag: row.key for flag, row in FLAGS.items()} | {f"--{name.replace('_', '-')}": name for name in fields}
+
+
 def changing(given: Mapping[str, Any]) -> dict[str, Any]:
     """Returns what flags give to settings that a resumed study takes."""
     return {flag: value for flag, value in given.items() if flag in FLAGS and FLAGS[flag].changes}

@@ -16,7 +16,7 @@ from krona_tune.api import study as study_module
 from krona_tune.refusal import Refusal
 from krona_tune.refused_calls import KEYWORDS
 from krona_tune.study.request.plain_yaml import plain_values
-from krona_tune.study.settings import SETTINGS
+from krona_tune.study.settings import SETTINGS, flag_of
 from tests.models import build
 from tests.search.models import saved_bert
 
@@ -226,4 +226,4 @@ def test_numbers_and_lists_of_numpy_and_pandas_are_taken() -> None:
 
 
 def test_flags_that_python_has_as_keywords_are_known() -> None:
-    assert {name.replace("_", "-") for name in SETTINGS} <= KEYWORDS
+    assert {flag_of(name): name for name in SETTINGS}.items() <= KEYWORDS.items()

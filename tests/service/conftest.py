@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from fastapi import FastAPI
 from filelock import FileLock
 from starlette.testclient import TestClient
 
@@ -25,6 +27,19 @@ from tests.service.queue.fakes import FakeDrivers, Machine
 TOKEN = "a-token-of-more-than-sixteen-signs"
 LOCAL = "http://127.0.0.1:8300"
 Make = Callable[..., StudyFolder]
+
+
+def client_of(app: FastAPI, base_url: str = LOCAL, **more: Any) -> TestClient:
+    """Returns a client of a service, which finds that no refusal tells a program to give a flag: a request has none."""
+    made = TestClient(app, base_url=base_url, **more)
+    made.event_hooks = {"response": [_look_for_flags]}
+    return made
+
+
+def _look_for_flags(answer: Any) -> None:
+    if answer.status_code == 422 and answer.headers["content-type"] == "application/json":
+        answer.read()
+        assert "--" not in answer.json()["fix"], answer.json()
 
 
 def make_study(root: Path, day: int = 1, *, synthetic: bool = False) -> StudyFolder:
@@ -110,14 +125,14 @@ def running(root: Path) -> Iterator[StudyFolder]:
 
 @pytest.fixture
 def client(storage: Storage) -> Iterator[TestClient]:
-    with TestClient(make_app(storage, pace=0), base_url=LOCAL, follow_redirects=False) as made:
+    with client_of(make_app(storage, pace=0), follow_redirects=False) as made:
         yield made
 
 
 @pytest.fixture
 def guarded(storage: Storage) -> Iterator[TestClient]:
     app = make_app(storage, TOKEN, pace=0)
-    with TestClient(app, base_url="http://studies.example", follow_redirects=False) as made:
+    with client_of(app, "http://studies.example", follow_redirects=False) as made:
         yield made
 
 

@@ -238,7 +238,7 @@ def fields_of_peft(spec: StudySpec, method: str, place: str) -> dict[str, Domain
     try:
         types = field_types(method)
     except Refusal as refusal:
-        raise Refusal(f"{place}: {refusal.place}", refusal.problem, refusal.fix) from None
+        raise refusal.at(f"{place}: {refusal.place}") from None
     own = spec.methods.get(method, {})
     found = {}
     for name, domain in spec.domains(method).items():
@@ -456,7 +456,7 @@ def _every_placement(method: str, domains: dict[str, Domain], geometry: Geometry
             yield from sites(geometry, AdapterConfig.model_validate({"method": method, **chosen}))
         except Refusal as refusal:
             where = f"{place}: adapter" + (f".{refusal.place}" if refusal.place in SECTION_OF else "")
-            raise Refusal(where, refusal.problem, refusal.fix) from None
+            raise refusal.at(where) from None
 
 
 def _dividing(name: str, domain: Domain, dimension: int, place: str) -> Domain:

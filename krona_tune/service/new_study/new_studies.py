@@ -129,8 +129,6 @@ def _naming_fields(asked: NewStudy) -> Iterator[None]:
     try:
         yield
     except Refusal as refusal:
-        if type(refusal) is not Refusal:  # it is about the queue, not about what was asked
-            raise
         raise at_its_field(refusal, asked) from None
 
 

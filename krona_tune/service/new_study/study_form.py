@@ -11,8 +11,9 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from krona_tune.refusal import Refusal
+from krona_tune.refused_calls import in_fields
 from krona_tune.service.queue.entry import LEAST_PRIORITY, MOST_PRIORITY, Priority
-from krona_tune.study.settings import SETTINGS
+from krona_tune.study.settings import SETTINGS, field_names
 
 OFFER, COLUMNS, PLAN, BEGIN = "/api/data", "/api/data/columns", "/api/plan", "/api/studies"
 """The paths of what the form offers and of a data file's columns, and those that a form is sent to."""
@@ -155,19 +156,16 @@ NEEDED = [
     if NewStudy.model_fields[name].is_required() or (row.control == "column" and not row.empty)
 ]
 """The fields that must be filled in if they are about the chosen data."""
-NAMED = {
-    word: name
-    for name in FIELDS
-    for word in (name, f"--{name.replace('_', '-')}", *([SETTINGS[name].key] if name in SETTINGS else []))
-}
-"""The field by each word with which the place of a refusal may begin: its name, its flag, its key."""
+NAMED = {word: name for name in FIELDS for word in (name, *([SETTINGS[name].key] if name in SETTINGS else []))}
+"""The field by each word with which the place of a refusal may begin: its name and its key."""
 
 
 def at_its_field(refusal: Refusal, asked: NewStudy) -> Refusal:
-    """Returns a refusal whose place is the name of the field that it is about; as it is, if it is about none.
+    """Returns a refusal, without flags, whose place is the name of the field that it is about, if it is about one.
 
     Its place begins with a word of the field, or with what was chosen there, or it is a column of the chosen file.
     """
+    refusal = in_fields(refusal, field_names(FIELDS), "{}")
     place = refusal.place
     word = re.split(r"[:\s]", place, maxsplit=1)[0]
     columns = {getattr(asked, name): name for name, row in FIELDS.items() if row.control == "column"}
@@ -177,7 +175,7 @@ def at_its_field(refusal: Refusal, asked: NewStudy) -> Refusal:
     if name is None:
         return refusal
     said = "" if place in NAMED else f"{place}: "
-    return Refusal(name, f"{said}{refusal.problem}", refusal.fix)
+    return refusal.at(name, problem=f"{said}{refusal.problem}")
 
 
 def values_of(choices: Sequence[OfferedChoice]) -> list[str]:

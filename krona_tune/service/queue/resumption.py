@@ -1,11 +1,9 @@
 """Resumes a study of the storage through its queue, and trains what it has chosen, as the command line does."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from krona_tune.api.study_request import lift_ordered_stop, resumed_spec
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.refusal import Refusal
+from krona_tune.refused_calls import naming_fields
 from krona_tune.search.full_training import configuration
 from krona_tune.service.queue.entry import Entry, Resumption, TrainingRequest
 from krona_tune.service.queue.study_queue import StudyQueue
@@ -13,10 +11,11 @@ from krona_tune.service.served_studies import ServedStudies
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.order import OrderKind, order_request
-from krona_tune.study.settings import by_flag
+from krona_tune.study.settings import by_flag, field_names
 from krona_tune.study.study_state import FINISHED
 
 
+@naming_fields(field_names(Resumption.model_fields))
 def resume_study(queue: StudyQueue, studies: ServedStudies, asked: Resumption, person: str, by: str) -> Entry:
     """Gives the study a place, and leaves what it shall have more as orders, which its next driver reads first.
 
@@ -35,8 +34,7 @@ def resume_study(queue: StudyQueue, studies: ServedStudies, asked: Resumption, p
     given = {name: value for name, value in more.items() if value}
     if not given and studies.detail(asked.name).state == FINISHED:
         raise Refusal("trials", "the study has all that was asked of it", "give it more trials or more time")
-    with _naming_fields():
-        spec = resumed_spec(folder, by_flag(given))
+    spec = resumed_spec(folder, by_flag(given))
     orders = [order_request(what=OrderKind(name), value=value) for name, value in given.items()]  # type: ignore[call-arg]
     for order in orders:
         studies.check(asked.name, order)
@@ -47,6 +45,7 @@ def resume_study(queue: StudyQueue, studies: ServedStudies, asked: Resumption, p
     return entry
 
 
+@naming_fields(field_names(TrainingRequest.model_fields))
 def train_study(queue: StudyQueue, studies: ServedStudies, asked: TrainingRequest, person: str) -> Entry:
     """Gives a full training of a study's chosen configuration, or of a trial's, a place.
 
@@ -55,20 +54,8 @@ def train_study(queue: StudyQueue, studies: ServedStudies, asked: TrainingReques
     """
     folder = _idle_folder(queue, studies, asked.name)
     rows, facts = read_trials(folder.results), read_manifest(folder.manifest).tasks
-    with _naming_fields():
-        configuration(rows, resumed_spec(folder, {}), facts, asked.task or None, asked.trial or None)
+    configuration(rows, resumed_spec(folder, {}), facts, asked.task or None, asked.trial or None)
     return queue.train(asked, person)
-
-
-@contextmanager
-def _naming_fields() -> Iterator[None]:
-    """Gives refusals that name a flag the name of the field that it has in a request."""
-    try:
-        yield
-    except Refusal as refusal:
-        place = refusal.place
-        field = place.removeprefix("--").replace("-", "_") if place.startswith("--") else place
-        raise Refusal(field, refusal.problem, refusal.fix) from None
 
 
 def _idle_folder(queue: StudyQueue, studies: ServedStudies, name: str) -> StudyFolder:

@@ -14,6 +14,7 @@ from filelock import FileLock, Timeout
 from krona_tune.record.driver_state import written_at
 from krona_tune.record.storage import Storage, refresh
 from krona_tune.refusal import Refusal
+from krona_tune.refused_calls import naming_fields
 from krona_tune.search.startup.cluster import Cluster
 from krona_tune.service.answers import StudySummary
 from krona_tune.service.queue.capacity import CapacitySource, describe_capacity
@@ -24,6 +25,7 @@ from krona_tune.service.queue.entry import Entry, QueueView, SlotChange, Submiss
 from krona_tune.service.queue.submission_check import CheckedSubmission, check_apart
 from krona_tune.study.redact import redact
 from krona_tune.study.request.loader import dump_spec, load_spec
+from krona_tune.study.settings import field_names
 
 SHOWN_SECONDS = 86_400.0
 """How far back the slots are shown."""
@@ -231,8 +233,9 @@ class StudyQueue:
 
     def _checked(self, asked: Submission, on: Cluster | None = None) -> CheckedSubmission:
         self.refuse_live(asked.name, "choose another name")
-        checked = check_apart(self._storage, asked, on)
-        self._source.most(checked.resources)
+        with naming_fields(_fields_of(asked)):
+            checked = check_apart(self._storage, asked, on)
+            self._source.most(checked.resources)
         return checked
 
     def _answer_before(self, asked: Submission, person: str) -> Submitted | None:
@@ -242,3 +245,9 @@ class StudyQueue:
             return None
         entry = self._database.entry(answer.entry.id)
         return answer.model_copy(update={"entry": entry}) if entry.live else None
+
+
+def _fields_of(asked: Submission) -> dict[str, str]:
+    """Returns the fields and keys by their flags, but the flags of which the submission says that they gave a value."""
+    by = {each.by for each in asked.given}
+    return {flag: name for flag, name in field_names(Submission.model_fields).items() if flag not in by}

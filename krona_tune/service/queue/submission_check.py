@@ -64,7 +64,7 @@ def check(storage: Storage, asked: Submission, on: Cluster | None = None) -> Che
         refuse_odd(asked.name)
         refuse_taken(storage.brought(asked.name), asked.name)
     except Refusal as refusal:
-        raise Refusal("name", refusal.problem, "choose another name") from None
+        raise refusal.at("name", fix="choose another name") from None
     StartOptions(tracking_uri=asked.tracking_uri, notify=asked.notify).refuse_odd()
     requested, place, reason = _requested(asked, storage)
     spec = _with_earlier_studies(requested.settled(), storage)

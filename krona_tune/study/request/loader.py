@@ -120,10 +120,10 @@ def _where_given(refusal: Refusal, path: str, given: Sequence[GivenValue]) -> Re
     for each in reversed(given):
         parent, _, last = each.key.rpartition(".")
         if parent == key and refusal.problem.startswith(f"unknown key {shown(last)}"):
-            return Refusal(each.by, refusal.problem, refusal.fix)
+            return refusal.at(each.by)
         if f"{key}.".startswith(f"{each.key}."):
             inside = key.removeprefix(each.key).replace(".", ": ", 1)
-            return Refusal(each.by + inside, refusal.problem, refusal.fix)
+            return refusal.at(each.by + inside)
     return refusal
 
 

@@ -10,7 +10,7 @@ from krona_tune.service.new_study.data_roots import DataRoots
 from krona_tune.service.queue.study_queue import StudyQueue
 from krona_tune.service.web_server import make_app
 from tests.backbone_folders import MINILM, folder_of
-from tests.service.conftest import LOCAL, TOKEN
+from tests.service.conftest import TOKEN, client_of
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 
@@ -33,4 +33,4 @@ def data(tmp_path: Path) -> Path:
 def begins(storage: Storage, study_queue: StudyQueue, data: Path) -> TestClient:
     """A service that begins studies, and someone who knows its token; its queue starts nothing."""
     app = make_app(storage, TOKEN, pace=0, queue=study_queue, of_account=True, roots=DataRoots.at([data]))
-    return TestClient(app, base_url=LOCAL, headers=BEARER, follow_redirects=False)
+    return client_of(app, headers=BEARER, follow_redirects=False)

@@ -8,7 +8,7 @@ from starlette.testclient import TestClient
 from krona_tune.record.storage import Storage
 from krona_tune.service.queue.study_queue import StudyQueue
 from krona_tune.service.web_server import make_app
-from tests.service.conftest import LOCAL, TOKEN
+from tests.service.conftest import TOKEN, client_of
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 SPACE = Path(__file__).resolve().parents[3] / "search_spaces" / "mini.yaml"
@@ -18,9 +18,9 @@ SPACE = Path(__file__).resolve().parents[3] / "search_spaces" / "mini.yaml"
 def queued(storage: Storage, study_queue: StudyQueue) -> TestClient:
     """A service whose queue starts nothing, since its rounds do not run, and someone who knows its token."""
     app = make_app(storage, TOKEN, pace=0, queue=study_queue, of_account=True)
-    return TestClient(app, base_url=LOCAL, headers=BEARER, follow_redirects=False)
+    return client_of(app, headers=BEARER, follow_redirects=False)
 
 
 @pytest.fixture
 def guarded_queue(storage: Storage, study_queue: StudyQueue) -> TestClient:
-    return TestClient(make_app(storage, TOKEN, pace=0, queue=study_queue), base_url="http://studies.example")
+    return client_of(make_app(storage, TOKEN, pace=0, queue=study_queue), "http://studies.example")

@@ -220,12 +220,13 @@ def test_a_full_training_has_a_place_and_a_share_of_its_own(
 @pytest.mark.parametrize(
     ("more", "place", "said"),
     [
-        ({"task": "rte"}, "task", "unknown task 'rte'"),
-        ({"trial": "cola-0009"}, "trial", "unknown trial 'cola-0009'"),
-        ({"trial": "--share"}, "trial", "unknown trial"),
+        ({"task": "rte"}, "task", "unknown task 'rte'; known: cola"),
+        ({"trial": "cola-0009"}, "trial", "unknown trial 'cola-0009', did you mean 'cola-000"),
+        ({"trial": "--share"}, "trial", "unknown trial '--share'; known: "),
+        ({"trial": "cola-0001", "task": "rte"}, "trial", "cola-0001 is of cola; leave task out"),
         ({"seeds": 0}, "body.seeds", "greater than or equal to 1"),
-        ({"trial": "a b"}, "body.trial", "is not written as it must be"),
-        ({"name": "none"}, "study", "no study 'none' is here"),
+        ({"trial": "a b"}, "body.trial", "is not written as it must be; name a trial as the page does"),
+        ({"name": "none"}, "study", "no study 'none' is here; look at the list of studies"),
     ],
 )
 def test_a_full_training_of_nothing_is_refused(

@@ -84,11 +84,16 @@ ODD: dict[str, tuple[dict[str, Any], str, str]] = {
     "the name of the queue's file": ({"name": "queue.db"}, "name", "a file that a storage keeps"),
     "a long name": ({"name": "x" * 200}, "name", "200 bytes"),
     "an unknown field": ({"prioritee": 2}, "body.prioritee", "not permitted"),
-    "an unknown service": ({"notify": ["nowhere://x"]}, "--notify", "nowhere"),
-    "no tracking server": ({"tracking_uri": "ftp://x"}, "--tracking-uri", "ftp"),
+    "an unknown service": ({"notify": ["nowhere://x"]}, "notify", "nowhere"),
+    "no tracking server": ({"tracking_uri": "ftp://x"}, "tracking_uri", "ftp"),
+    "no shape of a factor within the limit of parameters": (
+        {"space": MINI.replace("search:", "search:\n  max_params: 100")},
+        "search.max_params",
+        "allows",
+    ),
     "more CPUs than there are": (
         {"space": MINI + "\nresources: {cpus_per_trial: 64}\n"},
-        "--cpus-per-trial",
+        "resources.cpus_per_trial",
         "the largest node has 2",
     ),
 }
