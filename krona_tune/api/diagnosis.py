@@ -2,7 +2,6 @@
 
 import os
 import platform
-import shutil
 import socket
 import subprocess
 import sys
@@ -15,11 +14,11 @@ from threading import Thread
 from typing import NamedTuple
 
 import platformdirs
-import psutil
 from packaging.requirements import Requirement
 from packaging.version import InvalidVersion
 
 from krona_tune import __version__, hub
+from krona_tune.machine import core_limit, free_bytes, memory, shared_memory
 from krona_tune.processor import this_processor
 from krona_tune.refusal import Refusal
 from krona_tune.search.startup.cluster import (
@@ -175,49 +174,10 @@ def _here() -> Path | None:
     return None
 
 
-SHARED_MEMORY = Path("/dev/shm")
-GROUP = Path("/sys/fs/cgroup")
 ASK = ("nvidia-smi", "--query-gpu=name,memory.total,compute_cap,driver_version", "--format=csv,noheader")
 ASK_SECONDS = 3.0
-BUSY = 2.0
-"""The processes that want a core, from which on a machine is called busy."""
 FIRST_WITH_BFLOAT16 = 8
 """The first compute capability of NVIDIA whose GPUs compute in bfloat16 (Ampere)."""
-
-
-def busy() -> str:
-    """Returns how busy this machine is, if more processes want to run than it has cores for; else nothing."""
-    load, there = psutil.getloadavg()[0], psutil.cpu_count() or 1
-    return f"busy, {load:.0f} processes want its {there} cores" if load > BUSY * there else ""
-
-
-def core_limit() -> float | None:
-    """Returns the cores that a container may use at once; None without a limit."""
-    with suppress(OSError, ValueError):
-        quota, period = (GROUP / "cpu.max").read_text(encoding="utf-8").split()
-        return int(quota) / int(period)  # "max" is no number
-    return None
-
-
-def memory() -> tuple[int, int]:
-    """Returns the bytes of memory, within a container's limit, and of those how many are free."""
-    there = psutil.virtual_memory()
-    total, free = there.total, there.available
-    with suppress(OSError, ValueError):
-        limit = int((GROUP / "memory.max").read_text(encoding="utf-8"))
-        used = int((GROUP / "memory.current").read_text(encoding="utf-8"))
-        total, free = min(total, limit), min(free, max(0, limit - used))
-    return total, free
-
-
-def shared_memory() -> int | None:
-    """Returns the bytes of the file system for shared memory; None where there is none."""
-    return shutil.disk_usage(SHARED_MEMORY).total if SHARED_MEMORY.is_dir() else None
-
-
-def free_bytes(folder: Path) -> int:
-    """Returns the bytes that are free where a folder is or would be."""
-    return shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
 
 
 def gpus() -> list[Gpu]:

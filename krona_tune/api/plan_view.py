@@ -10,10 +10,10 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from krona_tune import __version__
-from krona_tune.api.diagnosis import busy
 from krona_tune.api.printing import console, print_lines, say
 from krona_tune.backbones.geometry import Geometry, Role
 from krona_tune.data.glue import HUB
+from krona_tune.machine import busy
 from krona_tune.refusal import Refusal, cut, readable, shown
 from krona_tune.search.terminal.cell_view import NamedLines
 from krona_tune.search.waiting_orders import EarlierOrders

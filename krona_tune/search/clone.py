@@ -59,6 +59,12 @@ def clone_of(
     return message
 
 
+def refuse_uncloneable(row: TrialResult, place: str) -> None:
+    """Refuses a trial that is none of the search."""
+    if row.kind != TrialKind.SEARCH:
+        raise Refusal(place, f"{row.trial_id} is a {row.kind}", "clone a trial of the search")
+
+
 def clone_number(trial_id: str) -> int:
     """Reads from the id of a clone which one of its task it is, counted from the first."""
     return int(trial_id.rpartition("-")[2])

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from krona_tune.atomic_write import write_atomically
 from krona_tune.record.driver_state import ask_to_stop, forget_to_stop
 from krona_tune.refusal import Refusal, unknown
-from krona_tune.search.clone import clone_number, clone_of, copy_last_rung
+from krona_tune.search.clone import clone_number, clone_of, copy_last_rung, refuse_uncloneable
 from krona_tune.search.resume import numbers_left
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.folder import StudyFolder
@@ -214,8 +214,7 @@ def _check_clone(study: KnownStudy, order: OrderRequest) -> str:
 def _clone(study: KnownStudy, order: OrderRequest, number: int) -> TrialMessage:
     """Returns the clone that an order makes, the `number`th of its task."""
     row = _row(study, order)
-    if row.kind != TrialKind.SEARCH:
-        raise Refusal(order.text, f"{row.trial_id} is a {row.kind}", "clone a trial of the search")
+    refuse_uncloneable(row, order.text)
     if study.spec.search.shared:
         problem = "the tasks share their configurations, and a clone would have one task only"
         raise Refusal(order.text, problem, "begin a study of this task")

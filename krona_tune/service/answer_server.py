@@ -6,6 +6,7 @@ from typing import Any
 from fastapi import APIRouter, Depends, FastAPI, Response
 
 from krona_tune import __version__
+from krona_tune.data.answer_files import PREDICTION
 from krona_tune.data.example_files import texts_of
 from krona_tune.data.separated_text import refuse_lacking
 from krona_tune.data.tasks import Task
@@ -17,8 +18,8 @@ from krona_tune.service.responses import PROBLEMS, json_answer, only_json, probl
 from krona_tune.service.shared_batches import SharedBatches
 from krona_tune.train.predict import AdaptedModel, Prediction, predictions
 
-PREDICTION, PROBABILITIES = "prediction", "probabilities"
-"""The names under which an answer holds the label and all labels' probabilities."""
+PROBABILITIES = "probabilities"
+"""The name under which an answer holds all labels' probabilities."""
 MOST_DEEP = 32
 """In how many lists and mappings a value beside the texts may be, which is sent back."""
 MOST_WAITING = 8 * MOST_EXAMPLES

@@ -4,9 +4,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, Literal, get_args, get_origin
 
-from krona_tune.refusal import Refusal
+from krona_tune.search.clone import refuse_uncloneable
 from krona_tune.study.formatting import format_knob, format_name
-from krona_tune.study.kinds import TrialKind
 from krona_tune.study.request.domain import Choice, Divisors, Domain, Fixed, Range
 from krona_tune.study.request.plain_yaml import dump_yaml
 from krona_tune.study.request.study_spec import StudySpec
@@ -35,8 +34,7 @@ def clone_fields(spec: StudySpec, row: TrialResult) -> list[CloneField]:
     Raises:
         Refusal: the trial is none of the search.
     """
-    if row.kind != TrialKind.SEARCH:
-        raise Refusal(row.trial_id, f"is a {row.kind}", "clone a trial of the search")
+    refuse_uncloneable(row, "trial")
     searched = {**spec.adapter, **spec.training, **spec.methods.get(str(row.params.get("method")), {})}
     fields = [_field(name, value, searched.get(name)) for name, value in row.params.items()]
     return sorted(fields, key=lambda each: isinstance(searched.get(each.name), Fixed | None))

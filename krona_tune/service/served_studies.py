@@ -222,8 +222,7 @@ class ServedStudies:
     @naming_fields(OF_AN_ORDER)
     def check(self, name: str, request: OrderRequest) -> None:
         """Leaves no order. Raises what `order` raises."""
-        if request.kind.facts.by_queue:
-            raise Refusal("order.what", f"only the queue gives {request.what}s", "order max_concurrent, or pause")
+        _refuse_of_queue(request)
         refuse_senseless(self.folder(name), request)
 
     def clone_form(self, name: str, trial: str) -> str:
@@ -245,8 +244,7 @@ class ServedStudies:
         Raises:
             Refusal: only the queue gives shares; or what `folder` and `give_checked_order` raise.
         """
-        if request.kind.facts.by_queue:
-            raise Refusal("order.what", f"only the queue gives {request.what}s", "order max_concurrent, or pause")
+        _refuse_of_queue(request)
         return give_checked_order(self.folder(name), request, by)
 
     def _running(self, name: str, look: FolderState, read: StudyContent) -> list[RunningTrial]:
@@ -294,3 +292,9 @@ class ServedStudies:
     def _moment(self, seconds: float) -> str:
         """Returns a text that stays the same for this many seconds."""
         return str(time.monotonic() // (seconds * self._pace)) if self._pace else str(time.monotonic_ns())
+
+
+def _refuse_of_queue(request: OrderRequest) -> None:
+    """Refuses an order that only the queue gives."""
+    if request.kind.facts.by_queue:
+        raise Refusal("order.what", f"only the queue gives {request.what}s", "order max_concurrent, or pause")

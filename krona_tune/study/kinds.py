@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any, Self
 
 from krona_tune.study.folder import FULL
 
@@ -32,7 +33,18 @@ class KindFacts:
     trained_on: str = ""
 
 
-class TrialKind(StrEnum):
+class FactsEnum(StrEnum):
+    """Kinds of something; the value of each stands in the records, its facts beside it."""
+
+    facts: Any
+
+    def __new__(cls, value: str, facts: Any) -> Self:
+        kind = str.__new__(cls, value)
+        kind._value_, kind.facts = value, facts
+        return kind
+
+
+class TrialKind(FactsEnum):
     """A kind of trial; its value stands in the records.
 
     `search`: a proposed configuration, which competes with the others of its task. `baseline`: the head alone.
@@ -70,11 +82,6 @@ class TrialKind(StrEnum):
             trained_on="all examples of train, validation and test together",
         ),
     )
-
-    def __new__(cls, value: str, facts: KindFacts) -> "TrialKind":
-        kind = str.__new__(cls, value)
-        kind._value_, kind.facts = value, facts
-        return kind
 
 
 FIRST_TRAINED = frozenset({TrialKind.SEARCH, TrialKind.BASELINE})

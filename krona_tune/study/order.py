@@ -5,12 +5,12 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from krona_tune.refusal import Refusal
+from krona_tune.study.kinds import FactsEnum
 from krona_tune.study.request.trial import FrozenValue
 
 SEARCH = "search"
@@ -61,7 +61,7 @@ class OrderFacts:
     control: Control | None = None
 
 
-class OrderKind(StrEnum):
+class OrderKind(FactsEnum):
     """A kind of order; its value stands in the records.
 
     `stop` ends the search and trains the finalists, `cancel` ends the driver. The value of `trials` is how many more a
@@ -121,11 +121,6 @@ class OrderKind(StrEnum):
         ),
     )
     SHARE = "share", OrderFacts(takes=("value",), example="2", by_queue=True, of_a_driver=True)
-
-    def __new__(cls, value: str, facts: OrderFacts) -> "OrderKind":
-        kind = str.__new__(cls, value)
-        kind._value_, kind.facts = value, facts
-        return kind
 
     @property
     def word(self) -> str:

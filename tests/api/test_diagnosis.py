@@ -173,19 +173,6 @@ def test_a_driver_that_does_not_answer_is_told(monkeypatch: pytest.MonkeyPatch, 
     assert diagnosis.gpus() == [Gpu("a driver of AMD, which did not list its GPUs", None)]
 
 
-def test_a_containers_limits_count(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    monkeypatch.setattr(diagnosis, "GROUP", tmp_path)
-    assert diagnosis.core_limit() is None
-    for name, text in (("cpu.max", "150000 100000"), ("memory.max", "3000"), ("memory.current", "1000")):
-        (tmp_path / name).write_text(text, encoding="utf-8")
-    assert diagnosis.core_limit() == 1.5
-    assert diagnosis.memory() == (3000, 2000)
-    for name in ("cpu.max", "memory.max"):
-        (tmp_path / name).write_text("max 100000", encoding="utf-8")
-    assert diagnosis.core_limit() is None
-    assert diagnosis.memory()[0] > 3000
-
-
 def test_no_secret_is_shown() -> None:
     there = dict.fromkeys(SECRET, "hunter2") | {
         "HTTPS_PROXY": "http://me:hunter2@proxy:1",

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from krona_tune import machine
 from krona_tune.data.corpus import PARTS, load
 from krona_tune.data.glue_files import OFFICIAL_SIZES
 from krona_tune.data.tasks import TASKS
@@ -61,6 +62,13 @@ def test_money_stands_there_with_a_price_and_a_budget_is_the_most() -> None:
     assert float(hours[1]) == pytest.approx(0.02)  # 36 s of two cores
     assert "the time budget ends it after 36 s" in words(time_budget=36)["time"]
     assert words(price=100.0, time_budget=36)["money"].endswith("to 2.00, at 100.00 a device hour")
+
+
+def test_a_container_s_memory_is_that_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(machine, "GROUP", tmp_path)
+    for name, text in (("memory.max", "3000000"), ("memory.current", "1000")):
+        (tmp_path / name).write_text(text, encoding="utf-8")
+    assert words()["memory"].endswith("; this machine has 3.0 MB")
 
 
 def test_a_gpu_is_named() -> None:

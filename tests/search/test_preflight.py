@@ -1,7 +1,6 @@
 """Tests that the preflight finds everything that would fail a trial, all at once, and leaves nothing behind."""
 
 import os
-from collections import namedtuple
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -48,7 +47,6 @@ from tests.search.conftest import space
 from tests.search.models import saved_bert
 
 GIGABYTE = 2**30
-Usage = namedtuple("Usage", "total used free")
 ASKED: dict[str, Any] = {
     "data": "mini",
     "tasks": ["cola", "stsb"],
@@ -149,7 +147,7 @@ def test_everything_that_is_wrong_is_said_at_once(
     unknown = train.set_column(train.column_names.index("label"), "label", pa.array([7] * len(train)))
     broken = replace(gathered.prepared, works={**works, "cola": replace(works["cola"], train=unknown)})
     sick = replace(gathered, prepared=broken)
-    monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _: Usage(9, 8, 1))
+    monkeypatch.setattr(preflight, "free_bytes", lambda _: 1)
     found = run_preflight(sick, folder, "http://me:hunter2@127.0.0.1:1")
     assert [refusal.place for refusal in found.problems] == ["--storage", "the first batch of cola"]
     assert "the checkpoints of 16 trials take about" in str(found.problems[0])
@@ -178,7 +176,7 @@ def test_checkpoints_that_are_there_need_no_more_space(
     ):
         for number in range(begun):
             (folder.root / "checkpoints" / str(number)).mkdir(parents=True, exist_ok=True)
-        monkeypatch.setattr(preflight.shutil, "disk_usage", lambda _, free=free: Usage(0, 0, free))
+        monkeypatch.setattr(preflight, "free_bytes", lambda _, free=free: free)
         found = preflight.check_disk(gathered, folder, storage)
         assert (len(found.problems), len(found.warnings)) == (problems, warnings), (free, begun)
 

@@ -1,7 +1,5 @@
 """Says what a study takes before a step is timed: a range of time, device hours and money, and memory and disk."""
 
-import os
-import shutil
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +7,7 @@ from statistics import fmean
 
 from krona_tune.data.corpus import MINI, PARTS
 from krona_tune.data.glue_files import OFFICIAL_SIZES, OfficialSizes
+from krona_tune.machine import free_bytes, memory
 from krona_tune.processor import this_processor
 from krona_tune.search.planning.footprint import checkpoints_of, footprint
 from krona_tune.search.planning.plan import Plan
@@ -105,16 +104,8 @@ def needs_in_words(plan: Plan, needs: Needs, slots: Slots, storage: Path) -> Ite
         yield "money", f"{format_money(price.of_hours(least))} to {format_money(price.of_hours(most))}, at {price.text}"
     kind = "GPU memory and memory" if slots.gpus else "memory"
     worker = f"about {format_bytes(needs.worker_bytes)} of {kind} a trial"
-    yield "memory", f"{worker}, {format_bytes(slots.count * needs.worker_bytes)} at once{_of_this_machine()}"
+    at_once, there = format_bytes(slots.count * needs.worker_bytes), format_bytes(memory()[0])
+    yield "memory", f"{worker}, {at_once} at once; this machine has {there}"
     usually, largest = map(format_bytes, needs.checkpoint_bytes)
     stored = f", stored states up to {format_bytes(needs.stored_bytes)} a machine" if needs.stored_bytes else ""
-    free = format_bytes(shutil.disk_usage(storage).free)
-    yield "disk", f"checkpoints {usually}, at most {largest}{stored}; {free} free"
-
-
-def _of_this_machine() -> str:
-    """Returns the memory of this machine in words, where the system tells it."""
-    try:
-        return f"; this machine has {format_bytes(os.sysconf('SC_PAGE_SIZE') * os.sysconf('SC_PHYS_PAGES'))}"
-    except (AttributeError, OSError, ValueError):
-        return ""
+    yield "disk", f"checkpoints {usually}, at most {largest}{stored}; {format_bytes(free_bytes(storage))} free"

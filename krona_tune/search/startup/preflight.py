@@ -1,6 +1,5 @@
 """Checks a study before its first trial and reports all problems at once: nodes, disk, memory, first batches."""
 
-import shutil
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -11,6 +10,7 @@ from tempfile import NamedTemporaryFile
 from typing import Any
 from uuid import uuid4
 
+from krona_tune.machine import free_bytes
 from krona_tune.record.mlflow_mirror.tracking_uri import explain_unreachable
 from krona_tune.record.parquet_reader import pass_over, read_trials
 from krona_tune.record.store import Store, is_uri, refusing_store_errors
@@ -185,7 +185,7 @@ def check_disk(resources: Resources, folder: StudyFolder, storage: Path) -> Find
             pass
     except OSError as error:
         return problem("--storage", f"{storage} can't be written: {error.strerror}", "name a writable folder")
-    checkpoints, free = checkpoints_of(resources.plan), shutil.disk_usage(storage).free
+    checkpoints, free = checkpoints_of(resources.plan), free_bytes(storage)
     there, ended = len(list(folder.checkpoints.glob("*"))), 0
     if folder.results.is_dir():
         ended = sum(row.ended for row in read_trials(folder.results, pass_over))

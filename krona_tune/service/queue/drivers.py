@@ -13,7 +13,7 @@ from typing import Protocol
 
 import psutil
 
-from krona_tune.api.study_run import CODE, DriverProcess, last_lines, start_driver
+from krona_tune.api.study_run import CODE, LAST_LINES, DriverProcess, last_lines, start_driver
 from krona_tune.refusal import told
 from krona_tune.search.startup.dashboard import job_client
 
@@ -160,5 +160,5 @@ class JobDrivers(Drivers):
 
     def last_lines(self, handle: str) -> str:
         with suppress(Exception):
-            return "\n".join(self._client.get_job_logs(handle).strip().splitlines()[-10:])
+            return "\n".join(self._client.get_job_logs(handle).strip().splitlines()[-LAST_LINES:])
         return ""

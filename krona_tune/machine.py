@@ -1,0 +1,48 @@
+"""Reads what this machine has: cores and memory within a container's limits, free disk, and how busy it is."""
+
+import shutil
+from contextlib import suppress
+from pathlib import Path
+
+import psutil
+
+SHARED_MEMORY = Path("/dev/shm")
+GROUP = Path("/sys/fs/cgroup")
+"""Where Linux tells a container's limits."""
+BUSY = 2.0
+"""The processes that want a core, from which on a machine is called busy."""
+
+
+def busy() -> str:
+    """Returns how busy this machine is, if more processes want to run than it has cores for; else nothing."""
+    load, there = psutil.getloadavg()[0], psutil.cpu_count() or 1
+    return f"busy, {load:.0f} processes want its {there} cores" if load > BUSY * there else ""
+
+
+def core_limit() -> float | None:
+    """Returns the cores that a container may use at once; None without a limit."""
+    with suppress(OSError, ValueError):
+        quota, period = (GROUP / "cpu.max").read_text(encoding="utf-8").split()
+        return int(quota) / int(period)  # "max" is no number
+    return None
+
+
+def memory() -> tuple[int, int]:
+    """Returns the bytes of memory, within a container's limit, and of those how many are free."""
+    there = psutil.virtual_memory()
+    total, free = there.total, there.available
+    with suppress(OSError, ValueError):
+        limit = int((GROUP / "memory.max").read_text(encoding="utf-8"))
+        used = int((GROUP / "memory.current").read_text(encoding="utf-8"))
+        total, free = min(total, limit), min(free, max(0, limit - used))
+    return total, free
+
+
+def shared_memory() -> int | None:
+    """Returns the bytes of the file system for shared memory; None where there is none."""
+    return shutil.disk_usage(SHARED_MEMORY).total if SHARED_MEMORY.is_dir() else None
+
+
+def free_bytes(folder: Path) -> int:
+    """Returns the bytes that are free where a folder is or would be."""
+    return shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
