@@ -200,6 +200,10 @@ def is_decoder(config: Any) -> bool:
     return writes and config.model_type not in MODEL_FOR_MASKED_LM_MAPPING_NAMES
 
 
+OF_A_HEAD = {"id2label", "label2id", "problem_type"}
+"""What the config of a fine-tuned model says of the head that it has, which need not fit another one."""
+
+
 def build_meta_model(config: Any, outputs: int, place: str) -> MetaModel:
     """Builds the model with a head for that many outputs; an encoder-decoder, which answers in words, has none.
 
@@ -207,12 +211,12 @@ def build_meta_model(config: Any, outputs: int, place: str) -> MetaModel:
         Refusal: transformers can't build it, or it has more parameters than any model.
     """
     kind = _kind(config)
-    values = {key: value for key, value in config.to_dict().items() if key not in {"id2label", "label2id"}}
-    config = type(config).from_dict({**values, "num_labels": outputs, "use_cache": False})
-    for name in WINDOWS.keys() & values.keys():
-        setattr(config, name, WINDOWS[name])
-    config._attn_implementation = "eager"
+    values = {key: value for key, value in config.to_dict().items() if key not in OF_A_HEAD}
     with refusing(place, f"describes no {config.model_type}", "save the model again"), torch.device("meta"):
+        config = type(config).from_dict({**values, "num_labels": outputs, "use_cache": False})
+        for name in WINDOWS.keys() & values.keys():
+            setattr(config, name, WINDOWS[name])
+        config._attn_implementation = "eager"
         whole = kind.from_config(config, dtype=torch.float32)
         base = base_of(whole)
         if (base is whole) != config.is_encoder_decoder:

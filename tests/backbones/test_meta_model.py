@@ -33,6 +33,13 @@ def test_the_callers_config_stays_as_it_is() -> None:
     assert config == before
 
 
+def test_a_classifiers_backbone_is_what_it_was_before_it_was_tuned() -> None:
+    model_type, values = CONFIGS["bert"]
+    labels = {"id2label": {"0": "no", "1": "yes"}, "label2id": {"no": 0, "yes": 1}}
+    tuned = {"problem_type": "single_label_classification", **labels}
+    assert introspect({"model_type": model_type, **values, **tuned}, "here") == of("bert")
+
+
 def test_a_number_that_json_lacks_is_read_as_transformers_writes_it() -> None:
     limit = [0.0, {"__float__": "Infinity"}]
     found = read_config({"model_type": "nemotron_h", "time_step_limit": limit}, "here").time_step_limit
