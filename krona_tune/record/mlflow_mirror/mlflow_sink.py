@@ -36,7 +36,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 OF_A_TASK = {"adapters": "adapter"}
-"""Folders of a study that hold one folder per task, and the name of the task's folder in its run."""
+"""Folders of a study that hold one folder per task, and the name of the task's folder in its run; that of a winner that
+is not chosen ends as the study's does."""
 OPEN_SECONDS = 10.0
 """How long a store may take to answer."""
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST"}
@@ -327,8 +328,10 @@ def _summarise(
     for name, text in {**texts, **table}.items():
         runs.client.log_text(run_id, text, name)
     for path in artifacts:
-        if path.parent.name not in OF_A_TASK or path.name.removesuffix(WINNER) == task:
-            _keep(runs, run_id, path)
+        if path.parent.name not in OF_A_TASK:
+            _keep(runs, run_id, path, path.name)
+        elif path.name in {task, f"{task}{WINNER}"}:
+            _keep(runs, run_id, path, OF_A_TASK[path.parent.name] + path.name.removeprefix(task))
     adapter = _adapter_of(task, artifacts)
     if rising := _best_so_far(children):
         runs.log(run_id, rising, {}, {})
@@ -348,11 +351,12 @@ def _adapter_of(task: str, artifacts: Sequence[Path]) -> Path | None:
     return None
 
 
-def _keep(runs: StudyRuns, run_id: str, path: Path) -> None:
+def _keep(runs: StudyRuns, run_id: str, path: Path, name: str) -> None:
+    """Logs a file, or a folder under this name."""
     if not path.exists():
         logger.warning("%s is not there and was not kept", path)
     elif path.is_dir():
-        runs.client.log_artifacts(run_id, str(path), OF_A_TASK.get(path.parent.name, path.name))
+        runs.client.log_artifacts(run_id, str(path), name)
     else:
         runs.client.log_artifact(run_id, str(path))
 

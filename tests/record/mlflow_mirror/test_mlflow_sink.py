@@ -154,24 +154,27 @@ def test_a_trial_that_never_ended_is_killed(mlflow_sink: OpenSink, tracking_uri:
 def test_artifacts_stand_with_the_tasks_that_they_concern(
     mlflow_sink: OpenSink, tracking_uri: str, tmp_path: Path
 ) -> None:
-    page, adapter = tmp_path / "report.html", tmp_path / "adapters" / "rte"
+    page = tmp_path / "report.html"
     page.write_text("<p>page</p>")
-    adapter.mkdir(parents=True)
-    (adapter / "adapter.json").write_text("{}")
+    adapters = [tmp_path / "adapters" / name for name in ("rte", "rte-winner")]
+    for adapter in adapters:
+        adapter.mkdir(parents=True)
+        (adapter / "adapter.json").write_text(f'["{adapter.name}"]')
     sink = mlflow_sink()
     for number, score in enumerate((0.25, 0.75, 0.5)):
         trial = started(number)
         sink.reported(report(trial, 0, score))
         sink.trial_ended(ended(trial, Status.COMPLETED, [report(trial, 0, score)]))
-    sink.study_ended([page, adapter, tmp_path / "not there"])
+    sink.study_ended([page, *adapters, tmp_path / "not there"])
     store = Store(tracking_uri)
     cola, rte = store.parent("cola"), store.parent("rte")
     for parent in (cola, rte):
         assert store.artifact(parent, "study.yaml") == SPEC
         assert '"name": "first-study"' in store.artifact(parent, "manifest.json")
         assert store.artifact(parent, "report.html") == "<p>page</p>"
-    assert store.artifact(rte, "adapter/adapter.json") == "{}"
-    assert "adapter" not in {file.path for file in store.client.list_artifacts(cola.info.run_id)}
+    assert store.artifact(rte, "adapter/adapter.json") == '["rte"]', "what is chosen"
+    assert store.artifact(rte, "adapter-winner/adapter.json") == '["rte-winner"]'
+    assert not {"adapter", "adapter-winner"} & {file.path for file in store.client.list_artifacts(cola.info.run_id)}
     lines = list(csv.DictReader(store.artifact(cola, "trials.csv").splitlines()))
     assert [(line["trial_id"], line["score"]) for line in lines] == [
         ("cola-0001", "0.75"),
