@@ -11,8 +11,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from krona_tune.adapters.adapter_card import AdapterCard, read_card, task_of
+from krona_tune.data.example_files import texts_of
+from krona_tune.data.separated_text import refuse_lacking
+from krona_tune.data.tasks import Task
 from krona_tune.record.mlflow_mirror import mlflow_names as words
 from krona_tune.record.mlflow_mirror.mlflow_runs import StudyRuns
+from krona_tune.refusal import refusing
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -120,22 +124,21 @@ def save_model(to: Path, adapter: Path, *, run_id: str | None = None, model_id: 
 
 
 def _signature(adapter: Path, card: AdapterCard) -> "ModelSignature":
-    """Returns a text column per input, without names, so that a list of texts fits, and a frame of all columns."""
+    """Returns the type of the answer alone: with a signature of its input MLflow would drop the columns beyond it, and
+    what is left would not tell a list of texts from a frame of other columns."""
     from mlflow.models import ModelSignature
     from mlflow.types import ColSpec, DataType, Schema
 
-    task = task_of(card, adapter)
-    answer = DataType.double if task.is_regression else DataType.string
-    return ModelSignature(
-        inputs=Schema([ColSpec(DataType.string) for _ in task.inputs]), outputs=Schema([ColSpec(answer)])
-    )
+    answer = DataType.double if task_of(card, adapter).is_regression else DataType.string
+    return ModelSignature(outputs=Schema([ColSpec(answer)]))
 
 
 class AdapterModel:
     """An adapter on its backbone, loaded once.
 
-    `predict` takes a frame with the task's text columns, by their names or in their order, and returns one answer per
-    row: a label, a number for a regression, or what the model writes.
+    `predict` takes texts, or rows of texts in the order of the task's inputs; or a frame, or what makes one, with a
+    column for each input by its name, beside which it may have others. It returns one answer per row: a label, a number
+    for a regression, or what the model writes.
     """
 
     def __init__(self, folder: Path, model: str | None) -> None:
@@ -144,16 +147,36 @@ class AdapterModel:
         self._predict = import_module("krona_tune.train.predict")
         self._whole = self._predict.ready(folder, model)
 
-    def predict(self, frame: "pd.DataFrame", params: Mapping[str, Any] | None = None) -> list[str] | list[float]:
-        """Returns the answers. Raises a Refusal that names the row with an empty text."""
+    def predict(self, given: Any, params: Mapping[str, Any] | None = None) -> list[str] | list[float]:
+        """Returns the answers. Raises a Refusal that names the column that is missing, or the row without a text."""
         task = self._whole.task
-        columns = list(task.inputs)
-        chosen = frame[columns] if set(columns) <= set(frame.columns) else frame.iloc[:, : len(columns)]
-        rows = [tuple(map(str, row)) for row in chosen.itertuples(index=False)]
-        for number, row in enumerate(rows):
-            self._predict.refuse_misshapen(row, task, f"row {number}")
-        texts = [prediction.text for prediction in self._predict.predictions(self._whole, rows)]
+        texts = [prediction.text for prediction in self._predict.predictions(self._whole, _rows(given, task))]
         return [float(text) for text in texts] if task.is_regression else texts
+
+
+def _rows(given: Any, task: Task) -> list[list[str]]:
+    """Returns the texts of each row."""
+    inputs = list(task.inputs)
+    frame = _frame(given)
+    names = list(map(str, frame.columns))
+    if names == list(map(str, range(len(inputs)))):
+        frame = frame.set_axis(inputs, axis="columns")
+    else:
+        refuse_lacking(names, inputs, "input", f"{task.title} takes {' and '.join(inputs)}")
+    rows = frame[inputs].itertuples(index=False, name=None)
+    return [
+        texts_of(dict(zip(inputs, row, strict=True)), inputs, task, f"row {number}") for number, row in enumerate(rows)
+    ]
+
+
+def _frame(given: Any) -> "pd.DataFrame":
+    """Returns texts, rows, columns by their names or an array as a frame; one text, or the texts of one, is a row."""
+    import pandas as pd
+
+    values = given.values() if isinstance(given, Mapping) else [given]
+    one = all(isinstance(value, str) for value in values)
+    with refusing("input", "it is no table of texts", "give a list of texts, or a frame with a column for each input"):
+        return pd.DataFrame([given] if one else given)
 
 
 def _load_pyfunc(data_path: str, model_config: Mapping[str, Any] | None = None) -> AdapterModel:

@@ -31,6 +31,17 @@ def test_sentences_and_a_frame_with_the_tasks_column_get_the_same_labels(tmp_pat
     expected = krona_tune.predict(adapter, SENTENCES)
     assert model.predict(SENTENCES) == expected
     assert model.predict(pd.DataFrame({"sentence": SENTENCES})) == expected
+    assert model.predict(SENTENCES[0]) == expected[:1]
+
+
+def test_a_column_beside_the_tasks_own_is_not_what_is_read(tmp_path: Path) -> None:
+    adapter, model = loaded("cola", tmp_path)
+    frame = pd.DataFrame({"title": ["a", "b"], "sentence": SENTENCES})
+    assert model.predict(frame) == krona_tune.predict(adapter, SENTENCES)
+    with pytest.raises(Refusal, match="no column 'sentence'; found title, text; CoLA takes sentence"):
+        model.predict(frame.rename(columns={"sentence": "text"}))
+    with pytest.raises(Refusal, match="no column 'sentence'; found 0, 1"):
+        model.predict(PAIRS)
 
 
 def test_pairs_are_told_apart_by_the_names_of_their_columns(tmp_path: Path) -> None:
@@ -46,6 +57,8 @@ def test_an_empty_text_is_refused_with_its_row(tmp_path: Path) -> None:
     _, model = loaded("cola", tmp_path)
     with pytest.raises(Refusal, match="row 1: it is empty"):
         model.predict(["the dog", " "])
+    with pytest.raises(Refusal, match=r"row 1: sentence is \w+, not a text"):
+        model.predict(pd.DataFrame({"sentence": ["the dog", None]}))
 
 
 def test_a_model_is_the_adapters_folder_and_no_code(tmp_path: Path) -> None:
