@@ -106,12 +106,12 @@ def _anything(it: Adapted, rank: int | None) -> Refusal | None:
 
 
 def _merged(it: Adapted, rank: int | None) -> Refusal | None:
+    unbiased = next((site.name for site in it.sites if not site.biased), "") if it.method.merges_into == "bias" else ""
     reasons = {
         f"{it.method.name} can't be added to the weights of the model": it.method.merges_into is None,
         f"peft can't merge {it.method.name}": is_peft(it.method.name) and _plain(it) in MERGED_BY_NOBODY,
         f"its backbone is quantised ({it.quantize}), and what is merged would be rounded to that": it.quantize,
-        "the model's maps have no biases to merge it into": it.method.merges_into == "bias"
-        and not it.geometry.norm_biases,
+        f"{unbiased} has no bias to merge it into": unbiased,
     }
     return next((unmergeable(reason) for reason, applies in reasons.items() if applies), None)
 

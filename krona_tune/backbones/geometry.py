@@ -50,7 +50,7 @@ class Site:
 
     The adapter reads the input of module `enters` and adds to the output of module `name`; for a linear map both are
     the same. Names are relative to the backbone's base model, as is `layer_name`, the module of the site's layer. A
-    `transposed` map keeps its weight as (d_in, d_out).
+    `transposed` map keeps its weight as (d_in, d_out), a `biased` one has a bias.
     """
 
     name: str
@@ -63,6 +63,7 @@ class Site:
     d_in: int
     rows: RoleRows | None = None
     transposed: bool = False
+    biased: bool = False
 
     @property
     def key(self) -> str:

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from fnmatch import fnmatchcase
 from functools import partial
 from itertools import takewhile
@@ -230,8 +230,7 @@ class _Reader:
             here = partial(Site, role=Role.NAMED, stack=stack, layer=number, layer_name=layer.name)
             for name, size in layer.maps.items():
                 if (whole := f"{layer.name}.{name}") in self.named:
-                    at = partial(here, name=whole, enters=whole, transposed=size.transposed)
-                    yield at(d_out=size.d_out, d_in=size.d_in)
+                    yield here(name=whole, enters=whole, **asdict(size))
 
     def _sites(self, stack: Stack, layers: tuple[LayerFacts, ...]) -> Iterator[Site]:
         for number, layer in enumerate(layers):
@@ -240,9 +239,8 @@ class _Reader:
             roles = sorted((each for each in found if isinstance(each, MapRole)), key=lambda e: ROLES.index(e.role))
             here = partial(Site, stack=stack, layer=number, layer_name=layer.name)
             for each in roles:
-                name, size, rows = f"{layer.name}.{each.name}", each.size, each.rows
-                map_site = partial(here, name=name, enters=name, role=each.role, rows=rows, transposed=size.transposed)
-                yield map_site(d_out=size.d_out, d_in=size.d_in)
+                name = f"{layer.name}.{each.name}"
+                yield here(name=name, enters=name, role=each.role, rows=each.rows, **asdict(each.size))
             if block := feed_forward_block(layer, roles):
                 enters, leaves = (f"{layer.name}.{name}" for name in block)
                 width = self._width

@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from itertools import pairwise
@@ -242,7 +242,7 @@ def _beside_a_gate(classes: list[RowClass]) -> RoleRows | None:
 
 
 def _part(name: str, role: Role, size: MapSize, rows: RoleRows) -> MapRole:
-    return MapRole(name, role, MapSize(rows.block * rows.count, size.d_in, size.transposed), rows)
+    return MapRole(name, role, replace(size, d_out=rows.block * rows.count), rows)
 
 
 def regular_rows(chosen: list[bool]) -> RoleRows | None:

@@ -67,11 +67,12 @@ def _flat(name: str, modules: nn.ModuleList) -> Iterator[tuple[str, nn.Module]]:
 
 @dataclass(frozen=True)
 class MapSize:
-    """The size of a linear map. A `transposed` one keeps its weight as (d_in, d_out)."""
+    """The size of a linear map. A `transposed` one keeps its weight as (d_in, d_out), a `biased` one has a bias."""
 
     d_out: int
     d_in: int
     transposed: bool
+    biased: bool
 
 
 def find_layers(base: nn.Module) -> list[Layers]:
@@ -91,10 +92,10 @@ def _holds_maps(module: nn.Module) -> bool:
 def size_of(module: nn.Module) -> MapSize | None:
     """Returns a linear map's size, None for another module. A quantised weight's shape says nothing of it."""
     if isinstance(module, nn.Linear) and "router" not in type(module).__name__.lower():  # one gives more than a product
-        return MapSize(module.out_features, module.in_features, False)
+        return MapSize(module.out_features, module.in_features, False, module.bias is not None)
     if isinstance(module, Conv1D):
         own: Any = module
-        return MapSize(int(own.nf), int(own.nx), True)
+        return MapSize(int(own.nf), int(own.nx), True, True)
     return None
 
 

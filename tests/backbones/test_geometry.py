@@ -19,6 +19,7 @@ def test_each_site_is_a_map_of_that_size(name: str) -> None:
         module = base.get_submodule(site.name)
         assert type(module).__name__ == ("Conv1D" if site.transposed else "Linear")
         assert tuple(module.get_parameter("weight").shape) == site.weight_shape
+        assert site.biased == (getattr(module, "bias", None) is not None)
         assert site.rows is None or site.rows.block * site.rows.count == site.d_out
         assert site.name.startswith(f"{site.layer_name}.")
     assert len({site.key for site in maps}) == len(maps)

@@ -125,7 +125,7 @@ def _alike(
         sites = Adapted(geometry=space.geometry, adapter=adapter).sites
         maps: defaultdict[str, list[object]] = defaultdict(list)
         for site in sites:
-            maps[site.name].append((site.d_out, site.d_in, site.transposed, site.rows is None))
+            maps[site.name].append((site.d_out, site.d_in, site.transposed, site.biased, site.rows is None))
         key: Alike = frozenset(map(tuple, maps.values()))
         groups[key].append(placed)
         adapters.setdefault(key, adapter)
