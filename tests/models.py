@@ -11,6 +11,7 @@ from torch import nn
 from krona_tune.adapters.placement import STORES_STATES
 from krona_tune.backbones.find_geometry import geometry
 from krona_tune.backbones.geometry import Geometry
+from krona_tune.backbones.meta_model import size_of
 
 SMALL = {"vocab_size": 97, "max_position_embeddings": 40}
 ENCODER = {**SMALL, "hidden_size": 24, "intermediate_size": 40, "num_hidden_layers": 3, "num_attention_heads": 4}
@@ -93,6 +94,9 @@ def build_from(
     torch.manual_seed(0)
     with torch.device(device):
         model = kind.from_config(config)
+    for module in model.modules():
+        if size_of(module) and module.bias is not None:
+            torch.nn.init.normal_(module.bias, std=0.1)  # a fresh one has zeros, which hide what is done to them
     model.eval().requires_grad_(False)
     return shape, model, model if shape.text_to_text else model.get_submodule(model.base_model_prefix)
 

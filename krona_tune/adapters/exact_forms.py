@@ -18,8 +18,10 @@ from krona_tune.study.request.deploy_target import DeployTarget, TargetName
 from krona_tune.study.request.study_spec import Quantize
 from krona_tune.study.request.trial import AdapterConfig
 
-MERGED_BY_NOBODY = {"peft:beft", "peft:lily"}
+MERGED_BY_NOBODY = {"peft:lily"}
 """The methods of peft that peft itself can't merge, in the spelling of `peft_class.plain_name`."""
+MERGED_INTO_BIASES = {"peft:beft"}
+"""The methods of peft that change the biases of maps alone, which must all have one, in the same spelling."""
 SERVED_BY_VLLM = frozenset({"gemma", "gemma2", "llama", "mistral", "phi", "qwen2", "qwen3", "starcoder2"})
 """The model types of which vLLM serves LoRA on every linear map that a layer has here."""
 
@@ -106,10 +108,12 @@ def _anything(it: Adapted, rank: int | None) -> Refusal | None:
 
 
 def _merged(it: Adapted, rank: int | None) -> Refusal | None:
-    unbiased = next((site.name for site in it.sites if not site.biased), "") if it.method.merges_into == "bias" else ""
+    of_peft = _plain(it) if is_peft(it.method.name) else ""
+    into_biases = it.method.merges_into == "bias" or of_peft in MERGED_INTO_BIASES
+    unbiased = next((site.name for site in it.sites if into_biases and not site.biased), "")
     reasons = {
         f"{it.method.name} can't be added to the weights of the model": it.method.merges_into is None,
-        f"peft can't merge {it.method.name}": is_peft(it.method.name) and _plain(it) in MERGED_BY_NOBODY,
+        f"peft can't merge {it.method.name}": of_peft in MERGED_BY_NOBODY,
         f"its backbone is quantised ({it.quantize}), and what is merged would be rounded to that": it.quantize,
         f"{unbiased} has no bias to merge it into": unbiased,
     }

@@ -1,7 +1,7 @@
 """Merges a mergeable adapter into the weights, so that it costs nothing at inference, and unmerges it."""
 
-from collections.abc import Iterable, Iterator
-from typing import Protocol, cast
+from collections.abc import Iterable, Iterator, Mapping
+from typing import NamedTuple, Protocol, cast, runtime_checkable
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +23,29 @@ class Mergeable(Protocol):
         """Returns what is added to a parameter of the map: in its weight's shape, or its bias's."""
 
 
+@runtime_checkable
+class MergedIntoSeveral(Protocol):
+    """An adapter that may change both parameters of its map."""
+
+    def deltas(self) -> Mapping[str, Tensor]:
+        """Returns what is added to each parameter that changes, by its name in the map: `weight` or `bias`."""
+
+
+class Merged(NamedTuple):
+    """The map of a site, its parameter that an adapter merges into, and the adapter."""
+
+    linear: nn.Module
+    parameter: str
+    adapter: nn.Module
+    site: Site
+
+    def deltas(self) -> Mapping[str, Tensor]:
+        """Returns what is added to each parameter of the map that changes."""
+        if isinstance(self.adapter, MergedIntoSeveral):
+            return self.adapter.deltas()
+        return {self.parameter: cast(Mergeable, self.adapter).delta()}
+
+
 def merge(adapters: Adapters) -> None:
     """Adds every adapter to the model's own weights, such as W + s·Σᵢ Aᵢ⊗Bᵢ, and detaches the adapters' hooks.
 
@@ -35,12 +58,12 @@ def merge(adapters: Adapters) -> None:
     Raises:
         Refusal: the method can't be added to a linear map, a weight is quantised, or the adapters are merged already.
     """
-    parameters = list(_mergeable(adapters))
+    merged = list(_mergeable(adapters))
     if adapters.merged:
         raise Refusal("merge", "the adapters are merged already", "unmerge them first")
     if method_named(adapters.config.method).changes_by_weights:
-        adapters.added = list(_changes(parameters))
-    _add(adapters.added or _changes(parameters), sign=1)
+        adapters.added = list(_changes(merged))
+    _add(adapters.added or _changes(merged), sign=1)
     adapters.leave_hooks()
     adapters.merged = True
 
@@ -62,25 +85,27 @@ def unmerge(adapters: Adapters) -> None:
     adapters.merged = False
 
 
-def _mergeable(adapters: Adapters) -> Iterator[tuple[nn.Parameter, Mergeable, Site]]:
-    """Yields each site's parameter to merge the adapter into, and the adapter."""
+def _mergeable(adapters: Adapters) -> Iterator[Merged]:
+    """Yields each site's map with what merges into it."""
     method = method_named(adapters.config.method)
     if method.merges_into is None:
         raise Refusal("merge", f"{method.name} can't be added to a linear map", "use it as an adapter")
     for site, module in adapters.by_site():
-        parameter = getattr(adapters.model.get_submodule(site.name), method.merges_into, None)
+        linear = adapters.model.get_submodule(site.name)
+        parameter = getattr(linear, method.merges_into, None)
         if not isinstance(parameter, nn.Parameter):
             raise Refusal("merge", f"{site.name} has no {method.merges_into} to merge it into", "use it as an adapter")
         if is_quantised(parameter):
             raise Refusal("merge", f"{site.name} is quantised", "use it as an adapter, on the quantised weights")
-        yield parameter, cast(Mergeable, module), site
+        yield Merged(linear, method.merges_into, module, site)
 
 
 @torch.no_grad()
-def _changes(parameters: Iterable[tuple[nn.Parameter, Mergeable, Site]]) -> Iterator[tuple[nn.Parameter, Tensor]]:
+def _changes(merged: Iterable[Merged]) -> Iterator[tuple[nn.Parameter, Tensor]]:
     """Yields each parameter with what is added to it, one after the other: together they may need much memory."""
-    for parameter, module, site in parameters:
-        yield parameter, _in_place(module.delta(), site)
+    for each in merged:
+        for name, delta in each.deltas().items():
+            yield each.linear.get_parameter(name), _in_place(delta, each.site)
 
 
 @torch.no_grad()

@@ -83,10 +83,21 @@ class PeftMap(nn.Module):
                 places[name].copy_(tensor)
 
     def delta(self) -> Tensor:
-        """Returns what merging adds to the map's weight (d_out, d_in).
+        """Returns what merging adds to the map's weight (d_out, d_in), if that is all.
 
         Raises:
             Refusal: peft can't merge the method, or would change the map's bias too.
+        """
+        changed = self.deltas()
+        if "bias" in changed:
+            raise Refusal("merge", "it changes the biases of the maps too", "use it as an adapter")
+        return changed["weight"]
+
+    def deltas(self) -> dict[str, Tensor]:
+        """Returns what merging adds to the map's `weight` (d_out, d_in), and to its `bias` (d_out,) if that changes.
+
+        Raises:
+            Refusal: peft can't merge the method.
         """
         _, _, part = self._frozen
         merged = _apart(self.layer)
@@ -97,9 +108,9 @@ class PeftMap(nn.Module):
             raise Refusal("merge", f"peft can't merge it ({told(error)})", "use it as an adapter") from None
         whole = merged.get_base_layer()
         bias = cast(nn.Linear, part).bias
+        added = {"weight": whole.weight.detach() - part.get_parameter("weight").detach().float()}
         if bias is not None and not torch.equal(bias.float(), whole.bias):
-            raise Refusal("merge", "it changes the biases of the maps too", "use it as an adapter")
-        added: Tensor = whole.weight.detach() - part.get_parameter("weight").detach().float()
+            added["bias"] = whole.bias.detach() - bias.detach().float()
         return added
 
 
