@@ -179,16 +179,17 @@ def table_text(lines: Sequence[Mapping[str, Any]], last: Collection[str] = ()) -
 
 
 def task_metrics(lines: Sequence[Mapping[str, Any]], card: AdapterCard | None) -> dict[str, float]:
-    """Returns a task's run in a few numbers; `winner_…` are those of the adapter that won, `chosen_…` those of
-    another that is chosen."""
+    """Returns a task's run in a few numbers; `chosen_…` are those of the adapter that is chosen, `winner_…` those of
+    the trial that won, as a rule the same one. Both are always there, so that none of an earlier end is left."""
     values = {"trials": float(len(lines))}
     for name, kind in (("best_score", TrialKind.SEARCH), ("head_only_score", TrialKind.BASELINE)):
         scores = [line["score"] for line in lines if line["kind"] == kind and not math.isnan(line["score"])]
         values.update({name: max(scores)} if scores else {})
     if card:
-        prefix = "chosen" if card.winner else "winner"
-        found = {f"{prefix}_score": card.score, f"{prefix}_test_score": card.test_score}
-        values.update({name: score for name, score in found.items() if score is not None})
+        chosen = {"score": card.score, "test_score": card.test_score}
+        won = next((line for line in lines if line["trial_id"] == card.winner), {}) if card.winner else chosen
+        found = {f"{who}_{name}": of.get(name) for who, of in (("chosen", chosen), ("winner", won)) for name in chosen}
+        values.update({name: score for name, score in found.items() if isinstance(score, float)})
     return values
 
 

@@ -3,13 +3,15 @@
 from pathlib import Path
 
 import pytest
+from mlflow import MlflowClient
 
+from krona_tune.adapters.adapter_card import CARD, read_card
 from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink, sync
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
 from tests.record.adapters import RUN_STATUSES, SCORES, happen, study_folder
 from tests.record.conftest import SPEC
-from tests.record.events import started
+from tests.record.events import RUNGS, started
 from tests.record.looking import changed_nothing, held
 
 
@@ -30,6 +32,24 @@ def test_an_empty_store_gets_everything_and_a_second_time_nothing(folder: StudyF
     assert (first.statuses, first.scores) == (RUN_STATUSES, SCORES)
     assert changed_nothing(sync(folder, tracking_uri))
     assert held(tracking_uri).everything == first.everything
+
+
+def test_the_scores_of_what_is_chosen_and_of_what_won_follow_a_new_choice(
+    folder: StudyFolder, tracking_uri: str
+) -> None:
+    """First the second trial had won, and another one is chosen; then that one has won, too."""
+    path, client = folder.adapter("cola") / CARD, MlflowClient(tracking_uri)
+    card = read_card(path.parent).model_copy(update={"score": 0.75, "test_score": 0.625})
+
+    def scores(winner: str) -> list[float]:
+        path.write_text(card.model_copy(update={"winner": winner}).model_dump_json(), encoding="utf-8")
+        sync(folder, tracking_uri)
+        experiment = client.get_experiment_by_name(folder.name).experiment_id
+        [task] = client.search_runs([experiment], "attributes.run_name = 'cola'")
+        return [task.data.metrics[name] for name in ("chosen_score", "chosen_test_score", "winner_score")]
+
+    assert scores("cola-0001") == [0.75, 0.625, SCORES["cola-0001"][RUNGS[1]]]
+    assert scores("") == [0.75, 0.625, 0.75]
 
 
 def test_what_was_mirrored_already_is_left_as_it_is(folder: StudyFolder, tracking_uri: str) -> None:
