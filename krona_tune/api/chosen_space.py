@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from krona_tune.api.inputs import space_file
 from krona_tune.api.study_request import AUTO, default_to_glue
-from krona_tune.study.request.loader import GivenValue, load_spec, naming_given, spec_with, with_given
-from krona_tune.study.request.study_spec import OF_GLUE, StudySpec
+from krona_tune.study.request.loader import GivenValue, build_spec, load_spec, naming_given, spec_with, with_given
+from krona_tune.study.request.study_spec import OF_GLUE, ResourcesSpec, StudySpec
 
 if TYPE_CHECKING:
     from krona_tune.search.startup.auto_space import DerivedSpace
@@ -44,12 +44,20 @@ def choose_space(given: Sequence[GivenValue], address: str | None = None, *, dry
     from krona_tune.search.startup.cluster import connect, this_machine
 
     asked = address and not dry_run
-    cluster, where = (connect(address), f"the cluster at {address}") if asked else (this_machine(), "this machine")
+    cluster = connect(address, _resources_of(given)) if asked else this_machine()
+    where = f"the cluster at {address}" if asked else "this machine"
     later = f"; the cluster at {address} is asked when the study begins" if address and dry_run else ""
     found = f"{where} has {'a' if cluster.gpus else 'no'} GPU{later}"
     if not is_own(given):
         return ChosenSpace(source=shipped_for(cluster), reason=found)
     return ChosenSpace(source=derived_for(cluster, given), reason=f"made for model, data and machine; {found}")
+
+
+def _resources_of(given: Sequence[GivenValue]) -> ResourcesSpec:
+    """Returns what a person asks for each trial, whatever the space."""
+    own = [each for each in given if each.key.partition(".")[0] == "resources"]
+    with naming_given(AUTO, own):
+        return build_spec(with_given({"model": AUTO}, AUTO, own), AUTO).resources
 
 
 def is_own(given: Sequence[GivenValue]) -> bool:

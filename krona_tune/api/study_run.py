@@ -96,7 +96,7 @@ def _run(plan: "Plan", folder: StudyFolder, options: DriverOptions) -> Outcome:
     """Runs the study on a Ray that is joined or started for it, and prints its results."""
     from krona_tune.search.startup.cluster import connecting
 
-    began, workers = time.monotonic(), connecting(options.start.address, plan.spec.resources.nice)
+    began, workers = time.monotonic(), connecting(options.start.address, plan.spec.resources)
     from krona_tune.search.driver import Driver
     from krona_tune.search.startup.cluster import leave_ray
     from krona_tune.search.startup.resources import begin_study

@@ -37,6 +37,22 @@ def test_others_get_the_shipped_one_of_the_machine(monkeypatch: pytest.MonkeyPat
     assert chosen.reason == f"this machine has {'a' if gpus else 'no'} GPU"
 
 
+def test_a_cluster_is_joined_with_what_each_trial_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+
+    def connect(address: str, resources: Any) -> cluster.Cluster:
+        asked.append((address, resources.cpus_per_trial, resources.gpus_per_trial))
+        return cluster.Cluster(nodes=(cluster.Node(4, 2),), dashboard="")
+
+    monkeypatch.setattr(cluster, "connect", connect)
+    values = [GivenValue("resources.gpus_per_trial", 2, "--gpus-per-trial"), GivenValue("adapter.scale", "x", "--set")]
+    assert choose_space(values, "head:6379").place.stem == "t5_base"
+    assert choose_space((), "auto").place.stem == "t5_base"
+    assert asked == [("head:6379", 1, 2), ("auto", 1, None)]
+    with pytest.raises(Refusal, match=r"^--gpus-per-trial: "):
+        choose_space([values[0]._replace(value=-1)], "auto")
+
+
 def test_what_a_person_gave_is_named_where_it_is_wrong(tmp_path: Path) -> None:
     model = str(saved_bert(tmp_path / "bert"))
     with pytest.raises(Refusal, match=r"^--trials: 0 is refused; write 1 or more"):

@@ -145,7 +145,7 @@ def test_a_study_that_is_being_run_is_refused_before_anything_is_looked_at(
 def test_a_log_that_is_a_folder_is_refused_before_ray_starts(
     run: Run, asked: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(cluster, "connecting", lambda address, nice: pytest.fail("Ray was started"))
+    monkeypatch.setattr(cluster, "connecting", lambda address, asked: pytest.fail("Ray was started"))
     Path("studies/first/study.log").mkdir(parents=True)
     code, _, err = run(*asked[1:], "--name", "first")
     assert code == 2

@@ -41,7 +41,7 @@ def program(run: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         manifest=SimpleNamespace(tasks={}), price=None, folder=FOLDER, plan=SimpleNamespace(spec=StudySpec(model="m"))
     )
     nothing.computing_in = lambda precision: nothing
-    monkeypatch.setattr(cluster, "connecting", lambda address, nice: Future())
+    monkeypatch.setattr(cluster, "connecting", lambda address, asked: Future())
     monkeypatch.setattr(resources, "gather_resources", lambda plan, workers: nothing)
     monkeypatch.setattr(resources, "begin_study", lambda gathered, folder, command: nothing)
     monkeypatch.setattr(preflight, "run_preflight", lambda *asked: Findings())
@@ -123,7 +123,7 @@ def test_a_plan_computes_in_what_its_study_was_begun_in(
         found.append(plan.precision)
         raise NotNow("Ray", "it is enough to know the plan")
 
-    monkeypatch.setattr(cluster, "connecting", lambda address, nice: Future())
+    monkeypatch.setattr(cluster, "connecting", lambda address, asked: Future())
     monkeypatch.setattr(resources, "gather_resources", gather)
     for _ in range(2):
         with pytest.raises(NotNow):

@@ -5,6 +5,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from typing import Any
 
 import pytest
 from ray._private.resource_and_label_spec import ResourceAndLabelSpec  # private: what Ray itself counts
@@ -121,38 +122,91 @@ def test_what_ray_says_when_it_can_not_start_is_a_refusal(monkeypatch: pytest.Mo
 
 HEAD = {"Alive": True, "Resources": {}}
 """A node as Ray describes it."""
+MANAGED = {"Alive": True, "Resources": {"CPU": 8}, "Labels": {"ray.io/node-group": "head"}}
+WORKER = {"Alive": True, "Resources": {"CPU": 4, "GPU": 1}}
+
+
+class Nodes:
+    """A cluster that can be joined, whose nodes are others at each look, and what it was asked for."""
+
+    def __init__(self) -> None:
+        self.seen: list[list[dict[str, Any]]] = []
+        self.asked: list[list[dict[str, float]]] = []
+
+    def look(self) -> list[dict[str, Any]]:
+        return self.seen.pop(0) if len(self.seen) > 1 else self.seen[0]
+
+    def ask(self, bundles: list[dict[str, float]]) -> None:
+        self.asked.append(bundles)
 
 
 @pytest.fixture
-def joined(monkeypatch: pytest.MonkeyPatch) -> None:
+def joined(monkeypatch: pytest.MonkeyPatch) -> Nodes:
     """Makes every cluster one that can be joined."""
+    there = Nodes()
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     monkeypatch.setattr("ray.init", lambda **_: SimpleNamespace(dashboard_url=""))
-
-
-@pytest.mark.usefixtures("joined")
-def test_a_cluster_with_its_head_alone_is_asked_for_a_worker_and_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    asked: list[int] = []
-
-    def ask(num_cpus: int) -> None:
-        asked.append(num_cpus)
-
-    worker = {"Alive": True, "Resources": {"CPU": 4, "GPU": 1}}
-    seen = iter([[HEAD], [HEAD], [HEAD, worker]])
-    monkeypatch.setattr("ray.nodes", lambda: next(seen))
+    monkeypatch.setattr("ray.nodes", there.look)
+    monkeypatch.setattr("ray.autoscaler.sdk.request_resources", there.ask)
     monkeypatch.setattr(clusters.time, "sleep", lambda _: None)
-    monkeypatch.setattr("ray.autoscaler.sdk.request_resources", ask)
-    assert connect("auto").nodes == (Node(0, 0), Node(4, 1))
-    assert asked == [1, 0]
+    return there
 
 
-@pytest.mark.usefixtures("joined")
-def test_a_cluster_that_brings_no_worker_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("ray.nodes", lambda: [HEAD, {**HEAD, "Alive": False, "Resources": {"CPU": 4}}])
+@pytest.mark.parametrize(
+    ("head", "asked", "bundle"),
+    [
+        (HEAD, {}, {"CPU": 1}),
+        (HEAD, {"cpus_per_trial": 2, "gpus_per_trial": 0.5}, {"CPU": 2, "GPU": 0.5}),
+        (MANAGED, {"gpus_per_trial": 1}, {"CPU": 1, "GPU": 1}),
+    ],
+)
+def test_a_cluster_that_may_grow_is_asked_for_a_node_that_holds_a_trial(
+    joined: Nodes, head: dict[str, Any], asked: dict[str, float], bundle: dict[str, float]
+) -> None:
+    joined.seen = [[head], [head, {**WORKER, "Alive": False}], [head, WORKER]]
+    assert connect("auto", ResourcesSpec(**asked)).nodes[1:] == (Node(4, 1),)
+    assert joined.asked == [[bundle], []]
+
+
+@pytest.mark.parametrize(
+    ("nodes", "asked"),
+    [
+        ([MANAGED], {}),
+        ([MANAGED, WORKER], {"gpus_per_trial": 1}),
+        ([WORKER], {"gpus_per_trial": 2}),
+        ([HEAD, WORKER], {"cpus_per_trial": 16}),
+    ],
+)
+def test_a_cluster_that_holds_a_trial_or_can_not_grow_is_taken_as_it_is(
+    joined: Nodes, nodes: list[dict[str, Any]], asked: dict[str, float]
+) -> None:
+    joined.seen = [nodes]
+    assert len(connect("auto", ResourcesSpec(**asked)).nodes) == len(nodes)
+    assert joined.asked == []
+
+
+@pytest.mark.parametrize(
+    ("nodes", "asked", "lacks"),
+    [
+        ([HEAD, {**WORKER, "Alive": False}], {}, "no node of the cluster offers 1 CPU; look at what ray status says"),
+        ([MANAGED], {"gpus_per_trial": 2}, "no node of the cluster offers 1 CPU and 2 GPU; look at"),
+    ],
+)
+def test_a_cluster_that_brings_no_node_for_a_trial_is_refused(
+    joined: Nodes, monkeypatch: pytest.MonkeyPatch, nodes: list[dict[str, Any]], asked: dict[str, float], lacks: str
+) -> None:
+    joined.seen = [nodes]
     monkeypatch.setattr(clusters, "WORKER_WAIT_SECONDS", 0)
-    monkeypatch.setattr("ray.autoscaler.sdk.request_resources", lambda num_cpus: None)
-    with pytest.raises(Refusal, match="no node of the cluster offers a CPU; look at what ray status says"):
-        connect("auto")
+    with pytest.raises(Refusal, match=lacks):
+        connect("auto", ResourcesSpec(**asked))
+    assert joined.asked[-1] == []
+
+
+def test_an_odd_share_is_refused_before_a_node_is_asked_for(joined: Nodes) -> None:
+    joined.seen = [[MANAGED]]
+    with pytest.raises(Refusal, match=r"1.5 is not a share of a GPU"):
+        connect("auto", ResourcesSpec(gpus_per_trial=1.5))
+    assert joined.asked == []
 
 
 @pytest.fixture

@@ -6,6 +6,7 @@ import os
 import socket
 import sys
 import time
+from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
@@ -49,7 +50,10 @@ LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
 UNIT = 1e-4
 """The smallest share of a resource that Ray knows: it counts all of them in whole numbers of these."""
 WORKER_WAIT_SECONDS = 900
-"""How long a cluster that has only its head may take to start the first worker."""
+"""How long a cluster may take to start a node for a trial."""
+NODE_GROUP = "ray.io/node-group"
+"""The label of a node that Ray's autoscaler or KubeRay manages; nodes that people start by hand have none."""
+USUAL = ResourcesSpec()
 
 
 @dataclass(frozen=True)
@@ -133,13 +137,13 @@ def _hides_gpus() -> bool:
     return os.environ.get(VISIBLE, "0").split(",")[0].strip() in {"", "-1", "NoDevFiles"}
 
 
-def connecting(address: str | None, nice: int = 0) -> "Future[Cluster]":
+def connecting(address: str | None, asked: ResourcesSpec = USUAL) -> "Future[Cluster]":
     """Begins `connect` in a thread, so that Ray starts while the caller reads what it needs.
 
     The thread lives as long as the process, because what Ray starts dies with the thread that started it.
 
     Args:
-        nice: the priority of the workers of a Ray that is started here, from 0 to 19, the lowest.
+        asked: what each trial needs, and the priority of the workers of a Ray that is started here.
 
     Raises:
         Refusal: at once, if Ray can't start here, or nothing answers at `address`.
@@ -155,7 +159,7 @@ def connecting(address: str | None, nice: int = 0) -> "Future[Cluster]":
 
     def connected() -> None:
         try:
-            found.set_result(connect(address, nice))
+            found.set_result(connect(address, asked))
         except BaseException as error:
             found.set_exception(error)
         Event().wait()
@@ -164,14 +168,15 @@ def connecting(address: str | None, nice: int = 0) -> "Future[Cluster]":
     return found
 
 
-def connect(address: str | None, nice: int = 0) -> Cluster:
+def connect(address: str | None, asked: ResourcesSpec = USUAL) -> Cluster:
     """Joins the cluster at `address`, or starts Ray on this machine, for this machine alone.
 
-    If no node of the cluster offers a CPU yet, requests a worker and waits for it.
+    If no node of a cluster that starts nodes on request can hold a trial, or none offers a CPU yet, requests one and
+    waits for it.
 
     Raises:
         NotNow: Ray can't be started here now.
-        Refusal: there is no cluster at that address, or no worker comes.
+        Refusal: there is no cluster at that address, or no node comes.
     """
     if address:
         _refuse_silent(address)
@@ -186,10 +191,9 @@ def connect(address: str | None, nice: int = 0) -> Cluster:
         _import_early()
         if _hides_gpus():
             options["num_gpus"] = 0  # Ray would count the hidden ones
-        context = start_patiently(nice, dashboard_host=LOOPBACK, **options)
-    nodes = _nodes()
+        context = start_patiently(asked.nice, dashboard_host=LOOPBACK, **options)
     return Cluster(
-        nodes=nodes if any(node.cpus for node in nodes) else _first_worker(),
+        nodes=_nodes_that_hold(asked) if address else _nodes(_alive()),
         dashboard=f"http://{context.dashboard_url}" if context.dashboard_url else "",
     )
 
@@ -291,29 +295,53 @@ def _import_early() -> None:
         os.environ.setdefault("RAY_preload_python_modules", ",".join(EARLY))
 
 
-def _nodes() -> tuple[Node, ...]:
+def _alive() -> list[dict[str, Any]]:
     import ray
 
-    alive = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-    return tuple(Node(each.get("CPU", 0), each.get("GPU", 0), each.get("memory", math.inf)) for each in alive)
+    return [node for node in ray.nodes() if node["Alive"]]
 
 
-def _first_worker() -> tuple[Node, ...]:
-    """Requests a worker and returns the nodes once one offers CPUs."""
+def _nodes(alive: Iterable[Mapping[str, Any]]) -> tuple[Node, ...]:
+    totals = [node["Resources"] for node in alive]
+    return tuple(Node(each.get("CPU", 0), each.get("GPU", 0), each.get("memory", math.inf)) for each in totals)
+
+
+def _nodes_that_hold(asked: ResourcesSpec) -> tuple[Node, ...]:
+    """Returns the nodes of a joined cluster; if none holds a trial and one may come, requests it and waits for it."""
     from ray.autoscaler.sdk import request_resources
 
-    logger.warning("the cluster has no worker yet: requested one, waiting at most %d s", WORKER_WAIT_SECONDS)
-    request_resources(num_cpus=1)
+    refuse_odd_share(asked)
+    if _suffice(alive := _alive(), asked):
+        return _nodes(alive)
+    wanted = {"CPU": asked.cpus_per_trial, "GPU": asked.gpus_per_trial or 0}
+    said = " and ".join(f"{count:g} {name}" for name, count in wanted.items() if count)
+    logger.warning("no node offers %s yet: requested one, waiting at most %d s", said, WORKER_WAIT_SECONDS)
+    request_resources(bundles=[{name: count for name, count in wanted.items() if count}])
     deadline = time.monotonic() + WORKER_WAIT_SECONDS
     try:
         while time.monotonic() < deadline:
-            nodes = _nodes()
-            if any(node.cpus for node in nodes):
-                return nodes
+            if _suffice(alive := _alive(), asked):
+                return _nodes(alive)
             time.sleep(1)
     finally:
-        request_resources(num_cpus=0)
-    raise Refusal("--address", "no node of the cluster offers a CPU", "look at what ray status says, or add a worker")
+        request_resources(bundles=[])
+    raise Refusal("--address", f"no node of the cluster offers {said}", "look at what ray status says, or add a worker")
+
+
+def _suffice(alive: Collection[Mapping[str, Any]], asked: ResourcesSpec) -> bool:
+    """Returns whether some node holds a trial, or none that does is to be expected: some offer CPUs, and nothing but
+    people starts others."""
+    nodes = _nodes(alive)
+    managed = any(NODE_GROUP in (node.get("Labels") or {}) for node in alive)
+    holds = any(node.fits(asked.cpus_per_trial, asked.gpus_per_trial or 0) for node in nodes)
+    return holds or (not managed and any(node.cpus for node in nodes))
+
+
+def refuse_odd_share(asked: ResourcesSpec) -> None:
+    """Raises a Refusal if a trial asks for GPUs that are above 1 and not whole."""
+    gpus = asked.gpus_per_trial or 0
+    if gpus > 1 and gpus != int(gpus):
+        raise Refusal("--gpus-per-trial", f"{gpus:g} is not a share of a GPU or a whole number", "ask for 0.5, 1, 2, …")
 
 
 def slots(cluster: Cluster, asked: ResourcesSpec) -> Slots:
@@ -323,9 +351,8 @@ def slots(cluster: Cluster, asked: ResourcesSpec) -> Slots:
     Raises:
         Refusal: the GPUs asked for are above 1 and not whole, or no node can hold one trial.
     """
+    refuse_odd_share(asked)
     gpus = asked.gpus_per_trial if asked.gpus_per_trial is not None else min(1.0, cluster.gpus)
-    if gpus > 1 and gpus != int(gpus):
-        raise Refusal("--gpus-per-trial", f"{gpus:g} is not a share of a GPU or a whole number", "ask for 0.5, 1, 2, …")
     for flag, wanted, there in (
         ("--cpus-per-trial", asked.cpus_per_trial, max((node.cpus for node in cluster.nodes), default=0)),
         ("--gpus-per-trial", gpus, max((node.gpus for node in cluster.nodes), default=0)),
