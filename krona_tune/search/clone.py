@@ -21,6 +21,8 @@ from krona_tune.study.result import Status, TrialResult
 
 A_PERSON = "a person"
 """Who proposes a clone."""
+CLONE = "-clone-"
+"""What stands in a clone's id between its task and its number."""
 SAME_STATE = {"scale"} | TrainingConfig.model_fields.keys() - {"batch_size"}
 """The knobs that a clone may change if it starts from the other's state: the same tensors, and the same steps."""
 
@@ -47,9 +49,9 @@ def clone_of(
     if order.from_last_rung and (others := sorted(changed - SAME_STATE)):
         problem = f"with another {others[0]} its state does not fit, or its steps differ"
         raise Refusal("clone from the last rung", problem, "clone it from the start")
-    trial_id = f"{source.task}-clone-{number}"
+    own = clone_id(source.task, number)
     message = TrialMessage(
-        trial_id, source.task, -1 - number, TrialKind.SEARCH, source.seed, params, source.trial_id, A_PERSON
+        own, source.task, -1 - number, TrialKind.SEARCH, source.seed, params, source.trial_id, A_PERSON
     )
     try:
         count(message.checked())
@@ -65,9 +67,15 @@ def refuse_uncloneable(row: TrialResult, place: str) -> None:
         raise Refusal(place, f"{row.trial_id} is a {row.kind}", "clone a trial of the search")
 
 
-def clone_number(trial_id: str) -> int:
-    """Reads from the id of a clone which one of its task it is, counted from the first."""
-    return int(trial_id.rpartition("-")[2])
+def clone_id(task: str, number: int) -> str:
+    """Returns the id of a task's clone, counted from 0."""
+    return f"{task}{CLONE}{number}"
+
+
+def clone_number(trial_id: str, task: str) -> int:
+    """Reads from an id which clone of a task it is, counted from 0; -1 if it is that of none."""
+    of, _, number = trial_id.rpartition(CLONE)
+    return int(number) if of == task and number.isdecimal() else -1
 
 
 def copy_last_rung(

@@ -76,7 +76,7 @@ def final_trials(
 def _final_trial(spec: StudySpec, task: str, entry: FinalsEntry, index: int) -> TrialMessage:
     seed = stream(spec.seed, TrialKind.FINALIST, task, index) % 2**31
     number = IN_IDS.get(entry.number, entry.number)
-    trial_id = TrialKind.FINALIST.facts.trial_id.format(task=task, number=number, index=index)
+    trial_id = TrialKind.FINALIST.facts.id_of(task=task, number=number, index=index)
     return TrialMessage(trial_id, task, entry.number, TrialKind.FINALIST, seed, entry.params, entry.of)
 
 

@@ -207,8 +207,8 @@ def _end_of(row: TrialResult) -> str:
 
 def _check_clone(study: KnownStudy, order: OrderRequest) -> str:
     row = _row(study, order)
-    earlier = (each.made for each in study.orders if each.made.startswith(f"{row.task}-clone-"))
-    return _clone(study, order, 1 + max(map(clone_number, earlier), default=-1)).trial_id
+    last = max((clone_number(each.made, row.task) for each in study.orders), default=-1)
+    return _clone(study, order, last + 1).trial_id
 
 
 def _clone(study: KnownStudy, order: OrderRequest, number: int) -> TrialMessage:
@@ -227,7 +227,8 @@ def _begin_clone(study: RunningStudy, order: Order) -> Order:
     searcher, request = study.searcher, order.request
     assert searcher is not None, "clones are taken in the search only"
     assert request is not None, "what can't be read is not taken"
-    message = _clone(study.known(), request, clone_number(order.made))
+    known = study.known()
+    message = _clone(known, request, clone_number(order.made, _row(known, request).task))
     if searcher.knows(message.trial_id):
         return order
     outcome = f"it is {message.trial_id}"

@@ -26,7 +26,7 @@ from krona_tune.search.searchers.shared_searcher import shared_id
 from krona_tune.search.startup.resources import DriverContext
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.kinds import TrialKind
+from krona_tune.study.kinds import TrialKind, searched_number
 from krona_tune.study.order import Order
 from krona_tune.study.request.loader import dump_spec
 from krona_tune.study.result import Report, TrialResult, grouped
@@ -150,7 +150,7 @@ def _made_again(plan: Plan, folder: StudyFolder, recorded: Records) -> tuple[lis
     point_of = _points(plan, folder)
     book, lost = Ledger(plan.count, NullSink(), []), set()
     for trial_id, own in without_row.items():
-        number = _number(own[0])
+        number = searched_number(trial_id, own[0].task)
         if config := _config(plan, own[0], number, point_of) or _clone(plan, trial_id, recorded.orders, rows):
             book.started(config)
             for report in own:
@@ -168,13 +168,7 @@ def _points(plan: Plan, folder: StudyFolder) -> PointOf:
         shared = open_shared_sampler(*request)
         return lambda task, number: shared.point(shared_id(number))
     samplers = open_samplers(*request)
-    return lambda task, number: samplers[task].point(f"{task}-{number:03d}")
-
-
-def _number(report: Report) -> int | None:
-    """Returns the number of a searched trial; None for any other."""
-    number = report.trial_id.removeprefix(f"{report.task}-")
-    return int(number) if number.isdecimal() else None
+    return lambda task, number: samplers[task].point(TrialKind.SEARCH.facts.id_of(task=task, number=number))
 
 
 def _config(plan: Plan, report: Report, number: int | None, point_of: PointOf) -> TrialMessage | None:
@@ -193,7 +187,8 @@ def _clone(plan: Plan, trial_id: str, orders: Sequence[Order], rows: Mapping[str
     request = order.request if order else None
     if request is None or request.trial not in rows:
         return None
-    return clone_of(request, rows[request.trial], clone_number(trial_id), plan.count)
+    source = rows[request.trial]
+    return clone_of(request, source, clone_number(trial_id, source.task), plan.count)
 
 
 def _one_at_a_time(again: Sequence[TrialResult], rows: Sequence[TrialResult]) -> list[TrialResult]:

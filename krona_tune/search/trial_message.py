@@ -56,7 +56,7 @@ def repeat_of(row: TrialResult, kind: TrialKind, source: str, index: int, seed: 
         seed: the study's; together with the index it decides the trial's.
     """
     own = stream(seed, kind, row.task, index) % 2**31
-    trial_id = kind.facts.trial_id.format(source=source, index=index)
+    trial_id = kind.facts.id_of(source=source, index=index)
     return TrialMessage(trial_id, row.task, row.number, kind, own, row.params, source)
 
 

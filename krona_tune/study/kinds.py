@@ -32,6 +32,10 @@ class KindFacts:
     kept: bool = False
     trained_on: str = ""
 
+    def id_of(self, *, task: str = "", number: int | str = 0, source: str = "", index: int = 0) -> str:
+        """Returns the id of a trial of this kind, by those of its parts that the pattern names."""
+        return self.trial_id.format(task=task, number=number, source=source, index=index)
+
 
 class FactsEnum(StrEnum):
     """Kinds of something; the value of each stands in the records, its facts beside it."""
@@ -95,6 +99,12 @@ SEARCHED = "searched"
 """What counts call the trials of the search."""
 UNCOUNTED = frozenset(kind for kind in TrialKind if not kind.facts.counted)
 """The kinds of full trainings, which come after the study and have no part in its budget."""
+
+
+def searched_number(trial_id: str, task: str) -> int | None:
+    """Reads from the id of a searched trial which one of its task it is; None for any other trial."""
+    number = trial_id.removeprefix(f"{task}-")
+    return int(number) if number.isdecimal() else None
 
 
 def counts_by_kind(kinds: Iterable[str]) -> dict[str, int]:

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import krona_tune
-from krona_tune.study.kinds import PHASES, UNCOUNTED, TrialKind, facts_of
+from krona_tune.study.kinds import PHASES, UNCOUNTED, TrialKind, facts_of, searched_number
 from krona_tune.study.randomness import stream
 from krona_tune.study.request.trial import check_trial
 from tests.syntax_trees import tree_of
@@ -18,8 +18,8 @@ SPELLED = {str(kind) for kind in TrialKind} - {"search", "baseline"}
 
 
 def test_each_kind_has_the_name_and_the_ids_that_records_hold() -> None:
-    parts = {"task": "cola", "number": 7, "index": 2, "source": "cola-003"}
-    assert {str(kind): kind.facts.trial_id.format(**parts) for kind in TrialKind} == {
+    ids = {kind: kind.facts.id_of(task="cola", number=7, index=2, source="cola-003") for kind in TrialKind}
+    assert {str(kind): trial_id for kind, trial_id in ids.items()} == {
         "search": "cola-007",
         "baseline": "cola-head-7",
         "finalist": "cola-final-7-s2",
@@ -27,6 +27,13 @@ def test_each_kind_has_the_name_and_the_ids_that_records_hold() -> None:
         "full_train": "cola-003-full-train-s2",
         "full_data": "cola-003-full-data-s2",
     }
+    assert [kind for kind in TrialKind if searched_number(ids[kind], "cola") is not None] == [TrialKind.SEARCH]
+
+
+@pytest.mark.parametrize("number", [0, 7, 1234])
+def test_the_number_of_a_searched_trial_is_read_from_its_id(number: int) -> None:
+    trial_id = TrialKind.SEARCH.facts.id_of(task="own-1", number=number)
+    assert (searched_number(trial_id, "own-1"), searched_number(trial_id, "own")) == (number, None)
 
 
 def test_full_trainings_alone_are_uncounted_and_say_what_they_are_trained_on() -> None:

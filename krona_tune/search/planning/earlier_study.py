@@ -152,7 +152,7 @@ def _trials(rows: Iterable[Any]) -> tuple[TrialResult, ...]:
 
 
 def _name(row: Any) -> str:
-    return f"{row['task']}-{row['number']:03d}"
+    return TrialKind.SEARCH.facts.id_of(task=row["task"], number=row["number"])
 
 
 def _row(reports: Sequence[Any]) -> TrialResult:

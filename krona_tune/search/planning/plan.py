@@ -122,7 +122,7 @@ class Plan:
         rates = self.spec.search.baseline_learning_rates[: 1 if self.geometry.text_to_text else None]
         return [
             TrialMessage(
-                TrialKind.BASELINE.facts.trial_id.format(task=task, number=number),
+                TrialKind.BASELINE.facts.id_of(task=task, number=number),
                 task,
                 number,
                 TrialKind.BASELINE,

@@ -98,7 +98,7 @@ class GatedSearcher(Searcher):  # type: ignore[misc]
 
     def message_of(self, task: str, number: int, params: Params, origin: Origin) -> TrialMessage:
         """Makes a search trial of a proposed point: with its id, its seed and who proposed it."""
-        trial_id = TrialKind.SEARCH.facts.trial_id.format(task=task, number=number)
+        trial_id = TrialKind.SEARCH.facts.id_of(task=task, number=number)
         seed = self._seeds[task]
         return TrialMessage(trial_id, task, number, TrialKind.SEARCH, seed, dict(params), **origin.plain())
 
@@ -204,7 +204,7 @@ class StudySearcher(GatedSearcher):
             number = numbers.popleft()
             if numbers:
                 self._turns.append((task, numbers))
-            trial_id = TrialKind.SEARCH.facts.trial_id.format(task=task, number=number)
+            trial_id = TrialKind.SEARCH.facts.id_of(task=task, number=number)
             params = self._samplers[task].ask(trial_id, number)
             if params is not None:
                 if self._history:
