@@ -5,6 +5,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tomllib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,6 +63,7 @@ for command in sys.argv[2:]:
 PLANTED = [
     ("kron/factors.py", "krona_tune.study.request.study_spec", "a package imports only from lower floors"),
     ("train/loop.py", "krona_tune.report.study_page", "a package imports only from lower floors"),
+    ("peft_search.py", "krona_tune.search.ledger", "a package imports only from lower floors"),
     ("record/model.py", "ray", "only search imports ray"),
     ("search/worker/trainable.py", "optuna", "only the searchers and the importance chart import optuna"),
     ("search/driver.py", "mlflow", "only the MLflow mirror imports mlflow"),
@@ -81,6 +83,19 @@ def test_every_import_keeps_to_the_floors() -> None:
     done = lint(ROOT)
     assert done.returncode == 0, done.stdout + done.stderr
     assert "0 kept" not in done.stdout
+
+
+def test_every_module_and_package_stands_on_one_floor_and_in_the_table_of_floors() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["importlinter"][
+        "contracts"
+    ]
+    floors = [re.findall(r"krona_tune\.(\w+)", layer) for layer in reversed(contracts[0]["layers"])]
+    paths = (ROOT / "krona_tune").iterdir()
+    there = {path.stem for path in paths if path.suffix == ".py" or (path / "__init__.py").exists()}
+    assert sorted(name for floor in floors for name in floor) == sorted(there - {"__init__"})
+    table = re.findall(r"^\| (\d+) \| (.+) \|$", (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), re.M)
+    told = {int(number): sorted(re.findall(r"`(\w+)`", names)) for number, names in table}
+    assert told == dict(enumerate(map(sorted, floors)))
 
 
 def test_an_import_that_a_contract_forbids_breaks_it_and_no_other(tmp_path: Path) -> None:
