@@ -1,5 +1,6 @@
 """Reads what an adapter says of itself, a JSON file beside its tensors, and names the forms of its export. No torch."""
 
+import hashlib
 import os
 import shlex
 from collections.abc import Mapping
@@ -113,6 +114,14 @@ def trial_in(folder: Path) -> str:
     with suppress(Refusal):
         return read_card(folder).trial_id
     return ""
+
+
+def tensors_digest(folder: Path) -> str:
+    """Returns the sha256 of the tensors of the adapter in a folder."""
+    found = hashlib.sha256()
+    for path in sorted(folder.glob("*.safetensors")):
+        found.update(path.read_bytes())
+    return found.hexdigest()
 
 
 def task_of(card: AdapterCard, folder: Path) -> Task:

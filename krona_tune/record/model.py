@@ -3,14 +3,13 @@
 This module is what loads it: `mlflow.pyfunc.load_model("models:/STUDY.TASK/1").predict([...])`.
 """
 
-import hashlib
 import tempfile
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from krona_tune.adapters.adapter_card import AdapterCard, read_card, task_of
+from krona_tune.adapters.adapter_card import AdapterCard, read_card, task_of, tensors_digest
 from krona_tune.data.example_files import texts_of
 from krona_tune.data.separated_text import refuse_lacking
 from krona_tune.data.tasks import Task
@@ -40,7 +39,7 @@ def register(runs: StudyRuns, task: str, name: str, adapter: Path, aliases: Sequ
         aliases: the names that this version gets, which no other version then has.
     """
     client, card = runs.client, read_card(adapter)
-    digest = _digest(adapter)
+    digest = tensors_digest(adapter)
     versions = client.search_model_versions(f"name='{name}'")
     version = next((str(found.version) for found in versions if found.tags.get(words.DIGEST) == digest), None)
     if version is None:
@@ -51,14 +50,6 @@ def register(runs: StudyRuns, task: str, name: str, adapter: Path, aliases: Sequ
         if str(given.get(alias)) != version:
             client.set_registered_model_alias(name, alias, version)
     return version
-
-
-def _digest(adapter: Path) -> str:
-    """Returns a hash of the adapter's tensors."""
-    found = hashlib.sha256()
-    for path in sorted(adapter.glob("*.safetensors")):
-        found.update(path.read_bytes())
-    return found.hexdigest()
 
 
 def _ensure_name(client: "MlflowClient", name: str, card: AdapterCard) -> None:

@@ -1,17 +1,20 @@
 """Exports a study's adapters for the service, in a process of its own, into the study's folder; finds what is there."""
 
+import shutil
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
-from krona_tune.adapters.adapter_card import CARD, Form
+from krona_tune.adapters.adapter_card import CARD, Form, tensors_digest, trial_in
+from krona_tune.atomic_write import write_atomically
 from krona_tune.child_process import ChildProcess, ProcessEnded, TooSlow
-from krona_tune.refusal import Refusal, refuse_unknown
+from krona_tune.refusal import Refusal, refuse_unknown, refusing
 from krona_tune.refused_calls import naming_fields
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
@@ -85,14 +88,48 @@ def exported_folder(study: StudyFolder, task: str, form: Form) -> Path:
     """Returns the folder of a task's export. Raises a Refusal if there is none."""
     refuse_unknown("task", "task", read_manifest(study.manifest).tasks, task)
     if not _is_there(study, task, form):
-        raise Refusal("form", f"{task} is not exported as {form}", "export it first")
+        raise Refusal("form", f"what is chosen of {task} is not exported as {form}", "export it first")
     return _inside(study, _export_of(study, task, form))
 
 
 def _is_there(study: StudyFolder, task: str, form: Form | None) -> bool:
     with suppress(OSError):  # nothing but the records may be read
-        return _export_of(study, task, form).is_dir() if form else (study.adapter(task) / CARD).exists()
+        if not form:
+            return (study.adapter(task) / CARD).exists()
+        to = _export_of(study, task, form)
+        return to.is_dir() and _source_of(to) == _source_now(study.adapter(task))
     return False
+
+
+class ExportSource(BaseModel, frozen=True):
+    """Says of which adapter an export is, beside its folder: a resumed study may have chosen another one since."""
+
+    trial_id: str
+    tensors: str
+    """Their sha256."""
+
+
+def _source_file(to: Path) -> Path:
+    return to.with_name(f"{to.name}.json")
+
+
+def _source_of(to: Path) -> ExportSource | None:
+    """Returns of which adapter an export is; None if nothing says so."""
+    with suppress(OSError, ValueError):
+        return ExportSource.model_validate_json(_source_file(to).read_bytes())
+    return None
+
+
+def _source_now(adapter: Path) -> ExportSource:
+    """Returns what is to be said of an export of this adapter."""
+    changed = tuple((path.name, path.stat().st_mtime_ns, path.stat().st_size) for path in adapter.glob("*.safetensors"))
+    return ExportSource(trial_id=trial_in(adapter), tensors=_digest_while(adapter, changed))
+
+
+@lru_cache(maxsize=256)
+def _digest_while(adapter: Path, unchanged: tuple[tuple[str, int, int], ...]) -> str:
+    """Returns the digest of an adapter's tensors, read once while their files have these names, times and sizes."""
+    return tensors_digest(adapter)
 
 
 def _inside(study: StudyFolder, place: Path) -> Path:
@@ -111,19 +148,36 @@ def export_apart(study: StudyFolder, asked: ExportRequest) -> Exported:
     """Writes an adapter in another form, from a process that ends with it.
 
     Raises:
-        Refusal: there is no such task or no adapter of it yet, the form is not offered or there already, or the
-            adapter can't have it.
+        Refusal: there is no such task or no adapter of it yet, the form is not offered or there already, unless of
+            another adapter, or the adapter can't have it.
     """
     refuse_unknown("form", "form", OFFERED, asked.form)
     adapter, to = adapter_folder(study, asked.task), _inside(study, _export_of(study, asked.task, asked.form))
-    if to.exists():
-        raise Refusal("form", f"{to} is there already", "use it, or remove it first")
+    source = _source_now(adapter)
+    _make_room(to, source)
     with ChildProcess() as child:
         try:
             download = download_path(study.name, asked.task, asked.form)
             return child.call(_export, adapter, to, asked.form, download, seconds=EXPORT_SECONDS)
         except (TooSlow, ProcessEnded) as error:
             raise Refusal("form", f"nothing was exported: {error}", "export it with krona-tune export") from None
+
+
+def _make_room(to: Path, source: ExportSource) -> None:
+    """Removes an export of another adapter, and says of which one the next is.
+
+    Raises:
+        Refusal: it is of the same adapter, or nothing says of which.
+    """
+    with refusing("form", f"{to} can't be written", "free it"):
+        if to.exists():
+            earlier = _source_of(to)
+            if earlier in {None, source}:
+                unknown = " and does not say of which adapter it is" * (earlier is None)
+                raise Refusal("form", f"{to} is there already{unknown}", "use it, or remove it first")
+            shutil.rmtree(to)
+        to.parent.mkdir(exist_ok=True)
+        write_atomically(_source_file(to), source.model_dump_json())
 
 
 def _export(adapter: Path, to: Path, form: Form, download: str) -> Exported:

@@ -2,17 +2,25 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Self
 from urllib.request import urlopen
 
 import pytest
 from starlette.testclient import TestClient
 
-from krona_tune.adapters.adapter_card import Form
+from krona_tune.adapters.adapter_card import Form, tensors_digest, trial_in
 from krona_tune.record.remote_copy import Copy
 from krona_tune.record.storage import storage_at
 from krona_tune.refusal import Refusal
 from krona_tune.service import Client
-from krona_tune.service.adapter_exports import ExportRequest, export_apart, exported_folder
+from krona_tune.service.adapter_exports import (
+    Exported,
+    ExportRequest,
+    ExportSource,
+    downloads,
+    export_apart,
+    exported_folder,
+)
 from krona_tune.service.web_server import make_app
 from krona_tune.study.folder import StudyFolder
 from tests.record.adapters import study_folder
@@ -31,6 +39,16 @@ def refused(study: StudyFolder, task: str, form: Form = Form.MERGED) -> str:
     return str(caught.value)
 
 
+def exported(study: StudyFolder, form: Form) -> Path:
+    """Makes the folder of an export of what is chosen of cola, which says so."""
+    folder = study.exports / f"cola-{form}"
+    folder.mkdir(parents=True)
+    adapter = study.adapter("cola")
+    source = ExportSource(trial_id=trial_in(adapter), tensors=tensors_digest(adapter))
+    (study.exports / f"{folder.name}.json").write_text(source.model_dump_json(), encoding="utf-8")
+    return folder
+
+
 def test_what_cannot_be_exported_is_refused_before_a_process_starts(
     study: StudyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -38,8 +56,43 @@ def test_what_cannot_be_exported_is_refused_before_a_process_starts(
     assert refused(study, "mrpc") == "task: unknown task 'mrpc'; known: cola, rte"
     assert "first-study has no adapter of rte yet; wait" in refused(study, "rte")
     assert refused(study, "cola", Form.LORA).startswith("form: unknown form 'lora'")
-    (study.exports / "cola-peft").mkdir(parents=True)
+    exported(study, Form.PEFT)
     assert "is there already; use it, or remove it first" in refused(study, "cola", Form.PEFT)
+    (study.exports / "cola-peft.json").unlink()
+    assert "is there already and does not say of which adapter it is; use" in refused(study, "cola", Form.PEFT)
+
+
+class Exporter:
+    """Stands for the process that exports: it writes one file."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        pass
+
+    def call(self, export: object, adapter: Path, to: Path, form: Form, download: str, *, seconds: float) -> Exported:
+        to.mkdir()
+        (to / "model.safetensors").write_bytes((adapter / "adapter.safetensors").read_bytes())
+        return Exported(folder=str(to), difference=0.0, loading="", download=download)
+
+
+def test_an_export_of_what_was_chosen_before_is_not_offered_and_gives_way(
+    study: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("krona_tune.service.adapter_exports.ChildProcess", Exporter)
+    asked = ExportRequest(task="cola")
+    export_apart(study, asked)
+    assert [each.form for each in downloads(study, ["cola"])] == [None, Form.MERGED]
+    tensors = study.adapter("cola") / "adapter.safetensors"
+    tensors.write_bytes(b"of another trial")
+    assert [each.form for each in downloads(study, ["cola"])] == [None]
+    with pytest.raises(Refusal, match="what is chosen of cola is not exported as merged; export it first"):
+        exported_folder(study, "cola", Form.MERGED)
+    export_apart(study, asked)
+    folder = exported_folder(study, "cola", Form.MERGED)
+    assert files(folder) == {"model.safetensors": b"of another trial"}
+    assert "is there already; use it" in refused(study, "cola")
 
 
 def files(folder: Path) -> dict[str, bytes]:
@@ -47,8 +100,7 @@ def files(folder: Path) -> dict[str, bytes]:
 
 
 def test_an_adapter_and_an_export_are_downloaded_as_they_are(study: StudyFolder, tmp_path: Path) -> None:
-    export = study.exports / "cola-merged"
-    export.mkdir(parents=True)
+    export = exported(study, Form.MERGED)
     (export / "model.safetensors").write_bytes(b"weights")
     with served(storage_at(str(study.root.parent))) as address:
         client = Client(address)
@@ -58,7 +110,7 @@ def test_an_adapter_and_an_export_are_downloaded_as_they_are(study: StudyFolder,
         for task, form, to, refusal in (
             ("rte", None, "new", "task: first-study has no adapter of rte yet"),
             ("mrpc", None, "new", "task: unknown task 'mrpc'"),
-            ("cola", Form.ONNX, "new", "form: cola is not exported as onnx; export it first"),
+            ("cola", Form.ONNX, "new", "form: what is chosen of cola is not exported as onnx; export it first"),
             ("cola", None, "merged", "merged is there already; name a new folder"),
         ):
             with pytest.raises(Refusal, match=refusal):
@@ -72,7 +124,8 @@ def test_an_adapter_and_an_export_are_downloaded_as_they_are(study: StudyFolder,
 
 
 def test_a_link_out_of_the_study_is_neither_sent_nor_written_through(study: StudyFolder, tmp_path: Path) -> None:
-    (tmp_path / "elsewhere" / "cola-merged").mkdir(parents=True)
+    exported(study, Form.MERGED)
+    study.exports.rename(tmp_path / "elsewhere")
     study.exports.symlink_to(tmp_path / "elsewhere")
     with pytest.raises(Refusal, match="cola-merged is a link to a place outside it"):
         exported_folder(study, "cola", Form.MERGED)
@@ -91,11 +144,10 @@ def test_the_adapter_of_a_study_that_has_a_copy_is_brought_and_its_exports_stay(
     sent = client.get("/api/studies/first-study/adapters/cola")
     assert sent.status_code == 200, sent.text
     assert 'adapters/cola" download' in client.get("/studies/first-study").text
-    exports = storage_at(storage).study("first-study").exports
-    (exports / "cola-merged").mkdir(parents=True)
-    (exports / "cola-merged" / "model.safetensors").write_bytes(b"weights")
+    export = exported(storage_at(storage).study("first-study"), Form.MERGED)
+    (export / "model.safetensors").write_bytes(b"weights")
     assert client.get("/api/studies/first-study/exports/cola/merged").status_code == 200
-    assert (exports / "cola-merged" / "model.safetensors").exists()
+    assert (export / "model.safetensors").exists()
 
 
 @pytest.mark.slow
