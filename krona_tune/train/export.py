@@ -43,6 +43,7 @@ from krona_tune.train.export_peft import leave_as_peft
 from krona_tune.train.hub_push import licence_beside
 from krona_tune.train.loop import TaskWork
 from krona_tune.train.predict import backbone_of, load_adapted
+from krona_tune.train.task_heads import TextAnswer
 
 DTYPES = {WrittenDtype.FLOAT32: torch.float32, WrittenDtype.BFLOAT16: torch.bfloat16}
 
@@ -138,6 +139,8 @@ def _leave_merged(job: Job, dtype: torch.dtype) -> float:
     with building(job.to) as built:
         if whole.backbone.use_cache is not None:
             model.config.use_cache = whole.backbone.use_cache
+        if isinstance(whole.answer, TextAnswer):
+            model.generation_config = whole.answer.how
         model.save_pretrained(built)
         save_tokenizer(whole, built)
         again = type(model).from_pretrained(built, dtype=torch.float32).eval()

@@ -23,7 +23,8 @@ from krona_tune.train.backbone import Backbone, Inputs
 class TextAnswer:
     """A text-to-text backbone that generates its answers greedily. Nothing is trained beside the adapter.
 
-    The targets of `loss` and `losses` are token ids (n, tokens), `NO_TOKEN` where they are padded.
+    The targets of `loss` and `losses` are token ids (n, tokens), `NO_TOKEN` where they are padded. `how` are the rules
+    by which it generates.
     """
 
     def __init__(self, backbone: Backbone, task: Task, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -36,7 +37,7 @@ class TextAnswer:
         self._stops = torch.tensor(stop_ids(task, tokenizer), dtype=torch.long, device=backbone.device.kind)
         depths = backbone.geometry.depths
         cached = depths.get(Stack.ENCODER, depths[Stack.DECODER])  # transformers makes a T5's cache that deep
-        self._how = GenerationConfig(
+        self.how = GenerationConfig(
             max_new_tokens=task.generation.max_new_tokens,
             do_sample=False,
             num_beams=1,
@@ -73,7 +74,7 @@ class TextAnswer:
         """Returns the generated answers, without special tokens and blanks around them."""
         given = _left_padded(inputs, self._pad) if self._is_decoder else inputs
         with _without_generation_config(self.model):
-            found = cast(Any, self.model).generate(**given, generation_config=self._how)
+            found = cast(Any, self.model).generate(**given, generation_config=self.how)
         new = found[:, given["input_ids"].shape[1] if self._is_decoder else 1 :]
         ended = torch.isin(new, self._stops).cumsum(1) > 0
         with withholding("the generated tokens are no text"):

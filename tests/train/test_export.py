@@ -33,7 +33,7 @@ from krona_tune.train.loop import TaskWork, TrialRun
 from krona_tune.train.predict import load_adapted
 from tests.adapters.cards import card_of
 from tests.train.conftest import FLOAT32, tiny_trial
-from tests.train.exported_adapters import adapter_folder, backbone_folder, writing_adapter
+from tests.train.exported_adapters import SUMS, adapter_folder, backbone_folder, writing_adapter
 
 STRANGER = """
 import json, sys
@@ -142,6 +142,22 @@ def test_a_merged_decoder_that_writes_keeps_its_tying_and_its_cache(method: str,
     assert again.config.use_cache
     again.config.use_cache = False
     torch.testing.assert_close(logits(again, inputs), expected, atol=1e-4, rtol=1e-4)
+
+
+def test_a_merged_model_writes_as_the_study_scored_it(tmp_path: Path) -> None:
+    adapter = writing_adapter("llama", tmp_path)
+    rows = [("3", "4"), ("12", "30")]
+    expected = krona_tune.predict(adapter, rows)
+    own = {"do_sample": True, "temperature": 3.0, "repetition_penalty": 50.0, "min_new_tokens": 9}
+    (tmp_path / "backbone" / "generation_config.json").write_text(json.dumps(own), encoding="utf-8")
+    export_adapter(adapter, tmp_path / "out", Form.MERGED)
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    for row, text in zip(rows, expected, strict=True):
+        given = tokenizer(SUMS.prompt(row), return_tensors="pt")
+        new = model.generate(**given)[0, given["input_ids"].shape[1] :]
+        assert tokenizer.decode(new, skip_special_tokens=True).strip() == text
+    assert "It writes greedily, at most 4 tokens." in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_sample_has_padding_and_no_special_tokens(tmp_path: Path) -> None:
