@@ -110,7 +110,7 @@ def _distilled(form: Form | None, rank: int | None, distil: int) -> tuple[Form, 
 
 def _deployed_as(adapter: Path, rank: int | None) -> tuple[Form, int | None]:
     """Returns the form and the rank that the first target of an adapter's study has; merged without a target."""
-    study, targets = StudyFolder(adapter.resolve().parents[1]), tuple[DeployTarget, ...]()
+    study, targets = StudyFolder(adapter.resolve().parent.parent), tuple[DeployTarget, ...]()
     if study.spec.exists():
         with suppress(Refusal):  # an adapter is exported whatever became of its study
             targets = load_spec(study.spec).deploy
@@ -125,7 +125,7 @@ def _named(licence: str) -> Licence:
 
 def _data_of(adapter: Path) -> "TaskWork | None":
     """Returns the data of the study that an adapter lies in; None, after saying why, if they can't be read."""
-    study = StudyFolder(adapter.resolve().parents[1])
+    study = StudyFolder(adapter.resolve().parent.parent)
     if not study.spec.exists():
         return None
     from krona_tune.search.startup.task_data import validation_data

@@ -35,6 +35,15 @@ def test_a_study_is_named_by_its_folder_as_well_and_so_is_an_adapter(ask: Run, s
     assert Path("one", TENSORS).read_bytes() == (storage / "second" / "adapters" / "cola" / TENSORS).read_bytes()
 
 
+def test_an_adapter_directly_below_the_root_belongs_to_no_study(
+    ask: Run, storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    adapter, resolve = storage / "second" / "adapters" / "cola", Path.resolve
+    monkeypatch.setattr(Path, "resolve", lambda path: Path("/cola") if path == adapter else resolve(path))
+    code, _, err = ask("export", adapter, "--to", "out")
+    assert (code, "krona_b can't be added to the weights" in err) == (2, True), "merged is what no study asks for"
+
+
 @pytest.mark.parametrize("command", [("predict",), ("export", "--to", "out")], ids=["predict", "export"])
 def test_an_adapter_of_another_task_than_was_asked_for_is_refused(
     ask: Run, storage: Path, command: tuple[str, ...]
