@@ -74,7 +74,7 @@ def export(
     if to_hub:
         from krona_tune.train.hub_push import find_destination, find_licence
 
-        destination = find_destination(to_hub, public=public)
+        destination = find_destination(to_hub, form, public=public)
         known = published.licence or find_licence(read_card(folder).backbone, model)
         published = Published(licence=known, repo=to_hub)
     from krona_tune.train.export import export_adapter

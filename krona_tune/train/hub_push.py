@@ -6,10 +6,11 @@ What may be refused is refused before the export.
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from krona_tune.adapters.adapter_card import Licence
+from krona_tune.adapters.adapter_card import CARD, GGUF_FILE, Form, Licence
 from krona_tune.adapters.model_card import HUB_NAME, README
 from krona_tune.hub import refuse_unreadable, settle_offline
 from krona_tune.refusal import Refusal, refusing, told
@@ -86,6 +87,17 @@ MESSAGE = "Export an adapter with krona_tune"
 AT_HUB = "--push"
 
 
+MARKS = dict.fromkeys(Form, "adapter_config.json") | {
+    Form.ADAPTER: CARD,
+    Form.MERGED: "model*.safetensors",
+    Form.ONNX: "model.onnx",
+    Form.GGUF: GGUF_FILE,
+}
+"""The file by which each form is known: those of peft have the same one, so that the last one stays."""
+OTHER_MARKS = {form: sorted({*MARKS.values()} - {mark}) for form, mark in MARKS.items()}
+"""The files that an upload of each form would leave beside it, and that may be loaded in its place."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Destination:
     """A repository of the hub that an upload may go to."""
@@ -94,12 +106,12 @@ class Destination:
     public: bool
 
 
-def find_destination(repo: str, *, public: bool) -> Destination:
+def find_destination(repo: str, form: Form, *, public: bool) -> Destination:
     """Returns where to upload to; asks the hub whether this person and this repository are known, and changes nothing.
 
     Raises:
         Refusal: `repo` is no ORG/NAME, there is no token or the hub does not take it, the hub can't be reached, or the
-            repository is there already and is seen by others than asked for.
+            repository is there already and is seen by others than asked for, or holds an export of another form.
     """
     settle_offline()
     from huggingface_hub import HfApi, constants, get_token
@@ -128,9 +140,13 @@ def find_destination(repo: str, *, public: bool) -> Destination:
             fix = "make one that may write at the hub's settings, and set HF_TOKEN to it"
             raise Refusal(AT_HUB, "the hub does not take the token", fix) from None
         try:
-            private = hub.model_info(repo).private
+            found = hub.model_info(repo)
         except RepositoryNotFoundError:
             return Destination(repo=repo, public=public)
+    private, files = found.private, [file.rfilename for file in found.siblings or ()]
+    if other := next((file for file in files for mark in OTHER_MARKS[form] if fnmatch(file, mark)), None):
+        problem = f"{repo} holds {other}, by which another form than {form} is loaded"
+        raise Refusal(AT_HUB, problem, "choose another name, or delete that export there")
     if private == public:
         seen, fix = ("private", "leave --public out") if private else ("public", "add --public")
         raise Refusal(AT_HUB, f"{repo} is there already and is {seen}", f"{fix}, or choose another name")

@@ -34,7 +34,8 @@ class Hub:
         if name in self.licences:
             return 200, {"id": name, "private": False, "cardData": {"license": self.licences[name]}, "siblings": []}
         if name in self.private:
-            return 200, {"id": name, "private": self.private[name], "sha": "0" * 40, "siblings": []}
+            files = [{"rfilename": file} for file in self.files.get(name, ())]
+            return 200, {"id": name, "private": self.private[name], "sha": "0" * 40, "siblings": files}
         return 404, {"error": "Repository not found"}
 
     def post(self, path: str, body: bytes) -> tuple[int, Any]:

@@ -82,7 +82,7 @@ def test_all_files_arrive_in_one_commit_and_are_private_by_default(
 
 
 def test_a_second_export_goes_to_the_same_private_repository(push: Run, hub: Hub) -> None:
-    hub.private, hub.files = {REPO: True}, {REPO: {"notes.md": b"mine"}}
+    hub.private, hub.files = {REPO: True}, {REPO: {"notes.md": b"mine", "adapter.json": b"of before"}}
     assert push(REPO, "--license", "apache-2.0")[0] == 0
     assert hub.files[REPO].keys() == FILES | {"notes.md"}
     assert b"license: apache-2.0" in hub.files[REPO][README]
@@ -103,6 +103,18 @@ def test_what_is_there_and_is_seen_by_others_than_asked_is_refused(
     assert (code, out) == (2, "")
     assert message in err
     assert (hub.files[REPO], Path("out").exists()) == ({}, False)
+
+
+@pytest.mark.parametrize("file", ["adapter_config.json", "model-00001-of-00002.safetensors", "model.onnx"])
+def test_a_repository_with_another_form_is_refused(push: Run, hub: Hub, file: str) -> None:
+    hub.private, hub.files = {REPO: True}, {REPO: {file: b""}}
+    code, out, err = push(REPO)
+    assert (code, out) == (2, "")
+    assert err == (
+        f"--push: {REPO} holds {file}, by which another form than adapter is loaded; choose another name, or delete "
+        "that export there\n"
+    )
+    assert (hub.files[REPO], Path("out").exists()) == ({file: b""}, False)
 
 
 @pytest.mark.parametrize("name", ["cola", "a/b/c", "mine/", "mine/co la", "-x/..", "http://host/x"])
@@ -213,8 +225,9 @@ def test_an_odd_card_names_no_licence(text: str, tmp_path: Path) -> None:
 PROGRAM = """
 import sys
 from pathlib import Path
+from krona_tune.adapters.adapter_card import Form
 from krona_tune.train.hub_push import find_destination, push
-print(push(find_destination(sys.argv[1], public=False), Path(sys.argv[2])))
+print(push(find_destination(sys.argv[1], Form.ADAPTER, public=False), Path(sys.argv[2])))
 assert "torch" not in sys.modules
 """
 
