@@ -53,6 +53,7 @@ def introspect(values: Mapping[str, Any], place: str, corrections: Mapping[Role,
     config, given = read_config(values, place), corrections or {}
     _refuse_unstated_sizes(config, place)
     model = build_meta_model(config, 2, place)
+    _refuse_padded_head(model, place)
     lists = find_layers(model.base)
     facts = architecture_facts(config, model, lists, place, says_untied=values.get("tie_word_embeddings") is False)
     if not any(facts.layers.values()):
@@ -72,6 +73,13 @@ def _refuse_unstated_sizes(config: Any, place: str) -> None:
     if lacking:
         said = f"{config.model_type} states no {' and no '.join(lacking)}"
         raise Refusal(place, said, "give a model of tokens, whose config.json has both numbers")
+
+
+def _refuse_padded_head(model: MetaModel, place: str) -> None:
+    """Refuses a head that reads the last position of a batch, which in all but its longest rows is padding."""
+    if any(getattr(module, "summary_type", None) == "last" for module in model.whole.modules()):
+        said = f"the head of this {model.config.model_type} reads the last position of a batch, which may be padding"
+        raise Refusal(place, said, "give a model whose head reads the first token, or the last one of each text")
 
 
 def _named(config: Any, place: str, model: MetaModel, facts: ArchitectureFacts, pattern: str) -> Geometry:

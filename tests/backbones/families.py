@@ -120,7 +120,6 @@ LACKING: dict[str, str] = {
     "qwen3_moe": "mlp.experts.down_proj: it is a parameter of 3 dimensions, no linear map",
     "qwen3_next": "linear_attn.out_proj: it mixes tokens without attention",
     "xlm": "ffns.*.lin1: it is in another list of layers than attentions",
-    "xlnet": "rel_attn.q: it is a parameter of 3 dimensions, no linear map",
     "xmod": "output.adapter_modules.en_XX.dense1: its name says no role",
 }
 """Something of it is left out, and this is said; of FNet nothing is, as it has no attention."""
@@ -143,6 +142,7 @@ REFUSED: dict[str, str] = {
     "rwkv": r"has another kind of attention: blocks.0 has a key or value but no query or no output; .*target_modules",
     "squeezebert": "its weights are in Conv1d; give another model",
     "whisper": "transformers neither classifies nor answers with whisper",
+    "xlnet": "the head of this xlnet reads the last position of a batch, which may be padding; give a model whose head",
 }
 """The true reason, and what would work."""
 KINDS = (

@@ -144,6 +144,21 @@ def test_a_merged_decoder_that_writes_keeps_its_tying_and_its_cache(method: str,
     torch.testing.assert_close(logits(again, inputs), expected, atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("side", ["right", "left"])
+def test_a_tokenizer_pads_as_the_study_did_whatever_the_backbones_does(side: str, tmp_path: Path) -> None:
+    """A head's texts are padded on the right; a decoder writes after the last position."""
+    if side == "left":
+        adapter = writing_adapter("gpt2", tmp_path)
+    else:
+        adapter = adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter")
+    opened = transformers.AutoTokenizer.from_pretrained
+    other = {"right": "left", "left": "right"}[side]
+    opened(tmp_path / "backbone", padding_side=other).save_pretrained(tmp_path / "backbone")
+    assert opened(tmp_path / "backbone").padding_side == other
+    export_adapter(adapter, tmp_path / "out", Form.MERGED)
+    assert opened(tmp_path / "out").padding_side == side
+
+
 def test_a_merged_model_writes_as_the_study_scored_it(tmp_path: Path) -> None:
     adapter = writing_adapter("llama", tmp_path)
     rows = [("3", "4"), ("12", "30")]
