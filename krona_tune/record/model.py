@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from krona_tune.adapters.adapter_card import AdapterCard, read_card, task_of, tensors_digest
+from krona_tune.adapters.method_table import method_named
 from krona_tune.data.example_files import texts_of
 from krona_tune.data.separated_text import refuse_lacking
 from krona_tune.data.tasks import Task
@@ -108,10 +109,17 @@ def save_model(to: Path, adapter: Path, *, run_id: str | None = None, model_id: 
         data_path=str(adapter),
         mlflow_model=Model(run_id=run_id, model_id=model_id),
         signature=_signature(adapter, card),
-        pip_requirements=[f"krona_tune=={card.krona_tune_version}"],
+        pip_requirements=[_requirement(card)],
         model_config={"model": card.backbone},
         metadata={"task": card.task, "columns": list(task_of(card, adapter).inputs), "labels": list(card.labels)},
     )
+
+
+def _requirement(card: AdapterCard) -> str:
+    """Returns what pip installs to load an adapter: krona_tune as it was, with the extras of its method and weights."""
+    needed = {method_named(card.adapter.method).needs, "quantize" if card.quantize else None}
+    extras = ",".join(sorted(extra for extra in needed if extra))
+    return f"krona_tune{f'[{extras}]' if extras else ''}=={card.krona_tune_version}"
 
 
 def _signature(adapter: Path, card: AdapterCard) -> "ModelSignature":

@@ -10,11 +10,15 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 import krona_tune
+from krona_tune.data.tasks import TASKS
 from krona_tune.record.mlflow_mirror.mlflow_sink import sync
 from krona_tune.record.model import save_model
 from krona_tune.refusal import Refusal
+from tests.adapters.cards import saved
+from tests.models import build
 from tests.record.adapters import study_folder
 from tests.train.exported_adapters import adapter_folder, backbone_folder
+from tests.trained_adapters import shaped
 
 PAIRS = [("the old dog sleeps", "a dog sleeps"), ("the cat runs", "nobody runs"), ("a man sings", "a man eats")]
 SENTENCES = ["the old dog sleeps", "dog the sleeps old"]
@@ -68,7 +72,25 @@ def test_a_model_is_the_adapters_folder_and_no_code(tmp_path: Path) -> None:
     assert not [path for path in (tmp_path / "model").rglob("*") if path.suffix in {".pkl", ".py"}]
     assert model.metadata.metadata["columns"] == ["sentence"]
     assert model.metadata.flavors["python_function"]["loader_module"] == "krona_tune.record.model", "as in earlier ones"
-    assert "krona_tune==" in (tmp_path / "model" / "requirements.txt").read_text()
+    assert "krona_tune==1.2.3" in (tmp_path / "model" / "requirements.txt").read_text()
+
+
+@pytest.mark.parametrize(
+    ("method", "quantize", "extras"),
+    [
+        ("krona", None, ""),
+        ("lokr", None, "[peft]"),
+        ("krona", "nf4", "[quantize]"),
+        ("lokr", "int8", "[peft,quantize]"),
+    ],
+)
+def test_its_environment_has_what_its_method_and_its_weights_need(
+    method: str, quantize: str | None, extras: str, tmp_path: Path
+) -> None:
+    facts = {"task": "cola", "labels": TASKS["cola"].labels, "quantize": quantize}
+    saved(tmp_path / "adapter", "bert", shaped(build("bert")[0], method), **facts)
+    save_model(tmp_path / "model", tmp_path / "adapter")
+    assert f"krona_tune{extras}==1.2.3" in (tmp_path / "model" / "requirements.txt").read_text().splitlines()
 
 
 def test_the_backbone_may_be_found_elsewhere(tmp_path: Path) -> None:
