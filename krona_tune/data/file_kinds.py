@@ -38,7 +38,7 @@ LINES = FileKind(endings=())
 """Every file of another ending."""
 CSV = FileKind(
     endings=(".csv",),
-    builder="krona_tune.data.own_files:read_csv",
+    builder="krona_tune.data.own_files:file_of_csv",
     columns="krona_tune.data.example_files:columns_of_csv",
     schema="krona_tune.data.example_files:schema_of_csv",
     rows="krona_tune.data.example_files:rows_of_csv",
@@ -46,21 +46,21 @@ CSV = FileKind(
 )
 TSV = FileKind(
     endings=(".tsv",),
-    builder="krona_tune.data.own_files:read_csv",
+    builder="krona_tune.data.own_files:file_of_csv",
     columns="krona_tune.data.example_files:columns_of_tsv",
     where_named=CSV,
 )
-JSON = FileKind(endings=(".json",), builder="krona_tune.data.own_files:read_json")
+JSON = FileKind(endings=(".json",), builder="krona_tune.data.own_files:file_of_json")
 JSON_LINES = FileKind(
     endings=(".jsonl", ".ndjson"),
-    builder="krona_tune.data.own_files:read_json",
+    builder="krona_tune.data.own_files:file_of_json",
     columns="krona_tune.data.example_files:columns_of_json_lines",
     rows="krona_tune.data.example_files:rows_of_json_lines",
     text_writer="krona_tune.data.answer_files:write_json_lines",
 )
 PARQUET = FileKind(
     endings=(".parquet",),
-    builder="krona_tune.data.own_files:read_parquet",
+    builder="krona_tune.data.own_files:file_of_parquet",
     columns="krona_tune.data.example_files:columns_of_parquet",
     schema="krona_tune.data.example_files:schema_of_parquet",
     rows="krona_tune.data.example_files:rows_of_parquet",

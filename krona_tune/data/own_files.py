@@ -96,7 +96,7 @@ def read_file(path: Path, columns: Sequence[str]) -> File:
     return found
 
 
-def read_csv(path: Path, columns: Sequence[str]) -> File:
+def file_of_csv(path: Path, columns: Sequence[str]) -> File:
     """Returns columns of CSV or TSV, each as text, so that 007 and NA stay what they are."""
     with _reading(str(path)):
         import datasets
@@ -114,7 +114,7 @@ def read_csv(path: Path, columns: Sequence[str]) -> File:
         return _loaded("csv", path, columns, options)
 
 
-def read_parquet(path: Path, columns: Sequence[str]) -> File:
+def file_of_parquet(path: Path, columns: Sequence[str]) -> File:
     """Returns columns of Parquet; others may have types that `datasets` lacks."""
     with _reading(str(path)):
         import datasets
@@ -138,7 +138,7 @@ def _loaded(builder: str, path: Path, columns: Sequence[str], options: Mapping[s
         return _selected(loaded, columns, str(path))
 
 
-def read_json(path: Path, columns: Sequence[str]) -> File:
+def file_of_json(path: Path, columns: Sequence[str]) -> File:
     """Returns columns of JSON, a list of objects or one object after the other, with each value as it is written.
 
     `datasets` would make 0 of small numbers and points in time of dates.
@@ -266,11 +266,32 @@ def _parts_of(folder: Path) -> dict[str, list[Path]]:
     return found
 
 
+NO_EXAMPLES = {
+    ".cfg",
+    ".html",
+    ".ini",
+    ".ipynb",
+    ".log",
+    ".md",
+    ".pdf",
+    ".png",
+    ".py",
+    ".sh",
+    ".svg",
+    ".toml",
+    ".yaml",
+    ".yml",
+}
+"""The endings of programs, notes and pictures, which lie beside examples."""
+
+
 def _refuse_passed_over(inside: Iterable[Path]) -> None:
     """Refuses a file whose name says a part but whose ending is not read, such as a packed one: the part would be held
     out of others in its place."""
     for path in inside:
-        if path.is_file() and not file_kind(path).builder and (part := part_of(path.stem)):
+        if not path.is_file() or file_kind(path).builder or path.suffix.lower() in NO_EXAMPLES:
+            continue
+        if part := part_of(path.stem):
             problem = f"its name says {part}, but {path.suffix or 'its ending'} is not read"
             raise Refusal(str(path), problem, "unpack it, or take it out")
 

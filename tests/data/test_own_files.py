@@ -299,7 +299,7 @@ def test_a_part_whose_ending_is_not_read_is_never_passed_over(name: str, problem
 
 def test_what_lies_beside_the_parts_and_says_none_is_no_matter(tmp_path: Path) -> None:
     write_csv(tmp_path / "train.csv", rows())
-    for name in ("README.md", "contest.txt", ".test.swp"):
+    for name in ("README.md", "contest.txt", ".test.swp", "train.log", "test_model.py"):
         (tmp_path / name).write_text("x")
     (tmp_path / "test").mkdir()
     assert sum(table.num_rows for table in own(tmp_path).parts.values()) == 100
