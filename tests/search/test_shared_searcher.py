@@ -1,5 +1,6 @@
 """Tests that a shared configuration moves from task to task while its average is among the best."""
 
+from collections import Counter
 from dataclasses import replace
 from math import nan
 from typing import Any
@@ -49,9 +50,12 @@ def verdict(tune_id: str, result: dict[str, Any] | None, error: bool) -> Status:
     return Status.FAILED if error or not result else Status(result["status"])
 
 
-def searcher(sampler: Any, numbers: range, rows: Any = (), waiting: Any = ()) -> SharedSearcher:
+def searcher(
+    sampler: Any, numbers: range, rows: Any = (), waiting: Any = (), left_out: "Counter[str] | None" = None
+) -> SharedSearcher:
     seeds = {task: place for place, task in enumerate(TASKS)}
-    return SharedSearcher(waiting, sampler, TASKS, numbers, seeds, verdict, rows, reduction=2)
+    told = Counter[str]() if left_out is None else left_out
+    return SharedSearcher(waiting, sampler, TASKS, numbers, seeds, verdict, rows, 2, told.update)
 
 
 def run(search: SharedSearcher, scores: dict[int, float]) -> list[str]:
@@ -68,7 +72,8 @@ def run(search: SharedSearcher, scores: dict[int, float]) -> list[str]:
 
 def test_a_good_configuration_is_trained_on_all_tasks_and_a_poor_one_stopped_between_them() -> None:
     sampler = Sampler()
-    ids = run(searcher(sampler, range(3)), {0: 0.5, 1: 0.4, 2: 0.6})
+    left_out = Counter[str]()
+    ids = run(searcher(sampler, range(3), left_out=left_out), {0: 0.5, 1: 0.4, 2: 0.6})
     assert ids == [
         *(f"{task}-000" for task in TASKS),
         "rte-001",
@@ -82,13 +87,15 @@ def test_a_good_configuration_is_trained_on_all_tasks_and_a_poor_one_stopped_bet
         ("shared-002", 4, 0.6),
         ("shared-002", Status.COMPLETED, 0.6),
     ]
+    assert left_out == {"cola": 1, "stsb": 1, "sst2": 1}
 
 
 def test_a_failure_ends_the_configuration_and_no_other() -> None:
-    sampler = Sampler()
-    search = searcher(sampler, range(2))
+    sampler, left_out = Sampler(), Counter[str]()
+    search = searcher(sampler, range(2), left_out=left_out)
     search.suggest("tune-0")
     search.on_trial_complete("tune-0", error=True)
+    assert left_out == {"cola": 1, "stsb": 1, "sst2": 1}
     assert sampler.heard == [("shared-000", Status.FAILED, None)]
     assert run(search, {1: 0.3}) == [f"{task}-001" for task in TASKS]
 
@@ -116,7 +123,9 @@ def test_nothing_is_proposed_while_a_task_runs_that_decides_what_comes_next() ->
 
 
 def test_a_used_up_space_ends_the_search() -> None:
-    assert run(searcher(Sampler(), range(5, 9)), {}) == []
+    left_out = Counter[str]()
+    assert run(searcher(Sampler(), range(5, 9), left_out=left_out), {}) == []
+    assert left_out == dict.fromkeys(TASKS, 4)
 
 
 def tried(task: str, number: int, score: float, status: Status = Status.COMPLETED) -> TrialResult:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pytest
 
-from krona_tune.search.searchers.asha import Rungs
+from krona_tune.search.searchers.asha_rule import Rungs
 from tests.benchmarks.search.engine import START
 from tests.benchmarks.search.replay.recorded import EPOCHS, Array, Recorded, recorded_tasks
 from tests.benchmarks.search.tabular import REFERENCE, ROWS, measure, plain, report, taught

@@ -1,0 +1,82 @@
+"""Holds ASHA's rule, the same as Ray's, and judges by it the averages of configurations that all tasks share."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from math import isfinite
+from statistics import fmean
+
+import numpy as np
+
+from krona_tune.study.result import Status, TrialResult
+
+
+class Rungs:
+    """The scores and sizes of competing trials at each rung.
+
+    Args:
+        reduction: η: the upper 1/η of those that reached a rung continue.
+    """
+
+    def __init__(self, reduction: int) -> None:
+        self._share = 100 * (1 - 1 / reduction)
+        self._seen: dict[int, list[tuple[float, int]]] = defaultdict(list)
+
+    def survives(self, rung: int, score: float, size: int = 0) -> bool:
+        """Adds a score to a rung and returns whether its trial continues from there.
+
+        It continues if its score is in the upper 1/η of the earlier scores there with no more parameters, or if there
+        are none. So later trials are judged by earlier ones, and a trial that no smaller one beats continues. A score
+        that is not finite is not added, and its trial does not continue.
+        """
+        if not isfinite(score):
+            return False
+        rivals = [other for other, other_size in self._seen[rung] if other_size <= size]
+        self._seen[rung].append((score, size))
+        return not rivals or bool(score >= np.percentile(rivals, self._share))
+
+
+class SharedAverages:
+    """The averages of configurations that are trained task by task, and which of these go on.
+
+    After 1, η, η² … tasks a configuration continues if its average is in the upper 1/η of those that got as far.
+
+    Args:
+        tasks: the number of tasks.
+        reduction: η.
+    """
+
+    def __init__(self, tasks: int, reduction: int) -> None:
+        self._tasks, self._rungs = tasks, Rungs(reduction)
+        self._judged_after = {reduction**power for power in range(tasks) if reduction**power < tasks}
+        self._scores: dict[int, dict[str, float]] = defaultdict(dict)
+
+    def scored(self, number: int) -> frozenset[str]:
+        """Returns the tasks on which a configuration has a score."""
+        return frozenset(self._scores[number])
+
+    def add(self, number: int, task: str, score: float) -> tuple[float, Status]:
+        """Returns a configuration's average with one more task and its status: INTERRUPTED if it continues."""
+        scores = self._scores[number]
+        scores[task] = score
+        average, done = fmean(scores.values()), len(scores)
+        if done == self._tasks:
+            return average, Status.COMPLETED
+        goes = done not in self._judged_after or self._rungs.survives(done, average)
+        return average, Status.INTERRUPTED if goes else Status.STOPPED_EARLY
+
+    def replay(self, rows: Iterable[TrialResult]) -> dict[int, tuple[Status, dict[int, float]]]:
+        """Judges earlier searched trials again in the order of their ends.
+
+        Returns by its number each configuration's status, INTERRUPTED if it continues, and its averages by the number
+        of tasks done.
+        """
+        found: dict[int, tuple[Status, dict[int, float]]] = {}
+        for row in sorted(rows, key=lambda row: row.ended_at or 0.0):
+            status, averages = found.get(row.number, (Status.INTERRUPTED, {}))
+            if row.finished and row.score is not None:
+                average, status = self.add(row.number, row.task, row.score)
+                averages[len(averages) + 1] = average
+            elif row.ended:
+                status = row.status
+            found[row.number] = (status, averages)
+        return found
