@@ -18,6 +18,7 @@ from krona_tune.record.contributed_curves import (
 from krona_tune.record.ownership import is_running
 from krona_tune.record.parquet_reader import read_reports, read_trials
 from krona_tune.refusal import Refusal
+from krona_tune.search.progress.study_status import read_status
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import Manifest, read_manifest
@@ -25,7 +26,6 @@ from krona_tune.study.request.loader import load_spec
 from krona_tune.study.request.search_spec import CURVE_FILE
 from krona_tune.study.request.trial import KNOBS
 from krona_tune.study.result import Report, TrialResult, grouped
-from krona_tune.study.study_state import not_begun
 
 METHOD = "krona"
 """The method whose points the columns can say."""
@@ -57,10 +57,9 @@ def contribute(folder: StudyFolder, path: Path) -> Contribution:
         raise Refusal("--out", f"{path} does not end in {CURVE_FILE}", f"write {path.name}{CURVE_FILE}")
     manifest, trials = read_manifest(folder.manifest), read_trials(folder.results)
     spec = default_to_glue(load_spec(folder.spec))
-    lacking = sum(not_begun(spec, trials, text_to_text=manifest.model.text_to_text).values())
-    lacking += sum(not row.ended for row in trials)
-    if is_running(folder) or lacking:
-        problem = "it runs" if is_running(folder) else f"{lacking} of its trials have not ended"
+    state = read_status(folder, trials, runs=is_running(folder), manifest=manifest, spec=spec).state
+    if state.runs or state.counts.to_go:
+        problem = "it runs" if state.runs else f"{state.counts.to_go} of its trials have not ended"
         raise Refusal(folder.name, problem, f"let it end first: krona-tune resume {folder.name}{folder.storage_flag}")
     searched = [row for row in trials if row.kind == TrialKind.SEARCH]
     scored = {row.task for row in searched if row.score is not None and _is_said(row.params)}

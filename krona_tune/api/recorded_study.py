@@ -11,10 +11,10 @@ from krona_tune.record.records import Records, read_records
 from krona_tune.refusal import Refusal, refuse_unknown
 from krona_tune.refused_calls import refusing_at_the_caller
 from krona_tune.report.frame import reports_frame, trials_frame
-from krona_tune.report.present import given_orders
 from krona_tune.report.study_page import write_report
 from krona_tune.report.study_results import StudyResults, request_text
 from krona_tune.report.task_summary import TaskSummary
+from krona_tune.search.progress.study_status import read_status
 from krona_tune.search.waiting_orders import give_checked_order
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest, read_manifest
@@ -240,16 +240,18 @@ class RecordedStudy:
         except Refusal:
             return False
 
-    def _state(self, spec: StudySpec | None) -> StudyState:
-        """Returns the state, without what is to come if the request is not given."""
-        recorded, text_to_text = self._records(), self.manifest.model.text_to_text
-        orders = given_orders(self.folder, recorded)
-        return StudyState.of(spec, recorded.trials, orders, text_to_text=text_to_text, runs=self.running)
+    def _state(self, spec: StudySpec | None = None) -> StudyState:
+        """Returns the state; with another request, that of a study that is asked for what this says."""
+        recorded, manifest = self._records(), self.manifest
+        found = read_status(
+            self.folder, recorded.trials, recorded.orders, runs=self.running, manifest=manifest, spec=spec
+        )
+        return found.state
 
     def _state_text(self) -> str:
         if not self.folder.manifest.exists():
             return NOT_BEGUN
-        state = self._state(None if self.running else load_spec(self.folder.spec))
+        state = self._state()
         return f"{state.word}, {state.ended} trials have ended"
 
     def _records(self) -> Records:

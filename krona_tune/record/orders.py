@@ -13,7 +13,7 @@ import secrets
 import stat
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
 from socket import gethostname
@@ -85,6 +85,19 @@ def waiting_orders(folder: StudyFolder) -> list[Order]:
     """
     found = [_read(folder, name) for name in _names(folder)]
     return sorted((order for order in found if order), key=lambda order: (order.given_at, order.id))
+
+
+def given_orders(folder: StudyFolder, answered: Iterable[Order]) -> tuple[Order, ...]:
+    """Returns every order once, the newest first; those that wait are left out if their place can't be reached.
+
+    Args:
+        answered: the orders of the study's records.
+    """
+    waiting: Sequence[Order] = ()
+    with suppress(Refusal, OSError):
+        waiting = waiting_orders(folder)
+    found = {order.id: order for order in (*waiting, *answered)}
+    return tuple(sorted(found.values(), key=lambda order: (order.given_at, order.id), reverse=True))
 
 
 class Inbox:

@@ -1,18 +1,14 @@
-"""Computes what a study does now: the trials that run, with their training curves, and the orders that were given."""
+"""Computes what a study does now: the trials that run, with their training curves."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
 
 from pydantic import BaseModel
 
 from krona_tune.record.driver_state import progress_of
-from krona_tune.record.orders import waiting_orders
 from krona_tune.record.records import Records
-from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest
-from krona_tune.study.order import Order
 from krona_tune.study.result import Report, TrialResult, curve_columns, grouped
 
 
@@ -44,15 +40,6 @@ def trials_under_way(folder: StudyFolder, manifest: Manifest, recorded: Records)
         (each for each in recorded.reports if each.trial_id in recorded.running), lambda each: each.trial_id
     )
     return [_running(folder, manifest, row, reports[row.trial_id]) for row in rows]
-
-
-def given_orders(folder: StudyFolder, recorded: Records) -> tuple[Order, ...]:
-    """Returns every order once, the newest first; those that wait are left out if their place can't be reached."""
-    waiting: Sequence[Order] = ()
-    with suppress(Refusal, OSError):
-        waiting = waiting_orders(folder)
-    found = {order.id: order for order in (*waiting, *recorded.orders)}
-    return tuple(sorted(found.values(), key=lambda order: (order.given_at, order.id), reverse=True))
 
 
 def _running(folder: StudyFolder, manifest: Manifest, trial: TrialResult, reports: Sequence[Report]) -> RunningTrial:

@@ -7,12 +7,12 @@ from typing import Any
 
 from markupsafe import Markup
 
+from krona_tune.record.orders import given_orders
 from krona_tune.record.records import Records
 from krona_tune.report.chart import Chart
 from krona_tune.report.cost import Cost, DeviceRates, saved_by_stopping, total_cost
 from krona_tune.report.html import framed, rendered, write_page
 from krona_tune.report.knobs import Knobs, knobs_among
-from krona_tune.report.present import given_orders
 from krona_tune.report.score_charts import draw_average
 from krona_tune.report.study_charts import draw_cost, draw_overview, draw_seeds
 from krona_tune.report.study_results import StudyResults, final_average, methods_part, read_results, troubles
@@ -71,7 +71,7 @@ def write_report(folder: StudyFolder, *, runs: bool = False) -> Path:
             it was.
     """
     results = read_results(folder, runs=runs)
-    return write_page(folder.page, render(results, given_orders(folder, results.recorded)))
+    return write_page(folder.page, render(results, given_orders(folder, results.recorded.orders)))
 
 
 def render(results: StudyResults, orders: Sequence[Order] = ()) -> str:

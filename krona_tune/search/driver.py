@@ -6,14 +6,14 @@ phase's searcher for trials, gives them to workers and lets the phase's schedule
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 
-from krona_tune.record.driver_state import TrialProgress, progress_of, write_driver_state
+from krona_tune.record.driver_state import TrialProgress, progress_of, read_driver_state, write_driver_state
 from krona_tune.record.trial_checkpoints import remove, unneeded
 from krona_tune.search.artifacts import Artifacts, write_artifacts
 from krona_tune.search.budget import Amount, Budget, Rates, StudyClock, spent
@@ -31,8 +31,9 @@ from krona_tune.search.phases import (
     search_phase,
 )
 from krona_tune.search.planning.plan import Plan
+from krona_tune.search.progress.trials_left import by_task, search_left
 from krona_tune.search.ray_metrics import StudyMetrics, readings
-from krona_tune.search.resume import finals_left, repeats_left, search_left
+from krona_tune.search.resume import finals_left, repeats_left
 from krona_tune.search.searchers.task_searcher import OPEN, GatedSearcher
 from krona_tune.search.startup.resources import DriverContext
 from krona_tune.search.study_orders import StudyOrders
@@ -41,9 +42,10 @@ from krona_tune.search.study_stopper import StudyStopper, interruptible
 from krona_tune.search.terminal.live_view import View
 from krona_tune.search.trial_message import StepResult, TrialMessage
 from krona_tune.search.tune_host import Phase, tune_trials
+from krona_tune.study.kinds import FIRST_TRAINED
 from krona_tune.study.result import Status
 from krona_tune.study.search_end import search_end
-from krona_tune.study.study_state import DriverState, End, Stage
+from krona_tune.study.study_state import DriverState, End, Stage, asked_trials
 
 CLOSING_SECONDS = 4.0
 """How long ending the records may take if Ray was lost: whoever sent a signal to all processes soon kills them."""
@@ -138,6 +140,8 @@ class Driver:
     artifacts: Artifacts
     stage: Stage
     written_at: float
+    searched: bool
+    met: int | None
 
     def __init__(
         self, context: DriverContext, options: DriverOptions, forecast: Forecast | None, console: Console
@@ -176,6 +180,8 @@ class Driver:
         )
         self.loop = TrialLoop(ledger=self.ledger, stopper=self.stopper, changed=self._changed, obey=self.orders.look)
         self.artifacts, self.stage, self.written_at = Artifacts(), "search", 0.0
+        earlier = read_driver_state(folder)
+        self.searched, self.met = False, earlier.met if earlier else None
 
     def run(self, write_page: Callable[..., Path]) -> Outcome:
         """Runs the rest of the study until its end or a stop, or only the full training that the options name; writes
@@ -187,8 +193,8 @@ class Driver:
                 self.orders.begin()
                 if self.options.again:
                     self._train_fully()
-                elif self._search():
-                    self._train_again()
+                elif self._search() and self._train_again() and self.searched:
+                    self.met = asked_trials(self.orders.plan.spec, self.orders.plan.planned)
             if not self.stopper.lost:
                 self.metrics.changed(last=True)
         with interruptible(self.stopper, self.console):
@@ -210,36 +216,47 @@ class Driver:
             self.stopper,
             contents,
             self._ends_by_itself,
+            self._leave_out,
         )
         self._run(phase, "search")
-        plan = self.orders.plan
+        plan, rows = self.orders.plan, self.ledger.rows.values()
+        self.searched = phase.searcher.exhausted and all(row.ended for row in rows if row.kind in FIRST_TRAINED)
         if phase.surrogate and not self.stopper.interrupted:
             keep_effects(phase.surrogate, plan, self.context.folder)
-        if said := cut_short(self.stopper, search_left(plan, self.ledger)):
+        left = by_task(search_left(plan.spec, plan.planned, rows, lambda row: row.ended))
+        if said := cut_short(self.stopper, 0 if self.searched else sum(left.values())):
             self.view.say(said)
         self.stopper.let_finals_end()
         if self.stopper.interrupted and (plan.spec.finalists.top or plan.spec.search.repeats.points):
             self.view.say("The search was stopped before its end, so nothing was trained again with other seeds yet.")
         return not self.stopper.interrupted
 
-    def _ends_by_itself(self, task: str, left: int) -> bool:
-        """Returns whether a task's search ends by itself with some trials left; says so, and counts them no more."""
+    def _ends_by_itself(self, task: str) -> bool:
+        """Returns whether a task's search ends by itself, and says so."""
         end = search_end(self.orders.plan.spec.search, self.ledger.rows.values(), task)
         if end:
             self.view.say(end.text(self.context.manifest.tasks[task].title))
-            self.view.expect({task: -left})
         return end is not None
 
-    def _train_again(self) -> None:
-        """Trains the finalists, round by round, and then, if all of them have ended, the repeats."""
+    def _leave_out(self, trials: Mapping[str, int]) -> None:
+        """Counts no more the trials of each task that will not come."""
+        self.view.expect({task: -count for task, count in trials.items()})
+
+    def _train_again(self) -> bool:
+        """Trains the finalists, round by round, and then, if all of them have ended, the repeats.
+
+        Returns whether nothing of both is left, no more seeds either for which there was no room.
+        """
         plan, works, facts = self.orders.plan, self.context.prepared.final_works(), self.context.manifest.tasks
         begins = f"The search is done. Its best are trained again with {plan.spec.finalists.seeds} seeds"
         while waiting := self._paid(finals_left(plan, self.ledger, facts), plan):
             if not self._complete("finals", "finalists", begins, works, waiting):
-                return
+                return False
             begins = "Which configuration is best can't be told yet: those in question get one seed more"
         begins = f"The first points are trained again with {plan.spec.search.repeats.seeds} seeds"
-        self._complete("repeats", "repeats", begins, self.context.prepared.works, repeats_left(plan.spec, self.ledger))
+        repeats = repeats_left(plan.spec, self.ledger)
+        repeated = self._complete("repeats", "repeats", begins, self.context.prepared.works, repeats)
+        return repeated and not finals_left(plan, self.ledger, facts)
 
     def _paid(self, trials: list[TrialMessage], plan: Plan) -> list[TrialMessage]:
         """Returns these trials; none if all are more seeds of finals for which the study's limits leave no room."""
@@ -338,6 +355,7 @@ class Driver:
             paused=self.orders.paused,
             end=end,
             reason=reason,
+            met=self.met,
             at=time.time(),
         )
         write_driver_state(self.context.folder, state)

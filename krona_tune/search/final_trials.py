@@ -5,9 +5,11 @@ stays in them under its number, with all its seeds; a study that was given more 
 best.
 """
 
+import json
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import count, islice, takewhile
 from types import MappingProxyType
 from typing import Any
@@ -198,4 +200,10 @@ def _configuration(row: TrialResult) -> str:
 
 
 def _fingerprint(task: str, params: Params) -> str:
-    return check_trial(task, 0, dict(params)).fingerprint
+    return _fingerprint_of(task, json.dumps(dict(params), sort_keys=True))
+
+
+@lru_cache(maxsize=4096)
+def _fingerprint_of(task: str, params: str) -> str:
+    """Returns the fingerprint of knobs that are written as JSON; the finals are made again at each event."""
+    return check_trial(task, 0, json.loads(params)).fingerprint

@@ -1,7 +1,7 @@
 """Forecasts the seconds of a trial and a study from the lengths of their sequences and a few timed steps."""
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from math import floor, sqrt
 from statistics import median
@@ -12,13 +12,15 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from krona_tune.data.batches import evaluation_order, lengths, training_order
+from krona_tune.search.progress.trials_left import trials_left
 from krona_tune.study.kinds import PHASES, TrialKind, facts_of
+from krona_tune.study.manifest import Planned
 from krona_tune.study.request.domain import Domain, Range
 from krona_tune.study.request.schedule import Schedule
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.request.trial import BASELINE
 from krona_tune.study.result import TrialResult, grouped
-from krona_tune.study.study_state import Counts, running_trials, trials_left
+from krona_tune.study.study_state import Counts, running_trials
 
 if TYPE_CHECKING:
     from krona_tune.search.startup.cluster import Slots
@@ -137,10 +139,11 @@ class Seen:
 
 @dataclass(frozen=True, kw_only=True)
 class Forecast:
-    """The forecast seconds of a study, by task. Ray's start, preflight and the report page are not included."""
+    """The forecast seconds of a study, by task; `planned` is what its plan adds to its request. Ray's start, preflight
+    and the report page are not included."""
 
     tasks: Mapping[str, TaskForecast]
-    text_to_text: bool = False
+    planned: Planned = field(default_factory=Planned)
 
     @classmethod
     def of(cls, resources: "Resources", probe: "StepTimes") -> "Forecast":
@@ -174,7 +177,7 @@ class Forecast:
                 ),
                 filling=share * (epoch + judged + tested) if stored else 0.0,
             )
-        return cls(tasks=found, text_to_text=resources.plan.geometry.text_to_text)
+        return cls(tasks=found, planned=resources.plan.planned)
 
     def trial(self, task: str, epochs: float) -> float:
         """Returns the seconds of one trial until it has trained `epochs`, with the evaluations at its rungs."""
@@ -211,7 +214,7 @@ class Forecast:
         by_reports = self.corrected(known)
         forecast = self._scaled([by_reports._seen(row, share_done, now) for row in known])
         done = {row.trial_id: 1.0 if row.ended else forecast.share_of(row, share_done) for row in known}
-        left = trials_left(spec, known, text_to_text=self.text_to_text, done=lambda row: done[row.trial_id])
+        left = trials_left(spec, self.planned, known, done=lambda row: done[row.trial_id])
         now_running = running_trials(known)
         running = grouped((row for row in known if row.trial_id in now_running), _task_and_kind)
         lacking = {key: [1 - done[row.trial_id] for row in running.get(key, ())] for key in left}
@@ -270,7 +273,7 @@ class Forecast:
 
         The finalists include those of the head alone.
         """
-        forecast, each = self.tasks[task], Counts.of(spec, text_to_text=self.text_to_text)
+        forecast, each = self.tasks[task], Counts.of(spec, self.planned)
         full, head = (forecast.until(forecast.schedule.total_examples, baseline=head) for head in (False, True))
         tested, tested_head = full + forecast.adapter.test, head + forecast.head.test
         finals, search = each.finals + each.final_heads, spec.search

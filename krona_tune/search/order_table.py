@@ -377,7 +377,9 @@ def _set_trials(study: RunningStudy, order: Order) -> Order:
         return [number for number in numbers_left(study.plan, study.ledger, task) if number not in earlier]
 
     if isinstance(study.searcher, SharedSearcher):
-        study.searcher.extend(added())
+        more_of_all = added()
+        study.searcher.extend(more_of_all)
+        study.audience.expect(dict.fromkeys(study.plan.spec.tasks, len(more_of_all)))
     if isinstance(study.searcher, StudySearcher):
         more = {task: added(task) for task in study.plan.spec.tasks}
         study.audience.expect(study.searcher.extend(more))

@@ -14,9 +14,10 @@ from krona_tune.search.full_training import FullTraining
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.planning.plan import Plan, trial_seed
 from krona_tune.search.planning.space import Params
-from krona_tune.search.resume import finals_left, known_trials, numbers_left, recall_trials, repeats_left
+from krona_tune.search.progress.trials_left import by_task, search_left
+from krona_tune.search.resume import finals_left, known_trials, numbers_left, repeats_left
 from krona_tune.search.searchers.asha import AshaPerGroup
-from krona_tune.search.searchers.open_samplers import SHARED, open_samplers, open_shared_sampler
+from krona_tune.search.searchers.open_samplers import SHARED, open_samplers, open_shared_sampler, recall_trials
 from krona_tune.search.searchers.proposal import earlier_points
 from krona_tune.search.searchers.shared_searcher import SharedSearcher
 from krona_tune.search.searchers.task_searcher import StudySearcher
@@ -49,16 +50,17 @@ def search_phase(
     ledger: Ledger,
     stopper: StudyStopper,
     contents: Mapping[str, str] = NOT_RECORDED,
-    ends: Callable[[str, int], bool] = lambda task, left: False,
+    ends: Callable[[str], bool] = lambda task: False,
+    leaves_out: Callable[[Mapping[str, int]], None] = lambda trials: None,
 ) -> Phase:
     """The searched trials and baselines that have not ended: those that are known, then Optuna's proposals.
 
-    `contents` are the hashes of the tasks' data, by which a task is known whose curves are recorded; `ends` is that of
-    `StudySearcher`.
+    `contents` are the hashes of the tasks' data, by which a task is known whose curves are recorded; `ends` and
+    `leaves_out` are those of `StudySearcher`.
     """
     if plan.spec.search.shared:
-        return _shared_search(plan, works, folder, ledger, stopper)
-    return _search_by_task(plan, works, folder, ledger, stopper, contents, ends)
+        return _shared_search(plan, works, folder, ledger, stopper, leaves_out)
+    return _search_by_task(plan, works, folder, ledger, stopper, contents, ends, leaves_out)
 
 
 def _search_by_task(
@@ -68,7 +70,8 @@ def _search_by_task(
     ledger: Ledger,
     stopper: StudyStopper,
     contents: Mapping[str, str],
-    ends: Callable[[str, int], bool],
+    ends: Callable[[str], bool],
+    leaves_out: Callable[[Mapping[str, int]], None],
 ) -> Phase:
     spec, waiting = plan.spec, known_trials(plan, ledger)
     remaining = {task: numbers_left(plan, ledger, task) for task in spec.tasks}
@@ -101,28 +104,40 @@ def _search_by_task(
             surrogate.recall(known, reports)
         asha.replay(each for each in told if ledger.settled(each[0]))
         asha.expect(each for each in told if not ledger.settled(each[0]))
-    new = Counter(config.task for config in waiting if config.trial_id not in ledger.rows)
+    seeds = _seeds(spec)
     return Phase(
-        searcher=StudySearcher(waiting, samplers, remaining, stopper.verdict, _seeds(spec), history, ends),
+        searcher=StudySearcher(waiting, samplers, remaining, stopper.verdict, seeds, history, ends, leaves_out),
         scheduler=asha if spec.search.early_stopping else None,
         trials=len(waiting) + sum(map(len, remaining.values())),
-        new={task: new[task] + len(numbers) for task, numbers in remaining.items()},
+        new=_new(plan, ledger),
         works=works,
         surrogate=surrogate,
     )
 
 
-def _shared_search(plan: Plan, works: Works, folder: StudyFolder, ledger: Ledger, stopper: StudyStopper) -> Phase:
-    """Configurations for all tasks at once; how many of their trials will be run is not known before."""
+def _shared_search(
+    plan: Plan,
+    works: Works,
+    folder: StudyFolder,
+    ledger: Ledger,
+    stopper: StudyStopper,
+    leaves_out: Callable[[Mapping[str, int]], None],
+) -> Phase:
+    """Configurations for all tasks at once, some of which are stopped before the last."""
     spec, waiting, numbers = plan.spec, known_trials(plan, ledger), numbers_left(plan, ledger)
     tasks = sorted(spec.tasks, key=lambda task: works[task].schedule.total_examples)
     sampler = open_shared_sampler(spec, plan.space, folder.journal, stopper.halt, _earlier(plan))
     rows = ledger.rows.values()
     searcher = SharedSearcher(
-        waiting, sampler, tasks, numbers, _seeds(spec), stopper.verdict, rows, spec.schedule.reduction
+        waiting, sampler, tasks, numbers, _seeds(spec), stopper.verdict, rows, spec.schedule.reduction, leaves_out
     )
-    left = {task: len(numbers_left(plan, ledger, task)) for task in tasks}
-    return Phase(searcher=searcher, trials=len(waiting) + sum(left.values()), new=left, works=works)
+    new, begun = _new(plan, ledger), sum(config.trial_id in ledger.rows for config in waiting)
+    return Phase(searcher=searcher, trials=begun + sum(new.values()), new=new, works=works)
+
+
+def _new(plan: Plan, ledger: Ledger) -> dict[str, int]:
+    """Returns how many searched trials and heads alone each task still begins, if none is left out."""
+    return by_task(search_left(plan.spec, plan.planned, ledger.rows.values()))
 
 
 def _seeds(spec: StudySpec) -> dict[str, int]:

@@ -1,31 +1,25 @@
-"""Finds what a study still has to run, from its rows alone: the search, the finalists and the repeats.
+"""Finds what a study still has to run, from its rows alone: the search, the finalists and the repeats."""
 
-Nothing here proposes a trial: only `recall_trials` speaks to the samplers.
-"""
-
-from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from krona_tune.search.final_trials import NO_FACTS, final_trials
-from krona_tune.search.ledger import Ledger
-from krona_tune.search.planning.plan import Plan
 from krona_tune.search.trial_message import TrialMessage, repeat_of
 from krona_tune.study.kinds import FIRST_TRAINED, TrialKind
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.request.study_spec import StudySpec
-from krona_tune.study.result import Report, TrialResult
+from krona_tune.study.result import TrialResult
 from krona_tune.study.search_end import search_end
 
 if TYPE_CHECKING:
-    from krona_tune.search.searchers.open_samplers import MethodsInTurn
-    from krona_tune.search.searchers.task_sampler import TaskSampler
+    from krona_tune.search.ledger import Ledger
+    from krona_tune.search.planning.plan import Plan
 
 
 # What is left of each phase
 
 
-def known_trials(plan: Plan, ledger: Ledger) -> list[TrialMessage]:
+def known_trials(plan: "Plan", ledger: "Ledger") -> list[TrialMessage]:
     """Returns the trials that need no proposal by Optuna: interrupted ones, and baselines that have not begun."""
     begun = [row for row in ledger.rows.values() if row.kind in FIRST_TRAINED and not row.ended]
     waiting = [
@@ -35,7 +29,7 @@ def known_trials(plan: Plan, ledger: Ledger) -> list[TrialMessage]:
     return waiting + [config for config in baselines if config.trial_id not in ledger.rows]
 
 
-def numbers_left(plan: Plan, ledger: Ledger, task: str | None = None) -> list[int]:
+def numbers_left(plan: "Plan", ledger: "Ledger", task: str | None = None) -> list[int]:
     """Returns the numbers that may still be proposed, for a task or for configurations that all tasks share."""
     if task and search_end(plan.spec.search, ledger.rows.values(), task):
         return []
@@ -46,38 +40,19 @@ def numbers_left(plan: Plan, ledger: Ledger, task: str | None = None) -> list[in
     return [number for number in asked if number not in proposed]
 
 
-def search_left(plan: Plan, ledger: Ledger) -> int:
-    """Returns how many trials of the search have not ended."""
-    return len(known_trials(plan, ledger)) + sum(len(numbers_left(plan, ledger, task)) for task in plan.spec.tasks)
-
-
-def finals_left(plan: Plan, ledger: Ledger, facts: Mapping[str, TaskFacts] = NO_FACTS) -> list[TrialMessage]:
+def finals_left(plan: "Plan", ledger: "Ledger", facts: Mapping[str, TaskFacts] = NO_FACTS) -> list[TrialMessage]:
     """Returns the finalists that have not ended, begun or not; `facts` tell which of their seeds did not learn."""
     return _not_ended(final_trials(plan.spec, list(ledger.rows.values()), plan.default, facts), ledger)
 
 
-def repeats_left(spec: StudySpec, ledger: Ledger) -> list[TrialMessage]:
+def repeats_left(spec: StudySpec, ledger: "Ledger") -> list[TrialMessage]:
     """Returns the repeats that have not ended, begun or not."""
     return _not_ended(repeat_trials(spec, ledger.rows.values()), ledger)
 
 
-def _not_ended(trials: Iterable[TrialMessage], ledger: Ledger) -> list[TrialMessage]:
+def _not_ended(trials: Iterable[TrialMessage], ledger: "Ledger") -> list[TrialMessage]:
     ended = {row.trial_id for row in ledger.rows.values() if row.ended}
     return [config for config in trials if config.trial_id not in ended]
-
-
-def recall_trials(
-    samplers: "Mapping[str, TaskSampler | MethodsInTurn]", rows: Iterable[TrialResult], reports: Iterable[Report]
-) -> None:
-    """Tells the samplers about each of these searched trials, in case Optuna's journal lost it."""
-    scores: dict[str, dict[int, float]] = defaultdict(dict)
-    for report in reports:
-        scores[report.trial_id][report.examples] = report.score
-    for row in rows:
-        if row.kind == TrialKind.SEARCH:
-            if row.score is not None:
-                scores[row.trial_id][row.examples] = row.score  # even if its reports were damaged
-            samplers[row.task].recall(row.trial_id, row.params, row.status, scores[row.trial_id])
 
 
 # The repeats

@@ -8,6 +8,7 @@ from hashlib import blake2b
 from krona_tune.adapters.adapter_card import CARD
 from krona_tune.api.folders import NAMES, refuse_unnamed
 from krona_tune.record.driver_state import running_state
+from krona_tune.record.orders import given_orders
 from krona_tune.record.records import read_records
 from krona_tune.record.storage import LISTED, Storage, refresh
 from krona_tune.refusal import Refusal
@@ -16,7 +17,7 @@ from krona_tune.report.comparison import ComparedStudy, comparison_of, refuse_on
 from krona_tune.report.comparison_page import comparison_title, render_comparison
 from krona_tune.report.html import environment
 from krona_tune.report.loss_charts import draw_running_losses
-from krona_tune.report.present import RunningTrial, given_orders, trials_under_way
+from krona_tune.report.present import RunningTrial, trials_under_way
 from krona_tune.report.study_page import render_body, title_of
 from krona_tune.report.study_results import StudyResults, request_text
 from krona_tune.search.waiting_orders import give_checked_order, refuse_senseless
@@ -34,7 +35,7 @@ from krona_tune.service.study_files import (
     runs,
     stamp_of,
 )
-from krona_tune.service.study_summary import state_of, summarise_study, summary_of, with_driver
+from krona_tune.service.study_summary import recorded_status, summarise_study, summary_of, with_driver
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.order import Order, OrderRequest
@@ -138,13 +139,13 @@ class ServedStudies:
             manifest, spec = read_manifest(folder.manifest), redact(request_text(folder))
             recorded = masked(read_records(folder.results, runs=look.runs))
             results = StudyResults(manifest=manifest, recorded=recorded, spec=spec)
-            state, problem = state_of(folder, results, runs=look.runs)
+            status = recorded_status(folder, results, runs=look.runs)
             return StudyContent(
                 stamp=look.stamp,
                 results=results,
-                orders=tuple(masked_order(order) for order in given_orders(folder, recorded)),
-                state=state,
-                summary=summary_of(folder, results, state, problem),
+                orders=tuple(masked_order(order) for order in given_orders(folder, recorded.orders)),
+                state=status.state,
+                summary=summary_of(folder, results, status),
             )
 
         return self._reads.get(name, look.stamp, made)[1]

@@ -2,35 +2,21 @@
 
 from typing import Any
 
-from krona_tune.record.driver_state import running_state
 from krona_tune.record.parquet_reader import read_orders, read_trials
 from krona_tune.record.records import Records, read_records
 from krona_tune.refusal import Refusal
-from krona_tune.report.present import given_orders
 from krona_tune.report.study_results import StudyResults, request_text
+from krona_tune.search.progress.study_status import StudyStatus, read_status
 from krona_tune.service.answers import StudySummary
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest, read_manifest
-from krona_tune.study.request.loader import load_spec
-from krona_tune.study.study_state import UNREADABLE, DriverState, StudyState
+from krona_tune.study.study_state import UNREADABLE, DriverState
 
 
-def state_of(folder: StudyFolder, results: StudyResults, *, runs: bool) -> tuple[StudyState, str]:
-    """Returns a study's state, and why its request can't be read, if so: then what is to come is not known."""
-    spec, problem, recorded = None, "", results.recorded
-    try:
-        spec = load_spec(folder.spec)
-    except Refusal as refusal:
-        problem = _refusal_text(refusal)
-    state = StudyState.of(
-        spec,
-        recorded.trials,
-        given_orders(folder, recorded),
-        text_to_text=results.manifest.model.text_to_text,
-        runs=runs,
-        driver=running_state(folder) if runs else None,
-    )
-    return state, problem
+def recorded_status(folder: StudyFolder, results: StudyResults, *, runs: bool) -> StudyStatus:
+    """Returns the state of a study whose records were read."""
+    recorded = results.recorded
+    return read_status(folder, recorded.trials, recorded.orders, runs=runs, manifest=results.manifest)
 
 
 def records_for_summary(folder: StudyFolder, *, runs: bool) -> Records:
@@ -50,18 +36,18 @@ def summarise_study(folder: StudyFolder, *, runs: bool) -> StudySummary:
     try:
         recorded = records_for_summary(folder, runs=runs)
         results = StudyResults(manifest=manifest, recorded=recorded, spec=request_text(folder))
-        return summary_of(folder, results, *state_of(folder, results, runs=runs))
+        return summary_of(folder, results, recorded_status(folder, results, runs=runs))
     except Refusal as refusal:
         return StudySummary(name=folder.name, state=UNREADABLE, problem=_refusal_text(refusal), **_facts(manifest))
 
 
-def summary_of(folder: StudyFolder, results: StudyResults, state: StudyState, problem: str) -> StudySummary:
-    """Returns the summary of a study whose records were read."""
-    mean = results.average
+def summary_of(folder: StudyFolder, results: StudyResults, status: StudyStatus) -> StudySummary:
+    """Returns the summary of a study whose records were read; its problem is that of its request, if that has one."""
+    mean, state = results.average, status.state
     return StudySummary(
         name=folder.name,
         state=state.word,
-        problem=problem,
+        problem=_refusal_text(status.problem) if status.problem else "",
         best=mean.best if mean else None,
         head_only=mean.baseline if mean else None,
         device_seconds=results.cost.device_seconds,

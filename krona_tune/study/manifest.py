@@ -2,7 +2,7 @@
 
 from os.path import lexists
 from pathlib import Path
-from typing import Annotated, Any, Final, Literal
+from typing import Annotated, Any, Final, Literal, Self
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationError, model_validator
 
@@ -95,10 +95,36 @@ class ModelFacts(FrozenValue):
         return self.writes or len(self.depths) > 1
 
 
+class Planned(FrozenValue):
+    """Holds what the plan of a study decided that its request does not say.
+
+    `methods` counts those of its space, without those that its deployment leaves out. `text_to_text`: its backbone has
+    no head. `compares`: its finals compare with a `default` configuration, which is None in an older study, that did
+    not record it. `tries_default`: the search tries that configuration first.
+    """
+
+    methods: Annotated[int, Field(ge=1)] = 1
+    text_to_text: bool = False
+    compares: bool = False
+    default: dict[str, Any] | None = None
+    tries_default: bool = False
+
+    @classmethod
+    def expected(cls, spec: StudySpec, *, methods: int, text_to_text: bool) -> Self:
+        """Returns what a request lets expect, where no plan is known."""
+        return cls(
+            methods=methods,
+            text_to_text=text_to_text,
+            compares=bool(spec.finalists.default),
+            tries_default=bool(spec.search.taught_trials) or not spec.searches,
+        )
+
+
 class Manifest(FrozenValue):
     """The circumstances of one study. Numbers from `synthetic` data are marked wherever they appear.
 
-    `request` is what the study keeps of its request (`StudySpec.kept`); None if an older study did not record it.
+    `request` is what the study keeps of its request (`StudySpec.kept`), `planned` what its last driver's plan added to
+    it; each is None if an older study did not record it.
     `begun_by` is who began the study, `computed_once` says which layers are not computed in every step; both are empty
     if an older study did not record them. `reasons` say by key why krona_tune chose values of a space that it made.
     `earlier_devices` are those of trials whose
@@ -118,6 +144,7 @@ class Manifest(FrozenValue):
     versions: dict[str, str]
     git_commit: str | None = None
     request: dict[str, Any] | None = None
+    planned: Planned | None = None
     model: ModelFacts
     tasks: dict[str, TaskFacts] = Field(default_factory=dict)
     computed_once: str = ""
@@ -128,6 +155,11 @@ class Manifest(FrozenValue):
     def computes_in(self) -> Precision | None:
         """Returns the precision that all its trials have; None if each worker chose."""
         return PRECISIONS.get(self.precision)
+
+    def planned_of(self, spec: StudySpec) -> Planned:
+        """Returns what the study's plan decided; of an older study, what its request lets expect."""
+        methods = len(spec.domains()["method"].ends())
+        return self.planned or Planned.expected(spec, methods=methods, text_to_text=self.model.text_to_text)
 
     def unrecorded_devices(self, resources: ResourcesSpec) -> Devices:
         """Returns what those trials had whose rows do not say it; `resources` are those of the last start."""

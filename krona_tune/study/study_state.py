@@ -1,16 +1,16 @@
-"""Computes the state of a study: what its request asks for, how far its trials are, what is left, and a word for it."""
+"""Computes the state of a study: what its request asks for, how far its trials are, and a word for it."""
 
-from collections import Counter, defaultdict
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
 from krona_tune.study.kinds import TrialKind
+from krona_tune.study.manifest import Planned
 from krona_tune.study.order import Order
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.request.trial import FrozenValue
 from krona_tune.study.result import Status, TrialResult
-from krona_tune.study.search_end import search_end
 
 State = Literal["running", "paused", "stopped", "finished", "unreadable"]
 """The word for a study: its driver runs, or waits; none runs and something is left, or nothing; it can't be read."""
@@ -34,23 +34,21 @@ class Counts:
     final_heads: int
 
     @classmethod
-    def of(cls, spec: StudySpec, *, text_to_text: bool, eligible: int | None = None) -> "Counts":
-        """Returns a request's counts; a text-to-text backbone has no head, so it uses one baseline rate only.
+    def of(cls, spec: StudySpec, planned: Planned) -> "Counts":
+        """Returns what is expected of a request before its search has ended, if all searched trials may be finalists.
 
-        `eligible` is how many searched trials may become finalists; None while that is not known.
+        A text-to-text backbone has no head, so it uses one baseline rate only.
         """
-        search, asked, seeds = spec.search, spec.finalists.top, spec.finalists.seeds
-        top = asked if eligible is None else min(asked, eligible)
-        groups = len(spec.domains()["method"].ends()) if search.per_method else 1
-        if spec.finalists.default and asked:
-            searched = bool(search.taught_trials) or not spec.searches  # then the default is one of the searched ones
-            top = 1 + min(top, search.trials - searched)
+        search, finalists = spec.search, spec.finalists
+        searched = search.trials * (planned.methods if search.per_method else 1)
+        groups, compares = searched // search.trials, bool(planned.compares and finalists.top)
+        top = min(finalists.top, search.trials - (compares and planned.tries_default)) + compares
         return cls(
-            searched=groups * search.trials,
-            heads=len(search.baseline_learning_rates[: 1 if text_to_text else None]),
-            repeats=min(search.repeats.points, groups * search.trials) * search.repeats.seeds,
-            finals=groups * top * seeds,
-            final_heads=seeds if asked and search.baseline_learning_rates else 0,
+            searched=searched,
+            heads=len(search.baseline_learning_rates[: 1 if planned.text_to_text else None]),
+            repeats=min(search.repeats.points, searched) * search.repeats.seeds,
+            finals=groups * top * finalists.seeds,
+            final_heads=finalists.seeds if finalists.top and search.baseline_learning_rates else 0,
         )
 
     @property
@@ -64,49 +62,9 @@ class Counts:
         }
 
 
-def trials_left(
-    spec: StudySpec, rows: Iterable[TrialResult], *, text_to_text: bool, done: Callable[[TrialResult], float]
-) -> dict[tuple[str, str], float]:
-    """Returns how many trials of each task and kind are left of those that the request asks for, and of clones.
-
-    Args:
-        text_to_text: whether the backbone is one, so that it has no head.
-        done: returns which share of a row's trial is not left, from 0 to 1.
-    """
-    past: dict[tuple[str, str], float] = defaultdict(float)
-    known = list(rows)
-    for row in known:
-        clone = row.kind == TrialKind.SEARCH and row.number < 0  # an order asked for it, beside the request
-        past[row.task, row.kind] += done(row) - clone
-
-    def asked(task: str) -> Counts:
-        ended = _as_ended(spec, known, task)
-        whole = Counts.of(ended, text_to_text=text_to_text)
-        return Counts.of(ended, text_to_text=text_to_text, eligible=_eligible(whole.searched, known, task))
-
-    return {
-        (task, kind): max(n - past[task, kind], 0.0) for task in spec.tasks for kind, n in asked(task).by_kind.items()
-    }
-
-
-def _eligible(searched: int, rows: Iterable[TrialResult], task: str) -> int | None:
-    """Returns how many of a task's searched trials may become finalists; None while its search has trials to go."""
-    own = [row for row in rows if row.task == task and row.kind == TrialKind.SEARCH]
-    if sum(row.number >= 0 for row in own) < searched or not all(row.ended for row in own):
-        return None
-    return sum(row.scored and (row.finished or row.status.stopped) for row in own)
-
-
-def _as_ended(spec: StudySpec, rows: Iterable[TrialResult], task: str) -> StudySpec:
-    """Returns a request with as many trials as the task has begun, if its search ended by itself."""
-    end = search_end(spec.search, rows, task)
-    return spec.model_copy(update={"search": spec.search.model_copy(update={"trials": end.begun})}) if end else spec
-
-
-def not_begun(spec: StudySpec, rows: Iterable[TrialResult], *, text_to_text: bool) -> dict[str, int]:
-    """Returns the number of each task's trials that have no row yet."""
-    left = trials_left(spec, rows, text_to_text=text_to_text, done=lambda row: 1.0)
-    return {task: int(sum(count for (of, _), count in left.items() if of == task)) for task in spec.tasks}
+def asked_trials(spec: StudySpec, planned: Planned) -> int:
+    """Returns how many trials of all tasks a request asks for, as far as that is known before its search has ended."""
+    return len(spec.tasks) * sum(Counts.of(spec, planned).by_kind.values())
 
 
 Stage = Literal["search", "finals", "repeats", "full training", "end"]
@@ -118,7 +76,8 @@ class DriverState(FrozenValue):
     """Holds how far a study is. `trials` counts those of its whole plan, `ended` those that have ended; `seconds_left`
     is the forecast, None if nobody knows; `slots` is how many trials may run at once, `most` is that without the
     `share` that a queue leaves to the study (None: no queue runs it); `at` is when the driver wrote this (seconds since
-    the epoch). `end` says how the driver ended, `reason` why; both are empty before."""
+    the epoch). `end` says how the driver ended, `reason` why; both are empty before. `met` is what the request
+    asked for (`asked_trials`) when nothing of it was left; None if that has never been so."""
 
     stage: Stage
     trials: int
@@ -130,6 +89,7 @@ class DriverState(FrozenValue):
     paused: bool = False
     end: End = ""
     reason: str = ""
+    met: int | None = None
     at: float
 
     @property
@@ -226,20 +186,14 @@ class StudyState:
     @classmethod
     def of(
         cls,
-        spec: StudySpec | None,
         rows: Sequence[TrialResult],
         orders: Iterable[Order] = (),
         *,
-        text_to_text: bool,
         runs: bool,
+        to_come: int | None = None,
         driver: DriverState | None = None,
     ) -> "StudyState":
-        """Returns the state of a study with these rows and orders; what is to come is not known without a request.
-
-        Args:
-            text_to_text: whether the backbone is one, so that it has no head.
-        """
-        to_come = None if spec is None else sum(not_begun(spec, rows, text_to_text=text_to_text).values())
+        """Returns the state of a study with these rows and orders, and so many trials that have not begun."""
         counts = TrialStates.of(rows, running_trials(rows) if runs else (), to_come)
         return cls(runs=runs, counts=counts, ordered=any(order.is_left for order in orders), driver=driver)
 

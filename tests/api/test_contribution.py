@@ -10,6 +10,7 @@ import pytest
 from krona_tune.api.contribution import contribute
 from krona_tune.cli import main
 from krona_tune.record.contributed_curves import PROVENANCE, read_curves
+from krona_tune.record.driver_state import write_driver_state
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.recorded_curves import COLUMNS
 from krona_tune.refusal import Refusal
@@ -17,6 +18,7 @@ from krona_tune.search.planning.earlier_study import contributed_curves
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import build_spec, dump_spec
 from krona_tune.study.result import Status
+from krona_tune.study.study_state import DriverState
 from tests.conftest import Run
 from tests.old_studies.stored import FORMATS, put_back
 from tests.record.events import ended, manifest, report, started
@@ -89,6 +91,12 @@ def test_what_is_no_curve_or_has_not_ended_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match=r"--out: .*theirs does not end in \.parquet; write theirs\.parquet"):
         contribute(study(tmp_path / "mine"), tmp_path / "theirs")
     assert not path.exists()
+
+
+def test_a_study_that_could_try_no_more_points_is_contributed(tmp_path: Path) -> None:
+    cut = study(tmp_path / "cut", of=5)
+    write_driver_state(cut, DriverState(stage="end", trials=3, ended=3, slots=1, end="finished", met=5, at=1.0))
+    assert contribute(cut, tmp_path / "theirs.parquet").trials == 2
 
 
 def test_a_study_of_an_earlier_version_is_contributed_and_another_one_is_taught_by_it(

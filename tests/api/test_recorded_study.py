@@ -6,13 +6,16 @@ from pathlib import Path
 import pytest
 
 import krona_tune
+from krona_tune.record.driver_state import write_driver_state
 from krona_tune.record.orders import waiting_orders
+from krona_tune.record.ownership import lock_of
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import Status
+from krona_tune.study.study_state import DriverState
 from tests.record.events import manifest
 from tests.report.small_study import write_small_study
 
@@ -86,6 +89,34 @@ def test_a_finished_study_runs_again_if_more_was_ordered_of_it(
     opened.order("trials", value="+4")
     opened.run()
     assert ran == ["first-study"]
+
+
+def test_a_paused_study_says_so_in_a_session_too(study: StudyFolder) -> None:
+    opened = krona_tune.open_study(study.root)
+    study.spec.write_text("{model: tiny, tasks: [cola], name: first-study}", encoding="utf-8")
+    with lock_of(study):
+        write_driver_state(study, DriverState(stage="search", trials=9, ended=4, slots=2, paused=True, at=1.0))
+        assert repr(opened).endswith(": paused, 4 trials have ended>")
+    assert ": stopped, " in repr(opened)
+
+
+def test_a_study_that_its_driver_left_with_nothing_to_do_is_not_run_again(
+    study: StudyFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of the nine trials that are asked for, no point was left for most of them."""
+    opened = krona_tune.open_study(study.root)
+    none = "{trials: 9, baseline_learning_rates: []}, finalists: {top: 0}"
+    study.spec.write_text(f"{{model: tiny, tasks: [cola], name: first-study, search: {none}}}", encoding="utf-8")
+    for row in read_trials(study.results):
+        if not row.ended:
+            ParquetSink(study.results).trial_ended(replace(row, status=Status.FAILED))
+    write_driver_state(study, DriverState(stage="end", trials=7, ended=7, slots=2, end="finished", met=9, at=1.0))
+    ran: list[int] = []
+    monkeypatch.setattr("krona_tune.api.study.run_and_report", lambda spec, *_, **__: ran.append(spec.search.trials))
+    opened.run()
+    assert (ran, "is finished" in capsys.readouterr().out) == ([], True)
+    opened.run(trials="+1")
+    assert ran == [10]
 
 
 def test_an_opened_study_takes_orders(study: StudyFolder) -> None:

@@ -71,6 +71,15 @@ def test_their_rows_and_charts_are_there_for_a_notebook(home: Home) -> None:
     assert study.charts("cola")
 
 
+def test_only_those_that_were_cut_short_have_something_left(home: Home) -> None:
+    states = {name: repr(open_study(home.study(name).root)) for name in ("finished", "interrupted", "killed")}
+    assert {name: text.split(": ")[1].split(",")[0] for name, text in states.items()} == {
+        "finished": "finished",
+        "interrupted": "stopped",
+        "killed": "stopped",
+    }
+
+
 @pytest.mark.parametrize("form", ["adapter", "merged"])
 def test_their_adapters_are_exported(ask: Run, form: str) -> None:
     code, _, err = ask("export", "finished", "--task", "cola", "--to", f"as-{form}", "--format", form)

@@ -1,5 +1,7 @@
 """Tests what a driver does with its trials, and what it says between its phases."""
 
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -7,22 +9,32 @@ from typing import Any, cast
 import pytest
 from rich.console import Console
 
+from krona_tune.record.driver_state import read_driver_state, write_driver_state
+from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.sink import FanOut
 from krona_tune.search import budget, driver
-from krona_tune.search.budget import Amount, Budget, StudyClock
+from krona_tune.search.artifacts import Artifacts
+from krona_tune.search.budget import Amount, Budget, Rates, StudyClock
 from krona_tune.search.driver import Driver, TrialLoop, await_slots, cut_short, left_over
 from krona_tune.search.driver_options import DriverOptions
+from krona_tune.search.planning.plan import Plan
+from krona_tune.search.planning.space import resolve
+from krona_tune.search.progress.study_status import read_status
 from krona_tune.search.searchers.task_searcher import StudySearcher
 from krona_tune.search.startup.cluster import Slots
 from krona_tune.search.study_orders import StudyOrders
 from krona_tune.search.study_records import OpenRecords
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.trial_message import StepResult, TrialMessage
+from krona_tune.search.tune_host import Phase
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.result import Status
+from krona_tune.study.request.loader import build_spec, dump_spec
+from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.study_state import DriverState, StudyState, asked_trials
 from tests.record.events import curve, manifest
 from tests.search.ledgers import config, ledger
-from tests.search.plans import plan
+from tests.search.plans import SHAPE, plan
+from tests.search.rungs import report
 from tests.train.conftest import tiny_work
 
 
@@ -106,6 +118,26 @@ class Records(FanOut):
     def __init__(self, opened: OpenRecords, *of: object) -> None:
         super().__init__([opened.sink])
 
+    def notify_of_end(self, **of: object) -> None: ...
+
+    def end(self, *of: object) -> None: ...
+
+
+def context_of(folder: StudyFolder, of: Plan) -> Any:
+    """Returns what a driver needs of a study whose workers are never asked."""
+    facts = manifest("cola", "rte")
+    works = dict.fromkeys(facts.tasks, tiny_work())
+    return SimpleNamespace(
+        plan=of,
+        folder=folder,
+        manifest=facts,
+        price=None,
+        slots=Slots(count=1, cpus=1, gpus=0),
+        prepared=SimpleNamespace(works=works, facts=facts.tasks, final_works=lambda: works),
+        workplace=lambda folder: None,
+        rates=lambda allowed: Rates(devices=1, slots=1),
+    )
+
 
 def test_a_study_that_is_killed_again_and_again_before_its_first_rung_uses_up_its_time(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -121,17 +153,79 @@ def test_a_study_that_is_killed_again_and_again_before_its_first_rung_uses_up_it
         raise Killed
 
     monkeypatch.setattr(driver, "tune_trials", train_for_a_minute)
-    facts = manifest("cola", "rte")
-    context: Any = SimpleNamespace(
-        plan=plan(),
-        folder=folder,
-        manifest=facts,
-        price=None,
-        slots=Slots(count=1, cpus=1, gpus=0),
-        prepared=SimpleNamespace(works=dict.fromkeys(facts.tasks, tiny_work()), facts=facts.tasks),
-        workplace=lambda folder: None,
-    )
+    context = context_of(folder, plan())
     for drivers in (1, 2):
         with pytest.raises(Killed):
             Driver(context, DriverOptions(), None, Console(quiet=True)).run(lambda folder: folder)
         assert 60 * drivers >= StudyClock(folder.clock).seconds() > 60 * drivers - 2 * budget.SAVE_SECONDS
+
+
+def train(phase: Phase, loop: TrialLoop, **of: object) -> None:
+    """Takes the place of Ray Tune: trains all that the phase's searcher gives, one after the other."""
+    while isinstance(given := phase.searcher.suggest("tune"), dict):
+        message = TrialMessage.from_dict(given)
+        loop.start(message)
+        score = 0.9 - message.number / 100
+        step = StepResult(report=report(message.trial_id, 0, score, message.task), status=Status.COMPLETED)
+        loop.report(message, step)
+        loop.end(message, "tune", step.to_dict())
+        phase.searcher.on_trial_complete("tune", step.to_dict())
+
+
+def small_plan(trials: int, rates: Sequence[float], **search: Any) -> Plan:
+    """Returns the plan of a study whose space holds a point for each learning rate, with one finalist and two seeds."""
+    shape, finalists = {"method": "krona", "a_out": 4, "a_in": 4}, {"top": 1, "seeds": 2}
+    asked = {"model": "m", "name": "s", "tasks": ["cola", "rte"], "adapter": shape, "finalists": finalists}
+    search |= {"trials": trials, "sampler": "random"}
+    made = build_spec({**asked, "training": {"learning_rate": list(rates)}, "search": search}, "x.yaml")
+    return replace(plan(), spec=made, space=resolve(made, SHAPE, "x.yaml"))
+
+
+def no_artifacts(*of: object) -> Artifacts:
+    return Artifacts()
+
+
+def stop_at_once(phase: Phase, loop: TrialLoop, **of: object) -> None:
+    loop.stopper.ask("interrupted")
+
+
+def driven(folder: StudyFolder, of: Plan) -> tuple[DriverState, list[TrialResult], StudyState]:
+    """Runs a driver to its end; returns what it wrote last, the rows, and the study's state."""
+    folder.spec.write_text(dump_spec(of.spec), encoding="utf-8")
+    Driver(context_of(folder, of), DriverOptions(), None, Console(quiet=True)).run(lambda folder: folder)
+    last, rows = read_driver_state(folder), read_trials(folder.results)
+    assert last
+    return last, rows, read_status(folder, rows, runs=False, manifest=manifest("cola", "rte")).state
+
+
+@pytest.fixture
+def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, instead in {"StudySinks": Records, "tune_trials": train, "write_artifacts": no_artifacts}.items():
+        monkeypatch.setattr(driver, name, instead)
+
+
+def test_a_study_whose_space_is_used_up_is_finished_when_its_driver_has_trained_all(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_ray: None
+) -> None:
+    """Four trials a task are asked for: two points are left out, and no row tells that. Then two more are asked for."""
+    folder, of, more = StudyFolder(tmp_path), *(small_plan(trials, [1e-3, 1e-2]) for trials in (4, 6))
+    last, rows, state = driven(folder, of)
+    assert sum(row.kind == "search" for row in rows) == 2 * 2
+    assert state.finished
+    assert last.trials == last.ended == len(rows) == state.trials == 2 * (2 + 1 + 2 * 2)
+    monkeypatch.setattr(driver, "tune_trials", stop_at_once)
+    last, again, state = driven(folder, more)
+    assert (last.met, len(again), state.word) == (asked_trials(of.spec, of.planned), len(rows), "stopped")
+
+
+def test_a_shared_study_in_which_something_was_stopped_ends_with_as_many_trials_as_it_has(
+    tmp_path: Path, without_ray: None
+) -> None:
+    """The second configuration is worse on the first task, so it does not come to the second."""
+    folder, of = StudyFolder(tmp_path), small_plan(2, [1e-3, 1e-2, 1e-1], shared=True)
+    last, rows, state = driven(folder, of)
+    assert [row.number for row in rows if row.kind == "search"].count(1) == 1
+    assert last.trials == last.ended == len(rows) == state.trials == 2 + 1 + 2 + 2 * 2 * 2
+    assert state.finished
+    write_driver_state(folder, last.model_copy(update={"met": None}))
+    assert read_status(folder, rows, runs=False, manifest=manifest("cola", "rte")).state.finished

@@ -13,10 +13,9 @@ from krona_tune.study.finals import DEFAULT
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.request.trial import check_trial
-from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.result import Status
 from tests.record.events import manifest
-from tests.search.searched import head, searched
-from tests.study.final_rows import row, with_draws
+from tests.search.searched import final_row, final_rows, head, searched
 
 
 def spec(top: int = 2, seeds: int = 3, *, tasks: tuple[str, ...] = ("rte",), **search: Any) -> StudySpec:
@@ -29,22 +28,6 @@ def spec(top: int = 2, seeds: int = 3, *, tasks: tuple[str, ...] = ("rte",), **s
             "finalists": {"top": top, "seeds": seeds},
         },
         "x.yaml",
-    )
-
-
-def begun(config: TrialMessage, status: Status = Status.COMPLETED) -> TrialResult:
-    """Returns the row of a finalist, as the ledger would write it."""
-    trial = config.checked()
-    return row(
-        config.trial_id.removeprefix(f"{trial.task}-"),
-        "finalist",
-        0.5,
-        task=trial.task,
-        number=config.number,
-        seed=trial.seed,
-        params=config.params,
-        of=config.of,
-        status=status,
     )
 
 
@@ -147,13 +130,13 @@ def test_with_one_adapter_for_all_tasks_the_best_on_average_enters_everywhere() 
 
 def test_a_resumed_study_makes_the_same_choice() -> None:
     trials = final_trials(spec(), ROWS)
-    rows = [*ROWS, begun(trials[0]), begun(trials[1], Status.INTERRUPTED)]
+    rows = [*ROWS, final_row(trials[0]), final_row(trials[1], Status.INTERRUPTED)]
     assert final_trials(spec(), rows) == trials
 
 
 def test_more_trials_add_finalists_and_what_has_begun_stays() -> None:
     first = final_trials(spec(), ROWS)
-    rows = [*ROWS, *(begun(config) for config in first), searched(5, 0.99), searched(6, 0.1)]
+    rows = [*ROWS, *(final_row(config) for config in first), searched(5, 0.99), searched(6, 0.1)]
     again = final_trials(spec(), rows)
     assert chosen(again) == {0: "rte-head-1", 1: "rte-001", 2: "rte-003", 3: "rte-005"}
     assert [config for config in again if config.number != 3] == first
@@ -162,7 +145,7 @@ def test_more_trials_add_finalists_and_what_has_begun_stays() -> None:
 def test_a_begun_finalist_is_found_again_by_its_configuration_and_not_by_its_score() -> None:
     """The record gives a knob that may be None to trials that never had it."""
     [config] = [c for c in final_trials(spec(1, 1), ROWS[2:]) if c.number]
-    reread = begun(config)
+    reread = final_row(config)
     reread = replace(reread, params={**reread.params, "dropout": None})
     again = final_trials(spec(1, 1), [*ROWS[2:], reread])
     assert [c.trial_id for c in again] == [config.trial_id]
@@ -170,7 +153,7 @@ def test_a_begun_finalist_is_found_again_by_its_configuration_and_not_by_its_sco
 
 def test_more_seeds_are_added_to_those_that_there_are() -> None:
     few = final_trials(spec(1, 2), ROWS)
-    rows = [*ROWS, *(begun(config) for config in few)]
+    rows = [*ROWS, *(final_row(config) for config in few)]
     more = {config.trial_id: config.seed for config in final_trials(spec(1, 4), rows)}
     assert len(more) == 8
     assert {config.trial_id: config.seed for config in few}.items() <= more.items()
@@ -202,16 +185,6 @@ def with_default(budget: int, seeds: int = 2) -> StudySpec:
     return build_spec({"model": "m", "tasks": ["rte"], "finalists": finalists}, "x.yaml")
 
 
-def ended(trials: list[TrialMessage], scores: dict[int, list[float]]) -> list[TrialResult]:
-    """Returns the rows of these trials; a configuration's seeds have its scores, in order."""
-    left = {number: iter(values) for number, values in scores.items()}
-    scored = [
-        replace(begun(trial), score=(score := next(left[trial.number])), test_score=score, test_examples=90)
-        for trial in trials
-    ]
-    return with_draws(scored)
-
-
 DEFAULT_POINT = dict(ROWS[4].params)
 """The configuration of rte-002, the third best."""
 
@@ -233,11 +206,11 @@ def test_open_choices_get_one_seed_more_at_a_time_while_the_budget_pays_for_it()
     wide = {DEFAULT: [0.2, 0.8, 0.6], 0: [0.1, 0.11], 1: [0.8, 0.4, 0.7]}
     least = final_trials(with_default(8), ROWS, DEFAULT_POINT)
     assert len(least) == 6
-    rows = [*ROWS, *ended(least, wide)]
+    rows = [*ROWS, *final_rows(least, wide)]
     more = [each.trial_id for each in final_trials(with_default(9), rows, DEFAULT_POINT)[6:]]
     assert more == ["rte-final-1-s3", "rte-final-default-s3", "rte-final-head-s3"]
     assert len(final_trials(with_default(8), rows, DEFAULT_POINT)) == 6, "there is no half a round"
-    half = [*rows, *ended([final_trials(with_default(9), rows, DEFAULT_POINT)[6]], {1: [0.75]})]
+    half = [*rows, *final_rows([final_trials(with_default(9), rows, DEFAULT_POINT)[6]], {1: [0.75]})]
     assert [each.trial_id for each in final_trials(with_default(12), half, DEFAULT_POINT)[6:]] == more
 
 
@@ -245,26 +218,26 @@ def test_with_one_seed_a_budget_gives_more() -> None:
     one = build_spec({"model": "m", "finalists": {"top": 1, "seeds": 1, "budget": 9}, "tasks": ["rte"]}, "x.yaml")
     least = final_trials(one, ROWS)
     assert [each.number for each in least] == [0, 1]
-    rows = [*ROWS, *ended(least, {0: [0.6], 1: [0.9]})]
+    rows = [*ROWS, *final_rows(least, {0: [0.6], 1: [0.9]})]
     assert [each.trial_id for each in final_trials(one, rows)[2:]] == ["rte-final-1-s2", "rte-final-head-s2"]
 
 
 def test_finals_that_are_clear_or_not_over_get_no_more_seeds() -> None:
     clear = {DEFAULT: [0.5, 0.51], 0: [0.1, 0.11], 1: [0.8, 0.81]}
     least = final_trials(with_default(20), ROWS, DEFAULT_POINT)
-    assert final_trials(with_default(20), [*ROWS, *ended(least, clear)], DEFAULT_POINT) == least
-    open_ones = ended(least, {DEFAULT: [0.2, 0.8], 0: [0.1, 0.11], 1: [0.8, 0.4]})
+    assert final_trials(with_default(20), [*ROWS, *final_rows(least, clear)], DEFAULT_POINT) == least
+    open_ones = final_rows(least, {DEFAULT: [0.2, 0.8], 0: [0.1, 0.11], 1: [0.8, 0.4]})
     assert final_trials(with_default(20), [*ROWS, *open_ones[:-1]], DEFAULT_POINT) == least
     without = build_spec({"model": "m", "tasks": ["rte"], "finalists": {"top": 1, "seeds": 2}}, "x.yaml")
     old = final_trials(without, ROWS)
-    assert final_trials(without, [*ROWS, *ended(old, {0: [0.1, 0.9], 1: [0.8, 0.2]})]) == old
+    assert final_trials(without, [*ROWS, *final_rows(old, {0: [0.1, 0.9], 1: [0.8, 0.2]})]) == old
 
 
 def test_a_seed_that_did_not_learn_makes_the_others_more_promising() -> None:
     """The facts say that .5 is a constant answer's score, which one seed of the best has."""
     facts = manifest("rte").tasks
     least = final_trials(with_default(20, seeds=3), ROWS, DEFAULT_POINT)
-    rows = ended(least, {DEFAULT: [0.8, 0.8, 0.81], 0: [0.6, 0.61, 0.6], 1: [0.95, 0.5, 0.95]})
+    rows = final_rows(least, {DEFAULT: [0.8, 0.8, 0.81], 0: [0.6, 0.61, 0.6], 1: [0.95, 0.5, 0.95]})
     flat = [replace(each, metrics={"accuracy": each.score or 0.0}) for each in rows]
     asked = final_trials(with_default(20, seeds=3), [*ROWS, *flat], DEFAULT_POINT, facts)[9:]
     assert {each.number for each in asked} == {DEFAULT, 1}
@@ -275,13 +248,13 @@ def test_a_study_that_was_killed_within_a_round_goes_on_with_the_same() -> None:
     scores = {DEFAULT: [0.2, 0.8, 0.1], 0: [0.1, 0.11, 0.1], 1: [0.8, 0.4, 0.81]}
     asked = with_default(9)
     least = final_trials(asked, ROWS, DEFAULT_POINT)
-    rows = [*ROWS, *ended(least, scores)]
+    rows = [*ROWS, *final_rows(least, scores)]
     whole = [each.trial_id for each in final_trials(asked, rows, DEFAULT_POINT)]
     for done in range(6, 9):
-        half = [*ROWS, *ended(final_trials(asked, rows, DEFAULT_POINT)[:done], scores)]
+        half = [*ROWS, *final_rows(final_trials(asked, rows, DEFAULT_POINT)[:done], scores)]
         assert [each.trial_id for each in final_trials(asked, half, DEFAULT_POINT)] == whole
-    outside = replace(begun(least[-1]), trial_id="rte-final-1-s3", status=Status.INTERRUPTED)
-    clear = ended(least, {DEFAULT: [0.5, 0.51], 0: [0.1, 0.11], 1: [0.8, 0.81]})
+    outside = replace(final_row(least[-1]), trial_id="rte-final-1-s3", status=Status.INTERRUPTED)
+    clear = final_rows(least, {DEFAULT: [0.5, 0.51], 0: [0.1, 0.11], 1: [0.8, 0.81]})
     assert final_trials(asked, [*ROWS, *clear, outside], DEFAULT_POINT)[-1].trial_id == "rte-final-1-s3"
 
 
@@ -292,6 +265,6 @@ def test_without_a_head_nobody_else_gets_its_number() -> None:
 
 def test_the_least_trials_can_be_asked_for_alone() -> None:
     least = final_trials(with_default(20), ROWS, DEFAULT_POINT)
-    rows = [*ROWS, *ended(least, {DEFAULT: [0.2, 0.8], 0: [0.1, 0.11], 1: [0.8, 0.4]})]
+    rows = [*ROWS, *final_rows(least, {DEFAULT: [0.2, 0.8], 0: [0.1, 0.11], 1: [0.8, 0.4]})]
     assert len(final_trials(with_default(20), rows, DEFAULT_POINT)) > len(least)
     assert final_trials(with_default(20), rows, DEFAULT_POINT, rounds=False) == least

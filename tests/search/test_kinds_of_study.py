@@ -7,6 +7,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
+from krona_tune import open_study
 from krona_tune.adapters.adapter_card import read_card
 from krona_tune.adapters.method_table import METHODS
 from krona_tune.record.parquet_reader import read_reports
@@ -81,6 +82,7 @@ def test_a_shared_adapter_is_the_same_on_every_task(home: Home, bert: Path, star
     sizes = {n: max(row.trainable_parameters for row in by_number[n]) for n in whole}
     best = min(whole, key=lambda n: (-averages[n], sizes[n], n))
     assert {row.of for row in finalists} == {f"{task}-{best:03d}" for task in ("cola", "rte", "mrpc")}
+    assert f": finished, {len(rows)} trials have ended" in repr(open_study(home.study("shared").root))
 
 
 @pytest.mark.long

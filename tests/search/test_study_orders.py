@@ -28,7 +28,8 @@ from krona_tune.search.ledger import Ledger
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.resume import known_trials, numbers_left
 from krona_tune.search.searchers.history import History
-from krona_tune.search.searchers.open_samplers import open_samplers
+from krona_tune.search.searchers.open_samplers import open_samplers, open_shared_sampler
+from krona_tune.search.searchers.shared_searcher import SharedSearcher
 from krona_tune.search.searchers.task_searcher import StudySearcher
 from krona_tune.search.study_orders import StudyOrders
 from krona_tune.search.study_records import open_records
@@ -532,6 +533,19 @@ def test_more_trials_reach_the_running_search(folder: StudyFolder) -> None:
     proposed = list(suggested(driver.searcher, 20))
     assert [each for each in proposed if each.startswith("cola")] == [f"cola-{n:03d}" for n in range(2, 7)]
     assert [each for each in proposed if each.startswith("rte")] == [f"rte-{n:03d}" for n in range(7)]
+
+
+def test_more_configurations_for_all_tasks_reach_each_of_them(folder: StudyFolder) -> None:
+    driver = Driver(folder)
+    driver.run()
+    seeds: dict[str, int] = dict.fromkeys(driver.plan.spec.tasks, 1)
+    sampler = open_shared_sampler(driver.plan.spec, driver.plan.space, folder.journal, never)
+    shared = SharedSearcher([], sampler, ("cola", "rte"), [], seeds, driver.stopping.verdict, [], 3)
+    driver.orders.serve(shared, search=True)
+    give_order(folder, OrderRequest(what="trials", value="+3"))
+    driver.orders.look()
+    assert driver.terminal.expected == {"cola": 3, "rte": 3}
+    assert not shared.exhausted
 
 
 def test_more_trials_are_refused_once_the_search_gives_none_any_more(folder: StudyFolder) -> None:

@@ -1,5 +1,6 @@
 """Tests that waiting trials come first, then each task in turn, and that Optuna is told the results."""
 
+from collections.abc import Mapping
 from pkgutil import resolve_name
 from typing import Any
 
@@ -73,17 +74,20 @@ def test_what_waits_comes_first_then_the_tasks_in_turn_then_the_end(heard: list[
 
 
 def test_a_task_whose_search_ends_by_itself_asks_for_nothing_more(heard: list[Any]) -> None:
-    asked: list[tuple[str, int]] = []
+    asked: list[str] = []
+    left_out: list[Mapping[str, int]] = []
 
-    def ends(task: str, left: int) -> bool:
-        asked.append((task, left))
-        return task == "cola" and left < 3
+    def ends(task: str) -> bool:
+        asked.append(task)
+        return asked.count("cola") == 3
 
     samplers: Any = {task: Samplers(task, heard) for task in ("cola", "rte")}
-    search = StudySearcher([], samplers, {"cola": range(4), "rte": range(2)}, verdict, {"cola": 1, "rte": 2}, ends=ends)
+    remaining, seeds = {"cola": range(4), "rte": range(2)}, {"cola": 1, "rte": 2}
+    search = StudySearcher([], samplers, remaining, verdict, seeds, ends=ends, leaves_out=left_out.append)
     assert suggested(search) == ["cola-000", "rte-000", "cola-001", "rte-001"]
-    assert asked == [("cola", 4), ("rte", 2), ("cola", 3), ("rte", 1), ("cola", 2)]
+    assert asked == ["cola", "rte", "cola", "rte", "cola"]
     assert search.exhausted
+    assert left_out == [{"cola": 2}]
 
 
 def test_more_trials_are_asked_for_once(heard: list[Any]) -> None:

@@ -7,12 +7,13 @@ from statistics import fmean
 import pytest
 
 from krona_tune.refusal import Refusal
+from krona_tune.search.progress.trials_left import not_begun
+from krona_tune.study.manifest import Planned
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.search_spec import SearchSpec
 from krona_tune.study.request.study_spec import FinalistsSpec, StudySpec
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.search_end import SearchEnd, expected_gain, search_end
-from krona_tune.study.study_state import not_begun
 from tests.record.events import ended, report, started
 
 FLAT = (0.5, 0.71, 0.7, 0.702, 0.701, 0.7)
@@ -96,7 +97,7 @@ def test_the_trials_that_an_ended_search_leaves_out_are_not_waited_for() -> None
     of_six = request(trials=6, stop=None, repeats={"points": 8, "seeds": 1}).model_copy(
         update={"finalists": wanted.finalists}
     )
-    left, whole = (not_begun(each, rows(FLAT), text_to_text=False) for each in (wanted, of_six))
+    left, whole = (not_begun(each, Planned(), rows(FLAT)) for each in (wanted, of_six))
     assert left["cola"] == whole["cola"] < left["rte"]
 
 

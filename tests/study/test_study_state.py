@@ -9,17 +9,19 @@ from typing import Any, get_args
 import pytest
 
 import krona_tune
+from krona_tune.study.manifest import Planned
 from krona_tune.study.order import Order
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.study_state import (
     NOT_BEGUN,
     RUNNING,
+    Counts,
     DriverState,
     State,
     StudyState,
     TrialStates,
-    not_begun,
+    asked_trials,
     running_trials,
 )
 from tests.record.events import started
@@ -100,13 +102,11 @@ def test_each_trial_is_counted_once_by_its_status_or_as_one_that_runs() -> None:
 def test_a_study_of_which_more_was_ordered_is_not_finished_until_a_driver_has_answered(
     what: dict[str, str], said: Any, finished: bool
 ) -> None:
-    search = {"trials": 2, "baseline_learning_rates": []}
-    spec = build_spec({"model": "m", "tasks": ["cola"], "search": search, "finalists": {"top": 0}}, "x")
     order = Order(id="20260101T000000Z-00ff00", by="ann", given_at=1.0, state=said, **what)
     both = rows(Status.COMPLETED, Status.FAILED)
-    found = StudyState.of(spec, both, [order], text_to_text=False, runs=False)
+    found = StudyState.of(both, [order], runs=False, to_come=0)
     assert (found.finished, found.word) == (finished, "finished" if finished else "stopped")
-    assert not StudyState.of(spec, both[:1], text_to_text=False, runs=False).finished
+    assert not StudyState.of(both, runs=False, to_come=1).finished
 
 
 def test_a_study_is_finished_if_nothing_runs_waits_or_is_to_come() -> None:
@@ -145,38 +145,40 @@ def test_a_list_says_what_the_trials_do(found: StudyState, said: str) -> None:
     assert found.text == said
 
 
-def test_what_is_to_come_is_what_the_request_asks_for_and_no_row_has_begun() -> None:
-    search = {"trials": 4, "baseline_learning_rates": [0.001, 0.01]}
-    spec = build_spec({"model": "m", "tasks": ["rte", "cola"], "search": search, "finalists": {"top": 0}}, "x")
-    begun = [started(0), started(1), started(2, kind="baseline"), started(3, kind="full_train")]
-    assert not_begun(spec, begun, text_to_text=False) == {"rte": 4 + 2, "cola": 2 + 1}
-    assert not_begun(spec, begun, text_to_text=True) == {"rte": 4 + 1, "cola": 2}
+def counted(planned: Planned, **request: Any) -> dict[str, int]:
+    """Returns the numbers of the finals' and of the searched trials of a task, and of the heads alone."""
+    plain = {"model": "m", "tasks": ["rte", "cola"], "adapter": {"method": ["krona", "lora", "lokr"]}}
+    asked = build_spec({**plain, **request}, "x")
+    counts = Counts.of(asked, planned)
+    assert asked_trials(asked, planned) == 2 * sum(counts.by_kind.values())
+    return {"searched": counts.searched, "heads": counts.heads, "finals": counts.finals}
 
 
-def test_a_clone_is_none_of_the_trials_that_the_request_asks_for() -> None:
-    search = {"trials": 4, "baseline_learning_rates": []}
-    spec = build_spec({"model": "m", "tasks": ["cola"], "search": search, "finalists": {"top": 0}}, "x")
-    clone = replace(started(0), trial_id="cola-clone-0", number=-1)
-    assert not_begun(spec, [started(0), started(1), clone], text_to_text=False) == {"cola": 2}
+def test_a_request_asks_for_trials_of_the_methods_that_its_plan_has_left() -> None:
+    each = {"search": {"trials": 5, "per_method": True}, "finalists": {"top": 4, "seeds": 3}}
+    assert counted(Planned(methods=2), **each) == {"searched": 2 * 5, "heads": 1, "finals": 2 * 4 * 3}
+    together = {**each, "search": {"trials": 5, "baseline_learning_rates": [0.1, 0.01]}}
+    assert counted(Planned(methods=2), **together) == {"searched": 5, "heads": 2, "finals": 4 * 3}
+    assert counted(Planned(text_to_text=True), **together)["heads"] == 1
 
 
 @pytest.mark.parametrize(
-    ("second", "left"),
+    ("compares", "tries_default", "trials", "finals"),
     [
-        (Status.COMPLETED, 2 * 3),
-        (Status.STOPPED_EARLY, 2 * 3),
-        (Status.FAILED, 1 * 3),
-        (Status.DIVERGED, 1 * 3),
-        (Status.INTERRUPTED, 2 * 3),
+        (False, True, 2, 2),
+        (True, True, 2, 1 + 1),
+        (True, False, 2, 1 + 2),
+        (True, True, 9, 1 + 4),
+        (True, False, 9, 1 + 4),
     ],
 )
-def test_after_the_search_there_are_no_more_finalists_than_trials_that_may_be_one(second: Status, left: int) -> None:
-    search = {"trials": 2, "baseline_learning_rates": []}
-    finalists = {"top": 2, "seeds": 3, "default": False}
-    spec = build_spec({"model": "m", "tasks": ["cola"], "search": search, "finalists": finalists}, "x")
-    both = [replace(each, score=0.5) for each in rows(Status.COMPLETED, second)]
-    assert not_begun(spec, both, text_to_text=False) == {"cola": left}
-    assert not_begun(spec, both[:1], text_to_text=False) == {"cola": 1 + 2 * 3}
+def test_no_more_finals_are_expected_than_there_are_configurations(
+    compares: bool, tries_default: bool, trials: int, finals: int
+) -> None:
+    planned = Planned(compares=compares, tries_default=tries_default)
+    request = {"search": {"trials": trials}, "finalists": {"top": 4, "seeds": 3}}
+    assert counted(planned, **request)["finals"] == finals * 3
+    assert counted(planned, search={"trials": trials}, finalists={"top": 0})["finals"] == 0
 
 
 def test_no_other_module_spells_a_study_s_state() -> None:

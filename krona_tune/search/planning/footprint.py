@@ -69,9 +69,8 @@ def footprint(plan: Plan, longest: int, itemsize: int) -> Footprint:
 
 def checkpoints_of(plan: Plan) -> Checkpoints:
     """Returns the checkpoints of all tasks: of the search, its repeats, the heads alone, and the finals of both."""
-    each, tasks = Counts.of(plan.spec, text_to_text=plan.geometry.text_to_text), plan.spec.tasks
-    adapters = len(tasks) * (each.searched + each.repeats + each.finals)
-    heads = sum(len(plan.baselines(task)) + each.final_heads for task in tasks)
+    each, tasks = Counts.of(plan.spec, plan.planned), len(plan.spec.tasks)
+    adapters, heads = tasks * (each.searched + each.repeats + each.finals), tasks * (each.heads + each.final_heads)
     sizes = [plan.space.parameters(point) for point in drawn(plan.space)]
     beside = (adapters + heads) * plan.geometry.head_parameters(_most_outputs(plan))
     return Checkpoints(

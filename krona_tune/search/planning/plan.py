@@ -21,12 +21,14 @@ from krona_tune.search.planning.space import Params, Space, adapter_of, resolve
 from krona_tune.search.planning.teaching import Teaching, read_teaching
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.kinds import TrialKind
+from krona_tune.study.manifest import Planned
 from krona_tune.study.randomness import stream
 from krona_tune.study.request.domain import Domain, Fixed
 from krona_tune.study.request.field_types import for_task
 from krona_tune.study.request.study_spec import Precision, StudySpec
 from krona_tune.study.request.task_spec import HUB_PREFIX
 from krona_tune.study.request.trial import BASELINE, PLACES, TrainingConfig, TrialConfig, read_roles
+from krona_tune.study.study_state import Counts
 from krona_tune.train.backbone_source import BackboneSource, find_backbone
 
 DRAWS = 200
@@ -69,7 +71,18 @@ class Plan:
     @property
     def trials(self) -> int:
         """Returns the number of search trials of a task."""
-        return self.spec.search.trials * (len(self.space.methods) if self.spec.search.per_method else 1)
+        return Counts.of(self.spec, self.planned).searched
+
+    @property
+    def planned(self) -> Planned:
+        """Returns what the plan adds to its request, for the study's manifest."""
+        return Planned(
+            methods=len(self.space.methods),
+            text_to_text=self.geometry.text_to_text,
+            compares=self.default is not None,
+            default=None if self.default is None else dict(self.default),
+            tries_default=bool(self.taught) or not self.spec.searches,
+        )
 
     def count(self, trial: TrialConfig) -> ParameterCount:
         """Counts the parameters that a trial trains. Raises a Refusal if its sizes do not fit the backbone."""
@@ -119,7 +132,7 @@ class Plan:
         domains = self.spec.domains()
         fixed = {name: domains[name] for name in TrainingConfig.model_fields}
         training = {name: domain.value for name, domain in fixed.items() if isinstance(domain, Fixed)}
-        rates = self.spec.search.baseline_learning_rates[: 1 if self.geometry.text_to_text else None]
+        rates = self.spec.search.baseline_learning_rates[: Counts.of(self.spec, self.planned).heads]
         return [
             TrialMessage(
                 TrialKind.BASELINE.facts.id_of(task=task, number=number),

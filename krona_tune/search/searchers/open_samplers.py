@@ -2,6 +2,7 @@
 
 import logging
 import os
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from os.path import lexists
@@ -16,8 +17,9 @@ from krona_tune.search.planning.space import Params, Space
 from krona_tune.search.searchers.proposal import Origin, Proposal, Suggest, Tried, adopt_points, sobol_points
 from krona_tune.search.searchers.task_sampler import TaskSampler
 from krona_tune.search.searchers.taught_points import TaughtPoints
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.request.study_spec import StudySpec
-from krona_tune.study.result import Status
+from krona_tune.study.result import Report, Status, TrialResult
 
 logger = logging.getLogger(__name__)
 Halt = Callable[[str], None]
@@ -157,6 +159,20 @@ def open_samplers(
         task: MethodsInTurn({method: sampler(space.of(method), f"{task}/{method}", task) for method in space.methods})
         for task in spec.tasks
     }
+
+
+def recall_trials(
+    samplers: Mapping[str, TaskSampler | MethodsInTurn], rows: Iterable[TrialResult], reports: Iterable[Report]
+) -> None:
+    """Tells the samplers about each of these searched trials, in case Optuna's journal lost it."""
+    scores: dict[str, dict[int, float]] = defaultdict(dict)
+    for report in reports:
+        scores[report.trial_id][report.examples] = report.score
+    for row in rows:
+        if row.kind == TrialKind.SEARCH:
+            if row.score is not None:
+                scores[row.trial_id][row.examples] = row.score  # even if its reports were damaged
+            samplers[row.task].recall(row.trial_id, row.params, row.status, scores[row.trial_id])
 
 
 def open_shared_sampler(

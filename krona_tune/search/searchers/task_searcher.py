@@ -151,7 +151,9 @@ class StudySearcher(GatedSearcher):
         samplers: one per task.
         remaining: the numbers of the trials that each task may still ask for.
         history: of the surrogate that proposes through the samplers, so it gets every searched trial too.
-        ends: takes a task and how many trials it may still ask for; returns whether its search ends by itself.
+        ends: returns whether a task's search ends by itself.
+        leaves_out: is told how many trials of a task will not come: those that are left when its search ends by itself,
+            and each that finds no point to try.
     """
 
     def __init__(
@@ -162,10 +164,11 @@ class StudySearcher(GatedSearcher):
         verdict: Verdict,
         seeds: dict[str, int],
         history: History | None = None,
-        ends: Callable[[str, int], bool] = lambda task, left: False,
+        ends: Callable[[str], bool] = lambda task: False,
+        leaves_out: Callable[[Mapping[str, int]], None] = lambda trials: None,
     ) -> None:
         super().__init__(waiting, verdict, seeds)
-        self._samplers, self._ends = samplers, ends
+        self._samplers, self._ends, self._leaves_out = samplers, ends, leaves_out
         self._turns = deque((task, deque(numbers)) for task, numbers in remaining.items() if numbers)
         self._history = history
 
@@ -199,7 +202,8 @@ class StudySearcher(GatedSearcher):
         """Returns the next proposal; None if every task has had its trials or has no point left to try."""
         while self._turns:
             task, numbers = self._turns.popleft()
-            if self._ends(task, len(numbers)):
+            if self._ends(task):
+                self._leaves_out({task: len(numbers)})
                 continue
             number = numbers.popleft()
             if numbers:
@@ -211,6 +215,7 @@ class StudySearcher(GatedSearcher):
                     self._history.begin(trial_id, task, params)
                 return self.message_of(task, number, params, self._samplers[task].origin(trial_id))
             logger.info("%s is left out: every point that its space holds was tried before", trial_id)
+            self._leaves_out({task: 1})
         return None
 
     def on_trial_result(self, trial_id: str, result: dict[str, Any]) -> None:

@@ -138,6 +138,7 @@ def begin_study(resources: Resources, folder: StudyFolder, command: str) -> Driv
         versions={package: version(package) for package in PACKAGES},
         git_commit=_git_commit(),
         request=plan.spec.kept(),
+        planned=plan.planned,
         model=ModelFacts(
             name=source.name,
             source=source.how,

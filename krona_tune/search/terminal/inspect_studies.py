@@ -11,13 +11,14 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from krona_tune.record.driver_state import progress_of, running_state
+from krona_tune.record.driver_state import progress_of
 from krona_tune.record.ownership import is_locked, is_running
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.sink import NullSink
 from krona_tune.record.storage import LISTED, Storage, refresh
 from krona_tune.refusal import Refusal
 from krona_tune.search.ledger import Ledger
+from krona_tune.search.progress.study_status import read_status
 from krona_tune.search.terminal.live_view import View
 from krona_tune.search.terminal.result_tables import build_result_tables
 from krona_tune.study.devices import price_of
@@ -26,7 +27,7 @@ from krona_tune.study.manifest import read_manifest
 from krona_tune.study.request.loader import load_spec
 from krona_tune.study.result import TrialResult
 from krona_tune.study.standings import Standings
-from krona_tune.study.study_state import StudyState, TrialStates, not_begun, running_trials
+from krona_tune.study.study_state import running_trials
 
 SECONDS, REMOTE_SECONDS = 2.0, 15.0
 """The time between two looks at a study that runs here, and at one that runs elsewhere."""
@@ -69,7 +70,7 @@ def watch(folder: StudyFolder, console: Console) -> None:
             span = _session(folder, None if runs else rows)
             progress, price = partial(progress_of, folder), price_of(spec.resources)
             view = View(console, ledger, manifest.tasks, progress, quiet=True, span=span, price=price)
-            view.expect(not_begun(spec, rows, text_to_text=manifest.model.text_to_text))
+            view.expect(read_status(folder, rows, runs=runs, manifest=manifest, spec=spec).to_come or {})
             live.update(view, refresh=True)
             if not runs:
                 return
@@ -107,9 +108,7 @@ def _line(folder: StudyFolder) -> tuple[str, ...] | None:
 def _looked_at(folder: StudyFolder) -> tuple[list[TrialResult], str]:
     """Returns the study's rows, and its state in words."""
     rows, unread = _rows(folder)
-    runs = is_running(folder)
-    counts = TrialStates.of(rows, running_trials(rows) if runs else ())
-    state = StudyState(runs=runs, counts=counts, driver=running_state(folder) if runs else None)
+    state = read_status(folder, rows, runs=is_running(folder)).state
     damage = f"{len(unread)} of its records can't be read" if unread else ""
     return rows, ", ".join(filter(None, (state.text, damage))) or "nothing yet"
 

@@ -1,0 +1,148 @@
+"""Counts the trials that a study has left, of each task and kind, from its request, its plan's decisions and its rows.
+
+While a task's search goes on, its finals and repeats are those that the request lets expect. Then they are those that a
+driver would train: the same functions choose them from the same rows.
+"""
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
+
+from krona_tune.search.final_trials import final_trials
+from krona_tune.search.resume import repeat_trials
+from krona_tune.search.searchers.asha_rule import SharedAverages
+from krona_tune.study.finals import DEFAULT
+from krona_tune.study.kinds import FIRST_TRAINED, TrialKind
+from krona_tune.study.manifest import Planned, TaskFacts
+from krona_tune.study.request.study_spec import StudySpec
+from krona_tune.study.result import Status, TrialResult, grouped
+from krona_tune.study.search_end import search_end
+from krona_tune.study.study_state import Counts
+
+Done = Callable[[TrialResult], float]
+"""Returns which share of a row's trial is not left, from 0 to 1."""
+Left = dict[tuple[str, str], float]
+"""How many trials are left, by task and kind."""
+
+
+def begun(row: TrialResult) -> float:
+    """Takes nothing of a trial that has begun as left."""
+    return 1.0
+
+
+def trials_left(
+    spec: StudySpec,
+    planned: Planned,
+    rows: Iterable[TrialResult],
+    facts: Mapping[str, TaskFacts] | None = None,
+    done: Done = begun,
+) -> Left:
+    """Returns how many trials are left of those that the request asks for, and of clones.
+
+    Args:
+        facts: by task, what tells which seeds of finalists did not learn; None counts no more seeds than each
+            configuration gets at least, but those that have begun.
+    """
+    known = list(rows)
+    left = search_left(spec, planned, known, done)
+    over = [task for task in spec.tasks if not any(left[task, kind] for kind in FIRST_TRAINED) and _ended(known, task)]
+    if spec.search.shared and len(over) < len(spec.tasks):
+        over = []
+    new = _new_by_counts(spec, planned, known) | _new_by_rows(spec, planned, known, over, facts)
+    for (task, kind), count in new.items():
+        left[task, kind] = count + _lacking(known, task, kind, done)
+    return left
+
+
+def search_left(spec: StudySpec, planned: Planned, rows: Iterable[TrialResult], done: Done = begun) -> Left:
+    """Returns how many searched trials and heads alone are left, as `trials_left` does."""
+    known = list(rows)
+    searched = _to_propose(spec, planned, known)
+    heads = Counts.of(spec, planned).heads
+    left: Left = {}
+    for task in spec.tasks:
+        tried = sum(row.task == task and row.kind == TrialKind.BASELINE for row in known)
+        for kind, new in ((TrialKind.SEARCH, searched[task]), (TrialKind.BASELINE, max(heads - tried, 0))):
+            left[task, kind] = new + _lacking(known, task, kind, done)
+    return left
+
+
+def not_begun(
+    spec: StudySpec, planned: Planned, rows: Iterable[TrialResult], facts: Mapping[str, TaskFacts] | None = None
+) -> dict[str, int]:
+    """Returns the number of each task's trials that have no row yet; takes what `trials_left` takes."""
+    return by_task(trials_left(spec, planned, rows, facts))
+
+
+def by_task(left: Left) -> dict[str, int]:
+    """Returns how many trials of all kinds are left of each task."""
+    found: dict[str, float] = defaultdict(float)
+    for (task, _), count in left.items():
+        found[task] += count
+    return {task: int(count) for task, count in found.items()}
+
+
+def _lacking(rows: Iterable[TrialResult], task: str, kind: str, done: Done) -> float:
+    """Returns what is left of the trials that have begun."""
+    return sum(1 - done(row) for row in rows if row.task == task and row.kind == kind)
+
+
+def _ended(rows: Iterable[TrialResult], task: str) -> bool:
+    return all(row.ended for row in rows if row.task == task and row.kind in FIRST_TRAINED)
+
+
+def _to_propose(spec: StudySpec, planned: Planned, rows: Sequence[TrialResult]) -> dict[str, int]:
+    """Returns how many searched trials of each task have not begun; a clone is none that the request asks for."""
+    searched = [row for row in rows if row.kind == TrialKind.SEARCH and row.number >= 0]
+    if spec.search.shared:
+        return _of_shared(spec, searched)
+    asked = Counts.of(spec, planned).searched
+    tried = grouped(searched, lambda row: row.task)
+    return {task: 0 if search_end(spec.search, rows, task) else max(asked - len(tried[task]), 0) for task in spec.tasks}
+
+
+def _of_shared(spec: StudySpec, searched: Sequence[TrialResult]) -> dict[str, int]:
+    """Returns for each task how many shared configurations may still come to it: none that was stopped before."""
+    judged = SharedAverages(len(spec.tasks), spec.schedule.reduction).replay(searched)
+    new = max(spec.search.trials - len(judged), 0)
+    going = [number for number, (status, _) in judged.items() if status is Status.INTERRUPTED]
+    tried = {(row.task, row.number) for row in searched}
+    return {task: new + sum((task, number) not in tried for number in going) for task in spec.tasks}
+
+
+def _new_by_counts(spec: StudySpec, planned: Planned, rows: Sequence[TrialResult]) -> Left:
+    """Returns how many finals and repeats of each task are expected that have not begun."""
+    new: Left = {}
+    for task in spec.tasks:
+        end = search_end(spec.search, rows, task)
+        search = spec.search.model_copy(update={"trials": end.begun}) if end else spec.search
+        expected = Counts.of(spec.model_copy(update={"search": search}), planned).by_kind
+        for kind in expected.keys() - FIRST_TRAINED:
+            known = sum(row.task == task and row.kind == kind for row in rows)
+            new[task, kind] = max(expected[kind] - known, 0)
+    return new
+
+
+def _new_by_rows(
+    spec: StudySpec,
+    planned: Planned,
+    rows: Sequence[TrialResult],
+    over: Sequence[str],
+    facts: Mapping[str, TaskFacts] | None,
+) -> Left:
+    """Returns how many finals and repeats have not begun of tasks whose search is over, by those that rows choose.
+
+    Of an older study, the default configuration is known when it has entered the finals.
+    """
+    spec, known = spec.model_copy(update={"tasks": tuple(over)}), {row.trial_id for row in rows}
+    entered = (row.params for row in rows if row.kind == TrialKind.FINALIST and row.number == DEFAULT)
+    default = planned.default or next(entered, None)
+    chosen = {TrialKind.REPEAT: repeat_trials(spec, [row for row in rows if row.task in over])}
+    if default or not planned.compares:
+        with suppress(ValueError, KeyError):  # another version has trained what this one refuses
+            chosen[TrialKind.FINALIST] = final_trials(spec, rows, default, facts or {}, rounds=facts is not None)
+    return {
+        (task, kind): sum(trial.task == task and trial.trial_id not in known for trial in trials)
+        for kind, trials in chosen.items()
+        for task in over
+    }

@@ -1,0 +1,93 @@
+"""Tests that a study's state comes from its rows, its request and its orders, and from what its last driver said."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from krona_tune.record.driver_state import write_driver_state
+from krona_tune.record.orders import give_order, waiting_orders
+from krona_tune.record.ownership import lock_of
+from krona_tune.search.progress.study_status import StudyStatus, read_status
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.manifest import Planned
+from krona_tune.study.order import OrderRequest
+from krona_tune.study.request.loader import build_spec, dump_spec, load_spec
+from krona_tune.study.result import Status
+from krona_tune.study.study_state import DriverState, asked_trials
+from tests.record.events import manifest
+from tests.search.searched import searched
+
+MANIFEST = manifest("rte", "cola")
+ROWS = [searched(0, 0.5, "rte"), searched(0, 0.5, "cola"), searched(1, 0.4, "cola")]
+"""The second trial of rte has not begun."""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> StudyFolder:
+    search = {"trials": 2, "baseline_learning_rates": []}
+    spec = build_spec({"model": "m", "name": "s", "tasks": ["rte", "cola"], "search": search}, "x.yaml")
+    found = StudyFolder(tmp_path / "s")
+    found.root.mkdir()
+    found.spec.write_text(dump_spec(spec), encoding="utf-8")
+    return found
+
+
+def said(folder: StudyFolder, *, paused: bool = False, **more: Any) -> None:
+    write_driver_state(folder, DriverState(stage="end", trials=9, ended=3, slots=2, at=1.0, paused=paused, **more))
+
+
+def status(folder: StudyFolder, *, runs: bool = False, **more: Any) -> StudyStatus:
+    return read_status(folder, ROWS, runs=runs, manifest=MANIFEST, **more)
+
+
+def test_what_is_left_is_counted_from_the_rows_where_no_driver_has_said_that_nothing_is(folder: StudyFolder) -> None:
+    assert status(folder).state.word == "stopped"
+    said(folder, end="finished")
+    found = status(folder)
+    assert (found.state.word, found.to_come, found.state.trials) == ("stopped", {"rte": 1, "cola": 0}, 4)
+    assert read_status(folder, [*ROWS, searched(1, 0.3)], runs=False, manifest=MANIFEST).state.finished
+
+
+def test_a_driver_that_found_nothing_left_is_believed_until_more_is_asked_for(folder: StudyFolder) -> None:
+    """Every point of the space of rte was tried, which no row says."""
+    spec = load_spec(folder.spec)
+    said(folder, end="finished", met=asked_trials(spec, MANIFEST.planned_of(spec)))
+    found = status(folder)
+    assert (found.state.word, found.to_come, found.state.trials) == ("finished", {"rte": 0, "cola": 0}, 3)
+    more = spec.model_copy(update={"search": spec.search.model_copy(update={"trials": 3})})
+    assert not status(folder, spec=more).state.finished
+    methods = MANIFEST.model_copy(update={"planned": Planned(methods=2)})
+    assert read_status(folder, ROWS, runs=False, manifest=methods).state.finished, "its methods share the trials"
+    begun = [*ROWS, searched(1, None, status=Status.INTERRUPTED)]
+    assert not read_status(folder, begun, runs=False, manifest=MANIFEST).state.finished
+    assert status(folder, runs=True).to_come == {"rte": 1, "cola": 0}, "a driver that runs may know more"
+
+
+def test_an_order_that_waits_leaves_something_until_it_is_answered(folder: StudyFolder) -> None:
+    said(folder, met=4)
+    give_order(folder, OrderRequest(what="trials", value="+4"))  # type: ignore[arg-type]
+    assert status(folder).state.word == "stopped"
+    [order] = waiting_orders(folder)
+    (folder.orders / f"{order.id}.json").unlink()
+    assert status(folder, answered=[order.model_copy(update={"state": "refused"})]).state.word == "finished"
+
+
+def test_a_study_that_runs_says_what_its_driver_says(folder: StudyFolder) -> None:
+    with lock_of(folder):
+        said(folder, paused=True)
+        state = status(folder, runs=True).state
+        assert (state.word, state.trials, state.ended) == ("paused", 9, 3)
+        assert read_status(folder, ROWS, runs=True).state.word == "paused"
+
+
+def test_a_request_that_can_not_be_read_says_why_and_nothing_is_known_of_what_is_to_come(folder: StudyFolder) -> None:
+    folder.spec.write_text("{", encoding="utf-8")
+    found = status(folder)
+    assert found.problem
+    assert found.problem is not None
+    assert "study.yaml" in found.problem.place
+    assert (found.to_come, found.state.trials, found.state.word) == (None, None, "stopped")
+    alone = read_status(folder, [replace(ROWS[0], status=Status.INTERRUPTED)], runs=False)
+    assert (alone.problem, alone.state.text) == (None, "1 interrupted")
