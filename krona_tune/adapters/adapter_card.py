@@ -12,6 +12,7 @@ from typing import Literal
 
 from pydantic import Field, FiniteFloat, ValidationError
 
+from krona_tune.adapters.peft_class import module_of
 from krona_tune.backbones.geometry import Role
 from krona_tune.data.tasks import TASKS, Task
 from krona_tune.hub import refuse_unreadable
@@ -308,11 +309,18 @@ def loading(card: AdapterCard, form: Form, place: Path | str, *, on_hub: bool = 
         "backbone": "get_model_path()" if packaged else repr(card.backbone),
         "folder": f"snapshot_download({str(place)!r})" if fetched else repr(str(place)),
     }
-    imports = f"from {package} import get_model_path\n" * packaged + _IMPORTS[form]
+    imports = _own_import(card, form) + f"from {package} import get_model_path\n" * packaged + _IMPORTS[form]
     reads = ", AutoTokenizer" * (form is Form.MERGED)
     imports += f"from transformers import {{kind}}{reads}\n\n"
     answer = _ANSWER * (form is Form.MERGED and not card.text_to_text)
     return (_FETCHING * fetched + imports + _LINES[LIBRARIES[form]] + answer).format(**words)
+
+
+def _own_import(card: AdapterCard, form: Form) -> str:
+    """Returns the line that imports the method's own class, which no file makes krona_tune or peft import."""
+    module = module_of(card.adapter.method)
+    named = all(word.isidentifier() for word in module.split("."))  # what another text says is no line of Python
+    return f"import {module}  # makes the method known to peft\n" if named and form in {Form.ADAPTER, Form.PEFT} else ""
 
 
 def _padding(card: AdapterCard) -> str:

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from krona_tune.adapters.adapter_card import CARD, AdapterCard, Form, read_card
 from krona_tune.adapters.frozen_model import fingerprint
 from krona_tune.adapters.inject import Adapters, sets_on
-from krona_tune.adapters.method_table import is_peft
 from krona_tune.adapters.model_card import README, render_model_card
+from krona_tune.adapters.peft_class import module_of
 from krona_tune.adapters.placement import count
 from krona_tune.atomic_write import atomic_folder
 from krona_tune.backbones.find_geometry import geometry
@@ -22,7 +22,6 @@ from krona_tune.backbones.meta_model import base_of, is_quantised
 from krona_tune.hub import refuse_unreadable
 from krona_tune.refusal import Refusal, refusing
 from krona_tune.refused_calls import refusing_at_the_caller
-from krona_tune.study.request.trial import PEFT
 
 TENSORS = "adapter.safetensors"
 HEAD = "head."
@@ -125,8 +124,8 @@ def load(model: nn.Module, folder: str | Path, *, check_backbone: bool = True) -
 
 def _refuse_foreign_class(folder: Path, method: str) -> None:
     """Refuses to import a module because a file names it: only the user may do that."""
-    module = method.removeprefix(PEFT).rpartition(".")[0]
-    if is_peft(method) and module not in {"", *sys.modules} and not module.startswith("krona_tune."):
+    module = module_of(method)
+    if module not in {"", *sys.modules} and not module.startswith("krona_tune."):
         raise Refusal(
             str(folder),
             f"was trained by {method}, which is not imported",

@@ -68,6 +68,8 @@ def render_model_card(
         halves=_halves(card),
         approximation=approximation.text if approximation else "",
         interval=bool(card.test_interval),
+        prompt=_prompt(card),
+        generation=card.own_task and card.own_task.generation,
         licence=_licence(published.licence),
         data=_data(card),
         loading=loading(card, form, published.repo or folder, on_hub=bool(published.repo), package=package),
@@ -116,6 +118,12 @@ def _halves(card: AdapterCard) -> dict[str, list[str]]:
 def _title(card: AdapterCard) -> str:
     task = card.own_task or TASKS.get(card.task)
     return _plain(task.title if task else card.task)
+
+
+def _prompt(card: AdapterCard) -> str:
+    """Returns what a model that answers in words reads, with the names of the inputs in the place of their texts."""
+    task = card.own_task or TASKS.get(card.task)
+    return task.prompt([f"{{{name}}}" for name in task.inputs]) if task and card.text_to_text else ""
 
 
 def _backbone(card: AdapterCard) -> str:

@@ -110,6 +110,11 @@ def is_own_class(method: str) -> bool:
     return "." in method
 
 
+def module_of(method: str) -> str:
+    """Returns the module of a method that is named by a class of one's own; empty for another method."""
+    return method.removeprefix(PEFT).rpartition(".")[0] if is_own_class(method) else ""
+
+
 def _has_targets(config: Any) -> bool:
     return "target_modules" in {field.name for field in fields(config)}
 

@@ -10,6 +10,7 @@ import pytest
 from krona_tune.adapters.adapter_card import CARD, Form, loading, read_card, task_of
 from krona_tune.data.tasks import TASKS
 from krona_tune.refusal import Refusal
+from krona_tune.study.request.trial import AdapterConfig
 from tests.adapters.cards import made
 
 
@@ -81,6 +82,16 @@ def test_the_lines_that_load_it_are_python(form: Form, name: str, outputs: str) 
     kind = "AutoModelForSeq2SeqLM" if name == "t5" else "AutoModelForSequenceClassification"
     assert f"from transformers import {'AutoTokenizer' if form is Form.ONNX else kind}" in lines
     assert (outputs in lines) or form in {Form.MERGED, Form.ONNX}
+
+
+@pytest.mark.parametrize("form", [Form.ADAPTER, Form.PEFT, Form.MERGED])
+def test_the_module_of_a_class_of_ones_own_is_imported_first_where_it_is_needed(form: Form) -> None:
+    def lines(method: str) -> str:
+        return loading(made(adapter=AdapterConfig(method=method)), form, "out")
+
+    own = "import my_package.mine  # makes the method known to peft\n"
+    assert lines("peft:my_package.mine.MyConfig").startswith(own) == (form is not Form.MERGED)
+    assert "known to peft" not in lines("peft:LoRA") + lines("peft:os\nprint().MyConfig")
 
 
 def test_those_for_llama_cpp_are_words_of_a_shell() -> None:

@@ -3,11 +3,13 @@
 from pathlib import Path
 from typing import Any
 
+import pytest
 import yaml
 
 from krona_tune.adapters.adapter_card import Form, Published
 from krona_tune.adapters.adapter_files import README
 from krona_tune.adapters.model_card import render_model_card
+from krona_tune.data.tasks import TASKS
 from tests.adapters.cards import made, saved
 
 
@@ -87,6 +89,27 @@ def test_no_string_of_a_card_breaks_out_of_its_place() -> None:
     assert "\n# heading" not in body
     assert "49" not in body
     assert all(line.count("|") in (0, 3, 4) for line in body.splitlines())
+
+
+@pytest.mark.parametrize(
+    ("task", "prompt", "candidates"),
+    [
+        ("mnli", "mnli hypothesis: {hypothesis} premise: {premise}", "`entailment`, `neutral`, `contradiction`."),
+        ("stsb", "stsb sentence1: {sentence1} sentence2: {sentence2}", "`0.0`, `0.2`, `0.4`, "),
+    ],
+)
+def test_a_model_that_answers_in_words_is_said_what_it_reads_and_which_it_chooses_from(
+    task: str, prompt: str, candidates: str
+) -> None:
+    text = render_model_card(made("t5", task=task, labels=TASKS[task].candidates), Form.MERGED, "out")
+    assert f"It reads this prompt:\n\n```text\n{prompt}\n```\n\nIts answer is the most likely of these" in text
+    assert f"candidates, each with its end of sequence: {candidates}" in text
+    assert "prompt" not in render_model_card(made(task=task), Form.MERGED, "out")
+
+
+def test_an_adapter_of_weights_in_few_bits_says_so() -> None:
+    assert "were kept in nf4 while it was trained; in more" in render_model_card(made(quantize="nf4"), Form.PEFT, "out")
+    assert "were kept in" not in render_model_card(made(), Form.PEFT, "out")
 
 
 def test_the_share_of_examples_that_were_cut_is_said() -> None:
