@@ -177,7 +177,10 @@ def submit(
         notify=tuple(notify or ()),
         only_plan=dry_run,
     )
-    answer = _client(to, token_file, by).submit(request)
+    try:
+        answer = _client(to, token_file, by).submit(request)
+    except Refusal as refusal:  # the service knows keys alone
+        raise refusal.at(flag_names(asked).get(refusal.place, refusal.place)) from None
     print_lines(answer.plan)
     if answer.entry:
         said = f"{study} is number {answer.entry.id} of the queue at {to}, with priority {priority}."

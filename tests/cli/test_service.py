@@ -101,18 +101,24 @@ def test_what_run_would_take_is_what_is_sent(ask: Ask, address: str, drivers: Fa
     ("words", "said"),
     [
         (("submit", SPACE, "--priority", 0), "--priority: 0 is none; write 1 to 10"),
-        (("submit", SPACE, "--priority", 11), "--priority: 11 is none"),
-        (("submit", "none.yaml"), "none.yaml: can't be read"),
+        (("submit", SPACE, "--priority", 11), "--priority: 11 is none; write 1 to 10"),
+        (
+            ("submit", "none.yaml"),
+            "none.yaml: can't be read: No such file or directory; give a YAML file that can be read",
+        ),
         (("submit", SPACE, "--tasks", "colla"), "unknown task 'colla', did you mean 'cola'?"),
-        (("submit", SPACE, "--name", "../x"), "'../x' is no name of a study"),
-        (("submit", SPACE, "--set", "search.trials=0"), "search.trials"),
-        (("submit", SPACE, "--tasks", "cola", "--cpus-per-trial", 64), "64 asked, the largest node has 2"),
+        (("submit", SPACE, "--name", "../x"), "'../x' is no name of a study; use letters, digits, '.', '_' and '-'"),
+        (("submit", SPACE, "--set", "search.trials=0"), "--set search.trials: 0 is refused; "),
+        (
+            ("submit", SPACE, "--tasks", "cola", "--cpus-per-trial", 64),
+            "--cpus-per-trial: 64 asked, the largest node has 2; ask for at most 2",
+        ),
         (("queue", "mvoe", 1), "ACTION: unknown action 'mvoe', did you mean 'move'?"),
         (("queue", "move"), "move: needs the number of an entry; write krona-tune queue move 3"),
-        (("queue", "move", 1), "--priority: is missing"),
-        (("queue", "move", 1, "--priority", 99), "--priority: 99 is none"),
-        (("queue", "remove", 1, "--priority", 2), "--priority: remove takes none"),
-        (("queue", "remove", 9), "unknown entry '9'"),
+        (("queue", "move", 1), "--priority: is missing; write --priority and a number from 1 to 10"),
+        (("queue", "move", 1, "--priority", 99), "--priority: 99 is none; write --priority and a number from 1 to 10"),
+        (("queue", "remove", 1, "--priority", 2), "--priority: remove takes none; leave it out"),
+        (("queue", "remove", 9), "the queue: unknown entry '9'; known: "),
     ],
 )
 def test_what_makes_no_sense_is_refused(ask: Ask, address: str, words: tuple[object, ...], said: str) -> None:
