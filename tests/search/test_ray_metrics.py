@@ -59,8 +59,9 @@ def test_scores_speed_and_use_follow_from_the_rows() -> None:
 
 
 def test_every_reading_is_of_a_known_measure_with_its_tags() -> None:
-    for reading in readings(rows(), (), ("cola",)):
-        assert {"study", *reading.tags} == set(MEASURES[reading.name].tags)
+    found = list(readings(rows(), (), ("cola",)))
+    assert {reading.name for reading in found} == set(MEASURES)
+    assert all({"study", *reading.tags} == set(MEASURES[reading.name].tags) for reading in found)
 
 
 def test_the_dashboard_draws_every_measure_and_nothing_else() -> None:

@@ -14,6 +14,8 @@ from krona_tune.study.result import Status
 from tests.record.events import curve, ended, report, started
 from tests.service.conftest import note
 
+SCHEMA = "see /openapi.json"
+
 
 def test_the_studies_are_listed(client: TestClient, study: StudyFolder, running: StudyFolder) -> None:
     newest, oldest = client.get("/api/studies").json()
@@ -73,22 +75,39 @@ def test_an_order_becomes_a_file_beside_the_study(client: TestClient, study: Stu
 
 
 @pytest.mark.parametrize(
-    ("body", "place", "problem"),
+    ("body", "place", "problem", "fix"),
     [
-        ({"what": "explode"}, "body.what", "Input should be"),
-        ({"what": "stop_trial"}, "body", "stop_trial needs a trial"),
-        ({"what": "pause", "by": "eve"}, "body.by", "not permitted"),
-        ({"what": "clone_trial", "trial": "a", "settings": ["x"]}, "body.settings.0", "not written as it must be"),
-        ([], "body", "valid dictionary"),
+        ({"what": "explode"}, "body.what", "Input should be", SCHEMA),
+        ({"what": "stop_trial"}, "body", "stop_trial needs a trial", SCHEMA),
+        ({"what": "pause", "by": "eve"}, "body.by", "not permitted", SCHEMA),
+        (
+            {"what": "clone_trial", "trial": "a", "settings": ["x"]},
+            "body.settings.0",
+            "not written as it must be",
+            "write each change as NAME=VALUE, such as training.learning_rate=0.001",
+        ),
+        ([], "body", "valid dictionary", SCHEMA),
+        (
+            {"what": "share", "value": "2"},
+            "order.what",
+            "only the queue gives shares",
+            "order max_concurrent, or pause",
+        ),
+        (
+            {"what": "clone_trial", "trial": "cola-0001"},
+            "clone",
+            "cola-0001 has these values: the same would be trained again",
+            "change one with settings, such as training.learning_rate=0.001",
+        ),
     ],
 )
 def test_an_order_that_makes_no_sense_is_refused(
-    client: TestClient, study: StudyFolder, body: object, place: str, problem: str
+    client: TestClient, study: StudyFolder, body: object, place: str, problem: str, fix: str
 ) -> None:
     answer = client.post("/api/studies/first/orders", json=body)
     assert answer.status_code == 422
     assert set(answer.json()) == {"place", "problem", "fix"}
-    assert answer.json()["place"] == place
+    assert (answer.json()["place"], answer.json()["fix"]) == (place, fix)
     assert problem in answer.json()["problem"]
     assert waiting_orders(study) == []
 

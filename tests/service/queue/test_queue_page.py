@@ -140,6 +140,7 @@ def test_the_page_of_a_queue_has_one_script_more_with_its_nonce() -> None:
 
 
 def test_every_field_and_button_of_an_entry_names_its_study() -> None:
-    for name, tag in page_of("".join(row(index(view()), number) for number in (2, 4, 6))).attributes:
-        if name in {"input", "button"}:
-            assert re.search(r"first|late|broken", tag["aria-label"] or "")
+    tags = page_of("".join(row(index(view()), number) for number in (2, 4, 6))).attributes
+    said = [tag["aria-label"] or "" for name, tag in tags if name in {"input", "button"}]
+    assert said
+    assert all(re.search(r"first|late|broken", each) for each in said), said

@@ -164,10 +164,10 @@ def test_a_study_that_was_begun_by_hand_after_it_left_the_queue_is_resumed_there
     ("more", "place", "said"),
     [
         ({"time_budget": "soon"}, "time_budget", "'soon' is refused; write a time such as 90s"),
-        ({"trials": -1}, "body.trials", "greater than or equal to 0"),
-        ({"trials": 10**7}, "body.trials", "less than or equal to"),
-        ({"name": "none"}, "study", "no study 'none' is here"),
-        ({"name": "../x"}, "study", "no study '../x' is here"),
+        ({"trials": -1}, "body.trials", "greater than or equal to 0; see /openapi.json"),
+        ({"trials": 10**7}, "body.trials", "less than or equal to 1000000; see /openapi.json"),
+        ({"name": "none"}, "study", "no study 'none' is here; look at the list of studies"),
+        ({"name": "../x"}, "study", "no study '../x' is here; look at the list of studies"),
         ({}, "trials", "the study has all that was asked of it; give it more trials or more time"),
     ],
 )

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from krona_tune.refusal import Refusal
 from krona_tune.study.request import loader
 from krona_tune.study.request.domain import Choice, Divisors, Fixed, Range
-from krona_tune.study.request.loader import DroppedSetting, build_spec, dump_spec, load_spec, read_section
+from krona_tune.study.request.loader import DroppedSetting, build_spec, dump_spec, load_spec, read_request, read_section
 from krona_tune.study.request.plain_yaml import read_yaml
 from krona_tune.study.request.search_spec import SearchSpec
 from krona_tune.study.request.study_spec import StudySpec
@@ -282,10 +282,9 @@ def test_a_file_that_can_not_be_read_is_refused(tmp_path: Path) -> None:
 
 
 def spec_or_refusal(text: str) -> tuple[StudySpec | None, Refusal | None]:
-    """Returns the spec or the refusal of a text; neither if it is YAML but no mapping."""
+    """Returns the spec or the refusal of a text."""
     try:
-        read = read_yaml(text, "x.yaml")
-        return (build_spec(read, "x.yaml") if isinstance(read, dict) else None), None
+        return build_spec(read_request(text, "x.yaml"), "x.yaml"), None
     except Refusal as refusal:
         return None, refusal
 
@@ -343,6 +342,7 @@ YAML = st.recursive(
 @example("\x00")
 def test_any_text_is_a_spec_or_a_refusal_and_a_spec_reads_back_to_itself(text: str) -> None:
     spec, refusal = spec_or_refusal(text)
+    assert (spec is None) != (refusal is None)
     if refusal:
         assert refusal.place.startswith("x.yaml")
         assert refusal.problem
