@@ -175,6 +175,7 @@ class Driver:
             full_training=bool(again),
             earlier=options.earlier,
         )
+        self.orders.room = context.room
         self.metrics = StudyMetrics(
             folder.name, lambda: readings(list(self.ledger.rows.values()), set(self.ledger.running), plan.spec.tasks)
         )

@@ -64,7 +64,7 @@ class GatedScheduler(_Unpickled, FIFOScheduler):  # type: ignore[misc]
         for trial in tune_controller.get_trials():
             if trial.status == Trial.PAUSED and self._gate.stopped(trial.trial_id):
                 tune_controller.stop_trial(trial)
-        running = _running(tune_controller)
+        running = self._gate.running = _running(tune_controller)
         self._gate.release = partial(release_idle_workers, tune_controller)
         if running >= self._gate.slots():
             self._gate.release()

@@ -17,8 +17,8 @@ from krona_tune.search.startup.cluster import Cluster, Node, connect, connecting
 from krona_tune.study.request.study_spec import ResourcesSpec
 
 
-def cluster(*nodes: tuple[float, float]) -> Cluster:
-    return Cluster(nodes=tuple(Node(*node) for node in nodes), dashboard="")
+def cluster(*nodes: tuple[float, float], grows: bool = False) -> Cluster:
+    return Cluster(nodes=tuple(Node(*node) for node in nodes), dashboard="", grows=grows)
 
 
 @pytest.mark.parametrize(
@@ -35,12 +35,17 @@ def cluster(*nodes: tuple[float, float]) -> Cluster:
         ([(16, 1)], {"cpus_per_trial": 0.1, "gpus_per_trial": 1 / 49}, (0.1, 1 / 49, 49)),
         ([(1, 0)], {"cpus_per_trial": 1e-9}, (1e-9, 0, 10_000)),
         ([(8, 0)], {"max_concurrent": 3}, (1, 0, 3)),
-        ([(0, 0), (4, 1)], {"max_concurrent": 8}, (1, 1, 8)),
+        ([(4, 1), (2, 0)], {"max_concurrent": 8, "gpus_per_trial": 0}, (1, 0, 6)),
     ],
 )
 def test_what_fits(nodes: list[tuple[float, float]], asked: dict[str, float], fit: tuple[float, ...]) -> None:
     found = slots(cluster(*nodes), ResourcesSpec(**asked))
     assert (found.cpus, found.gpus, found.count) == fit
+
+
+@pytest.mark.parametrize(("grows", "asked", "count"), [(True, 8, 8), (False, 8, 2), (True, None, 2), (True, 1, 1)])
+def test_more_run_at_once_than_fit_now_where_nodes_may_come(grows: bool, asked: int | None, count: int) -> None:
+    assert slots(cluster((0, 0), (4, 1), (4, 1), grows=grows), ResourcesSpec(max_concurrent=asked)).count == count
 
 
 @pytest.mark.parametrize(
@@ -181,7 +186,8 @@ def test_a_cluster_that_holds_a_trial_or_can_not_grow_is_taken_as_it_is(
     joined: Nodes, nodes: list[dict[str, Any]], asked: dict[str, float]
 ) -> None:
     joined.seen = [nodes]
-    assert len(connect("auto", ResourcesSpec(**asked)).nodes) == len(nodes)
+    found = connect("auto", ResourcesSpec(**asked))
+    assert (len(found.nodes), found.grows) == (len(nodes), True)
     assert joined.asked == []
 
 

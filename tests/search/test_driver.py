@@ -133,6 +133,7 @@ def context_of(folder: StudyFolder, of: Plan) -> Any:
         manifest=facts,
         price=None,
         slots=Slots(count=1, cpus=1, gpus=0),
+        room=1,
         prepared=SimpleNamespace(works=works, facts=facts.tasks, final_works=lambda: works),
         workplace=lambda folder: None,
         rates=lambda allowed: Rates(devices=1, slots=1),

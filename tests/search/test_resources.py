@@ -123,12 +123,23 @@ def test_an_older_study_is_compared_by_what_it_recorded(code: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("allowed", "asked", "most"), [(2, None, 2), (50, None, 12), (8, 3, 8), (0, 3, 1), (40, 20, 20)]
+    ("allowed", "asked", "grows", "most"),
+    [
+        (2, None, False, 2),
+        (50, None, True, 12),
+        (8, 3, False, 8),
+        (0, 3, False, 1),
+        (40, 20, True, 20),
+        (40, 20, False, 12),
+    ],
 )
-def test_as_many_trials_run_at_once_as_are_allowed_and_have_room(allowed: int, asked: int | None, most: int) -> None:
-    nodes = Cluster(nodes=(Node(10, 2), Node(6, 1)), dashboard="")
+def test_as_many_trials_run_at_once_as_are_allowed_and_have_room(
+    allowed: int, asked: int | None, grows: bool, most: int
+) -> None:
+    nodes = Cluster(nodes=(Node(10, 2), Node(6, 1)), dashboard="", grows=grows)
     resources = ResourcesSpec(gpus_per_trial=0.25, max_concurrent=asked)
     started: Any = SimpleNamespace(cluster=nodes, slots=cluster.slots(nodes, resources))
+    started.room = Resources.room.__get__(started)
     assert Resources.rates(started, allowed) == Rates(devices=0.25, slots=most)
 
 

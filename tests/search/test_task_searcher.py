@@ -117,6 +117,19 @@ def test_nothing_to_do_ends_at_once(heard: list[Any]) -> None:
     assert searcher(heard, cola=range(3, 3)).suggest("tune-0") == Searcher.FINISHED
 
 
+def test_points_are_proposed_as_workers_come_and_not_all_at_once(heard: list[Any]) -> None:
+    search = searcher(heard, cola=range(100))
+    search.gate = Gate(most=64)
+    search.gate.room = 3
+    asked = []
+    for running in (0, 3, 5, 12, 30):
+        search.gate.running = running
+        while search.suggest(f"tune-{len(heard)}"):
+            pass
+        asked.append(len(heard))
+    assert asked == [7, 10, 14, 28, 64]
+
+
 def test_a_gate_without_slots_holds_up_no_end(heard: list[Any]) -> None:
     search = searcher(heard, cola=range(1))
     search.gate = Gate(most=0)

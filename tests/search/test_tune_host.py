@@ -69,8 +69,9 @@ def test_a_trial_pauses_if_more_run_than_may(most: int, decision: str) -> None:
 
 
 def test_a_paused_trial_continues_when_there_is_room() -> None:
-    tune = Tune(Trial.RUNNING, Trial.PAUSED)
-    assert GatedScheduler(FIFOScheduler(), Gate(1)).choose_trial_to_run(tune) is None
+    tune, gate = Tune(Trial.RUNNING, Trial.PAUSED), Gate(1)
+    assert GatedScheduler(FIFOScheduler(), gate).choose_trial_to_run(tune) is None
+    assert gate.running == 1
     assert GatedScheduler(FIFOScheduler(), Gate(2)).choose_trial_to_run(tune) is tune.trials[1]
     assert GatedScheduler(FIFOScheduler(), Gate(0)).choose_trial_to_run(Tune(Trial.PENDING)) is None
 

@@ -21,6 +21,9 @@ logger = logging.getLogger(__name__)
 Verdict = Callable[[str, dict[str, Any] | None, bool], Status]
 OPEN = 1_000_000
 """A number of trials that no machine runs at once."""
+AHEAD = 4
+"""How many more points may wait for a worker than there are workers: a point is proposed before any of those that wait
+has a score, but on a cluster that grows it is trials that wait which bring new nodes."""
 
 
 class Gate:
@@ -28,15 +31,19 @@ class Gate:
 
     `slots` returns how many trials may run now, 0 while the study is paused; `over` whether nothing new may begin;
     `release` ends idle workers; `look` reads new orders; `stopped` returns whether somebody ordered to stop a trial,
-    given by Tune's id.
+    given by Tune's id. `room` is how many trials had room when the study began, `running` how many run.
     """
 
     def __init__(self, most: int = OPEN) -> None:
-        self.most = most
+        self.most, self.room, self.running = most, OPEN, 0
         self.release: Callable[[], None] = lambda: None
 
     def slots(self) -> int:
         return self.most
+
+    def reach(self) -> int:
+        """Returns how many trials may run or wait for a worker."""
+        return min(self.slots(), self.running + max(self.running, self.room) + AHEAD)
 
     def over(self) -> bool:
         return False
@@ -75,7 +82,7 @@ class GatedSearcher(Searcher):  # type: ignore[misc]
             return finished
         self.gate.look()
         ends = self.exhausted and not self._asked  # that takes no slot
-        if len(self._asked) >= self.gate.slots() and not ends:
+        if len(self._asked) >= self.gate.reach() and not ends:
             if not self.gate.slots():
                 self.gate.release()
             return None

@@ -79,10 +79,14 @@ def times_in(whole: float, part: float) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class Cluster:
-    """The nodes and resources that Ray sees, and its dashboard's address (empty if there is none)."""
+    """The nodes and resources that Ray sees, and its dashboard's address (empty if there is none).
+
+    `grows`: more nodes may join, since the study joined it and did not start it.
+    """
 
     nodes: tuple[Node, ...]
     dashboard: str
+    grows: bool = False
 
     @property
     def cpus(self) -> float:
@@ -195,6 +199,7 @@ def connect(address: str | None, asked: ResourcesSpec = USUAL) -> Cluster:
     return Cluster(
         nodes=_nodes_that_hold(asked) if address else _nodes(_alive()),
         dashboard=f"http://{context.dashboard_url}" if context.dashboard_url else "",
+        grows=address is not None,
     )
 
 
@@ -345,8 +350,8 @@ def refuse_odd_share(asked: ResourcesSpec) -> None:
 
 
 def slots(cluster: Cluster, asked: ResourcesSpec) -> Slots:
-    """Returns what a trial uses and how many run at once: the number asked for, which may exceed what fits now on a
-    cluster that grows, else as many as fit now. By default a trial gets one GPU if there are any.
+    """Returns what a trial uses and how many run at once: as many as fit, and no more than asked for; on a cluster that
+    grows the number asked for, which may exceed what fits now. By default a trial gets one GPU if there are any.
 
     Raises:
         Refusal: the GPUs asked for are above 1 and not whole, or no node can hold one trial.
@@ -362,7 +367,8 @@ def slots(cluster: Cluster, asked: ResourcesSpec) -> Slots:
     fit = cluster.room(asked.cpus_per_trial, gpus)
     if not fit:
         raise Refusal("--gpus-per-trial", "no node has CPUs and GPUs enough for one trial", "ask for less of one")
-    return Slots(cpus=asked.cpus_per_trial, gpus=gpus, count=asked.max_concurrent or fit)
+    most = asked.max_concurrent or fit
+    return Slots(cpus=asked.cpus_per_trial, gpus=gpus, count=most if cluster.grows else min(most, fit))
 
 
 TRIES = 3

@@ -68,10 +68,14 @@ class Resources:
             quantize=self.plan.spec.backbone.quantize,
         )
 
+    @property
+    def room(self) -> int:
+        """Returns how many trials fit on the nodes that were there at the start."""
+        return self.cluster.room(self.slots.cpus, self.slots.gpus)
+
     def rates(self, allowed: int) -> Rates:
         """Returns the rates at which trials are trained now, with as many at once as are allowed and have room."""
-        room = max(self.slots.count, self.cluster.room(self.slots.cpus, self.slots.gpus))
-        return Rates(devices=self.slots.devices.count, slots=max(1, min(allowed, room)))
+        return Rates(devices=self.slots.devices.count, slots=max(1, min(allowed, max(self.slots.count, self.room))))
 
 
 def gather_resources(plan: Plan, connecting: "Future[Cluster]") -> Resources:

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from krona_tune.refusal import Refusal
 from krona_tune.search.startup.cluster import Cluster, Node, Slots, slots, this_machine
@@ -111,8 +111,7 @@ class CapacitySource:
         Raises:
             Refusal: not one fits, or what `cluster` raises.
         """
-        one = slots(self.cluster(), asked.model_copy(update={"max_concurrent": None}))
-        return replace(one, count=min(one.count, asked.max_concurrent or one.count))
+        return slots(self.cluster(), asked)
 
 
 def refuse_odd_dashboard(address: str) -> None:

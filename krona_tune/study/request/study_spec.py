@@ -104,7 +104,8 @@ class ResourcesSpec(FrozenValue):
     gpus_per_trial: Annotated[float, Field(ge=0, allow_inf_nan=False)] | None = None
     """GPUs of one trial; 0.5 puts two trials on one GPU. null: one if Ray sees a GPU, else none."""
     max_concurrent: Count | None = None
-    """The most trials that run at once; null: as many as fit."""
+    """The most trials that run at once; null: as many as fit. On a cluster that the study joins it may be more than fit
+    at the start, since nodes may come."""
     nice: Annotated[int, Field(ge=0, le=19)] = 0
     """The priority of the trials' processes, as of the command `nice`: from 0, as all others, to 19, behind all others.
     It applies where the study starts Ray itself; on a cluster that it joins, the cluster's own stays."""
