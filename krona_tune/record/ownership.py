@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from krona_tune.atomic_write import write_atomically
-from krona_tune.record.remote_copy import HERE, LOCK, ORIGIN, PULLING, Copy, OvertakenError
+from krona_tune.record.remote_copy import HERE, LOCK, ORIGIN, OVERTAKEN, PULLING, Copy, OvertakenError
 from krona_tune.record.store import Store, refusing_store_errors
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
@@ -215,7 +215,8 @@ def is_held(folder: StudyFolder) -> bool:
 def holding(folder: StudyFolder) -> Iterator[None]:
     """Holds the study for this process until the context ends, with a local folder as new as its copy.
 
-    Does nothing for a study without a copy. The local folder must be locked.
+    Does nothing for a study without a copy. The local folder must be locked. The lease is taken before anything is
+    fetched, which may take minutes, and renewed meanwhile.
 
     Raises:
         Refusal: another driver has it, or the store can't be reached.
@@ -225,16 +226,19 @@ def holding(folder: StudyFolder) -> Iterator[None]:
         return
     with refusing_store_errors(folder.remote):
         copy = Copy(folder)
-        _refuse_other(folder, copy)
-        copy.pull()
-        origin = copy.make_origin()
+        origin = copy.next_origin()
+        _refuse_other(folder, copy, origin)
         _renew(copy.store, origin)
         time.sleep(SETTLED_SECONDS)
-        _refuse_other(folder, copy)
+        _refuse_other(folder, copy, origin)
+    OVERTAKEN.pop(folder.root, None)
     over = threading.Event()
-    thread = threading.Thread(target=_keep_alive, args=(folder.remote, origin, over), name="lease", daemon=True)
+    thread = threading.Thread(target=_keep_alive, args=(folder, origin, over), name="lease", daemon=True)
     thread.start()
     try:
+        with refusing_store_errors(folder.remote):
+            copy.pull()
+            copy.make_origin(origin)
         yield
     finally:
         over.set()
@@ -253,8 +257,8 @@ def refuse_overtaken(store: Store, origin: str) -> None:
         raise OvertakenError(f"the study is now run {lease.driver}")
 
 
-def _refuse_other(folder: StudyFolder, copy: Copy) -> None:
-    lease = _read_other(copy)
+def _refuse_other(folder: StudyFolder, copy: Copy, origin: str) -> None:
+    lease = _read_other(copy, origin)
     if lease and lease.is_ahead:
         logger.warning(
             "the clock of the driver %s runs ahead; the study is taken if that driver gives no sign within %g s",
@@ -264,25 +268,27 @@ def _refuse_other(folder: StudyFolder, copy: Copy) -> None:
         first = lease
         while lease == first:
             time.sleep(WATCH_SECONDS)
-            lease = _read_other(copy)
+            lease = _read_other(copy, origin)
     if lease:
         problem = f"the study {folder.name!r} is being run {lease.driver}"
         raise Refusal("--name", problem, "wait for it, or choose another name")
 
 
-def _read_other(copy: Copy) -> Lease | None:
+def _read_other(copy: Copy, origin: str) -> Lease | None:
     """Returns the lease of another driver that runs; None if there is none."""
     lease = read_lease(copy.store)
-    return lease if lease and lease.origin != copy.origin and WATCH.is_alive(copy.store, lease) else None
+    return lease if lease and lease.origin not in {copy.origin, origin} and WATCH.is_alive(copy.store, lease) else None
 
 
-def _keep_alive(uri: str, origin: str, over: threading.Event) -> None:
-    store = Store(uri)
+def _keep_alive(folder: StudyFolder, origin: str, over: threading.Event) -> None:
+    """Renews the lease until it is over; notes it in OVERTAKEN if another driver has the study."""
+    store = Store(folder.remote or "")
     while not over.wait(RENEWED_SECONDS):
         try:
             refuse_overtaken(store, origin)
             _renew(store, origin)
         except OvertakenError as error:
+            OVERTAKEN[folder.root] = str(error)
             logger.error("%s; from here on, results stay in the local folder", error)
             return
         except Exception as error:

@@ -51,6 +51,10 @@ class OvertakenError(Exception):
     """Another driver has continued the study elsewhere."""
 
 
+OVERTAKEN: dict[Path, str] = {}
+"""Why this process must not go on with a study, by its local folder: another driver runs it elsewhere."""
+
+
 class Index(FrozenValue):
     """The files of a copy, and the local folder that it is a copy of."""
 
@@ -71,9 +75,16 @@ class Copy:
         path = self.root / ORIGIN
         return path.read_text(encoding="utf-8") if path.exists() else ""
 
-    def make_origin(self) -> str:
-        """Marks that a driver works in this local folder from now on; returns its id."""
-        known = self.origin or uuid4().hex
+    def next_origin(self) -> str:
+        """Returns the id that a driver works under: a new one if none has worked in this local folder, or if the copy
+        is another's."""
+        known, there = self.origin, self._index_there()
+        return known if known and (there is None or there.origin == known) else uuid4().hex
+
+    def make_origin(self, origin: str = "") -> str:
+        """Marks that a driver works in this local folder from now on; returns the folder's id, or else the given one or
+        a new one."""
+        known = self.origin or origin or uuid4().hex
         self.root.mkdir(parents=True, exist_ok=True)
         (self.root / ORIGIN).write_text(known, encoding="utf-8")
         return known
@@ -301,5 +312,5 @@ class RemoteSink(NullSink):
         try:
             Copy(self._folder).push()
         except OvertakenError as error:
-            self._overtaken = str(error)
+            self._overtaken = OVERTAKEN[self._folder.root] = str(error)
             logger.error("%s: %s; nothing more is pushed", self._name, error)

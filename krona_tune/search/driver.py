@@ -14,6 +14,7 @@ from typing import Any
 from rich.console import Console
 
 from krona_tune.record.driver_state import TrialProgress, progress_of, read_driver_state, write_driver_state
+from krona_tune.record.remote_copy import OVERTAKEN
 from krona_tune.record.trial_checkpoints import remove, unneeded
 from krona_tune.search.artifacts import Artifacts, write_artifacts
 from krona_tune.search.budget import Amount, Budget, Rates, StudyClock, spent
@@ -42,6 +43,7 @@ from krona_tune.search.study_stopper import StudyStopper, interruptible
 from krona_tune.search.terminal.live_view import View
 from krona_tune.search.trial_message import StepResult, TrialMessage
 from krona_tune.search.tune_host import Phase, tune_trials
+from krona_tune.study.folder import StudyFolder
 from krona_tune.study.kinds import FIRST_TRAINED
 from krona_tune.study.result import Status
 from krona_tune.study.search_end import search_end
@@ -115,6 +117,12 @@ def await_slots(orders: StudyOrders, searcher: GatedSearcher, stopper: StudyStop
     while not (searcher.exhausted or orders.slots() or stopper.stop_all()):
         orders.look()
         time.sleep(PAUSED_SECONDS)
+
+
+def halt_if_overtaken(folder: StudyFolder, stopper: StudyStopper) -> None:
+    """Ends the study here, in order, if another driver runs it elsewhere by now."""
+    if why := OVERTAKEN.get(folder.root):
+        stopper.halt(why)
 
 
 class Driver:
@@ -337,6 +345,7 @@ class Driver:
 
     def _tick(self) -> None:
         """Saves the clock and writes the driver's state from time to time, also while no trial has an event."""
+        halt_if_overtaken(self.context.folder, self.stopper)
         self.clock.save()
         if time.monotonic() - self.written_at >= STATE_SECONDS:
             self._write_state()

@@ -15,7 +15,7 @@ from filelock import FileLock
 
 from krona_tune.record import ownership
 from krona_tune.record.ownership import LEASE, Lease, claim, driver_of, holding, is_held, is_locked, read_lease
-from krona_tune.record.remote_copy import Copy, OvertakenError
+from krona_tune.record.remote_copy import OVERTAKEN, Copy, OvertakenError
 from krona_tune.record.store import Store
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
@@ -124,6 +124,63 @@ def test_one_driver_has_a_study_at_a_time(
             ownership.refuse_overtaken(Copy(here).store, Copy(here).origin)
     assert read_lease(Copy(here).store) is None
     assert not is_held(there)
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets drivers take and renew their leases without waiting."""
+    monkeypatch.setattr(ownership, "SETTLED_SECONDS", 0.0)
+    monkeypatch.setattr(ownership, "RENEWED_SECONDS", 0.05)
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_driver_that_still_fetches_the_study_has_it_and_renews_its_lease(
+    here: StudyFolder, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, fetch, seen = on(tmp_path / "there", uri), Copy.pull, list[str]()
+    Copy(here).push()
+
+    def slowly(copy: Copy) -> None:
+        first = read_lease(copy.store)
+        assert first is not None
+        with pytest.raises(Refusal, match="--name: the study 'first' is being run"):
+            holding(here).__enter__()
+        until(lambda: (now := read_lease(copy.store)) and now.at > first.at)
+        seen.append(first.origin)
+        fetch(copy)
+
+    monkeypatch.setattr(Copy, "pull", slowly)
+    with holding(there):
+        lease = read_lease(Copy(there).store)
+        assert lease is not None
+        assert seen == [lease.origin] == [Copy(there).origin]
+        assert lease.origin != Copy(here).origin
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_driver_that_can_not_fetch_the_study_leaves_it_to_others(
+    here: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(copy: Copy) -> None:
+        assert is_held(here)
+        raise OSError("the store is gone")
+
+    monkeypatch.setattr(Copy, "pull", fail)
+    with pytest.raises(Refusal, match="the store is gone"):
+        holding(here).__enter__()
+    assert read_lease(Copy(here).store) is None
+
+
+@pytest.mark.usefixtures("at_once")
+def test_a_driver_is_told_that_another_one_has_its_study(here: StudyFolder) -> None:
+    other = Lease(origin="another", host="elsewhere/7", pid=8, at=time.time())
+    OVERTAKEN[here.root] = "by one that was before"
+    with holding(here):
+        assert here.root not in OVERTAKEN
+        Copy(here).store.write(LEASE, other.model_dump_json().encode())
+        until(lambda: here.root in OVERTAKEN)
+    assert OVERTAKEN.pop(here.root) == "the study is now run on elsewhere by process 8"
+    assert read_lease(Copy(here).store) == other
 
 
 def test_a_driver_that_was_killed_here_is_gone_at_once_and_one_elsewhere_after_two_minutes(here: StudyFolder) -> None:

@@ -15,7 +15,7 @@ from krona_tune.record.sink import FanOut
 from krona_tune.search import budget, driver
 from krona_tune.search.artifacts import Artifacts
 from krona_tune.search.budget import Amount, Budget, Rates, StudyClock
-from krona_tune.search.driver import Driver, TrialLoop, await_slots, cut_short, left_over
+from krona_tune.search.driver import Driver, TrialLoop, await_slots, cut_short, halt_if_overtaken, left_over
 from krona_tune.search.driver_options import DriverOptions
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.planning.space import resolve
@@ -104,6 +104,15 @@ def test_a_study_whose_trials_may_not_run_waits_only_while_some_are_left(left: l
     paused: Any = Paused()
     await_slots(cast(StudyOrders, paused), StudySearcher(left, {}, {}, stopper.verdict, {}), stopper)
     assert paused.looks == len(left)
+
+
+def test_a_study_that_another_driver_runs_elsewhere_ends_here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    stopper = StudyStopper(Budget(), Amount)
+    monkeypatch.setitem(driver.OVERTAKEN, tmp_path / "first", "the study is now run on another by process 8")
+    halt_if_overtaken(StudyFolder(tmp_path / "second"), stopper)
+    assert not stopper.interrupted
+    halt_if_overtaken(StudyFolder(tmp_path / "first"), stopper)
+    assert stopper.end == ("halted", "the study is now run on another by process 8")
 
 
 class Killed(BaseException):
