@@ -31,6 +31,7 @@ from krona_tune.api.study_request import (
     one_if_fixed,
     resumed_spec,
     with_values,
+    written_spec,
 )
 from krona_tune.api.study_run import DriverProcess, last_lines, run_and_report, start_driver, stop_driver
 from krona_tune.atomic_write import write_atomically
@@ -55,7 +56,6 @@ from krona_tune.study.request.loader import (
     read_given,
     refuse_name,
     resolve_tasks,
-    spec_with,
     tasks_defined_in,
 )
 from krona_tune.study.request.plain_yaml import dump_yaml, plain_values
@@ -348,13 +348,7 @@ class Study(RecordedStudy):
         settings = {key: value for key, value in self._settings.items() if value is not None}
         values = {"tasks": tasks, "model": model, **settings, **overrides(self._flags), "name": self.folder.name}
         given = read_given((), values, flag_names(self._flags))
-        if path is MADE:
-            made = choose_space(given).source
-            assert not isinstance(made, Path)
-            spec = spec_with(made.whole, AUTO, Path.cwd(), given)
-        else:
-            spec = load_spec(path, (), values, flag_names(self._flags))
-        whole = with_whole_paths(default_to_glue(spec))
+        whole = with_whole_paths(written_spec(choose_space(given).source if path is MADE else path, given))
         return whole if self.folder.spec.exists() else one_if_fixed(whole, [each.key for each in given]).settled()
 
     def _asked_tasks(self, space: Path) -> Any:

@@ -41,9 +41,15 @@ def new_spec(space: "Path | DerivedSpace", settings: Sequence[str], given: Mappi
 
 
 def spec_of(space: "Path | DerivedSpace", given: Sequence[GivenValue]) -> StudySpec:
-    """Returns the request of a new study: what a space asks for, changed by what a person gave."""
-    spec = load_with(space, given) if isinstance(space, Path) else spec_with(space.whole, AUTO, Path.cwd(), given)
-    return one_if_fixed(default_to_glue(spec), [each.key for each in given])
+    """Returns the request of a new study: what is written for it, with one trial if all is fixed."""
+    return one_if_fixed(written_spec(space, given), [each.key for each in given])
+
+
+def written_spec(space: "Path | DerivedSpace", given: Sequence[GivenValue]) -> StudySpec:
+    """Returns what a space asks for, changed by what a person gave, with all tasks of GLUE if neither names one."""
+    if isinstance(space, Path):
+        return default_to_glue(load_with(space, given))
+    return default_to_glue(spec_with(space.whole, AUTO, Path.cwd(), given))
 
 
 def one_if_fixed(spec: StudySpec, given: Collection[str]) -> StudySpec:

@@ -7,18 +7,19 @@ from typing import Annotated, Unpack
 
 import typer
 
+from krona_tune.api.asked_request import AskedRequest
 from krona_tune.api.chosen_space import derived_for, written_space
 from krona_tune.api.folders import study_folder
-from krona_tune.api.inputs import asked_tasks, find_space, question, space_names, space_text
+from krona_tune.api.inputs import find_space, question, space_names, space_text
 from krona_tune.api.plan_view import print_doubts, print_plan
 from krona_tune.api.printing import console, say
-from krona_tune.api.study_request import AUTO, default_to_glue
+from krona_tune.api.study_request import AUTO, written_spec
 from krona_tune.cli import options
 from krona_tune.hub import home
 from krona_tune.record.storage import storage_at
 from krona_tune.refusal import Refusal
-from krona_tune.study.request.loader import load_spec, naming_given, read_given
-from krona_tune.study.settings import Keywords, by_flag, flag_names, overrides
+from krona_tune.study.request.loader import naming_given
+from krona_tune.study.settings import Keywords
 
 
 def doctor() -> None:
@@ -61,8 +62,7 @@ def space(
     **keywords: Unpack[Keywords],
 ) -> None:
     """Print a search space, to be kept and changed: krona-tune space auto --tasks mine.yaml > space.yaml."""
-    given = by_flag({"tasks": asked_tasks(tasks, {}) if tasks else None, "model": model, **keywords})
-    values = read_given(settings or (), overrides(given), flag_names(given))
+    values = AskedRequest.of(tasks=tasks, model=model, settings=settings, keywords=keywords).given
     if name != AUTO:
         if values:
             raise Refusal(values[0].by, f"the space {name} is printed as it is", f"leave it out, or write {AUTO}")
@@ -163,11 +163,11 @@ def inspect(
 def check(space: options.Space, settings: options.Settings = None, model: options.Model = None) -> None:
     """Check a search space and print what it searches; start nothing."""
     place = find_space(space, "SPACE")
-    given, flags = {"model": model}, {"model": "--model"}
-    spec = default_to_glue(load_spec(place, settings or (), given, flags)).settled()
+    given = AskedRequest.of(model=model, settings=settings, keywords={}).given
+    spec = written_spec(place, given).settled()
     from krona_tune.search.planning.plan import make_plan
 
-    with naming_given(place, read_given(settings or (), given, flags)):
+    with naming_given(place, given):
         plan = make_plan(spec, str(place))
         print_plan(plan, "", None)
         print_doubts(plan)

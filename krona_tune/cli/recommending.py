@@ -10,17 +10,15 @@ from typing import Annotated, Unpack
 
 import typer
 
-from krona_tune.api.chosen_space import ChosenSpace, choose_space
-from krona_tune.api.folders import earlier_studies, study_folder, with_whole_paths
-from krona_tune.api.inputs import asked_tasks, find_space
+from krona_tune.api.asked_request import AskedRequest
+from krona_tune.api.folders import study_folder, with_whole_paths
 from krona_tune.api.printing import print_lines, say
-from krona_tune.api.study_request import new_spec
 from krona_tune.cli import options
 from krona_tune.hub import home
 from krona_tune.record.storage import storage_at
-from krona_tune.study.request.loader import naming_given, read_given, tasks_defined_in
+from krona_tune.study.request.loader import naming_given
 from krona_tune.study.request.search_spec import CURVE_FILE
-from krona_tune.study.settings import Keywords, by_flag, flag_names, overrides
+from krona_tune.study.settings import Keywords
 
 NAME = "recommended"
 """The study and the file that the printed commands make."""
@@ -49,20 +47,16 @@ def recommend(
     **keywords: Unpack[Keywords],
 ) -> None:
     """Say which configuration to use without any search, and which score to expect of it; train nothing."""
-    path: Path | None = find_space(space, "--space") if space else None
-    asked = asked_tasks(tasks, tasks_defined_in(path) if path else {}) if tasks else None
-    given = by_flag({"tasks": asked, "model": model, **keywords})
-    if warm_start := given.get("--warm-start"):
-        given["--warm-start"] = list(earlier_studies(storage_at(storage), warm_start))
-    values = read_given(settings or (), overrides(given), flag_names(given))
-    chosen = ChosenSpace(source=path) if path else choose_space(values, dry_run=True)
-    spec = new_spec(chosen.source, settings or (), given, NAME).settled()
+    asked = AskedRequest.of(space=space, tasks=tasks, model=model, settings=settings, keywords=keywords)
+    asked = asked.with_earlier(storage_at(storage))
+    chosen = asked.chosen(dry_run=True)
+    spec = asked.spec(chosen, NAME)
     from krona_tune.api.recommendation_view import RecommendationView
     from krona_tune.search.planning.plan import make_plan
     from krona_tune.search.planning.recommendation import recommend_point
     from krona_tune.search.startup.cluster import slots, this_machine
 
-    with naming_given(chosen.place, values):
+    with naming_given(chosen.place, asked.given):
         here = slots(this_machine(), spec.resources)
         view = RecommendationView(recommend_point(make_plan(with_whole_paths(spec), str(chosen.place))), here)
     match form:

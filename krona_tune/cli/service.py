@@ -8,16 +8,15 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from krona_tune.api.asked_request import AskedRequest
 from krona_tune.api.folders import new_name, refuse_odd
-from krona_tune.api.inputs import asked_tasks, find_space
 from krona_tune.api.printing import console, errors, print_lines, say
 from krona_tune.cli import options
 from krona_tune.record.orders import whoami
 from krona_tune.record.storage import Storage, storage_at
 from krona_tune.refusal import Refusal, refuse_unknown
 from krona_tune.search.driver_options import StartOptions
-from krona_tune.study.request.loader import read_given, tasks_defined_in
-from krona_tune.study.settings import Keywords, by_flag, flag_names, overrides
+from krona_tune.study.settings import Keywords, flag_names
 
 if TYPE_CHECKING:
     from krona_tune.service.client import Client
@@ -164,14 +163,12 @@ def submit(
     StartOptions(tracking_uri=tracking_uri, notify=notify or ()).refuse_odd()
     if not LEAST_PRIORITY <= priority <= MOST_PRIORITY:
         raise Refusal("--priority", f"{priority} is none", f"write {LEAST_PRIORITY} to {MOST_PRIORITY}")
-    place = find_space(space, "SPACE") if space else None
-    named = asked_tasks(tasks, tasks_defined_in(place) if place else {}) if tasks else None
-    asked = by_flag({"tasks": named, "model": model, **keywords})
-    study = name or new_name(place)
+    asked = AskedRequest.of(space=space, place="SPACE", tasks=tasks, model=model, settings=settings, keywords=keywords)
+    study = name or new_name(asked.space)
     request = submission_of(
         study,
-        place,
-        read_given(settings or (), overrides(asked), flag_names(asked)),
+        asked.space,
+        asked.given,
         priority=priority,
         tracking_uri=tracking_uri,
         notify=tuple(notify or ()),
@@ -180,7 +177,7 @@ def submit(
     try:
         answer = _client(to, token_file, by).submit(request)
     except Refusal as refusal:  # the service knows keys alone
-        raise refusal.at(flag_names(asked).get(refusal.place, refusal.place)) from None
+        raise refusal.at(flag_names(asked.flags).get(refusal.place, refusal.place)) from None
     print_lines(answer.plan)
     if answer.entry:
         said = f"{study} is number {answer.entry.id} of the queue at {to}, with priority {priority}."

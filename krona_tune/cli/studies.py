@@ -7,14 +7,12 @@ from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
 import typer
 
-from krona_tune.api.chosen_space import ChosenSpace, choose_space
-from krona_tune.api.folders import earlier_studies, existing, new_name, refuse_odd, refuse_taken, study_folder
-from krona_tune.api.inputs import asked_tasks, find_space
+from krona_tune.api.asked_request import AskedRequest
+from krona_tune.api.folders import existing, new_name, refuse_odd, refuse_taken, study_folder
 from krona_tune.api.printing import console, say
 from krona_tune.api.study_request import (
     default_to_glue,
     lift_ordered_stop,
-    new_spec,
     refuse_unchangeable,
     resumed_spec,
 )
@@ -29,10 +27,10 @@ from krona_tune.refusal import Refusal, refuse_unknown
 from krona_tune.search.driver_options import DriverOptions, StartOptions
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
-from krona_tune.study.request.loader import load_spec, naming_given, read_given, tasks_defined_in
+from krona_tune.study.request.loader import load_spec, naming_given
 from krona_tune.study.request.study_spec import Keep
 from krona_tune.study.request.trial import MOST_SEEDS
-from krona_tune.study.settings import SETTINGS, Keywords, by_flag, flag_names, overrides
+from krona_tune.study.settings import SETTINGS, Keywords, by_flag, flag_names
 
 if TYPE_CHECKING:
     from krona_tune.search.full_training import FullTraining
@@ -69,35 +67,32 @@ def run(
         address=address, tracking_uri=tracking_uri, wandb=wandb, notify=notify or (), quiet=quiet, share=share
     )
     start.refuse_odd()
-    kept_at, space = storage_at(storage), find_space(space, "--space") if space else None
-    asked = asked_tasks(tasks, tasks_defined_in(space) if space else {}) if tasks else None
-    others = {"--space": space, "--set": settings, "--name": name, "--or-resume": or_resume}
-    given = by_flag({"tasks": asked}) | {flag: value for flag, value in others.items() if value}
-    given |= by_flag({"model": model, **keywords})
-    begun = _begun(kept_at, given, resume)
-    if warm_start := given.get("--warm-start"):
-        given["--warm-start"] = list(earlier_studies(kept_at, warm_start))
+    kept_at = storage_at(storage)
+    asked = AskedRequest.of(space=space, tasks=tasks, model=model, settings=settings, keywords=keywords)
+    others = {"--space": asked.space, "--set": settings, "--name": name, "--or-resume": or_resume}
+    kept = {flag: value for flag, value in others.items() if value}
+    begun = _begun(kept_at, {**kept, **asked.flags}, resume)
+    asked = asked.with_earlier(kept_at)
     if begun:
         folder, place, values, new = begun, begun.spec, [], None
     else:
         if name:
             refuse_taken(kept_at.brought(name), name)
-        values = read_given(settings or (), overrides(given), flag_names(given))
-        chosen = ChosenSpace(source=space) if space else choose_space(values, address, dry_run=dry_run)
+        values, chosen = asked.given, asked.chosen(address, dry_run=dry_run)
         place = chosen.place
         folder = kept_at.brought(name or new_name(place))
-        new = new_spec(chosen.source, settings or (), given, folder.name).settled()
+        new = asked.spec(chosen, folder.name)
     with naming_given(place, values), nullcontext() if dry_run else claim(folder):
         if new:
             refuse_taken(folder, name)  # another driver may have begun it meanwhile
             spec, reason = new, chosen.reason
         else:
-            spec = resumed_spec(folder, given)  # another driver may have changed it meanwhile
+            spec = resumed_spec(folder, {**kept, **asked.flags})  # another driver may have changed it meanwhile
             reason = f"the study is resumed; trials recorded: {_recorded(folder)}"
             if not dry_run:
                 lift_ordered_stop(folder, spec)
         told = DriverOptions(
-            command=this_command(), resumed_by=resume_command(folder), start=start, keys=flag_names(given)
+            command=this_command(), resumed_by=resume_command(folder), start=start, keys=flag_names(asked.flags)
         )
         outcome = run_and_report(spec, str(place), reason, folder, told, dry_run=dry_run)
     exit_as(outcome)

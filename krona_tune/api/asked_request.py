@@ -1,0 +1,77 @@
+"""Holds what a person asks of a new study with flags, reads each value once, and makes the request of it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any, Self
+
+from krona_tune.api.chosen_space import ChosenSpace, choose_space
+from krona_tune.api.folders import earlier_studies
+from krona_tune.api.inputs import asked_tasks, find_space
+from krona_tune.api.study_request import spec_of
+from krona_tune.record.storage import Storage
+from krona_tune.study.request.loader import GivenValue, read_given, tasks_defined_in
+from krona_tune.study.request.study_spec import StudySpec
+from krona_tune.study.settings import by_flag, flag_names, overrides
+
+
+@dataclass(frozen=True, kw_only=True)
+class AskedRequest:
+    """Holds what a person asks of a study.
+
+    Attributes:
+        space: the file of the space that is named; None: one is picked or made.
+        settings: texts such as `adapter.scale=2`.
+        flags: values by their flags.
+    """
+
+    space: Path | None
+    settings: Sequence[str]
+    flags: Mapping[str, Any]
+
+    @classmethod
+    def of(
+        cls,
+        *,
+        space: Path | None = None,
+        place: str = "--space",
+        tasks: str | None = None,
+        model: str | None,
+        settings: Sequence[str] | None,
+        keywords: Mapping[str, Any],
+    ) -> Self:
+        """Returns what a person asks.
+
+        Args:
+            space: a file, or the name of a shipped space.
+            place: what gave the space, for messages.
+            tasks: names and files, separated by commas.
+            keywords: the other settings by their keywords.
+
+        Raises:
+            Refusal: there is no such space or task.
+        """
+        path = find_space(space, place) if space else None
+        named = asked_tasks(tasks, tasks_defined_in(path) if path else {}) if tasks else None
+        return cls(space=path, settings=settings or (), flags=by_flag({"tasks": named, "model": model, **keywords}))
+
+    def with_earlier(self, storage: Storage) -> Self:
+        """Returns the same with whole paths of the studies that it learns from, which it may name. Raises a Refusal if
+        one is not there."""
+        if not (named := self.flags.get("--warm-start")):
+            return self
+        return replace(self, flags={**self.flags, "--warm-start": list(earlier_studies(storage, named))})
+
+    @cached_property
+    def given(self) -> list[GivenValue]:
+        """Returns the values of all keys. Raises a Refusal if one can't be read."""
+        return read_given(self.settings, overrides(self.flags), flag_names(self.flags))
+
+    def chosen(self, address: str | None = None, *, dry_run: bool = False) -> ChosenSpace:
+        """Returns the space that is named, or what `choose_space` chooses."""
+        return ChosenSpace(source=self.space) if self.space else choose_space(self.given, address, dry_run=dry_run)
+
+    def spec(self, chosen: ChosenSpace, name: str) -> StudySpec:
+        """Returns the request of a study of this name in a space. Raises a Refusal if a value does not fit."""
+        return spec_of(chosen.source, [*self.given, GivenValue("name", name, "name")]).settled()

@@ -1,0 +1,54 @@
+"""Tests that what a person asks with flags becomes a request, and that a refusal names the flag that gave a value."""
+
+from pathlib import Path
+
+import pytest
+
+from krona_tune.api.asked_request import AskedRequest
+from krona_tune.api.inputs import space_file
+from krona_tune.record.storage import storage_at
+from krona_tune.refusal import Refusal
+from krona_tune.study.request.loader import GivenValue
+
+
+def asked(**more: object) -> AskedRequest:
+    usual: dict[str, object] = {"space": Path("mini"), "model": None, "settings": None, "keywords": {}}
+    return AskedRequest.of(**{**usual, **more})  # type: ignore[arg-type]
+
+
+def test_settings_come_before_flags_and_each_knows_what_gave_it() -> None:
+    made = asked(tasks="rte,cola", model="m", settings=["seed=3"], keywords={"trials": "4", "shared": False})
+    assert made.given == [
+        GivenValue("seed", 3, "--set seed"),
+        GivenValue("tasks", ("rte", "cola"), "--tasks"),
+        GivenValue("model", "m", "--model"),
+        GivenValue("search.trials", 4, "--trials"),
+        GivenValue("search.shared", False, "--per-task"),
+    ]
+
+
+def test_a_named_space_is_taken_and_the_request_has_the_study_s_name_and_what_was_given() -> None:
+    made = asked(tasks="rte", settings=["seed=3"], keywords={"trials": "4"})
+    chosen = made.chosen()
+    assert (chosen.source, chosen.reason) == (space_file("mini"), "")
+    spec = made.spec(chosen, "first")
+    assert (spec.name, list(spec.tasks), spec.seed, spec.search.trials) == ("first", ["rte"], 3, 4)
+
+
+def test_a_value_that_does_not_fit_is_refused_with_its_flag() -> None:
+    made = asked(keywords={"time_budget": "soon"})
+    with pytest.raises(Refusal, match=r"^--time-budget: 'soon' is refused"):
+        made.spec(made.chosen(), "first")
+    with pytest.raises(Refusal, match="SPACE: unknown space 'minii'"):
+        asked(space=Path("minii"), place="SPACE")
+
+
+def test_earlier_studies_become_whole_paths(tmp_path: Path) -> None:
+    (tmp_path / "before").mkdir()
+    (tmp_path / "before" / "study.yaml").touch()
+    storage = storage_at(str(tmp_path))
+    made = asked(keywords={"warm_start": ["before"], "trials": "4"}).with_earlier(storage)
+    assert made.flags == {"--warm-start": [str(tmp_path / "before")], "--trials": "4"}
+    assert asked().with_earlier(storage) == asked()
+    with pytest.raises(Refusal, match="'befor'"):
+        asked(keywords={"warm_start": ["befor"]}).with_earlier(storage)
