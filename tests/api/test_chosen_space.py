@@ -50,7 +50,7 @@ def test_a_cluster_is_joined_with_what_each_trial_asks_for(monkeypatch: pytest.M
     assert choose_space((), "auto").place.stem == "t5_base"
     assert asked == [("head:6379", 1, 2), ("auto", 1, None)]
     with pytest.raises(Refusal, match=r"^--gpus-per-trial: "):
-        choose_space([values[0]._replace(value=-1)], "auto")
+        choose_space([GivenValue("resources.gpus_per_trial", -1, "--gpus-per-trial")], "auto")
 
 
 def test_what_a_person_gave_is_named_where_it_is_wrong(tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from krona_tune.search.startup import cluster, preflight, resources
 from krona_tune.search.startup.preflight import Findings
 from krona_tune.search.terminal import result_tables
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.request.study_spec import StudySpec
+from krona_tune.study.request.study_spec import ResourcesSpec, StudySpec
 from tests.conftest import Run
 from tests.record.events import manifest
 
@@ -144,8 +144,8 @@ def test_a_ray_that_does_not_start_now_ends_with_a_status_of_its_own(
 ) -> None:
     """The request is right, and a script may give it again."""
 
-    def failed(address: str | None, nice: int) -> "Future[object]":
-        assert (address, nice) == (None, 4)
+    def failed(address: str | None, asked: ResourcesSpec) -> "Future[object]":
+        assert (address, asked.nice) == (None, 4)
         found: Future[object] = Future()
         found.set_exception(NotNow("Ray", "it could not be started here in 3 tries", "its logs: /tmp/ray/session/logs"))
         return found
