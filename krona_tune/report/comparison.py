@@ -134,6 +134,10 @@ class ComparedTask:
     same_data: bool
 
     @property
+    def anchor(self) -> str:
+        return self.entries[0].summary.anchor
+
+    @property
     def averages(self) -> bool:
         """Returns whether the scores of all studies on validation have a mean with those of other tasks."""
         return all(each.summary.facts is None or each.summary.facts.averages_on("validation") for each in self.entries)

@@ -60,7 +60,7 @@ class TaskPart:
     @property
     def section(self) -> PageSection:
         task = self.summary
-        return PageSection(template="task.html.j2", anchor=task.task, title=task.title, part=self)
+        return PageSection(template="task.html.j2", anchor=task.anchor, title=task.title, part=self)
 
 
 def write_report(folder: StudyFolder, *, runs: bool = False) -> Path:

@@ -52,6 +52,11 @@ class TaskSummary:
         return self.facts.title if self.facts else self.task
 
     @property
+    def anchor(self) -> str:
+        """Returns what the ids of its parts on a page begin with; its name alone may be that of another part."""
+        return f"task-{self.task}"
+
+    @property
     def synthetic(self) -> bool:
         return self.facts is not None and self.facts.synthetic
 

@@ -53,13 +53,14 @@ def own(asked_for: list[str]) -> set[str]:
 
 
 def headings(tab: Tab) -> Locator:
-    return tab.page.locator("#cola-ranking thead th")
+    return tab.page.locator("#task-cola-ranking thead th")
 
 
 def column(tab: Tab, at: int) -> list[str]:
     """Returns the texts of a column of the ranking, from top to bottom."""
     return [
-        text.strip() for text in tab.page.locator(f"#cola-ranking tbody tr > :nth-child({at + 1})").all_text_contents()
+        text.strip()
+        for text in tab.page.locator(f"#task-cola-ranking tbody tr > :nth-child({at + 1})").all_text_contents()
     ]
 
 
@@ -112,7 +113,7 @@ def test_a_heading_sorts_its_table_both_ways_and_says_so(tab: Tab, page: Path) -
         heading.get_by_role("button").click()
         assert [float(each) for each in column(tab, at)] == expected
         assert heading.get_attribute("aria-sort") == order
-    assert tab.page.locator("#cola-ranking [aria-sort]").count() == 1
+    assert tab.page.locator("#task-cola-ranking [aria-sort]").count() == 1
 
 
 def test_the_keyboard_sorts_too(tab: Tab, page: Path) -> None:

@@ -31,7 +31,7 @@ def test_plotly_is_there_once_and_each_chart_has_its_figure(study: StudyFolder) 
     [packed] = re.findall(r'id="plotly">(.*?)</script>', study.page.read_text(encoding="utf-8"), re.DOTALL)
     assert gzip.decompress(base64.b64decode(packed)).decode() == get_plotlyjs()
     figures = {tag["data-figure"] for _, tag in page.attributes if "data-figure" in tag}
-    own = {f"cola-{name}" for name in ("parameters", "steps", "curves", "scale", "shapes")}
+    own = {f"task-cola-{name}" for name in ("parameters", "steps", "curves", "scale", "shapes")}
     assert figures == own | {"all-overview", "all-cost"}
     assert figures <= set(page.ids)
 

@@ -49,7 +49,9 @@ def test_the_contents_name_each_titled_section_in_its_order(study: StudyFolder) 
     links = re.findall(r'<li><a href="#([^"]+)">([^<]+)</a>', contents)
     headings = re.findall(r'<h2 id="([^"]+)">([^<]+?) *<', main)
     assert links == headings
-    assert [anchor for anchor, _ in links] == ["tasks", "cola", "rte", "mrpc", "cost", "trouble", "reproduce"]
+    assert [anchor for anchor, _ in links] == [
+        "tasks", "task-cola", "task-rte", "task-mrpc", "cost", "trouble", "reproduce",
+    ]  # fmt: skip
 
 
 def test_a_trial_that_runs_is_no_trial_without_an_end(study: StudyFolder) -> None:
@@ -159,9 +161,9 @@ def test_synthetic_data_are_marked_at_the_top_and_once_in_each_part(study: Study
     text = read(write_report(study)).text
     assert text.index("Synthetic data: mini-GLUE.") < text.index("Adapters for tiny")
     html = study.page.read_text(encoding="utf-8")
-    headings = dict(re.findall(r'<h2 id="(\w+)">(.*?)</h2>', html, re.DOTALL))
+    headings = dict(re.findall(r'<h2 id="([\w-]+)">(.*?)</h2>', html, re.DOTALL))
     marked = {name for name, text in headings.items() if "synthetic data: mini-GLUE" in text}
-    assert marked == {"tasks", "cola", "rte", "cost"}
+    assert marked == {"tasks", "task-cola", "task-rte", "cost"}
     assert html.count("synthetic data: mini-GLUE") == len(marked)
 
 
@@ -175,7 +177,7 @@ def test_a_synthetic_task_beside_a_real_one_is_marked_alone(study: StudyFolder) 
     both.model_copy(update={"tasks": facts}).write(study.manifest)
     write_report(study)
     html = study.page.read_text(encoding="utf-8")
-    heading = {name: re.findall(rf'<h2 id="{name}">.*?</h2>', html, re.DOTALL)[0] for name in ("cola", "rte")}
+    heading = {name: re.findall(rf'<h2 id="task-{name}">.*?</h2>', html, re.DOTALL)[0] for name in ("cola", "rte")}
     assert "synthetic" in heading["rte"]
     assert "synthetic" not in heading["cola"]
     assert "The sentences of RTE were generated" in read(study.page).text

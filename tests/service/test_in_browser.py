@@ -110,7 +110,7 @@ def test_a_study_is_watched_and_steered_on_its_page(
         expect(row).to_have_count(0, timeout=PATIENCE)
         orders = page.locator("#orders-table")
         expect(orders.get_by_role("row", name=f"stop {first}")).to_contain_text("done", timeout=PATIENCE)
-        expect(page.locator("#cola-ranking").get_by_role("row", name=first)).to_contain_text(
+        expect(page.locator("#task-cola-ranking").get_by_role("row", name=first)).to_contain_text(
             "stopped by user", timeout=PATIENCE
         )
 
@@ -229,7 +229,7 @@ def test_studies_are_chosen_by_keyboard_and_compared_while_one_changes(
         page.get_by_role("button", name="Compare the chosen studies").press("Enter")
         expect(page.get_by_role("heading", name="2 studies compared")).to_be_visible()
         end(ParquetSink(first.results), started(4), 0.9)
-        expect(page.locator("table:has(#cola-caption)").get_by_role("row", name="first")).to_contain_text("0.900")
+        expect(page.locator("table:has(#task-cola-caption)").get_by_role("row", name="first")).to_contain_text("0.900")
         assert page.evaluate("document.documentElement.scrollWidth") <= 420
         assert not [line for line in tab.said if not line.startswith("log")], tab.said
 

@@ -51,6 +51,16 @@ def test_a_folder_without_a_study_s_name_has_no_link_and_the_index_says_what_to_
     }
 
 
+def test_a_task_may_be_called_as_another_part_of_a_page(client: TestClient, root: Path) -> None:
+    names = ("all", "clone", "cost", "main", "now", "orders", "requests", "said", "studies", "tasks")
+    for study in ("first", "second"):
+        write_scores(StudyFolder(root / study), dict.fromkeys(names, 0.5))
+    for path in ("/studies/first", "/compare?study=first&study=second"):
+        page = page_of(client.get(path).text)
+        assert {f"task-{name}" for name in names} <= set(page.ids)
+        assert len(page.ids) == len(set(page.ids))
+
+
 def test_a_served_page_has_the_sections_of_the_written_report(client: TestClient, study: StudyFolder) -> None:
     give_order(study, OrderRequest(what="pause"), by="ann")
     served, written = (
@@ -58,7 +68,7 @@ def test_a_served_page_has_the_sections_of_the_written_report(client: TestClient
         sections(write_report(study).read_text(encoding="utf-8")),
     )
     assert served == written
-    assert {"What won", "orders", "tasks", "cola", "cost", "reproduce"} <= set(written)
+    assert {"What won", "orders", "tasks", "task-cola", "cost", "reproduce"} <= set(written)
     assert "ann" in written["orders"]
 
 
