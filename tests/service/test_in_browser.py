@@ -11,7 +11,7 @@ from threading import Thread
 
 import pytest
 from mlflow.tracking import MlflowClient
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from krona_tune.record.mlflow_mirror import mlflow_names as words
 from krona_tune.record.orders import waiting_orders
@@ -232,6 +232,29 @@ def test_studies_are_chosen_by_keyboard_and_compared_while_one_changes(
         expect(page.locator("table:has(#task-cola-caption)").get_by_role("row", name="first")).to_contain_text("0.900")
         assert page.evaluate("document.documentElement.scrollWidth") <= 420
         assert not [line for line in tab.said if not line.startswith("log")], tab.said
+
+
+def test_a_page_that_comes_newer_than_the_service_had_told_is_not_asked_for_again(
+    storage: Storage, root: Path, browser: Browser
+) -> None:
+    folder, asked = make_study(root / "first"), list[str]()
+
+    def changed_once_more(route: Route) -> None:
+        if not asked:
+            end(ParquetSink(folder.results), started(4), 0.8)
+        asked.append(route.request.url)
+        route.continue_()
+
+    with served_here(storage) as address, opened_tab(browser) as tab:
+        tab.page.clock.install()
+        tab.page.route("**/studies/first/main", changed_once_more)
+        tab.page.goto(f"{address}/studies/first")
+        end(ParquetSink(folder.results), started(3), 0.7)
+        expect(tab.page.locator("table:has(#task-cola-caption)")).to_contain_text("0.800")
+        for _ in range(3):
+            tab.page.clock.run_for(10_000)
+            tab.page.evaluate("fetch(document.body.dataset.source).then(answer => answer.text())")
+        assert len(asked) == 1 + 3
 
 
 def test_a_service_that_is_killed_while_it_takes_orders_leaves_each_whole_or_none(

@@ -105,11 +105,12 @@
     try {
       const answer = await fetch(source, { redirect: "manual" });
       if (answer.type === "opaqueredirect" || answer.status === 401) { location.reload(); return; }
-      if (answer.ok) {
-        show(new DOMParser().parseFromString(await answer.text(), "text/html"));
-        stamp = answer.headers.get("X-Stamp");
-      }
-      if (stamp !== newest) setTimeout(() => update(newest), RETRY);
+      connection.hidden = answer.ok;
+      if (!answer.ok) { setTimeout(() => update(newest), RETRY); return; }
+      show(new DOMParser().parseFromString(await answer.text(), "text/html"));
+      stamp = answer.headers.get("X-Stamp");
+      // What came may be older than what was told of, or newer: the service says which, if it is asked again.
+      if (stamp !== newest) setTimeout(() => { if (!document.hidden) listen(); }, RETRY);
     } catch { setTimeout(() => update(newest), RETRY); } finally {
       asked = null;
       if (again && again !== stamp) update(again);
