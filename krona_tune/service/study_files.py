@@ -78,14 +78,18 @@ def stamp_of(folder: StudyFolder) -> str:
 
 
 def refuse_links_outward(folder: StudyFolder) -> None:
-    """Raises a Refusal if what would be read or written for a study lies outside the storage's folder."""
+    """Raises a Refusal if what would be read or written for a study lies outside the storage's folder, or nowhere."""
     storage = folder.root.parent.resolve()
     parts = folder.results / "parts"
     files = (folder.spec, folder.manifest, folder.state, folder.driver, Path(lock_of(folder).lock_file))
     places = (folder.results, parts, folder.orders)
     links = (Path(each.path) for place in places for each in _entries_of(place) if each.is_symlink())
     for path in (folder.root, *files, *places, *links):
-        if not path.resolve().is_relative_to(storage):
+        try:
+            inside = path.resolve().is_relative_to(storage)
+        except (OSError, RuntimeError):
+            raise Refusal(folder.name, f"{path.name} is a link that leads in a circle", "remove it") from None
+        if not inside:
             raise Refusal(folder.name, f"{path.name} is a link to a place outside the storage", "copy the study")
 
 

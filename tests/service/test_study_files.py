@@ -69,3 +69,19 @@ def test_nothing_is_written_through_a_link(client: TestClient, tmp_path: Path, s
     assert client.post("/api/studies/first/orders", json={"what": "pause"}).status_code == 422
     assert client.get("/").status_code == 200
     assert list(outside.iterdir()) == [] if outside.is_dir() else outside.read_text() == "kept"
+
+
+@pytest.mark.parametrize("linked", ["state.json", "orders", "results/parts/trials-9.parquet"])
+def test_a_link_in_a_circle_hides_no_other_study(
+    client: TestClient, root: Path, study: StudyFolder, linked: str
+) -> None:
+    path = make_study(root / "circle").root / linked
+    path.parent.mkdir(exist_ok=True)
+    path.symlink_to(path.name)
+    assert {each["name"]: each["state"] for each in client.get("/api/studies").json()} == {
+        "first": "stopped",
+        "circle": "unreadable",
+    }
+    answer = client.get("/studies/circle")
+    assert answer.status_code == 422
+    assert f"{path.name} is a link that leads in a circle" in answer.text
