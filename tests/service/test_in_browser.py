@@ -234,6 +234,22 @@ def test_studies_are_chosen_by_keyboard_and_compared_while_one_changes(
         assert not [line for line in tab.said if not line.startswith("log")], tab.said
 
 
+def test_the_index_is_sorted_by_what_begins_with_a_number_and_is_none(
+    storage: Storage, root: Path, browser: Browser
+) -> None:
+    for name, day in (("2026-9", 1), ("2026-10", 2), ("2026-8", 3)):
+        make_study(root / name, day, synthetic=True)
+    with served_here(storage) as address, opened_tab(browser) as tab:
+        tab.page.goto(address)
+        headings = tab.page.locator("#studies thead")
+        for heading, *names in (
+            ("Study", "2026-8", "2026-9", "2026-10"),
+            ("Begun", "2026-9", "2026-10", "2026-8"),
+        ):
+            headings.get_by_text(heading, exact=True).click()
+            assert tab.page.locator("#studies tbody th").all_text_contents() == names
+
+
 def test_a_page_that_comes_newer_than_the_service_had_told_is_not_asked_for_again(
     storage: Storage, root: Path, browser: Browser
 ) -> None:

@@ -1,7 +1,8 @@
 // Tables whose headings sort them, and rows that are shown when they are asked for. What is added to the page later is
 // prepared with `tables.prepare`.
 (() => {
-  const NUMBER = /^[+−-]?[\d,]*\.?\d+(e[+-]?\d+)?/i;
+  // A date, a name that begins with digits and a shape such as 16×24 are none.
+  const NUMBER = /^[+−-]?[\d,]*\.?\d+(e[+-]?\d+)?(?![\d.,]*[-_×]\w)/i;
   const value = (row, column) => {
     const cell = row.cells[column];
     if (!cell) return null;
@@ -10,7 +11,7 @@
     if (number) return Number(number[0].replace("−", "-").replaceAll(",", ""));
     return text === "–" || text === "" ? null : text;
   };
-  const compare = (a, b) => typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b));
+  const compare = (a, b) => typeof a === "number" && typeof b === "number" ? a - b : String(a).localeCompare(String(b), "en", { numeric: true });
   const sort = (table, column, direction) => {
     const body = table.tBodies[0];
     const rows = [...body.rows].map((row) => [value(row, column), row]);
