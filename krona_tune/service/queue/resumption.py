@@ -1,5 +1,7 @@
 """Resumes a study of the storage through its queue, and trains what it has chosen, as the command line does."""
 
+from contextlib import suppress
+
 from krona_tune.api.study_request import lift_ordered_stop, resumed_spec
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.refusal import Refusal
@@ -32,7 +34,7 @@ def resume_study(queue: StudyQueue, studies: ServedStudies, asked: Resumption, p
     folder = _idle_folder(queue, studies, asked.name)
     more = {"time_budget": asked.time_budget or None, "trials": f"+{asked.trials}" if asked.trials else None}
     given = {name: value for name, value in more.items() if value}
-    if not given and studies.detail(asked.name).state == FINISHED:
+    if not given and _is_finished(studies, asked.name):
         raise Refusal("trials", "the study has all that was asked of it", "give it more trials or more time")
     spec = resumed_spec(folder, by_flag(given))
     orders = [order_request(what=OrderKind(name), value=value) for name, value in given.items()]  # type: ignore[call-arg]
@@ -56,6 +58,13 @@ def train_study(queue: StudyQueue, studies: ServedStudies, asked: TrainingReques
     rows, facts = read_trials(folder.results), read_manifest(folder.manifest).tasks
     configuration(rows, resumed_spec(folder, {}), facts, asked.task or None, asked.trial or None)
     return queue.train(asked, person)
+
+
+def _is_finished(studies: ServedStudies, name: str) -> bool:
+    """Returns whether nothing of a study is left; of one that can't be read something is: its driver recovers it."""
+    with suppress(Refusal):
+        return studies.detail(name).state == FINISHED
+    return False
 
 
 def _idle_folder(queue: StudyQueue, studies: ServedStudies, name: str) -> StudyFolder:

@@ -73,6 +73,13 @@ def test_a_study_that_was_finished_is_resumed_for_orders_that_wait(queued: TestC
     assert resumed(queued)[0] == 201
 
 
+def test_a_study_whose_records_are_damaged_is_resumed_as_they_say(queued: TestClient, finished: StudyFolder) -> None:
+    (finished.results / "trials.parquet").write_bytes(b"PAR1")
+    answer = queued.get("/api/studies/first")
+    assert (answer.status_code, "resume the study" in answer.json()["fix"]) == (422, True), answer.json()
+    assert resumed(queued)[0] == 201
+
+
 def no_answer(_: Machine) -> Cluster:
     raise Refusal("--address", "the cluster gives no answer", "start it")
 
