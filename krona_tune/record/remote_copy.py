@@ -84,9 +84,11 @@ class Copy:
     def make_origin(self, origin: str = "") -> str:
         """Marks that a driver works in this local folder from now on; returns the folder's id, or else the given one or
         a new one."""
-        known = self.origin or origin or uuid4().hex
-        self.root.mkdir(parents=True, exist_ok=True)
-        (self.root / ORIGIN).write_text(known, encoding="utf-8")
+        known = self.origin
+        if not known:
+            known = origin or uuid4().hex
+            self.root.mkdir(parents=True, exist_ok=True)
+            write_atomically(self.root / ORIGIN, known)  # half an id would let a pull overwrite what was not pushed
         return known
 
     def forget_origin(self) -> None:
@@ -200,10 +202,14 @@ class Copy:
 
     def _set_aside(self) -> None:
         """Moves what a driver had here to a subfolder, after another driver continued elsewhere; what a service has
-        exported stays, since it is made of what is copied."""
+        exported stays, since it is made of what is copied.
+
+        The folder's id goes last: while it is here, a process that was killed meanwhile is followed by one that moves
+        the rest.
+        """
         aside = self.root / f"{ASIDE}{self.origin[:8]}"
-        aside.mkdir()
-        for path in list(self.root.iterdir()):
+        aside.mkdir(exist_ok=True)
+        for path in sorted(self.root.iterdir(), key=lambda path: path.name == ORIGIN):
             if not path.name.startswith(ASIDE) and path.name not in {LOCK, PULLING, EXPORTS}:
                 path.rename(aside / path.name)
         logger.warning("another driver continued this study elsewhere; what was here is now in %s", aside)

@@ -13,7 +13,16 @@ from krona_tune.record import background
 from krona_tune.record.ownership import claim, holding, lock_of
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.parquet_sink import ParquetSink
-from krona_tune.record.remote_copy import INDEX, Copy, Index, NotPushedError, OvertakenError, RemoteSink, belongs
+from krona_tune.record.remote_copy import (
+    INDEX,
+    ORIGIN,
+    Copy,
+    Index,
+    NotPushedError,
+    OvertakenError,
+    RemoteSink,
+    belongs,
+)
 from krona_tune.record.storage import refresh
 from krona_tune.record.store import Store
 from krona_tune.study.folder import StudyFolder
@@ -251,6 +260,55 @@ def test_what_a_driver_changed_and_could_not_push_is_kept(
     (aside,) = there.root.glob(".superseded-*")
     assert files(StudyFolder(aside)) == kept
     assert exported.is_dir(), "what was exported is not its driver's"
+
+
+class Killed(BaseException):
+    """The process is killed."""
+
+
+@pytest.mark.parametrize("moved", range(6))
+def test_what_could_not_be_pushed_is_kept_if_a_process_is_killed_while_it_moves_that(
+    here: StudyFolder, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, moved: int
+) -> None:
+    Copy(here).push()
+    there = on(tmp_path / "there", uri)
+    with claim(there):
+        ParquetSink(there.results).trial_ended(ended(started(2), Status.STOPPED_EARLY, []))
+        there.page.touch()
+    kept, left, rename = files(there), list(range(moved)), Path.rename
+
+    def renamed(path: Path, to: Path) -> Path:
+        if not left:
+            raise Killed
+        left.pop()
+        return rename(path, to)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", renamed)
+        with pytest.raises(Killed):
+            refresh(there)
+    refresh(there)
+    (aside,) = there.root.glob(".superseded-*")
+    assert files(StudyFolder(aside)) == kept
+    assert read_trials(there.results) == read_trials(here.results)
+
+
+def test_a_folder_gets_its_id_at_once_and_keeps_it(here: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    copy = Copy(here)
+    known = copy.make_origin("another")
+
+    def killed(path: Path, text: str, **_: Any) -> int:
+        path.touch()
+        raise Killed
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "write_text", killed)
+        assert copy.make_origin("a third") == known
+        (here.root / ORIGIN).unlink()
+        with pytest.raises(Killed):
+            copy.make_origin("a fourth")
+    assert copy.origin == "", "no half id is left"
+    assert not (here.root / ORIGIN).exists()
 
 
 MEANWHILE: dict[str, Callable[[ExitStack, StudyFolder], object]] = {
