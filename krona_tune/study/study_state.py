@@ -103,6 +103,12 @@ class DriverState(FrozenValue):
         return self.stage == "end"
 
     @property
+    def cut_off(self) -> bool:
+        """Returns whether the driver may not have written the study's adapters, if it runs no more: it was killed, or a
+        fault or Ray's loss ended it. A full training leaves those of the study before its own end."""
+        return self.end in {"", "halted", "lost"} and self.stage != "full training"
+
+    @property
     def left(self) -> int:
         """Returns how many trials of the plan have not ended."""
         return self.trials - self.ended
@@ -176,12 +182,14 @@ class StudyState:
         counts: its trials by their state, as the records say it.
         ordered: something was ordered of it that no driver has carried out yet.
         driver: what its driver wrote last, which is newer than the records; None if none runs, or it wrote nothing.
+        cut_off: its last driver may not have written the adapters, as `DriverState.cut_off` says.
     """
 
     runs: bool
     counts: TrialStates
     ordered: bool = False
     driver: DriverState | None = None
+    cut_off: bool = False
 
     @classmethod
     def of(
@@ -192,10 +200,12 @@ class StudyState:
         runs: bool,
         to_come: int | None = None,
         driver: DriverState | None = None,
+        cut_off: bool = False,
     ) -> "StudyState":
         """Returns the state of a study with these rows and orders, and so many trials that have not begun."""
         counts = TrialStates.of(rows, running_trials(rows) if runs else (), to_come)
-        return cls(runs=runs, counts=counts, ordered=any(order.is_left for order in orders), driver=driver)
+        ordered = any(order.is_left for order in orders)
+        return cls(runs=runs, counts=counts, ordered=ordered, driver=driver, cut_off=cut_off)
 
     @property
     def word(self) -> State:
@@ -205,8 +215,9 @@ class StudyState:
 
     @property
     def finished(self) -> bool:
-        """Returns whether nothing is left: every trial of the plan has ended, and nothing more was ordered."""
-        return self.counts.to_go == 0 and not self.counts.running and not self.ordered
+        """Returns whether nothing is left: every trial of the plan has ended, nothing more was ordered, and the last
+        driver has come to its own end."""
+        return self.counts.to_go == 0 and not (self.counts.running or self.ordered or self.cut_off)
 
     @property
     def paused(self) -> bool:

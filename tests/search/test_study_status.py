@@ -65,8 +65,29 @@ def test_a_driver_that_found_nothing_left_is_believed_until_more_is_asked_for(fo
     assert status(folder, runs=True).to_come == {"rte": 1, "cola": 0}, "a driver that runs may know more"
 
 
+@pytest.mark.parametrize(
+    ("end", "stage", "word"),
+    [
+        ("finished", "end", "finished"),
+        ("interrupted", "end", "finished"),
+        ("", "end", "stopped"),
+        ("", "finals", "stopped"),
+        ("halted", "end", "stopped"),
+        ("lost", "end", "stopped"),
+        ("", "full training", "finished"),
+    ],
+)
+def test_a_study_whose_driver_was_cut_off_before_it_wrote_the_adapters_is_not_finished(
+    folder: StudyFolder, end: Any, stage: Any, word: str
+) -> None:
+    """Else nobody could resume it, though every trial has ended."""
+    write_driver_state(folder, DriverState(stage=stage, trials=4, ended=4, slots=2, end=end, met=4, at=1.0))
+    found = read_status(folder, [*ROWS, searched(1, 0.3)], runs=False, manifest=MANIFEST)
+    assert (found.state.word, found.state.counts.to_go) == (word, 0)
+
+
 def test_an_order_that_waits_leaves_something_until_it_is_answered(folder: StudyFolder) -> None:
-    said(folder, met=4)
+    said(folder, end="finished", met=4)
     give_order(folder, OrderRequest(what="trials", value="+4"))  # type: ignore[arg-type]
     assert status(folder).state.word == "stopped"
     [order] = waiting_orders(folder)

@@ -13,7 +13,7 @@ from krona_tune.study.order import Order
 from krona_tune.study.request.loader import load_spec
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import TrialResult
-from krona_tune.study.study_state import StudyState, asked_trials
+from krona_tune.study.study_state import DriverState, StudyState, asked_trials
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,28 +46,28 @@ def read_status(
         manifest: the study's; without it, nothing is said of what is to come.
         spec: another request than that in the folder, if somebody asks for more.
     """
-    driver = running_state(folder) if runs else None
+    driver, last = (running_state(folder), None) if runs else (None, read_driver_state(folder))
     if manifest is None:
         return StudyStatus(state=StudyState.of(rows, runs=runs, driver=driver))
     to_come, problem = None, None
     try:
-        to_come = _to_come(folder, rows, manifest, spec or load_spec(folder.spec), runs=runs)
+        to_come = _to_come(rows, manifest, spec or load_spec(folder.spec), last)
     except Refusal as refusal:
         problem = refusal
     count = None if to_come is None else sum(to_come.values())
-    orders = given_orders(folder, answered)
-    state = StudyState.of(rows, orders, runs=runs, to_come=count, driver=driver)
+    orders, cut_off = given_orders(folder, answered), last is not None and last.cut_off
+    state = StudyState.of(rows, orders, runs=runs, to_come=count, driver=driver, cut_off=cut_off)
     return StudyStatus(state=state, to_come=to_come, problem=problem)
 
 
 def _to_come(
-    folder: StudyFolder, rows: Sequence[TrialResult], manifest: Manifest, spec: StudySpec, *, runs: bool
+    rows: Sequence[TrialResult], manifest: Manifest, spec: StudySpec, last: DriverState | None
 ) -> dict[str, int]:
     """Returns how many trials of each task have not begun: none, if a driver has said so of a request for as many.
 
     A driver knows more than rows say: that no point of the space is left to try, for instance.
     """
-    planned, last = manifest.planned_of(spec), None if runs else read_driver_state(folder)
+    planned = manifest.planned_of(spec)
     if last and last.met is not None and last.met >= asked_trials(spec, planned):
         return dict.fromkeys(spec.tasks, 0)
     return not_begun(spec, planned, rows, manifest.tasks)
