@@ -156,6 +156,7 @@ class Driver:
     ) -> None:
         plan, folder, again = context.plan, context.folder, options.again
         self.context, self.options, self.forecast, self.console = context, options, forecast, console
+        earlier = read_driver_state(folder)  # the sink of a copy elsewhere removes it
         self.opened = open_records(plan, folder)
         self.sinks = StudySinks(self.opened, context, options)
         self.ledger = self.opened.ledger(context, self.sinks)
@@ -189,8 +190,7 @@ class Driver:
         )
         self.loop = TrialLoop(ledger=self.ledger, stopper=self.stopper, changed=self._changed, obey=self.orders.look)
         self.artifacts, self.stage, self.written_at = Artifacts(), "search", 0.0
-        earlier = read_driver_state(folder)
-        self.searched, self.met = False, earlier.met if earlier else None
+        self.searched, self.met = False, earlier.met if earlier and not self.opened.message else None
 
     def run(self, write_page: Callable[..., Path]) -> Outcome:
         """Runs the rest of the study until its end or a stop, or only the full training that the options name; writes

@@ -228,6 +228,27 @@ def test_a_study_whose_space_is_used_up_is_finished_when_its_driver_has_trained_
     assert (last.met, len(again), state.word) == (asked_trials(of.spec, of.planned), len(rows), "stopped")
 
 
+class RecordsWithCopy(Records):
+    """Removes the state of an earlier driver, as the sink of a copy elsewhere does."""
+
+    def __init__(self, opened: OpenRecords, context: Any, *of: object) -> None:
+        super().__init__(opened)
+        context.folder.state.unlink()
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["whole", "with a part that can't be read"])
+def test_what_an_earlier_driver_has_met_is_kept_unless_records_were_lost(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_ray: None, lost: bool
+) -> None:
+    folder, of = StudyFolder(tmp_path), small_plan(4, [1e-3, 1e-2])
+    met = driven(folder, of)[0].met
+    if lost:
+        (folder.results / "parts" / "trials-000000001-0aa.parquet").write_text("torn")
+    monkeypatch.setattr(driver, "StudySinks", RecordsWithCopy)
+    monkeypatch.setattr(driver, "tune_trials", stop_at_once)
+    assert (met, driven(folder, of)[0].met) == (asked_trials(of.spec, of.planned), None if lost else met)
+
+
 def test_a_shared_study_in_which_something_was_stopped_ends_with_as_many_trials_as_it_has(
     tmp_path: Path, without_ray: None
 ) -> None:
