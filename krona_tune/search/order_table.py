@@ -207,7 +207,8 @@ def _end_of(row: TrialResult) -> str:
 
 def _check_clone(study: KnownStudy, order: OrderRequest) -> str:
     row = _row(study, order)
-    last = max((clone_number(each.made, row.task) for each in study.orders), default=-1)
+    taken = (*(each.made for each in study.orders), *study.rows)  # the orders of some rows may be lost
+    last = max((clone_number(each, row.task) for each in taken), default=-1)
     return _clone(study, order, last + 1).trial_id
 
 
@@ -361,8 +362,8 @@ def _with_value(order: Order | OrderRequest, value: str, spec: StudySpec, folder
 def _set_value(study: RunningStudy, order: Order) -> Order:
     """Writes the new value into the request."""
     spec = _with_value(order, order.made, study.plan.spec, study.folder)
+    write_atomically(study.folder.spec, dump_spec(spec))  # first: an order that can't be written is refused
     study.plan = replace(study.plan, spec=spec)
-    write_atomically(study.folder.spec, dump_spec(spec))
     return done(order, f"{ORDERED[order.what]}: {order.made}")
 
 

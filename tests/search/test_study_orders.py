@@ -21,7 +21,7 @@ from krona_tune.record.driver_state import STOP
 from krona_tune.record.orders import Inbox, give_order, waiting_orders
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.records import read_records
-from krona_tune.search import budget, study_orders
+from krona_tune.search import budget, order_table, study_orders
 from krona_tune.search.budget import Amount, Budget, StudyClock
 from krona_tune.search.full_training import FullTraining
 from krona_tune.search.ledger import Ledger
@@ -680,6 +680,29 @@ def test_a_clone_whose_row_was_lost_is_restored_by_its_order(folder: StudyFolder
     opened = open_records(first.plan, folder)
     restored = {each.trial_id: each for each in opened.records.trials}[row.trial_id]
     assert (restored.params, restored.of, restored.score) == (row.params, "cola-000", 0.75)
+
+
+def test_a_clone_whose_order_was_lost_keeps_its_id(folder: StudyFolder) -> None:
+    give_order(folder, REQUESTS["clone"])
+    first = Driver(folder).run().ledger.rows["cola-clone-0"]
+    for part in (folder.results / "parts").glob("orders-*"):
+        part.unlink()
+    give_order(folder, clone("training.learning_rate=0.004"))
+    again = Driver(folder).run()
+    assert (again.only.made, again.ledger.rows["cola-clone-0"].params) == ("cola-clone-1", first.params)
+
+
+def test_an_order_whose_value_can_not_be_written_changes_nothing(
+    folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(order_table, "write_atomically", full)
+    give_order(folder, REQUESTS["trials"])
+    driver = Driver(folder).run()
+    assert driver.only.state == "refused"
+    assert driver.orders.plan.spec.search.trials == load_spec(folder.spec).search.trials == 4
 
 
 def test_a_resumed_study_that_asks_for_more_goes_on(folder: StudyFolder) -> None:
