@@ -6,8 +6,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from safetensors.torch import load_file
-
 from krona_tune.adapters.adapter_card import SELECTED, SELECTED_IN_FINALS, AdapterCard, trial_in
 from krona_tune.adapters.adapter_files import save_adapter
 from krona_tune.backbones.geometry import Stack
@@ -113,7 +111,8 @@ def _save(
     seeds: Sequence[TrialResult],
     winner: str = "",
 ) -> Path | None:
-    """Writes one trial's adapter below `adapters/`; returns its folder, or None if the trial's state is gone.
+    """Writes one trial's adapter below `adapters/`; returns its folder, or None if the trial's state is gone or
+    damaged.
 
     The adapter that is there then stays, and `lack` is told unless it is the trial's own.
 
@@ -141,7 +140,7 @@ def _save(
         model_type=shape.model_type,
         backbone_width=shape.width,
         backbone_layers=sum(shape.depths.values()),
-        backbone_fingerprint=checkpoint.backbone_fingerprint(kept),
+        backbone_fingerprint=kept.backbone_fingerprint,
         backbone_sha256=manifest.model.fingerprint,
         test_interval=_test_interval(row),
         selected_by=selected,
@@ -157,7 +156,7 @@ def _save(
         joined_texts=manifest.tasks[row.task].joined_texts,
         own_task=replace(task, centre=0.0, spread=1.0) if row.task in plan.own_data else None,
     )
-    save_adapter(folder.adapter(name), in_units_of_labels(load_file(kept / checkpoint.TENSORS), task), card)
+    save_adapter(folder.adapter(name), in_units_of_labels(kept.tensors, task), card)
     return folder.adapter(name)
 
 
@@ -175,8 +174,8 @@ class NoState:
     why: str
 
 
-def _state(folder: StudyFolder, row: TrialResult) -> Path | NoState:
-    """Returns a trial's last state in the study's folder; downloads it if it is not there.
+def _state(folder: StudyFolder, row: TrialResult) -> checkpoint.Trained | NoState:
+    """Returns what a trial's last state in the study's folder holds; downloads the state if it is not there.
 
     The path that a row names is that of the folder at that time, where another study may be by now.
     """
@@ -185,5 +184,10 @@ def _state(folder: StudyFolder, row: TrialResult) -> Path | NoState:
         RemoteCheckpoints(folder.remote_checkpoints).bring(here.parent)
     if not here.exists():
         return NoState(f"the state of {row.trial_id} is gone")
-    found = checkpoint.trial_fingerprint(here)
-    return here if found == row.fingerprint else NoState(f"the state of {row.trial_id} is of another trial, {found}")
+    try:
+        found = checkpoint.read_trained(here)
+    except checkpoint.Unusable as error:
+        return NoState(f"the state of {row.trial_id} is damaged: {error}")
+    if found.fingerprint != row.fingerprint:
+        return NoState(f"the state of {row.trial_id} is of another trial, {found.fingerprint}")
+    return found

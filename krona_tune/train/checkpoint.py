@@ -3,6 +3,9 @@
 import json
 import operator
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -10,6 +13,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 from krona_tune.study.request.trial import TrialConfig
 from krona_tune.study.result import Report
@@ -50,17 +54,13 @@ def load(run: TrialRun, folder: Path) -> None:
         Unusable: a file is missing or can't be read, the checkpoint is of another trial or backbone, or a tensor does
             not fit; the run is unchanged. That memory does not hold it is another error.
     """
-    try:
+    with _refusing_damage(folder):
         progress, tensors = _progress(folder), load_file(folder / TENSORS)
         optimiser: Any = run.optimiser and torch.load(folder / OPTIMISER, map_location="cpu", weights_only=True)
         rung, step, report = operator.index(progress["rung"]), operator.index(progress["step"]), _report(progress)
         trial, kept = progress["fingerprint"], progress["backbone_fingerprint"]
         if run.optimiser:
             run.optimiser.refuse_other(optimiser)
-    except _UNREADABLE as error:
-        if lacks_memory(error):
-            raise
-        raise Unusable(f"{folder} can't be read ({type(error).__name__}: {error})") from error
     if trial != run.trial.fingerprint:
         raise Unusable(f"{folder} is of trial {trial}, this is {run.trial.fingerprint}")
     if kept != (found := run.backbone.fingerprint):
@@ -105,16 +105,39 @@ def examples_of(folder: Path) -> int:
     return report.examples if (report := _report(progress)) else copied
 
 
-def trial_fingerprint(folder: Path) -> str:
-    """Returns the fingerprint of the trial whose state it is."""
-    found: str = _progress(folder)["fingerprint"]
-    return found
+@dataclass(frozen=True, kw_only=True)
+class Trained:
+    """What an adapter is written from: a state's tensors, and the fingerprints of its trial and of the backbone."""
+
+    tensors: dict[str, Tensor]
+    fingerprint: str
+    backbone_fingerprint: str | None
 
 
-def backbone_fingerprint(folder: Path) -> str | None:
-    """Returns the fingerprint of the backbone that the trial was trained on."""
-    found: str | None = _progress(folder)["backbone_fingerprint"]
-    return found
+def read_trained(folder: Path) -> Trained:
+    """Returns what a trial has trained, without its optimiser.
+
+    Raises:
+        Unusable: a file is missing or can't be read. That memory does not hold it is another error.
+    """
+    with _refusing_damage(folder):
+        progress = _progress(folder)
+        return Trained(
+            tensors=load_file(folder / TENSORS),
+            fingerprint=progress["fingerprint"],
+            backbone_fingerprint=progress["backbone_fingerprint"],
+        )
+
+
+@contextmanager
+def _refusing_damage(folder: Path) -> Iterator[None]:
+    """Turns what the readers raise for a damaged state into Unusable."""
+    try:
+        yield
+    except _UNREADABLE as error:
+        if lacks_memory(error):
+            raise
+        raise Unusable(f"{folder} can't be read ({type(error).__name__}: {error})") from error
 
 
 def _report(progress: dict[str, Any]) -> Report | None:

@@ -16,6 +16,7 @@ from krona_tune.search.ledger import Ledger
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.trial_message import StepResult, TrialMessage
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.result import Status
 from krona_tune.train import checkpoint
 from tests.record.events import manifest
@@ -87,7 +88,7 @@ def test_an_adapter_whose_state_is_gone_or_of_another_trial_stays_the_earlier_on
     assert written(folder, book).lacking == (), "it is there"
     trained(book, folder, worker, 1, learning_rate=3e-2)
     book.rows["rte-001"] = replace(book.rows["rte-001"], score=1.5, fingerprint="of another")
-    of = checkpoint.trial_fingerprint(folder.checkpoints / "rte-001" / "rung-3")
+    of = checkpoint.read_trained(folder.checkpoints / "rte-001" / "rung-3").fingerprint
     (said,) = written(folder, book).lacking
     assert said == f"adapters/rte: the state of rte-001 is of another trial, {of}, so it stays that of rte-000"
     shutil.rmtree(folder.checkpoints / "rte-001")
@@ -97,6 +98,26 @@ def test_an_adapter_whose_state_is_gone_or_of_another_trial_stays_the_earlier_on
     shutil.rmtree(folder.adapter("rte"))
     (said,) = written(folder, book).lacking
     assert said == "adapters/rte: the state of rte-001 is gone, so there is none"
+
+
+@pytest.mark.parametrize("file", [checkpoint.TENSORS, checkpoint.PROGRESS])
+def test_an_adapter_whose_state_is_damaged_is_left_out_and_the_others_are_written(
+    worker: Workers, tmp_path: Path, file: str
+) -> None:
+    folder, book = StudyFolder(tmp_path / "s"), ledger()[0]
+    for number in range(2):
+        trained(book, folder, worker, number)
+        kind = {"kind": TrialKind.FULL_TRAIN, "of": "rte-000"}
+        book.rows[f"rte-00{number}"] = replace(book.rows[f"rte-00{number}"], **kind)
+    path = folder.checkpoints / "rte-000" / "rung-3" / file
+    path.write_bytes(path.read_bytes()[:-9])
+    left = written(folder, book)
+    assert left.paths == (folder.adapter("rte-001"), folder.page)
+    (said,) = left.lacking
+    assert said.startswith(
+        f"adapters/rte-000: the state of rte-000 is damaged: {path.parent.resolve()} can't be read ("
+    )
+    assert said.endswith(", so there is none")
 
 
 @pytest.mark.parametrize(

@@ -24,8 +24,10 @@ def test_a_trial_goes_on_with_its_own_weights_only(tmp_path: Path) -> None:
     run = TrialRun("t1", tiny_trial(), tiny_work(), backbone)
     run.advance()
     checkpoint.save(run, tmp_path)
+    kept = checkpoint.read_trained(tmp_path)
+    assert (kept.fingerprint, kept.backbone_fingerprint) == (run.trial.fingerprint, backbone.fingerprint)
+    assert all(torch.equal(kept.tensors[name], tensor) for name, tensor in run.state().items())
     run.close()
-    assert checkpoint.backbone_fingerprint(tmp_path) == backbone.fingerprint
     again = TrialRun("t1", tiny_trial(), tiny_work(), tiny_backbone())
     checkpoint.load(again, tmp_path)
     assert again.rung == 1
