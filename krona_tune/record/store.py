@@ -4,6 +4,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 from krona_tune.atomic_write import atomic_path
 from krona_tune.refusal import Refusal, unknown
@@ -16,6 +17,8 @@ BUCKETS = EXTRAS.keys()
 OPTIONS: dict[str, dict[str, Any]] = {"file": {"auto_mkdir": True}, "local": {"auto_mkdir": True}}
 FOLDERS = {"ftp", "hdfs", "sftp", "smb", "ssh", "webhdfs"}
 """Protocols in which a folder must exist before a file in it."""
+RENAMING = {"sftp", "ssh"}
+"""Protocols in which a file comes into place bit by bit, but a finished one can be renamed to it in one step."""
 NAMED = {*EXTRAS, *OPTIONS, *FOLDERS, "abfs", "az"}
 """The protocols that are named to somebody who wrote an unknown one; fsspec knows more."""
 
@@ -57,8 +60,14 @@ class Store:
     def write(self, name: str, content: bytes) -> None:
         """Writes the whole file at once, as far as the store can; in a folder it is the old file or the new one."""
         path = self._path(name)
+        above, _, own = path.rpartition("/")
         if self._scheme in FOLDERS:
-            self._files.makedirs(path.rpartition("/")[0], exist_ok=True)
+            self._files.makedirs(above, exist_ok=True)
+        if self._scheme in RENAMING:
+            unfinished = f"{above}/.{own}.{uuid4().hex[:8]}.tmp"
+            self._files.pipe_file(unfinished, content)
+            self._files.mv(unfinished, path)
+            return
         if self._scheme not in OPTIONS:
             self._files.pipe_file(path, content)
             return

@@ -2,6 +2,10 @@
 
 from pathlib import Path
 from threading import Thread
+from typing import Any
+
+import pytest
+from fsspec.implementations.local import LocalFileSystem
 
 from krona_tune.record.store import Store
 
@@ -17,3 +21,30 @@ def test_a_reader_of_a_folder_finds_a_whole_file_at_any_time(tmp_path: Path) -> 
         writer.join()
     assert read <= set(contents)
     assert store.names() == ["index"]
+
+
+class Server(LocalFileSystem):  # type: ignore[misc]
+    """Takes the place of a server that is reached by sftp, with folders of this machine."""
+
+    protocol = "sftp"
+
+    @classmethod
+    def _strip_protocol(cls, path: str) -> str:
+        return str(super()._strip_protocol(path.removeprefix("sftp://server")))
+
+    def pipe_file(self, path: str, value: bytes, mode: str = "overwrite", **more: Any) -> None:
+        super().pipe_file(path, value[: value.find(b"!")] if b"!" in value else value, mode, **more)
+        if b"!" in value:
+            raise ConnectionError("it went away")
+
+
+def test_a_connection_that_breaks_leaves_the_earlier_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("fsspec.core.get_filesystem_class", lambda protocol: Server)
+    monkeypatch.setattr("fsspec.core.filesystem", lambda protocol, **options: Server())
+    store = Store(f"sftp://server{tmp_path}/there")
+    store.write("results/trials", b"whole")
+    with pytest.raises(ConnectionError):
+        store.write("results/trials", b"half! of it")
+    assert store.read("results/trials") == b"whole"
+    store.write("results/trials", b"newer")
+    assert (tmp_path / "there" / "results" / "trials").read_bytes() == b"newer"
