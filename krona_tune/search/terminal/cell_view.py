@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 
 from rich.console import Console, RenderableType
 from rich.table import Table
+from rich.text import Text
 
 WIDTH = 110
 PRE = (
@@ -36,7 +37,7 @@ class NamedLines:
     def __rich__(self) -> Table:
         table = Table(box=None, pad_edge=False, show_header=False, title=self._title, title_justify="left")
         for name, text in self.lines.items():
-            table.add_row(f"[bold]{name}[/bold]", text)
+            table.add_row(Text(name, style="bold"), Text(text))
         return table
 
     def __repr__(self) -> str:
