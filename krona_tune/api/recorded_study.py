@@ -28,6 +28,8 @@ from krona_tune.study.study_state import NOT_BEGUN, StudyState
 if TYPE_CHECKING:
     import plotly.graph_objects as go
 
+GONE = "the study that was here is gone"
+
 
 class RecordedStudy:
     """Reads the records in a study's folder, each when it is asked for."""
@@ -221,17 +223,21 @@ class RecordedStudy:
 
     def _repr_html_(self) -> str:
         from rich.console import Group
+        from rich.text import Text
 
         from krona_tune.search.terminal.cell_view import html_of
         from krona_tune.search.terminal.result_tables import build_result_tables
 
+        said = Text(repr(self))
         if not self.folder.manifest.exists():
-            return html_of(repr(self))
-        spec = load_spec(self.folder.spec)
-        standings = Standings(self._records().trials, spec.shared_by)
-        return html_of(
-            Group(repr(self), "", build_result_tables(standings, self.manifest.tasks, fronts=spec.search.pareto))
-        )
+            return html_of(said)
+        try:
+            spec = load_spec(self.folder.spec)
+            standings = Standings(self._records().trials, spec.shared_by)
+            found = build_result_tables(standings, self.manifest.tasks, fronts=spec.search.pareto)
+        except Refusal:  # the first line says it
+            return html_of(said)
+        return html_of(Group(said, "", found))
 
     def _is_finished(self, spec: StudySpec) -> bool:
         """Returns whether nothing is left to run; records that can't be read are, because a driver recovers them."""
@@ -250,8 +256,11 @@ class RecordedStudy:
 
     def _state_text(self) -> str:
         if not self.folder.manifest.exists():
-            return NOT_BEGUN
-        state = self._state()
+            return GONE if self._seen else NOT_BEGUN
+        try:
+            state = self._state()
+        except Refusal as refusal:
+            return str(refusal)
         return f"{state.word}, {state.ended} trials have ended"
 
     def _records(self) -> Records:
@@ -261,7 +270,7 @@ class RecordedStudy:
         """Returns the folder. Raises a Refusal if the study that was in it is gone."""
         there = self.folder.manifest.exists()
         if self._seen and not there:
-            raise Refusal(str(self.folder.root), "the study that was here is gone", "open it where it is now")
+            raise Refusal(str(self.folder.root), GONE, "open it where it is now")
         self._seen = there
         return self.folder
 

@@ -56,6 +56,17 @@ def test_a_study_that_was_moved_away_is_refused_and_not_empty(study: StudyFolder
     assert len(krona_tune.open_study(study.root.with_name("moved")).trials) == 7
 
 
+def test_a_study_shows_itself_where_it_is_gone_damaged_or_in_a_folder_with_brackets(study: StudyFolder) -> None:
+    opened = krona_tune.open_study(study.root.rename(study.root.with_name("[a]")))
+    assert ("[a]: " in repr(opened), "[a]: " in opened._repr_html_()) == (True, True)
+    opened.folder.spec.write_text("model: tiny\ntasks: [cola]\nname: first-study\n", encoding="utf-8")
+    (opened.folder.results / "trials.parquet").write_bytes(b"of another program")
+    assert "trials.parquet: " in repr(opened)
+    assert "trials.parquet: " in opened._repr_html_()
+    opened.folder.root.rename(study.root)
+    assert repr(opened).endswith("[a]: the study that was here is gone>")
+
+
 def test_a_study_with_a_damaged_file_of_records_is_not_taken_for_finished(
     study: StudyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
