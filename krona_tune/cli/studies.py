@@ -148,9 +148,20 @@ def clean(
             console.print("nothing to remove: no trial has a checkpoint that it needs no more", highlight=False)
             return
         freed = format_bytes(size(folder, trials))
-        if yes or typer.confirm(f"Remove the checkpoints of {len(trials)} trials of {folder.name}, {freed}?"):
+        if yes or _agreed(f"Remove the checkpoints of {len(trials)} trials of {folder.name}, {freed}?"):
             remove(folder, trials)
             console.print(f"{freed} freed: the checkpoints of {len(trials)} trials", highlight=False)
+
+
+def _agreed(question: str) -> bool:
+    """Asks a person. Raises a Refusal if nobody answers."""
+    try:
+        return typer.confirm(question)
+    except (typer.Abort, RuntimeError) as ended:  # at the input's end, or without any
+        if isinstance(ended.__context__, KeyboardInterrupt):
+            raise KeyboardInterrupt from None
+        console.print()
+        raise Refusal("clean", "nobody has answered, nothing is removed", "add --yes") from None
 
 
 def _begun(kept_at: Storage, given: Mapping[str, Any], resume: str | None) -> StudyFolder | None:

@@ -1,6 +1,8 @@
 """Tests that the checkpoints which go are those that nothing needs: not the winners', not interrupted trials'."""
 
+import io
 import shutil
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -106,6 +108,27 @@ def test_a_person_is_asked_before_anything_goes(ended: StudyFolder, run: Run, mo
     assert (code, out) == (0, "nothing to remove: no trial has a checkpoint that it needs no more\n"), "nobody is asked"
     code, _, err = run("clean", "s", "--keep", "winner", program=cli.main)
     assert (code, err) == (2, "--keep: unknown choice 'winner', did you mean 'winners'?\n")
+
+
+def test_where_nobody_answers_nothing_goes(
+    ended: StudyFolder, run: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    said = "clean: nobody has answered, nothing is removed; add --yes\n"
+    code, _, err = run("clean", "s", program=cli.main)
+    assert (code, err) == (2, said)
+    monkeypatch.setattr(sys, "stdin", None)
+    with pytest.raises(SystemExit, match="2"):
+        cli.main()
+    assert capsys.readouterr().err == said
+
+    class Interrupted(io.StringIO):
+        def readline(self, size: int | None = -1) -> str:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "stdin", Interrupted())
+    with pytest.raises(SystemExit, match="130"):
+        cli.main()
+    assert len(list(ended.checkpoints.iterdir())) == len(SEARCHED)
 
 
 def rung(trial: Path, number: int, text: str) -> Path:
