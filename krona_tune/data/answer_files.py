@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 
 from krona_tune.atomic_write import atomic_path
 from krona_tune.data.example_files import ExampleRows, Row
-from krona_tune.data.file_kinds import FileKind, file_kind
+from krona_tune.data.file_kinds import FileKind, file_kind, refuse_instead
 from krona_tune.data.tasks import Task
 from krona_tune.refusal import Refusal, told
 from krona_tune.study.formatting import format_answer, plain
@@ -38,6 +38,7 @@ def answer_columns(task: Task, *, scores: bool) -> dict[str, pa.DataType]:
 def answer_kind(path: Path | None, examples: ExampleRows) -> FileKind:
     """Returns what answers are written as: what the ending of a file's name means, or as the examples are."""
     if path is not None:
+        refuse_instead(path, "--output")
         return file_kind(path)
     if not examples.kind.text_writer:
         raise Refusal("--output", "Parquet is not printed", "name a file such as answers.parquet or answers.csv")

@@ -15,7 +15,7 @@ from typing import Any, BinaryIO, Protocol
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from krona_tune.data.file_kinds import FILE_KINDS, LINES, FileKind, endings_of, file_kind
+from krona_tune.data.file_kinds import FILE_KINDS, LINES, FileKind, endings_of, file_kind, refuse_instead
 from krona_tune.data.separated_text import (
     BYTE_ORDER_MARK,
     LONGEST_LINE,
@@ -132,8 +132,10 @@ def table_examples(path: Path, task: Task, columns: Sequence[str] = ()) -> Table
         columns: those that hold the task's inputs, in their order; without them, those of the inputs' names.
 
     Raises:
-        Refusal: it can't be read, is empty, lacks a column, or is no table although columns are named.
+        Refusal: it can't be read, is empty, is JSON that is no JSON Lines, lacks a column, or is no table although
+            columns are named.
     """
+    refuse_instead(path, "--input")
     kind = file_kind(path)
     if path.is_file() and not path.stat().st_size:
         raise Refusal(str(path), "the file is empty")

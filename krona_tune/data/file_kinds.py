@@ -7,6 +7,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
+from krona_tune.refusal import Refusal
+
 
 @dataclass(frozen=True, kw_only=True)
 class FileKind:
@@ -22,6 +24,7 @@ class FileKind:
         text_writer: writes answers as text, from what takes it, the examples and the answers' columns.
         file_writer: writes them to a file, from its path and the same.
         where_named: the kind as which examples to answer are read if their columns are named.
+        instead: the ending of another kind that examples to answer and answers are in; they are refused in this one.
     """
 
     endings: tuple[str, ...]
@@ -32,6 +35,7 @@ class FileKind:
     text_writer: str = "krona_tune.data.answer_files:write_lines"
     file_writer: str = ""
     where_named: "FileKind | None" = None
+    instead: str = ""
 
 
 LINES = FileKind(endings=())
@@ -50,7 +54,7 @@ TSV = FileKind(
     columns="krona_tune.data.example_files:columns_of_tsv",
     where_named=CSV,
 )
-JSON = FileKind(endings=(".json",), builder="krona_tune.data.own_files:file_of_json")
+JSON = FileKind(endings=(".json",), builder="krona_tune.data.own_files:file_of_json", instead=".jsonl")
 JSON_LINES = FileKind(
     endings=(".jsonl", ".ndjson"),
     builder="krona_tune.data.own_files:file_of_json",
@@ -74,6 +78,13 @@ FILE_KINDS = (CSV, TSV, JSON, JSON_LINES, PARQUET)
 def file_kind(path: Path) -> FileKind:
     """Returns the kind of file that the ending of a name means."""
     return next((kind for kind in FILE_KINDS if path.suffix.lower() in kind.endings), LINES)
+
+
+def refuse_instead(path: Path, place: str) -> None:
+    """Refuses a file whose kind has another one in its place where examples are answered one by one."""
+    if instead := file_kind(path).instead:
+        problem = f"{path.name} is JSON as a whole, and examples are answered one by one"
+        raise Refusal(place, problem, f"write one object a line, in a file {instead}")
 
 
 def endings_of(kinds: Iterable[FileKind]) -> list[str]:

@@ -152,5 +152,7 @@ def test_what_can_not_be_written_is_refused_before(tmp_path: Path) -> None:
         refuse_unwritable(tmp_path / "nowhere" / "out.csv", given, {})
     with pytest.raises(Refusal, match="--input: it has a column 'prediction', which the answers get; rename"):
         refuse_same_columns(given, ADDED)
+    with pytest.raises(Refusal, match=r"--output: out\.json is JSON as a whole, .*; write one object a line"):
+        answer_kind(Path("out.json"), given)
     with pytest.raises(Refusal, match=r"--output: Parquet is not printed; name a file such as answers\.parquet"):
         answer_kind(None, examples(tmp_path, [{"sentence": "a"}], ".parquet"))

@@ -70,6 +70,7 @@ def test_lines_are_rows_of_the_tasks_inputs() -> None:
         ("a.jsonl", '{"sentence": "a"}\n{"text": "b"}\n', r"a\.jsonl:2: no column 'sentence'; found text"),
         ("a.jsonl", "[1]\n", r"a\.jsonl:1: \[1\] is no object; write one object a line"),
         ("a.jsonl", "{\n", r"a\.jsonl:1: is no JSON"),
+        ("a.json", '[{"sentence": "a"}]', r"--input: a\.json is JSON as a whole, .* in a file \.jsonl"),
         ("a.parquet", "nothing", r"a\.parquet: can't be read as Parquet"),
     ],
 )

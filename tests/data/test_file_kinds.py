@@ -8,7 +8,7 @@ import pytest
 
 from krona_tune.data.file_kinds import CSV, FILE_KINDS, JSON, JSON_LINES, LINES, PARQUET, TSV, FileKind, file_kind
 
-NAMED = [field.name for field in fields(FileKind) if field.name not in {"endings", "where_named"}]
+NAMED = [field.name for field in fields(FileKind) if field.name not in {"endings", "where_named", "instead"}]
 EVERY_KIND = pytest.mark.parametrize("kind", [LINES, *FILE_KINDS], ids=lambda kind: "".join(kind.endings) or "lines")
 
 
