@@ -124,6 +124,24 @@ def test_watching_says_since_when_the_study_runs(
     assert re.search(r"rte-002 +0%", screen.getvalue())
 
 
+def test_watching_counts_the_trials_that_were_ordered_meanwhile(
+    study: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = FileLock(study.root / ".lock")
+    lock.acquire()
+
+    def ordered(seconds: float) -> None:
+        given = {"model": "m", "name": "mine", "tasks": ["rte"], "search": {"trials": 40}}
+        study.spec.write_text(dump_spec(build_spec(given, "x.yaml")), encoding="utf-8")
+        lock.release()
+
+    monkeypatch.setattr("krona_tune.search.terminal.inspect_studies.time.sleep", ordered)
+    screen = StringIO()
+    watch(study, Console(file=screen, width=120, force_terminal=True))
+    first, *_, last = re.findall(r"2 of (\d+) trials", screen.getvalue())
+    assert int(last) == int(first) + 40 - 12
+
+
 def lose(path: Path) -> None:
     path.unlink()
 

@@ -60,10 +60,10 @@ def show(folder: StudyFolder, console: Console) -> None:
 
 def watch(folder: StudyFolder, console: Console) -> None:
     """Shows a running study until it ends. Raises a Refusal if it has not begun or can't be read."""
-    manifest, spec = read_manifest(folder.manifest), load_spec(folder.spec)
+    manifest = read_manifest(folder.manifest)
     with Live(console=console, auto_refresh=False) as live:
         while True:
-            runs = is_running(folder)
+            runs, spec = is_running(folder), load_spec(folder.spec)  # which an order may have changed
             rows = list(map(manifest.unrecorded_devices(spec.resources).counted, _rows(folder)[0]))
             ledger = Ledger(None, NullSink(), rows, shared_by=spec.shared_by)
             ledger.running = set(running_trials(rows)) if runs else set()
