@@ -66,6 +66,15 @@ def test_quiet_is_quiet() -> None:
     assert screen.getvalue() == ""
 
 
+def test_a_terminal_that_can_not_draw_gets_lines() -> None:
+    book, screen = Ledger(count_on(SHAPE), Heard(), []), StringIO()
+    console = Console(file=screen, width=200, force_terminal=True, _environ={"TERM": "dumb"})
+    with View(console, book, manifest("cola").tasks, nothing_done, quiet=False) as shown:
+        run(book, config(0), 0.5)
+        shown.changed()
+        assert "cola-000  completed  score 0.500" in screen.getvalue()
+
+
 def test_what_runs_is_shown_with_how_far_it_is_its_loss_and_its_rate() -> None:
     def progress(trial_id: str) -> TrialProgress:
         number = int(trial_id[-1])

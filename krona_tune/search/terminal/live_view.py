@@ -57,7 +57,7 @@ class View:
         self._live: Live | CellView | None = None
         if in_notebook() and not quiet:
             self._live = CellView(self)
-        elif console.is_terminal and not quiet:
+        elif console.is_terminal and not console.is_dumb_terminal and not quiet:
             self._live = Live(self, console=console, refresh_per_second=2, transient=False)
 
     def __enter__(self) -> "View":
