@@ -8,6 +8,7 @@ from math import inf, nan
 import pytest
 from rich.console import Console
 
+from krona_tune.data.tasks import GLUE
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.terminal.result_tables import build_result_tables
 from krona_tune.study.formatting import describe_adapter
@@ -91,6 +92,25 @@ def test_several_methods_stand_side_by_side() -> None:
     assert "Methods, test scores" in mixed
     assert lines(mixed, " v ") == ["krona 0.07 % 0.600±0.028 0.900 v –"]
     assert "v: a validation score" in mixed
+
+
+def test_the_methods_of_all_of_glue_fit_a_terminal_of_eighty_columns() -> None:
+    finals = [
+        *(each for task in GLUE for each in repeats(f"{task}-000", (0.6, 0.7), (0.58, 0.62), task=task)),
+        *(each for task in GLUE for each in repeats(f"{task}-1", (0.6,), (0.5,), task=task, method="lora")),
+    ]
+    methods = said([KRONA, LORA, *finals], *GLUE).partition("Methods, ")[2]
+    assert "…" not in methods
+    assert lines(methods, "method") == ["method krona lora head_only"]
+    assert lines(methods, "QNLI") == ["QNLI 0.600±0.028 0.500 –"]
+    assert lines(methods, "average") == ["average 0.600 0.500 –"]
+
+
+@pytest.mark.parametrize("width", [24, 40, 60])
+def test_a_narrow_terminal_cuts_nothing_off(width: int) -> None:
+    text = said([KRONA, LORA, HEAD, *FINALS, row("004", "search", 0.9, task="cola")], "rte", "cola", width=width)
+    assert "…" not in text
+    assert max(map(len, text.splitlines())) <= width
 
 
 def test_synthetic_numbers_are_marked_on_every_table() -> None:

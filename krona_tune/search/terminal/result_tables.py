@@ -20,7 +20,10 @@ from krona_tune.study.verdicts import FINALS_NOTE, TIED, Verdicts, verdicts_of
 def titled_table(
     title: str, facts: dict[str, TaskFacts], columns: Iterable[str], caption: str = "", *, words: int = 1
 ) -> Table:
-    """Returns an empty table in which no cell wraps; the first columns, `words` of them, hold words, others numbers."""
+    """Returns an empty table; the first columns, `words` of them, hold words, others numbers.
+
+    Where it has too little room its cells have several lines: nothing is cut off.
+    """
     table = Table(
         title=title + synthetic_mark(facts),
         title_justify="left",
@@ -31,7 +34,7 @@ def titled_table(
         pad_edge=False,
     )
     for place, name in enumerate(columns):
-        table.add_column(name, justify="left" if place < words else "right", no_wrap=True)
+        table.add_column(name, justify="left" if place < words else "right", overflow="fold")
     return table
 
 
@@ -44,16 +47,26 @@ TOP = 5
 """How many shared configurations are shown."""
 
 
+MOST_ACROSS = 4
+"""The most tasks that stand side by side, a column each, where there are fewer methods than tasks."""
+
+
 def methods_table(lines: tuple[MethodLine, ...], facts: dict[str, TaskFacts]) -> Table:
+    """Makes the table of the methods' scores: a row for each, or of many tasks a row for each task."""
     halves = {cell.half for line in lines for cell in line.cells.values()}
     seen = "test scores" if "test" in halves else "validation scores"
     mixed = "v: a validation score, for want of finalists" if len(halves) > 1 else ""
     columns = ("method", "trained", *(fact.title for fact in facts.values()), "average")
     caption = "\n".join(filter(None, (mixed, _apart(facts, halves))))
-    table = titled_table(f"Methods, {seen}", facts, columns, caption)
+    rows: list[tuple[str, ...]] = [columns]
     for line in lines:
         cells = [_cell(each, mark=len(halves) > 1) for each in (*map(line.cells.get, facts), line.average)]
-        table.add_row(escape(line.method), format_percent(line.trainable_percent), *cells)
+        rows.append((escape(line.method), format_percent(line.trainable_percent), *cells))
+    if len(facts) > max(len(lines), MOST_ACROSS):
+        rows = list(zip(*rows, strict=True))
+    table = titled_table(f"Methods, {seen}", facts, rows[0], caption)
+    for row in rows[1:]:
+        table.add_row(*row)
     return table
 
 
