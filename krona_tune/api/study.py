@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from krona_tune.api.chosen_space import choose_space, is_own
 from krona_tune.api.exit_status import ENDED_WELL
-from krona_tune.api.folders import new_name, refuse_odd, refuse_taken, study_folder, with_whole_paths
+from krona_tune.api.folders import (
+    earlier_studies,
+    new_name,
+    refuse_odd,
+    refuse_taken,
+    study_folder,
+    with_whole_paths,
+)
 from krona_tune.api.inputs import (
     REQUEST,
     asked_tasks,
@@ -49,6 +56,7 @@ from krona_tune.search.terminal.cell_view import in_notebook, silence_widgets
 from krona_tune.study.folder import STUDIES, StudyFolder
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.redact import redact
+from krona_tune.study.request.field_types import listed
 from krona_tune.study.request.loader import (
     GivenValue,
     dump_spec,
@@ -161,20 +169,24 @@ class Study(RecordedStudy):
             space = MADE if _is_own(tasks, model, keywords) else choose_space(()).place
         elif not isinstance(space, Mapping):
             space = find_space(Path(space), "space")
-        self.folder = storage_at(str(storage)).brought(name or new_name(space))
+        kept_at = storage_at(str(storage))
+        self.folder = kept_at.brought(name or new_name(space))
         self._space: Path | Mapping[str, Any] | None = space
         self._tasks, self._model, self._tokenizer = tasks, model, tokenizer
         self._settings = plain_values(settings or {}, "settings")
         refuse_name(self._settings, "settings: name")
         given = {flag_of(key): plain_values(value, key) for key, value in keywords.items() if value is not None}
+        named = listed(given.get("--warm-start"))
+        if isinstance(named, list) and all(isinstance(each, str) for each in named):
+            given["--warm-start"] = list(earlier_studies(kept_at, named))
         self._flags: dict[str, Any] = given
         self._request: StudySpec | None = None
         self._child: DriverProcess | None = None
-        named = model is None or isinstance(model, str | Path)
-        if named and tokenizer is not None:
+        by_name = model is None or isinstance(model, str | Path)
+        if by_name and tokenizer is not None:
             raise Refusal("tokenizer", "it goes with a model in memory", "leave it out: a named model has its own")
         in_memory = isinstance(tasks, Mapping) and any(map(has_data, tasks.values()))
-        if named and not in_memory:
+        if by_name and not in_memory:
             _ = self.request  # bad input is refused at once; data in memory are not written before they are needed
 
     @classmethod

@@ -86,6 +86,17 @@ def test_a_task_may_be_in_memory(model: str, kind: str, tmp_path: Path) -> None:
     assert "<pre" in plan._repr_html_()
 
 
+@pytest.mark.parametrize("named", ["first", "studies/first", Path("studies/first"), ["studies/first", "first"]])
+def test_a_study_to_start_warm_from_is_named_or_its_folder_is(model: str, named: Any) -> None:
+    earlier = StudyFolder(Path("studies/first"))
+    earlier.root.mkdir(parents=True)
+    earlier.spec.touch()
+    found = krona_tune.Study(model=model, tasks="cola", space=SPACE, warm_start=named).request.search.warm_start
+    assert set(found or ()) == {str(earlier.root.resolve())}
+    with pytest.raises(Refusal, match="studies: unknown study 'frist', did you mean 'first'"):
+        krona_tune.Study(model=model, tasks="cola", space=SPACE, warm_start="frist")
+
+
 def test_nothing_is_left_of_a_study_that_never_began(model: str) -> None:
     made = {name: study(model, name=name) for name in ("described", "begun", "started")}
     for each in made.values():
