@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
 from pydantic import ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
-from krona_tune.refusal import Refusal
+from krona_tune.refusal import Refusal, shown
 from krona_tune.study.kinds import FactsEnum
 from krona_tune.study.request.trial import FrozenValue
 
@@ -191,6 +191,14 @@ class OrderRequest(FrozenValue):
         return " ".join(filter(None, [*words, "from its last rung" if self.from_last_rung else ""]))
 
 
+WRITTEN: dict[int | str, str] = {
+    "trial": "name a trial, such as cola-003",
+    "settings": "write a knob and its value, such as training.learning_rate=0.001",
+    "value": "write a value such as +20, 4 or 2h",
+}
+"""What is written in a field of a request, as the fix of a refusal."""
+
+
 def order_request(**given: Any) -> OrderRequest:
     """Returns what somebody asks. Raises a Refusal if it makes no sense."""
     try:
@@ -198,6 +206,8 @@ def order_request(**given: Any) -> OrderRequest:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(["order", *map(str, first["loc"])])
+        if first["type"] == "string_pattern_mismatch" and first["loc"][0] in WRITTEN:
+            raise Refusal(place, f"{shown(first['input'])} is refused", WRITTEN[first["loc"][0]]) from None
         raise Refusal(place, first["msg"].removeprefix("Value error, "), "see krona-tune order --help") from None
 
 

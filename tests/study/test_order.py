@@ -46,9 +46,14 @@ def test_an_order_is_said_as_it_is_written_also_from_its_row(given: dict[str, An
         ({"what": "pause", "trial": "cola-003"}, "order: pause takes no trial; see krona-tune order --help"),
         ({"what": "trials", "value": "+2", "settings": ("a=1",)}, "order: trials changes no settings; see "),
         ({"what": "paus"}, "order.what: Input should be 'stop_trial', 'clone_trial', 'pause'"),
-        ({"what": "stop_trial", "trial": "../x"}, "order.trial: String should match pattern"),
+        ({"what": "stop_trial", "trial": "../x"}, "order.trial: '../x' is refused; name a trial, such as cola-003"),
+        ({"what": "trials", "value": "2,000"}, "order.value: '2,000' is refused; write a value such as +20, 4 or 2h"),
+        (
+            {"what": "clone_trial", "trial": "cola-003", "settings": ("a=1", "scale")},
+            "order.settings.1: 'scale' is refused; write a knob and its value, such as training.learning_rate=0.001",
+        ),
     ],
-    ids=["lacking", "too much", "settings", "unknown", "odd"],
+    ids=["lacking", "too much", "settings", "unknown", "odd trial", "odd value", "no value"],
 )
 def test_an_order_that_makes_no_sense_is_refused(given: dict[str, Any], message: str) -> None:
     with pytest.raises(Refusal) as refused:
