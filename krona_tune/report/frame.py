@@ -1,6 +1,7 @@
 """Gives what a study recorded, as values and as pandas frames for a notebook."""
 
 from collections.abc import Iterable
+from typing import get_type_hints
 
 import pandas as pd
 
@@ -9,6 +10,8 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.result import Report, TrialResult, curve_columns
 
+DTYPES: dict[object, str] = {int: "int64", float: "float64", float | None: "float64", int | None: "Int64"}
+"""The types of columns, by those of fields; where a whole number may be missing, the others stay whole."""
 _NESTED = {"params", "metrics", "test_metrics", "curve"}
 
 
@@ -32,8 +35,9 @@ def shape_word(trial: TrialResult) -> str:
 
 
 def _frame(rows: Iterable[dict[str, object]], kind: type[TrialResult] | type[Report]) -> pd.DataFrame:
-    """Returns rows as a frame that has its fixed columns even if there is no row."""
+    """Returns rows as a frame that has its fixed columns, and numbers in them, even if no row has a value."""
     frame = pd.DataFrame(list(rows))
     fixed = (*kind.__dataclass_fields__, *curve_columns(()))
     missing = [name for name in fixed if name not in {*_NESTED, *frame.columns}]
-    return frame.assign(**{name: pd.Series(dtype="object") for name in missing})
+    whole = frame.assign(**{name: pd.Series(dtype="object") for name in missing})
+    return whole.astype({name: DTYPES[of] for name, of in get_type_hints(kind).items() if of in DTYPES})

@@ -1,5 +1,7 @@
 """Tests that the frames have their documented columns, with one row per trial and one per rung."""
 
+from pandas.api.types import is_numeric_dtype
+
 from krona_tune.record.records import read_records
 from krona_tune.report.frame import reports_frame, shape_word, trials_frame
 from krona_tune.study.folder import StudyFolder
@@ -40,6 +42,17 @@ def test_an_empty_study_has_empty_frames_with_columns(empty: Empty) -> None:
     assert {*TrialResult.__dataclass_fields__} - nested | {"factor_shape"} <= set(trials_frame(folder).columns)
     assert {*Report.__dataclass_fields__} - nested <= set(reports_frame(folder).columns)
     assert len(trials_frame(folder)) == len(reports_frame(folder)) == 0
+
+
+def test_columns_hold_numbers_also_before_any_trial_has_one(study: StudyFolder, empty: Empty) -> None:
+    for folder in (study, empty("cola")):
+        trials, reports = trials_frame(folder), reports_frame(folder)
+        numeric = ["score", "rung", "examples", "test_score", "expected_score", "ended_at"]
+        assert all(map(is_numeric_dtype, trials[numeric].dtypes))
+        assert trials.nlargest(2, "test_score").test_score.isna().all()
+        assert reports.nlargest(2, "score").score.tolist() == sorted(reports.score, reverse=True)[:2]
+    rungs = trials_frame(study).set_index("trial_id").rung
+    assert [str(rungs[name]) for name in ("cola-0001", "rte-0000")] == ["1", "<NA>"]
 
 
 def test_the_factor_shape_names_the_output_size_first() -> None:
