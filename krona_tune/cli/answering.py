@@ -141,6 +141,9 @@ def _examples(path: Path | None, task: Task, columns: str | None) -> Iterator[Ex
             raise Refusal("--columns", "standard input holds lines, which have no columns", "name a table with --input")
         if sys.stdin is None:
             raise Refusal("--input", "standard input is closed", "name a text file")
+        if sys.stdin.isatty():
+            texts = ", a tab between its texts" if len(task.inputs) > 1 else ""
+            say(f"Write one example a line{texts}; Ctrl-D ends them, and they are answered.", to=errors)
         yield LinesOfExamples(file=sys.stdin.buffer, place="standard input", task=task)
         return
     if not os.path.exists(path):

@@ -1,6 +1,7 @@
 """Tests the command that answers examples: lines and tables, what it refuses, and requests until Ctrl-C."""
 
 import csv
+import io
 import json
 import os
 import signal
@@ -120,6 +121,22 @@ def test_a_closed_standard_input_is_refused(
     with pytest.raises(SystemExit, match="2"):
         cli.main()
     assert capsys.readouterr().err == "--input: standard input is closed; name a text file\n"
+
+
+def test_a_person_at_a_terminal_is_told_what_to_write(
+    storage: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    class Terminal(io.TextIOWrapper):
+        def isatty(self) -> bool:
+            return True
+
+    monkeypatch.setattr(sys, "argv", ["krona-tune", "predict", str(storage / "first" / "adapters" / "stsb")])
+    monkeypatch.setattr(sys, "stdin", Terminal(io.BytesIO(b"a cat\ta dog\n")))
+    with pytest.raises(SystemExit, match="0"):
+        cli.main()
+    out, err = capsys.readouterr()
+    assert len(out.splitlines()) == 1
+    assert err == "Write one example a line, a tab between its texts; Ctrl-D ends them, and they are answered.\n"
 
 
 def test_a_late_line_of_a_file_that_is_no_example_is_refused_before_any_answer(
