@@ -19,7 +19,7 @@ from krona_tune.atomic_write import atomic_folder
 from krona_tune.backbones.find_geometry import geometry
 from krona_tune.backbones.geometry import Geometry, Stack
 from krona_tune.backbones.meta_model import base_of, is_quantised
-from krona_tune.hub import refuse_unreadable
+from krona_tune.hub import home, refuse_unreadable
 from krona_tune.refusal import Refusal, refusing
 from krona_tune.refused_calls import refusing_at_the_caller
 
@@ -93,7 +93,7 @@ def load(model: nn.Module, folder: str | Path, *, check_backbone: bool = True) -
         Refusal: the files can't be read, the adapter belongs to another backbone, another one is on the model, or the
             model has no place for its head, or only a quantised one. The model is left as it was.
     """
-    folder, model = Path(folder), getattr(model, "_orig_mod", model)  # of a compiled model, which follows it
+    folder, model = home(Path(folder)), getattr(model, "_orig_mod", model)  # of a compiled model, which follows it
     card, tensors = read_adapter(folder)
     _refuse_foreign_class(folder, card.adapter.method)
     shape = _geometry_of(model, folder, card)

@@ -21,6 +21,7 @@ from krona_tune.data.encode import Tokenization, cut_examples
 from krona_tune.data.example_files import ExampleRows, Row
 from krona_tune.data.separated_text import refuse_misshapen
 from krona_tune.data.tasks import Task
+from krona_tune.hub import home
 from krona_tune.refusal import refusing
 from krona_tune.refused_calls import refusing_at_the_caller
 from krona_tune.study.formatting import format_answer
@@ -130,7 +131,7 @@ def predict(folder: str | Path, examples: Sequence[str | Sequence[str]], *, mode
     Raises:
         Refusal: an example has another number of texts than the task, or `load_adapted` refuses.
     """
-    folder = Path(folder)
+    folder = home(Path(folder))
     task = task_of(read_card(folder), folder)
     rows = [(example,) if isinstance(example, str) else tuple(example) for example in examples]
     for number, row in enumerate(rows):

@@ -145,9 +145,11 @@ def test_another_number_of_labels_is_refused(tmp_path: Path) -> None:
     assert "classifier.bias is (3,), the model takes (2,); num_labels must be the task's" in refused(model, tmp_path)
 
 
-def test_what_is_no_model_of_transformers_is_refused(tmp_path: Path) -> None:
+def test_what_is_no_model_of_transformers_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     saved(tmp_path, "bert")
-    assert "a Linear has no config" in refused(torch.nn.Linear(3, 2), tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for folder in (tmp_path, Path("~")):
+        assert "a Linear has no config" in refused(torch.nn.Linear(3, 2), folder)
 
 
 def test_a_model_for_another_purpose_takes_the_adapter_by_its_base_alone(tmp_path: Path) -> None:

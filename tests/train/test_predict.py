@@ -65,9 +65,10 @@ def test_examples_that_memory_does_not_hold_together_are_answered_in_parts(tmp_p
         assert one.probabilities == pytest.approx(other.probabilities, abs=1e-5)
 
 
-def test_no_examples_have_no_answers(tmp_path: Path) -> None:
-    adapter = adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter")
-    assert krona_tune.predict(adapter, []) == []
+def test_no_examples_have_no_answers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter")
+    monkeypatch.setenv("HOME", str(tmp_path))
+    assert krona_tune.predict("~/adapter", []) == []
 
 
 def test_answers_come_in_order_while_the_rows_are_still_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
