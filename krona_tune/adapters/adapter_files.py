@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from krona_tune.adapters.adapter_card import CARD, AdapterCard, Form, read_card
+from krona_tune.adapters.adapter_card import CARD, AdapterCard, read_card
+from krona_tune.adapters.export_forms import Form
 from krona_tune.adapters.frozen_model import fingerprint
 from krona_tune.adapters.inject import Adapters, sets_on
 from krona_tune.adapters.model_card import README, render_model_card

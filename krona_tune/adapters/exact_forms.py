@@ -6,9 +6,10 @@ An export refuses what is refused here; a study that is to be deployed leaves it
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
+from pkgutil import resolve_name
 from typing import NamedTuple
 
-from krona_tune.adapters.adapter_card import Form
+from krona_tune.adapters.export_forms import Form
 from krona_tune.adapters.method_table import AttachPoint, Method, is_peft, lokr_factor, method_named, shape_at
 from krona_tune.adapters.placement import sites
 from krona_tune.backbones.geometry import Geometry, Site
@@ -103,11 +104,11 @@ Rule = Callable[[Adapted, int | None], Refusal | None]
 """Returns why a form, of a rank if it has one, does not hold an adapter exactly; None if it does."""
 
 
-def _anything(it: Adapted, rank: int | None) -> Refusal | None:
+def held_as_itself(it: Adapted, rank: int | None) -> Refusal | None:
     return None
 
 
-def _merged(it: Adapted, rank: int | None) -> Refusal | None:
+def held_as_merged(it: Adapted, rank: int | None) -> Refusal | None:
     of_peft = _plain(it) if is_peft(it.method.name) else ""
     into_biases = it.method.merges_into == "bias" or of_peft in MERGED_INTO_BIASES
     unbiased = next((site.name for site in it.sites if into_biases and not site.biased), "")
@@ -120,10 +121,10 @@ def _merged(it: Adapted, rank: int | None) -> Refusal | None:
     return next((unmergeable(reason) for reason, applies in reasons.items() if applies), None)
 
 
-def _onnx(it: Adapted, rank: int | None) -> Refusal | None:
+def held_as_onnx(it: Adapted, rank: int | None) -> Refusal | None:
     if it.geometry.text_to_text:
         return unfit(f"onnx: it holds a task's head, and this {it.geometry.model_type} answers with text")
-    return _merged(it, rank)
+    return held_as_merged(it, rank)
 
 
 def unmergeable(problem: str) -> Refusal:
@@ -141,7 +142,7 @@ def unfit(problem: str) -> Refusal:
     return Refusal("--format", problem, "use --format merged")
 
 
-def _peft(it: Adapted, rank: int | None) -> Refusal | None:
+def held_as_peft(it: Adapted, rank: int | None) -> Refusal | None:
     if is_peft(it.method.name):
         odd = it.part_of_map or it.transposed
         return unfit("peft adapts whole linear maps, and this model has fused or transposed ones") if odd else None
@@ -176,7 +177,7 @@ def _wide(name: str, shape: FactorShape) -> Refusal | None:
     )
 
 
-def _krona(it: Adapted, rank: int | None) -> Refusal | None:
+def held_as_krona(it: Adapted, rank: int | None) -> Refusal | None:
     of_maps = it.method.attach_point is AttachPoint.BESIDE_MAPS and "a_out" in it.method.reads
     if refused := _none_of(it, "krona_tune.peft_method", of_maps):
         return refused
@@ -190,7 +191,7 @@ def changes_weights(it: Adapted) -> Refusal | None:
     return Refusal("--format", f"lora: {it.method.name} changes no weight of a linear map", "use --format adapter")
 
 
-def _lora(it: Adapted, rank: int | None) -> Refusal | None:
+def held_as_lora(it: Adapted, rank: int | None) -> Refusal | None:
     if refused := changes_weights(it):
         return refused
     if it.rank is None:
@@ -200,7 +201,7 @@ def _lora(it: Adapted, rank: int | None) -> Refusal | None:
     return None
 
 
-def _taken_by_llama_cpp(it: Adapted) -> Refusal | None:
+def taken_by_llama_cpp(it: Adapted) -> Refusal | None:
     model = it.geometry.model_type
     if not it.geometry.text_to_text:
         return unfit(f"gguf: llama.cpp's LoRA has no head of a task, and this {model} answers with one")
@@ -212,8 +213,8 @@ def _taken_by_llama_cpp(it: Adapted) -> Refusal | None:
     return changes_weights(it)
 
 
-def _gguf(it: Adapted, rank: int | None) -> Refusal | None:
-    if refused := _taken_by_llama_cpp(it) or _lora(it, rank):
+def held_as_gguf(it: Adapted, rank: int | None) -> Refusal | None:
+    if refused := taken_by_llama_cpp(it) or held_as_lora(it, rank):
         return refused
     reached = it.rank or 0
     wide = next((site for site in it.sites if reached * (site.d_out + site.d_in) >= site.d_out * site.d_in), None)
@@ -223,18 +224,16 @@ def _gguf(it: Adapted, rank: int | None) -> Refusal | None:
     return Refusal("--format", problem, "name a lower one with --rank, or use --format merged")
 
 
-EXACT_FOR: dict[Form, Rule] = {
-    Form.ADAPTER: _anything,
-    Form.MERGED: _merged,
-    Form.ONNX: _onnx,
-    Form.PEFT: _peft,
-    Form.KRONA: _krona,
-    Form.LORA: _lora,
-    Form.GGUF: _gguf,
-}
-"""What each form holds exactly. A LoRA may also be the nearest one, which is another adapter."""
-NEAR_FOR: dict[Form, Callable[[Adapted], Refusal | None]] = {Form.LORA: changes_weights, Form.GGUF: _taken_by_llama_cpp}
-"""Why the forms that hold the nearest LoRA of some rank hold none of an adapter."""
+def inexact(form: Form, it: Adapted, rank: int | None = None) -> Refusal | None:
+    """Returns why a form, of a rank if it has one, does not hold an adapter exactly; None if it does."""
+    refused: Refusal | None = resolve_name(form.facts.exact)(it, rank)
+    return refused
+
+
+def never_near(form: Form, it: Adapted) -> Refusal | None:
+    """Returns why a form that has a rank holds no LoRA near an adapter, of whatever rank; None if it holds one."""
+    refused: Refusal | None = resolve_name(form.facts.near)(it)
+    return refused
 
 
 def _everywhere(it: Adapted) -> Refusal | None:
@@ -261,13 +260,9 @@ class DeployedForm(NamedTuple):
 
 
 DEPLOYED_AS: dict[TargetName, DeployedForm] = {
-    TargetName.MERGED: DeployedForm(Form.MERGED),
-    TargetName.ONNX: DeployedForm(Form.ONNX),
-    TargetName.PEFT: DeployedForm(Form.PEFT),
-    TargetName.KRONA: DeployedForm(Form.KRONA),
-    TargetName.GGUF: DeployedForm(Form.GGUF),
-    TargetName.VLLM: DeployedForm(Form.LORA, _served_by_vllm),
-}
+    name: DeployedForm(Form[name.name]) for name in TargetName if name.name in Form.__members__
+} | {TargetName.VLLM: DeployedForm(Form.LORA, _served_by_vllm)}
+"""A target with the name of a form is that form; each other one has its own row."""
 
 
 def misfit(target: DeployTarget, it: Adapted) -> Refusal | None:
@@ -277,10 +272,4 @@ def misfit(target: DeployTarget, it: Adapted) -> Refusal | None:
         ValueError: the adapter's sizes do not divide those of a site.
     """
     form, unserved = DEPLOYED_AS[target.name]
-    return unserved(it) or EXACT_FOR[form](it, target.rank)
-
-
-def refuse_inexact(form: Form, it: Adapted) -> None:
-    """Raises a Refusal if a form does not hold an adapter exactly."""
-    if refused := EXACT_FOR[form](it, None):
-        raise refused
+    return unserved(it) or inexact(form, it, target.rank)

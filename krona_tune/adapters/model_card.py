@@ -7,32 +7,14 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from krona_tune.adapters.adapter_card import (
-    LIBRARIES,
-    UNPUBLISHED,
-    AdapterCard,
-    Approximation,
-    Form,
-    Licence,
-    Published,
-    Quantisation,
-    loading,
-)
+from krona_tune.adapters.adapter_card import AdapterCard
+from krona_tune.adapters.approximation import Approximation, Quantisation
+from krona_tune.adapters.export_forms import UNPUBLISHED, Form, Licence, Published, loading
 from krona_tune.data.tasks import TASKS
 
 README = "README.md"
 TEMPLATES = Path(__file__).parent / "templates"
 HUB_NAME = re.compile(r"[\w-][\w.-]*(/[\w-][\w.-]*)?")
-INTROS = {
-    Form.ADAPTER: "An adapter: the backbone's weights are not in here.",
-    Form.MERGED: "A whole model, the adapter merged into the backbone's weights.",
-    Form.ONNX: "A whole model for onnxruntime, the adapter merged into the backbone's weights.",
-    Form.PEFT: "An adapter in the form of the package peft: the backbone's weights are not in here.",
-    Form.KRONA: "An adapter of KronA as a method of the package peft: the backbone's weights are not in here.",
-    Form.GGUF: "A LoRA for llama.cpp: the backbone is not in here. For `MODEL.gguf` below name the backbone's own "
-    "GGUF, in whatever quantisation.",
-    Form.LORA: "A LoRA near an adapter, in the form of the package peft: the backbone's weights are not in here.",
-}
 
 
 def render_model_card(
@@ -59,11 +41,10 @@ def render_model_card(
     environment.filters |= {"plain": _plain, "code": _code, "fenced": _fenced}
     return environment.get_template(f"{README}.j2").render(
         card=card,
-        form=str(form),
         front=yaml.safe_dump(_front(card, form, published.licence), sort_keys=False, allow_unicode=True),
         title=_title(card),
         backbone=_backbone(card),
-        intro=INTROS[form],
+        intro=form.facts.intro,
         columns=[f"{_plain(name)}{' (synthetic)' * card.synthetic}" for name in ("score", *card.metric_names)],
         halves=_halves(card),
         approximation=approximation.text if approximation else "",
@@ -72,12 +53,14 @@ def render_model_card(
         generation=card.own_task and card.own_task.generation,
         licence=_licence(published.licence),
         data=_data(card),
+        language=form.facts.language,
+        usage=form.facts.usage,
         loading=loading(card, form, published.repo or folder, on_hub=bool(published.repo), package=package),
     )
 
 
 def _front(card: AdapterCard, form: Form, licence: Licence) -> dict[str, Any]:
-    front: dict[str, Any] = {"library_name": LIBRARIES[form]}
+    front: dict[str, Any] = {"library_name": form.facts.library}
     if HUB_NAME.fullmatch(card.backbone):
         front |= {"base_model": card.backbone}
     synthetic = ["synthetic-data"] if card.synthetic else []

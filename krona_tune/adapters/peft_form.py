@@ -18,8 +18,8 @@ from peft import (
 )
 from torch import Tensor, nn
 
-from krona_tune.adapters.adapter_card import Form
-from krona_tune.adapters.exact_forms import Adapted, as_lokr, refuse_inexact, unfit
+from krona_tune.adapters.exact_forms import Adapted, as_lokr, inexact, unfit
+from krona_tune.adapters.export_forms import Form
 from krona_tune.adapters.inject import Adapters
 from krona_tune.adapters.method_modules import Krona
 from krona_tune.adapters.method_table import is_peft, method_named
@@ -57,13 +57,14 @@ def as_peft(model: nn.Module, adapters: Adapters, head: Mapping[str, Tensor], fo
     Raises:
         Refusal: peft has no form for the adapter.
     """
-    refuse_inexact(form, Adapted(geometry=adapters.geometry, adapter=adapters.config))
+    if refused := inexact(form, Adapted(geometry=adapters.geometry, adapter=adapters.config)):
+        raise refused
     prefix = within(model)
     modules = {f"{prefix}{site.name}": module for site, module in adapters.by_site()}
     if is_peft(adapters.config.method):
         return _as_itself(model, adapters, head, modules)
     transposed = any(site.transposed for site in adapters.sites)  # in a model all are, or none
-    made = krona_method_form if form is Form.KRONA else resolve_name(method_named(adapters.config.method).peft_form)
+    made = resolve_name(form.facts.peft_form or method_named(adapters.config.method).peft_form)
     return _dressed(model, adapters, head, made(adapters.config, modules, transposed), modules)
 
 

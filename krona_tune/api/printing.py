@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.text import Text
 
-from krona_tune.adapters.adapter_card import Form
+from krona_tune.adapters.export_forms import Form
 from krona_tune.search.terminal.cell_view import WIDTH as CELL_WIDTH
 from krona_tune.search.terminal.cell_view import in_notebook
 from krona_tune.study.folder import StudyFolder
@@ -64,15 +64,6 @@ _width = CELL_WIDTH if in_notebook() else None
 # a notebook shows what is written to the standard output; a word such as :x: is none of rich's pictures
 console = SafeConsole(force_jupyter=False, emoji=False, width=_width)
 errors = SafeConsole(stderr=True, force_jupyter=False, emoji=False, width=_width)
-FORMS = {
-    Form.ADAPTER: "an adapter of krona_tune",
-    Form.MERGED: "a whole model of transformers",
-    Form.ONNX: "a whole model of ONNX",
-    Form.PEFT: "an adapter of peft",
-    Form.KRONA: "an adapter of peft with krona_tune's method",
-    Form.LORA: "a LoRA of peft",
-    Form.GGUF: "a LoRA for llama.cpp",
-}
 
 
 def say(text: str, *, to: Console = console) -> None:
@@ -187,7 +178,7 @@ def _sync(folder: StudyFolder, tracking_uri: str | None) -> str:
 
 
 def print_exported(left: "ExportResult", form: Form) -> None:
-    say(f"Written to {left.folder}, {FORMS[form]}")
+    say(f"Written to {left.folder}, {form.facts.words}")
     if left.approximation:
         say(left.approximation.text)
     console.print(f"Largest difference of a logit: {left.difference:.2g}. Load it with", highlight=False)

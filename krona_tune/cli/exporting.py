@@ -8,8 +8,9 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.markup import escape
 
-from krona_tune.adapters.adapter_card import Form, Licence, Published, WrittenDtype, read_card
+from krona_tune.adapters.adapter_card import read_card
 from krona_tune.adapters.exact_forms import DEPLOYED_AS
+from krona_tune.adapters.export_forms import Form, Licence, Published, WrittenDtype
 from krona_tune.api.folders import adapter_folder
 from krona_tune.api.printing import errors, print_exported, print_pushed
 from krona_tune.cli import options
@@ -23,6 +24,8 @@ if TYPE_CHECKING:
     from krona_tune.train.loop import TaskWork
 
 LICENCE = re.compile(r"[a-z0-9][a-z0-9.+-]*")
+FORMS = "; ".join(f"{form}: {form.facts.words}{', of a --rank' * form.facts.needs_rank}" for form in Form)
+DTYPES = ", ".join(f"of {form} {' or '.join(form.facts.dtypes)}" for form in Form if len(form.facts.dtypes) > 1)
 
 
 def export(
@@ -32,16 +35,14 @@ def export(
         Form | None,
         typer.Option(
             "--format",
-            help="merged: a whole model; onnx: for onnxruntime; peft: for PEFT; krona: for PEFT with krona_tune; "
-            "lora: the nearest LoRA; gguf: a LoRA for llama.cpp; adapter: ours. "
-            "Without it, what the study is to be deployed as, else merged.",
+            help=f"{FORMS}. Without it, what the study is to be deployed as, else {Form.MERGED}.",
         ),
     ] = None,
     task: options.OfTask = None,
     storage: options.Storage = options.STUDIES,
     model: options.Backbone = None,
     dtype: Annotated[
-        WrittenDtype, typer.Option(help="The dtype of a whole model's weights: of merged or, int8, of onnx.")
+        WrittenDtype, typer.Option(help=f"The dtype of a whole model's weights: {DTYPES}.")
     ] = WrittenDtype.FLOAT32,
     rank: Annotated[int | None, typer.Option("--rank", min=1, help="The rank of the nearest LoRA.")] = None,
     distil: Annotated[
@@ -79,7 +80,7 @@ def export(
         published = Published(licence=known, repo=to_hub)
     from krona_tune.train.export import export_adapter
 
-    nearly = rank or (form is Form.ONNX and dtype is WrittenDtype.INT8)
+    nearly = rank or (dtype is WrittenDtype.INT8 and dtype in form.facts.dtypes)
     work = _data_of(folder) if nearly else None
     exported = export_adapter(
         folder,

@@ -11,7 +11,8 @@ from urllib.parse import quote
 
 from pydantic import BaseModel, ConfigDict, StringConstraints
 
-from krona_tune.adapters.adapter_card import CARD, Form, tensors_digest, trial_in
+from krona_tune.adapters.adapter_card import CARD, tensors_digest, trial_in
+from krona_tune.adapters.export_forms import Form
 from krona_tune.atomic_write import write_atomically
 from krona_tune.child_process import ChildProcess, ProcessEnded, TooSlow
 from krona_tune.refusal import Refusal, refuse_unknown, refusing
@@ -21,7 +22,7 @@ from krona_tune.study.manifest import read_manifest
 
 EXPORT_SECONDS = 900.0
 """The most seconds that an export takes; a large model is written, loaded again and compared."""
-OFFERED = (Form.MERGED, Form.ONNX, Form.PEFT, Form.KRONA, Form.ADAPTER)
+OFFERED = tuple(form for form in Form if form.facts.offered)
 """The forms that need nothing else to be named."""
 
 
@@ -33,7 +34,7 @@ class ExportRequest(BaseModel):
     task: Annotated[str, StringConstraints(min_length=1, max_length=255)]
     """The task whose adapter is exported."""
     form: Form = Form.MERGED
-    """merged, onnx, peft, krona or adapter."""
+    """The form, one that needs nothing else to be named; the refusal of another one lists them."""
 
 
 class Exported(BaseModel):

@@ -13,7 +13,7 @@ from zipfile import ZipFile
 
 from pydantic import TypeAdapter, ValidationError
 
-from krona_tune.adapters.adapter_card import Form
+from krona_tune.adapters.export_forms import Form
 from krona_tune.atomic_write import atomic_folder
 from krona_tune.hub import home
 from krona_tune.refusal import Refusal, refusing

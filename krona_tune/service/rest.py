@@ -7,7 +7,7 @@ from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from krona_tune import __version__
-from krona_tune.adapters.adapter_card import Form
+from krona_tune.adapters.export_forms import Form
 from krona_tune.refusal import Refusal
 from krona_tune.service.access import Access
 from krona_tune.service.adapter_exports import (

@@ -7,19 +7,11 @@ from pathlib import Path
 
 import torch
 
-from krona_tune.adapters.adapter_card import (
-    DTYPES_OF,
-    UNPUBLISHED,
-    Approximation,
-    Form,
-    Published,
-    Quantisation,
-    WrittenDtype,
-    loading,
-    read_card,
-)
+from krona_tune.adapters.adapter_card import read_card
 from krona_tune.adapters.adapter_files import read_tensors, save_adapter
-from krona_tune.adapters.exact_forms import EXACT_FOR, NEAR_FOR, Adapted
+from krona_tune.adapters.approximation import Approximation, Quantisation
+from krona_tune.adapters.exact_forms import Adapted, inexact, never_near
+from krona_tune.adapters.export_forms import UNPUBLISHED, Form, Published, WrittenDtype, loading
 from krona_tune.adapters.model_card import render_model_card
 from krona_tune.hub import home
 from krona_tune.refusal import Refusal, refusing
@@ -89,11 +81,11 @@ def export_adapter(
     """
     to = home(to, "--to").resolve()
     _refuse_taken(to)
-    if (rank is None and form is Form.LORA) or (rank is not None and form not in NEAR_FOR):
-        problem = "lora needs a rank" if rank is None else f"{form} has none"
+    if form.facts.needs_rank if rank is None else not form.facts.near:
+        problem = f"{form} needs a rank" if rank is None else f"{form} has none"
         raise Refusal("--rank", problem, "write --format lora --rank 16, or leave both out")
-    if dtype not in DTYPES_OF[form]:
-        fix = f"{form} is written in {' or '.join(DTYPES_OF[form])}"
+    if dtype not in form.facts.dtypes:
+        fix = f"{form} is written in {' or '.join(form.facts.dtypes)}"
         raise Refusal("--dtype", f"{form} has no weights in {dtype}", fix)
     card = read_card(adapter)
     approximation: Approximation | Quantisation | None = None
@@ -102,7 +94,7 @@ def export_adapter(
     published = replace(published, licence=published.licence or licence_beside(source.folder))
     readme = partial(render_model_card, card, form, to.name, published, package=package)
     job = Job(adapter=adapter, to=to, model=model, judged_on=judged_on, readme=readme)
-    if refused := EXACT_FOR[form](adapted, None) if rank is None else NEAR_FOR[form](adapted):
+    if refused := inexact(form, adapted) if rank is None else never_near(form, adapted):
         raise refused
     match form:
         case Form.ADAPTER:

@@ -2,8 +2,9 @@
 
 from functools import partial
 
-from krona_tune.adapters.adapter_card import GGUF_FILE, Approximation, Form
-from krona_tune.adapters.exact_forms import EXACT_FOR, Adapted
+from krona_tune.adapters.approximation import Approximation
+from krona_tune.adapters.exact_forms import Adapted, inexact
+from krona_tune.adapters.export_forms import Form
 from krona_tune.adapters.nearest_lora import add_lora, nearest_lora
 from krona_tune.refusal import Refusal
 from krona_tune.train.export_check import (
@@ -33,7 +34,7 @@ def leave_as_gguf(job: Job, adapted: Adapted, rank: int | None) -> tuple[float, 
     whole = load()
     inputs, model = sample_inputs(whole), whole.answer.model
     expected = logits(model, inputs)
-    exact = EXACT_FOR[Form.LORA](adapted, rank) is None
+    exact = inexact(Form.LORA, adapted, rank) is None
     near = nearest_lora(
         whole.adapters, min(rank or adapted.rank or 1, adapted.rank or rank or 1) if exact else rank or 1
     )
@@ -48,10 +49,10 @@ def leave_as_gguf(job: Job, adapted: Adapted, rank: int | None) -> tuple[float, 
         after = validation_score(whole, job.judged_on)
         found = Approximation(rank=near.rank, kept=near.kept, before=before, after=after)
     with building(job.to) as built:
-        write_gguf(built / GGUF_FILE, near.halves, layout, near.rank)
+        write_gguf(built / Form.GGUF.facts.mark, near.halves, layout, near.rank)
         bare = load()
         bare.adapters.detach()
-        add_lora(bare.backbone.base, read_gguf(built / GGUF_FILE, layout))
+        add_lora(bare.backbone.base, read_gguf(built / Form.GGUF.facts.mark, layout))
         written = logits(bare.answer.model, inputs)
         refuse_other_outputs(written, as_lora, "read back")
         write_card(built, job.readme(found) if found else job.readme())

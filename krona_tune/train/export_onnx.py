@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from krona_tune.adapters.adapter_card import Quantisation
+from krona_tune.adapters.approximation import Quantisation
 from krona_tune.refusal import Refusal
 from krona_tune.train.backbone import Inputs
 from krona_tune.train.export_check import (

@@ -8,9 +8,10 @@ from typing import Any
 
 from torch import Tensor
 
-from krona_tune.adapters.adapter_card import Approximation, Form
 from krona_tune.adapters.adapter_files import head_of, read_tensors
-from krona_tune.adapters.exact_forms import EXACT_FOR, Adapted
+from krona_tune.adapters.approximation import Approximation
+from krona_tune.adapters.exact_forms import Adapted, inexact
+from krona_tune.adapters.export_forms import Form
 from krona_tune.adapters.nearest_lora import nearest_lora
 from krona_tune.refusal import Refusal
 from krona_tune.train.backbone import quiet
@@ -41,7 +42,7 @@ def leave_as_peft(
     Raises:
         Refusal: it is to be fitted, and there are no texts, or nothing that a fit could improve.
     """
-    exact = rank is not None and EXACT_FOR[Form.LORA](adapted, rank) is None
+    exact = rank is not None and inexact(Form.LORA, adapted, rank) is None
     if fitted and job.judged_on is None:
         raise Refusal("--distil", "the study's training texts can't be read", "use --format lora --rank instead")
     if fitted and exact:

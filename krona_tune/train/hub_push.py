@@ -10,7 +10,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from krona_tune.adapters.adapter_card import CARD, GGUF_FILE, Form, Licence
+from krona_tune.adapters.export_forms import Form, Licence
 from krona_tune.adapters.model_card import HUB_NAME, README
 from krona_tune.hub import refuse_unreadable, settle_offline
 from krona_tune.refusal import Refusal, refusing, told
@@ -87,15 +87,9 @@ MESSAGE = "Export an adapter with krona_tune"
 AT_HUB = "--push"
 
 
-MARKS = dict.fromkeys(Form, "adapter_config.json") | {
-    Form.ADAPTER: CARD,
-    Form.MERGED: "model*.safetensors",
-    Form.ONNX: "model.onnx",
-    Form.GGUF: GGUF_FILE,
-}
-"""The file by which each form is known: those of peft have the same one, so that the last one stays."""
-OTHER_MARKS = {form: sorted({*MARKS.values()} - {mark}) for form, mark in MARKS.items()}
-"""The files that an upload of each form would leave beside it, and that may be loaded in its place."""
+OTHER_MARKS = {form: sorted({each.facts.mark for each in Form} - {form.facts.mark}) for form in Form}
+"""The files that an upload of each form would leave beside it, and that may be loaded in its place. Those of peft have
+the same one, so that the last one stays."""
 
 
 @dataclass(frozen=True, kw_only=True)

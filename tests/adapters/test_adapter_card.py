@@ -1,16 +1,14 @@
 """Tests that a card is read strictly, as data, and that what is no card is refused."""
 
 import json
-import shlex
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from krona_tune.adapters.adapter_card import CARD, Form, loading, read_card, task_of
+from krona_tune.adapters.adapter_card import CARD, read_card, task_of
 from krona_tune.data.tasks import TASKS
 from krona_tune.refusal import Refusal
-from krona_tune.study.request.trial import AdapterConfig
 from tests.adapters.cards import made
 
 
@@ -71,48 +69,3 @@ def test_an_unknown_task_or_other_labels_are_refused(tmp_path: Path) -> None:
     assert task_of(made(task="cola", labels=TASKS["cola"].labels), tmp_path) is TASKS["cola"]
     assert task_of(made(task="stsb", labels=()), tmp_path) is TASKS["stsb"]
     assert task_of(made("t5", task="stsb", labels=TASKS["stsb"].candidates), tmp_path) is TASKS["stsb"]
-
-
-@pytest.mark.parametrize("form", [form for form in Form if form is not Form.GGUF])
-@pytest.mark.parametrize(("name", "outputs"), [("bert", ", num_labels=3, ignore_mismatched_sizes=True"), ("t5", "")])
-def test_the_lines_that_load_it_are_python(form: Form, name: str, outputs: str) -> None:
-    lines = loading(made(name, backbone="it's\n'here"), form, "some 'where\n")
-    compile(lines, "lines", "exec")
-    compile(loading(made(name), form, "org/name", on_hub=True), "lines", "exec")
-    kind = "AutoModelForSeq2SeqLM" if name == "t5" else "AutoModelForSequenceClassification"
-    assert f"from transformers import {'AutoTokenizer' if form is Form.ONNX else kind}" in lines
-    assert (outputs in lines) or form in {Form.MERGED, Form.ONNX}
-
-
-@pytest.mark.parametrize("form", [Form.ADAPTER, Form.PEFT, Form.MERGED])
-def test_the_module_of_a_class_of_ones_own_is_imported_first_where_it_is_needed(form: Form) -> None:
-    def lines(method: str) -> str:
-        return loading(made(adapter=AdapterConfig(method=method)), form, "out")
-
-    own = "import my_package.mine  # makes the method known to peft\n"
-    assert lines("peft:my_package.mine.MyConfig").startswith(own) == (form is not Form.MERGED)
-    assert "known to peft" not in lines("peft:LoRA") + lines("peft:os\nprint().MyConfig")
-
-
-def test_those_for_llama_cpp_are_words_of_a_shell() -> None:
-    words = shlex.split(loading(made("t5"), Form.GGUF, "some 'where"))
-    assert words == ["llama-cli", "-m", "MODEL.gguf", "--lora", "some 'where/adapter.gguf"]
-    fetched, used = loading(made("t5"), Form.GGUF, "org/name", on_hub=True).splitlines()
-    assert fetched == "hf download org/name --local-dir name"
-    assert used == "llama-cli -m MODEL.gguf --lora name/adapter.gguf"
-
-
-def test_a_package_gives_the_backbone_to_who_has_the_files_and_the_hub_to_others() -> None:
-    card = made(backbone="org/name")
-    lines = loading(card, Form.PEFT, "out", package="carrier")
-    assert lines.startswith("from carrier import get_model_path\n")
-    assert "from_pretrained(get_model_path(), num_labels=3, ignore_mismatched_sizes=True)" in lines
-    assert "carrier" not in loading(card, Form.PEFT, "me/out", on_hub=True, package="carrier")
-    assert "carrier" not in loading(card, Form.MERGED, "out", package="carrier")
-
-
-@pytest.mark.parametrize("form", [Form.MERGED, Form.ONNX])
-def test_two_texts_that_training_read_as_one_are_one_in_the_lines(form: Form) -> None:
-    pair = {"task": "rte", "labels": TASKS["rte"].labels}
-    assert 'tokenizer(["a sentence1"], ["a sentence2"], ' in loading(made(**pair), form, "out")
-    assert 'tokenizer(["a sentence1\\na sentence2"], ' in loading(made(**pair, joined_texts=True), form, "out")

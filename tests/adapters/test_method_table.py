@@ -16,8 +16,8 @@ OTHER_WORDS = {"adapter", "full"}
 """Names of methods that are also the name of a section, and of what a budget trains."""
 SPELLED = {
     "adapters/method_table.py": "the table",
-    "adapters/adapter_card.py": "a form of an export",
     "adapters/exact_forms.py": "a form of an export",
+    "adapters/export_forms.py": "a form of an export",
     "adapters/gguf_form.py": "the type of an adapter in llama.cpp's format",
     "adapters/peft_class.py": "peft's own names for its methods",
     "api/contribution.py": "the columns of recorded curves are those of KronA",

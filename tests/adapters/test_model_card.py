@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import yaml
 
-from krona_tune.adapters.adapter_card import Form, Published
 from krona_tune.adapters.adapter_files import README
+from krona_tune.adapters.export_forms import Form, Published
 from krona_tune.adapters.model_card import render_model_card
 from krona_tune.data.tasks import TASKS
 from tests.adapters.cards import made, saved

@@ -9,8 +9,9 @@ import pytest
 from safetensors.torch import load_file
 
 import krona_tune
-from krona_tune.adapters.adapter_card import Form, read_card
+from krona_tune.adapters.adapter_card import read_card
 from krona_tune.adapters.adapter_files import read_adapter
+from krona_tune.adapters.export_forms import Form
 from krona_tune.data.metrics import token_baseline
 from krona_tune.record.parquet_reader import read_reports, read_trials
 from krona_tune.refusal import Refusal

@@ -8,7 +8,8 @@ from urllib.request import urlopen
 import pytest
 from starlette.testclient import TestClient
 
-from krona_tune.adapters.adapter_card import Form, tensors_digest, trial_in
+from krona_tune.adapters.adapter_card import tensors_digest, trial_in
+from krona_tune.adapters.export_forms import Form
 from krona_tune.record.remote_copy import Copy
 from krona_tune.record.storage import storage_at
 from krona_tune.refusal import Refusal

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from krona_tune.adapters.adapter_card import Approximation, Form
+from krona_tune.adapters.approximation import Approximation
+from krona_tune.adapters.export_forms import Form
 from krona_tune.data.batches import evaluation_batches
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.trial import BASELINE

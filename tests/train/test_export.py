@@ -15,8 +15,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 import krona_tune
-from krona_tune.adapters.adapter_card import CARD, Form, WrittenDtype
+from krona_tune.adapters.adapter_card import CARD
 from krona_tune.adapters.adapter_files import read_tensors, save_adapter
+from krona_tune.adapters.export_forms import Form, WrittenDtype
 from krona_tune.data.corpus import load as load_data
 from krona_tune.data.encode import encode
 from krona_tune.data.metrics import measure

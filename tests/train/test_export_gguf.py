@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from krona_tune.adapters.adapter_card import Form
+from krona_tune.adapters.export_forms import Form
 from krona_tune.adapters.merge import merge
 from krona_tune.refusal import Refusal
 from krona_tune.train.export import export_adapter

@@ -11,7 +11,8 @@ import onnxruntime
 import pytest
 import torch
 
-from krona_tune.adapters.adapter_card import Form, Quantisation, WrittenDtype
+from krona_tune.adapters.approximation import Quantisation
+from krona_tune.adapters.export_forms import Form, WrittenDtype
 from krona_tune.data.metrics import measure
 from krona_tune.refusal import Refusal
 from krona_tune.train import export_onnx

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from krona_tune.adapters.adapter_card import Form
 from krona_tune.adapters.adapter_files import save_adapter
+from krona_tune.adapters.export_forms import Form
 from krona_tune.backbones.geometry import Geometry, Role, Stack
 from krona_tune.data.tasks import TASKS
 from krona_tune.refusal import Refusal

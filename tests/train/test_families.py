@@ -8,7 +8,8 @@ import pyarrow as pa
 import pytest
 import torch
 
-from krona_tune.adapters.adapter_card import Form, loading, read_card
+from krona_tune.adapters.adapter_card import read_card
+from krona_tune.adapters.export_forms import Form, loading
 from krona_tune.train import checkpoint
 from krona_tune.train.export import export_adapter
 from krona_tune.train.export_check import logits, sample_inputs

@@ -225,7 +225,7 @@ def test_an_odd_card_names_no_licence(text: str, tmp_path: Path) -> None:
 PROGRAM = """
 import sys
 from pathlib import Path
-from krona_tune.adapters.adapter_card import Form
+from krona_tune.adapters.export_forms import Form
 from krona_tune.train.hub_push import find_destination, push
 print(push(find_destination(sys.argv[1], Form.ADAPTER, public=False), Path(sys.argv[2])))
 assert "torch" not in sys.modules

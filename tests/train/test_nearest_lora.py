@@ -10,7 +10,7 @@ import torch
 import transformers
 from safetensors.torch import load_file
 
-from krona_tune.adapters.adapter_card import Form
+from krona_tune.adapters.export_forms import Form
 from krona_tune.adapters.merge import merge
 from krona_tune.adapters.nearest_lora import nearest_lora
 from krona_tune.refusal import Refusal

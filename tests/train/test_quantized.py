@@ -6,8 +6,8 @@ import pytest
 import torch
 from transformers import AutoTokenizer
 
-from krona_tune.adapters.adapter_card import Form
 from krona_tune.adapters.adapter_files import save_adapter
+from krona_tune.adapters.export_forms import Form
 from krona_tune.adapters.inject import Adapters
 from krona_tune.adapters.merge import merge
 from krona_tune.refusal import Refusal

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from krona_tune.adapters.adapter_card import Form, WrittenDtype
+from krona_tune.adapters.export_forms import Form, WrittenDtype
 from krona_tune.train.export import export_adapter
 from krona_tune.train.predict import load_adapted
 from tests.train.exported_adapters import adapter_folder, backbone_folder

@@ -1,0 +1,228 @@
+"""Holds one row for each form of an export: its words, what it holds exactly, and the lines that load it. No torch.
+
+The functions of a row are named as `module:name`, so that a form is known without what it needs.
+"""
+
+import shlex
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+from krona_tune.adapters.adapter_card import CARD, AdapterCard
+from krona_tune.adapters.peft_class import module_of
+from krona_tune.data.tasks import TASKS
+from krona_tune.study.kinds import FactsEnum
+
+_RULES, _PEFT_FORMS = "krona_tune.adapters.exact_forms", "krona_tune.adapters.peft_form"
+
+
+class WrittenDtype(StrEnum):
+    """The dtype in which a whole model is written; it is merged in float32."""
+
+    FLOAT32 = "float32"
+    BFLOAT16 = "bfloat16"
+    INT8 = "int8"
+
+
+@dataclass(frozen=True, kw_only=True)
+class FormFacts:
+    """Holds what is true of all exports of one form.
+
+    Attributes:
+        words: what it is, to who chooses it and who gets it.
+        intro: the first sentence of its model card.
+        library: what the hub calls the library that loads it.
+        lines: those that load it, with the fields that `loading` fills in.
+        language: that of the lines.
+        usage: what else its model card says of its use.
+        mark: the file by which it is known in a folder, as a pattern; peft's have the same one.
+        dtypes: those in which it is written.
+        exact: a `Rule` of `exact_forms`, which says why it does not hold an adapter exactly.
+        near: says why it holds no adapter near one either; empty for a form that is never near, and so has no rank.
+        needs_rank: it is written with a rank only.
+        peft_form: makes its configuration and tensors of peft; empty for those that the method itself has.
+        offered: the service writes it: nothing else need be named.
+    """
+
+    words: str
+    intro: str
+    library: str
+    lines: str
+    language: str = "python"
+    usage: str = ""
+    mark: str = "adapter_config.json"
+    dtypes: tuple[WrittenDtype, ...] = (WrittenDtype.FLOAT32,)
+    exact: str
+    near: str = ""
+    needs_rank: bool = False
+    peft_form: str = ""
+    offered: bool = True
+
+
+_BACKBONE = "from transformers import {kind}\n\nmodel = {kind}.from_pretrained({backbone}{outputs})\n"
+_PEFT = f"from peft import PeftModel\n{_BACKBONE}model = PeftModel.from_pretrained(model, {{folder}})"
+
+
+class Form(FactsEnum):
+    """A form of an export; its value stands in the names of folders and in the records."""
+
+    facts: FormFacts
+
+    MERGED = (
+        "merged",
+        FormFacts(
+            words="a whole model of transformers",
+            intro="A whole model, the adapter merged into the backbone's weights.",
+            library="transformers",
+            lines="from transformers import {kind}, AutoTokenizer\n\n"
+            "model = {kind}.from_pretrained({folder})\n"
+            "tokenizer = AutoTokenizer.from_pretrained({folder})  # reads as many tokens as training did{logits}",
+            mark="model*.safetensors",
+            dtypes=(WrittenDtype.FLOAT32, WrittenDtype.BFLOAT16),
+            exact=f"{_RULES}:held_as_merged",
+        ),
+    )
+    ONNX = (
+        "onnx",
+        FormFacts(
+            words="a whole model of ONNX",
+            intro="A whole model for onnxruntime, the adapter merged into the backbone's weights.",
+            library="onnx",
+            lines="{fetching}from onnxruntime import InferenceSession\nfrom transformers import AutoTokenizer\n\n"
+            "folder = {fetched}\n"
+            "tokenizer = AutoTokenizer.from_pretrained(folder)\n"
+            'session = InferenceSession(f"{{folder}}/model.onnx")\n'
+            'inputs = tokenizer({texts}, padding=True, truncation=True, return_tensors="np")\n'
+            'logits = session.run(["logits"], {{each.name: inputs[each.name] for each in session.get_inputs()}})[0]',
+            mark="model.onnx",
+            dtypes=(WrittenDtype.FLOAT32, WrittenDtype.INT8),
+            exact=f"{_RULES}:held_as_onnx",
+        ),
+    )
+    PEFT = (
+        "peft",
+        FormFacts(
+            words="an adapter of peft",
+            intro="An adapter in the form of the package peft: the backbone's weights are not in here.",
+            library="peft",
+            lines=f"{{method}}{{package}}{_PEFT}",
+            exact=f"{_RULES}:held_as_peft",
+        ),
+    )
+    KRONA = (
+        "krona",
+        FormFacts(
+            words="an adapter of peft with krona_tune's method",
+            intro="An adapter of KronA as a method of the package peft: the backbone's weights are not in here.",
+            library="peft",
+            lines=f"{{package}}import krona_tune.peft_method  # makes the method known to peft\n{_PEFT}",
+            exact=f"{_RULES}:held_as_krona",
+            peft_form=f"{_PEFT_FORMS}:krona_method_form",
+        ),
+    )
+    LORA = (
+        "lora",
+        FormFacts(
+            words="a LoRA of peft",
+            intro="A LoRA near an adapter, in the form of the package peft: the backbone's weights are not in here.",
+            library="peft",
+            lines=f"{{package}}{_PEFT}",
+            exact=f"{_RULES}:held_as_lora",
+            near=f"{_RULES}:changes_weights",
+            needs_rank=True,
+            offered=False,
+        ),
+    )
+    GGUF = (
+        "gguf",
+        FormFacts(
+            words="a LoRA for llama.cpp",
+            intro="A LoRA for llama.cpp: the backbone is not in here. For `MODEL.gguf` below name the backbone's own "
+            "GGUF, in whatever quantisation.",
+            library="gguf",
+            lines="{downloading}llama-cli -m MODEL.gguf --lora {file}",
+            language="bash",
+            mark="adapter.gguf",
+            exact=f"{_RULES}:held_as_gguf",
+            near=f"{_RULES}:taken_by_llama_cpp",
+            offered=False,
+        ),
+    )
+    ADAPTER = (
+        "adapter",
+        FormFacts(
+            words="an adapter of krona_tune",
+            intro="An adapter: the backbone's weights are not in here.",
+            library="krona_tune",
+            lines=f"{{fetching}}{{method}}{{package}}import krona_tune\n{_BACKBONE}"
+            "adapters = krona_tune.load(model, {fetched})",
+            usage="Or on the command line, one example a line: `krona-tune predict DIR`.",
+            mark=CARD,
+            exact=f"{_RULES}:held_as_itself",
+        ),
+    )
+
+
+Licence = Mapping[str, str]
+"""What a card's header says of a licence: `license`, and for one that the hub has no word for its name and link."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Published:
+    """Holds what readers elsewhere are told: the licence, and the hub's repository that the files go to, if they do."""
+
+    licence: Licence = field(default_factory=dict)
+    repo: str = ""
+
+
+UNPUBLISHED = Published()
+AUTO_CLASSES = {
+    "text-classification": "AutoModelForSequenceClassification",
+    "text2text-generation": "AutoModelForSeq2SeqLM",
+    "text-generation": "AutoModelForCausalLM",
+}
+"""The class of transformers for each kind of answer."""
+_FETCHING = "from huggingface_hub import snapshot_download\n"
+_OWN_HEAD = ", num_labels={}, ignore_mismatched_sizes=True"
+"""The arguments of a backbone whose head, if it has one, is replaced by the adapter's."""
+_LOGITS = '\nlogits = model(**tokenizer({}, padding=True, truncation=True, return_tensors="pt")).logits'
+
+
+def loading(card: AdapterCard, form: Form, place: Path | str, *, on_hub: bool = False, package: str = "") -> str:
+    """Returns the lines that load what was written to a folder, or is in a repository of the hub.
+
+    Those of a LoRA for llama.cpp are lines of a shell, in which MODEL.gguf is the backbone.
+
+    A `package` that carries the backbone gives it without a network.
+    """
+    place, packaged = str(place), bool(package) and not on_hub
+    beside = place.rpartition("/")[2] if on_hub else place
+    task = card.own_task or TASKS.get(card.task)
+    names = [f"a {name}" for name in (task.inputs if task else ("text",))]
+    texts = ", ".join(f'["{text}"]' for text in ([r"\n".join(names)] if card.joined_texts else names))
+    return form.facts.lines.format(
+        kind=AUTO_CLASSES[card.pipeline],
+        texts=texts,
+        logits="" if card.text_to_text else _LOGITS.format(texts),
+        outputs="" if card.text_to_text else _OWN_HEAD.format(max(len(card.labels), 1)) + _padding(card),
+        method=_own_import(card),
+        package=f"from {package} import get_model_path\n" * packaged,
+        backbone="get_model_path()" if packaged else repr(card.backbone),
+        folder=repr(place),  # of what a library fetches by its name on the hub
+        fetching=_FETCHING * on_hub,
+        fetched=f"snapshot_download({place!r})" if on_hub else repr(place),
+        downloading=f"hf download {shlex.quote(place)} --local-dir {shlex.quote(beside)}\n" * on_hub,
+        file=shlex.quote(f"{beside}/{form.facts.mark}"),
+    )
+
+
+def _own_import(card: AdapterCard) -> str:
+    """Returns the line that imports the method's own class, which no file makes krona_tune or peft import."""
+    module = module_of(card.adapter.method)
+    named = all(word.isidentifier() for word in module.split("."))  # what another text says is no line of Python
+    return f"import {module}  # makes the method known to peft\n" * named
+
+
+def _padding(card: AdapterCard) -> str:
+    return "" if card.pad_token_id is None else f", pad_token_id={card.pad_token_id}"
