@@ -190,6 +190,8 @@ class Dispatcher:
         entry, state = watched.entry, watched.state if watched.begun else None
         if entry.removed_by or watched.by_hand or (state and (state.paused or state.end)) or self._waits(watched):
             return []
+        if self._is_taken(watched):
+            return []
         asked = self._asked(watched)
         if state and state.most:  # orders may have changed it since
             asked = asked.model_copy(update={"max_concurrent": state.most})
@@ -214,6 +216,15 @@ class Dispatcher:
             asked = self._database.submission(entry).space if key[1] is None else path.read_text(encoding="utf-8")
             self._resources[key] = parse_spec(asked, "space", self._storage.folder).resources
         return self._resources[key]
+
+    def _is_taken(self, watched: WatchedEntry) -> bool:
+        """Returns whether a person runs a study before its next driver is started; notes it as long as it is so."""
+        if watched.start is None or watched.begun:
+            return False
+        taken = is_running(watched.folder)
+        if taken != (watched.entry.reason == BY_HAND):
+            self._database.note(watched.entry.id, BY_HAND if taken else "")
+        return taken
 
     def _waits(self, watched: WatchedEntry) -> bool:
         """Returns whether a dead driver's next start has to wait."""

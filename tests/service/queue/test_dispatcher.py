@@ -382,6 +382,21 @@ def test_a_study_that_a_person_resumes_gets_no_orders_until_that_driver_ends(que
     assert queue.round()["first"] == ("removed", 0)
 
 
+def test_a_study_that_a_person_resumes_before_its_place_is_used_holds_no_slots(queue: Queue) -> None:
+    queue.submit("first")
+    queue.round()
+    queue.drivers.ends("first", "cancelled")
+    queue.round()
+    queue.database.put_back(1)
+    queue.submit("second")
+    with lock_of(queue.storage.study("first")):
+        for _ in range(2):
+            assert queue.round() == {"first": ("queued", 0), "second": ("running", 2)}
+        assert queue.entry("first").reason == dispatcher.BY_HAND
+    assert queue.round() == {"first": ("running", 1), "second": ("running", 1)}
+    assert queue.entry("first").reason == ""
+
+
 KILLS: dict[str, Callable[[Queue, pytest.MonkeyPatch], None]] = {
     "before the process": lambda queue, patch: patch.setattr(queue.drivers, "start", _killed),
     "before its handle is noted": lambda queue, patch: patch.setattr(queue.database, "note_handle", _killed),
