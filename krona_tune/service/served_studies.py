@@ -125,7 +125,7 @@ class ServedStudies:
         def made() -> FolderState:
             folder = self.folder(name)
             driven = self._runs(folder)
-            stamp = f"{stamp_of(folder)}{'-runs' if driven else ''}{self._copy_stamp(folder)}"
+            stamp = f"{stamp_of(folder, runs=driven)}{self._copy_stamp(folder)}"
             return FolderState(stamp=stamp, runs=driven, driver=running_state(folder) if driven else None)
 
         return self._looks.get(name, self._moment(LOOK), made)[1]
@@ -270,7 +270,7 @@ class ServedStudies:
             self._fetch(folder, (*LISTED, "state.json"))
             refuse_links_outward(folder)
             driven = self._runs(folder)
-            stamp = f"{stamp_of(folder)}{driven}"
+            stamp = stamp_of(folder, runs=driven)
             summary = self._summaries.get(name, stamp, lambda: summarise_study(folder, runs=driven))[1]
             return with_driver(summary, running_state(folder) if driven else None)
         except Refusal as refusal:

@@ -65,10 +65,11 @@ def runs(folder: StudyFolder) -> bool:
         return folder.driver.is_file()
 
 
-def stamp_of(folder: StudyFolder) -> str:
-    """Returns a text that differs if a file of the study's records, its request or its waiting orders has changed."""
-    found = hashlib.blake2b(digest_size=12)
-    for path in (folder.manifest, folder.spec):
+def stamp_of(folder: StudyFolder, *, runs: bool) -> str:
+    """Returns a text that differs if a file of the study's records, its request or its waiting orders has changed, or
+    whether it runs; of one that does not, also if what its last driver wrote has."""
+    found = hashlib.blake2b(str(runs).encode(), digest_size=12)
+    for path in (folder.manifest, folder.spec, *(() if runs else (folder.state,))):
         found.update(repr(_state(path)).encode())
     for place in (folder.results, folder.results / "parts", folder.orders):
         states = ((each.name, *state) for each in _entries_of(place) if (state := _state(each)))

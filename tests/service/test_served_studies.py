@@ -13,6 +13,7 @@ from rich.console import Console
 from starlette.testclient import TestClient
 
 from krona_tune.record import ownership
+from krona_tune.record.driver_state import write_driver_state
 from krona_tune.record.orders import give_order
 from krona_tune.record.ownership import claim
 from krona_tune.record.parquet_sink import ParquetSink
@@ -25,7 +26,7 @@ from krona_tune.service.served_studies import FETCH, LOOK, ServedStudies
 from krona_tune.service.web_server import make_app
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import OrderRequest
-from krona_tune.study.study_state import End
+from krona_tune.study.study_state import DriverState, End
 from tests.record.events import started
 from tests.report.pages import page_of
 from tests.service.conftest import LOCAL, drive, end, make_study, note
@@ -122,6 +123,19 @@ def test_the_stamp_changes_with_records_and_orders_and_not_with_progress(
     seen.append(studies.look("running").stamp)
     assert len(set(seen)) == 3
     assert "cola-0008" in studies.body("running").html
+
+
+def test_a_driver_that_found_nothing_left_is_seen_though_it_ran_between_two_looks(
+    client: TestClient, study: StudyFolder
+) -> None:
+    def states() -> list[str]:
+        (listed,), detail = client.get("/api/studies").json(), client.get("/api/studies/first").json()
+        return [listed["state"], detail["state"]]
+
+    assert states() == ["stopped", "stopped"]
+    found = DriverState(stage="end", trials=3, ended=3, slots=2, end="finished", met=99, at=1.0)
+    write_driver_state(study, found)
+    assert states() == ["finished", "finished"]
 
 
 ENDS: tuple[End, ...] = ("", "finished")
