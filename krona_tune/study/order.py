@@ -116,7 +116,7 @@ class OrderKind(FactsEnum):
             takes=("value",),
             example="2h",
             control=Control(
-                says="Set", label="Time budget of the whole study", pattern="[0-9.]+ ?[a-z]{0,10}", placeholder="2h"
+                says="Set", label="Time budget of the whole study", pattern="[0-9][0-9a-z]{0,18}", placeholder="2h"
             ),
         ),
     )

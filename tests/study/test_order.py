@@ -1,8 +1,10 @@
 """Tests what an order must name, how it is said, and which of a study's orders holds."""
 
+import re
 from typing import Any
 
 import pytest
+from pydantic import TypeAdapter
 
 from krona_tune.refusal import Refusal
 from krona_tune.study.order import (
@@ -15,6 +17,7 @@ from krona_tune.study.order import (
     order_request,
     search_ended_by,
 )
+from krona_tune.study.request.field_types import Seconds
 
 
 def order(what: str, ended_at: float, **more: Any) -> Order:
@@ -89,3 +92,11 @@ def test_only_a_queue_gives_the_orders_that_are_its_own_and_a_page_offers_none_o
     offered = [kind for takes in ((), ("trial",), ("value",)) for kind, _ in order_controls(*takes)]
     assert OrderKind.SHARE not in offered
     assert {OrderKind.PAUSE, OrderKind.STOP_TRIAL, OrderKind.TRIALS} <= set(offered)
+
+
+@pytest.mark.parametrize("written", ["90", "90s", "20min", "2h", "1h30", "1h30m", "2d12h30m"])
+def test_the_field_for_a_time_takes_every_form_of_one(written: str) -> None:
+    control = OrderKind.TIME_BUDGET.facts.control
+    assert control
+    assert re.fullmatch(control.pattern, written)
+    assert TypeAdapter(Seconds).validate_python(written) >= 90
