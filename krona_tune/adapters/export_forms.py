@@ -1,4 +1,4 @@
-"""Holds one row for each form of an export: its words, what it holds exactly, and the lines that load it. No torch.
+"""Holds one row for each form of an export: its words, what it holds exactly, who writes and what loads it. No torch.
 
 The functions of a row are named as `module:name`, so that a form is known without what it needs.
 """
@@ -14,7 +14,7 @@ from krona_tune.adapters.peft_class import module_of
 from krona_tune.data.tasks import TASKS
 from krona_tune.study.kinds import FactsEnum
 
-_RULES, _PEFT_FORMS = "krona_tune.adapters.exact_forms", "krona_tune.adapters.peft_form"
+_RULES, _PEFT_FORMS, _TRAIN = "krona_tune.adapters.exact_forms", "krona_tune.adapters.peft_form", "krona_tune.train"
 
 
 class WrittenDtype(StrEnum):
@@ -40,6 +40,7 @@ class FormFacts:
         dtypes: those in which it is written.
         exact: a `Rule` of `exact_forms`, which says why it does not hold an adapter exactly.
         near: says why it holds no adapter near one either; empty for a form that is never near, and so has no rank.
+        writer: writes what a `Job` of `train.export_check` says, or leaves nothing, and says what it has compared.
         needs_rank: it is written with a rank only.
         peft_form: makes its configuration and tensors of peft; empty for those that the method itself has.
         offered: the service writes it: nothing else need be named.
@@ -55,6 +56,7 @@ class FormFacts:
     dtypes: tuple[WrittenDtype, ...] = (WrittenDtype.FLOAT32,)
     exact: str
     near: str = ""
+    writer: str
     needs_rank: bool = False
     peft_form: str = ""
     offered: bool = True
@@ -81,6 +83,7 @@ class Form(FactsEnum):
             mark="model*.safetensors",
             dtypes=(WrittenDtype.FLOAT32, WrittenDtype.BFLOAT16),
             exact=f"{_RULES}:held_as_merged",
+            writer=f"{_TRAIN}.export:leave_merged",
         ),
     )
     ONNX = (
@@ -98,6 +101,7 @@ class Form(FactsEnum):
             mark="model.onnx",
             dtypes=(WrittenDtype.FLOAT32, WrittenDtype.INT8),
             exact=f"{_RULES}:held_as_onnx",
+            writer=f"{_TRAIN}.export_onnx:leave_as_onnx",
         ),
     )
     PEFT = (
@@ -108,6 +112,7 @@ class Form(FactsEnum):
             library="peft",
             lines=f"{{method}}{{package}}{_PEFT}",
             exact=f"{_RULES}:held_as_peft",
+            writer=f"{_TRAIN}.export_peft:leave_as_peft",
         ),
     )
     KRONA = (
@@ -118,6 +123,7 @@ class Form(FactsEnum):
             library="peft",
             lines=f"{{package}}import krona_tune.peft_method  # makes the method known to peft\n{_PEFT}",
             exact=f"{_RULES}:held_as_krona",
+            writer=f"{_TRAIN}.export_peft:leave_as_peft",
             peft_form=f"{_PEFT_FORMS}:krona_method_form",
         ),
     )
@@ -130,6 +136,7 @@ class Form(FactsEnum):
             lines=f"{{package}}{_PEFT}",
             exact=f"{_RULES}:held_as_lora",
             near=f"{_RULES}:changes_weights",
+            writer=f"{_TRAIN}.export_peft:leave_as_peft",
             needs_rank=True,
             offered=False,
         ),
@@ -146,6 +153,7 @@ class Form(FactsEnum):
             mark="adapter.gguf",
             exact=f"{_RULES}:held_as_gguf",
             near=f"{_RULES}:taken_by_llama_cpp",
+            writer=f"{_TRAIN}.export_gguf:leave_as_gguf",
             offered=False,
         ),
     )
@@ -160,6 +168,7 @@ class Form(FactsEnum):
             usage="Or on the command line, one example a line: `krona-tune predict DIR`.",
             mark=CARD,
             exact=f"{_RULES}:held_as_itself",
+            writer=f"{_TRAIN}.export:leave_as_adapter",
         ),
     )
 

@@ -1,9 +1,9 @@
 """Exports a study's adapter in another form; what is written gives the same outputs, or nothing is written."""
 
-import warnings
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
+from pkgutil import resolve_name
 
 import torch
 
@@ -19,6 +19,7 @@ from krona_tune.train.backbone import cast_parameters
 from krona_tune.train.backbone_source import package_of
 from krona_tune.train.export_check import (
     Job,
+    Written,
     building,
     difference,
     in_float32,
@@ -29,9 +30,6 @@ from krona_tune.train.export_check import (
     save_tokenizer,
     write_card,
 )
-from krona_tune.train.export_gguf import leave_as_gguf
-from krona_tune.train.export_onnx import leave_as_onnx
-from krona_tune.train.export_peft import leave_as_peft
 from krona_tune.train.hub_push import licence_beside
 from krona_tune.train.loop import TaskWork
 from krona_tune.train.predict import backbone_of, load_adapted
@@ -88,31 +86,31 @@ def export_adapter(
         fix = f"{form} is written in {' or '.join(form.facts.dtypes)}"
         raise Refusal("--dtype", f"{form} has no weights in {dtype}", fix)
     card = read_card(adapter)
-    approximation: Approximation | Quantisation | None = None
     source, shape = backbone_of(card, adapter, model)
     adapted, package = Adapted(geometry=shape, adapter=card.adapter, quantize=card.quantize), package_of(source)
     published = replace(published, licence=published.licence or licence_beside(source.folder))
     readme = partial(render_model_card, card, form, to.name, published, package=package)
-    job = Job(adapter=adapter, to=to, model=model, judged_on=judged_on, readme=readme)
+    job = Job(
+        adapter=adapter,
+        to=to,
+        form=form,
+        adapted=adapted,
+        model=model,
+        dtype=dtype,
+        rank=rank,
+        fitted=fitted,
+        judged_on=judged_on,
+        readme=readme,
+    )
     if refused := inexact(form, adapted) if rank is None else never_near(form, adapted):
         raise refused
-    match form:
-        case Form.ADAPTER:
-            differing = _leave_as_adapter(job)
-        case Form.MERGED:
-            differing = _leave_merged(job, DTYPES[dtype])
-        case Form.ONNX:
-            differing, approximation = leave_as_onnx(job, int8=dtype is WrittenDtype.INT8)
-        case Form.PEFT | Form.KRONA | Form.LORA:
-            with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of what peft asks of transformers
-                differing, approximation = leave_as_peft(job, form, adapted, rank, fitted=fitted)
-        case Form.GGUF:
-            differing, approximation = leave_as_gguf(job, adapted, rank)
+    written: Written = resolve_name(form.facts.writer)(job)
     lines = loading(card, form, to, package=package)
-    return ExportResult(folder=to, difference=differing, loading=lines, approximation=approximation)
+    return ExportResult(folder=to, difference=written.difference, loading=lines, approximation=written.approximation)
 
 
-def _leave_as_adapter(job: Job) -> float:
+def leave_as_adapter(job: Job) -> Written:
+    """Writes the same files, with the model card that this version makes."""
     whole = load_adapted(job.adapter, model=job.model)
     inputs = sample_inputs(whole)
     expected = logits(whole.answer.model, inputs)
@@ -121,10 +119,12 @@ def _leave_as_adapter(job: Job) -> float:
         write_card(built, job.readme())
         written = logits(load_adapted(built, model=job.model).answer.model, inputs)
         refuse_other_outputs(written, expected, "read back")
-    return difference(written, expected)
+    return Written(difference(written, expected))
 
 
-def _leave_merged(job: Job, dtype: torch.dtype) -> float:
+def leave_merged(job: Job) -> Written:
+    """Writes the model of transformers with the adapter in its weights, and its tokenizer, in the dtype."""
+    dtype = DTYPES[job.dtype]
     whole, model, inputs = load_merged(job.adapter, job.model)
     expected = logits(model, inputs)
     cast_parameters(model, dtype)
@@ -140,7 +140,7 @@ def _leave_merged(job: Job, dtype: torch.dtype) -> float:
         kept = expected if dtype is torch.float32 else logits(in_float32(model), inputs)
         refuse_other_outputs(written, kept, "read back")
         write_card(built, job.readme())
-    return difference(written, expected)
+    return Written(difference(written, expected))
 
 
 def _refuse_taken(to: Path) -> None:

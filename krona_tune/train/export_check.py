@@ -4,12 +4,14 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 
-from krona_tune.adapters.exact_forms import unmergeable
+from krona_tune.adapters.approximation import Approximation, Quantisation
+from krona_tune.adapters.exact_forms import Adapted, unmergeable
+from krona_tune.adapters.export_forms import Form, WrittenDtype
 from krona_tune.adapters.merge import merge
 from krona_tune.adapters.model_card import README
 from krona_tune.atomic_write import atomic_folder
@@ -32,16 +34,29 @@ FEW_PRODUCTS = 2 * 10**10
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """Names what one export reads, an `adapter` and its `model` if that is not the card's, and where it writes.
+    """Names what one export reads, an `adapter` and its `model` if that is not the card's, and what it writes where.
 
-    The validation half of `judged_on` shows what a form that is only near costs; None: that is not measured.
+    The validation half of `judged_on` shows what a form that is only near costs; None: that is not measured. A LoRA has
+    the `rank`, None for the adapter's own, and is `fitted` to what the adapter computes on the training texts.
     """
 
     adapter: Path
     to: Path
+    form: Form
+    adapted: Adapted
     model: str | None
+    dtype: WrittenDtype
+    rank: int | None
+    fitted: bool
     judged_on: TaskWork | None
     readme: Readme
+
+
+class Written(NamedTuple):
+    """Says what a form's writer has compared: the largest `difference` of a logit, and how near it is if only near."""
+
+    difference: float
+    approximation: Approximation | Quantisation | None = None
 
 
 def sample_inputs(whole: AdaptedModel) -> Inputs:

@@ -3,12 +3,13 @@
 from functools import partial
 
 from krona_tune.adapters.approximation import Approximation
-from krona_tune.adapters.exact_forms import Adapted, inexact
+from krona_tune.adapters.exact_forms import inexact
 from krona_tune.adapters.export_forms import Form
 from krona_tune.adapters.nearest_lora import add_lora, nearest_lora
 from krona_tune.refusal import Refusal
 from krona_tune.train.export_check import (
     Job,
+    Written,
     building,
     difference,
     logits,
@@ -20,12 +21,9 @@ from krona_tune.train.export_check import (
 from krona_tune.train.predict import load_adapted
 
 
-def leave_as_gguf(job: Job, adapted: Adapted, rank: int | None) -> tuple[float, Approximation | None]:
-    """Writes a LoRA, reads it back, and compares the logits of the model that it is added to.
-
-    Args:
-        rank: of the nearest LoRA; None: the adapter's own, so that it is the same adapter.
-    """
+def leave_as_gguf(job: Job) -> Written:
+    """Writes a LoRA, reads it back, and compares the logits of the model that it is added to."""
+    adapted, rank = job.adapted, job.rank
     try:
         from krona_tune.adapters.gguf_form import LoraLayout, read_gguf, write_gguf
     except ImportError:
@@ -49,11 +47,11 @@ def leave_as_gguf(job: Job, adapted: Adapted, rank: int | None) -> tuple[float, 
         after = validation_score(whole, job.judged_on)
         found = Approximation(rank=near.rank, kept=near.kept, before=before, after=after)
     with building(job.to) as built:
-        write_gguf(built / Form.GGUF.facts.mark, near.halves, layout, near.rank)
+        write_gguf(built / job.form.facts.mark, near.halves, layout, near.rank)
         bare = load()
         bare.adapters.detach()
-        add_lora(bare.backbone.base, read_gguf(built / Form.GGUF.facts.mark, layout))
+        add_lora(bare.backbone.base, read_gguf(built / job.form.facts.mark, layout))
         written = logits(bare.answer.model, inputs)
         refuse_other_outputs(written, as_lora, "read back")
         write_card(built, job.readme(found) if found else job.readme())
-    return difference(written, expected if exact else as_lora), found
+    return Written(difference(written, expected if exact else as_lora), found)

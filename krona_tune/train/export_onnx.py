@@ -11,10 +11,12 @@ import torch
 from torch import Tensor
 
 from krona_tune.adapters.approximation import Quantisation
+from krona_tune.adapters.export_forms import WrittenDtype
 from krona_tune.refusal import Refusal
 from krona_tune.train.backbone import Inputs
 from krona_tune.train.export_check import (
     Job,
+    Written,
     building,
     difference,
     in_float32,
@@ -37,11 +39,10 @@ TIMED_ROWS, TIMED_TOKENS = (1, 32), 64
 """The sizes of the batches that are timed, and the most tokens of their inputs."""
 
 
-def leave_as_onnx(job: Job, *, int8: bool = False) -> tuple[float, Quantisation | None]:
+def leave_as_onnx(job: Job) -> Written:
     """Writes a graph that is traced with some inputs, and compares its logits on fewer and shorter ones too.
 
-    Args:
-        int8: it is quantised after that, and what this costs and saves is measured.
+    In int8 it is quantised after that, and what this costs and saves is measured.
     """
     refuse_without_onnx()
     whole, model, inputs = load_merged(job.adapter, job.model)
@@ -57,13 +58,13 @@ def leave_as_onnx(job: Job, *, int8: bool = False) -> tuple[float, Quantisation 
             written, expected = logits(in_onnx, some), logits(model, some)
             refuse_other_outputs(written, expected, "computed by onnxruntime")
             differing = max(differing, difference(written, expected))
-        if int8:
+        if job.dtype is WrittenDtype.INT8:
             found = _quantised(built, whole, in_onnx, inputs, job.judged_on)
             differing = found.difference
         save_tokenizer(whole, built)
         model.config.save_pretrained(built)
         write_card(built, job.readme(found) if found else job.readme())
-    return differing, found
+    return Written(differing, found)
 
 
 def _quantised(

@@ -1,5 +1,6 @@
 """Exports an adapter in the forms of the package peft: exactly, or as the nearest LoRA of a rank."""
 
+import warnings
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from krona_tune.adapters.adapter_files import head_of, read_tensors
 from krona_tune.adapters.approximation import Approximation
-from krona_tune.adapters.exact_forms import Adapted, inexact
+from krona_tune.adapters.exact_forms import inexact
 from krona_tune.adapters.export_forms import Form
 from krona_tune.adapters.nearest_lora import nearest_lora
 from krona_tune.refusal import Refusal
@@ -18,6 +19,7 @@ from krona_tune.train.backbone import quiet
 from krona_tune.train.distil import fit
 from krona_tune.train.export_check import (
     Job,
+    Written,
     building,
     difference,
     logits,
@@ -29,23 +31,24 @@ from krona_tune.train.export_check import (
 from krona_tune.train.predict import AdaptedModel, load_adapted
 
 
-def leave_as_peft(
-    job: Job, form: Form, adapted: Adapted, rank: int | None, *, fitted: bool = False
-) -> tuple[float, Approximation | None]:
+def leave_as_peft(job: Job) -> Written:
     """Writes the same adapter as peft has it or, with a rank, the nearest LoRA and how near it is.
 
     A LoRA whose rank the adapter can't exceed is the same adapter, of no higher rank than it needs.
 
-    Args:
-        fitted: the nearest LoRA is then fitted to what the adapter computes on the training texts of `job.judged_on`.
-
     Raises:
         Refusal: it is to be fitted, and there are no texts, or nothing that a fit could improve.
     """
-    exact = rank is not None and inexact(Form.LORA, adapted, rank) is None
-    if fitted and job.judged_on is None:
+    with warnings.catch_warnings(action="ignore", category=FutureWarning):  # of what peft asks of transformers
+        return _leave(job)
+
+
+def _leave(job: Job) -> Written:
+    rank = job.rank
+    exact = rank is not None and inexact(Form.LORA, job.adapted, rank) is None
+    if job.fitted and job.judged_on is None:
         raise Refusal("--distil", "the study's training texts can't be read", "use --format lora --rank instead")
-    if fitted and exact:
+    if job.fitted and exact:
         fix = f"use --format lora --rank {rank}"
         raise Refusal("--distil", f"the nearest LoRA of rank {rank} is the same adapter", fix)
     peft_form = _peft()
@@ -56,15 +59,15 @@ def leave_as_peft(
     expected = logits(model, inputs)
     if rank is None:
         whole.adapters.detach()
-        dressed = peft_form.as_peft(model, whole.adapters, head, form).eval()
+        dressed = peft_form.as_peft(model, whole.adapters, head, job.form).eval()
         refuse_other_outputs(logits(dressed, inputs), expected, "in the form of peft")
-        return _write_peft(job, dressed, load, whole, expected, job.readme()), None
-    near = nearest_lora(whole.adapters, min(rank, adapted.rank or rank) if exact else rank)
+        return Written(_write_peft(job, dressed, load, whole, expected, job.readme()))
+    near = nearest_lora(whole.adapters, min(rank, job.adapted.rank or rank) if exact else rank)
     before = validation_score(whole, job.judged_on)
     whole.adapters.detach()
     dressed = peft_form.as_nearest_lora(model, whole.adapters, head, near).eval()
     found = Approximation(rank=near.rank, kept=near.kept, before=before, after=validation_score(whole, job.judged_on))
-    if fitted and job.judged_on:
+    if job.fitted and job.judged_on:
         halves = [each for name, each in dressed.named_parameters() if ".lora_" in name]
         done = fit(halves, whole, load(), job.judged_on)
         score = validation_score(whole, job.judged_on)
@@ -72,7 +75,7 @@ def leave_as_peft(
     as_lora = logits(dressed, inputs)
     if exact:
         refuse_other_outputs(as_lora, expected, "as a LoRA")
-    return _write_peft(job, dressed, load, whole, as_lora, job.readme(found)), found
+    return Written(_write_peft(job, dressed, load, whole, as_lora, job.readme(found)), found)
 
 
 def _write_peft(

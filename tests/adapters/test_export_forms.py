@@ -21,6 +21,7 @@ def test_the_row_of_a_form_is_whole(form: Form) -> None:
     assert facts.intro.endswith(".")
     assert facts.dtypes[0] is WrittenDtype.FLOAT32, "which is written where no other is asked for"
     assert callable(resolve_name(facts.exact))
+    assert callable(resolve_name(facts.writer))
     assert not facts.near or callable(resolve_name(facts.near))
     assert facts.near or not facts.needs_rank, "what has a rank may be near an adapter"
     assert not (facts.offered and facts.needs_rank), "the service names no rank"
