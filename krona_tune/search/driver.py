@@ -149,7 +149,7 @@ class Driver:
     stage: Stage
     written_at: float
     searched: bool
-    met: int | None
+    fulfilled: int | None
 
     def __init__(
         self, context: DriverContext, options: DriverOptions, forecast: Forecast | None, console: Console
@@ -190,7 +190,7 @@ class Driver:
         )
         self.loop = TrialLoop(ledger=self.ledger, stopper=self.stopper, changed=self._changed, obey=self.orders.look)
         self.artifacts, self.stage, self.written_at = Artifacts(), "search", 0.0
-        self.searched, self.met = False, earlier.met if earlier and not self.opened.message else None
+        self.searched, self.fulfilled = False, earlier.fulfilled if earlier and not self.opened.message else None
 
     def run(self, write_page: Callable[..., Path]) -> Outcome:
         """Runs the rest of the study until its end or a stop, or only the full training that the options name; writes
@@ -203,7 +203,7 @@ class Driver:
                 if self.options.again:
                     self._train_fully()
                 elif self._search() and self._train_again() and self.searched:
-                    self.met = asked_trials(self.orders.plan.spec, self.orders.plan.planned)
+                    self.fulfilled = asked_trials(self.orders.plan.spec, self.orders.plan.planned)
             if not self.stopper.lost:
                 self.metrics.changed(last=True)
         with interruptible(self.stopper, self.console):
@@ -365,7 +365,7 @@ class Driver:
             paused=self.orders.paused,
             end=end,
             reason=reason,
-            met=self.met,
+            fulfilled=self.fulfilled,
             at=time.time(),
         )
         write_driver_state(self.context.folder, state)

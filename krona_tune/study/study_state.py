@@ -76,7 +76,7 @@ class DriverState(FrozenValue):
     """Holds how far a study is. `trials` counts those of its whole plan, `ended` those that have ended; `seconds_left`
     is the forecast, None if nobody knows; `slots` is how many trials may run at once, `most` is that without the
     `share` that a queue leaves to the study (None: no queue runs it); `at` is when the driver wrote this (seconds since
-    the epoch). `end` says how the driver ended, `reason` why; both are empty before. `met` is what the request
+    the epoch). `end` says how the driver ended, `reason` why; both are empty before. `fulfilled` is what the request
     asked for (`asked_trials`) when nothing of it was left; None if that has never been so."""
 
     stage: Stage
@@ -89,7 +89,7 @@ class DriverState(FrozenValue):
     paused: bool = False
     end: End = ""
     reason: str = ""
-    met: int | None = None
+    fulfilled: int | None = None
     at: float
 
     @property

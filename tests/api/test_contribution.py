@@ -95,7 +95,7 @@ def test_what_is_no_curve_or_has_not_ended_is_refused(tmp_path: Path) -> None:
 
 def test_a_study_that_could_try_no_more_points_is_contributed(tmp_path: Path) -> None:
     cut = study(tmp_path / "cut", of=5)
-    write_driver_state(cut, DriverState(stage="end", trials=3, ended=3, slots=1, end="finished", met=5, at=1.0))
+    write_driver_state(cut, DriverState(stage="end", trials=3, ended=3, slots=1, end="finished", fulfilled=5, at=1.0))
     assert contribute(cut, tmp_path / "theirs.parquet").trials == 2
 
 

@@ -121,7 +121,7 @@ def test_a_study_that_its_driver_left_with_nothing_to_do_is_not_run_again(
     for row in read_trials(study.results):
         if not row.ended:
             ParquetSink(study.results).trial_ended(replace(row, status=Status.FAILED))
-    write_driver_state(study, DriverState(stage="end", trials=7, ended=7, slots=2, end="finished", met=9, at=1.0))
+    write_driver_state(study, DriverState(stage="end", trials=7, ended=7, slots=2, end="finished", fulfilled=9, at=1.0))
     ran: list[int] = []
     monkeypatch.setattr("krona_tune.api.study.run_and_report", lambda spec, *_, **__: ran.append(spec.search.trials))
     opened.run()

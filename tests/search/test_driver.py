@@ -225,7 +225,7 @@ def test_a_study_whose_space_is_used_up_is_finished_when_its_driver_has_trained_
     assert last.trials == last.ended == len(rows) == state.trials == 2 * (2 + 1 + 2 * 2)
     monkeypatch.setattr(driver, "tune_trials", stop_at_once)
     last, again, state = driven(folder, more)
-    assert (last.met, len(again), state.word) == (asked_trials(of.spec, of.planned), len(rows), "stopped")
+    assert (last.fulfilled, len(again), state.word) == (asked_trials(of.spec, of.planned), len(rows), "stopped")
 
 
 class RecordsWithCopy(Records):
@@ -241,12 +241,15 @@ def test_what_an_earlier_driver_has_met_is_kept_unless_records_were_lost(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_ray: None, lost: bool
 ) -> None:
     folder, of = StudyFolder(tmp_path), small_plan(4, [1e-3, 1e-2])
-    met = driven(folder, of)[0].met
+    fulfilled = driven(folder, of)[0].fulfilled
     if lost:
         (folder.results / "parts" / "trials-000000001-0aa.parquet").write_text("torn")
     monkeypatch.setattr(driver, "StudySinks", RecordsWithCopy)
     monkeypatch.setattr(driver, "tune_trials", stop_at_once)
-    assert (met, driven(folder, of)[0].met) == (asked_trials(of.spec, of.planned), None if lost else met)
+    assert (fulfilled, driven(folder, of)[0].fulfilled) == (
+        asked_trials(of.spec, of.planned),
+        None if lost else fulfilled,
+    )
 
 
 def test_a_shared_study_in_which_something_was_stopped_ends_with_as_many_trials_as_it_has(
@@ -258,5 +261,5 @@ def test_a_shared_study_in_which_something_was_stopped_ends_with_as_many_trials_
     assert [row.number for row in rows if row.kind == "search"].count(1) == 1
     assert last.trials == last.ended == len(rows) == state.trials == 2 + 1 + 2 + 2 * 2 * 2
     assert state.finished
-    write_driver_state(folder, last.model_copy(update={"met": None}))
+    write_driver_state(folder, last.model_copy(update={"fulfilled": None}))
     assert read_status(folder, rows, runs=False, manifest=manifest("cola", "rte")).state.finished

@@ -53,7 +53,7 @@ def test_what_is_left_is_counted_from_the_rows_where_no_driver_has_said_that_not
 def test_a_driver_that_found_nothing_left_is_believed_until_more_is_asked_for(folder: StudyFolder) -> None:
     """Every point of the space of rte was tried, which no row says."""
     spec = load_spec(folder.spec)
-    said(folder, end="finished", met=asked_trials(spec, MANIFEST.planned_of(spec)))
+    said(folder, end="finished", fulfilled=asked_trials(spec, MANIFEST.planned_of(spec)))
     found = status(folder)
     assert (found.state.word, found.to_come, found.state.trials) == ("finished", {"rte": 0, "cola": 0}, 3)
     more = spec.model_copy(update={"search": spec.search.model_copy(update={"trials": 3})})
@@ -81,13 +81,13 @@ def test_a_study_whose_driver_was_cut_off_before_it_wrote_the_adapters_is_not_fi
     folder: StudyFolder, end: Any, stage: Any, word: str
 ) -> None:
     """Else nobody could resume it, though every trial has ended."""
-    write_driver_state(folder, DriverState(stage=stage, trials=4, ended=4, slots=2, end=end, met=4, at=1.0))
+    write_driver_state(folder, DriverState(stage=stage, trials=4, ended=4, slots=2, end=end, fulfilled=4, at=1.0))
     found = read_status(folder, [*ROWS, searched(1, 0.3)], runs=False, manifest=MANIFEST)
     assert (found.state.word, found.state.counts.to_go) == (word, 0)
 
 
 def test_an_order_that_waits_leaves_something_until_it_is_answered(folder: StudyFolder) -> None:
-    said(folder, end="finished", met=4)
+    said(folder, end="finished", fulfilled=4)
     give_order(folder, OrderRequest(what="trials", value="+4"))  # type: ignore[arg-type]
     assert status(folder).state.word == "stopped"
     [order] = waiting_orders(folder)

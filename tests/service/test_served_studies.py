@@ -133,7 +133,7 @@ def test_a_driver_that_found_nothing_left_is_seen_though_it_ran_between_two_look
         return [listed["state"], detail["state"]]
 
     assert states() == ["stopped", "stopped"]
-    found = DriverState(stage="end", trials=3, ended=3, slots=2, end="finished", met=99, at=1.0)
+    found = DriverState(stage="end", trials=3, ended=3, slots=2, end="finished", fulfilled=99, at=1.0)
     write_driver_state(study, found)
     assert states() == ["finished", "finished"]
 

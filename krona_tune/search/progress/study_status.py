@@ -68,6 +68,6 @@ def _to_come(
     A driver knows more than rows say: that no point of the space is left to try, for instance.
     """
     planned = manifest.planned_of(spec)
-    if last and last.met is not None and last.met >= asked_trials(spec, planned):
+    if last and last.fulfilled is not None and last.fulfilled >= asked_trials(spec, planned):
         return dict.fromkeys(spec.tasks, 0)
     return not_begun(spec, planned, rows, manifest.tasks)
