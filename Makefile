@@ -3,9 +3,8 @@
 # if it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
-# Tests without Ray compute on one thread each, so that each core runs some of the files; Ray uses all cores itself.
-# tests/conftest.py says which files come first.
-PARALLEL := --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
+# Each process runs whole files; tests/conftest.py says how many processes there are, and which files come first.
+PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder
 
 .PHONY: study test test-all test-long docs check lint scan audit bench format clean
 
@@ -16,8 +15,7 @@ test: .venv/test
 	$(BIN)/python -m pytest -m "not slow and not long" --first-case $(PARALLEL)
 
 test-all: .venv/test
-	$(BIN)/python -m pytest -m "not long and (not slow or beside)" $(PARALLEL)
-	$(BIN)/python -m pytest -m "slow and not long and not beside" $$(grep -rl 'mark\.slow' tests --include='test_*.py')
+	$(BIN)/python -m pytest -m "not long" $(PARALLEL)
 
 test-long: .venv/test
 	$(BIN)/python -m pytest -m long

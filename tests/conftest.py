@@ -22,13 +22,14 @@ assert "huggingface_hub" not in sys.modules, "it reads HF_HUB_OFFLINE only when 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 torch.set_num_threads(1)
 LONGEST = (
-    "tests/search/test_study.py",
     "tests/docs/test_blocks.py",
+    "tests/search/test_study.py",
+    "tests/faults/test_faults.py",
+    "tests/search/test_kinds_of_study.py",
     "tests/test_peft_search.py",
-    "tests/services/test_tracking.py",
-    "tests/report/test_browser.py",
 )
 """Files of few tests that take long: they begin first, so that no process waits in the end for another's."""
+MOST_PROCESSES = 4
 Said = tuple[int, str, str]
 Run = Callable[..., Said]
 
@@ -37,12 +38,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--first-case", action="store_true", help="of each test with several cases, run only the first")
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Returns one process more than there are cores, because a test that waits for Ray leaves its core idle."""
+    return min((os.cpu_count() or 1) + 1, MOST_PROCESSES)
+
+
 @pytest.hookimpl(trylast=True)  # after the marks have chosen
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Puts the longest files first if several processes share them; keeps of each test the first case if asked to."""
     if hasattr(config, "workerinput"):  # one process of several
         tests = Counter(item.path for item in items)
-        items.sort(key=lambda item: (not item.nodeid.startswith(LONGEST), -tests[item.path]))
+        slow = {item.path for item in items if item.get_closest_marker("slow")}
+        items.sort(
+            key=lambda item: (not item.nodeid.startswith(LONGEST), item.path not in slow, -tests[item.path]),
+        )
     if not config.getoption("--first-case"):
         return
     first = {item.nodeid.partition("[")[0]: item for item in reversed(items)}

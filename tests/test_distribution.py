@@ -17,7 +17,7 @@ AT_THE_TOP = ("*.py", "*.toml", "*.md", "*.in", "*.cff", "*.yaml", "LICENSE")
 """The files of the top level that a build may read."""
 FOLDERS = ("krona_tune", "search_spaces", "tests")
 SPACES = {f"krona_tune/search_spaces/{path.name}" for path in (ROOT / "search_spaces").iterdir()}
-pytestmark = [pytest.mark.slow, pytest.mark.beside]
+pytestmark = pytest.mark.slow
 
 
 def built(kind: str, source: Path, to: Path) -> Path:

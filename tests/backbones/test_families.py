@@ -16,7 +16,7 @@ PAGE = Path(__file__).parents[2] / "docs" / "families.md"
 
 def every() -> list[Any]:
     names = [*WHOLE, *LACKING, *REFUSED]
-    return [pytest.param(name, marks=() if name in KINDS else (pytest.mark.slow, pytest.mark.beside)) for name in names]
+    return [pytest.param(name, marks=() if name in KINDS else pytest.mark.slow) for name in names]
 
 
 @pytest.mark.parametrize("name", every())

@@ -23,7 +23,6 @@ def built(source: Path, to: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.beside
 def test_the_pages_build_without_a_warning_and_a_broken_link_is_one(tmp_path: Path) -> None:
     """One build tells both: beside a copy of docs/ with one broken link, exactly this link is complained about."""
     for path in ROOT.iterdir():  # what the pages include, show or link to

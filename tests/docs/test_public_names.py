@@ -188,7 +188,6 @@ def test_a_study_from_yaml_takes_what_a_study_takes() -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.beside
 def test_a_program_that_imports_krona_tune_is_checked_by_its_types(tmp_path: Path) -> None:
     assert (ROOT / "krona_tune" / "py.typed").exists()
     for name, text in (("typed.py", TYPED), ("untyped.py", TYPED + UNTYPED)):

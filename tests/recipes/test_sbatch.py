@@ -18,7 +18,7 @@ from krona_tune.cli import app
 from tests.waiting import until
 
 SCRIPT = Path(__file__).resolve().parents[2] / "docs" / "recipes" / "study.sbatch"
-pytestmark = [pytest.mark.slow, pytest.mark.beside]
+pytestmark = pytest.mark.slow
 SECONDS = 60
 """How long the script may take to end."""
 WAITS = """#!{python}

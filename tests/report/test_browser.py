@@ -19,7 +19,6 @@ from tests.report.many_trials import T5_STUDY, crowd
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.beside,
     pytest.mark.skipif(CHROMIUM is None, reason="no chromium here: apt-get install chromium"),
 ]
 

@@ -152,7 +152,6 @@ def test_the_adapter_of_a_study_that_has_a_copy_is_brought_and_its_exports_stay(
 
 
 @pytest.mark.slow
-@pytest.mark.beside
 def test_a_program_exports_an_adapter_by_rest(study: StudyFolder) -> None:
     client = TestClient(make_app(storage_at(str(study.root.parent))), base_url=LOCAL)
     place = "/api/studies/first-study/exports"

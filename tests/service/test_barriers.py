@@ -13,7 +13,6 @@ from tests.service.serving import served
 
 pytestmark = [
     pytest.mark.slow,
-    pytest.mark.beside,
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium"),
 ]
 LOOKS: list[tuple[Literal["light", "dark"], int]] = [("light", 1400), ("dark", 800), ("light", 420)]

@@ -78,7 +78,6 @@ def unchanged(place: Path) -> Iterator[None]:
 
 
 @pytest.mark.slow
-@pytest.mark.beside
 @pytest.mark.usefixtures("unchanged")
 def test_no_request_that_the_description_allows_or_forbids_breaks_the_service(place: Path) -> None:
     app = make_app(storage_at(str(place / "studies")))

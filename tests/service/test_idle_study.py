@@ -8,7 +8,7 @@ from playwright.sync_api import Page, Route, expect
 from krona_tune.report.html import TEMPLATES
 from tests.report.browser import CHROMIUM, chromium, opened_tab
 
-pytestmark = [pytest.mark.slow, pytest.mark.beside, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]
 PLACE = "http://service.test/"
 FORMS = """<form data-queue="resume" data-study="first"><input name="trials" data-number value="3">
 <button>Resume</button><output class="said"></output></form>

@@ -13,7 +13,7 @@ from optuna.storages.journal import JournalFileBackend
 from krona_tune.study.folder import StudyFolder
 from tests.services.processes import free_port, get, serving
 
-pytestmark = [pytest.mark.slow, pytest.mark.beside]
+pytestmark = pytest.mark.slow
 SCORES = (0.25, 0.75, 0.5, 0.125, 0.625, 0.375)
 
 

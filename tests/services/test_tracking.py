@@ -22,7 +22,7 @@ from tests.services.conftest import Server, fresh
 from tests.services.processes import Postgres
 from tests.waiting import until
 
-pytestmark = [pytest.mark.slow, pytest.mark.beside]
+pytestmark = pytest.mark.slow
 SENTENCES = ["the old dog sleeps", "dog the sleeps old"]
 ASK = """
 import json, sys, mlflow

@@ -380,7 +380,6 @@ def test_without_peft_its_form_is_refused_with_the_fix(tmp_path: Path, monkeypat
 
 
 @pytest.mark.slow
-@pytest.mark.beside
 def test_a_trained_encoder_keeps_its_validation_score_when_it_leaves(tmp_path: Path) -> None:
     """The loop trains it; transformers alone evaluates the exported folder, text by text."""
     source = find_backbone("sentence-transformers/all-MiniLM-L6-v2")

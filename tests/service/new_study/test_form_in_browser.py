@@ -14,7 +14,7 @@ from krona_tune.service.tokens import token_for
 from tests.report.browser import CHROMIUM, PATIENCE, chromium, opened_tab
 from tests.service.serving import served
 
-pytestmark = [pytest.mark.slow, pytest.mark.beside, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]
 
 
 def test_a_study_is_begun_by_keyboard(storage: Storage, study_queue: StudyQueue, data: Path) -> None:

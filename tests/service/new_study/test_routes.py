@@ -80,7 +80,6 @@ def test_names_of_files_and_columns_are_text(begins: TestClient, data: Path) -> 
 
 
 @pytest.mark.slow
-@pytest.mark.beside
 def test_the_client_begins_a_study(storage: Storage, study_queue: StudyQueue, data: Path) -> None:
     with served(storage, study_queue, DataRoots.at([data])) as address:
         client = Client(address, user="bo")

@@ -25,7 +25,7 @@ from krona_tune.service.queue.entry import Entry, Move, QueueView, SlotChange
 from krona_tune.service.responses import json_answer, refused
 from tests.report.browser import CHROMIUM, PATIENCE, Tab, chromium, opened_tab
 
-pytestmark = [pytest.mark.slow, pytest.mark.beside, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]
+pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]
 
 """How long the browser waits for the service, in milliseconds: other tests may run beside it."""
 STUDIES = [
