@@ -174,7 +174,7 @@ class NoState:
     why: str
 
 
-def _state(folder: StudyFolder, row: TrialResult) -> checkpoint.Trained | NoState:
+def _state(folder: StudyFolder, row: TrialResult) -> checkpoint.AdapterState | NoState:
     """Returns what a trial's last state in the study's folder holds; downloads the state if it is not there.
 
     The path that a row names is that of the folder at that time, where another study may be by now.

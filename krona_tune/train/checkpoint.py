@@ -106,15 +106,15 @@ def examples_of(folder: Path) -> int:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Trained:
-    """What an adapter is written from: a state's tensors, and the fingerprints of its trial and of the backbone."""
+class AdapterState:
+    """Holds a state's tensors, from which an adapter is written, and the fingerprints of its trial and backbone."""
 
     tensors: dict[str, Tensor]
     fingerprint: str
     backbone_fingerprint: str | None
 
 
-def read_trained(folder: Path) -> Trained:
+def read_trained(folder: Path) -> AdapterState:
     """Returns what a trial has trained, without its optimiser.
 
     Raises:
@@ -122,7 +122,7 @@ def read_trained(folder: Path) -> Trained:
     """
     with _refusing_damage(folder):
         progress = _progress(folder)
-        return Trained(
+        return AdapterState(
             tensors=load_file(folder / TENSORS),
             fingerprint=progress["fingerprint"],
             backbone_fingerprint=progress["backbone_fingerprint"],

@@ -74,7 +74,7 @@ def test_the_finalists_table_marks_who_can_not_be_told_apart(empty: Empty) -> No
     assert "3 0.500 ± 0.000 0.400 ± 0.027 0.196 to 0.646 * is worse than the winner by 0.200 on test" in table
     assert "head only 0.500 ± 0.000 0.450 ± 0.000 – * – 2" in table
     assert "Of 2 other finalists, 1 can't be told apart from the winner on test" in shown.text
-    assert "rte-seeds" in shown.ids
+    assert "task-rte-seeds" in shown.ids
 
 
 def test_a_finalist_that_was_not_compared_has_no_mark_and_is_counted(empty: Empty) -> None:
@@ -88,7 +88,7 @@ def test_every_part_of_a_synthetic_study_is_marked_once(empty: Empty) -> None:
     folder = empty("rte", synthetic=True)
     page(folder, [SEARCHED, LORA, HEAD, *final_rows()])
     html = folder.page.read_text(encoding="utf-8")
-    for part in ("tasks", "methods", "rte", "cost"):
+    for part in ("tasks", "methods", "task-rte", "cost"):
         section = html.split(f'<section aria-labelledby="{part}">')[1].split("</section>")[0]
         assert section.split("</h2>")[0].count("synthetic data: mini-GLUE") == 1
         assert section.count("synthetic data: mini-GLUE") == 1
