@@ -5,6 +5,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
+from itertools import cycle
 from pathlib import Path
 
 from axe_playwright_python.sync_playwright import Axe
@@ -19,6 +20,9 @@ plotly."""
 expect.set_options(timeout=PATIENCE)
 CHARTS = ".chart svg.main-svg:first-child"
 """The charts that are drawn."""
+WHERE = """place => JSON.stringify([place.outerHTML.slice(0, 200), place.getBoundingClientRect(), innerHeight,
+  document.hidden, Boolean(place.closest("details:not([open])"))])"""
+"""Tells what keeps a chart from being drawn."""
 
 
 class Tab:
@@ -45,15 +49,20 @@ class Tab:
     def draw_everything(self) -> int:
         """Scrolls each chart into view and waits until all are drawn; returns how many there are.
 
-        Charts above that are drawn meanwhile may move it out of view, so it is scrolled there until it is drawn.
+        Charts above that are drawn meanwhile may move it out of view, so it is scrolled there until it is drawn, to
+        another line each time, so that the browser always has a frame to draw.
         """
+        lines = cycle(("center", "start", "end"))
 
         def drawn(place: Locator) -> bool:
-            place.evaluate("place => place.scrollIntoView({ block: 'center' })")
+            place.evaluate("(place, line) => place.scrollIntoView({ block: line })", next(lines))
             return place.locator("svg.main-svg").locator("path, rect, image").count() > 0
 
+        def missing(place: Locator) -> str:
+            return f"a chart is not drawn: {place.evaluate(WHERE)}; the console said {self.said}"
+
         for place in self.page.locator(".chart").all():
-            until(partial(drawn, place))
+            until(partial(drawn, place), said=partial(missing, place))
         self.page.evaluate("scrollTo(0, 0)")
         return self.page.locator(CHARTS).count()
 
