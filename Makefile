@@ -3,8 +3,8 @@
 # if it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
-# Each process runs whole files; tests/conftest.py says how many processes there are, and which files come first.
-PARALLEL := --numprocesses auto --dist loadfile --no-loadscope-reorder
+# Each process runs whole files; tests/conftest.py says which come first.
+PARALLEL := --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 .PHONY: study test test-all test-long docs check lint scan audit bench format clean
 

@@ -22,25 +22,19 @@ assert "huggingface_hub" not in sys.modules, "it reads HF_HUB_OFFLINE only when 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 torch.set_num_threads(1)
 LONGEST = (
+    "tests/faults/test_queue.py",
     "tests/docs/test_blocks.py",
-    "tests/search/test_study.py",
     "tests/faults/test_faults.py",
+    "tests/search/test_study.py",
     "tests/search/test_kinds_of_study.py",
-    "tests/test_peft_search.py",
 )
-"""Files of few tests that take long: they begin first, so that no process waits in the end for another's."""
-MOST_PROCESSES = 4
+"""Files of tests that take long: they begin first, so that no process waits in the end for another's."""
 Said = tuple[int, str, str]
 Run = Callable[..., Said]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--first-case", action="store_true", help="of each test with several cases, run only the first")
-
-
-def pytest_xdist_auto_num_workers() -> int:
-    """Returns one process more than there are cores, because a test that waits for Ray leaves its core idle."""
-    return min((os.cpu_count() or 1) + 1, MOST_PROCESSES)
 
 
 @pytest.hookimpl(trylast=True)  # after the marks have chosen
