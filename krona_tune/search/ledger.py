@@ -123,8 +123,10 @@ class Ledger:
         trial is to be judged again if a stop ended it as interrupted, or if nothing is known to be recorded after it.
         """
         row = self.rows[report.trial_id]
-        if row.kind != TrialKind.SEARCH or row.ended or report.rung != row.rung:
-            return row.kind == TrialKind.SEARCH
+        if row.kind != TrialKind.SEARCH:
+            return False
+        if row.ended or report.rung != row.rung:
+            return True
         return row.ended_at is None and any(_last_seen(other) > _last_seen(row) for other in self.rows.values())
 
     def _row(self, config: TrialMessage) -> TrialResult:
