@@ -84,15 +84,20 @@ def test_a_study_with_a_damaged_file_of_records_is_not_taken_for_finished(
     assert ran == ["first-study"]
 
 
-def test_a_finished_study_runs_again_if_more_was_ordered_of_it(
-    study: StudyFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    opened = krona_tune.open_study(study.root)
-    none = "{trials: 2, baseline_learning_rates: []}, finalists: {top: 0}"
+def end_all(study: StudyFolder, asked: int) -> None:
+    """Ends each trial that the study has begun, and lets its request ask for so many trials and nothing else."""
+    none = f"{{trials: {asked}, baseline_learning_rates: []}}, finalists: {{top: 0}}"
     study.spec.write_text(f"{{model: tiny, tasks: [cola], name: first-study, search: {none}}}", encoding="utf-8")
     for row in read_trials(study.results):
         if not row.ended:
             ParquetSink(study.results).trial_ended(replace(row, status=Status.FAILED))
+
+
+def test_a_finished_study_runs_again_if_more_was_ordered_of_it(
+    study: StudyFolder, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    opened = krona_tune.open_study(study.root)
+    end_all(study, asked=2)
     ran: list[str] = []
     monkeypatch.setattr("krona_tune.api.study.run_and_report", lambda spec, *_, **__: ran.append(spec.name))
     opened.run()
@@ -116,11 +121,7 @@ def test_a_study_that_its_driver_left_with_nothing_to_do_is_not_run_again(
 ) -> None:
     """Of the nine trials that are asked for, no point was left for most of them."""
     opened = krona_tune.open_study(study.root)
-    none = "{trials: 9, baseline_learning_rates: []}, finalists: {top: 0}"
-    study.spec.write_text(f"{{model: tiny, tasks: [cola], name: first-study, search: {none}}}", encoding="utf-8")
-    for row in read_trials(study.results):
-        if not row.ended:
-            ParquetSink(study.results).trial_ended(replace(row, status=Status.FAILED))
+    end_all(study, asked=9)
     write_driver_state(study, DriverState(stage="end", trials=7, ended=7, slots=2, end="finished", fulfilled=9, at=1.0))
     ran: list[int] = []
     monkeypatch.setattr("krona_tune.api.study.run_and_report", lambda spec, *_, **__: ran.append(spec.search.trials))
