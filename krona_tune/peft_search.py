@@ -29,8 +29,8 @@ from krona_tune.kron.factors import divisors
 from krona_tune.peft_method import KronAConfig
 from krona_tune.refusal import Refusal, refuse_unknown
 from krona_tune.refused_calls import refusing_at_the_caller
-from krona_tune.study.request.loader import refusal_of
 from krona_tune.study.request.trial import AdapterConfig
+from krona_tune.study.request.validation_errors import refusal_of
 
 Choose = Callable[[str, Sequence[Any]], Any]
 TERMS, RANKS, FACTORS, SCALES = (1, 2, 4), (1, 2, 4, 8, 16, 32, 64), (2, 4, 8, 16), (1.0, 2.0, 4.0, 8.0, 16.0)

@@ -11,7 +11,8 @@ from krona_tune.api.folders import earlier_studies
 from krona_tune.api.inputs import asked_tasks, find_space
 from krona_tune.api.study_request import spec_of
 from krona_tune.record.storage import Storage
-from krona_tune.study.request.loader import GivenValue, read_given, tasks_defined_in
+from krona_tune.study.request.given_values import GivenValue, read_given
+from krona_tune.study.request.loader import tasks_defined_in
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.settings import by_flag, flag_names, overrides
 

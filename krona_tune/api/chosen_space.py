@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from krona_tune.api.inputs import space_file
 from krona_tune.api.study_request import AUTO, default_to_glue
-from krona_tune.study.request.loader import GivenValue, build_spec, load_spec, naming_given, spec_with, with_given
+from krona_tune.study.request.given_values import GivenValue, naming_given, with_given
+from krona_tune.study.request.loader import build_spec, load_spec, spec_with
 from krona_tune.study.request.study_spec import OF_GLUE, ResourcesSpec, StudySpec
 
 if TYPE_CHECKING:

@@ -57,15 +57,8 @@ from krona_tune.study.folder import STUDIES, StudyFolder
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.redact import redact
 from krona_tune.study.request.field_types import listed
-from krona_tune.study.request.loader import (
-    GivenValue,
-    dump_spec,
-    load_spec,
-    read_given,
-    refuse_name,
-    resolve_tasks,
-    tasks_defined_in,
-)
+from krona_tune.study.request.given_values import GivenValue, read_given, refuse_name
+from krona_tune.study.request.loader import dump_spec, load_spec, resolve_tasks, tasks_defined_in
 from krona_tune.study.request.plain_yaml import dump_yaml, plain_values
 from krona_tune.study.request.study_spec import SETTLED, StudySpec
 from krona_tune.study.settings import CHANGEABLE, FLAGS, Keywords, changing, flag_names, flag_of, overrides

@@ -13,16 +13,8 @@ from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest, refuse_edited
 from krona_tune.study.order import Order, OrderKind, OrderRequest, is_paused, search_ended_by
-from krona_tune.study.request.loader import (
-    GivenValue,
-    build_spec,
-    load_spec,
-    load_with,
-    naming_given,
-    put,
-    read_given,
-    spec_with,
-)
+from krona_tune.study.request.given_values import GivenValue, naming_given, put, read_given
+from krona_tune.study.request.loader import build_spec, load_spec, load_with, spec_with
 from krona_tune.study.request.study_spec import SETTLED, StudySpec
 from krona_tune.study.settings import SETTINGS, changing, flag_names, number_of_trials, overrides
 

@@ -18,7 +18,7 @@ from krona_tune.cli import options
 from krona_tune.hub import home
 from krona_tune.record.storage import storage_at
 from krona_tune.refusal import Refusal
-from krona_tune.study.request.loader import naming_given
+from krona_tune.study.request.given_values import naming_given
 from krona_tune.study.settings import Keywords
 
 

@@ -27,7 +27,8 @@ from krona_tune.refusal import Refusal, refuse_unknown
 from krona_tune.search.driver_options import DriverOptions, StartOptions
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
-from krona_tune.study.request.loader import load_spec, naming_given
+from krona_tune.study.request.given_values import naming_given
+from krona_tune.study.request.loader import load_spec
 from krona_tune.study.request.study_spec import Keep
 from krona_tune.study.request.trial import MOST_SEEDS
 from krona_tune.study.settings import SETTINGS, Keywords, by_flag, flag_names

@@ -11,7 +11,8 @@ from krona_tune.api.chosen_space import choose_space, is_own
 from krona_tune.refusal import Refusal
 from krona_tune.search.startup import auto_space, cluster
 from krona_tune.search.startup.estimate import Speed
-from krona_tune.study.request.loader import GivenValue, dump_spec, load_spec
+from krona_tune.study.request.given_values import GivenValue
+from krona_tune.study.request.loader import dump_spec, load_spec
 from tests.search.models import saved_bert
 
 

@@ -35,7 +35,8 @@ from krona_tune.search.startup.estimate import Speed
 from krona_tune.search.startup.needs import find_needs, means_of
 from krona_tune.search.startup.task_data import preview_data
 from krona_tune.study.formatting import format_duration
-from krona_tune.study.request.loader import GivenValue, build_spec, spec_with
+from krona_tune.study.request.given_values import GivenValue
+from krona_tune.study.request.loader import build_spec, spec_with
 from krona_tune.study.request.plain_yaml import read_yaml
 from tests.backbones.families import tiny
 from tests.language_models import saved_language_model

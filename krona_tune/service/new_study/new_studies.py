@@ -30,7 +30,7 @@ from krona_tune.service.queue.entry import Submission, Submitted
 from krona_tune.service.queue.sent_study import submission_of
 from krona_tune.service.queue.study_queue import StudyQueue
 from krona_tune.study.request.deploy_target import WORDS
-from krona_tune.study.request.loader import GivenValue
+from krona_tune.study.request.given_values import GivenValue
 from krona_tune.study.settings import SETTINGS
 from krona_tune.train.backbone_source import PACKAGED
 

@@ -7,7 +7,8 @@ from typing import Any
 from krona_tune.api.folders import FOLDERS, whole_path, with_whole_paths
 from krona_tune.api.study_request import spec_of
 from krona_tune.service.queue.entry import Given, Submission
-from krona_tune.study.request.loader import GivenValue, dump_spec
+from krona_tune.study.request.given_values import GivenValue
+from krona_tune.study.request.loader import dump_spec
 
 
 def submission_of(name: str, space: Path | None, given: Sequence[GivenValue], **more: Any) -> Submission:

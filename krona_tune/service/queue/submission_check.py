@@ -19,7 +19,8 @@ from krona_tune.search.startup.cluster import Cluster, slots
 from krona_tune.service.queue.drivers import MOST_PACKED, packed
 from krona_tune.service.queue.entry import Submission
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.request.loader import GivenValue, dump_spec, read_request, spec_with
+from krona_tune.study.request.given_values import GivenValue
+from krona_tune.study.request.loader import dump_spec, read_request, spec_with
 from krona_tune.study.request.study_spec import ResourcesSpec, StudySpec
 
 CHECK_SECONDS = 120.0

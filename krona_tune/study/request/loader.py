@@ -1,154 +1,30 @@
-"""Turns YAML and `--set` into a StudySpec; every error names the place, the problem and the fix."""
+"""Turns YAML and given values into a StudySpec, or refuses them with the place, the problem and the fix."""
 
-import re
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from copy import deepcopy
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from math import isfinite
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, get_args
+from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
-from krona_tune.refusal import LONGEST_VALUE, Refusal, refusing, shown, unknown
+from krona_tune.refusal import Refusal, refusing, shown, unknown
 from krona_tune.study.folder import StudyFolder, own_input
 from krona_tune.study.request.domain import Divisors, Domain
-from krona_tune.study.request.plain_yaml import DEEPEST, LONGEST, dump_yaml, read_yaml
+from krona_tune.study.request.dropped_settings import without_dropped
+from krona_tune.study.request.given_values import (
+    GivenValue,
+    naming_given,
+    read_given,
+    with_given,
+)
+from krona_tune.study.request.plain_yaml import LONGEST, dump_yaml, read_yaml
 from krona_tune.study.request.study_spec import OF_GLUE, StudySpec
-from krona_tune.study.request.task_spec import PartSpec
-from krona_tune.study.request.trial import KNOBS, PEFT, PEFT_FIELD, SECTION_OF, SECTIONS, SIZES
-
-
-class DroppedSetting(NamedTuple):
-    """A former setting: `default` is the value that it had if nobody set it, `reason` says why it was removed."""
-
-    default: Any
-    reason: str
-
-
-DROPPED = {
-    "search.coupled": DroppedSetting(
-        False, "its advantage over drawing learning rate and scale separately did not last"
-    ),
-    "search.transfer": DroppedSetting(False, "no gain was seen from one task's points on another within a study"),
-}
-"""By dotted path."""
-
-
-def without_dropped(written: Mapping[str, Any], place: str) -> dict[str, Any]:
-    """Returns the values of a request, by nested keys, without the settings that were dropped.
-
-    Raises:
-        Refusal: one of them has another value than its default.
-    """
-    kept = dict(written)
-    for path, (default, reason) in DROPPED.items():
-        section, _, key = path.rpartition(".")
-        settings = kept.get(section)
-        if not isinstance(settings, Mapping) or key not in settings:
-            continue
-        if settings[key] != default:
-            problem = f"{shown(settings[key])} is refused: {reason}"
-            raise Refusal(f"{place}: {path}", problem, f"leave it out, or write {shown(default)}")
-        kept[section] = {name: value for name, value in settings.items() if name != key}
-    return kept
-
-
-SET = "--set"
-
-
-class GivenValue(NamedTuple):
-    """A value for a key of the request, and what gave it, such as `--set adapter.scale` or `--trials`."""
-
-    key: str
-    value: Any
-    by: str
-
-
-def read_given(settings: Sequence[str], overrides: Mapping[str, Any], flags: Mapping[str, str]) -> list[GivenValue]:
-    """Returns the values of settings, each a text `adapter.scale=2`, and after them those that overrides have.
-
-    Raises:
-        Refusal: a setting has no '=', no value, or one that is no YAML.
-    """
-    set_by_key = [GivenValue(key, value, flags.get(key, key)) for key, value in overrides.items() if value is not None]
-    return [*map(_read_setting, settings), *set_by_key]
-
-
-def _read_setting(setting: str) -> GivenValue:
-    key, equals, value = setting.partition("=")
-    if not equals:
-        raise Refusal("--set", f"{shown(setting)} has no '='", "write --set adapter.scale=2")
-    place = f"{SET} {key.strip()}" if len(key) <= LONGEST_VALUE else SET
-    if not value.strip():
-        raise Refusal(place, "has no value", "write one after '=', or null for none")
-    return GivenValue(key.strip(), read_yaml(value, place), place)
-
-
-@contextmanager
-def naming_given(path: object, given: Sequence[GivenValue]) -> Iterator[None]:
-    """Turns a refusal of a key in the file at `path` into one of what gave its value last, if the file did not."""
-    try:
-        yield
-    except Refusal as refusal:
-        raise _where_given(refusal, str(path), given) from None
-
-
-def refuse_name(keys: Iterable[str], place: str) -> None:
-    """Refuses the study's name among the keys of settings, because its folder would have another one."""
-    if "name" in keys:
-        raise Refusal(place, "a study is named where it is begun", "write --name")
-
-
-def put(written: dict[str, Any], given: GivenValue, refused: str) -> None:
-    """Sets the value at its dotted path in nested mappings. Raises a Refusal that names `refused` if it has none."""
-    *parents, last = given.key.split(".", DEEPEST)
-    if parents[:1] == ["methods"] and parents[1:2] and parents[1].startswith(PEFT):  # a class's name has dots too
-        parents = ["methods", given.key.removeprefix("methods.").rpartition(".")[0]]
-    for parent in parents:
-        inner = written.setdefault(parent, {})
-        if not isinstance(inner, dict):
-            raise Refusal(refused, f"{shown(parent)} holds {shown(inner)}, not keys", "name an existing path")
-        written = inner
-    written[last] = given.value
-
-
-def _where_given(refusal: Refusal, path: str, given: Sequence[GivenValue]) -> Refusal:
-    if refusal.place != path and not refusal.place.startswith(f"{path}: "):
-        return refusal
-    key = refusal.place.removeprefix(path).removeprefix(": ").replace(": ", ".")
-    for each in reversed(given):
-        parent, _, last = each.key.rpartition(".")
-        if parent == key and refusal.problem.startswith(f"unknown key {shown(last)}"):
-            return refusal.at(each.by)
-        if f"{key}.".startswith(f"{each.key}."):
-            inside = key.removeprefix(each.key).replace(".", ": ", 1)
-            return refusal.at(each.by + inside)
-    return refusal
-
+from krona_tune.study.request.trial import KNOBS, PEFT_FIELD, SECTION_OF, SECTIONS, SIZES
+from krona_tune.study.request.validation_errors import refusal_of
 
 MOST_BYTES = 4 * LONGEST
 BEYOND = 2**63
 """The smallest positive integer that no column of the records can hold."""
-_FIXES = {
-    "greater_than": "write a number above {gt:g}",
-    "greater_than_equal": "write {ge} or more",
-    "less_than": "write a number below {lt:g}",
-    "less_than_equal": "write {le:,.0f} or less",
-    "finite_number": "write a finite number",
-    "literal_error": "write {expected}",
-    "float": "write a number",
-    "int": "write a whole number",
-    "bool": "write true or false",
-    "string_too_long": "write at most {max_length} characters",
-    "too_short": "write at least {min_length}",
-    "string_pattern_mismatch": "write a name of letters, digits and _, at most 40, a letter first",
-    "string": "write a word, in quotes if it looks like something else",
-    "tuple": "write a list, such as [a, b]",
-    "dict": "write keys and values, or leave it out",
-    "model": "write keys and values, or leave it out",
-}
-"""The fix to suggest, by pydantic's type of error or the first word of it."""
 
 
 def load_spec(
@@ -199,27 +75,6 @@ def spec_with(values: Mapping[str, Any], place: str, folder: Path, given: Sequen
         return _resolved_against(build_spec(with_given(values, place, given), place), folder)
 
 
-EMPTY: tuple[Any, ...] = ([], (), {})
-"""The lists and mappings of tasks that name none."""
-
-
-def with_given(values: Mapping[str, Any], place: str, given: Sequence[GivenValue]) -> dict[str, Any]:
-    """Returns the plain values of a request with those that a person gave: tasks, then settings, then flags."""
-    written = deepcopy(dict(values))
-    settings = [each for each in given if each.by.startswith(SET)]
-    by_flag = [each for each in given if not each.by.startswith(SET)]
-    refuse_name((each.key for each in settings), "--set name")
-    for each in [each for each in by_flag if each.key == "tasks"]:  # first, since a setting may change a task
-        _choose_tasks(written, each.value)
-    for each in settings:
-        put(written, each, each.by)
-    for each in [each for each in by_flag if each.key != "tasks"]:
-        put(written, each, f"{place}: {each.key.partition('.')[0]}")
-    if written.get("tasks") in EMPTY:
-        raise Refusal(f"{place}: tasks", "names no task", "name one, or leave tasks out for all of GLUE")
-    return written
-
-
 def parse_spec(text: str, place: str, folder: Path) -> StudySpec:
     """Returns the study that YAML asks for; relative paths of its own tasks are relative to `folder`.
 
@@ -250,19 +105,6 @@ def read_section(request: Mapping[str, Any], name: str, model: type[Section], *k
     with refusing("study.yaml", f"its {name} can't be read", "put back what the study was begun with"):
         written = (request.get(name) or {}).items()
         return model.model_validate({key: value for key, value in written if key in keys})
-
-
-def _choose_tasks(written: dict[str, Any], asked: Collection[str]) -> None:
-    """Puts the asked tasks in place of a space's own, whose settings by task go with those that are left out."""
-    defined = written.get("tasks")
-    left_out = set(defined) - set(asked) if isinstance(defined, dict) else set()
-    for section in ("schedule", "examples"):
-        settings = written.get(section)
-        for setting in settings.values() if isinstance(settings, dict) else ():
-            if isinstance(setting, dict):
-                for name in left_out:
-                    setting.pop(name, None)
-    written["tasks"] = asked
 
 
 def load_tasks(path: Path) -> dict[str, Any]:
@@ -392,71 +234,6 @@ def _check_domains(domains: Mapping[str, Domain], section: str, known: Collectio
                 model.model_validate({name: value}, strict=True)
             except ValidationError as error:
                 raise refusal_of(error, model, f"{place}: {section}") from None
-
-
-def refusal_of(error: ValidationError, model: type[BaseModel], place: str) -> Refusal:
-    """Returns the Refusal of values that a model does not take: that of the deepest wrong one."""
-    return next(_refusals(error, model, place))
-
-
-def _refusals(error: ValidationError, model: type[BaseModel], place: str) -> Iterator[Refusal]:
-    """Yields the deepest error first: if a number or a mapping is allowed, it belongs to the form that was meant.
-
-    A key that is missing comes after one that is unknown, which is often that key misspelt.
-    """
-    for detail in sorted(error.errors(), key=lambda detail: (-len(detail["loc"]), detail["type"] == "missing")):
-        *parents, last = map(str, detail["loc"] or ("",))
-        path = [*("tasks" if part == "own_tasks" else part for part in parents if _is_key(part)), last]
-        if detail["type"] == "extra_forbidden":
-            owner = _model_at(model, parents)
-            where = ": ".join(part for part in (place, ".".join(path[:-1])) if part)
-            if owner is StudySpec and (keys := _keys_named(last)):
-                yield Refusal(where, f"unknown key {shown(last)}", f"write {' or '.join(keys)}")
-            yield unknown(where, "key", last, owner.model_fields.keys() - INTERNAL)
-        elif detail["type"] == "missing":
-            yield Refusal(place, f"the key {'.'.join(path)!r} is missing", "add it")
-        elif isinstance(cause := detail.get("ctx", {}).get("error"), Refusal):
-            where = ": ".join(part for part in (place, cause.place or ".".join(path)) if part)
-            yield Refusal(where, cause.problem, cause.fix)
-        else:
-            where = ": ".join(part for part in (place, ".".join(filter(_is_key, path))) if part)
-            yield Refusal(where, f"{shown(detail['input'])} is refused", _fix(detail))
-
-
-INTERNAL = {"own_tasks", "reasons"}
-"""The fields of a request that no person writes."""
-
-
-def _keys_named(word: str) -> list[str]:
-    """Returns the dotted keys of a section that end in this word."""
-    sections: dict[str, Collection[str]] = {
-        name: field.annotation.model_fields
-        for name, field in StudySpec.model_fields.items()
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
-    }
-    return [f"{section}.{word}" for section, keys in (sections | KNOBS).items() if word in keys]
-
-
-def _fix(detail: Any) -> str:
-    kind = detail["type"]
-    if fix := _FIXES.get(kind) or _FIXES.get(kind.partition("_")[0]):
-        return fix.format(**detail.get("ctx", {}))
-    message: str = detail["msg"].removeprefix("Value error, ")
-    return message[0].lower() + message[1:]
-
-
-def _is_key(part: str) -> bool:
-    """Returns whether a part of an error's location is a key, not an index or the name of a type."""
-    return part != PartSpec.__name__ and re.fullmatch(r"[A-Za-z_]\w*", part) is not None
-
-
-def _model_at(model: type[BaseModel], path: Sequence[str]) -> type[BaseModel]:
-    """Returns the model of values at a path, through mappings of names to models."""
-    for part in path:
-        annotation = model.model_fields[part].annotation if part in model.model_fields else None
-        kinds = (annotation, *get_args(annotation))
-        model = next((kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)), model)
-    return model
 
 
 def dump_spec(spec: StudySpec) -> str:

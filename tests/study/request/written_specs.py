@@ -1,5 +1,7 @@
 """Writes requests as YAML, and reads them."""
 
+from pathlib import Path
+
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.plain_yaml import read_yaml
 from krona_tune.study.request.study_spec import StudySpec
@@ -34,3 +36,9 @@ OWN = "tasks: {{t: {{data: x.csv, text: a, {}}}}}"
 
 def spec_of(text: str) -> StudySpec:
     return build_spec(read_yaml(text, "x.yaml"), "x.yaml")
+
+
+def written(tmp_path: Path, text: str = FULL) -> Path:
+    path = tmp_path / "space.yaml"
+    path.write_text(text, encoding="utf-8")
+    return path

@@ -1,0 +1,116 @@
+"""Reads the values that a person gives beside a file, puts them into its request, and names whose value is refused."""
+
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from copy import deepcopy
+from typing import Any, NamedTuple
+
+from krona_tune.refusal import LONGEST_VALUE, Refusal, shown
+from krona_tune.study.request.plain_yaml import DEEPEST, read_yaml
+from krona_tune.study.request.trial import PEFT
+
+SET = "--set"
+
+
+class GivenValue(NamedTuple):
+    """A value for a key of the request, and what gave it, such as `--set adapter.scale` or `--trials`."""
+
+    key: str
+    value: Any
+    by: str
+
+
+def read_given(settings: Sequence[str], overrides: Mapping[str, Any], flags: Mapping[str, str]) -> list[GivenValue]:
+    """Returns the values of settings, each a text `adapter.scale=2`, and after them those that overrides have.
+
+    Raises:
+        Refusal: a setting has no '=', no value, or one that is no YAML.
+    """
+    set_by_key = [GivenValue(key, value, flags.get(key, key)) for key, value in overrides.items() if value is not None]
+    return [*map(_read_setting, settings), *set_by_key]
+
+
+def _read_setting(setting: str) -> GivenValue:
+    key, equals, value = setting.partition("=")
+    if not equals:
+        raise Refusal("--set", f"{shown(setting)} has no '='", "write --set adapter.scale=2")
+    place = f"{SET} {key.strip()}" if len(key) <= LONGEST_VALUE else SET
+    if not value.strip():
+        raise Refusal(place, "has no value", "write one after '=', or null for none")
+    return GivenValue(key.strip(), read_yaml(value, place), place)
+
+
+@contextmanager
+def naming_given(path: object, given: Sequence[GivenValue]) -> Iterator[None]:
+    """Turns a refusal of a key in the file at `path` into one of what gave its value last, if the file did not."""
+    try:
+        yield
+    except Refusal as refusal:
+        raise _where_given(refusal, str(path), given) from None
+
+
+def refuse_name(keys: Iterable[str], place: str) -> None:
+    """Refuses the study's name among the keys of settings, because its folder would have another one."""
+    if "name" in keys:
+        raise Refusal(place, "a study is named where it is begun", "write --name")
+
+
+def put(written: dict[str, Any], given: GivenValue, refused: str) -> None:
+    """Sets the value at its dotted path in nested mappings. Raises a Refusal that names `refused` if it has none."""
+    *parents, last = given.key.split(".", DEEPEST)
+    if parents[:1] == ["methods"] and parents[1:2] and parents[1].startswith(PEFT):  # a class's name has dots too
+        parents = ["methods", given.key.removeprefix("methods.").rpartition(".")[0]]
+    for parent in parents:
+        inner = written.setdefault(parent, {})
+        if not isinstance(inner, dict):
+            raise Refusal(refused, f"{shown(parent)} holds {shown(inner)}, not keys", "name an existing path")
+        written = inner
+    written[last] = given.value
+
+
+def _where_given(refusal: Refusal, path: str, given: Sequence[GivenValue]) -> Refusal:
+    if refusal.place != path and not refusal.place.startswith(f"{path}: "):
+        return refusal
+    key = refusal.place.removeprefix(path).removeprefix(": ").replace(": ", ".")
+    for each in reversed(given):
+        parent, _, last = each.key.rpartition(".")
+        if parent == key and refusal.problem.startswith(f"unknown key {shown(last)}"):
+            return refusal.at(each.by)
+        if f"{key}.".startswith(f"{each.key}."):
+            inside = key.removeprefix(each.key).replace(".", ": ", 1)
+            return refusal.at(each.by + inside)
+    return refusal
+
+
+EMPTY: tuple[Any, ...] = ([], (), {})
+"""The lists and mappings of tasks that name none."""
+
+
+def with_given(values: Mapping[str, Any], place: str, given: Sequence[GivenValue]) -> dict[str, Any]:
+    """Returns the plain values of a request with those that a person gave: tasks, then settings, then flags."""
+    written = deepcopy(dict(values))
+    settings = [each for each in given if each.by.startswith(SET)]
+    by_flag = [each for each in given if not each.by.startswith(SET)]
+    refuse_name((each.key for each in settings), "--set name")
+    for each in [each for each in by_flag if each.key == "tasks"]:  # first, since a setting may change a task
+        _choose_tasks(written, each.value)
+    for each in settings:
+        put(written, each, each.by)
+    for each in [each for each in by_flag if each.key != "tasks"]:
+        put(written, each, f"{place}: {each.key.partition('.')[0]}")
+    if written.get("tasks") in EMPTY:
+        raise Refusal(f"{place}: tasks", "names no task", "name one, or leave tasks out for all of GLUE")
+    return written
+
+
+def _choose_tasks(written: dict[str, Any], asked: Collection[str]) -> None:
+    """Puts the asked tasks in place of a space's own, whose settings by task go with those that are left out."""
+    defined = written.get("tasks")
+    left_out = set(defined) - set(asked) if isinstance(defined, dict) else set()
+    for section in ("schedule", "examples"):
+        settings = written.get(section)
+        for setting in settings.values() if isinstance(settings, dict) else ():
+            if isinstance(setting, dict):
+                for name in left_out:
+                    setting.pop(name, None)
+    written["tasks"] = asked

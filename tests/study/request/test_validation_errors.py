@@ -1,0 +1,112 @@
+"""Tests of what a wrong request is told."""
+
+import pytest
+
+from krona_tune.refusal import Refusal
+from tests.study.request.written_specs import OWN, spec_of
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("adapter: {scael: 2}", "x.yaml: adapter: unknown key 'scael', did you mean 'scale'?"),
+        ("foo: 1", "x.yaml: unknown key 'foo'; known: adapter, backbone, data, deploy, examples, "),
+        ("foo-bar: 1", "x.yaml: unknown key 'foo-bar'; known: adapter"),
+        ("schedule: {9x: 2}", "x.yaml: schedule: unknown key '9x'; known: epochs, grace_epochs, reduction"),
+        ("schedule: fast", "x.yaml: schedule: 'fast' is refused; write keys and values"),
+        ("schedule:", "x.yaml: schedule: null is refused; write keys and values"),
+        ("schedule: {epochs: fast}", "x.yaml: schedule.epochs: 'fast' is refused; write a number"),
+        ("schedule: {epoch: 2}", "x.yaml: schedule: unknown key 'epoch', did you mean 'epochs'?"),
+        ("7: 1", "x.yaml, line 2, column 1: the key 7 is no word; put it in quotes"),
+        ("model: 3", "x.yaml: model: 3 is refused; write a word, in quotes if it looks like something else"),
+        ("tasks: cola", "x.yaml: tasks: 'cola' is refused; write a list, such as [a, b]"),
+        ("data: ''", "x.yaml: data: '' is refused; write a name of at most"),
+        ('data: "a\\0"', "x.yaml: data: 'a\\x00' is refused; write a name of at most"),
+        ('data: "\\ud800"', "x.yaml: data: '\\ud800' is refused; write it in UTF-8"),
+        ("tasks: [cola, 3]", "x.yaml: tasks: 3 is refused; write a word, in quotes"),
+        ("precision: fp16", "x.yaml: precision: 'fp16' is refused; write 'auto', 'bf16' or 'fp32'"),
+        ("adapter: []", "x.yaml: adapter: [] is refused; write keys and values"),
+        ("adapter: {a_out: divisor}", "adapter.a_out: unknown form of a size 'divisor', did you mean 'divisors'?"),
+        ("adapter: {a_in: [2, divisors]}", "adapter.a_in: unknown form of a size 'divisors', did you mean 'divisors'?"),
+        ("adapter: {a_in: {low: 1, hgih: 2}}", "x.yaml: adapter.a_in: unknown key 'hgih', did you mean 'high'?"),
+        ("adapter: {scale: 2, roles: key, scale: 3}", "line 2, column 33: the key 'scale' is written twice, first in"),
+        ("seed: 9223372036854775808", "x.yaml: seed: 9223372036854775808 is beyond 2^63; write a smaller number"),
+        ("search: {trials: -9223372036854775809}", "search.trials: -9223372036854775809 is beyond 2^63"),
+        (
+            "training: {batch_size: {low: 1, high: 0xffffffffffffffff}}",
+            "batch_size.high: 18446744073709551615 is",
+        ),
+        ("adapter: {scale: 0}", "x.yaml: adapter: scale: 0 is refused; write a number above 0"),
+        ("adapter: {scale: [2, -1]}", "x.yaml: adapter: scale: -1 is refused; write a number above 0"),
+        ("adapter: {scale: '4'}", "x.yaml: adapter: scale: '4' is refused; write a number"),
+        (
+            "adapter: {scale: divisors}",
+            "adapter.scale: divisors are the sizes of a factor; write them at a_out or a_in",
+        ),
+        (
+            "adapter: {layer_norms: 'yes please'}",
+            "layer_norms: 'yes please' is refused; write true, false or adapted",
+        ),
+        ("adapter: {layer_norms: {low: 0, high: 1}}", "layer_norms: 0 is refused; write true, false or adapted"),
+        ("adapter: {roles: quary}", "x.yaml: adapter: roles: unknown role 'quary', did you mean 'query'?"),
+        ("adapter: {stacks: middle}", "x.yaml: adapter: stacks: unknown stack 'middle'; known: decoder, encoder"),
+        ("adapter: {layers: [all, lots]}", "adapter: layers: can't be read: 'lots'; write all, first 4, last 4"),
+        ("adapter: {layers: 3}", "x.yaml: adapter: layers: 3 is refused; write a word"),
+        ("adapter: {a_out: 0}", "x.yaml: adapter: a_out: 0 is refused; write 1 or more"),
+        ("training: {warmup: 1}", "x.yaml: training: warmup: 1 is refused; write a number below 1"),
+        ("training: {dropout: {low: 0, high: 1}}", "training: dropout: 1 is refused; write a number below 1"),
+        ("training: {batch_size: 7.5}", "training: batch_size: 7.5 is refused; write a whole number"),
+        ("training: {batch_size: {low: 8, high: 32, step: 4.5}}", "batch_size: 12.5 is refused"),
+        ("training: {clip_norm: .inf}", "clip_norm: inf is refused; write a finite number"),
+        ("training: {learning_rate: {low: 3, high: 1}}", "x.yaml: training.learning_rate: low 3 is above high 1; swap"),
+        ("schedule: {epochs: 0}", "x.yaml: schedule.epochs: 0 is refused; write a number above 0"),
+        ("schedule: {epochs: {cola: 2}}", "schedule.epochs: {'cola': 2} is refused; a setting by task needs the key"),
+        (
+            "schedule: {epochs: {default: 2, rte: -3}}",
+            "x.yaml: schedule.epochs.rte: -3 is refused; write a n",
+        ),
+        ("schedule: {reduction: 1}", "schedule.reduction: 1 is refused; write 2 or more"),
+        ("examples: {train: {default: 0}}", "examples.train.default: 0 is refused; write 1 or more"),
+        ("examples: {max_length: 3}", "examples.max_length: 3 is refused; write 4 or more"),
+        ("search: {trials: 0}", "search.trials: 0 is refused; write 1 or more"),
+        (r'name: "a\0b"', r"x.yaml: name: 'a\x00b' is refused; write it without control characters"),
+        ("search: {trials: true}", "search.trials: true is refused; write a number"),
+        ("schedule: {epochs: {default: false}}", "schedule.epochs.default: false is refused; write a number"),
+        ("search: {baseline_learning_rates: [0.1, true]}", "search.baseline_learning_rates: true is refused; write a"),
+        ("search: {trials: 1000000000}", "search.trials: 1000000000 is refused; write 1,000,000 or less"),
+        ("search: {trials: 1e300}", "search.trials: 1e+300 is refused; write a whole number"),
+        ("schedule: {epochs: 1e300}", "schedule.epochs: 1e+300 is refused; write 1,000,000 or less"),
+        ("schedule: {epochs: .nan}", "schedule.epochs: nan is refused; write "),
+        ("examples: {train: 1e18}", "examples.train: 1e+18 is refused; write 1,000,000,000,000,000 or less"),
+        ("finalists: {top: 1e7}", "finalists.top: 10000000.0 is refused; write 1,000,000 or less"),
+        ("search: {max_params: lots}", "'lots' is refused; write a number of parameters such as 200000, or a share"),
+        ("search: {max_params: 0%}", "search.max_params: '0%' is refused"),
+        (
+            "search: {time_budget: soon}",
+            "search.time_budget: 'soon' is refused; write a time such as 90s, 20min, 1h30m or 2d",
+        ),
+        ("search: {time_budget: 0s}", "search.time_budget: 0 is refused; write a number above 0"),
+        ("resources: {cpus_per_trial: .inf}", "resources.cpus_per_trial: inf is refused"),
+        ("backbone: {roles: {qery: '*.q'}}", "x.yaml: backbone.roles.qery: 'qery' is refused; input should be 'query'"),
+        ("backbone: {roles: {query: 7}}", "x.yaml: backbone.roles.query: 7 is refused; write a word"),
+        ("backbone: {roles: {feed_forward: '*.mlp'}}", "it is a whole block; name its maps as feed_forward_in and"),
+        ("backbone: {role: {}}", "x.yaml: backbone: unknown key 'role', did you mean 'roles'?"),
+        ("seed: 1.5", "x.yaml: seed: 1.5 is refused; write a whole number"),
+        (OWN.format(f"label: b, title: {'x' * 61}"), "is refused; write at most 60 characters"),
+        (OWN.format("label: b, metric: []"), "x.yaml: tasks.t.metric: [] is refused; write at least 1"),
+        ("seed: true", "x.yaml: seed: true is refused; write a number"),
+        ("search: {trials: true}", "x.yaml: search.trials: true is refused; write a number"),
+        ("schedule: {epochs: {default: 2, rte: yes}}", "x.yaml: schedule.epochs.rte: true is refused; write a number"),
+        ("search: {baseline_learning_rates: [true]}", "search.baseline_learning_rates: true is refused; write a n"),
+        (OWN.format("target: b, max_new_tokens: true"), "x.yaml: tasks.t.max_new_tokens: true is refused; write a num"),
+        (OWN.format("label: b, class_weights: {x: true}"), "tasks.t.class_weights.x: true is refused; write a number"),
+        (OWN.format("label: b, class_weights: {x: 1e308}"), "class_weights.x: 1e+308 is refused; write 1,000,000 or"),
+        (OWN.format("label: b, class_weights: {x: 1e-300}"), "tasks.t.class_weights.x: 1e-300 is refused; write 1e-06"),
+        ("name: [", "x.yaml, line 2, column 8: not YAML: while parsing a flow node, expected the node content"),
+    ],
+)
+def test_a_wrong_request_is_refused_with_place_value_and_fix(text: str, message: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        spec_of(text if text.startswith("model") else f"model: m\n{text}")
+    assert str(refused.value).startswith("x.yaml")
+    assert message in str(refused.value)
