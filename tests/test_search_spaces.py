@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from krona_tune.adapters.placement import count
-from krona_tune.api.inputs import asked_tasks
+from krona_tune.api.asked_tasks import asked_tasks
 from krona_tune.backbones.find_geometry import geometry
 from krona_tune.cli.studies import run
 from krona_tune.data.tasks import GLUE

@@ -6,9 +6,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
+from krona_tune.api.asked_tasks import asked_tasks
 from krona_tune.api.chosen_space import ChosenSpace, choose_space
 from krona_tune.api.folders import earlier_studies
-from krona_tune.api.inputs import asked_tasks, find_space
+from krona_tune.api.shipped_spaces import find_space
 from krona_tune.api.study_request import spec_of
 from krona_tune.record.storage import Storage
 from krona_tune.study.request.given_values import GivenValue, read_given

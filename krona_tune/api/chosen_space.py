@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from krona_tune.api.inputs import space_file
+from krona_tune.api.shipped_spaces import space_file
 from krona_tune.api.study_request import AUTO, default_to_glue
 from krona_tune.study.request.given_values import GivenValue, naming_given, with_given
 from krona_tune.study.request.loader import build_spec, load_spec, spec_with

@@ -7,6 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from krona_tune.api.asked_tasks import asked_tasks, no_task
 from krona_tune.api.chosen_space import choose_space, is_own
 from krona_tune.api.exit_status import ENDED_WELL
 from krona_tune.api.folders import (
@@ -17,20 +18,11 @@ from krona_tune.api.folders import (
     study_folder,
     with_whole_paths,
 )
-from krona_tune.api.inputs import (
-    REQUEST,
-    asked_tasks,
-    find_space,
-    has_data,
-    kept_model,
-    kept_tasks,
-    no_task,
-    note_described,
-    note_started,
-)
+from krona_tune.api.kept_inputs import REQUEST, has_data, kept_model, kept_tasks, note_described, note_started
 from krona_tune.api.plan_view import PlanView
 from krona_tune.api.recommendation_view import RecommendationView
 from krona_tune.api.recorded_study import RecordedStudy
+from krona_tune.api.shipped_spaces import find_space
 from krona_tune.api.study_request import (
     AUTO,
     default_to_glue,

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from krona_tune.api.asked_request import AskedRequest
-from krona_tune.api.inputs import space_file
+from krona_tune.api.shipped_spaces import space_file
 from krona_tune.record.storage import storage_at
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.given_values import GivenValue

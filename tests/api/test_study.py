@@ -15,7 +15,7 @@ import pytest
 import krona_tune
 from krona_tune.api import study as study_module
 from krona_tune.api.exit_status import ExitStatus
-from krona_tune.api.inputs import forget_described, note_started
+from krona_tune.api.kept_inputs import forget_described, note_started
 from krona_tune.record.driver_state import write_driver_state
 from krona_tune.record.mlflow_mirror.tracking_uri import TRACKING
 from krona_tune.record.notifications import NOTIFY

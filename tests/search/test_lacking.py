@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from krona_tune.api.inputs import space_file
+from krona_tune.api.shipped_spaces import space_file
 from krona_tune.backbones.geometry import Role
 from krona_tune.backbones.introspect import introspect
 from krona_tune.refusal import Refusal

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from krona_tune.api.folders import refuse_odd
-from krona_tune.api.inputs import question, space_file, space_names, space_text
+from krona_tune.api.shipped_spaces import question, space_file, space_names, space_text
 from krona_tune.data.corpus import MINI
 from krona_tune.data.example_files import column_names
 from krona_tune.data.tasks import GLUE, TASKS

@@ -1,14 +1,11 @@
-"""Finds what a request names: a search space, tasks, and what a Python session holds, which is kept as files."""
+"""Keeps data and models from memory as files in a study's folder."""
 
 import atexit
 import re
 import shutil
 from collections.abc import Mapping
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from hashlib import sha256
-from importlib.resources import as_file, files
-from importlib.resources.abc import Traversable
-from itertools import takewhile
 from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -17,111 +14,14 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from krona_tune.atomic_write import atomic_folder, atomic_path
-from krona_tune.data.file_kinds import file_kind
 from krona_tune.data.own_files import part_of
-from krona_tune.data.tasks import GLUE, TASKS
-from krona_tune.hub import home
-from krona_tune.refusal import Refusal, refuse_unknown, refusing, unknown
+from krona_tune.refusal import Refusal, refusing, unknown
 from krona_tune.study.folder import DATA, MODEL, StudyFolder
-from krona_tune.study.request.loader import load_tasks, resolve_tasks
+from krona_tune.study.request.loader import resolve_tasks
 from krona_tune.study.request.plain_yaml import plain_values
-from krona_tune.study.request.study_spec import OF_GLUE
-
-INSTALLED = files("krona_tune") / "search_spaces"
-CHECKOUT = Path(__file__).resolve().parents[2] / "search_spaces"
-FOLDER: Traversable = INSTALLED if INSTALLED.is_dir() else CHECKOUT
-"""Where the spaces lie: inside an installed package, which may be a zip; beside the package in a checkout."""
-ENDING = ".yaml"
-SPACE_NAMES = re.compile(r"[\w-]+")
-SENTENCE = re.compile(r".+?[.?](?=\s|$)")
-_unpacked = ExitStack()
-"""Keeps the spaces that were read from a zip as files until the process ends."""
-
-
-def space_names() -> list[str]:
-    """Returns the names of all shipped spaces, sorted."""
-    return sorted(each.name.removesuffix(ENDING) for each in FOLDER.iterdir() if each.name.endswith(ENDING))
-
-
-def space_text(name: str) -> str:
-    """Returns a shipped space as YAML text. Raises a Refusal if there is none of that name."""
-    return _shipped(name, "NAME").read_text(encoding="utf-8")
-
-
-def space_file(name: str, place: str = "--space") -> Path:
-    """Returns the file of a shipped space, which lasts as long as the process. Raises a Refusal if there is none."""
-    return _unpacked.enter_context(as_file(_shipped(name, place)))
-
-
-def question(text: str) -> str:
-    """Returns what a space asks: the first sentence of the comment below the command that runs it."""
-    comment = takewhile(lambda line: line.startswith("#"), text.partition("\n#\n")[2].splitlines())
-    found = SENTENCE.match(" ".join(line.removeprefix("#").strip() for line in comment))
-    return found[0] if found else ""
-
-
-def find_space(asked: Path, place: str) -> Path:
-    """Returns the file that a person means: their own, or a shipped space if there is no file of that name.
-
-    Raises:
-        Refusal: it is a single word that names neither.
-    """
-    path = home(asked, place)
-    return path if path.exists() or not SPACE_NAMES.fullmatch(str(asked)) else space_file(str(asked), place)
-
-
-def _shipped(name: str, place: str) -> Traversable:
-    refuse_unknown(place, "space", space_names(), name)
-    return FOLDER / f"{name}{ENDING}"
-
-
-FILES = (".yaml", ".yml")
-
-
-def asked_tasks(text: str, defined: Mapping[str, Any]) -> tuple[str, ...] | dict[str, Any]:
-    """Returns the tasks of words separated by commas, in the order given and without repeats.
-
-    Args:
-        text: `glue`, names, and files that have a key `tasks`.
-        defined: the tasks that a space defines, which may be named.
-
-    Returns:
-        The names, if all are GLUE's; else a mapping as a space has it.
-
-    Raises:
-        Refusal: a word is unknown, a file can't be read, or nothing is named.
-    """
-    asked: dict[str, Any] = {}
-    for word in (part.strip() for part in text.split(",")):
-        name = word.lower().replace("-", "")
-        if word.endswith(FILES):
-            for task, described in load_tasks(home(Path(word))).items():
-                if asked.setdefault(task, described) != described:
-                    raise Refusal("--tasks", f"{word} describes {task}, which is described before", "rename one")
-        elif word in defined:
-            asked[word] = defined[word]
-        elif name == "glue":
-            asked |= dict.fromkeys(GLUE, OF_GLUE)
-        elif name in TASKS:
-            asked[name] = OF_GLUE
-        elif file_kind(Path(word)).builder:
-            fix = f"describe it in a file: tasks: {{NAME: {{data: {word}, text: COLUMN, label: COLUMN}}}}; name that"
-            raise Refusal("--tasks", f"{word} holds examples, it describes no task", f"{fix}, which ends in {FILES[0]}")
-        elif word:
-            raise unknown("--tasks", "task", word.lower(), [*TASKS, *defined, "glue"])
-    if not asked:
-        raise no_task(text, defined)
-    return tuple(asked) if all(task == OF_GLUE for task in asked.values()) else asked
-
-
-def no_task(asked: object, defined: Mapping[str, Any]) -> Refusal:
-    """Returns the Refusal of a request that names no task."""
-    return Refusal("--tasks", f"no task in {asked!r}", f"known: glue, {', '.join([*TASKS, *defined])}")
-
 
 REQUEST = "request.yaml"
 FIX = "give a pandas frame, a datasets.DatasetDict, a file, or a mapping of train, validation and test to frames"
-
 
 _described = set[StudyFolder]()
 """The new studies that this process has described, and not started in another."""

@@ -1,0 +1,55 @@
+"""Reads which tasks a request names."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from krona_tune.data.file_kinds import file_kind
+from krona_tune.data.tasks import GLUE, TASKS
+from krona_tune.hub import home
+from krona_tune.refusal import Refusal, unknown
+from krona_tune.study.request.loader import load_tasks
+from krona_tune.study.request.study_spec import OF_GLUE
+
+FILES = (".yaml", ".yml")
+
+
+def asked_tasks(text: str, defined: Mapping[str, Any]) -> tuple[str, ...] | dict[str, Any]:
+    """Returns the tasks of words separated by commas, in the order given and without repeats.
+
+    Args:
+        text: `glue`, names, and files that have a key `tasks`.
+        defined: the tasks that a space defines, which may be named.
+
+    Returns:
+        The names, if all are GLUE's; else a mapping as a space has it.
+
+    Raises:
+        Refusal: a word is unknown, a file can't be read, or nothing is named.
+    """
+    asked: dict[str, Any] = {}
+    for word in (part.strip() for part in text.split(",")):
+        name = word.lower().replace("-", "")
+        if word.endswith(FILES):
+            for task, described in load_tasks(home(Path(word))).items():
+                if asked.setdefault(task, described) != described:
+                    raise Refusal("--tasks", f"{word} describes {task}, which is described before", "rename one")
+        elif word in defined:
+            asked[word] = defined[word]
+        elif name == "glue":
+            asked |= dict.fromkeys(GLUE, OF_GLUE)
+        elif name in TASKS:
+            asked[name] = OF_GLUE
+        elif file_kind(Path(word)).builder:
+            fix = f"describe it in a file: tasks: {{NAME: {{data: {word}, text: COLUMN, label: COLUMN}}}}; name that"
+            raise Refusal("--tasks", f"{word} holds examples, it describes no task", f"{fix}, which ends in {FILES[0]}")
+        elif word:
+            raise unknown("--tasks", "task", word.lower(), [*TASKS, *defined, "glue"])
+    if not asked:
+        raise no_task(text, defined)
+    return tuple(asked) if all(task == OF_GLUE for task in asked.values()) else asked
+
+
+def no_task(asked: object, defined: Mapping[str, Any]) -> Refusal:
+    """Returns the Refusal of a request that names no task."""
+    return Refusal("--tasks", f"no task in {asked!r}", f"known: glue, {', '.join([*TASKS, *defined])}")
