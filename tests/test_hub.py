@@ -9,7 +9,7 @@ import huggingface_hub
 import pytest
 
 from krona_tune import hub
-from krona_tune.api.study_run import start_driver
+from krona_tune.api.driver_process import start_driver
 from krona_tune.hub import OFFLINE, PROXIES, settle_offline
 
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from krona_tune.api.asked_tasks import asked_tasks, no_task
 from krona_tune.api.chosen_space import choose_space, is_own
+from krona_tune.api.driver_process import DriverProcess, last_lines, start_driver, stop_driver
 from krona_tune.api.exit_status import ENDED_WELL
 from krona_tune.api.folders import (
     earlier_studies,
@@ -32,7 +33,7 @@ from krona_tune.api.study_request import (
     with_values,
     written_spec,
 )
-from krona_tune.api.study_run import DriverProcess, last_lines, run_and_report, start_driver, stop_driver
+from krona_tune.api.study_run import run_and_report
 from krona_tune.atomic_write import write_atomically
 from krona_tune.hub import home
 from krona_tune.record.driver_state import state_since, written_at

@@ -1,18 +1,11 @@
 """Runs one study from its request to its ranking, here or by the command line's driver in another process."""
 
-import logging
-import math
-import os
-import signal
-import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
-from socket import gethostname
 from threading import Timer
 from typing import TYPE_CHECKING
 
@@ -29,9 +22,8 @@ from krona_tune.api.printing import (
     print_started,
     print_trained,
 )
-from krona_tune.hub import environment_of_others
-from krona_tune.record.ownership import driver_of, is_running
-from krona_tune.refusal import NotNow, Refusal, refusing
+from krona_tune.api.study_log import logging_to, refuse_no_log
+from krona_tune.refusal import NotNow
 from krona_tune.search.driver_options import DriverOptions, Outcome
 from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.search.waiting_orders import EarlierOrders
@@ -85,7 +77,7 @@ def run_and_report(
         else:
             print_dry_run(plan, here, folder)
         return None
-    _refuse_no_log(folder.log)
+    refuse_no_log(folder.log)
     outcome = _run(plan, folder, replace(options, again=again, earlier=earlier))
     if outcome.interrupted:
         console.print(escape(_how_to_go_on(outcome, options.resumed_by)), soft_wrap=True)
@@ -102,7 +94,7 @@ def _run(plan: "Plan", folder: StudyFolder, options: DriverOptions) -> Outcome:
     from krona_tune.search.startup.resources import begin_study
 
     resources, forecast = _checked(_resources(plan, workers, folder, options.resumed_by), folder, options)
-    with _logging_to(folder.log):
+    with logging_to(folder.log):
         context = begin_study(resources, folder, command=options.command)
         if not options.start.quiet:
             print_started(context, options.start, forecast)
@@ -200,103 +192,3 @@ def _how_to_go_on(outcome: Outcome, resumed_by: str) -> str:
     if outcome.trained:
         return f"{why} with the same command."
     return f"{why} with: {resumed_by}"
-
-
-class _LogFile(logging.FileHandler):
-    """A log file that drops lines which do not fit on a full disk."""
-
-    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802
-        if not isinstance(sys.exc_info()[1], OSError):
-            super().handleError(record)
-
-    def close(self) -> None:
-        with suppress(OSError):  # the last lines may not fit on the disk
-            super().close()
-
-
-class _RedactingFormatter(logging.Formatter):
-    """A formatter that removes passwords from log lines."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        return redact(super().format(record))
-
-
-def _refuse_no_log(path: Path) -> None:
-    """Raises a Refusal if the log can't be written, before anything is started."""
-    with refusing(str(path), "the log can't be written", "move it away, or make it writable"):
-        path.open("a").close()
-
-
-@contextmanager
-def _logging_to(path: Path) -> Iterator[None]:
-    """Writes krona_tune's log to this file until the context ends."""
-    log = logging.getLogger("krona_tune")
-    log.setLevel(logging.INFO)
-    log.propagate = False
-    handler = _LogFile(path, encoding="utf-8")
-    handler.setFormatter(_RedactingFormatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    log.addHandler(handler)
-    try:
-        yield
-    finally:
-        log.removeHandler(handler)
-        handler.close()
-        log.propagate = True
-
-
-CODE = "from krona_tune.cli import program; program()"
-LAST_LINES = 10
-"""How many of a driver's last lines an error shows."""
-
-DriverProcess = subprocess.Popen[bytes]
-
-
-def start_driver(
-    words: Sequence[str], output: Path, *, environment: Mapping[str, str] | None = None, folder: Path | None = None
-) -> DriverProcess:
-    """Starts `krona-tune` with these words in a process that outlives this one and hears none of its signals.
-
-    Args:
-        environment: variables beside those of this process, see `environment_of_others`.
-        folder: the process's working folder; None: this one's.
-    """
-    output.parent.mkdir(parents=True, exist_ok=True)
-    with output.open("wb") as file:
-        return subprocess.Popen(
-            [sys.executable, "-c", CODE, *words],
-            stdin=subprocess.DEVNULL,
-            stdout=file,
-            stderr=subprocess.STDOUT,
-            start_new_session=True,
-            env=environment_of_others() | dict(environment or {}),
-            cwd=folder,
-        )
-
-
-def last_lines(output: Path) -> str:
-    """Returns the last lines that a driver wrote."""
-    return "\n".join(output.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-LAST_LINES:])
-
-
-def stop_driver(folder: StudyFolder, child: DriverProcess | None, seconds: float) -> None:
-    """Asks the process that runs a study to stop, and waits for its end.
-
-    Raises:
-        Refusal: no process runs the study, it is on another machine, or it does not end in time.
-    """
-    if not 0 < seconds < math.inf:
-        raise Refusal("seconds", f"{seconds:g} is no time to wait", "give a number of seconds above 0")
-    found = driver_of(folder)
-    if found is None:
-        raise Refusal("stop", f"the study {folder.name!r} does not run here", "there is nothing to stop")
-    process, machine = found
-    if machine != gethostname():
-        raise Refusal("stop", f"the study runs on {machine}, as process {process}", "stop it there")
-    os.kill(process, signal.SIGINT)
-    until = time.monotonic() + seconds
-    while is_running(folder):
-        if time.monotonic() > until:
-            raise Refusal("stop", f"the study did not end within {seconds:g} s", "wait, or stop it again")
-        if child:
-            child.poll()
-        time.sleep(0.1)

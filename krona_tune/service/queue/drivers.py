@@ -13,7 +13,7 @@ from typing import Protocol
 
 import psutil
 
-from krona_tune.api.study_run import CODE, LAST_LINES, DriverProcess, last_lines, start_driver
+from krona_tune.api.driver_process import CODE, LAST_LINES, DriverProcess, last_lines, start_driver
 from krona_tune.refusal import told
 from krona_tune.search.startup.dashboard import job_client
 

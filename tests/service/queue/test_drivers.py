@@ -17,7 +17,7 @@ def test_a_process_starts_beside_its_request_and_is_found_by_another_service(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     code = "import os, signal, sys; print(sys.argv[1:], open('space.yaml').read(), os.environ['WHO']); signal.pause()"
-    monkeypatch.setattr("krona_tune.api.study_run.CODE", code)
+    monkeypatch.setattr("krona_tune.api.driver_process.CODE", code)
     first = LocalDrivers(tmp_path)
     handle = first.start("mine", "", ["run", "--quiet"], "model: m", {"WHO": "ann"})
     again = LocalDrivers(tmp_path)

@@ -1,0 +1,81 @@
+"""Starts the command line's driver of a study in a process of its own, and stops it."""
+
+import math
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from socket import gethostname
+from typing import TYPE_CHECKING
+
+from krona_tune.hub import environment_of_others
+from krona_tune.record.ownership import driver_of, is_running
+from krona_tune.refusal import Refusal
+from krona_tune.study.folder import StudyFolder
+
+if TYPE_CHECKING:
+    pass
+
+
+CODE = "from krona_tune.cli import program; program()"
+
+
+LAST_LINES = 10
+"""How many of a driver's last lines an error shows."""
+
+
+DriverProcess = subprocess.Popen[bytes]
+
+
+def start_driver(
+    words: Sequence[str], output: Path, *, environment: Mapping[str, str] | None = None, folder: Path | None = None
+) -> DriverProcess:
+    """Starts `krona-tune` with these words in a process that outlives this one and hears none of its signals.
+
+    Args:
+        environment: variables beside those of this process, see `environment_of_others`.
+        folder: the process's working folder; None: this one's.
+    """
+    output.parent.mkdir(parents=True, exist_ok=True)
+    with output.open("wb") as file:
+        return subprocess.Popen(
+            [sys.executable, "-c", CODE, *words],
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+            env=environment_of_others() | dict(environment or {}),
+            cwd=folder,
+        )
+
+
+def last_lines(output: Path) -> str:
+    """Returns the last lines that a driver wrote."""
+    return "\n".join(output.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-LAST_LINES:])
+
+
+def stop_driver(folder: StudyFolder, child: DriverProcess | None, seconds: float) -> None:
+    """Asks the process that runs a study to stop, and waits for its end.
+
+    Raises:
+        Refusal: no process runs the study, it is on another machine, or it does not end in time.
+    """
+    if not 0 < seconds < math.inf:
+        raise Refusal("seconds", f"{seconds:g} is no time to wait", "give a number of seconds above 0")
+    found = driver_of(folder)
+    if found is None:
+        raise Refusal("stop", f"the study {folder.name!r} does not run here", "there is nothing to stop")
+    process, machine = found
+    if machine != gethostname():
+        raise Refusal("stop", f"the study runs on {machine}, as process {process}", "stop it there")
+    os.kill(process, signal.SIGINT)
+    until = time.monotonic() + seconds
+    while is_running(folder):
+        if time.monotonic() > until:
+            raise Refusal("stop", f"the study did not end within {seconds:g} s", "wait, or stop it again")
+        if child:
+            child.poll()
+        time.sleep(0.1)
