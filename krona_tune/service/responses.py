@@ -43,6 +43,9 @@ PROBLEMS = problems(
         503: "The storage does not answer now.",
     }
 )
+UNKNOWN = problems({404: "There is no such study."})
+NO_JSON = problems({415: "The request is no JSON."})
+UNAVAILABLE = problems({503: "The queue can't be kept now."})
 
 
 def json_answer(value: Any, status: int = 200) -> Response:

@@ -11,6 +11,7 @@ from krona_tune.record.storage import Storage
 from krona_tune.refusal import Refusal
 from krona_tune.report.html import packed_script
 from krona_tune.service.access import Access
+from krona_tune.service.adapter_routes import adapter_routes
 from krona_tune.service.http_server import address_at, guarded_app, listening, run_app
 from krona_tune.service.live_events import Streams
 from krona_tune.service.new_study.data_roots import DataRoots
@@ -18,10 +19,11 @@ from krona_tune.service.new_study.new_studies import NewStudies, NotOfferedError
 from krona_tune.service.new_study.routes import new_study_routes, no_new_studies
 from krona_tune.service.pages import page_routes
 from krona_tune.service.queue.database import UnavailableError, UnknownEntryError
+from krona_tune.service.queue.routes import no_queue, queue_routes
 from krona_tune.service.queue.study_queue import StudyQueue
-from krona_tune.service.rest import no_queue, queue_routes, rest_routes
 from krona_tune.service.served_studies import ServedStudies, UnknownStudyError
 from krona_tune.service.stamped_cache import SlowError
+from krona_tune.service.study_routes import study_routes
 from krona_tune.service.tokens import VARIABLE, own_token
 from krona_tune.study.study_state import UNREADABLE
 
@@ -81,7 +83,8 @@ def make_app(
             queue.end()
 
     app = guarded_app(access, statuses=STATUSES, written=WRITTEN, lifespan=lifespan)
-    app.include_router(rest_routes(studies, access))
+    app.include_router(study_routes(studies, access))
+    app.include_router(adapter_routes(studies))
     app.include_router(queue_routes(queue, studies, access) if queue else no_queue())
     begins = queue is not None and roots is not None
     app.include_router(

@@ -25,8 +25,8 @@ from krona_tune.service.new_study.study_form import (
     PrintedPlan,
 )
 from krona_tune.service.queue.entry import Submitted
-from krona_tune.service.responses import PROBLEMS, json_answer, only_json
-from krona_tune.service.rest import MOST_SUBMISSIONS, NO_JSON, UNAVAILABLE
+from krona_tune.service.queue.routes import MOST_SUBMISSIONS
+from krona_tune.service.responses import NO_JSON, PROBLEMS, UNAVAILABLE, json_answer, only_json
 
 ROUTES = {OFFER: "GET", COLUMNS: "GET", PLAN: "POST", BEGIN: "POST"}
 """The paths of what a program needs to begin a study, with their methods."""

@@ -1,4 +1,4 @@
-"""Tests the REST interface: studies, trials, reports and orders as plain values, refusals in one shape."""
+"""Tests of the routes of studies: trials, reports and orders as plain values, refusals in one shape."""
 
 import json
 from dataclasses import replace
