@@ -48,7 +48,7 @@ OF_LLAMA_CPP = {
 
 
 @dataclass(frozen=True, kw_only=True)
-class Adapted:
+class PlacedAdapter:
     """An adapter on a backbone, whose weights are kept in few bits if `quantize` says so."""
 
     geometry: Geometry
@@ -100,15 +100,15 @@ def as_lokr(shapes: dict[str, FactorShape], *, transposed: bool) -> int | None:
     return _one_factor(frozenset(shapes.values())) if alone else None
 
 
-Rule = Callable[[Adapted, int | None], Refusal | None]
+Rule = Callable[[PlacedAdapter, int | None], Refusal | None]
 """Returns why a form, of a rank if it has one, does not hold an adapter exactly; None if it does."""
 
 
-def held_as_itself(it: Adapted, rank: int | None) -> Refusal | None:
+def held_as_itself(it: PlacedAdapter, rank: int | None) -> Refusal | None:
     return None
 
 
-def held_as_merged(it: Adapted, rank: int | None) -> Refusal | None:
+def held_as_merged(it: PlacedAdapter, rank: int | None) -> Refusal | None:
     of_peft = _plain(it) if is_peft(it.method.name) else ""
     into_biases = it.method.merges_into == "bias" or of_peft in MERGED_INTO_BIASES
     unbiased = next((site.name for site in it.sites if into_biases and not site.biased), "")
@@ -121,7 +121,7 @@ def held_as_merged(it: Adapted, rank: int | None) -> Refusal | None:
     return next((unmergeable(reason) for reason, applies in reasons.items() if applies), None)
 
 
-def held_as_onnx(it: Adapted, rank: int | None) -> Refusal | None:
+def held_as_onnx(it: PlacedAdapter, rank: int | None) -> Refusal | None:
     if it.geometry.text_to_text:
         return unfit(f"onnx: it holds a task's head, and this {it.geometry.model_type} answers with text")
     return held_as_merged(it, rank)
@@ -131,7 +131,7 @@ def unmergeable(problem: str) -> Refusal:
     return Refusal("--format", f"merged: {problem}", "use --format adapter")
 
 
-def _plain(it: Adapted) -> str:
+def _plain(it: PlacedAdapter) -> str:
     from krona_tune.adapters.peft_class import plain_name
 
     return f"peft:{plain_name(it.method.name)}"
@@ -142,7 +142,7 @@ def unfit(problem: str) -> Refusal:
     return Refusal("--format", problem, "use --format merged")
 
 
-def held_as_peft(it: Adapted, rank: int | None) -> Refusal | None:
+def held_as_peft(it: PlacedAdapter, rank: int | None) -> Refusal | None:
     if is_peft(it.method.name):
         odd = it.part_of_map or it.transposed
         return unfit("peft adapts whole linear maps, and this model has fused or transposed ones") if odd else None
@@ -155,7 +155,7 @@ def held_as_peft(it: Adapted, rank: int | None) -> Refusal | None:
     return next((refused for name, shape in it.shapes.items() if (refused := _wide(name, shape))), None)
 
 
-def _none_of(it: Adapted, library: str, has_form: bool) -> Refusal | None:
+def _none_of(it: PlacedAdapter, library: str, has_form: bool) -> Refusal | None:
     """Returns the refusal of a method that a library does not have, or of a part of a map, which it can't adapt."""
     if it.method.trains_head_alone:
         return unfit(f"the adapter is the head alone, which changes no map, and {library} has no such method")
@@ -177,21 +177,21 @@ def _wide(name: str, shape: FactorShape) -> Refusal | None:
     )
 
 
-def held_as_krona(it: Adapted, rank: int | None) -> Refusal | None:
+def held_as_krona(it: PlacedAdapter, rank: int | None) -> Refusal | None:
     of_maps = it.method.attach_point is AttachPoint.BESIDE_MAPS and "a_out" in it.method.reads
     if refused := _none_of(it, "krona_tune.peft_method", of_maps):
         return refused
     return unfit("KronA as a method of peft adapts no transposed maps, which this model has") if it.transposed else None
 
 
-def changes_weights(it: Adapted) -> Refusal | None:
+def changes_weights(it: PlacedAdapter) -> Refusal | None:
     """Returns why no LoRA, of whatever rank, is near an adapter: it adds to no weight of a linear map."""
     if it.method.merges_into == "weight" and it.sites:
         return None
     return Refusal("--format", f"lora: {it.method.name} changes no weight of a linear map", "use --format adapter")
 
 
-def held_as_lora(it: Adapted, rank: int | None) -> Refusal | None:
+def held_as_lora(it: PlacedAdapter, rank: int | None) -> Refusal | None:
     if refused := changes_weights(it):
         return refused
     if it.rank is None:
@@ -201,7 +201,7 @@ def held_as_lora(it: Adapted, rank: int | None) -> Refusal | None:
     return None
 
 
-def taken_by_llama_cpp(it: Adapted) -> Refusal | None:
+def taken_by_llama_cpp(it: PlacedAdapter) -> Refusal | None:
     model = it.geometry.model_type
     if not it.geometry.text_to_text:
         return unfit(f"gguf: llama.cpp's LoRA has no head of a task, and this {model} answers with one")
@@ -213,7 +213,7 @@ def taken_by_llama_cpp(it: Adapted) -> Refusal | None:
     return changes_weights(it)
 
 
-def held_as_gguf(it: Adapted, rank: int | None) -> Refusal | None:
+def held_as_gguf(it: PlacedAdapter, rank: int | None) -> Refusal | None:
     if refused := taken_by_llama_cpp(it) or held_as_lora(it, rank):
         return refused
     reached = it.rank or 0
@@ -224,23 +224,23 @@ def held_as_gguf(it: Adapted, rank: int | None) -> Refusal | None:
     return Refusal("--format", problem, "name a lower one with --rank, or use --format merged")
 
 
-def inexact(form: Form, it: Adapted, rank: int | None = None) -> Refusal | None:
+def inexact(form: Form, it: PlacedAdapter, rank: int | None = None) -> Refusal | None:
     """Returns why a form, of a rank if it has one, does not hold an adapter exactly; None if it does."""
     refused: Refusal | None = resolve_name(form.facts.exact)(it, rank)
     return refused
 
 
-def never_near(form: Form, it: Adapted) -> Refusal | None:
+def never_near(form: Form, it: PlacedAdapter) -> Refusal | None:
     """Returns why a form that has a rank holds no LoRA near an adapter, of whatever rank; None if it holds one."""
     refused: Refusal | None = resolve_name(form.facts.near)(it)
     return refused
 
 
-def _everywhere(it: Adapted) -> Refusal | None:
+def _everywhere(it: PlacedAdapter) -> Refusal | None:
     return None
 
 
-def _served_by_vllm(it: Adapted) -> Refusal | None:
+def _served_by_vllm(it: PlacedAdapter) -> Refusal | None:
     if not it.geometry.writes_alone:
         kind = "an encoder-decoder" if it.geometry.is_encoder_decoder else "a model with a task's head"
         return Refusal("", f"vLLM serves LoRA on decoders that write, not on {kind}", "take merged or peft")
@@ -256,7 +256,7 @@ class DeployedForm(NamedTuple):
     """The form that a target's export has, and why an adapter can't be used there even so."""
 
     form: Form
-    unserved: Callable[[Adapted], Refusal | None] = _everywhere
+    unserved: Callable[[PlacedAdapter], Refusal | None] = _everywhere
 
 
 DEPLOYED_AS: dict[TargetName, DeployedForm] = {
@@ -265,7 +265,7 @@ DEPLOYED_AS: dict[TargetName, DeployedForm] = {
 """A target with the name of a form is that form; each other one has its own row."""
 
 
-def misfit(target: DeployTarget, it: Adapted) -> Refusal | None:
+def misfit(target: DeployTarget, it: PlacedAdapter) -> Refusal | None:
     """Returns why a target does not hold an adapter exactly; None if it does.
 
     Raises:

@@ -178,14 +178,14 @@ Licence = Mapping[str, str]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Published:
+class Publication:
     """Holds what readers elsewhere are told: the licence, and the hub's repository that the files go to, if they do."""
 
     licence: Licence = field(default_factory=dict)
     repo: str = ""
 
 
-UNPUBLISHED = Published()
+UNPUBLISHED = Publication()
 AUTO_CLASSES = {
     "text-classification": "AutoModelForSequenceClassification",
     "text2text-generation": "AutoModelForSeq2SeqLM",

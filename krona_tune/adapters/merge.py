@@ -31,7 +31,7 @@ class MergedIntoSeveral(Protocol):
         """Returns what is added to each parameter that changes, by its name in the map: `weight` or `bias`."""
 
 
-class Merged(NamedTuple):
+class MergeTarget(NamedTuple):
     """The map of a site, its parameter that an adapter merges into, and the adapter."""
 
     linear: nn.Module
@@ -85,7 +85,7 @@ def unmerge(adapters: Adapters) -> None:
     adapters.merged = False
 
 
-def _mergeable(adapters: Adapters) -> Iterator[Merged]:
+def _mergeable(adapters: Adapters) -> Iterator[MergeTarget]:
     """Yields each site's map with what merges into it."""
     method = method_named(adapters.config.method)
     if method.merges_into is None:
@@ -97,11 +97,11 @@ def _mergeable(adapters: Adapters) -> Iterator[Merged]:
             raise Refusal("merge", f"{site.name} has no {method.merges_into} to merge it into", "use it as an adapter")
         if is_quantised(parameter):
             raise Refusal("merge", f"{site.name} is quantised", "use it as an adapter, on the quantised weights")
-        yield Merged(linear, method.merges_into, module, site)
+        yield MergeTarget(linear, method.merges_into, module, site)
 
 
 @torch.no_grad()
-def _changes(merged: Iterable[Merged]) -> Iterator[tuple[nn.Parameter, Tensor]]:
+def _changes(merged: Iterable[MergeTarget]) -> Iterator[tuple[nn.Parameter, Tensor]]:
     """Yields each parameter with what is added to it, one after the other: together they may need much memory."""
     for each in merged:
         for name, delta in each.deltas().items():

@@ -15,7 +15,7 @@ from typing import Any
 from krona_tune.backbones.geometry import Site
 from krona_tune.kron.factors import FactorShape, divisors, factor_shape
 from krona_tune.refusal import Refusal, unknown
-from krona_tune.study.request.trial import BASELINE, PEFT, AdapterConfig
+from krona_tune.study.request.trial import HEAD_ONLY, PEFT, AdapterConfig
 
 
 def lokr_sides(dimension: int, decompose_factor: int) -> tuple[int, int]:
@@ -242,7 +242,7 @@ METHODS: dict[str, Method] = {
             glue_average=84.17,
         ),
         _nowhere(name="full", reads=frozenset(), trained_part=TrainedModelPart.ALL, glue_average=85.65),
-        _nowhere(name=BASELINE, reads=frozenset({"layer_norms"})),
+        _nowhere(name=HEAD_ONLY, reads=frozenset({"layer_norms"})),
     )
 }
 _OF_PEFT = Method(

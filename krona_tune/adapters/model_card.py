@@ -9,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from krona_tune.adapters.adapter_card import AdapterCard
 from krona_tune.adapters.approximation import Approximation, Quantisation
-from krona_tune.adapters.export_forms import UNPUBLISHED, Form, Licence, Published, loading
+from krona_tune.adapters.export_forms import UNPUBLISHED, Form, Licence, Publication, loading
 from krona_tune.data.tasks import TASKS
 
 README = "README.md"
@@ -21,7 +21,7 @@ def render_model_card(
     card: AdapterCard,
     form: Form,
     folder: str,
-    published: Published = UNPUBLISHED,
+    published: Publication = UNPUBLISHED,
     approximation: Approximation | Quantisation | None = None,
     *,
     package: str = "",

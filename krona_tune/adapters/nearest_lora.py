@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import pad
 
-from krona_tune.adapters.exact_forms import Adapted, changes_weights
+from krona_tune.adapters.exact_forms import PlacedAdapter, changes_weights
 from krona_tune.adapters.inject import Adapters
 from krona_tune.adapters.merge import Mergeable, of_whole_map
 from krona_tune.refusal import Refusal
@@ -38,7 +38,7 @@ def nearest_lora(adapters: Adapters, rank: int) -> NearestLora:
     Raises:
         Refusal: the adapter is no change of weights, or no map has such a rank.
     """
-    if refused := changes_weights(Adapted(geometry=adapters.geometry, adapter=adapters.config)):
+    if refused := changes_weights(PlacedAdapter(geometry=adapters.geometry, adapter=adapters.config)):
         raise refused
     halves, kept, whole, changes = {}, 0.0, 0.0, _changes(adapters)
     largest = max(changes, key=lambda name: min(changes[name].shape))

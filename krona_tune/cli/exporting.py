@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from krona_tune.adapters.adapter_card import read_card
 from krona_tune.adapters.exact_forms import DEPLOYED_AS
-from krona_tune.adapters.export_forms import Form, Licence, Published, WrittenDtype
+from krona_tune.adapters.export_forms import Form, Licence, Publication, WrittenDtype
 from krona_tune.api.folders import adapter_folder
 from krona_tune.api.printing import errors, print_exported, print_pushed
 from krona_tune.cli import options
@@ -71,13 +71,13 @@ def export(
         form, rank = _distilled(form, rank, distil)
     folder = adapter_folder(storage_at(storage), study, task)
     form, rank = _deployed_as(folder, rank) if form is None else (form, rank)
-    destination, published = None, Published(licence=_named(licence) if licence else {})
+    destination, published = None, Publication(licence=_named(licence) if licence else {})
     if to_hub:
         from krona_tune.train.hub_push import find_destination, find_licence
 
         destination = find_destination(to_hub, form, public=public)
         known = published.licence or find_licence(read_card(folder).backbone, model)
-        published = Published(licence=known, repo=to_hub)
+        published = Publication(licence=known, repo=to_hub)
     from krona_tune.train.export import export_adapter
 
     nearly = rank or (dtype is WrittenDtype.INT8 and dtype in form.facts.dtypes)

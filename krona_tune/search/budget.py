@@ -11,7 +11,7 @@ from pathlib import Path
 from krona_tune.atomic_write import write_atomically
 from krona_tune.study.kinds import UNCOUNTED
 from krona_tune.study.request.search_spec import SearchSpec
-from krona_tune.study.request.trial import BASELINE
+from krona_tune.study.request.trial import HEAD_ONLY
 from krona_tune.study.result import TrialResult
 
 
@@ -94,7 +94,7 @@ def _seconds_an_example(rows: Mapping[str, TrialResult]) -> dict[str, float]:
     busy: dict[str, float] = defaultdict(float)
     examples: dict[str, int] = defaultdict(int)
     for row in list(rows.values()):
-        if row.own_examples and row.params.get("method") != BASELINE:
+        if row.own_examples and row.params.get("method") != HEAD_ONLY:
             busy[row.task] += row.busy_seconds
             examples[row.task] += row.own_examples
     return {task: busy[task] / count for task, count in examples.items()}

@@ -14,11 +14,11 @@ import pyarrow as pa
 from krona_tune.data.batches import evaluation_order, lengths, training_order
 from krona_tune.search.progress.trials_left import trials_left
 from krona_tune.study.kinds import PHASES, TrialKind, facts_of
-from krona_tune.study.manifest import Planned
+from krona_tune.study.manifest import PlanFacts
 from krona_tune.study.request.domain import Domain, Range
 from krona_tune.study.request.schedule import Schedule
 from krona_tune.study.request.study_spec import StudySpec
-from krona_tune.study.request.trial import BASELINE
+from krona_tune.study.request.trial import HEAD_ONLY
 from krona_tune.study.result import TrialResult, grouped
 from krona_tune.study.study_state import Counts, running_trials
 
@@ -129,7 +129,7 @@ SLACK = 1e-6
 
 
 @dataclass(frozen=True, kw_only=True)
-class Seen:
+class TrialPace:
     """Holds how far a trial has come: the training examples that it has seen or copied, and the seconds it took."""
 
     row: TrialResult
@@ -143,7 +143,7 @@ class Forecast:
     and the report page are not included."""
 
     tasks: Mapping[str, TaskForecast]
-    planned: Planned = field(default_factory=Planned)
+    planned: PlanFacts = field(default_factory=PlanFacts)
 
     @classmethod
     def of(cls, resources: "Resources", probe: "StepTimes") -> "Forecast":
@@ -242,13 +242,13 @@ class Forecast:
         forecast = self.tasks[task]
         return forecast.until(forecast.schedule.total_examples) + forecast.adapter.test * facts_of(kind).tested
 
-    def _seen(self, row: TrialResult, share_done: Callable[[str], float], now: float) -> "Seen":
+    def _seen(self, row: TrialResult, share_done: Callable[[str], float], now: float) -> "TrialPace":
         """Returns how far a row has come, its progress since its last report included, and the seconds that it took.
 
         Of a trial's seconds on the clock, START may have gone into its worker's start, and an evaluation may be going
         on: within that, the forecast holds.
         """
-        reported = Seen(row=row, examples=row.examples, seconds=row.busy_seconds)
+        reported = TrialPace(row=row, examples=row.examples, seconds=row.busy_seconds)
         if not running_trials([row]) or row.task not in self.tasks:
             return reported
         task, is_head = self.tasks[row.task], _is_head(row)
@@ -259,7 +259,7 @@ class Forecast:
         least = clock - START - (task.head if is_head else task.adapter).evaluation
         foretold = task.until(examples, baseline=is_head, reported=max(row.examples, row.copied_examples))
         foretold -= task.until(row.copied_examples, baseline=is_head)
-        return Seen(row=row, examples=examples, seconds=min(max(foretold, least), max(clock, row.busy_seconds)))
+        return TrialPace(row=row, examples=examples, seconds=min(max(foretold, least), max(clock, row.busy_seconds)))
 
     def share_of(self, row: TrialResult, share_done: Callable[[str], float]) -> float:
         """Returns how much of its full budget a trial that has not ended has trained, from 0 to 1."""
@@ -288,9 +288,9 @@ class Forecast:
 
     def corrected(self, rows: Iterable[TrialResult]) -> "Forecast":
         """Returns the forecast scaled by what the rows took over what was forecast for them; unscaled without rows."""
-        return self._scaled([Seen(row=row, examples=row.examples, seconds=row.busy_seconds) for row in rows])
+        return self._scaled([TrialPace(row=row, examples=row.examples, seconds=row.busy_seconds) for row in rows])
 
-    def _scaled(self, rows: Iterable["Seen"]) -> "Forecast":
+    def _scaled(self, rows: Iterable["TrialPace"]) -> "Forecast":
         took, foretold = {True: 0.0, False: 0.0}, {True: 0.0, False: 0.0}
         for seen in rows:
             row, copied = seen.row, seen.row.copied_examples
@@ -308,7 +308,7 @@ class Forecast:
 
 
 def _is_head(row: TrialResult) -> bool:
-    return row.params.get("method") == BASELINE
+    return row.params.get("method") == HEAD_ONLY
 
 
 def _task_and_kind(row: TrialResult) -> tuple[str, str]:

@@ -37,7 +37,7 @@ class ExportRequest(BaseModel):
     """The form, one that needs nothing else to be named; the refusal of another one lists them."""
 
 
-class Exported(BaseModel):
+class ExportAnswer(BaseModel):
     """Says what an export wrote, on the service's machine."""
 
     model_config = ConfigDict(use_attribute_docstrings=True)
@@ -145,7 +145,7 @@ def _export_of(study: StudyFolder, task: str, form: Form) -> Path:
 
 
 @naming_fields({"--format": "form"})
-def export_apart(study: StudyFolder, asked: ExportRequest) -> Exported:
+def export_apart(study: StudyFolder, asked: ExportRequest) -> ExportAnswer:
     """Writes an adapter in another form, from a process that ends with it.
 
     Raises:
@@ -181,8 +181,8 @@ def _make_room(to: Path, source: ExportSource) -> None:
         write_atomically(_source_file(to), source.model_dump_json())
 
 
-def _export(adapter: Path, to: Path, form: Form, download: str) -> Exported:
+def _export(adapter: Path, to: Path, form: Form, download: str) -> ExportAnswer:
     from krona_tune.train.export import export_adapter  # imports torch, which the service needs not
 
     found = export_adapter(adapter, to, form)
-    return Exported(folder=str(found.folder), difference=found.difference, loading=found.loading, download=download)
+    return ExportAnswer(folder=str(found.folder), difference=found.difference, loading=found.loading, download=download)

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Path, Response
 
 from krona_tune.adapters.export_forms import Form
 from krona_tune.service.adapter_exports import (
-    Exported,
+    ExportAnswer,
     ExportRequest,
     adapter_folder,
     export_apart,
@@ -30,7 +30,7 @@ def adapter_routes(studies: ServedStudies) -> APIRouter:
 
     @router.post(
         "/api/studies/{name}/exports",
-        response_model=Exported,
+        response_model=ExportAnswer,
         status_code=201,
         responses=UNKNOWN | NO_JSON,
         operation_id="export",

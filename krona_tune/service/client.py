@@ -17,7 +17,7 @@ from krona_tune.adapters.export_forms import Form
 from krona_tune.atomic_write import atomic_folder
 from krona_tune.hub import home
 from krona_tune.refusal import Refusal, refusing
-from krona_tune.service.adapter_exports import EXPORT_SECONDS, Exported, ExportRequest, download_path
+from krona_tune.service.adapter_exports import EXPORT_SECONDS, ExportAnswer, ExportRequest, download_path
 from krona_tune.service.answers import MOST_ROWS, Rows, StudyDetail, StudySummary
 from krona_tune.service.new_study.study_form import (
     BEGIN,
@@ -36,7 +36,7 @@ from krona_tune.service.queue.entry import (
     QueueView,
     Resumption,
     Submission,
-    Submitted,
+    SubmissionAnswer,
     TrainingRequest,
 )
 from krona_tune.service.tokens import is_http_address, is_loopback, token_for
@@ -116,7 +116,7 @@ class Client:
         """
         return _read(Order, self._ask(f"{_path(name)}/orders", request.model_dump_json().encode()))
 
-    def submit(self, asked: Submission) -> Submitted:
+    def submit(self, asked: Submission) -> SubmissionAnswer:
         """Gives a study a place in the queue, or only returns its plan.
 
         The same submission, sent again because an answer was lost, has the same place.
@@ -124,7 +124,7 @@ class Client:
         Args:
             asked: the study, or the wish for its plan.
         """
-        return _read(Submitted, self._ask(QUEUE, asked.model_dump_json().encode(), seconds=SUBMIT_SECONDS))
+        return _read(SubmissionAnswer, self._ask(QUEUE, asked.model_dump_json().encode(), seconds=SUBMIT_SECONDS))
 
     def offer(self) -> Offer:
         """Returns what a new study can be made of, in a service with `--data-root`."""
@@ -146,7 +146,7 @@ class Client:
         """
         return _read(PrintedPlan, self._ask(PLAN, asked.model_dump_json().encode(), seconds=SUBMIT_SECONDS)).text
 
-    def begin(self, asked: NewStudy) -> Submitted:
+    def begin(self, asked: NewStudy) -> SubmissionAnswer:
         """Gives a new study a place in the queue.
 
         The same one with the same `id`, sent again because an answer was lost, has the same place.
@@ -154,7 +154,7 @@ class Client:
         Args:
             asked: the study.
         """
-        return _read(Submitted, self._ask(BEGIN, asked.model_dump_json().encode(), seconds=SUBMIT_SECONDS))
+        return _read(SubmissionAnswer, self._ask(BEGIN, asked.model_dump_json().encode(), seconds=SUBMIT_SECONDS))
 
     def queue(self) -> QueueView:
         """Returns the queue's entries, its slots, and what each person's studies have used."""
@@ -204,7 +204,7 @@ class Client:
         """
         return _read(Entry, self._ask(f"{QUEUE}/train", asked.model_dump_json().encode()))
 
-    def export(self, study: str, asked: ExportRequest) -> Exported:
+    def export(self, study: str, asked: ExportRequest) -> ExportAnswer:
         """Exports what a study has chosen of a task into the study's folder on the service's machine.
 
         Args:
@@ -212,7 +212,7 @@ class Client:
             asked: the task and the form.
         """
         body = asked.model_dump_json().encode()
-        return _read(Exported, self._ask(f"{_path(study)}/exports", body, seconds=2 * EXPORT_SECONDS))
+        return _read(ExportAnswer, self._ask(f"{_path(study)}/exports", body, seconds=2 * EXPORT_SECONDS))
 
     def download(self, study: str, task: str, to: str | Path, form: Form | None = None) -> Path:
         """Brings what a study has chosen of a task to this machine, as the study left it or as it was exported.

@@ -8,7 +8,7 @@ from typing import get_args
 from krona_tune.study.finals import Finalist, rank_finals
 from krona_tune.study.kinds import FIRST_TRAINED, TrialKind
 from krona_tune.study.manifest import TaskFacts
-from krona_tune.study.request.trial import BASELINE
+from krona_tune.study.request.trial import HEAD_ONLY
 from krona_tune.study.result import Half, TrialResult
 from krona_tune.study.standings import rank_trials
 
@@ -81,8 +81,8 @@ def compare_methods(rows: Iterable[TrialResult], tasks: Mapping[str, TaskFacts |
     searched = list(dict.fromkeys(_method(row) for row in known if row.kind == TrialKind.SEARCH))
     if len(searched) < 2:
         return ()
-    lines = [_line(method, known, tasks) for method in (*searched, BASELINE)]
-    return tuple(sorted(lines, key=lambda line: (line.method == BASELINE, *_by_average(line))))
+    lines = [_line(method, known, tasks) for method in (*searched, HEAD_ONLY)]
+    return tuple(sorted(lines, key=lambda line: (line.method == HEAD_ONLY, *_by_average(line))))
 
 
 def _by_average(line: MethodLine) -> tuple[bool, float]:

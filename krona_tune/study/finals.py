@@ -11,7 +11,7 @@ from krona_tune.study.kinds import TrialKind
 from krona_tune.study.learning import FailureRate, unlearned
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.request.metric_table import bounds_of
-from krona_tune.study.request.trial import BASELINE
+from krona_tune.study.request.trial import HEAD_ONLY
 from krona_tune.study.result import NO_INTERVAL, Status, TrialResult, grouped, is_score
 
 HEAD, DEFAULT = 0, -1
@@ -195,25 +195,25 @@ def rank_finals(rows: Iterable[TrialResult], facts: TaskFacts | None = None) -> 
     begun = [row for row in rows if row.kind == TrialKind.FINALIST]
     found = grouped((row for row in begun if row.ended), lambda row: row.of)
     everyone = [each for of, repeats in found.items() if (each := _finalist(of, repeats, facts))]
-    most = max((each.seeds for each in everyone if each.method != BASELINE), default=0)
+    most = max((each.seeds for each in everyone if each.method != HEAD_ONLY), default=0)
     asked = facts.final_seeds if facts and facts.final_seeds else most
 
     def place(each: Finalist) -> tuple[int, float, int, str]:
         return -min(each.seeds, asked), -each.validation.mean, each.rows[0].trainable_parameters, each.of
 
-    ranked = sorted((each for each in everyone if each.method != BASELINE), key=place)
+    ranked = sorted((each for each in everyone if each.method != HEAD_ONLY), key=place)
     known = {each.of for each in everyone}
     return Finals(
         finalists=tuple(
             replace(each, difference=_difference(ranked[0], each, len(ranked))) if place else each
             for place, each in enumerate(ranked)
         ),
-        head_only=min((each for each in everyone if each.method == BASELINE), key=place, default=None),
+        head_only=min((each for each in everyone if each.method == HEAD_ONLY), key=place, default=None),
         lost=tuple(
             row
             for of, repeats in found.items()
             for row in repeats
-            if of not in known and row.params["method"] != BASELINE
+            if of not in known and row.params["method"] != HEAD_ONLY
         ),
         awaits_default=DEFAULT in {row.number for row in begun} - {row.number for row in begun if row.ended},
     )

@@ -95,7 +95,7 @@ class ModelFacts(FrozenValue):
         return self.writes or len(self.depths) > 1
 
 
-class Planned(FrozenValue):
+class PlanFacts(FrozenValue):
     """Holds what the plan of a study decided that its request does not say.
 
     `methods` counts those of its space, without those that its deployment leaves out. `text_to_text`: its backbone has
@@ -144,7 +144,7 @@ class Manifest(FrozenValue):
     versions: dict[str, str]
     git_commit: str | None = None
     request: dict[str, Any] | None = None
-    planned: Planned | None = None
+    planned: PlanFacts | None = None
     model: ModelFacts
     tasks: dict[str, TaskFacts] = Field(default_factory=dict)
     computed_once: str = ""
@@ -156,10 +156,10 @@ class Manifest(FrozenValue):
         """Returns the precision that all its trials have; None if each worker chose."""
         return PRECISIONS.get(self.precision)
 
-    def planned_of(self, spec: StudySpec) -> Planned:
+    def planned_of(self, spec: StudySpec) -> PlanFacts:
         """Returns what the study's plan decided; of an older study, what its request lets expect."""
         methods = len(spec.domains()["method"].ends())
-        return self.planned or Planned.expected(spec, methods=methods, text_to_text=self.model.text_to_text)
+        return self.planned or PlanFacts.expected(spec, methods=methods, text_to_text=self.model.text_to_text)
 
     def unrecorded_devices(self, resources: ResourcesSpec) -> Devices:
         """Returns what those trials had whose rows do not say it; `resources` are those of the last start."""

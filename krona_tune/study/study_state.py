@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from krona_tune.study.kinds import TrialKind
-from krona_tune.study.manifest import Planned
+from krona_tune.study.manifest import PlanFacts
 from krona_tune.study.order import Order
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.request.trial import FrozenValue
@@ -34,7 +34,7 @@ class Counts:
     final_heads: int
 
     @classmethod
-    def of(cls, spec: StudySpec, planned: Planned) -> "Counts":
+    def of(cls, spec: StudySpec, planned: PlanFacts) -> "Counts":
         """Returns what is expected of a request before its search has ended, if all searched trials may be finalists.
 
         A text-to-text backbone has no head, so it uses one baseline rate only.
@@ -62,7 +62,7 @@ class Counts:
         }
 
 
-def asked_trials(spec: StudySpec, planned: Planned) -> int:
+def asked_trials(spec: StudySpec, planned: PlanFacts) -> int:
     """Returns how many trials of all tasks a request asks for, as far as that is known before its search has ended."""
     return len(spec.tasks) * sum(Counts.of(spec, planned).by_kind.values())
 

@@ -10,16 +10,16 @@ import torch
 from krona_tune.adapters.adapter_card import read_card
 from krona_tune.adapters.adapter_files import read_tensors, save_adapter
 from krona_tune.adapters.approximation import Approximation, Quantisation
-from krona_tune.adapters.exact_forms import Adapted, inexact, never_near
-from krona_tune.adapters.export_forms import UNPUBLISHED, Form, Published, WrittenDtype, loading
+from krona_tune.adapters.exact_forms import PlacedAdapter, inexact, never_near
+from krona_tune.adapters.export_forms import UNPUBLISHED, Form, Publication, WrittenDtype, loading
 from krona_tune.adapters.model_card import render_model_card
 from krona_tune.hub import home
 from krona_tune.refusal import Refusal, refusing
 from krona_tune.train.backbone import cast_parameters
 from krona_tune.train.backbone_source import package_of
 from krona_tune.train.export_check import (
+    ExportCheck,
     Job,
-    Written,
     building,
     difference,
     in_float32,
@@ -60,7 +60,7 @@ def export_adapter(
     rank: int | None = None,
     fitted: bool = False,
     judged_on: TaskWork | None = None,
-    published: Published = UNPUBLISHED,
+    published: Publication = UNPUBLISHED,
 ) -> ExportResult:
     """Writes an adapter's folder in another form to `to`.
 
@@ -87,7 +87,7 @@ def export_adapter(
         raise Refusal("--dtype", f"{form} has no weights in {dtype}", fix)
     card = read_card(adapter)
     source, shape = backbone_of(card, adapter, model)
-    adapted, package = Adapted(geometry=shape, adapter=card.adapter, quantize=card.quantize), package_of(source)
+    adapted, package = PlacedAdapter(geometry=shape, adapter=card.adapter, quantize=card.quantize), package_of(source)
     published = replace(published, licence=published.licence or licence_beside(source.folder))
     readme = partial(render_model_card, card, form, to.name, published, package=package)
     job = Job(
@@ -104,12 +104,12 @@ def export_adapter(
     )
     if refused := inexact(form, adapted) if rank is None else never_near(form, adapted):
         raise refused
-    written: Written = resolve_name(form.facts.writer)(job)
+    written: ExportCheck = resolve_name(form.facts.writer)(job)
     lines = loading(card, form, to, package=package)
     return ExportResult(folder=to, difference=written.difference, loading=lines, approximation=written.approximation)
 
 
-def leave_as_adapter(job: Job) -> Written:
+def leave_as_adapter(job: Job) -> ExportCheck:
     """Writes the same files, with the model card that this version makes."""
     whole = load_adapted(job.adapter, model=job.model)
     inputs = sample_inputs(whole)
@@ -119,10 +119,10 @@ def leave_as_adapter(job: Job) -> Written:
         write_card(built, job.readme())
         written = logits(load_adapted(built, model=job.model).answer.model, inputs)
         refuse_other_outputs(written, expected, "read back")
-    return Written(difference(written, expected))
+    return ExportCheck(difference(written, expected))
 
 
-def leave_merged(job: Job) -> Written:
+def leave_merged(job: Job) -> ExportCheck:
     """Writes the model of transformers with the adapter in its weights, and its tokenizer, in the dtype."""
     dtype = DTYPES[job.dtype]
     whole, model, inputs = load_merged(job.adapter, job.model)
@@ -140,7 +140,7 @@ def leave_merged(job: Job) -> Written:
         kept = expected if dtype is torch.float32 else logits(in_float32(model), inputs)
         refuse_other_outputs(written, kept, "read back")
         write_card(built, job.readme())
-    return Written(difference(written, expected))
+    return ExportCheck(difference(written, expected))
 
 
 def _refuse_taken(to: Path) -> None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from krona_tune.adapters.approximation import Approximation, Quantisation
-from krona_tune.adapters.exact_forms import Adapted, unmergeable
+from krona_tune.adapters.exact_forms import PlacedAdapter, unmergeable
 from krona_tune.adapters.export_forms import Form, WrittenDtype
 from krona_tune.adapters.merge import merge
 from krona_tune.adapters.model_card import README
@@ -43,7 +43,7 @@ class Job:
     adapter: Path
     to: Path
     form: Form
-    adapted: Adapted
+    adapted: PlacedAdapter
     model: str | None
     dtype: WrittenDtype
     rank: int | None
@@ -52,7 +52,7 @@ class Job:
     readme: Readme
 
 
-class Written(NamedTuple):
+class ExportCheck(NamedTuple):
     """Says what a form's writer has compared: the largest `difference` of a logit, and how near it is if only near."""
 
     difference: float

@@ -8,8 +8,8 @@ from krona_tune.adapters.export_forms import Form
 from krona_tune.adapters.nearest_lora import add_lora, nearest_lora
 from krona_tune.refusal import Refusal
 from krona_tune.train.export_check import (
+    ExportCheck,
     Job,
-    Written,
     building,
     difference,
     logits,
@@ -21,7 +21,7 @@ from krona_tune.train.export_check import (
 from krona_tune.train.predict import load_adapted
 
 
-def leave_as_gguf(job: Job) -> Written:
+def leave_as_gguf(job: Job) -> ExportCheck:
     """Writes a LoRA, reads it back, and compares the logits of the model that it is added to."""
     adapted, rank = job.adapted, job.rank
     try:
@@ -54,4 +54,4 @@ def leave_as_gguf(job: Job) -> Written:
         written = logits(bare.answer.model, inputs)
         refuse_other_outputs(written, as_lora, "read back")
         write_card(built, job.readme(found) if found else job.readme())
-    return Written(difference(written, expected if exact else as_lora), found)
+    return ExportCheck(difference(written, expected if exact else as_lora), found)

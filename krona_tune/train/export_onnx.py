@@ -15,8 +15,8 @@ from krona_tune.adapters.export_forms import WrittenDtype
 from krona_tune.refusal import Refusal
 from krona_tune.train.backbone import Inputs
 from krona_tune.train.export_check import (
+    ExportCheck,
     Job,
-    Written,
     building,
     difference,
     in_float32,
@@ -39,7 +39,7 @@ TIMED_ROWS, TIMED_TOKENS = (1, 32), 64
 """The sizes of the batches that are timed, and the most tokens of their inputs."""
 
 
-def leave_as_onnx(job: Job) -> Written:
+def leave_as_onnx(job: Job) -> ExportCheck:
     """Writes a graph that is traced with some inputs, and compares its logits on fewer and shorter ones too.
 
     In int8 it is quantised after that, and what this costs and saves is measured.
@@ -64,7 +64,7 @@ def leave_as_onnx(job: Job) -> Written:
         save_tokenizer(whole, built)
         model.config.save_pretrained(built)
         write_card(built, job.readme(found) if found else job.readme())
-    return Written(differing, found)
+    return ExportCheck(differing, found)
 
 
 def _quantised(

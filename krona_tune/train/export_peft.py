@@ -18,8 +18,8 @@ from krona_tune.refusal import Refusal
 from krona_tune.train.backbone import quiet
 from krona_tune.train.distil import fit
 from krona_tune.train.export_check import (
+    ExportCheck,
     Job,
-    Written,
     building,
     difference,
     logits,
@@ -31,7 +31,7 @@ from krona_tune.train.export_check import (
 from krona_tune.train.predict import AdaptedModel, load_adapted
 
 
-def leave_as_peft(job: Job) -> Written:
+def leave_as_peft(job: Job) -> ExportCheck:
     """Writes the same adapter as peft has it or, with a rank, the nearest LoRA and how near it is.
 
     A LoRA whose rank the adapter can't exceed is the same adapter, of no higher rank than it needs.
@@ -43,7 +43,7 @@ def leave_as_peft(job: Job) -> Written:
         return _leave(job)
 
 
-def _leave(job: Job) -> Written:
+def _leave(job: Job) -> ExportCheck:
     rank = job.rank
     exact = rank is not None and inexact(Form.LORA, job.adapted, rank) is None
     if job.fitted and job.judged_on is None:
@@ -61,7 +61,7 @@ def _leave(job: Job) -> Written:
         whole.adapters.detach()
         dressed = peft_form.as_peft(model, whole.adapters, head, job.form).eval()
         refuse_other_outputs(logits(dressed, inputs), expected, "in the form of peft")
-        return Written(_write_peft(job, dressed, load, whole, expected, job.readme()))
+        return ExportCheck(_write_peft(job, dressed, load, whole, expected, job.readme()))
     near = nearest_lora(whole.adapters, min(rank, job.adapted.rank or rank) if exact else rank)
     before = validation_score(whole, job.judged_on)
     whole.adapters.detach()
@@ -75,7 +75,7 @@ def _leave(job: Job) -> Written:
     as_lora = logits(dressed, inputs)
     if exact:
         refuse_other_outputs(as_lora, expected, "as a LoRA")
-    return Written(_write_peft(job, dressed, load, whole, as_lora, job.readme(found)), found)
+    return ExportCheck(_write_peft(job, dressed, load, whole, as_lora, job.readme(found)), found)
 
 
 def _write_peft(

@@ -133,7 +133,7 @@ def share(warmup_steps: int, total_steps: int) -> Callable[[int], float]:
     return at
 
 
-class Stopped(Exception):
+class TrialStopped(Exception):
     """Somebody asked the trial to stop."""
 
 
@@ -319,7 +319,7 @@ class TrialRun:
         while self.step < last_step:
             for batch in self._rest_of_epoch(last_step):
                 if stop_asked():
-                    raise Stopped(f"{self.trial_id} is asked to stop before step {self.step}")
+                    raise TrialStopped(f"{self.trial_id} is asked to stop before step {self.step}")
                 torch.manual_seed(stream(self.trial.seed, "dropout", self.step))  # whenever a trial reports or resumes
                 rate = self.optimiser.learning_rate
                 with noting_batch_shape(batch):

@@ -13,7 +13,7 @@ import torch
 from krona_tune.data.batches import TARGET, Batch, input_lengths, target_lengths, training_batches
 from krona_tune.data.tasks import Task
 from krona_tune.data.user_code import NoValue
-from krona_tune.study.request.trial import BASELINE, AdapterConfig, TrialConfig
+from krona_tune.study.request.trial import HEAD_ONLY, AdapterConfig, TrialConfig
 from krona_tune.train.backbone import Backbone
 from krona_tune.train.evaluate import evaluate
 from krona_tune.train.hidden_states import HiddenStates, HiddenStateStore, skipped_layers
@@ -84,7 +84,7 @@ def time_steps(backbone: Backbone, works: Mapping[str, TaskWork], trial: TrialCo
 
 def _head_alone(backbone: Backbone, work: TaskWork, trial: TrialConfig, rows: int, length: int) -> float | None:
     """Returns the seconds of a step of the head alone over states of zeros; None if it is computed as ever."""
-    alone = trial.model_copy(update={"adapter": AdapterConfig(method=BASELINE)})
+    alone = trial.model_copy(update={"adapter": AdapterConfig(method=HEAD_ONLY)})
     if backbone.geometry.text_to_text or not skipped_layers(backbone, alone):
         return None
     table = sequences(work, rows, length)

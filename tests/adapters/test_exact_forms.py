@@ -5,19 +5,19 @@ from typing import Any
 import pytest
 import torch
 
-from krona_tune.adapters.exact_forms import DEPLOYED_AS, Adapted, misfit
+from krona_tune.adapters.exact_forms import DEPLOYED_AS, PlacedAdapter, misfit
 from krona_tune.adapters.inject import Adapters
 from krona_tune.adapters.merge import merge
 from krona_tune.study.request.deploy_target import TargetName, read_target
-from krona_tune.study.request.trial import BASELINE, AdapterConfig
+from krona_tune.study.request.trial import HEAD_ONLY, AdapterConfig
 from tests.models import build
 from tests.trained_adapters import shaped, trained
 
 
-def adapted(name: str, method: str, *, writes: bool = False, quantize: Any = None, **knobs: Any) -> Adapted:
+def adapted(name: str, method: str, *, writes: bool = False, quantize: Any = None, **knobs: Any) -> PlacedAdapter:
     shape = build(name)[0]
     shape = shape.writing() if writes else shape
-    return Adapted(geometry=shape, adapter=shaped(shape, method, **knobs), quantize=quantize)
+    return PlacedAdapter(geometry=shape, adapter=shaped(shape, method, **knobs), quantize=quantize)
 
 
 def test_every_target_has_a_form() -> None:
@@ -41,7 +41,7 @@ def test_the_rank_is_that_of_the_change_of_a_whole_weight(
     name: str, method: str, knobs: dict[str, Any], rank: int
 ) -> None:
     shape, _, base = build(name)
-    it = Adapted(geometry=shape, adapter=shaped(shape, method, **knobs))
+    it = PlacedAdapter(geometry=shape, adapter=shaped(shape, method, **knobs))
     assert it.rank == rank
     before = {site.name: base.get_submodule(site.name).weight.detach().clone() for site in it.sites}
     adapters = trained(Adapters(base, shape, it.adapter, torch.Generator().manual_seed(0)))
@@ -67,7 +67,7 @@ ODD = {"a_out": 4, "a_in": 6, "roles": "query+value"}
         ("merged", adapted("bert", "peft:BEFT"), ""),
         ("merged", adapted("t5", "peft:BEFT"), "encoder.block.0.layer.0.SelfAttention.q has no bias to merge it into"),
         ("merged", adapted("bert", "peft:Lily", peft={"r": 2}), "peft can't merge peft:Lily"),
-        ("merged", adapted("bert", BASELINE), ""),
+        ("merged", adapted("bert", HEAD_ONLY), ""),
         ("onnx", adapted("bert", "krona", terms=2, **ODD), ""),
         ("onnx", adapted("llama", "krona", **ODD), ""),
         ("onnx", adapted("bert", "krona_b"), "merged: krona_b can't be added"),
@@ -78,13 +78,13 @@ ODD = {"a_out": 4, "a_in": 6, "roles": "query+value"}
         ("peft", adapted("gpt2", "krona", **SQUARE), "peft adapts whole maps"),
         ("peft", adapted("gpt2", "lokr", roles="output"), "peft's LoKr adapts no transposed maps"),
         ("peft", adapted("gpt2", "peft:LoRA", peft={"r": 2}, roles="query"), "fused or transposed"),
-        ("peft", adapted("bert", BASELINE), "the adapter is the head alone, which changes no map"),
+        ("peft", adapted("bert", HEAD_ONLY), "the adapter is the head alone, which changes no map"),
         ("krona", adapted("bert", "krona", terms=3, **ODD), ""),
         ("krona", adapted("bert", "cdka", **ODD), ""),
         ("krona", adapted("bert", "lora"), "krona_tune.peft_method has no lora"),
         ("krona", adapted("bert", "krona_b", a_out=4, a_in=4), "krona_tune.peft_method has no krona_b"),
         ("krona", adapted("gpt2", "krona", a_out=4, a_in=4, roles="output"), "adapts no transposed maps"),
-        ("krona", adapted("bert", BASELINE), "the adapter is the head alone"),
+        ("krona", adapted("bert", HEAD_ONLY), "the adapter is the head alone"),
         ("gguf", adapted("llama", "lora", writes=True, rank=2), ""),
         ("gguf", adapted("qwen2", "krona", a_out=2, a_in=24, writes=True, roles="query"), ""),
         ("gguf", adapted("llama", "krona", writes=True, **ODD), "LoRA of the adapter's rank 16 is no smaller than lay"),
@@ -92,7 +92,7 @@ ODD = {"a_out": 4, "a_in": 6, "roles": "query+value"}
         ("gguf", adapted("bert", "lora"), "llama.cpp's LoRA has no head of a task, and this bert answers with one"),
         ("gguf", adapted("t5", "lora"), "llama.cpp is not known to take LoRA on a t5"),
         ("gguf", adapted("llama", "lora", writes=True, layer_norms=True), "has no trained layer norms"),
-        ("gguf", adapted("llama", BASELINE, writes=True), "head_only changes no weight of a linear map"),
+        ("gguf", adapted("llama", HEAD_ONLY, writes=True), "head_only changes no weight of a linear map"),
         ("vllm:16", adapted("llama", "krona", writes=True, **ODD), ""),
         ("vllm:15", adapted("llama", "krona", writes=True, **ODD), "the adapter reaches rank 16, more than 15"),
         ("vllm:15", adapted("llama", "krona", **ODD), "not on a model with a task's head"),
@@ -100,17 +100,17 @@ ODD = {"a_out": 4, "a_in": 6, "roles": "query+value"}
         ("vllm:16", adapted("gpt2", "lora", writes=True), "not known to serve LoRA on a gpt2"),
         ("vllm:16", adapted("llama", "lora", writes=True, layer_norms=True), "no trained layer norms"),
         ("vllm:16", adapted("llama", "peft:VeRA", writes=True, peft={"r": 2}), "the rank of peft:VeRA is not known"),
-        ("vllm:16", adapted("llama", BASELINE, writes=True), "head_only changes no weight of a linear map"),
+        ("vllm:16", adapted("llama", HEAD_ONLY, writes=True), "head_only changes no weight of a linear map"),
     ],
-    ids=lambda value: value.adapter.method if isinstance(value, Adapted) else str(value)[:24],
+    ids=lambda value: value.adapter.method if isinstance(value, PlacedAdapter) else str(value)[:24],
 )
-def test_a_target_holds_an_adapter_or_says_why_not(target: str, it: Adapted, problem: str) -> None:
+def test_a_target_holds_an_adapter_or_says_why_not(target: str, it: PlacedAdapter, problem: str) -> None:
     refused = misfit(read_target(target), it)
     assert (refused is None) == (not problem)
     assert refused is None or problem in refused.problem
 
 
 def test_sizes_that_divide_nothing_are_an_error_and_no_misfit() -> None:
-    it = Adapted(geometry=build("bert")[0], adapter=AdapterConfig(a_out=7, a_in=4))
+    it = PlacedAdapter(geometry=build("bert")[0], adapter=AdapterConfig(a_out=7, a_in=4))
     with pytest.raises(ValueError, match="a_out 7 does not divide"):
         misfit(read_target("peft"), it)

@@ -8,7 +8,7 @@ from pkgutil import resolve_name
 import pytest
 
 from krona_tune.adapters.method_table import METHODS, AttachPoint, Method, method_named
-from krona_tune.study.request.trial import BASELINE, SET_BY_METHOD, AdapterConfig
+from krona_tune.study.request.trial import HEAD_ONLY, SET_BY_METHOD, AdapterConfig
 from tests.syntax_trees import tree_of
 
 PACKAGE = Path(__file__).parents[2] / "krona_tune"
@@ -65,4 +65,4 @@ def test_each_form_of_peft_is_found() -> None:
 
 
 def test_the_baseline_alone_trains_nothing_but_the_head() -> None:
-    assert [method.name for method in METHODS.values() if method.trains_head_alone] == [BASELINE]
+    assert [method.name for method in METHODS.values() if method.trains_head_alone] == [HEAD_ONLY]

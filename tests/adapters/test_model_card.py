@@ -7,7 +7,7 @@ import pytest
 import yaml
 
 from krona_tune.adapters.adapter_files import README
-from krona_tune.adapters.export_forms import Form, Published
+from krona_tune.adapters.export_forms import Form, Publication
 from krona_tune.adapters.model_card import render_model_card
 from krona_tune.data.tasks import TASKS
 from tests.adapters.cards import made, saved
@@ -49,7 +49,7 @@ def test_real_data_are_not_called_synthetic_and_the_test_half_is_shown() -> None
 
 
 def test_it_says_what_the_data_are_and_whose_licence_holds() -> None:
-    named = Published(licence={"license": "other", "license_name": "own", "license_link": "https://host/x"})
+    named = Publication(licence={"license": "other", "license_name": "own", "license_link": "https://host/x"})
     text = render_model_card(made(synthetic=False), Form.MERGED, "out", named)
     assert "| its licence | other own https://host/x |" in text
     assert "| data | mnli of GLUE |" in text
@@ -59,7 +59,7 @@ def test_it_says_what_the_data_are_and_whose_licence_holds() -> None:
 
 
 def test_what_is_published_names_its_licence_its_interval_and_the_repository() -> None:
-    published = Published(licence={"license": "other", "license_name": "a\nb"}, repo="me/cola")
+    published = Publication(licence={"license": "other", "license_name": "a\nb"}, repo="me/cola")
     card = made(test_score=0.25, test_interval=(0.2, 0.3))
     text = render_model_card(card, Form.ADAPTER, "out", published)
     assert {key: front(text)[key] for key in ("license", "license_name")} == {"license": "other", "license_name": "a b"}

@@ -6,12 +6,14 @@ from dataclasses import replace
 import pytest
 
 from krona_tune.api.recommendation_view import RecommendationView
-from krona_tune.search.planning.expected_score import Expected
+from krona_tune.search.planning.expected_score import ExpectedScore
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.planning.recommendation import Recommendation, RecordedBest, TaskAnswer, recommend_point
 from krona_tune.study.request.loader import build_spec
 
-KNOWN = TaskAnswer(task="rte", parameters=12_345, expected=Expected(low=0.61, score=0.74, high=0.93), constant=0.53)
+KNOWN = TaskAnswer(
+    task="rte", parameters=12_345, expected=ExpectedScore(low=0.61, score=0.74, high=0.93), constant=0.53
+)
 UNKNOWN = TaskAnswer(task="cola", parameters=12_345, unknown="teachers are too far")
 
 

@@ -19,7 +19,7 @@ from krona_tune.study import choice
 from krona_tune.study.finals import DEFAULT, HEAD, Finals, rank_finals
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import TaskFacts
-from krona_tune.study.request.trial import BASELINE
+from krona_tune.study.request.trial import HEAD_ONLY
 from tests.benchmarks.simulated_finals import METRICS, Array
 from tests.study.final_rows import row as final_row
 
@@ -60,7 +60,7 @@ def finals_of(scores: Array, numbers: Sequence[int], seeds: Sequence[int], examp
             number=number,
             of=f"rte-{number}",
             seed=seed,
-            params={"method": BASELINE if number == HEAD else "krona"},
+            params={"method": HEAD_ONLY if number == HEAD else "krona"},
             metrics={"accuracy": float(own[0])},
             test_score=float(own[0]),
             test_examples=examples,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from krona_tune.adapters.exact_forms import Adapted, misfit
+from krona_tune.adapters.exact_forms import PlacedAdapter, misfit
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.deployable import Deployable, deployable
 from krona_tune.search.planning.space import adapter_of, resolve
@@ -39,7 +39,7 @@ def test_just_the_points_that_the_targets_hold_are_feasible(deploy: str) -> None
     for a_out, a_in, terms, role in product(*sizes.values(), roles):
         values = {"a_out": a_out, "a_in": a_in, "terms": terms, "roles": role}
         point = unlimited.draw(random.Random(0)) | values
-        it = Adapted(geometry=unlimited.geometry, adapter=adapter_of(point))
+        it = PlacedAdapter(geometry=unlimited.geometry, adapter=adapter_of(point))
         is_held = all(misfit(read_target(word), it) is None for word in deploy.split(","))
         held += is_held
         assert limited_space.feasible(point) == is_held

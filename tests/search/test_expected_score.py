@@ -6,7 +6,7 @@ from scipy.stats import t
 
 from krona_tune.record.recorded_curves import CONSTANT, LEARNED
 from krona_tune.search.planning.earlier_study import EarlierStudy, shipped_curves
-from krona_tune.search.planning.expected_score import LEAST, Expected, RecordedShares, recorded_shares
+from krona_tune.search.planning.expected_score import LEAST, ExpectedScore, RecordedShares, recorded_shares
 from krona_tune.study.result import Status
 from tests.rows import row
 
@@ -29,7 +29,7 @@ def test_a_share_is_the_way_from_the_constant_answer_to_the_best_score() -> None
     found = recorded_shares(design, {"easy": 0.5, "hard": 0.2})
     assert found.tasks == ("easy", "hard")
     assert found.shares == pytest.approx(np.array([[0.8, 0.125], [0.2, 0.125]]))
-    assert Expected(low=-0.1, score=0.5, high=1.0).on(0.6) == Expected(
+    assert ExpectedScore(low=-0.1, score=0.5, high=1.0).on(0.6) == ExpectedScore(
         low=pytest.approx(0.56), score=pytest.approx(0.8), high=1.0
     )
 

@@ -11,7 +11,7 @@ import pytest
 
 from krona_tune.search.forecast import Forecast, Load, Pace, TaskForecast, TrialParts, middle, survivors
 from krona_tune.search.startup.cluster import Slots
-from krona_tune.study.manifest import Planned
+from krona_tune.study.manifest import PlanFacts
 from krona_tune.study.request.domain import Choice, Domain, Fixed, Range
 from krona_tune.study.request.schedule import Schedule
 from krona_tune.study.request.study_spec import StudySpec
@@ -99,7 +99,7 @@ def test_a_study_is_its_trials_less_what_is_stopped_over_the_slots() -> None:
     assert forecast().study(asked, Slots(cpus=2, gpus=0.5, count=500)) == 73 + 73
     assert forecast().device_hours(asked, Slots(cpus=2, gpus=0.5, count=5)) == pytest.approx(busy * 0.5 / 3600)
     assert forecast().device_hours(asked, Slots(cpus=2, gpus=0, count=5)) == pytest.approx(busy * 2 / 3600)
-    without_head = Forecast(tasks={"rte": RTE}, planned=Planned(text_to_text=True))
+    without_head = Forecast(tasks={"rte": RTE}, planned=PlanFacts(text_to_text=True))
     assert without_head.busy(asked) == pytest.approx(busy - 31)  # one baseline, whatever the learning rates
 
 
@@ -107,7 +107,7 @@ def test_each_method_searches_for_itself() -> None:
     each = {"method": ["krona", "lora", "lokr"]}
     one, three = (spec(adapter=each, search={"trials": 5, "per_method": per_method}) for per_method in (False, True))
     for methods in (3, 2):  # of three, a deployment may leave out one
-        found = Forecast(tasks={"rte": RTE}, planned=Planned(methods=methods))
+        found = Forecast(tasks={"rte": RTE}, planned=PlanFacts(methods=methods))
         assert found.busy(three) - found.busy(one) == pytest.approx((methods - 1) * RTE.search(5))
 
 
@@ -148,7 +148,7 @@ def test_a_forecast_is_made_of_the_lengths_that_the_study_has() -> None:
     work = SimpleNamespace(train=table(9, 9, 9, 9), validation=table(6, 6, 6), schedule=schedule)
     gathered: Any = SimpleNamespace(
         plan=SimpleNamespace(
-            spec=spec(training={"batch_size": 2}), geometry=SimpleNamespace(width=4), planned=Planned()
+            spec=spec(training={"batch_size": 2}), geometry=SimpleNamespace(width=4), planned=PlanFacts()
         ),
         prepared=SimpleNamespace(works={"rte": work}, tests={"rte": table(5, 5)}),
         slots=Slots(cpus=1, gpus=0, count=2),

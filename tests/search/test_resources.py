@@ -17,7 +17,7 @@ from krona_tune.search.startup.cluster import Cluster, Node, Slots
 from krona_tune.search.startup.resources import DriverContext, Resources, begin_study, refuse_changed
 from krona_tune.study.devices import Devices
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.manifest import Manifest, Planned, read_manifest
+from krona_tune.study.manifest import Manifest, PlanFacts, read_manifest
 from krona_tune.study.request.loader import load_spec
 from krona_tune.study.request.study_spec import ResourcesSpec, StudySpec
 from krona_tune.train import device
@@ -158,9 +158,9 @@ def test_the_manifest_says_what_the_plan_has_decided(model: str, folder: StudyFo
     search = {"trials": 5, "per_method": True, "taught": False}
     by_method = resources(model, FOUR_CORES, adapter=adapter, deploy="peft", search=search)
     assert by_method.plan.trials == 2 * 5
-    assert begun(by_method, folder).manifest.planned == Planned(methods=2)
+    assert begun(by_method, folder).manifest.planned == PlanFacts(methods=2)
     fixed = {**adapter, "method": "krona", "scale": [1.0, 3.0, 5.0]}
     plan = begun(resources(model, FOUR_CORES, adapter=fixed, finalists={"default": True}), folder).plan
     assert plan.default is not None
     read = read_manifest(folder.manifest).planned
-    assert read == plan.planned == Planned(compares=True, default=dict(plan.default))
+    assert read == plan.planned == PlanFacts(compares=True, default=dict(plan.default))

@@ -8,7 +8,7 @@ from krona_tune.search.budget import Rates
 from krona_tune.search.phases import finals_reserve
 from krona_tune.search.resume import repeat_trials
 from krona_tune.study.compared_values import compare_methods
-from krona_tune.study.manifest import Planned
+from krona_tune.study.manifest import PlanFacts
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.schedule import Schedule
 from krona_tune.study.request.study_spec import StudySpec
@@ -56,8 +56,8 @@ def test_nothing_is_repeated_unless_it_is_asked_for() -> None:
 
 
 def test_no_more_repeats_are_counted_than_there_are_trials() -> None:
-    assert Counts.of(asked(3), Planned()).by_kind["repeat"] == 6
-    assert Counts.of(asked(12), Planned()).by_kind["repeat"] == 8
+    assert Counts.of(asked(3), PlanFacts()).by_kind["repeat"] == 6
+    assert Counts.of(asked(12), PlanFacts()).by_kind["repeat"] == 8
 
 
 def test_repeats_are_in_no_ranking() -> None:

@@ -11,7 +11,7 @@ from krona_tune.record.orders import give_order, waiting_orders
 from krona_tune.record.ownership import lock_of
 from krona_tune.search.progress.study_status import StudyStatus, read_status
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.manifest import Planned
+from krona_tune.study.manifest import PlanFacts
 from krona_tune.study.order import OrderRequest
 from krona_tune.study.request.loader import build_spec, dump_spec, load_spec
 from krona_tune.study.result import Status
@@ -58,7 +58,7 @@ def test_a_driver_that_found_nothing_left_is_believed_until_more_is_asked_for(fo
     assert (found.state.word, found.to_come, found.state.trials) == ("finished", {"rte": 0, "cola": 0}, 3)
     more = spec.model_copy(update={"search": spec.search.model_copy(update={"trials": 3})})
     assert not status(folder, spec=more).state.finished
-    methods = MANIFEST.model_copy(update={"planned": Planned(methods=2)})
+    methods = MANIFEST.model_copy(update={"planned": PlanFacts(methods=2)})
     assert read_status(folder, ROWS, runs=False, manifest=methods).state.finished, "its methods share the trials"
     begun = [*ROWS, searched(1, None, status=Status.INTERRUPTED)]
     assert not read_status(folder, begun, runs=False, manifest=MANIFEST).state.finished

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from krona_tune.search.searchers.open_samplers import open_samplers
-from krona_tune.search.searchers.proposal import Tried
+from krona_tune.search.searchers.proposal import TriedPoint
 from krona_tune.search.searchers.taught_points import TaughtPoints
 from krona_tune.study.result import RECORDED, Status
 from tests.search.conftest import never, spec
@@ -86,9 +86,9 @@ def test_points_that_diverge_before_the_first_rung_lose_and_lost_workers_do_not(
 
 
 def test_a_trial_that_diverged_late_loses_also_where_it_had_reported() -> None:
-    late = Tried(point=POINTS[0], scores={64: 0.9}, ended=True, worst=True)
+    late = TriedPoint(point=POINTS[0], scores={64: 0.9}, ended=True, worst=True)
     other = {**POINTS[0], "scale": 0.3}
-    silent, learned = (Tried(point=other, scores=scores, ended=True) for scores in ({}, {64: 0.5}))
+    silent, learned = (TriedPoint(point=other, scores=scores, ended=True) for scores in ({}, {64: 0.5}))
     assert not taught_of(10).misled([late, silent])
     assert taught_of(10).misled([late, learned])
     assert not taught_of(10).misled([replace(learned, point=POINTS[0]), replace(late, point=other)])
@@ -107,12 +107,12 @@ def test_a_resumed_task_goes_on_with_the_next_taught_point(tmp_path: Path) -> No
 
 
 def test_no_second_point_begins_before_the_first_has_ended_while_others_are_left() -> None:
-    points, first = taught_of(5), Tried(point=POINTS[0], scores={}, ended=False)
-    other = Tried(point={**POINTS[0], "scale": 0.3}, scores={}, ended=False)
+    points, first = taught_of(5), TriedPoint(point=POINTS[0], scores={}, ended=False)
+    other = TriedPoint(point={**POINTS[0], "scale": 0.3}, scores={}, ended=False)
     assert points.points(0, [])[0].point == POINTS[0]
     assert not points.points(2, [first, other])
     assert points.points(2, [first, other, other])
-    ended = Tried(point=POINTS[0], scores={}, ended=True)
+    ended = TriedPoint(point=POINTS[0], scores={}, ended=True)
     assert points.points(2, [ended, other])
 
 
@@ -134,9 +134,9 @@ def test_scores_are_compared_where_both_have_reported(
     taught: list[tuple[dict[int, float], bool]], others: list[tuple[dict[int, float], bool]], misled: bool
 ) -> None:
     points = taught_of(10)
-    tried = [Tried(point=point, scores=s, ended=e) for point, (s, e) in zip(POINTS, taught, strict=False)]
+    tried = [TriedPoint(point=point, scores=s, ended=e) for point, (s, e) in zip(POINTS, taught, strict=False)]
     tried += [
-        Tried(point={**POINTS[0], "scale": 0.3 + number / 100}, scores=s, ended=e)
+        TriedPoint(point={**POINTS[0], "scale": 0.3 + number / 100}, scores=s, ended=e)
         for number, (s, e) in enumerate(others)
     ]
     assert points.misled(tried) is misled

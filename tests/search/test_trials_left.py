@@ -10,14 +10,14 @@ from krona_tune.search.final_trials import final_trials
 from krona_tune.search.progress.trials_left import by_task, not_begun, search_left, trials_left
 from krona_tune.search.resume import repeat_trials
 from krona_tune.study.finals import DEFAULT
-from krona_tune.study.manifest import Planned
+from krona_tune.study.manifest import PlanFacts
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import Status, TrialResult
 from tests.record.events import manifest
 from tests.search.searched import final_row, final_rows, head, searched
 
-COUNTED = Planned()
+COUNTED = PlanFacts()
 FACTS = manifest("rte").tasks
 LOST = Status.DIVERGED
 
@@ -29,7 +29,7 @@ def asked(trials: int = 3, *, tasks: Sequence[str] = ("rte",), rates: int = 1, *
     return build_spec({**plain, **request}, "x.yaml")
 
 
-def trained(spec: StudySpec, planned: Planned, rows: Sequence[TrialResult]) -> list[TrialResult]:
+def trained(spec: StudySpec, planned: PlanFacts, rows: Sequence[TrialResult]) -> list[TrialResult]:
     """Returns the rows with those of all finals and repeats that a driver trains after them."""
     known = {row.trial_id for row in rows}
     following = [*final_trials(spec, rows, planned.default), *repeat_trials(spec, rows)]
@@ -41,7 +41,7 @@ def test_what_is_to_come_is_what_the_request_asks_for_and_no_row_has_begun() -> 
     begun = [searched(0, 0.5, "cola"), searched(1, None, "cola", status=Status.INTERRUPTED), head(0, 0.1, "cola")]
     begun.append(replace(searched(3, 0.5, "cola"), trial_id="cola-full", kind="full_train"))
     assert not_begun(spec, COUNTED, begun) == {"rte": 4 + 2, "cola": 2 + 1}
-    assert not_begun(spec, Planned(text_to_text=True), begun) == {"rte": 4 + 1, "cola": 2}
+    assert not_begun(spec, PlanFacts(text_to_text=True), begun) == {"rte": 4 + 1, "cola": 2}
     assert by_task(search_left(spec, COUNTED, begun, lambda row: row.ended)) == {"rte": 4 + 2, "cola": 1 + 2 + 1}
 
 
@@ -66,20 +66,20 @@ LORA = {"method": "lora", "rank": 2}
 FIRST = searched(0, 0.5)
 CENTRE = {**FIRST.params, "scale": 7.5}
 """A default configuration that no trial has."""
-ENDS: Mapping[str, tuple[StudySpec, Planned, list[TrialResult], int]] = {
+ENDS: Mapping[str, tuple[StudySpec, PlanFacts, list[TrialResult], int]] = {
     "all may be finalists": (asked(), COUNTED, [searched(n, 0.5 + n / 10) for n in range(3)], 2),
     "one was stopped": (asked(2), COUNTED, [FIRST, searched(1, 0.4, status=Status.STOPPED_EARLY)], 2),
     "one failed": (asked(2), COUNTED, [FIRST, searched(1, None, status=Status.FAILED)], 1),
     "none has a score": (asked(2), COUNTED, [searched(n, None, status=LOST) for n in range(2)], 0),
     "the default is a searched one and one diverged": (
         asked(finalists={"default": True}),
-        Planned(compares=True, default=dict(FIRST.params), tries_default=True),
+        PlanFacts(compares=True, default=dict(FIRST.params), tries_default=True),
         [FIRST, searched(1, 0.6), searched(2, None, status=LOST)],
         2,
     ),
     "the default is no searched one": (
         asked(finalists={"default": True}),
-        Planned(compares=True, default=CENTRE, tries_default=True),
+        PlanFacts(compares=True, default=CENTRE, tries_default=True),
         [FIRST, searched(1, 0.6), searched(2, 0.7)],
         3,
     ),
@@ -92,13 +92,13 @@ ENDS: Mapping[str, tuple[StudySpec, Planned, list[TrialResult], int]] = {
     ),
     "a method of which all failed": (
         asked(1, **METHODS),
-        Planned(methods=3),
+        PlanFacts(methods=3),
         [FIRST, searched(1, 0.4, params=LORA), searched(2, None, status=LOST, params={"method": "lokr"})],
         2,
     ),
     "a method that the deployment leaves out": (
         asked(1, **METHODS),
-        Planned(methods=2),
+        PlanFacts(methods=2),
         [FIRST, searched(1, 0.4, params=LORA)],
         2,
     ),
@@ -129,8 +129,8 @@ def test_a_head_that_failed_has_no_finals() -> None:
 def test_of_an_older_study_the_default_is_known_when_it_has_entered_the_finals() -> None:
     spec, rows = asked(finalists={"default": True}), [head(0, 0.1), *(searched(n, 0.5) for n in range(3))]
     older = manifest("rte").planned_of(spec)
-    assert older == Planned(compares=True, tries_default=True)
-    whole = trained(spec, Planned(compares=True, default=CENTRE), rows)
+    assert older == PlanFacts(compares=True, tries_default=True)
+    whole = trained(spec, PlanFacts(compares=True, default=CENTRE), rows)
     assert not_begun(spec, older, rows) == {"rte": 4 * 3}
     assert not_begun(spec, older, [row for row in whole if row.number != DEFAULT or row.kind == "search"]) == {"rte": 3}
     assert not_begun(spec, older, whole[:-1]) == {"rte": 1}
@@ -147,7 +147,7 @@ def test_of_trials_that_this_version_would_refuse_as_many_finals_are_expected_as
 
 def test_rounds_of_more_seeds_are_left_until_they_are_trained() -> None:
     spec = asked(finalists={"top": 1, "seeds": 2, "default": True, "budget": 9})
-    planned = Planned(compares=True, default=CENTRE)
+    planned = PlanFacts(compares=True, default=CENTRE)
     rows = [head(0, 0.1), *(searched(n, 0.5) for n in range(3))]
     scores = {DEFAULT: [0.2, 0.8, 0.5], 0: [0.1, 0.11, 0.1], 1: [0.8, 0.4, 0.7]}
     rows += final_rows(final_trials(spec, rows, CENTRE), scores)

@@ -15,7 +15,7 @@ from krona_tune.record.storage import storage_at
 from krona_tune.refusal import Refusal
 from krona_tune.service import Client
 from krona_tune.service.adapter_exports import (
-    Exported,
+    ExportAnswer,
     ExportRequest,
     ExportSource,
     downloads,
@@ -72,10 +72,12 @@ class Exporter:
     def __exit__(self, *error: object) -> None:
         pass
 
-    def call(self, export: object, adapter: Path, to: Path, form: Form, download: str, *, seconds: float) -> Exported:
+    def call(
+        self, export: object, adapter: Path, to: Path, form: Form, download: str, *, seconds: float
+    ) -> ExportAnswer:
         to.mkdir()
         (to / "model.safetensors").write_bytes((adapter / "adapter.safetensors").read_bytes())
-        return Exported(folder=str(to), difference=0.0, loading="", download=download)
+        return ExportAnswer(folder=str(to), difference=0.0, loading="", download=download)
 
 
 def test_an_export_of_what_was_chosen_before_is_not_offered_and_gives_way(

@@ -8,7 +8,7 @@ import pytest
 
 from krona_tune.refusal import Refusal
 from krona_tune.search.progress.trials_left import not_begun
-from krona_tune.study.manifest import Planned
+from krona_tune.study.manifest import PlanFacts
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.search_spec import SearchSpec
 from krona_tune.study.request.study_spec import FinalistsSpec, StudySpec
@@ -97,7 +97,7 @@ def test_the_trials_that_an_ended_search_leaves_out_are_not_waited_for() -> None
     of_six = request(trials=6, stop=None, repeats={"points": 8, "seeds": 1}).model_copy(
         update={"finalists": wanted.finalists}
     )
-    left, whole = (not_begun(each, Planned(), rows(FLAT)) for each in (wanted, of_six))
+    left, whole = (not_begun(each, PlanFacts(), rows(FLAT)) for each in (wanted, of_six))
     assert left["cola"] == whole["cola"] < left["rte"]
 
 

@@ -9,7 +9,7 @@ from typing import Any, get_args
 import pytest
 
 import krona_tune
-from krona_tune.study.manifest import Planned
+from krona_tune.study.manifest import PlanFacts
 from krona_tune.study.order import Order
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.result import Status, TrialResult
@@ -145,7 +145,7 @@ def test_a_list_says_what_the_trials_do(found: StudyState, said: str) -> None:
     assert found.text == said
 
 
-def counted(planned: Planned, **request: Any) -> dict[str, int]:
+def counted(planned: PlanFacts, **request: Any) -> dict[str, int]:
     """Returns the numbers of the finals' and of the searched trials of a task, and of the heads alone."""
     plain = {"model": "m", "tasks": ["rte", "cola"], "adapter": {"method": ["krona", "lora", "lokr"]}}
     asked = build_spec({**plain, **request}, "x")
@@ -156,10 +156,10 @@ def counted(planned: Planned, **request: Any) -> dict[str, int]:
 
 def test_a_request_asks_for_trials_of_the_methods_that_its_plan_has_left() -> None:
     each = {"search": {"trials": 5, "per_method": True}, "finalists": {"top": 4, "seeds": 3}}
-    assert counted(Planned(methods=2), **each) == {"searched": 2 * 5, "heads": 1, "finals": 2 * 4 * 3}
+    assert counted(PlanFacts(methods=2), **each) == {"searched": 2 * 5, "heads": 1, "finals": 2 * 4 * 3}
     together = {**each, "search": {"trials": 5, "baseline_learning_rates": [0.1, 0.01]}}
-    assert counted(Planned(methods=2), **together) == {"searched": 5, "heads": 2, "finals": 4 * 3}
-    assert counted(Planned(text_to_text=True), **together)["heads"] == 1
+    assert counted(PlanFacts(methods=2), **together) == {"searched": 5, "heads": 2, "finals": 4 * 3}
+    assert counted(PlanFacts(text_to_text=True), **together)["heads"] == 1
 
 
 @pytest.mark.parametrize(
@@ -175,7 +175,7 @@ def test_a_request_asks_for_trials_of_the_methods_that_its_plan_has_left() -> No
 def test_no_more_finals_are_expected_than_there_are_configurations(
     compares: bool, tries_default: bool, trials: int, finals: int
 ) -> None:
-    planned = Planned(compares=compares, tries_default=tries_default)
+    planned = PlanFacts(compares=compares, tries_default=tries_default)
     request = {"search": {"trials": trials}, "finalists": {"top": 4, "seeds": 3}}
     assert counted(planned, **request)["finals"] == finals * 3
     assert counted(planned, search={"trials": trials}, finalists={"top": 0})["finals"] == 0

@@ -10,7 +10,7 @@ from krona_tune.adapters.approximation import Approximation
 from krona_tune.adapters.export_forms import Form
 from krona_tune.data.batches import evaluation_batches
 from krona_tune.refusal import Refusal
-from krona_tune.study.request.trial import BASELINE
+from krona_tune.study.request.trial import HEAD_ONLY
 from krona_tune.train.distil import distance
 from krona_tune.train.export import export_adapter
 from krona_tune.train.export_check import logits, sample_inputs
@@ -93,7 +93,7 @@ def test_a_model_is_no_distance_from_itself_and_some_from_the_frozen_one(tmp_pat
             3,
             "--distil: the nearest LoRA of rank 3 is the same adapter; use --format lora --rank 3",
         ),
-        (BASELINE, {}, 3, "--format: lora: head_only changes no weight of a linear map; use --format adapter"),
+        (HEAD_ONLY, {}, 3, "--format: lora: head_only changes no weight of a linear map; use --format adapter"),
     ],
 )
 def test_what_a_fit_can_not_improve_is_refused(

@@ -8,7 +8,7 @@ from itertools import product
 from math import prod
 from typing import Any
 
-from krona_tune.adapters.exact_forms import Adapted, misfit
+from krona_tune.adapters.exact_forms import PlacedAdapter, misfit
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.space import Space, adapter_of
 from krona_tune.study.request.domain import Choice, Domain, Fixed, Range, Value
@@ -122,7 +122,7 @@ def _alike(
     for values in product(*places.values()):
         placed = dict(zip(places, values, strict=True))
         adapter = adapter_of({**params, **placed})
-        sites = Adapted(geometry=space.geometry, adapter=adapter).sites
+        sites = PlacedAdapter(geometry=space.geometry, adapter=adapter).sites
         maps: defaultdict[str, list[object]] = defaultdict(list)
         for site in sites:
             maps[site.name].append((site.d_out, site.d_in, site.transposed, site.biased, site.rows is None))
@@ -135,7 +135,7 @@ def _alike(
 
 def _refused(space: Space, adapter: AdapterConfig) -> Refusal | None:
     """Returns why some target does not hold an adapter; a combination of sizes that fits nowhere is not held."""
-    it = Adapted(geometry=space.geometry, adapter=adapter, quantize=space.quantize)
+    it = PlacedAdapter(geometry=space.geometry, adapter=adapter, quantize=space.quantize)
     try:
         return next((refused for target in space.targets if (refused := misfit(target, it))), None)
     except ValueError as error:

@@ -27,17 +27,17 @@ Array = npt.NDArray[np.float64]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Expected:
+class ExpectedScore:
     """A score that is expected, and the ends of its 90 % interval."""
 
     low: float
     score: float
     high: float
 
-    def on(self, constant: float) -> "Expected":
+    def on(self, constant: float) -> "ExpectedScore":
         """Returns a share as the score of a task whose best constant answer has the score `constant`."""
         low, score, high = (constant + share * (BEST - constant) for share in (self.low, self.score, self.high))
-        return Expected(low=low, score=score, high=high)
+        return ExpectedScore(low=low, score=score, high=high)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,10 +59,10 @@ class RecordedShares:
         """Returns how far a 90 % interval reaches on both sides of a point's mean share."""
         return reach_of(self.shares - self.means[:, None])
 
-    def expected(self, number: int) -> Expected:
+    def expected(self, number: int) -> ExpectedScore:
         """Returns the share that a point of this number reaches on a task that is not recorded."""
         mean = float(self.means[self.numbers.index(number)])
-        return Expected(low=max(mean - self.reach, LEAST), score=mean, high=min(mean + self.reach, BEST))
+        return ExpectedScore(low=max(mean - self.reach, LEAST), score=mean, high=min(mean + self.reach, BEST))
 
 
 def reach_of(apart: Array) -> float:

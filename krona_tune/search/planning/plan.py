@@ -21,13 +21,13 @@ from krona_tune.search.planning.space import Params, Space, adapter_of, resolve
 from krona_tune.search.planning.teaching import Teaching, read_teaching
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.kinds import TrialKind
-from krona_tune.study.manifest import Planned
+from krona_tune.study.manifest import PlanFacts
 from krona_tune.study.randomness import stream
 from krona_tune.study.request.domain import Domain, Fixed
 from krona_tune.study.request.field_types import for_task
 from krona_tune.study.request.study_spec import Precision, StudySpec
 from krona_tune.study.request.task_spec import HUB_PREFIX
-from krona_tune.study.request.trial import BASELINE, PLACES, TrainingConfig, TrialConfig, read_roles
+from krona_tune.study.request.trial import HEAD_ONLY, PLACES, TrainingConfig, TrialConfig, read_roles
 from krona_tune.study.study_state import Counts
 from krona_tune.train.backbone_source import BackboneSource, find_backbone
 
@@ -74,9 +74,9 @@ class Plan:
         return Counts.of(self.spec, self.planned).searched
 
     @property
-    def planned(self) -> Planned:
+    def planned(self) -> PlanFacts:
         """Returns what the plan adds to its request, for the study's manifest."""
-        return Planned(
+        return PlanFacts(
             methods=len(self.space.methods),
             text_to_text=self.geometry.text_to_text,
             compares=self.default is not None,
@@ -140,7 +140,7 @@ class Plan:
                 number,
                 TrialKind.BASELINE,
                 trial_seed(self.spec, task),
-                {"method": BASELINE, **training, "learning_rate": rate},
+                {"method": HEAD_ONLY, **training, "learning_rate": rate},
             )
             for number, rate in enumerate(rates)
         ]

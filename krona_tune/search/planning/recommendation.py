@@ -14,7 +14,7 @@ from krona_tune.record.recorded_curves import HARDLY_LEARNED, LEARNED, curve_tab
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.default_point import default_point
 from krona_tune.search.planning.earlier_study import RUNGS, EarlierStudy, shipped_curves
-from krona_tune.search.planning.expected_score import BEST, Expected, recorded_shares
+from krona_tune.search.planning.expected_score import BEST, ExpectedScore, recorded_shares
 from krona_tune.search.planning.nearest_point import nearest_point
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.planning.space import Params, adapter_of, resolve
@@ -55,7 +55,7 @@ class TaskAnswer:
 
     task: str
     parameters: int
-    expected: Expected | None = None
+    expected: ExpectedScore | None = None
     constant: float | None = None
     recorded: RecordedBest | None = None
     unknown: str = ""

@@ -12,7 +12,7 @@ from functools import cached_property
 from itertools import product
 from typing import Any
 
-from krona_tune.adapters.exact_forms import Adapted, misfit
+from krona_tune.adapters.exact_forms import PlacedAdapter, misfit
 from krona_tune.adapters.method_table import METHODS, is_peft, method_named
 from krona_tune.adapters.placement import MAPS, common_dimensions, count, sites
 from krona_tune.backbones.geometry import Geometry, Site
@@ -144,7 +144,7 @@ class Space:
     def _deployable(self, params: Params) -> bool:
         if not self.targets:
             return True
-        it = Adapted(geometry=self.geometry, adapter=adapter_of(params), quantize=self.quantize)
+        it = PlacedAdapter(geometry=self.geometry, adapter=adapter_of(params), quantize=self.quantize)
         return all(misfit(target, it) is None for target in self.targets)
 
     def parameters(self, params: Params) -> int:

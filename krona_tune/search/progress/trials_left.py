@@ -13,7 +13,7 @@ from krona_tune.search.resume import repeat_trials
 from krona_tune.search.searchers.asha_rule import SharedAverages
 from krona_tune.study.finals import DEFAULT
 from krona_tune.study.kinds import FIRST_TRAINED, TrialKind
-from krona_tune.study.manifest import Planned, TaskFacts
+from krona_tune.study.manifest import PlanFacts, TaskFacts
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import Status, TrialResult, grouped
 from krona_tune.study.search_end import search_end
@@ -32,7 +32,7 @@ def begun(row: TrialResult) -> float:
 
 def trials_left(
     spec: StudySpec,
-    planned: Planned,
+    planned: PlanFacts,
     rows: Iterable[TrialResult],
     facts: Mapping[str, TaskFacts] | None = None,
     done: Done = begun,
@@ -54,7 +54,7 @@ def trials_left(
     return left
 
 
-def search_left(spec: StudySpec, planned: Planned, rows: Iterable[TrialResult], done: Done = begun) -> Left:
+def search_left(spec: StudySpec, planned: PlanFacts, rows: Iterable[TrialResult], done: Done = begun) -> Left:
     """Returns how many searched trials and heads alone are left, as `trials_left` does."""
     known = list(rows)
     searched = _to_propose(spec, planned, known)
@@ -68,7 +68,7 @@ def search_left(spec: StudySpec, planned: Planned, rows: Iterable[TrialResult], 
 
 
 def not_begun(
-    spec: StudySpec, planned: Planned, rows: Iterable[TrialResult], facts: Mapping[str, TaskFacts] | None = None
+    spec: StudySpec, planned: PlanFacts, rows: Iterable[TrialResult], facts: Mapping[str, TaskFacts] | None = None
 ) -> dict[str, int]:
     """Returns the number of each task's trials that have no row yet; takes what `trials_left` takes."""
     return by_task(trials_left(spec, planned, rows, facts))
@@ -91,7 +91,7 @@ def _ended(rows: Iterable[TrialResult], task: str) -> bool:
     return all(row.ended for row in rows if row.task == task and row.kind in FIRST_TRAINED)
 
 
-def _to_propose(spec: StudySpec, planned: Planned, rows: Sequence[TrialResult]) -> dict[str, int]:
+def _to_propose(spec: StudySpec, planned: PlanFacts, rows: Sequence[TrialResult]) -> dict[str, int]:
     """Returns how many searched trials of each task have not begun; a clone is none that the request asks for."""
     searched = [row for row in rows if row.kind == TrialKind.SEARCH and row.number >= 0]
     if spec.search.shared:
@@ -110,7 +110,7 @@ def _of_shared(spec: StudySpec, searched: Sequence[TrialResult]) -> dict[str, in
     return {task: new + sum((task, number) not in tried for number in going) for task in spec.tasks}
 
 
-def _new_by_counts(spec: StudySpec, planned: Planned, rows: Sequence[TrialResult]) -> Left:
+def _new_by_counts(spec: StudySpec, planned: PlanFacts, rows: Sequence[TrialResult]) -> Left:
     """Returns how many finals and repeats of each task are expected that have not begun."""
     new: Left = {}
     for task in spec.tasks:
@@ -125,7 +125,7 @@ def _new_by_counts(spec: StudySpec, planned: Planned, rows: Sequence[TrialResult
 
 def _new_by_rows(
     spec: StudySpec,
-    planned: Planned,
+    planned: PlanFacts,
     rows: Sequence[TrialResult],
     over: Sequence[str],
     facts: Mapping[str, TaskFacts] | None,

@@ -14,7 +14,7 @@ from optuna.storages import JournalStorage
 from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
 
 from krona_tune.search.planning.space import Params, Space
-from krona_tune.search.searchers.proposal import Origin, Proposal, Suggest, Tried, adopt_points, sobol_points
+from krona_tune.search.searchers.proposal import Origin, Proposal, Suggest, TriedPoint, adopt_points, sobol_points
 from krona_tune.search.searchers.task_sampler import TaskSampler
 from krona_tune.search.searchers.taught_points import TaughtPoints
 from krona_tune.study.kinds import TrialKind
@@ -120,7 +120,7 @@ class MethodsInTurn:
         found = (sampler.origin(trial_id) for sampler in self._samplers.values())
         return next((origin for origin in found if origin.proposed_by), Origin())
 
-    def tried(self) -> list[Tried]:
+    def tried(self) -> list[TriedPoint]:
         """Returns the points of all methods like a TaskSampler."""
         return [each for sampler in self._samplers.values() for each in sampler.tried()]
 

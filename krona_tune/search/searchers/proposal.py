@@ -39,7 +39,7 @@ class Proposal:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Tried:
+class TriedPoint:
     """A point that a task has tried or tries, with its scores by step; `ended` if it is not trained any more, `worst`
     if it diverged or ran out of memory, which is worse than every score."""
 
@@ -49,7 +49,7 @@ class Tried:
     worst: bool = False
 
 
-Suggest = Callable[[int, Callable[[], Sequence[Tried]]], Iterable[Proposal]]
+Suggest = Callable[[int, Callable[[], Sequence[TriedPoint]]], Iterable[Proposal]]
 """Returns proposals from elsewhere for the trial of a number, the best first, given what returns the points that the
 task has tried; none to leave it to Optuna."""
 EVEN, TPE, SOBOL, EARLIER, SURROGATE = "even draw", "TPE", "Sobol", "earlier study", "study model"
@@ -78,7 +78,7 @@ def sobol_points(space: Space, seed: int, first: int = 0) -> Suggest:
     """Returns a function that gives a trial its point: feasible points of the sequence, each once, from `first` on."""
     remaining, found = islice(_points(space, seed), first, None), list[dict[str, Any]]()
 
-    def suggest(number: int, tried: Callable[[], Sequence[Tried]]) -> Iterator[Proposal]:
+    def suggest(number: int, tried: Callable[[], Sequence[TriedPoint]]) -> Iterator[Proposal]:
         found.extend(islice(remaining, max(0, number + 1 - len(found))))
         return (Proposal(point, Origin(proposed_by=SOBOL)) for point in found[number : number + 1])
 

@@ -16,7 +16,7 @@ from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from krona_tune.search.planning.space import Params, Space
-from krona_tune.search.searchers.proposal import EVEN, TPE, Origin, Proposal, Suggest, Tried
+from krona_tune.search.searchers.proposal import EVEN, TPE, Origin, Proposal, Suggest, TriedPoint
 from krona_tune.study.randomness import stream
 from krona_tune.study.request.domain import Choice, Divisors, Domain, Fixed, Range
 from krona_tune.study.result import Status
@@ -133,11 +133,11 @@ class TaskSampler:
         drawn = self._startup is None or len(scored) < self._startup
         return Origin(proposed_by=EVEN if drawn else TPE)
 
-    def tried(self) -> list[Tried]:
+    def tried(self) -> list[TriedPoint]:
         """Returns the points that trials of the task had or have, in the order of their proposal."""
         known = self._study.get_trials(deepcopy=False)
         return [
-            Tried(
+            TriedPoint(
                 point=self._point_of(trial),
                 scores=trial.intermediate_values,
                 ended=trial.state.is_finished(),

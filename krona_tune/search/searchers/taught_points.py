@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterable, Sequence
 
 from krona_tune.search.planning.space import Params, Space
-from krona_tune.search.searchers.proposal import Origin, Proposal, Suggest, Tried
+from krona_tune.search.searchers.proposal import Origin, Proposal, Suggest, TriedPoint
 from krona_tune.study.request.search_spec import SearchSpec
 from krona_tune.study.result import RECORDED
 
@@ -34,12 +34,12 @@ class TaughtPoints:
     def before(self, later: Suggest) -> Suggest:
         """Returns what proposes the taught points, and for all other trials what `later` proposes."""
 
-        def suggest(number: int, tried: Callable[[], Sequence[Tried]]) -> Iterable[Proposal]:
+        def suggest(number: int, tried: Callable[[], Sequence[TriedPoint]]) -> Iterable[Proposal]:
             return self.points(number, tried()) or later(number, tried)
 
         return suggest
 
-    def points(self, number: int, tried: Sequence[Tried]) -> Sequence[Proposal]:
+    def points(self, number: int, tried: Sequence[TriedPoint]) -> Sequence[Proposal]:
         """Returns the points for the trial of a number, the most promising first; none to leave it to others."""
         taught, others = self._apart(tried)
         if len(taught) >= self._most or self._lose(taught, others):
@@ -49,7 +49,7 @@ class TaughtPoints:
             return ()
         return tuple(self._taught.values())
 
-    def misled(self, tried: Sequence[Tried]) -> bool:
+    def misled(self, tried: Sequence[TriedPoint]) -> bool:
         """Returns whether taught points were seen to be no better than others, now or before.
 
         It takes a taught and an untaught trial that have ended. Then each two of them that both have reported are
@@ -59,14 +59,14 @@ class TaughtPoints:
         """
         return self._misled or self._lose(*self._apart(tried))
 
-    def _apart(self, tried: Sequence[Tried]) -> tuple[list[Tried], list[Tried]]:
+    def _apart(self, tried: Sequence[TriedPoint]) -> tuple[list[TriedPoint], list[TriedPoint]]:
         """Returns the taught points and the others."""
-        both: tuple[list[Tried], list[Tried]] = ([], [])
+        both: tuple[list[TriedPoint], list[TriedPoint]] = ([], [])
         for each in tried:
             both[self._meaning(each.point) not in self._taught].append(each)
         return both
 
-    def _lose(self, taught: Sequence[Tried], others: Sequence[Tried]) -> bool:
+    def _lose(self, taught: Sequence[TriedPoint], others: Sequence[TriedPoint]) -> bool:
         """Compares both, unless the taught points have lost before; returns whether they have."""
         if not self._misled and all(any(each.ended for each in trials) for trials in (taught, others)):
             pairs = [pair for first in taught for second in others if (pair := _compared(first, second))]
@@ -81,7 +81,7 @@ class TaughtPoints:
         return self._misled
 
 
-def _compared(one: Tried, other: Tried) -> tuple[float, float] | None:
+def _compared(one: TriedPoint, other: TriedPoint) -> tuple[float, float] | None:
     """Returns what each of two trials counts against the other; None if there is nothing to compare."""
     if one.worst != other.worst:
         reported = other.scores if one.worst else one.scores

@@ -17,7 +17,7 @@ from krona_tune.processor import this_processor
 from krona_tune.search.forecast import Forecast, Load, Pace, TaskForecast, TrialParts, middle
 from krona_tune.search.planning.space import Space, adapter_of
 from krona_tune.search.startup.cluster import Slots
-from krona_tune.study.manifest import Planned
+from krona_tune.study.manifest import PlanFacts
 from krona_tune.study.request.study_spec import StudySpec
 
 SIDE, PRODUCTS, ROUNDS = 64, 500, 9
@@ -139,7 +139,7 @@ def untimed_forecast(
     cost = _Cost(space.geometry, shares, speed)
     return Forecast(
         tasks={name: _of_task(spec, tasks[name], sizes[name], cost, rows) for name in spec.tasks},
-        planned=Planned.expected(spec, methods=len(space.methods), text_to_text=space.geometry.text_to_text),
+        planned=PlanFacts.expected(spec, methods=len(space.methods), text_to_text=space.geometry.text_to_text),
     )
 
 

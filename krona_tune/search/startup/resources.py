@@ -21,7 +21,7 @@ from krona_tune.refusal import Refusal, joined
 from krona_tune.search.budget import Rates
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.startup.cluster import Cluster, Slots, slots
-from krona_tune.search.startup.task_data import Prepared, prepare_data
+from krona_tune.search.startup.task_data import PreparedData, prepare_data
 from krona_tune.search.worker.trainable import Workplace
 from krona_tune.study.devices import Price, price_of
 from krona_tune.study.folder import StudyFolder
@@ -42,7 +42,7 @@ class Resources:
     cluster: Cluster
     slots: Slots
     source: BackboneSource
-    prepared: Prepared
+    prepared: PreparedData
 
     @property
     def precision(self) -> Precision:
@@ -93,7 +93,7 @@ def gather_resources(plan: Plan, connecting: "Future[Cluster]") -> Resources:
     return Resources(plan=plan, cluster=cluster, slots=fit, source=read[0], prepared=read[1])
 
 
-def _backbone_and_data(plan: Plan) -> tuple[BackboneSource, Prepared]:
+def _backbone_and_data(plan: Plan) -> tuple[BackboneSource, PreparedData]:
     source = download(plan.source)
     return source, prepare_data(plan, source.location)
 

@@ -38,7 +38,7 @@ from krona_tune.train.loop import TaskWork
 
 
 @dataclass(frozen=True, kw_only=True)
-class Prepared:
+class PreparedData:
     """The workers' data and the manifest's facts about them, by task.
 
     `works` do not contain the test halves, which are in `tests` if finalists are asked for; `data_warnings` are what a
@@ -64,7 +64,7 @@ def cache_folder() -> Path:
     return Path(platformdirs.user_cache_dir("krona_tune")) / "encoded"
 
 
-def prepare_data(plan: Plan, location: str) -> Prepared:
+def prepare_data(plan: Plan, location: str) -> PreparedData:
     """Loads and tokenises every task's data. Raises a Refusal if data or tokenizer are not available."""
     tokenizer = open_tokenizer(location, plan.geometry.vocabulary)
     data = {name: plan.data_of(name) for name in plan.tasks}
@@ -78,7 +78,7 @@ def prepare_data(plan: Plan, location: str) -> Prepared:
         for part, table in ((part, table) for part, table in parts.items() if table is not None):
             refuse_long_targets(work.task, table, part)
             changed += changed_targets(work.task, table, part, tokenizer)
-    return Prepared(
+    return PreparedData(
         works={name: work for name, (work, _) in prepared.items()},
         facts={name: facts for name, (_, facts) in prepared.items()},
         tests=tests,

@@ -25,7 +25,7 @@ from krona_tune.train.backbone import warm_backbone
 from krona_tune.train.device import Device, has_broken_device, keep_freed_memory, lacks_memory, this_device
 from krona_tune.train.evaluate import Diverged
 from krona_tune.train.hidden_states import HiddenStateStore
-from krona_tune.train.loop import Stopped, TaskWork, TrialRun
+from krona_tune.train.loop import TaskWork, TrialRun, TrialStopped
 
 logger = logging.getLogger(__name__)
 
@@ -93,7 +93,7 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
         try:
             reached = self._advance()
             return self._tested(reached)
-        except Stopped:
+        except TrialStopped:
             return self._ended(Status.STOPPED_BY_USER, "")
         except NotKept as error:
             return self._ended(Status.INTERRUPTED, str(error))

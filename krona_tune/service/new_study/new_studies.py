@@ -26,7 +26,7 @@ from krona_tune.service.new_study.study_form import (
     at_its_field,
     values_of,
 )
-from krona_tune.service.queue.entry import Submission, Submitted
+from krona_tune.service.queue.entry import Submission, SubmissionAnswer
 from krona_tune.service.queue.sent_study import submission_of
 from krona_tune.service.queue.study_queue import StudyQueue
 from krona_tune.study.request.deploy_target import WORDS
@@ -54,7 +54,7 @@ class NewStudies:
 
     def __init__(self, roots: DataRoots, queue: StudyQueue) -> None:
         self._roots, self._queue = roots, queue
-        self._sent: dict[str, tuple[NewStudy, str, Submitted]] = {}
+        self._sent: dict[str, tuple[NewStudy, str, SubmissionAnswer]] = {}
 
     def offer(self) -> Offer:
         """Returns what the form offers now."""
@@ -86,7 +86,7 @@ class NewStudies:
         with _naming_fields(asked):
             return self._queue.plan(self._submission(asked))
 
-    def begin(self, asked: NewStudy, person: str) -> Submitted:
+    def begin(self, asked: NewStudy, person: str) -> SubmissionAnswer:
         """Gives the study a place in the queue; what is sent again has the place that it had.
 
         Raises:

@@ -24,7 +24,7 @@ from krona_tune.service.new_study.study_form import (
     Offer,
     PrintedPlan,
 )
-from krona_tune.service.queue.entry import Submitted
+from krona_tune.service.queue.entry import SubmissionAnswer
 from krona_tune.service.queue.routes import MOST_SUBMISSIONS
 from krona_tune.service.responses import NO_JSON, PROBLEMS, UNAVAILABLE, json_answer, only_json
 
@@ -79,7 +79,7 @@ def new_study_routes(studies: NewStudies, access: Access) -> APIRouter:
 
     @router.post(
         BEGIN,
-        response_model=Submitted,
+        response_model=SubmissionAnswer,
         status_code=201,
         responses=NO_JSON,
         operation_id="begin",

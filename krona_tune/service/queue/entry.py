@@ -28,7 +28,7 @@ LIVE: tuple[EntryState, ...] = ("queued", "running")
 """The states in which an entry has a place in the queue."""
 
 
-class Given(BaseModel):
+class RequestValue(BaseModel):
     """A value for a key of a request."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
@@ -51,7 +51,7 @@ class Submission(BaseModel):
     space: Annotated[str, StringConstraints(max_length=LONGEST_SPACE)] = ""
     """The YAML of the whole study, as `krona-tune run` takes it with `--space`. If values are given without it, one is
     picked for the machine of the service, or made for it and the model and data that are given."""
-    given: Annotated[tuple[Given, ...], Field(max_length=MOST_GIVEN)] = ()
+    given: Annotated[tuple[RequestValue, ...], Field(max_length=MOST_GIVEN)] = ()
     """The values that a person gave beside the space."""
     priority: Priority = LEAST_PRIORITY
     """From 1 to 10: a study of priority 2 gets twice the slots of one of priority 1."""
@@ -151,7 +151,7 @@ class Entry(BaseModel):
         return "waits for slots" if self.state == "running" and not self.slots else self.state
 
 
-class Submitted(BaseModel):
+class SubmissionAnswer(BaseModel):
     """The answer to a submission: its place in the queue, None if only the plan was asked for, and the plan's lines."""
 
     entry: Entry | None

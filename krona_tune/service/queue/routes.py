@@ -15,7 +15,7 @@ from krona_tune.service.queue.entry import (
     QueueView,
     Resumption,
     Submission,
-    Submitted,
+    SubmissionAnswer,
     TrainingRequest,
 )
 from krona_tune.service.queue.resumption import resume_study, train_study
@@ -51,7 +51,7 @@ def queue_routes(queue: StudyQueue, studies: ServedStudies, access: Access) -> A
         return json_answer(queue.view(studies.summaries()))
 
     @router.post(
-        "", response_model=Submitted, status_code=201, operation_id="submit", dependencies=[Depends(only_json)]
+        "", response_model=SubmissionAnswer, status_code=201, operation_id="submit", dependencies=[Depends(only_json)]
     )
     async def submit(asked: Submission, request: Request) -> Response:
         """Give a study a place in the queue, if it could run; X-User may say who submits it."""

@@ -6,7 +6,7 @@ from typing import Any
 
 from krona_tune.api.folders import FOLDERS, whole_path, with_whole_paths
 from krona_tune.api.study_request import spec_of
-from krona_tune.service.queue.entry import Given, Submission
+from krona_tune.service.queue.entry import RequestValue, Submission
 from krona_tune.study.request.given_values import GivenValue
 from krona_tune.study.request.loader import dump_spec
 
@@ -28,6 +28,6 @@ def submission_of(name: str, space: Path | None, given: Sequence[GivenValue], **
     return Submission(name=name, space=dump_spec(with_whole_paths(spec)), **more)
 
 
-def _sent(given: GivenValue) -> Given:
+def _sent(given: GivenValue) -> RequestValue:
     is_folder = given.key in FOLDERS and isinstance(given.value, str)
-    return Given(key=given.key, value=whole_path(given.value) if is_folder else given.value, by=given.by)
+    return RequestValue(key=given.key, value=whole_path(given.value) if is_folder else given.value, by=given.by)

@@ -21,7 +21,7 @@ from krona_tune.service.queue.capacity import CapacitySource, describe_capacity
 from krona_tune.service.queue.database import Database, UnavailableError
 from krona_tune.service.queue.dispatcher import FETCHED, Dispatcher
 from krona_tune.service.queue.drivers import Drivers
-from krona_tune.service.queue.entry import Entry, QueueView, SlotChange, Submission, Submitted, TrainingRequest
+from krona_tune.service.queue.entry import Entry, QueueView, SlotChange, Submission, SubmissionAnswer, TrainingRequest
 from krona_tune.service.queue.submission_check import CheckedSubmission, check_apart
 from krona_tune.study.redact import redact
 from krona_tune.study.request.loader import dump_spec, load_spec
@@ -66,7 +66,7 @@ class StudyQueue:
     ) -> None:
         self._storage, self._source, self._limits = storage, source, dict(limits or {})
         self._closing, self._checking = ExitStack(), Lock()
-        self._answered: dict[str, tuple[Submission, str, Submitted]] = {}
+        self._answered: dict[str, tuple[Submission, str, SubmissionAnswer]] = {}
         place = place_of_queue(storage)
         try:
             place.mkdir(parents=True, exist_ok=True)
@@ -91,7 +91,7 @@ class StudyQueue:
         self._dispatcher.end()
         self._closing.close()
 
-    def submit(self, asked: Submission, person: str) -> Submitted:
+    def submit(self, asked: Submission, person: str) -> SubmissionAnswer:
         """Checks a request as `run` does and gives it a place, unless only its plan is asked for.
 
         A request that comes again because its answer was lost has the place that it has.
@@ -218,13 +218,13 @@ class StudyQueue:
         self._dispatcher.wake()
         return entry
 
-    def _answer(self, asked: Submission, person: str) -> Submitted:
+    def _answer(self, asked: Submission, person: str) -> SubmissionAnswer:
         checked = self._checked(asked)
         plan = dict(checked.lines)
         if asked.only_plan:
-            return Submitted(entry=None, plan=plan)
+            return SubmissionAnswer(entry=None, plan=plan)
         entry = self._database.add(asked.model_copy(update={"space": checked.space}), person)
-        answer = Submitted(entry=entry, plan=plan)
+        answer = SubmissionAnswer(entry=entry, plan=plan)
         live = {entry.name for entry in self._database.live()}
         self._answered = {name: kept for name, kept in self._answered.items() if name in live}
         self._answered[asked.name] = asked, person, answer
@@ -238,7 +238,7 @@ class StudyQueue:
             self._source.most(checked.resources)
         return checked
 
-    def _answer_before(self, asked: Submission, person: str) -> Submitted | None:
+    def _answer_before(self, asked: Submission, person: str) -> SubmissionAnswer | None:
         """Returns the answer to the same request of the same person, if its study still has its place."""
         before, by, answer = self._answered.get(asked.name, (None, "", None))
         if answer is None or answer.entry is None or (before, by) != (asked, person):

@@ -122,7 +122,7 @@ def _switch(value: object) -> object:
 
 PEFT = "peft:"
 """The prefix of a method that the package peft computes; the name of one of its methods or configurations follows."""
-BASELINE = "head_only"
+HEAD_ONLY = "head_only"
 """The method of the baseline, which trains the head alone and never wins."""
 PEFT_FIELD = "peft_"
 """The prefix of a knob that is a field of peft's configuration, such as `peft_r`: one name never has two meanings."""

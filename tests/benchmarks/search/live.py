@@ -33,7 +33,7 @@ from krona_tune.processor import this_processor
 from krona_tune.record.recorded_curves import LEARNED
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.planning.space import Params
-from krona_tune.search.startup.task_data import Prepared, prepare_data
+from krona_tune.search.startup.task_data import PreparedData, prepare_data
 from krona_tune.study.randomness import stream
 from krona_tune.study.request.loader import load_spec
 from krona_tune.study.request.schedule import Schedule
@@ -142,7 +142,7 @@ def pair_of(seed: int, texts_folder: str) -> tuple[str, str]:
     return reserved.NAMES if reserved.are_in(Path(texts_folder)) else PAIRS[seed % len(PAIRS)]
 
 
-def prepare(data: str, texts_folder: str) -> Prepared:
+def prepare(data: str, texts_folder: str) -> PreparedData:
     """Returns the data of the recorded tasks or of the reserved ones, with their test halves."""
     folder = Path(texts_folder).resolve()
     found = reserved.tasks(folder) if reserved.are_in(folder) else learned_tasks(folder)

@@ -14,7 +14,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from krona_tune.search.planning.space import Params, Space
 from krona_tune.search.searchers.asha import AshaPerGroup
-from krona_tune.search.searchers.proposal import Origin, Proposal, Tried
+from krona_tune.search.searchers.proposal import Origin, Proposal, TriedPoint
 from krona_tune.search.searchers.task_sampler import TaskSampler, distribution_of
 from krona_tune.search.searchers.taught_points import TaughtPoints
 from krona_tune.search.trial_message import TrialMessage
@@ -174,7 +174,7 @@ class Ours:
         recorded = self.sampler.origin(message.trial_id).proposed_by == RECORDED
         return self.taught is not None and recorded and not self.taught.misled(self.sampler.tried())
 
-    def _suggested(self, number: int, tried: Callable[[], Sequence[Tried]]) -> Iterable[Proposal]:
+    def _suggested(self, number: int, tried: Callable[[], Sequence[TriedPoint]]) -> Iterable[Proposal]:
         """Returns points that are tried before Optuna's proposals."""
         return (Proposal(point, Origin()) for point in self.setting.first[number : number + 1])
 

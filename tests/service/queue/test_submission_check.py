@@ -10,7 +10,7 @@ from krona_tune.record.storage import Storage
 from krona_tune.refusal import Refusal
 from krona_tune.search.startup.cluster import this_machine
 from krona_tune.service.queue import submission_check
-from krona_tune.service.queue.entry import Given, Submission
+from krona_tune.service.queue.entry import RequestValue, Submission
 from krona_tune.service.queue.submission_check import check_apart
 from krona_tune.study.request.loader import parse_spec
 from tests.service.queue.conftest import SPACE
@@ -63,16 +63,16 @@ def test_a_large_file_of_code_is_refused_before_it_is_read(storage: Storage, tmp
     assert not (tmp_path / "own_metric.pid").exists()
 
 
-def own_reviews(folder: Path) -> Given:
+def own_reviews(folder: Path) -> RequestValue:
     """Returns a task of one's own as `--tasks FILE` gives it: 400 short texts."""
     lines = [f"a {'good' if n % 2 else 'bad'} book of {n} pages,{n % 2}" for n in range(400)]
     (folder / "reviews.csv").write_text("\n".join(["text,label", *lines]) + "\n")
     task = {"data": f"{folder}/reviews.csv", "text": "text", "label": "label"}
-    return Given(key="tasks", value={"reviews": task}, by="--tasks")
+    return RequestValue(key="tasks", value={"reviews": task}, by="--tasks")
 
 
 def test_own_data_without_a_space_get_one_that_is_made_on_this_machine(storage: Storage, tmp_path: Path) -> None:
-    trials = Given(key="search.trials", value=3, by="--trials")
+    trials = RequestValue(key="search.trials", value=3, by="--trials")
     checked = submission_check.check(storage, Submission(name="mine", given=(own_reviews(tmp_path), trials)))
     assert checked.lines["space"] == f"auto (made for model, data and machine; this machine has {GPUS} GPU)"
     made = parse_spec(checked.space, "made", tmp_path)
@@ -82,6 +82,6 @@ def test_own_data_without_a_space_get_one_that_is_made_on_this_machine(storage: 
 
 
 def test_a_wrong_value_without_a_space_is_refused_with_what_gave_it(storage: Storage, tmp_path: Path) -> None:
-    wrong = Given(key="adapter.scael", value=2, by="--set adapter.scael")
+    wrong = RequestValue(key="adapter.scael", value=2, by="--set adapter.scael")
     with pytest.raises(Refusal, match=r"^--set adapter.scael: unknown key 'scael', did you mean 'scale'\?"):
         submission_check.check(storage, Submission(name="mine", given=(own_reviews(tmp_path), wrong)))

@@ -14,7 +14,7 @@ from krona_tune.record.recorded_curves import LEARNED
 from krona_tune.search.planning.earlier_study import EarlierStudy, shipped_curves
 from krona_tune.search.planning.teaching import read_teaching
 from krona_tune.search.searchers.history import History
-from krona_tune.search.searchers.proposal import Proposal, Tried
+from krona_tune.search.searchers.proposal import Proposal, TriedPoint
 from krona_tune.search.searchers.surrogate import TransferSurrogate
 from krona_tune.search.searchers.task_sampler import distribution_of
 from krona_tune.search.searchers.taught_points import TaughtPoints
@@ -138,7 +138,7 @@ class Modelled(Ours):
             self._shared.end(self._name(trial), diverged=seen.diverged)
         return goes_on
 
-    def _suggested(self, number: int, tried: Callable[[], Sequence[Tried]]) -> Iterable[Proposal]:
+    def _suggested(self, number: int, tried: Callable[[], Sequence[TriedPoint]]) -> Iterable[Proposal]:
         assert self.surrogate is not None
         return chain(super()._suggested(number, tried), self.surrogate.suggest(self.task, number))
 
