@@ -10,9 +10,11 @@ import pytest
 from krona_tune.adapters.placement import count
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.data.tasks import TASKS
+from krona_tune.search import study_orders
 from krona_tune.search.ledger import Count
 from krona_tune.search.planning.space import Space, resolve
 from krona_tune.search.worker.trainable import KronaTrial, Workplace
+from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.train.backbone import Backbone, warm_backbone
@@ -81,3 +83,19 @@ def worker(location: str, tmp_path: Path) -> Iterator[Workers]:
 def backbone(location: str) -> Backbone:
     """Returns the warm backbone that the workers of this process share."""
     return warm_backbone(location, this_device("fp32", gpu=False), None)
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> StudyFolder:
+    """A study whose driver was killed: trial cola-000 has ended, cola-001 was interrupted."""
+    from tests.search.order_driver import cut_off_study
+
+    return cut_off_study(tmp_path / "s")
+
+
+@pytest.fixture
+def prompt_inbox(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets the drivers of a test look for orders whenever they are asked."""
+    from tests.search.order_driver import PromptInbox
+
+    monkeypatch.setattr(study_orders, "Inbox", PromptInbox)

@@ -1,18 +1,40 @@
-"""Tests that the table of orders is whole, and that nothing else spells the name of an order."""
+"""Tests that the table of orders is whole, what its orders do, and that nothing else spells the name of one."""
 
 import ast
+import json
 import re
 from collections.abc import Sequence
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
+import torch
+from ray.tune.search import Searcher
+from safetensors.torch import save_file
 
 import krona_tune
 from krona_tune.cli.steering import WORDS
+from krona_tune.record.orders import give_order
+from krona_tune.search import budget, order_table
+from krona_tune.search.full_training import FullTraining
 from krona_tune.search.order_table import OF_A_FULL_TRAINING, ORDER_ACTIONS
+from krona_tune.search.searchers.open_samplers import open_samplers, open_shared_sampler
+from krona_tune.search.searchers.shared_searcher import SharedSearcher
+from krona_tune.search.searchers.task_searcher import StudySearcher
+from krona_tune.search.study_orders import StudyOrders
+from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import FOR_PEOPLE, OF_A_DRIVER, OrderKind, OrderRequest
+from krona_tune.study.request.field_types import for_task
+from krona_tune.study.request.loader import load_spec
 from krona_tune.study.settings import ORDERED
+from krona_tune.train import checkpoint
+from tests.search.conftest import never
+from tests.search.order_driver import REQUESTS, Driver, Killed, arguments, suggested
+from tests.search.plans import plan
+from tests.search.rungs import report
 from tests.syntax_trees import tree_of
+
+pytestmark = pytest.mark.usefixtures("prompt_inbox")
 
 PACKAGE = Path(krona_tune.__file__).parent
 OF_OTHER_THINGS = {"trials", "max_concurrent", "time_budget", "stop", "share"}
@@ -84,3 +106,199 @@ def _is_order(node: ast.expr) -> bool:
 
 def _has_text(nodes: Sequence[ast.AST]) -> bool:
     return any(isinstance(each, ast.Constant) for node in nodes for each in ast.walk(node))
+
+
+def kept_state(study: StudyFolder, trial_id: str, rung: int, examples: int) -> None:
+    """Writes the state that a trial keeps at a rung, of a task with 60 training examples."""
+    place = study.checkpoints / trial_id / f"rung-{rung}"
+    place.mkdir(parents=True)
+    save_file({"head.weight": torch.zeros(2)}, place / checkpoint.TENSORS)
+    last = replace(report(trial_id, 0, 0.5), rung=rung - 1, examples=examples, epochs=examples / 60)
+    (place / checkpoint.PROGRESS).write_text(json.dumps({"rung": rung, "report": asdict(last)}), encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("share", "state", "said"),
+    [
+        (0.25, "done", "it is cola-clone-0, from rung 2"),
+        (1.0, "refused", "it was trained to its end, so no rung is left for a clone; clone it from the start"),
+    ],
+)
+def test_a_clone_goes_on_from_any_rung_but_the_last(study: StudyFolder, share: float, state: str, said: str) -> None:
+    """Trial cola-001 was cut off between its last report and its end."""
+    asked = OrderRequest(what="clone_trial", trial="cola-001", settings=("learning_rate=0.002",), from_last_rung=True)
+    examples = round(share * 60 * for_task(plan().spec.schedule.epochs, "cola"))
+    kept_state(study, "cola-001", 2, examples)
+    give_order(study, asked, by="ann")
+    driver = Driver(study).run()
+    assert driver.only.state == state
+    assert said in driver.only.outcome
+    made = driver.ledger.rows.get("cola-clone-0")
+    assert (made.copied_examples if made else None) == (examples if state == "done" else None)
+
+
+def test_a_time_budget_can_be_lifted(study: StudyFolder) -> None:
+    for value, seconds in (("2h", 7200.0), ("null", None)):
+        driver = Driver(study)
+        driver.later.append(OrderRequest(what="time_budget", value=value))
+        driver.run()
+        assert load_spec(study.spec).search.time_budget == seconds
+    assert [each.outcome for each in driver.ledger.orders.values()] == [
+        "search.time_budget: 7200.0",
+        "search.time_budget: null",
+    ]
+
+
+def test_more_trials_reach_the_running_search(study: StudyFolder) -> None:
+    driver = Driver(study)
+    driver.run()
+    driver.orders.serve(driver.searcher, search=True)
+    give_order(study, OrderRequest(what="trials", value="+3"))
+    driver.orders.look()
+    assert driver.terminal.expected == {"cola": 3, "rte": 3}
+    proposed = list(suggested(driver.searcher, 20))
+    assert [each for each in proposed if each.startswith("cola")] == [f"cola-{n:03d}" for n in range(2, 7)]
+    assert [each for each in proposed if each.startswith("rte")] == [f"rte-{n:03d}" for n in range(7)]
+
+
+def test_more_configurations_for_all_tasks_reach_each_of_them(study: StudyFolder) -> None:
+    driver = Driver(study)
+    driver.run()
+    seeds: dict[str, int] = dict.fromkeys(driver.plan.spec.tasks, 1)
+    sampler = open_shared_sampler(driver.plan.spec, driver.plan.space, study.journal, never)
+    shared = SharedSearcher([], sampler, ("cola", "rte"), [], seeds, driver.stopping.verdict, [], 3)
+    driver.orders.serve(shared, search=True)
+    give_order(study, OrderRequest(what="trials", value="+3"))
+    driver.orders.look()
+    assert driver.terminal.expected == {"cola": 3, "rte": 3}
+    assert not shared.exhausted
+
+
+def test_more_trials_are_refused_once_the_search_gives_none_any_more(study: StudyFolder) -> None:
+    driver = Driver(study)
+    driver.stop_trials = lambda: give_order(study, REQUESTS["trials"])  # type: ignore[method-assign,assignment]
+    driver.run()
+    searcher = StudySearcher([], {}, {}, driver.stopping.verdict, {})
+    driver.orders.serve(searcher, search=True)
+    assert searcher.suggest("t0") == Searcher.FINISHED
+    give_order(study, REQUESTS["trials"])
+    driver.orders.look()
+    assert [(each.state, "the search has ended" in each.outcome) for each in driver.ledger.orders.values()] == [
+        ("refused", True)
+    ] * 2
+    assert load_spec(study.spec).search.trials == 4
+
+
+def test_a_search_that_gives_no_trial_any_more_goes_on_with_the_next_driver(study: StudyFolder) -> None:
+    driver = Driver(study)
+    driver.run()
+    searcher = StudySearcher([], {}, {}, driver.stopping.verdict, {})
+    driver.orders.serve(searcher, search=True)
+    for what in ("stop", "continue", "stop"):
+        give_order(study, OrderRequest(what=what))
+        driver.orders.look()
+    assert searcher.suggest("t0") == Searcher.FINISHED
+    give_order(study, OrderRequest(what="continue"))
+    driver.orders.look()
+    told = [each.outcome for each in driver.ledger.orders.values()]
+    assert told[1::2] == ["the search goes on", "the search goes on when the study is resumed"]
+    assert driver.stopping.ended == ""
+
+
+def test_the_number_of_trials_at_once_holds_at_once(study: StudyFolder) -> None:
+    driver = Driver(study, slots=2)
+    driver.orders.begin()
+    samplers = open_samplers(driver.plan.spec, driver.plan.space, study.journal, never)
+    searcher = StudySearcher([], samplers, {"rte": [0, 1, 2]}, driver.stopping.verdict, {"rte": 1})
+    driver.orders.serve(searcher, search=True)
+    assert [bool(searcher.suggest(f"t{number}")) for number in range(3)] == [True, True, False]
+    give_order(study, OrderRequest(what="max_concurrent", value="3"))
+    assert searcher.suggest("t3")
+    give_order(study, OrderRequest(what="pause"))
+    searcher.on_trial_complete("t0", None)
+    assert searcher.suggest("t4") is None
+
+
+def test_a_share_holds_at_once_and_as_long_as_this_driver_runs(study: StudyFolder) -> None:
+    request = study.spec.read_text()
+    driver = Driver(study, slots=3, share=3)
+    driver.later.append(OrderRequest(what="share", value="1"))
+    driver.run()
+    assert (driver.only.outcome, driver.orders.slots(), driver.orders.most) == ("trials at once: 1", 1, 3)
+    assert study.spec.read_text() == request, "a share is no part of the request"
+    assert Driver(study, slots=3).run().orders.slots() == 3
+    assert StudyOrders(*arguments(driver), 3, share=2).slots() == 2
+    assert StudyOrders(*arguments(driver), 1, share=2).slots() == 1
+
+
+def test_a_study_with_no_share_waits_and_its_clock_stands(study: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [100.0]
+    monkeypatch.setattr(budget.time, "monotonic", lambda: now[0])
+    driver = Driver(study, share=1)
+    driver.later += [OrderRequest(what="share", value="0")]
+    driver.run()
+    assert (driver.orders.slots(), driver.orders.paused) == (0, False), "nobody paused it"
+    stood = driver.clock.seconds()
+    now[0] += 7.0
+    assert driver.clock.seconds() == stood
+    give_order(study, OrderRequest(what="share", value="2"))
+    driver.orders.look()
+    assert driver.orders.slots() == 2
+    now[0] += 5.0
+    assert driver.clock.seconds() == stood + 5.0
+
+
+def test_a_share_that_an_earlier_driver_took_means_nothing_to_the_next(study: StudyFolder) -> None:
+    driver = Driver(study, write=1, after=True, share=2)
+    driver.later.append(OrderRequest(what="share", value="1"))
+    with pytest.raises(Killed):
+        driver.run()
+    driver = Driver(study).run()
+    assert (driver.only.state, driver.only.outcome, driver.orders.slots()) == ("done", "the driver had ended", 8)
+
+
+@pytest.mark.parametrize("value", ["two", "1.5", "99999", "+2"])
+def test_an_odd_share_is_refused(study: StudyFolder, value: str) -> None:
+    driver = Driver(study, share=1)
+    give_order(study, OrderRequest(what="share", value=value))
+    driver.orders.look()
+    assert driver.only.state == "refused"
+    assert "is not a number of trials; write 0 to 10,000" in driver.only.outcome
+
+
+def test_a_study_that_no_queue_runs_takes_no_share(study: StudyFolder) -> None:
+    driver = Driver(study)
+    driver.later.append(OrderRequest(what="share", value="0"))
+    driver.run()
+    assert (driver.only.state, "no queue runs this study" in driver.only.outcome) == ("refused", True)
+    assert driver.orders.slots() == 8
+
+
+def test_a_share_that_waited_for_the_driver_before_is_refused(study: StudyFolder) -> None:
+    give_order(study, OrderRequest(what="share", value="0"))
+    driver = Driver(study, share=2).run()
+    assert (driver.only.state, driver.orders.slots()) == ("refused", 2)
+
+
+def test_an_order_whose_value_can_not_be_written_changes_nothing(
+    study: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(order_table, "write_atomically", full)
+    give_order(study, REQUESTS["trials"])
+    driver = Driver(study).run()
+    assert driver.only.state == "refused"
+    assert driver.orders.plan.spec.search.trials == load_spec(study.spec).search.trials == 4
+
+
+def test_a_full_training_of_a_clone_has_its_own_name(study: StudyFolder) -> None:
+    give_order(study, REQUESTS["clone"])
+    rows = Driver(study).run().ledger.rows
+    names = [
+        FullTraining(of=rows[each], seeds=1, everything=False).trials(1)[0].trial_id
+        for each in ("cola-000", "cola-clone-0")
+    ]
+    assert len(set(names)) == 2
+    assert names[1].startswith("cola-clone-0")
