@@ -9,6 +9,7 @@ from krona_tune.record.storage import Storage
 from krona_tune.service.queue.study_queue import StudyQueue
 from krona_tune.service.web_server import make_app
 from tests.service.conftest import TOKEN, client_of
+from tests.service.queue.fakes import Queue
 
 BEARER = {"Authorization": f"Bearer {TOKEN}"}
 SPACE = Path(__file__).resolve().parents[3] / "search_spaces" / "mini.yaml"
@@ -24,3 +25,8 @@ def queued(storage: Storage, study_queue: StudyQueue) -> TestClient:
 @pytest.fixture
 def guarded_queue(storage: Storage, study_queue: StudyQueue) -> TestClient:
     return client_of(make_app(storage, TOKEN, pace=0, queue=study_queue), "http://studies.example")
+
+
+@pytest.fixture
+def queue(storage: Storage) -> Queue:
+    return Queue(storage)

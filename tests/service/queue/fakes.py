@@ -8,7 +8,11 @@ from krona_tune.record.storage import Storage
 from krona_tune.refusal import Refusal
 from krona_tune.search.startup.cluster import Cluster, Node
 from krona_tune.service.queue.capacity import CapacitySource
+from krona_tune.service.queue.database import Database
+from krona_tune.service.queue.dispatcher import Dispatcher
 from krona_tune.service.queue.drivers import NotStartedError
+from krona_tune.service.queue.entry import Entry, Submission
+from krona_tune.study.request.loader import build_spec, dump_spec
 from krona_tune.study.study_state import DriverState, End
 
 
@@ -91,3 +95,37 @@ class FakeDrivers:
                 self.writes(name, int(order.value))
             remove_order(folder, order)
         return [order.text for order in found]
+
+
+class Queue:
+    """A queue whose rounds a test runs."""
+
+    def __init__(self, storage: Storage, cpus: float = 2, limits: Mapping[str, int] | None = None) -> None:
+        self.storage, self.machine, self.drivers = storage, Machine(cpus), FakeDrivers(storage)
+        self.limits = limits
+        self.begin()
+
+    def begin(self, pace: float = 0) -> None:
+        """Begins anew, as a service that was killed."""
+        self.database = Database(self.storage.folder / "queue.db")
+        self.dispatcher = Dispatcher(self.database, self.storage, self.drivers, self.machine, self.limits, pace=pace)
+
+    def submit(self, name: str, priority: int = 1, person: str = "ann", **resources: float) -> int:
+        return self.database.add(submission(name, priority, **resources), person).id
+
+    def round(self) -> dict[str, tuple[str, int]]:
+        """Runs a round and returns each study's state and slots."""
+        self.dispatcher.round()
+        return {entry.name: (entry.state, entry.slots) for entry in self.entries()}
+
+    def entries(self) -> list[Entry]:
+        return [*self.database.live(), *self.database.ended()]
+
+    def entry(self, name: str) -> Entry:
+        return next(entry for entry in self.entries() if entry.name == name)
+
+
+def submission(name: str, priority: int = 1, **resources: float) -> Submission:
+    spec = build_spec({"model": "m", "name": name, "tasks": ["cola"], "resources": resources}, "x.yaml")
+    notify = ("json://a", "json://b/?c=d e")
+    return Submission(name=name, space=dump_spec(spec), priority=priority, notify=notify, tracking_uri="http://m")

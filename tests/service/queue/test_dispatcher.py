@@ -1,63 +1,19 @@
-"""Tests that each study gets its slots and exactly one driver, whatever dies and whenever the service is killed."""
+"""Tests that each study gets its slots, and that drivers are told."""
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from krona_tune.record.orders import remove_order, waiting_orders
-from krona_tune.record.ownership import lock_of
 from krona_tune.record.storage import Storage
 from krona_tune.refusal import Refusal
 from krona_tune.service.queue import dispatcher
-from krona_tune.service.queue.database import Database
-from krona_tune.service.queue.dispatcher import MOST_RESTARTS, Dispatcher
-from krona_tune.service.queue.entry import Entry, Submission
-from krona_tune.study.request.loader import build_spec, dump_spec
-from krona_tune.study.study_state import End
-from tests.service.queue.fakes import FakeDrivers, Machine
+from krona_tune.service.queue.entry import Submission
+from tests.service.queue.fakes import Queue, submission
 from tests.waiting import until
-
-
-class Queue:
-    """A queue whose rounds a test runs."""
-
-    def __init__(self, storage: Storage, cpus: float = 2, limits: Mapping[str, int] | None = None) -> None:
-        self.storage, self.machine, self.drivers = storage, Machine(cpus), FakeDrivers(storage)
-        self.limits = limits
-        self.begin()
-
-    def begin(self, pace: float = 0) -> None:
-        """Begins anew, as a service that was killed."""
-        self.database = Database(self.storage.folder / "queue.db")
-        self.dispatcher = Dispatcher(self.database, self.storage, self.drivers, self.machine, self.limits, pace=pace)
-
-    def submit(self, name: str, priority: int = 1, person: str = "ann", **resources: float) -> int:
-        return self.database.add(submission(name, priority, **resources), person).id
-
-    def round(self) -> dict[str, tuple[str, int]]:
-        """Runs a round and returns each study's state and slots."""
-        self.dispatcher.round()
-        return {entry.name: (entry.state, entry.slots) for entry in self.entries()}
-
-    def entries(self) -> list[Entry]:
-        return [*self.database.live(), *self.database.ended()]
-
-    def entry(self, name: str) -> Entry:
-        return next(entry for entry in self.entries() if entry.name == name)
-
-
-def submission(name: str, priority: int = 1, **resources: float) -> Submission:
-    spec = build_spec({"model": "m", "name": name, "tasks": ["cola"], "resources": resources}, "x.yaml")
-    notify = ("json://a", "json://b/?c=d e")
-    return Submission(name=name, space=dump_spec(spec), priority=priority, notify=notify, tracking_uri="http://m")
-
-
-@pytest.fixture
-def queue(storage: Storage) -> Queue:
-    return Queue(storage)
 
 
 def test_a_study_is_started_with_its_share(queue: Queue) -> None:
@@ -168,66 +124,6 @@ def test_a_person_s_limit_holds(storage: Storage) -> None:
     assert queue.round() == {"first": ("running", 1), "second": ("running", 1), "third": ("running", 6)}
 
 
-@pytest.mark.parametrize("end", ["", "halted", "lost"])
-def test_a_dead_driver_is_started_again_three_times_within_an_hour(queue: Queue, end: End) -> None:
-    queue.submit("first")
-    queue.round()
-    for restarts in range(1, MOST_RESTARTS + 1):
-        queue.drivers.ends("first", end)
-        assert queue.round() == {"first": ("running", 2)}
-        assert (queue.entry("first").restarts, queue.drivers.started[-1][:2]) == (restarts, ("resume", "first"))
-    queue.drivers.ends("first", end)
-    assert queue.round() == {"first": ("halted", 0)}
-    reason = queue.entry("first").reason
-    assert "started again 3 times within an hour and ended again" in reason
-    assert ("the disk is full" if end == "halted" else "the last line" if not end else "lost") in reason
-    assert "hunter2" not in reason
-    queue.database.put_back(1)
-    assert queue.round() == {"first": ("running", 2)}
-
-
-def test_faults_of_long_ago_do_not_count(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
-    queue.submit("first")
-    queue.round()
-    monkeypatch.setattr(dispatcher, "WITHIN_SECONDS", 0.0)
-    for _ in range(MOST_RESTARTS + 2):
-        queue.drivers.ends("first")
-        assert queue.round() == {"first": ("running", 2)}
-
-
-def test_a_machine_that_shuts_down_is_no_fault(queue: Queue) -> None:
-    queue.submit("first")
-    queue.round()
-    for _ in range(MOST_RESTARTS + 2):
-        queue.drivers.ends("first", "terminated")
-        assert queue.round() == {"first": ("running", 2)}
-
-
-def test_the_next_start_of_a_dead_driver_waits(queue: Queue) -> None:
-    queue.submit("first")
-    queue.round()
-    queue.drivers.ends("first")
-    queue.begin(pace=1000.0)
-    assert queue.round() == {"first": ("running", 0)}
-    assert "it died" in queue.entry("first").reason
-    queue.submit("second")
-    assert queue.round()["second"] == ("running", 2), "its slots are free meanwhile"
-
-
-def test_a_driver_that_is_told_to_end_again_and_again_is_given_up(
-    queue: Queue, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(dispatcher, "MOST_STARTS", MOST_RESTARTS + 3)
-    queue.submit("first")
-    queue.round()
-    for _ in range(60):
-        if "first" in queue.drivers.running.values():
-            queue.drivers.ends("first", "terminated")
-        queue.round()
-    assert queue.entry("first").state == "halted"
-    assert len(queue.drivers.started) < 30
-
-
 def test_a_person_s_own_limit_leaves_slots_to_others(queue: Queue) -> None:
     for name in ("first", "second"):
         queue.submit(name, priority=5 if name == "first" else 1)
@@ -266,17 +162,6 @@ def test_what_is_removed_during_a_round_is_not_started(queue: Queue, monkeypatch
     assert (len(asked), queue.drivers.started) == (2, [])
 
 
-def test_a_job_whose_answer_was_lost_is_not_submitted_again(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
-    queue.drivers.plans = True
-    queue.submit("first")
-    with monkeypatch.context() as patch:
-        KILLS["before its handle is noted"](queue, patch)
-        queue.round()  # the handle is known before the start, so nothing has to be noted
-    queue.begin()
-    queue.round()
-    assert (len(queue.drivers.started), queue.entry("first").state) == (1, "running")
-
-
 def test_one_entry_that_can_not_be_read_holds_up_no_other(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     broken = queue.submit("broken")
     queue.submit("sound")
@@ -291,31 +176,6 @@ def test_one_entry_that_can_not_be_read_holds_up_no_other(queue: Queue, monkeypa
     assert "modle" in queue.entry("broken").reason
 
 
-@pytest.mark.parametrize("end", ["cancelled", "interrupted"])
-def test_a_driver_that_a_person_ended_is_not_started_again(queue: Queue, end: End) -> None:
-    queue.submit("first")
-    queue.round()
-    queue.drivers.ends("first", end)
-    assert queue.round() == {"first": ("stopped", 0)}
-    queue.database.put_back(1)
-    assert queue.round() == {"first": ("running", 2)}
-    assert queue.drivers.started[-1][:2] == ("resume", "first")
-
-
-def test_the_state_of_an_earlier_driver_says_nothing_of_the_next(queue: Queue) -> None:
-    queue.submit("first")
-    queue.round()
-    queue.drivers.ends("first", "cancelled")
-    queue.round()
-    queue.database.put_back(1)
-    writes = queue.drivers.writes
-    queue.drivers.writes = lambda *_, **__: None  # type: ignore[method-assign]
-    queue.round()
-    queue.drivers.writes = writes  # type: ignore[method-assign]
-    queue.drivers.ends("first")
-    assert queue.round() == {"first": ("running", 2)}, "it was killed, not cancelled again"
-
-
 def test_a_removed_study_s_driver_is_asked_to_end(queue: Queue) -> None:
     queue.submit("first")
     queue.submit("waiting", cpus_per_trial=2)
@@ -327,17 +187,6 @@ def test_a_removed_study_s_driver_is_asked_to_end(queue: Queue) -> None:
     queue.drivers.ends("first", "cancelled")
     assert queue.round()["first"] == ("removed", 0)
     assert queue.entry("first").reason == "bo removed it"
-
-
-def test_a_removed_study_is_not_started_again(queue: Queue) -> None:
-    queue.submit("first")
-    queue.round()
-    queue.drivers.ends("first")
-    queue.begin(pace=1000.0)
-    queue.round()
-    queue.database.remove(1, "bo")
-    queue.begin()
-    assert queue.round() == {"first": ("removed", 0)}
 
 
 def test_an_order_that_is_not_obeyed_is_given_again(queue: Queue) -> None:
@@ -362,115 +211,6 @@ def test_a_driver_that_has_come_to_its_end_gets_no_orders(queue: Queue) -> None:
     queue.database.remove(1, "bo")
     queue.round()
     assert queue.drivers.obeys("first") == [], "it still writes what the study leaves"
-
-
-def test_a_study_that_a_person_resumes_gets_no_orders_until_that_driver_ends(queue: Queue) -> None:
-    for name in ("first", "second"):
-        queue.submit(name)
-    queue.round()
-    queue.drivers.ends("first")
-    with lock_of(queue.storage.study("first")):
-        queue.drivers.writes("first", None)
-        for _ in range(3):
-            assert queue.round() == {"first": ("running", 0), "second": ("running", 2)}
-        assert waiting_orders(queue.storage.study("first")) == []
-        assert queue.entry("first").reason == dispatcher.BY_HAND
-        queue.database.remove(1, "bo")
-        queue.round()
-        assert queue.drivers.obeys("first") == ["cancel"], "who removes a study ends whatever runs it"
-        queue.drivers.writes("first", None, end="cancelled")
-    assert queue.round()["first"] == ("removed", 0)
-
-
-def test_a_study_that_a_person_resumes_before_its_place_is_used_holds_no_slots(queue: Queue) -> None:
-    queue.submit("first")
-    queue.round()
-    queue.drivers.ends("first", "cancelled")
-    queue.round()
-    queue.database.put_back(1)
-    queue.submit("second")
-    with lock_of(queue.storage.study("first")):
-        for _ in range(2):
-            assert queue.round() == {"first": ("queued", 0), "second": ("running", 2)}
-        assert queue.entry("first").reason == dispatcher.BY_HAND
-    assert queue.round() == {"first": ("running", 1), "second": ("running", 1)}
-    assert queue.entry("first").reason == ""
-
-
-KILLS: dict[str, Callable[[Queue, pytest.MonkeyPatch], None]] = {
-    "before the process": lambda queue, patch: patch.setattr(queue.drivers, "start", _killed),
-    "before its handle is noted": lambda queue, patch: patch.setattr(queue.database, "note_handle", _killed),
-    "before its start is noted": lambda queue, patch: patch.setattr(queue.database, "begin_start", _killed),
-    "before its slots are noted": lambda queue, patch: patch.setattr(queue.database, "give_slots", _killed),
-}
-
-
-class Killed(BaseException):
-    """The service is killed."""
-
-
-def _killed(*_: object, **__: object) -> None:
-    raise Killed
-
-
-@pytest.mark.parametrize("moment", KILLS)
-def test_a_service_that_is_killed_starts_nothing_twice(
-    queue: Queue, monkeypatch: pytest.MonkeyPatch, moment: str
-) -> None:
-    queue.submit("first")
-    with monkeypatch.context() as patch:
-        KILLS[moment](queue, patch)
-        with pytest.raises(Killed):
-            queue.round()
-    running = dict(queue.drivers.running)
-    monkeypatch.setattr(dispatcher, "is_running", lambda folder: folder.name in running.values())
-    queue.begin()
-    queue.round()
-    assert list(queue.drivers.running.values()) == ["first"]
-    assert len(queue.drivers.started) == 1
-    assert queue.entry("first").state == "running"
-
-
-def test_a_driver_that_outlived_the_service_is_found(queue: Queue) -> None:
-    queue.submit("first")
-    queue.round()
-    queue.begin()
-    queue.submit("second")
-    assert queue.round() == {"first": ("running", 1), "second": ("running", 1)}
-    assert queue.drivers.obeys("first") == ["share 1"]
-    queue.drivers.ends("first", "finished")
-    queue.begin()
-    assert queue.round()["first"] == ("finished", 0)
-
-
-def test_a_driver_that_nobody_noted_has_time_to_appear(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
-    queue.submit("first")
-    with monkeypatch.context() as patch:
-        KILLS["before its handle is noted"](queue, patch)
-        with pytest.raises(Killed):
-            queue.round()
-    queue.begin(pace=1.0)
-    queue.round()
-    assert len(queue.drivers.started) == 1, "its process may still be importing"
-
-
-def test_what_can_not_be_started_now_is_tried_again(queue: Queue) -> None:
-    queue.submit("first")
-    queue.drivers.fails = True
-    assert queue.round() == {"first": ("queued", 2)}
-    assert queue.entry("first").reason == "it could not be started yet: no memory"
-    queue.drivers.fails = False
-    assert queue.round() == {"first": ("running", 2)}
-    assert (queue.entry("first").reason, queue.entry("first").restarts) == ("", 0)
-
-
-def test_a_study_that_somebody_began_meanwhile_is_left_alone(queue: Queue) -> None:
-    queue.submit("first")
-    folder = queue.storage.study("first")
-    folder.root.mkdir()
-    folder.spec.write_text("theirs", encoding="utf-8")
-    assert queue.round() == {"first": ("halted", 0)}
-    assert (queue.drivers.started, folder.spec.read_text(encoding="utf-8")) == ([], "theirs")
 
 
 def test_nothing_is_changed_while_the_cluster_gives_no_answer(queue: Queue) -> None:
