@@ -20,7 +20,7 @@ from krona_tune.record.driver_state import write_driver_state
 from krona_tune.record.ownership import is_running
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.remote_copy import Copy
-from krona_tune.record.storage import Storage, refresh
+from krona_tune.record.storage import Storage, refresh, storage_at
 from krona_tune.refusal import Refusal
 from krona_tune.search.terminal.inspect_studies import studies_in, watch
 from krona_tune.study.folder import StudyFolder
@@ -66,6 +66,16 @@ def test_the_list_names_each_study_with_its_state(study: StudyFolder, capsys: py
     with FileLock(study.root / ".lock"):
         assert is_running(study)
     assert not is_running(study)
+
+
+def test_the_list_cuts_no_name_on_a_narrow_screen(study: StudyFolder, capsys: pytest.CaptureFixture[str]) -> None:
+    name = "a-study-whose-name-takes-more-than-half-of-the-line"
+    storage = study.root.parent
+    study.root.rename(storage / name)
+    Console(width=80).print(studies_in(storage_at(str(storage))))
+    out = capsys.readouterr().out
+    assert name in out
+    assert "…" not in out
 
 
 def test_no_study_is_said_so(tmp_path: Path) -> None:

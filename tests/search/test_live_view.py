@@ -111,6 +111,16 @@ def test_a_long_rungs_progress_counts_for_the_time_left(monkeypatch: pytest.Monk
     assert "2 of 8 trials, 30 s, about 50 s left" in screen.getvalue()
 
 
+def test_nothing_is_cut_on_a_narrow_screen() -> None:
+    large = row("000", "search", 0.5, task="cola", ended_at=7.0, trainable_parameters=123_456_789)
+    book = Ledger(count_on(SHAPE), Heard(), [large])
+    screen = StringIO()
+    Console(file=screen, width=60).print(
+        View(Console(width=60), book, manifest("cola").tasks, nothing_done, quiet=True)
+    )
+    assert "…" not in screen.getvalue()
+
+
 def test_with_a_price_the_last_line_says_what_the_trials_cost() -> None:
     took = row("000", "search", 0.5, task="cola", ended_at=7.0)
     book = Ledger(count_on(SHAPE), Heard(), [replace(took, device_seconds=7200.0)])

@@ -60,6 +60,14 @@ def test_without_finalists_the_best_of_the_search_stands_beside_its_baselines() 
     assert "Methods" not in text
 
 
+def test_a_long_adapter_is_cut_nowhere() -> None:
+    roles = "query+key+value+output+feed_forward_in+feed_forward_out"
+    long = row("000", "search", 0.7, params={"method": "krona", "a_out": 16, "a_in": 24, "roles": roles})
+    text = said([long, HEAD], "rte", fronts=True, shared=True)
+    assert "…" not in text
+    assert text.count("_out") == 3
+
+
 @pytest.mark.parametrize("score", [nan, inf, -inf])
 def test_a_score_that_is_no_number_stands_in_no_table(score: float) -> None:
     lost = [replace(each, trial_id=f"{each.trial_id}-lost", score=score) for each in (KRONA, LORA, HEAD)]

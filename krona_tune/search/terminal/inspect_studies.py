@@ -6,7 +6,7 @@ from functools import partial
 from os.path import lexists
 from pathlib import Path
 
-from rich.console import Console
+from rich.console import Console, JustifyMethod
 from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
@@ -43,7 +43,8 @@ def studies_in(storage: Storage) -> Table:
         raise Refusal(str(storage), "no study is here", "run one, or name its folder with --storage")
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("study", "begun", "state", "tasks", "trials", "data"):
-        table.add_column(name, justify="right" if name == "trials" else "left")
+        justify: JustifyMethod = "right" if name == "trials" else "left"
+        table.add_column(name, justify=justify, no_wrap=name == "study", overflow="fold")
     for line in sorted(lines, key=lambda line: line[1]):
         table.add_row(*map(escape, line))
     return table

@@ -105,7 +105,7 @@ class View:
         title = "Validation scores" + synthetic_mark(self._facts)
         table = Table(box=None, pad_edge=False, header_style="bold", title=title, title_justify="left")
         for name in COLUMNS:
-            table.add_column(name, justify="left" if name == "task" else "right")
+            table.add_column(name, justify="left" if name == "task" else "right", overflow="fold")
         book = self._ledger.snapshot()
         standings = book.standings
         for task, facts in self._facts.items():
@@ -152,7 +152,7 @@ def _under_way(progress: Mapping[str, TrialProgress]) -> Sequence[RenderableType
         return ()
     table = Table(box=None, pad_edge=False, header_style="dim", style="dim")
     for name in RUNNING_COLUMNS:
-        table.add_column(name, justify="left" if name == "running" else "right")
+        table.add_column(name, justify="left" if name == "running" else "right", overflow="fold")
     for trial_id, each in list(progress.items())[:SHOWN]:
         loss, rate = (each.last.loss, each.last.learning_rate) if each.last else (None, None)
         table.add_row(Text(trial_id), f"{each.share:.0%}", format_number(loss), format_number(rate))

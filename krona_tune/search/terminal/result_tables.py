@@ -74,7 +74,7 @@ def shared_table(shared: Sequence[SharedConfiguration], facts: dict[str, TaskFac
     """Makes the table of configurations that all tasks share, the best average first."""
     columns = ("number", "average", *(fact.title for fact in facts.values()), "parameters")
     table = titled_table("One configuration for all tasks, validation scores", facts, columns, words=0)
-    table.add_column("adapter")
+    table.add_column("adapter", overflow="fold")
     for each in shared[:TOP]:
         scores = [format_score(each.rows[task].score) for task in facts]
         table.add_row(
@@ -91,7 +91,7 @@ def fronts_table(standings: Standings, facts: dict[str, TaskFacts]) -> Table:
     """Makes the table of each task's trials that no smaller one beats, and of the average's front below."""
     title = "Score against parameters: what no smaller adapter beats, validation scores"
     table = titled_table(title, facts, ("task", "trial", "score", "parameters"), _apart(facts, ["validation"]), words=2)
-    table.add_column("adapter")
+    table.add_column("adapter", overflow="fold")
     fronts = {task: standings.front(task) for task in facts}
     for task, front in fronts.items():
         for place, row in enumerate(front):
@@ -168,7 +168,7 @@ def _good(verdicts: Verdicts) -> str:
 def _search_table(standings: Standings, facts: dict[str, TaskFacts], verdicts: Mapping[str, Verdicts]) -> Table:
     columns = ("task", "score", "head only", "constant", "parameters")
     table = titled_table("Best adapter of each task, validation scores", facts, columns)
-    table.add_column("adapter")
+    table.add_column("adapter", overflow="fold")
     for task, fact in facts.items():
         best, head = standings.best(task), standings.baseline(task)
         beside = (format_score(head.score if head else None), f"{fact.constant_score:.3f}")
