@@ -46,14 +46,19 @@ WORDS: dict[Any, str] = {
 
 def refusing_at_the_caller(method: Callable[Given, Found]) -> Callable[Given, Found]:
     """Refuses arguments that are not of the annotated types, before the method runs, and lets every Refusal rise from
-    the caller's line, without the lines of this package before it; flags of the command line become keywords there."""
+    the caller's line, without the lines of this package before it; flags of the command line become keywords there.
+
+    A keyword that `**keywords: Unpack[...]` takes counts as left out where it is None, as the signature shows it.
+    """
     expected = signature(method)
-    KEYWORDS.update({f"--{name.replace('_', '-')}": name for name in _typed_keywords(expected)})
+    typed = _typed_keywords(expected)
+    KEYWORDS.update({f"--{name.replace('_', '-')}": name for name in typed})
 
     @wraps(method)
     def call(*args: Given.args, **kwargs: Given.kwargs) -> Found:
         try:
-            bound = _bound(expected, _name_of(method), args, kwargs)
+            named = {name: value for name, value in kwargs.items() if value is not None or name not in typed}
+            bound = _bound(expected, _name_of(method), args, named)
             for name, value in bound.arguments.items():
                 bound.arguments[name] = _checked(value, expected.parameters[name])
             return method(*bound.args, **bound.kwargs)

@@ -149,7 +149,7 @@ class Study(RecordedStudy):
         refuse_odd(name)
         self._start = StartOptions(address=address, tracking_uri=tracking_uri, wandb=wandb, notify=addresses)
         self._start.refuse_odd()
-        known = Keywords.__annotations__
+        known = ("space", *StudyArguments.__annotations__)
         refuse_unknown("Study", "keyword", known, *sorted(keywords))
         if space is None:
             space = MADE if _is_own(tasks, model, keywords) else choose_space(()).place

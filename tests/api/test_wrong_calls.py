@@ -122,6 +122,8 @@ WRONG: dict[str, Call] = {
     "max_concurrent: 'x' is refused; write a whole number": planned(max_concurrent="x"),
     "price: true is refused; write a number": planned(price=True),
     "Study: unknown keyword 'trils', did you mean 'trials'": planned(trils=3),
+    "Study: unknown keyword 'task', did you mean 'tasks'": planned(task="cola"),
+    "Study: unknown keyword 'modle', did you mean 'model'": planned(modle="m"),
     "Study: too many positional arguments; it takes tasks": lambda: krona_tune.Study("cola"),  # type: ignore[misc]
     "space: the path names a space already": lambda: krona_tune.Study.from_yaml("minilm", space="mini"),
     "path: 5 is of the type int; give a text or a path": lambda: krona_tune.Study.from_yaml(5),  # type: ignore[arg-type]

@@ -69,10 +69,11 @@ def _seconds(value: Any) -> Any:
     if not isinstance(value, str):
         return value
     text = re.sub(r"(?<=h)(\d+)$", r"\1m", value.strip())
-    parts = re.fullmatch(r"(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m(?:in)?)?(?:(\d{1,9})s?)?", text)
+    parts = re.fullmatch(r"(?:(\d{1,9})d)?(?:(\d{1,9})h)?(?:(\d{1,9})m(?:in)?)?(?:(\d{1,9}(?:\.\d{1,9})?)s?)?", text)
     if not text or parts is None:
         raise ValueError("write a time such as 90s, 20min, 1h30m or 2d")
-    return sum(unit * int(part or 0) for unit, part in zip(UNITS, parts.groups(), strict=True))
+    seconds = float(sum(unit * float(part or 0) for unit, part in zip(UNITS, parts.groups(), strict=True)))
+    return int(seconds) if seconds.is_integer() else seconds
 
 
 def _limit(value: Any) -> Any:

@@ -12,6 +12,7 @@ from tests.study.request.written_specs import FULL, spec_of
         *[
             ("20min", 1200),
             ("2d", 172_800),
+            ("1800.5", 1_800.5),
             ("1d2h3min", 93_780),
             ("1h30", 5400),
             ("2m15", 135),
