@@ -62,7 +62,8 @@ def find_space(asked: Path, place: str) -> Path:
         Refusal: it is a single word that names neither.
     """
     path = home(asked, place)
-    return path if path.exists() or not SPACE_NAMES.fullmatch(str(asked)) else space_file(str(asked), place)
+    is_name = SPACE_NAMES.fullmatch(str(asked)) and (path.is_dir() or not path.exists())
+    return space_file(str(asked), place) if is_name else path
 
 
 def _shipped(name: str, place: str) -> Traversable:

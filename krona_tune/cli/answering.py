@@ -24,6 +24,7 @@ from krona_tune.data.answer_files import (
 from krona_tune.data.example_files import ExampleRows, LinesOfExamples, table_examples
 from krona_tune.data.file_kinds import LINES
 from krona_tune.data.tasks import Task
+from krona_tune.hub import home
 from krona_tune.record.storage import storage_at
 from krona_tune.refusal import Refusal, refusing
 
@@ -75,6 +76,7 @@ def predict(
             problem = "--serve reads and answers by HTTP" if serve else "it is about --serve"
             raise Refusal(flag, problem, "leave it out" if serve else "add --serve, or leave it out")
     options.import_named(imported)
+    input_file, output = (path and home(path, flag) for flag, path in (("--input", input_file), ("--output", output)))
     folder = adapter_folder(storage_at(storage), study, task)
     asked = task_of(read_card(folder), folder)
     if serve:

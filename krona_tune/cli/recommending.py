@@ -67,7 +67,8 @@ def recommend(
         case AnswerForm.TEXT:
             words = re.sub(r" --format[ =]\S+", "", shlex.join(sys.argv[1:]))
             again = f"krona-tune {words} --format yaml"
-            train = f"{again} > {NAME}.yaml && krona-tune run --space {NAME}.yaml --name {NAME}"
+            named = f"{NAME}{storage_at(storage).study(NAME).storage_flag}"
+            train = f"{again} > {NAME}.yaml && krona-tune run --space {NAME}.yaml --name {named}"
             print_lines({**view.lines, "train": train})
 
 

@@ -194,14 +194,15 @@ def queue(
 ) -> None:
     """List the queue of a service, or move, remove or put back (again) one of its studies."""
     client = _client(to, token_file, by)
+    if action is not None:
+        refuse_unknown("ACTION", "action", ACTIONS, action)
+    if priority is not None and action != "move":
+        raise Refusal("--priority", f"{action or 'a list of the queue'} takes none", "leave it out, or write move 3")
     if action is None:
         _print_queue(client.queue())
         return
-    refuse_unknown("ACTION", "action", ACTIONS, action)
     if entry is None:
         raise Refusal(action, "needs the number of an entry", f"write krona-tune queue {action} 3")
-    if priority is not None and action != "move":
-        raise Refusal("--priority", f"{action} takes none", "leave it out")
     changed = ACTIONS[action](client, entry, priority)
     said = SAID[action].format(entry=changed)
     if action == "remove" and changed.live:

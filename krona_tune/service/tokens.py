@@ -19,6 +19,7 @@ import platformdirs
 from filelock import FileLock, Timeout
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from krona_tune.hub import home
 from krona_tune.record.ownership import LOOKING_SECONDS, is_lock_held
 from krona_tune.refusal import Refusal
 
@@ -69,7 +70,7 @@ def is_http_address(url: str) -> bool:
 
 
 def _content(file: Path) -> str:
-    fix = "name a text file that holds the token alone"
+    fix, file = "name a text file that holds the token alone", home(file)
     if not file.is_file():
         raise Refusal(str(file), "is no file", fix)
     try:

@@ -53,6 +53,12 @@ def test_ones_own_file_comes_before_a_shipped_space(tmp_path: Path, monkeypatch:
     assert find_space(Path("shapes"), "--space") == Path("shapes")
 
 
+def test_a_folder_hides_no_shipped_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("shapes").mkdir()
+    assert find_space(Path("shapes"), "--space").is_file()
+
+
 @pytest.mark.parametrize("asked", ["shapes.yaml", "search_spaces/nowhere.yaml", "./shapes"])
 def test_a_path_never_means_a_shipped_space(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, asked: str) -> None:
     monkeypatch.chdir(tmp_path)

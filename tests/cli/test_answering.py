@@ -93,13 +93,16 @@ def test_a_line_that_is_no_example_is_refused(ask: Run, storage: Path, typed: st
     assert err.startswith(message)
 
 
-def test_a_file_that_can_not_be_read_is_refused(ask: Run, storage: Path) -> None:
+def test_a_file_that_can_not_be_read_is_refused(ask: Run, storage: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     adapter = storage / "first" / "adapters" / "cola"
     code, _, err = ask("predict", adapter, "--input", "nowhere.txt")
     assert (code, err) == (
         2,
         "--input: there is no file nowhere.txt; name a file with examples\n",
     )
+    monkeypatch.setenv("HOME", str(Path("at_home").absolute()))
+    said = ask("predict", adapter, "--input=~/rows.txt")[2]
+    assert said.startswith(f"--input: there is no file {Path.home()}/rows.txt")
     Path("empty.txt").touch()
     code, _, err = ask("predict", adapter, "--input", "empty.txt")
     assert (code, err) == (2, "empty.txt: the file is empty\n")

@@ -42,6 +42,12 @@ def test_a_recommendation_is_printed_in_each_form_and_trains_nothing(run: Run, m
         assert {name: domain.value for name, domain in spec.adapter.items()}.items() <= view.plain["point"].items()
 
 
+def test_the_command_that_trains_a_recommendation_keeps_its_storage(run: Run, model: str) -> None:
+    out = run(*WORDS, "--model", model, "--storage", "elsewhere", program=main)[1]
+    assert "run --space recommended.yaml --name recommended --storage" in " ".join(out.split())
+    assert not list(Path.cwd().iterdir())
+
+
 def test_a_learned_point_beside_an_earlier_study_is_the_centre_and_said_to_be_untaught(run: Run, model: str) -> None:
     code, out, _ = run(*WORDS, "--model", model, "--warm-start", "recorded-curves", program=main)
     assert code == 0

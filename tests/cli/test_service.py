@@ -118,6 +118,7 @@ def test_what_run_would_take_is_what_is_sent(ask: Ask, address: str, drivers: Fa
         (("queue", "move", 1), "--priority: is missing; write --priority and a number from 1 to 10"),
         (("queue", "move", 1, "--priority", 99), "--priority: 99 is none; write --priority and a number from 1 to 10"),
         (("queue", "remove", 1, "--priority", 2), "--priority: remove takes none; leave it out"),
+        (("queue", "--priority", 5), "--priority: a list of the queue takes none; leave it out, or write move 3"),
         (("queue", "remove", 9), "the queue: unknown entry '9'; known: "),
     ],
 )

@@ -71,6 +71,8 @@ def divide(claims: Iterable[Claim], there: Cluster, limits: Mapping[str, int] | 
     return held
 
 
+MOST_DEVICES = 100_000
+"""More CPUs or GPUs than any cluster has."""
 SECONDS = 10.0
 """How long an answer of the cluster counts as new."""
 
@@ -81,9 +83,15 @@ class CapacitySource:
     Args:
         cpus: how many CPUs there are, such as those that a cluster may grow to; None: as many as are there now.
         gpus: how many GPUs there are; None: as many as are there now.
+
+    Raises:
+        Refusal: one of them is no number, or more than a cluster has.
     """
 
     def __init__(self, address: str = "", cpus: float | None = None, gpus: float | None = None) -> None:
+        for flag, count in (("--cpus", cpus), ("--gpus", gpus)):
+            if count is not None and not 0 <= count <= MOST_DEVICES:
+                raise Refusal(flag, f"{count:g} is refused", f"write a number from 0 to {MOST_DEVICES:,}")
         self._address, self._cpus, self._gpus = address, cpus, gpus
         self._found, self._at = this_machine() if not address else Cluster(nodes=(), dashboard=""), -SECONDS
         self._failed: Refusal | None = None

@@ -1,13 +1,15 @@
 """Tests how slots are divided among studies."""
 
 from dataclasses import replace
+from math import inf, nan
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from krona_tune.refusal import Refusal
 from krona_tune.search.startup.cluster import Cluster, Node
-from krona_tune.service.queue.capacity import Claim, describe_capacity, divide
+from krona_tune.service.queue.capacity import CapacitySource, Claim, describe_capacity, divide
 
 
 def of(cpus: float, gpus: float = 0) -> Cluster:
@@ -62,6 +64,12 @@ def test_a_limit_holds_for_all_studies_of_a_person() -> None:
     claims = [claim(1), claim(2), claim(3, person="bo")]
     assert divide(claims, FULL, {"ann": 3}) == {1: 2, 2: 1, 3: 5}
     assert divide(claims, FULL, {"bo": 1, "eve": 2}) == {1: 4, 2: 3, 3: 1}
+
+
+@pytest.mark.parametrize("count", [nan, inf, 1e9])
+def test_more_than_any_cluster_has_is_refused(count: float) -> None:
+    with pytest.raises(Refusal, match=r"^--gpus: .* is refused; write a number from 0 to 100,000"):
+        CapacitySource(cpus=4, gpus=count)
 
 
 def test_what_there_is_has_words() -> None:
