@@ -15,7 +15,7 @@ test: .venv/test
 	$(BIN)/python -m pytest -m "not slow and not long" --first-case $(PARALLEL)
 
 test-all: .venv/test
-	$(BIN)/python -m pytest -m "not long" $(PARALLEL)
+	$(BIN)/python -m pytest -m "not long" $(PARALLEL) --durations 10
 
 test-long: .venv/test
 	$(BIN)/python -m pytest -m long
