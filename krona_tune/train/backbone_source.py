@@ -301,7 +301,8 @@ def download(source: BackboneSource) -> BackboneSource:
 
         fetch = partial(snapshot_download, source.name, local_files_only=not hub_answers())
         folder = Path(fetch(allow_patterns=wanted))
-        if not weight_files(folder):
+        files = weight_files(folder)
+        if not files or not all(file.exists() for file in files):  # pickled ones, whose index is JSON
             folder = Path(fetch(allow_patterns=[*wanted, "pytorch_model*.bin"]))
     return _in_folder(source.name, folder, f"hub, revision {folder.name[:12]}", source.roles)
 

@@ -1,11 +1,15 @@
 """Tests that backbones are found in folders and packages; others are refused with the fix."""
 
 import json
+import shutil
 import socket
+from collections.abc import Iterable
 from hashlib import sha256
 from pathlib import Path
 
 import pytest
+import torch
+from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import load_file, save_file
 
 from krona_tune.hub import PROXIES
@@ -140,6 +144,37 @@ def test_a_download_that_fails_is_refused(error: Exception, monkeypatch: pytest.
     found = BackboneSource(name="org/name", folder=None, how="hub", config={})
     with pytest.raises(Refusal, match=rf"--model: 'org/name' can't be fetched from the hub \({type(error).__name__}"):
         download(found)
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Returns the folder of a repository on a hub, of which only what is asked for is fetched."""
+    source, cache = tmp_path / "repository", tmp_path / "cache"
+
+    def fetch(_: str, *, allow_patterns: Iterable[str], local_files_only: bool) -> str:
+        names = [str(path.relative_to(source)) for path in source.rglob("*") if path.is_file()]
+        for name in filter_repo_objects(names, allow_patterns=list(allow_patterns)):
+            (cache / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(source / name, cache / name)
+        return str(cache)
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fetch)
+    return source
+
+
+@pytest.mark.parametrize("names", [["pytorch_model.bin"], ["pytorch_model-1.bin", "pytorch_model-2.bin"]])
+def test_pickled_weights_are_fetched_where_there_are_no_others(names: list[str], repository: Path) -> None:
+    weights = saved(repository) / "model.safetensors"
+    tensors = load_file(weights)
+    weights.unlink()
+    places = {key: names[number % len(names)] for number, key in enumerate(tensors)}
+    for name in names:
+        torch.save({key: tensors[key] for key in tensors if places[key] == name}, repository / name)
+    if len(names) > 1:
+        index = json.dumps({"metadata": {}, "weight_map": places})
+        (repository / "pytorch_model.bin.index.json").write_text(index, encoding="utf-8")
+    found = download(BackboneSource(name="org/name", folder=None, how="hub", config={}))
+    assert load_backbone(found.location, FLOAT32).fingerprint
 
 
 def test_what_was_downloaded_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
