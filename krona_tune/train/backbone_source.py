@@ -154,8 +154,8 @@ PACKAGED = {
     )
 }
 Roles = Mapping[Role, str]
-READ = {".json", ".jinja", ".model", ".txt"}
-"""The suffixes of the files that transformers reads beside the weights."""
+READ = {".codes", ".jinja", ".json", ".model", ".spm", ".tokenizer", ".txt"}
+"""The suffixes of the files that transformers reads beside the weights: configs, words and templates of chats."""
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 FIX = "save the model again"
 
@@ -294,7 +294,7 @@ def download(source: BackboneSource) -> BackboneSource:
     """
     if source.folder is not None:
         return source
-    wanted = ["*.json", "*.safetensors", "*.model", "*.txt"]
+    wanted = [f"*{suffix}" for suffix in sorted({*READ, SAFE})]
     fix = "connect to the hub, make room in its cache, or give a local folder with --model DIR"
     with refusing("--model", f"{source.name!r} can't be fetched from the hub", fix):
         from huggingface_hub import snapshot_download

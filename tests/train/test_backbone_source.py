@@ -11,12 +11,15 @@ import pytest
 import torch
 from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import load_file, save_file
+from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES, tokenizer_class_from_name
+from transformers.utils import CHAT_TEMPLATE_DIR, CHAT_TEMPLATE_FILE
 
+from krona_tune.backbones.meta_model import known_model_types
 from krona_tune.hub import PROXIES
 from krona_tune.refusal import Refusal
 from krona_tune.train import backbone_source
 from krona_tune.train.backbone import load_backbone
-from krona_tune.train.backbone_source import PACKAGED, BackboneSource, PackagedModel, download, find_backbone
+from krona_tune.train.backbone_source import PACKAGED, TOKENIZER, BackboneSource, PackagedModel, download, find_backbone
 from tests.models import CONFIGS, build
 from tests.train.conftest import FLOAT32
 
@@ -175,6 +178,22 @@ def test_pickled_weights_are_fetched_where_there_are_no_others(names: list[str],
         (repository / "pytorch_model.bin.index.json").write_text(index, encoding="utf-8")
     found = download(BackboneSource(name="org/name", folder=None, how="hub", config={}))
     assert load_backbone(found.location, FLOAT32).fingerprint
+
+
+def test_all_that_a_tokenizer_reads_is_fetched(repository: Path) -> None:
+    """Whatever the family: its words, and the templates of its chats."""
+    kinds = {TOKENIZER_MAPPING_NAMES.get(name) for name in known_model_types()} - {None}
+    classes = map(tokenizer_class_from_name, kinds | {"PhobertTokenizer"})
+    words = {name for each in classes for name in getattr(each, "vocab_files_names", {}).values()}
+    assert {"source.spm", "prophetnet.tokenizer", "bpe.codes", "tokenizer.json"} <= words
+    names = {*words, CHAT_TEMPLATE_FILE, f"{CHAT_TEMPLATE_DIR}/tools.jinja"} - set(TOKENIZER)
+    (saved(repository) / CHAT_TEMPLATE_DIR).mkdir()
+    for name in names:
+        (repository / name).write_text("{}", encoding="utf-8")
+    (repository / "model.onnx").touch()
+    found = Path(download(BackboneSource(name="org/name", folder=None, how="hub", config={})).location)
+    assert {name for name in names if not (found / name).exists()} == set()
+    assert not (found / "model.onnx").exists()
 
 
 def test_what_was_downloaded_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
