@@ -20,6 +20,7 @@ from krona_tune.backbones.meta_model import base_of
 from krona_tune.data.tasks import TASKS, Task
 from krona_tune.refusal import Refusal, refusing, shown
 from krona_tune.study.request.trial import TrainingConfig
+from krona_tune.train.backbone_source import DEQUANTISED, FEWER_BITS
 from krona_tune.train.device import Device
 
 Inputs = dict[str, torch.Tensor]
@@ -77,7 +78,7 @@ def load_backbone(location: str, device: Device, shape: Geometry | None = None) 
             dtype=device.dtype,
             attn_implementation=device.attention if _has_fused_attention(kind, config) else "eager",
             output_loading_info=True,
-            **_quantization(device),
+            **_quantization(device, config),
         )
     inside = "" if shape.text_to_text else f"{whole.base_model_prefix}."
     _refuse_lacking(location, sorted(key for key in loaded["missing_keys"] if key.startswith(inside)))
@@ -119,16 +120,19 @@ def _has_fused_attention(kind: Any, config: Any) -> bool:
     return bool(kind._model_mapping[type(config)]._supports_sdpa)
 
 
-def _quantization(device: Device) -> dict[str, Any]:
-    """Returns what makes transformers quantise linear maps as it loads them; products are in the device's dtype."""
+def _quantization(device: Device, config: Any) -> dict[str, Any]:
+    """Returns what makes transformers quantise linear maps as it loads them, with products in the device's dtype, or
+    undo the quantisation that the weights have."""
+    if kept := getattr(config, FEWER_BITS, None):
+        return {FEWER_BITS: getattr(transformers, DEQUANTISED[kept["quant_method"]])(dequantize=True)}
     if device.quantize is None:
         return {}
     how: dict[str, dict[str, Any]] = {
         "nf4": {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4"},
         "int8": {"load_in_8bit": True},
     }
-    config = transformers.BitsAndBytesConfig(**how[device.quantize], bnb_4bit_compute_dtype=device.dtype)
-    return {"quantization_config": config, "device_map": {"": device.kind}}
+    how_kept = transformers.BitsAndBytesConfig(**how[device.quantize], bnb_4bit_compute_dtype=device.dtype)
+    return {FEWER_BITS: how_kept, "device_map": {"": device.kind}}
 
 
 def cast_parameters(model: nn.Module, dtype: torch.dtype) -> None:

@@ -156,6 +156,10 @@ PACKAGED = {
 Roles = Mapping[Role, str]
 READ = {".codes", ".jinja", ".json", ".model", ".spm", ".tokenizer", ".txt"}
 """The suffixes of the files that transformers reads beside the weights: configs, words and templates of chats."""
+DEQUANTISED = {"fp8": "FineGrainedFP8Config", "mxfp4": "Mxfp4Config"}
+"""The ways of keeping weights in few bits that transformers undoes as it loads them, and the class that asks for it."""
+FEWER_BITS = "quantization_config"
+"""The key of a config.json that says so."""
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 FIX = "save the model again"
 
@@ -225,7 +229,7 @@ def _in_folder(name: str, folder: Path, how: str, roles: Roles) -> BackboneSourc
             _object(folder / words)
     if (folder / "adapter_config.json").exists():  # transformers would load what it names instead
         raise Refusal("--model", f"{folder} holds an adapter of peft, not a model", "merge it into its backbone first")
-    config = _object(path)
+    config = _config(path, str(path))
     files = weight_files(folder)
     if not files:
         raise Refusal("--model", f"{folder} holds no weights ({', '.join(FILES)})", "save the model there")
@@ -242,6 +246,20 @@ def _refuse_odd_files(folder: Path) -> None:
         for path in sorted(folder.iterdir()):
             if path.suffix in READ or not (path.is_file() or path.is_dir()):
                 refuse_unreadable(path, FIX)
+
+
+def _config(path: Path, place: str) -> dict[str, Any]:
+    """Returns what a config.json holds; refuses weights in fewer bits that can't be had in a model's dtype."""
+    config = _object(path)
+    if (kept := config.get(FEWER_BITS)) is not None:
+        how = str(kept.get("quant_method") if isinstance(kept, dict) else kept)
+        if how not in DEQUANTISED:
+            fix = "give the model that it was made of, with backbone: {quantize: nf4} if memory lacks"
+            raise Refusal(place, f"the weights are kept in fewer bits ({how:.40})", fix)
+        if find_spec("accelerate") is None:
+            problem = f"the weights are kept in fewer bits ({how}), and the package accelerate is not installed"
+            raise Refusal(place, problem, "pip install 'krona_tune[quantize]'")
+    return config
 
 
 def _object(path: Path) -> dict[str, Any]:
@@ -282,7 +300,8 @@ def _on_hub(name: str, packaged: PackagedModel | None, roles: Roles) -> Backbone
     with refusing("--model", f"{name!r} is no folder and {gone}", fix):
         from huggingface_hub import hf_hub_download
 
-        config = _object(Path(hf_hub_download(name, "config.json", local_files_only=not answers)))
+        path = Path(hf_hub_download(name, "config.json", local_files_only=not answers))
+    config = _config(path, f"{name}: config.json")
     return BackboneSource(name=name, folder=None, how="hub", config=config, roles=roles)
 
 

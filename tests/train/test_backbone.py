@@ -7,8 +7,10 @@ from typing import Any, cast
 import pytest
 import torch
 import transformers
+from safetensors.torch import save_file
 
 from krona_tune.adapters.placement import adapted_layers
+from krona_tune.backbones.geometry import Role
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.trial import TrialConfig
 from krona_tune.train.backbone import (
@@ -73,6 +75,31 @@ def test_rotary_positions_stay_in_float32_where_weights_do_not(tmp_path: Path) -
     backbone = load_backbone(str(tmp_path), Device(kind="cpu", dtype=torch.bfloat16))
     assert {parameter.dtype for parameter in backbone.whole.parameters()} == {torch.bfloat16}
     assert dict(backbone.base.named_buffers())["rotary_emb.inv_freq"].dtype == torch.float32
+
+
+def test_weights_in_8_bits_are_loaded_as_what_they_stand_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where a GPU could compute with the codes, too: these alone, without their scales, would be other weights."""
+    pytest.importorskip("accelerate")
+    shape, model, base = build("llama", outputs=2)
+    tensors = {name: tensor for name, tensor in model.state_dict().items() if tensor.is_floating_point()}
+    for site in shape.sites:
+        if site.role is not Role.FEED_FORWARD:
+            name = f"model.{site.name}.weight"
+            scale = tensors[name].abs().amax() / 448
+            tensors[name] = (tensors[name] / scale).to(torch.float8_e4m3fn)
+            tensors[f"{name}_scale_inv"] = scale.reshape(1, 1)
+    model.config.quantization_config = {"quant_method": "fp8", "activation_scheme": "dynamic"}
+    model.config.save_pretrained(tmp_path)
+    save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
+    monkeypatch.setattr("torch.cuda.is_available", lambda: True)
+    monkeypatch.setattr("torch.cuda.get_device_capability", lambda: (9, 0))
+    loaded = load_backbone(find_backbone(str(tmp_path)).location, FLOAT32)
+    for site in shape.sites:
+        if site.role is not Role.FEED_FORWARD:
+            wanted = base.get_submodule(site.name).get_parameter("weight")
+            found = loaded.base.get_submodule(site.name).get_parameter("weight")
+            torch.testing.assert_close(found, wanted, rtol=0.08, atol=1e-4)
+    assert not hasattr(loaded.config, "quantization_config")
 
 
 def test_a_bart_without_its_language_head_is_a_backbone(tmp_path: Path) -> None:

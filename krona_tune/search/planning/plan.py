@@ -29,7 +29,7 @@ from krona_tune.study.request.study_spec import Precision, StudySpec
 from krona_tune.study.request.task_spec import HUB_PREFIX
 from krona_tune.study.request.trial import HEAD_ONLY, PLACES, TrainingConfig, TrialConfig, read_roles
 from krona_tune.study.study_state import Counts
-from krona_tune.train.backbone_source import BackboneSource, find_backbone
+from krona_tune.train.backbone_source import FEWER_BITS, BackboneSource, find_backbone
 
 DRAWS = 200
 """Points that are drawn to see how many layers the placements of a space leave frozen."""
@@ -174,6 +174,9 @@ def make_plan(spec: StudySpec, place: str) -> Plan:
     corpus.check(spec.data, of_glue)
     _check_named(spec, place)
     source = find_backbone(spec.model, spec.backbone.corrections)
+    if spec.backbone.quantize and source.config.get(FEWER_BITS) is not None:
+        problem = f"{source.name}'s weights are kept in fewer bits already"
+        raise Refusal(f"{place}: backbone.quantize", problem, "leave it out, or give the model that it was made of")
     geometry = source.geometry
     if geometry.positions is not None and spec.examples.max_length > geometry.positions:
         problem = f"{spec.examples.max_length} tokens, {source.name} reads {geometry.positions}"
