@@ -26,6 +26,7 @@ from krona_tune.train.backbone_source import find_backbone
 from krona_tune.train.device import ATTENTION, Device
 from krona_tune.train.loop import TrialRun
 from krona_tune.train.task_heads import with_head
+from tests.backbones.families import build as build_family
 from tests.cases import case
 from tests.models import CONFIGS, ENCODER, FEW_KEYS, GPT, build, build_from, of_each_kind, tokens
 from tests.search.models import saved_bert
@@ -162,6 +163,16 @@ def test_dropout_zero_trains_as_it_evaluates_and_more_does_not(name: str) -> Non
         assert {value for (_, key), value in found.items() if "layerdrop" not in key} == {asked}
         assert all(not value for (_, key), value in found.items() if "layerdrop" in key)
         assert torch.allclose(model(**inputs).logits, evaluated, atol=1e-5) == (asked == 0)
+
+
+@pytest.mark.parametrize("family", ["big_bird", "bigbird_pegasus"])
+def test_a_first_text_changes_no_dropout(family: str) -> None:
+    """A BigBird's attention, which depends on the length of a text, would bring its own."""
+    shape, model = build_family(family)
+    backbone = freeze(model, shape, FLOAT32)
+    asked = set_as(tiny_trial(dropout=0.0, a_out=2, a_in=2), backbone)
+    model(**tokens(shape))
+    assert dropouts(model) == asked
 
 
 @pytest.mark.parametrize(("method", "layers"), [("krona", {2}), ("head_only", set()), ("full", {0, 1, 2})])
