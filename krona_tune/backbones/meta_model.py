@@ -234,6 +234,8 @@ def _count(module: nn.Module) -> int:
 
 POSITION_TABLES = ("position", "wpe")
 """What the names of tables of absolute positions contain."""
+POSITION_IDS = "position_ids"
+"""The end of the names of the numbers of positions, one a token."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -321,12 +323,15 @@ def _output_embeddings(config: Any, model: MetaModel, *, says_untied: bool) -> i
 
 
 def _positions(base: nn.Module) -> int | None:
-    """Returns how many tokens the first table of absolute positions reaches; its rows before the first are not read."""
+    """Returns how many tokens the first table of absolute positions reaches; its rows before the first are not read,
+    nor those after the last number that the model holds for a position."""
+    buffers = dict(base.named_buffers())
     for name, module in base.named_modules():
         if isinstance(module, nn.Embedding) and any(word in name.lower() for word in POSITION_TABLES):
             skipped: int = getattr(module, "offset", 0 if module.padding_idx is None else module.padding_idx + 1)
-            return module.num_embeddings - skipped
-    for name, buffer in base.named_buffers():
+            numbers = [ids.shape[-1] for key, ids in buffers.items() if key.endswith(POSITION_IDS)]
+            return min([module.num_embeddings - skipped, *numbers])
+    for name, buffer in buffers.items():
         if buffer.ndim == 2 and not name.endswith("_ids") and any(word in name for word in (*POSITION_TABLES, "pos_")):
             return len(buffer)  # computed positions, one row each
     return None

@@ -8,6 +8,7 @@ from transformers.activations import ACT2FN
 from krona_tune.backbones.find_geometry import ACTIVATIONS, geometry
 from krona_tune.backbones.geometry import Role, Stack
 from krona_tune.refusal import Refusal
+from tests.backbones.families import build as build_family
 from tests.models import CONFIGS, HEADED, T5_BASE_SIZES, build, build_from
 
 
@@ -95,9 +96,9 @@ def test_an_unknown_activation_is_refused(name: str, key: str, value: object, sa
         geometry({"model_type": model_type, **sizes, key: value})
 
 
-@pytest.mark.parametrize("name", HEADED)
+@pytest.mark.parametrize("name", [*HEADED, "nystromformer", "yoso"])
 def test_the_longest_input_is_read_and_no_longer_one(name: str) -> None:
-    shape, model, _ = build(name)
+    shape, model = build(name)[:2] if name in HEADED else build_family(name)
     longest = shape.positions or 60
     ids = torch.full((1, longest), 7)
     assert torch.isfinite(model(input_ids=ids).logits).all()
