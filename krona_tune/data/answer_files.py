@@ -5,6 +5,7 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import StringIO
+from itertools import chain, islice
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -16,13 +17,14 @@ from krona_tune.atomic_write import atomic_path
 from krona_tune.data.example_files import ExampleRows, Row
 from krona_tune.data.file_kinds import FileKind, file_kind, refuse_instead
 from krona_tune.data.tasks import Task
-from krona_tune.refusal import Refusal, told
+from krona_tune.refusal import Refusal, refusing, told
 from krona_tune.study.formatting import format_answer, plain
 
 PREDICTION, PROBABILITY = "prediction", "probability_"
 """The column of the answer, and the beginning of the name of that of a label's probability."""
 ROWS_WRITTEN = 1024
 """The rows that are written to a Parquet file at once."""
+LINES_INSTEAD = "write JSON Lines, such as answers.jsonl"
 Write = Callable[[Row], object]
 Say = Callable[[str], object]
 """Takes a text that is to be written, with its line end."""
@@ -79,7 +81,7 @@ def answers_into(
         with atomic_path(path) as built, _opened(kind, built, examples, added) as write:
             yield write
     except (OSError, pa.ArrowException, UnicodeError, OverflowError) as error:
-        fix = "name a file in a writable folder with enough room"
+        fix = "name a file in a writable folder with enough room" if isinstance(error, OSError) else LINES_INSTEAD
         raise Refusal("--output", f"{path} can't be written ({told(error)})", fix) from error
 
 
@@ -113,8 +115,8 @@ def write_csv(say: Say, examples: ExampleRows, added: Mapping[str, Any]) -> Iter
 
     def record(values: Sequence[Any]) -> None:
         text = StringIO()
-        csv.writer(text, lineterminator="\n").writerow(values)
-        say(text.getvalue())
+        csv.writer(text, lineterminator="\r\n").writerow(values)  # with another one, a lone \r would get no quotes
+        say(text.getvalue().removesuffix("\r\n") + "\n")
 
     def write(row: Row) -> None:
         if not names:
@@ -131,7 +133,7 @@ def write_csv(say: Say, examples: ExampleRows, added: Mapping[str, Any]) -> Iter
 def _refuse_other_columns(row: Row, names: Sequence[str]) -> None:
     if odd := row.keys() - set(names):
         problem = f"a row has {sorted(odd)[0]!r}, which the first row lacks"
-        raise Refusal("--output", problem, "write JSON Lines, such as answers.jsonl")
+        raise Refusal("--output", problem, LINES_INSTEAD)
 
 
 def _in_a_cell(value: Any, *, rounded: bool) -> Any:
@@ -158,45 +160,45 @@ def _as_json(row: Row) -> str:
 
 @contextmanager
 def write_parquet(path: Path, examples: ExampleRows, added: Mapping[str, pa.DataType]) -> Iterator[Write]:
-    """Writes batches of rows; where the types of columns are not known before, the first batch decides them."""
+    """Writes batches of rows; where the types of columns are not known before, it reads all examples to find them."""
+    schema = _with_answers(types_of(examples.rows()) if examples.schema is None else examples.schema, added)
     waiting: list[Row] = []
-    with _ParquetFile(path, examples.schema, added) as file:
+    with pq.ParquetWriter(path, schema) as file:
+
+        def flush() -> None:
+            file.write_table(pa.Table.from_pylist(waiting, schema))
+            waiting.clear()
 
         def write(row: Row) -> None:
+            _refuse_other_columns(row, schema.names)
             waiting.append(row)
             if len(waiting) == ROWS_WRITTEN:
-                file.write(waiting)
-                waiting.clear()
+                flush()
 
         yield write
-        file.write(waiting)
+        flush()
 
 
-class _ParquetFile:
-    """A Parquet file that is opened with its first rows."""
+def types_of(rows: Iterator[Row]) -> pa.Schema:
+    """Returns the types that hold every row's values. Raises a Refusal if no type holds all values of a column."""
+    found: dict[str, pa.DataType] = {}
+    while some := list(islice(rows, ROWS_WRITTEN)):
+        for name in dict.fromkeys(chain.from_iterable(some)):
+            with refusing("--output", f"a file of Parquet can't hold the column {name!r}", LINES_INSTEAD):
+                there = pa.array([row.get(name) for row in some]).type
+                found[name] = _wider(found.get(name, there), there)
+    return pa.schema(list(found.items()))
 
-    def __init__(self, path: Path, schema: pa.Schema | None, added: Mapping[str, pa.DataType]) -> None:
-        self._path, self._added = path, added
-        self._schema = None if schema is None else self._with_answers(schema)
-        self._writer: pq.ParquetWriter | None = None
 
-    def _with_answers(self, schema: pa.Schema) -> pa.Schema:
-        kept = [field for field in schema if field.name not in self._added]
-        known = [pa.field(field.name, pa.string()) if pa.types.is_null(field.type) else field for field in kept]
-        return pa.schema([*known, *(pa.field(name, kind) for name, kind in self._added.items())])
+def _wider(kind: pa.DataType, other: pa.DataType) -> pa.DataType:
+    """Returns the type that holds the values of both, such as that of 2.5 for 2 and 2.5."""
+    if kind == other:
+        return kind
+    both = [pa.schema([("", each)]) for each in (kind, other)]
+    return pa.unify_schemas(both, promote_options="permissive").types[0]
 
-    def write(self, rows: Sequence[Row]) -> None:
-        if self._schema is None:
-            self._schema = self._with_answers(pa.Table.from_pylist(list(rows)).schema)
-        for row in rows:
-            _refuse_other_columns(row, self._schema.names)
-        if self._writer is None:
-            self._writer = pq.ParquetWriter(self._path, self._schema)
-        self._writer.write_table(pa.Table.from_pylist(list(rows), self._schema))
 
-    def __enter__(self) -> "_ParquetFile":
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._writer is not None:
-            self._writer.close()
+def _with_answers(schema: pa.Schema, added: Mapping[str, pa.DataType]) -> pa.Schema:
+    kept = [field for field in schema if field.name not in added]
+    known = [pa.field(field.name, pa.string()) if pa.types.is_null(field.type) else field for field in kept]
+    return pa.schema([*known, *added.items()])

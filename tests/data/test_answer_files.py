@@ -114,12 +114,39 @@ def test_rows_that_fit_no_column_are_refused(tmp_path: Path) -> None:
     given = examples(tmp_path, [{"sentence": "a"}])
     with pytest.raises(Refusal, match="a row has 'id', which the first row lacks; write JSON Lines"):
         put(tmp_path / "out.csv", given, [{"sentence": "a"}, {"id": 3, "sentence": "b"}])
-    rows = [{"sentence": "a", "id": number} for number in range(1024)]
-    with pytest.raises(Refusal, match=r"--output: .*out\.parquet can't be written \(Arrow"):
-        put(tmp_path / "out.parquet", given, [*rows, {"sentence": "a", "id": "x"}])
-    with pytest.raises(Refusal, match="a row has 'id', which the first row lacks; write JSON Lines"):
-        put(tmp_path / "out.parquet", given, [{"sentence": "a"}, {"id": 3, "sentence": "b"}])
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def test_parquet_holds_what_appears_late(tmp_path: Path) -> None:
+    early = [{"sentence": "a", "id": number, "more": {"x": 1}, "tags": []} for number in range(1024)]
+    late = [{"sentence": "a", "id": 2.75, "more": {"x": -0.9, "y": "b"}, "tags": [0.5]}, {"sentence": "b", "new": 7}]
+    given, out = examples(tmp_path, [*early, *late]), tmp_path / "out.parquet"
+    put(out, given, given.rows())
+    first, *_, last_but_one, last = read(out)
+    assert first == early[0] | {"more": {"x": 1, "y": None}, "new": None} | ANSWER
+    assert last_but_one == late[0] | {"new": None} | ANSWER
+    assert last == {"sentence": "b", "id": None, "more": None, "tags": None, "new": 7} | ANSWER
+
+
+@pytest.mark.parametrize("odd", ["x", True, [1], 10**30, "\ud83d", {}])
+def test_what_parquet_can_not_hold_is_refused_before_anything_is_answered(tmp_path: Path, odd: object) -> None:
+    rows = [{"sentence": "a", "odd": {} if odd == {} else number} for number in range(1024)]
+    given = examples(tmp_path, [*rows, {"sentence": "a", "odd": odd}])
+    with pytest.raises(Refusal, match=r"^--output: .*odd.*; write JSON Lines, such as answers\.jsonl$"):
+        put(tmp_path / "out.parquet", given, answering_nothing())
+    assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
+
+
+def answering_nothing() -> Iterator[dict[str, Any]]:
+    raise AssertionError("an example was asked for")
+    yield {}
+
+
+def test_line_ends_of_every_kind_stay_within_their_cell(tmp_path: Path) -> None:
+    given, text = examples(tmp_path, [{"sentence": "a"}]), "one\rtwo\nthree\r\nfour"
+    put(tmp_path / "out.csv", given, [{"sentence": text}])
+    assert [row["sentence"] for row in read(tmp_path / "out.csv")] == [text]
+    assert (tmp_path / "out.csv").read_bytes().endswith(b"acceptable,0.25,0.75\n")
 
 
 def test_a_rows_own_numbers_and_texts_are_kept_as_they_are(tmp_path: Path) -> None:
@@ -136,11 +163,10 @@ def test_a_rows_own_numbers_and_texts_are_kept_as_they_are(tmp_path: Path) -> No
     assert json.loads(found) == odd | {"score": None, "parts": [None]} | ANSWER
 
 
-@pytest.mark.parametrize(("ending", "odd"), [(".parquet", 10**30), (".parquet", "\ud83d"), (".csv", "\ud83d")])
-def test_what_a_kind_of_file_can_not_hold_is_refused(tmp_path: Path, ending: str, odd: object) -> None:
+def test_half_a_character_in_csv_is_refused(tmp_path: Path) -> None:
     given = examples(tmp_path, [{"sentence": "a"}])
-    with pytest.raises(Refusal, match=r"--output: .*out\.\w+ can't be written \("):
-        put(tmp_path / f"out{ending}", given, [{"sentence": "a", "odd": odd}])
+    with pytest.raises(Refusal, match=r"--output: .*out\.csv can't be written \(.*; write JSON Lines"):
+        put(tmp_path / "out.csv", given, [{"sentence": "a", "odd": "\ud83d"}])
     assert [path.name for path in tmp_path.iterdir()] == ["rows.jsonl"]
 
 
