@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 
 import numpy as np
 import numpy.typing as npt
@@ -24,7 +25,7 @@ from krona_tune.data.own_examples import (
     refuse_odd_labels,
     refuse_unseen,
 )
-from krona_tune.data.own_files import File, read
+from krona_tune.data.own_files import File, Source, sources
 from krona_tune.data.own_task import (
     answers_of,
     compared_parts,
@@ -179,7 +180,7 @@ def load_own(name: str, spec: TaskSpec, place: str) -> OwnData:
     labelled = answers is Answers.LABELS
     known = known_labels(files) if labelled else []
     refuse_odd_labels(files, known, spec)
-    whole = {part: pa.concat_tables([each.table for each in some]) for part, some in files.items()}
+    whole = {part: _joined(some) for part, some in files.items()}
     unused: list[str] = []
     if spec.split.column:
         whole = _by_column(whole, spec, place)
@@ -220,9 +221,8 @@ def _doubts(task: Task, spec: TaskSpec, parts: dict[str, pa.Table], unused: Sequ
 
 
 def _files(spec: TaskSpec, place: str, answers: Answers) -> dict[str, list[Examples]]:
-    """Returns the checked rows of every file, by part."""
-    columns = columns_of(spec)
-    found = read(spec.data, columns)
+    """Returns the checked rows of every file, by part; a part is not read if another one is held out in its place."""
+    found = sources(spec.data)
     for part in ("validation", "test"):
         asked = getattr(spec.split, part)
         if isinstance(asked, str | PartSpec) and part in found:
@@ -230,30 +230,44 @@ def _files(spec: TaskSpec, place: str, answers: Answers) -> dict[str, list[Examp
             raise Refusal(f"{place}.split.{part}", problem, "leave one of them out")
         match asked:
             case PartSpec():
-                found[part] = _elsewhere(asked, part, spec)
+                found[part] = _of_part(asked.data, part)
             case str():
-                found[part] = _of_part(asked, part, columns)
+                found[part] = _of_part(asked, part)
             case int() | float():
-                found.pop(part, None)  # another one is held out in its place
+                found.pop(part, None)
     if spec.split.column and len(found) > 1:
         problem = f"the files are parts already: {', '.join(found)}"
         raise Refusal(f"{place}.split.column", problem, "leave it out, or name one file")
-    return {part: [examples(file, spec, answers) for file in some] for part, some in found.items()}
+    return {part: [examples(_read(each, part, spec), spec, answers) for each in some] for part, some in found.items()}
 
 
-def _elsewhere(asked: PartSpec, part: str, spec: TaskSpec) -> list[File]:
-    """Returns the files of a part that lies elsewhere, with the task's own names of columns."""
-    theirs = (*(asked.text or spec.text), asked.answer or spec.answer)
-    names = dict(zip(theirs, (*spec.text, spec.answer), strict=True))
-    return [each.renamed(names) for each in _of_part(asked.data, part, theirs)]
+def _of_part(data: str, part: str) -> list[Source]:
+    """Returns what holds a part among data that may have several; all of them if they name no part."""
+    found = sources(data)
+    if part not in found and len(found) > 1:
+        raise Refusal(data, f"has no {part} part; found {', '.join(found)}", "name a file, or hold examples out")
+    return found.get(part, found["train"])
 
 
-def _of_part(data: str, part: str, columns: Sequence[str]) -> list[File]:
-    """Returns the files of a part among data that may have several; all of them if they name no part."""
-    files = read(data, columns)
-    if part not in files and len(files) > 1:
-        raise Refusal(data, f"has no {part} part; found {', '.join(files)}", "name a file, or hold examples out")
-    return files.get(part, files["train"])
+def _read(source: Source, part: str, spec: TaskSpec) -> File:
+    """Returns the columns of a part under the task's own names; only training examples, of which others are held out,
+    need a group."""
+    asked, columns = getattr(spec.split, part, None), columns_of(spec)
+    if isinstance(asked, PartSpec):
+        theirs = (*(asked.text or spec.text), asked.answer or spec.answer)
+        return source.read(theirs).renamed(dict(zip(theirs, (*spec.text, spec.answer), strict=True)))
+    if part != "train" and spec.split.group:
+        with suppress(Refusal):
+            return source.read(columns)
+        columns = [name for name in columns if name != spec.split.group]
+    return source.read(columns)
+
+
+def _joined(files: Sequence[Examples]) -> pa.Table:
+    """Returns the rows of a part's files, with the columns that all of them have."""
+    tables = [each.table for each in files]
+    shared = [name for name in tables[0].column_names if all(name in each.column_names for each in tables)]
+    return pa.concat_tables([each.select(shared) for each in tables])
 
 
 def _by_column(whole: dict[str, pa.Table], spec: TaskSpec, place: str) -> dict[str, pa.Table]:

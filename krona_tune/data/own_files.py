@@ -3,9 +3,10 @@
 import json
 import re
 import tempfile
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from pkgutil import resolve_name
 from typing import Any
@@ -53,32 +54,42 @@ class File:
         return File(place=self.place, table=table, names={columns[name]: each for name, each in self.names.items()})
 
 
-def read(data: str, columns: Sequence[str]) -> dict[str, list[File]]:
-    """Returns the files of each part that the data have; "train" if nothing says which part a file is.
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """A file, or a split of a data set, and its `place` for messages. `read` returns the asked columns; it raises a
+    Refusal if one is missing or can't be read."""
+
+    place: str
+    read: Callable[[Sequence[str]], File]
+
+
+def sources(data: str) -> dict[str, list[Source]]:
+    """Returns where the examples of each part of the data are; "train" if nothing says which part a file is.
 
     Args:
         data: a file, a folder, or `hub:NAME[:CONFIGURATION]`.
-        columns: the columns to read.
 
     Raises:
-        Refusal: something is missing, can't be read, or lacks a column.
+        Refusal: the data have no training examples, can't be fetched, or hold what may be a part and is none.
     """
     if data.startswith(HUB_PREFIX):
-        return _of_the_hub(data, columns)
+        return _of_the_hub(data)
     path = Path(data)
-    if path.is_dir():
-        return {part: [_read_part(part, each, columns) for each in paths] for part, paths in _parts_of(path).items()}
-    return {"train": [read_file(path, columns)]}
+    parts = _parts_of(path) if path.is_dir() else {"train": [path]}
+    return {
+        part: [Source(place=str(each), read=partial(_read_part, part, each)) for each in paths]
+        for part, paths in parts.items()
+    }
 
 
 def _read_part(part: str, path: Path, columns: Sequence[str]) -> File:
-    """Returns the columns of a file of a folder; of a test file without the labels says that it may be left out."""
+    """Returns the columns of a file; of a test file without the labels says that it need not be read."""
     try:
         return read_file(path, columns)
     except Refusal as refusal:
         if part != "test" or not refusal.problem.startswith(LACKING):
             raise
-        fix = "leave that file out, and hold a part out with split: {test: 0.15}"
+        fix = "hold another part out in its place with split: {test: 0.15}"
         raise refusal.at(refusal.place, fix=f"{refusal.fix}, or {fix}") from None
 
 
@@ -223,7 +234,7 @@ DECODER = json.JSONDecoder(
 NOT_READ: dict[type, pa.DataType] = {dict: pa.struct([]), list: pa.list_(pa.null())}
 
 
-def _of_the_hub(data: str, columns: Sequence[str]) -> dict[str, list[File]]:
+def _of_the_hub(data: str) -> dict[str, list[Source]]:
     name, _, configuration = data.removeprefix(HUB_PREFIX).partition(":")
     if not name.strip():
         raise Refusal(data, "names no data set", "write hub:NAME, or hub:NAME:CONFIGURATION")
@@ -231,10 +242,11 @@ def _of_the_hub(data: str, columns: Sequence[str]) -> dict[str, list[File]]:
         import datasets
 
         splits = datasets.load_dataset(name, configuration or None)
-    found: dict[str, list[File]] = {}
+    found: dict[str, list[Source]] = {}
     for split, rows in splits.items():
         if part := part_of(str(split)):
-            found.setdefault(part, []).append(_selected(rows, columns, f"{data}: {split}"))
+            place = f"{data}: {split}"
+            found.setdefault(part, []).append(Source(place=place, read=partial(_selected, rows, place=place)))
     if "train" not in found:
         raise Refusal(data, f"has no split 'train'; found {', '.join(splits)}", "save it as files, and name those")
     return found

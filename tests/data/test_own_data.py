@@ -59,6 +59,26 @@ def test_a_group_is_never_divided(seed: int, tmp_path: Path) -> None:
     assert not data.warnings
 
 
+def without_a_group(some: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{name: value for name, value in row.items() if name != "customer"} for row in some]
+
+
+def test_a_group_is_asked_only_of_the_examples_that_others_are_held_out_of(tmp_path: Path) -> None:
+    later = write_csv(tmp_path / "later.csv", without_a_group(rows(40)))
+    (tmp_path / "data").mkdir()
+    train = write_csv(tmp_path / "data" / "train.csv", rows(80))
+    assert own(train, split={"group": "customer", "test": str(later)}).parts["test"].num_rows == 40
+    later.rename(tmp_path / "data" / "test-1.csv")
+    assert own(tmp_path / "data", split={"group": "customer"}).parts["test"].num_rows == 40
+    write_csv(tmp_path / "data" / "test-0.csv", rows(20))
+    assert own(tmp_path / "data", split={"group": "customer"}).parts["test"].num_rows == 60
+    (tmp_path / "data" / "test-1.csv").unlink()
+    warnings = own(tmp_path / "data", split={"group": "customer"}).warnings
+    assert "test examples of tickets have a customer that is also in" in warnings[-1]
+    write_csv(train, without_a_group(rows(80)))
+    assert "train.csv: no column 'customer'; found id, body, queue" in refusal_of(train, split={"group": "customer"})
+
+
 def test_another_seed_draws_another_split_and_the_same_one_the_same(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "tickets.csv", rows())
     first, again, other = (texts(own(path, split={"seed": seed}), "test") for seed in (1, 1, 2))

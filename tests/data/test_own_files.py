@@ -248,13 +248,15 @@ def test_a_line_that_is_no_json_is_named(tmp_path: Path) -> None:
     assert refusal_of(path).startswith("tickets.jsonl:41: is no JSON (Expecting property name")
 
 
-def test_a_test_file_without_labels_may_be_left_out(tmp_path: Path) -> None:
+def test_a_test_file_without_labels_may_be_replaced(tmp_path: Path) -> None:
     (tmp_path / "train.csv").write_text(FILE)
     (tmp_path / "test.csv").write_text("body\na\n")
     assert refusal_of(tmp_path).endswith(
-        "test.csv: no column 'queue'; found body; name one of them, or leave that file out, "
-        "and hold a part out with split: {test: 0.15}"
+        "test.csv: no column 'queue'; found body; name one of them, "
+        "or hold another part out in its place with split: {test: 0.15}"
     )
+    data = own(tmp_path, split={"test": 0.15})
+    assert {part: table.num_rows for part, table in data.parts.items()} == {"train": 14, "validation": 3, "test": 3}
 
 
 def test_a_word_null_is_a_word(tmp_path: Path) -> None:

@@ -106,7 +106,7 @@ class SplitSpec(FrozenValue):
     test: HeldOut = None
     """The same for the test half."""
     group: Column | None = None
-    """A column; examples with the same value of it stay together."""
+    """A column of the training examples; those with the same value of it stay together. Other parts need none."""
     seed: Annotated[int, Field(ge=0)] = 0
     """The seed that draws the examples to hold out."""
 
