@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from krona_tune.data.own_files import PART_WORDS, File
+from krona_tune.data.own_files import PART_WORDS, File, refuse_two_words
 from krona_tune.refusal import Refusal, cut, shown
 from krona_tune.study.request.metric_table import Answers
 from krona_tune.study.request.task_spec import TaskSpec
@@ -173,6 +173,7 @@ def _parts(file: File, column: str) -> pa.ChunkedArray:
     for value, part in known.items():
         if part is None:
             raise Refusal(place, f"{shown(value)} is no part", "write train, validation or test in each row")
+    refuse_two_words(known, place)
     return pc.take(pa.array(list(known.values())), pc.index_in(values, value_set=pa.array(list(known))))
 
 

@@ -23,13 +23,13 @@ from krona_tune.study.request.task_spec import HUB_PREFIX
 ENDINGS = ", ".join(endings_of(kind for kind in FILE_KINDS if kind.builder))
 """The endings of the files that hold examples to learn from."""
 PART_WORDS = {
-    "train": "train",
-    "training": "train",
-    "validation": "validation",
-    "valid": "validation",
-    "val": "validation",
-    "dev": "validation",
-    "test": "test",
+    word: part
+    for part, words in {
+        "train": "train training trainset",
+        "validation": "validation valid val dev eval evaluation validationset valset devset evalset",
+        "test": "test testing testset",
+    }.items()
+    for word in words.split()
 }
 """The part that a word in a file's name, in the name of a hub's split or in a column means."""
 MOST_SHOWN = 8
@@ -242,6 +242,7 @@ def _of_the_hub(data: str) -> dict[str, list[Source]]:
         import datasets
 
         splits = datasets.load_dataset(name, configuration or None)
+    refuse_two_words(map(str, splits), data)
     found: dict[str, list[Source]] = {}
     for split, rows in splits.items():
         if part := part_of(str(split)):
@@ -255,7 +256,7 @@ def _of_the_hub(data: str) -> dict[str, list[Source]]:
 def _parts_of(folder: Path) -> dict[str, list[Path]]:
     inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     files = [path for path in inside if file_kind(path).builder]
-    _refuse_passed_over(inside)
+    _refuse_passed_over([path for path in inside if path.is_file()])
     if no_files := [path for path in files if not path.is_file()]:
         raise Refusal(
             str(no_files[0]), "has the name of a file, but is none that can be read", "take it out, or rename it"
@@ -264,8 +265,12 @@ def _parts_of(folder: Path) -> dict[str, list[Path]]:
         folders = [path.name for path in inside if path.is_dir()]
         fix = f"name the folder that has them; there are {', '.join(folders[:MOST_SHOWN])}" if folders else ""
         raise Refusal(str(folder), f"no file with one of the endings {ENDINGS}", fix)
+    for path in inside:
+        if path.is_dir() and part_of(path.name):
+            _refuse_passed_over_folder(path)
     found: dict[str, list[Path]] = {}
     _refuse_twins(files)
+    refuse_two_words([path.stem for path in files], str(folder))
     for path in files:
         found.setdefault(part_of(path.stem), []).append(path)
     if set(found) == {""}:
@@ -297,11 +302,19 @@ NO_EXAMPLES = {
 """The endings of programs, notes and pictures, which lie beside examples."""
 
 
+def _refuse_passed_over_folder(folder: Path) -> None:
+    """Refuses a folder whose name says a part, and that holds other files than programs and notes."""
+    for path in sorted(folder.iterdir()):
+        if path.is_file() and not path.name.startswith(".") and path.suffix.lower() not in NO_EXAMPLES:
+            problem = f"its name says {part_of(folder.name)}, but there are files beside it: {path.name} is not read"
+            raise Refusal(str(folder), problem, "put all parts into one folder, or take it out")
+
+
 def _refuse_passed_over(inside: Iterable[Path]) -> None:
     """Refuses a file whose name says a part but whose ending is not read, such as a packed one: the part would be held
     out of others in its place."""
     for path in inside:
-        if not path.is_file() or file_kind(path).builder or path.suffix.lower() in NO_EXAMPLES:
+        if file_kind(path).builder or path.suffix.lower() in NO_EXAMPLES:
             continue
         if part := part_of(path.stem):
             problem = f"its name says {part}, but {path.suffix or 'its ending'} is not read"
@@ -319,9 +332,26 @@ def _refuse_twins(files: Sequence[Path]) -> None:
 
 
 def part_of(name: str) -> str:
-    """Returns the part that a word of the name says, such as in train-00000-of-00002; nothing for none or for two."""
-    found = {PART_WORDS[word] for word in re.findall("[a-z]+", name.lower()) if word in PART_WORDS}
+    """Returns the part that a word of the name says, such as in train-00000-of-00002 or ReviewsTrain; nothing for none
+    or for two."""
+    found = {PART_WORDS[word] for word in _part_words(name)}
     return found.pop() if len(found) == 1 else ""
+
+
+def _part_words(name: str) -> set[str]:
+    """Returns the words of a name that say a part; a capital after a small letter begins a word."""
+    return {word.lower() for word in re.findall("[A-Z]+(?![a-z])|[A-Z]?[a-z]+", name)} & PART_WORDS.keys()
+
+
+def refuse_two_words(names: Iterable[str], place: str) -> None:
+    """Refuses names of one part that say it with different words: one of dev and eval is often meant for the test."""
+    first: dict[str, str] = {}
+    for name in names:
+        for word in _part_words(name) if part_of(name) else ():
+            other = first.setdefault(PART_WORDS[word], word)
+            if other != word:
+                problem = f"{other} and {word} both mean {PART_WORDS[word]}"
+                raise Refusal(place, problem, "say it with one word, or take one out")
 
 
 def _selected(rows: Any, columns: Sequence[str], place: str) -> File:

@@ -125,7 +125,7 @@ def test_a_data_set_of_the_hub_has_its_splits_and_the_names_of_its_classes(monke
         split: datasets.Dataset.from_dict(
             {"body": [f"{split} {n}" for n in range(count)], "queue": [0, 1] * (count // 2)}, features
         )
-        for split, count in {"train": 40, "validation_matched": 10, "extra": 6, "test": 20}.items()
+        for split, count in {"train": 40, "eval": 10, "extra": 6, "test": 20}.items()
     }
     asked: list[Any] = []
     monkeypatch.setattr(datasets, "load_dataset", lambda *words: asked.append(words) or datasets.DatasetDict(made))
@@ -157,12 +157,34 @@ def test_a_file_that_changed_under_its_old_date_is_read_again(tmp_path: Path) ->
     assert all(text.startswith("new text") for text in texts(own(path), "test"))
 
 
-@pytest.mark.parametrize("names", [("my_train", "my_test"), ("reviews-train-2024", "reviews-test-2024")])
+@pytest.mark.parametrize(
+    "names",
+    [
+        ("my_train", "my_test"),
+        ("reviews-train-2024", "reviews-test-2024"),
+        ("ReviewsTrain", "ReviewsTest"),
+        ("XTrain", "XTest"),
+        ("TRAIN2024", "TEST2024"),
+        ("trainset", "testset"),
+        ("training", "testing"),
+    ],
+)
 def test_a_files_part_is_any_word_of_its_name(names: tuple[str, str], tmp_path: Path) -> None:
     for name, count in zip(names, (40, 20), strict=True):
         write_csv(tmp_path / f"{name}.csv", rows(count))
     (tmp_path / ".~lock.train.csv").write_text("x")
     assert own(tmp_path, split={"validation": 10}).parts["test"].num_rows == 20
+
+
+def test_evaluation_is_validation_unless_another_word_says_it_too(tmp_path: Path) -> None:
+    for name, count in {"train": 40, "eval": 30}.items():
+        write_csv(tmp_path / f"{name}.csv", rows(count))
+    assert own(tmp_path).parts["validation"].num_rows == 30
+    write_csv(tmp_path / "dev.csv", rows(20))
+    assert refusal_of(tmp_path).endswith(": dev and eval both mean validation; say it with one word, or take one out")
+    some = [row | {"part": ["train", "dev", "Eval"][n % 3]} for n, row in enumerate(rows(60))]
+    tickets = write_csv(tmp_path / "tickets.csv", some)
+    assert "part: dev and eval both mean validation" in refusal_of(tickets, split={"column": "part"})
 
 
 def test_two_files_that_may_hold_the_same_examples_are_refused(tmp_path: Path) -> None:
@@ -304,7 +326,21 @@ def test_what_lies_beside_the_parts_and_says_none_is_no_matter(tmp_path: Path) -
     for name in ("README.md", "contest.txt", ".test.swp", "train.log", "test_model.py"):
         (tmp_path / name).write_text("x")
     (tmp_path / "test").mkdir()
+    for name in ("test_reading.py", ".hidden"):
+        (tmp_path / "test" / name).write_text("x")
     assert sum(table.num_rows for table in own(tmp_path).parts.values()) == 100
+
+
+@pytest.mark.parametrize("name", ["part-0.csv", "part-0.jsonl.gz", "part-0"])
+def test_a_folder_that_says_a_part_is_not_passed_over_beside_files(name: str, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    (folder / "test").mkdir(parents=True)
+    write_csv(folder / "train.csv", rows())
+    write_csv(folder / "test" / name, rows())
+    assert refusal_of(folder) == (
+        f"data/test: its name says test, but there are files beside it: {name} is not read; "
+        "put all parts into one folder, or take it out"
+    )
 
 
 def test_a_folder_of_folders_is_refused_with_their_names(tmp_path: Path) -> None:
