@@ -67,7 +67,7 @@ def sources(data: str) -> dict[str, list[Source]]:
     """Returns where the examples of each part of the data are; "train" if nothing says which part a file is.
 
     Args:
-        data: a file, a folder, or `hub:NAME[:CONFIGURATION]`.
+        data: a file, a folder of files or of a data set that was saved to disk, or `hub:NAME[:CONFIGURATION]`.
 
     Raises:
         Refusal: the data have no training examples, can't be fetched, or hold what may be a part and is none.
@@ -75,6 +75,8 @@ def sources(data: str) -> dict[str, list[Source]]:
     if data.startswith(HUB_PREFIX):
         return _of_the_hub(data)
     path = Path(data)
+    if any((path / name).is_file() for name in SAVED):
+        return _of_saved(path)
     parts = _parts_of(path) if path.is_dir() else {"train": [path]}
     return {
         part: [Source(place=str(each), read=partial(_read_part, part, each)) for each in paths]
@@ -242,6 +244,23 @@ def _of_the_hub(data: str) -> dict[str, list[Source]]:
         import datasets
 
         splits = datasets.load_dataset(name, configuration or None)
+    return _of_splits(splits, data)
+
+
+SAVED = ("dataset_dict.json", "state.json")
+"""The files of which `save_to_disk` of `datasets` writes one, for several splits or for one."""
+
+
+def _of_saved(folder: Path) -> dict[str, list[Source]]:
+    with _reading(str(folder), "can't be read as what save_to_disk wrote", "write files of Parquet with to_parquet"):
+        import datasets
+
+        saved = datasets.load_from_disk(str(folder))
+        splits = saved if isinstance(saved, datasets.DatasetDict) else {"train": saved}
+    return _of_splits(splits, str(folder))
+
+
+def _of_splits(splits: Mapping[Any, Any], data: str) -> dict[str, list[Source]]:
     refuse_two_words(map(str, splits), data)
     found: dict[str, list[Source]] = {}
     for split, rows in splits.items():

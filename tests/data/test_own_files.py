@@ -135,6 +135,21 @@ def test_a_data_set_of_the_hub_has_its_splits_and_the_names_of_its_classes(monke
     assert data.task.labels == ("x", "y")
 
 
+def test_what_datasets_saved_to_disk_is_read(tmp_path: Path) -> None:
+    import datasets
+
+    features = datasets.Features({"body": datasets.Value("string"), "queue": datasets.ClassLabel(names=["x", "y"])})
+    some = datasets.Dataset.from_dict({"body": [f"t{n}" for n in range(40)], "queue": [0, 1] * 20}, features)
+    datasets.DatasetDict(train=some, test=some.select(range(10))).save_to_disk(tmp_path / "parts")
+    some.save_to_disk(tmp_path / "whole")
+    assert [table.num_rows for table in own(tmp_path / "parts").parts.values()] == [34, 6, 10]
+    assert [table.num_rows for table in own(tmp_path / "whole").parts.values()] == [28, 6, 6]
+    assert own(tmp_path / "whole").task.labels == ("x", "y")
+    assert refusal_of(tmp_path / "parts", label="none").startswith("parts: train: no column 'none'; found body, queue")
+    (tmp_path / "parts" / "dataset_dict.json").write_text("{")
+    assert "parts: can't be read as what save_to_disk wrote (" in refusal_of(tmp_path / "parts")
+
+
 def test_a_hub_that_can_not_be_reached_is_a_refusal(monkeypatch: pytest.MonkeyPatch) -> None:
     import datasets
 

@@ -118,7 +118,8 @@ class TaskSpec(FrozenValue):
     """
 
     data: Place
-    """A file (CSV, TSV, JSON, JSON Lines or Parquet), a folder of such files, or hub:NAME or hub:NAME:CONFIGURATION."""
+    """A file (CSV, TSV, JSON, JSON Lines or Parquet), a folder of such files or of a data set that `datasets` saved to
+    disk, or hub:NAME or hub:NAME:CONFIGURATION."""
     text: Columns
     """One column of texts, or a list of two."""
     label: Annotated[Column | None, BeforeValidator(_one_label)] = None
