@@ -21,7 +21,7 @@ from torch import nn
 
 from krona_tune.adapters.adapter_files import config_of
 from krona_tune.adapters.method_table import added_parameters, method_named
-from krona_tune.adapters.peft_form import task_type, within
+from krona_tune.adapters.peft_form import saved_modules, task_type, within
 from krona_tune.adapters.placement import common_dimensions, sites
 from krona_tune.backbones.find_geometry import geometry
 from krona_tune.backbones.geometry import Site
@@ -58,7 +58,8 @@ def optuna_space(
     """Returns a configuration of KronA, LoKr or LoRA that fits the model, chosen by the trial.
 
     Only factor shapes that divide every adapted map, and sizes within the limit, are offered. The knobs in the trial
-    are `method`, `scale`, and for each method its own sizes.
+    are `method`, `scale`, and for each method its own sizes. All of a task's head is trained, and saved with the
+    adapter.
 
     Args:
         trial: a trial of an Optuna study; None, as transformers' Trainer passes before its search: the first of each
@@ -91,7 +92,16 @@ def optuna_space(
     config = CONFIGS[method](chosen)
     config.target_modules = {f"{within(model)}{site.name}" for site in places}
     config.task_type = task_type(model)
+    config.modules_to_save = saved_modules(_head(model))
     return config
+
+
+def _head(model: Any) -> list[str]:
+    """Returns the names of a head's parameters; none if the model answers with words, whose embeddings it has."""
+    if model.get_output_embeddings() is not None:
+        return []
+    inside = {id(parameter) for parameter in model.base_model.parameters()}
+    return [name for name, parameter in model.named_parameters() if id(parameter) not in inside]
 
 
 def _placement(roles: str, layers: str) -> AdapterConfig:

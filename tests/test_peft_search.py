@@ -1,16 +1,18 @@
 """Tests that an Optuna trial chooses configurations of peft that fit a model and a limit, also through a Trainer."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
+import torch
 
 pytest.importorskip("peft", reason="the extra `peft` is not installed")
 
 import datasets
-from peft import get_peft_model
-from transformers import Trainer, TrainingArguments
+from peft import get_peft_model, get_peft_model_state_dict
+from transformers import AutoModelForMaskedLM, AutoModelForQuestionAnswering, Trainer, TrainingArguments
 
 import krona_tune
 from krona_tune.peft_search import optuna_space
@@ -58,6 +60,34 @@ def test_only_the_asked_maps_layers_and_methods_are_adapted() -> None:
     assert config.peft_type == "LORA"
     assert config.target_modules == {"bert.encoder.layer.2.attention.output.dense"}
     assert config.task_type == "SEQ_CLS"
+
+
+def classifier(name: str) -> Any:
+    return build(name, outputs=2)[1]
+
+
+def reader(name: str) -> Any:
+    return AutoModelForQuestionAnswering.from_config(classifier(name).config)
+
+
+@pytest.mark.parametrize("make", [classifier, reader])
+@pytest.mark.parametrize("name", ["bert", "deberta-v3", "modernbert"])
+def test_the_whole_head_is_trained_and_saved(name: str, make: Callable[[str], Any]) -> None:
+    whole = make(name)
+    base = {id(parameter) for parameter in whole.base_model.parameters()}
+    head = {key: parameter.clone() for key, parameter in whole.named_parameters() if id(parameter) not in base}
+    adapted = get_peft_model(whole, optuna_space(None, whole, roles="output"))
+    saved = get_peft_model_state_dict(adapted, save_embedding_layers=False)
+    found = {key.removeprefix("base_model.model."): tensor for key, tensor in saved.items() if "krona_" not in key}
+    assert found.keys() == head.keys()
+    assert all(found[key].equal(tensor) for key, tensor in head.items())
+    trained = [parameter for _, parameter in adapted.named_parameters() if parameter.requires_grad]
+    assert sum(map(torch.numel, trained)) == sum(map(torch.numel, saved.values()))
+
+
+def test_what_fills_gaps_trains_no_head() -> None:
+    whole = AutoModelForMaskedLM.from_config(model().config)
+    assert optuna_space(None, whole).modules_to_save is None
 
 
 def test_a_limit_below_every_adapter_is_refused_with_the_smallest() -> None:

@@ -125,7 +125,7 @@ def _wrapped(model: nn.Module, config: PeftConfig) -> PeftModel:
 
 
 def _complete(config: PeftConfig, model: nn.Module, beside: Iterable[str]) -> None:
-    config.modules_to_save = sorted({_saved_module(name) for name in beside}) or None
+    config.modules_to_save = saved_modules(beside)
     config.task_type = task_type(model)
 
 
@@ -134,6 +134,11 @@ def task_type(model: nn.Module) -> str:
     if cast(Any, model).config.is_encoder_decoder:
         return "SEQ_2_SEQ_LM"
     return "CAUSAL_LM" if cast(Any, model).can_generate() else "SEQ_CLS"
+
+
+def saved_modules(names: Iterable[str]) -> list[str] | None:
+    """Returns the modules that peft must save for parameters of these names in the model; None for no parameters."""
+    return sorted({_saved_module(name) for name in names}) or None
 
 
 def _saved_module(name: str) -> str:
