@@ -12,7 +12,13 @@ pytest.importorskip("peft", reason="the extra `peft` is not installed")
 
 import datasets
 from peft import get_peft_model, get_peft_model_state_dict
-from transformers import AutoModelForMaskedLM, AutoModelForQuestionAnswering, Trainer, TrainingArguments
+from transformers import (
+    AutoModelForMaskedLM,
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    Trainer,
+    TrainingArguments,
+)
 
 import krona_tune
 from krona_tune.peft_search import optuna_space
@@ -70,8 +76,15 @@ def reader(name: str) -> Any:
     return AutoModelForQuestionAnswering.from_config(classifier(name).config)
 
 
-@pytest.mark.parametrize("make", [classifier, reader])
-@pytest.mark.parametrize("name", ["bert", "deberta-v3", "modernbert"])
+def sorter(name: str) -> Any:
+    return AutoModelForSequenceClassification.from_config(classifier(name).config)
+
+
+@pytest.mark.parametrize(
+    ("name", "make"),
+    [(name, make) for name in ("bert", "deberta-v3", "modernbert") for make in (classifier, reader)]
+    + [("bart", sorter), ("t5", sorter)],
+)
 def test_the_whole_head_is_trained_and_saved(name: str, make: Callable[[str], Any]) -> None:
     whole = make(name)
     base = {id(parameter) for parameter in whole.base_model.parameters()}

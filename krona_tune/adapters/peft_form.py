@@ -131,9 +131,10 @@ def _complete(config: PeftConfig, model: nn.Module, beside: Iterable[str]) -> No
 
 def task_type(model: nn.Module) -> str:
     """Returns what peft calls the model's kind of answer."""
-    if cast(Any, model).config.is_encoder_decoder:
-        return "SEQ_2_SEQ_LM"
-    return "CAUSAL_LM" if cast(Any, model).can_generate() else "SEQ_CLS"
+    whole = cast(Any, model)
+    if not whole.can_generate():
+        return "SEQ_CLS"
+    return "SEQ_2_SEQ_LM" if whole.config.is_encoder_decoder else "CAUSAL_LM"
 
 
 def saved_modules(names: Iterable[str]) -> list[str] | None:
