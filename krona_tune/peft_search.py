@@ -43,6 +43,8 @@ CONFIGS: dict[str, Callable[[AdapterConfig], PeftConfig]] = {
     "lora": lambda own: LoraConfig(r=own.rank, lora_alpha=own.scale * own.rank),
 }
 """The methods that are offered, and the configuration of peft for each; its own names for sizes and scale."""
+ON_TRANSPOSED = "lora"
+"""The only one of them that adapts transposed maps."""
 
 
 @refusing_at_the_caller
@@ -66,12 +68,13 @@ def optuna_space(
             choice.
         model: a model of transformers, not adapted yet.
         max_params: the most parameters of an adapter, without a head; None: no limit.
-        methods: which methods the trial may choose.
+        methods: which methods the trial may choose; of transposed maps, such as GPT-2's, LoRA alone.
         roles: the maps to adapt, as in a space's `adapter: roles`.
         layers: the layers to adapt, as in a space's `adapter: layers`.
 
     Raises:
-        Refusal: nothing fits the limit, the model has no such maps, or they are parts of fused maps.
+        Refusal: nothing fits the limit, the model has no such maps, or they are parts of fused maps, or transposed ones
+            without LoRA among the methods.
     """
     refuse_unknown("methods", "method", CONFIGS, *(methods or [""]))
     choose = _chooser(trial)
@@ -79,6 +82,11 @@ def optuna_space(
     for site in places:
         if site.rows:
             raise Refusal("model", f"{site.key} is a part of a map, and peft adapts whole maps", "choose other roles")
+    transposed = any(site.transposed for site in places)
+    methods = [method for method in methods if method == ON_TRANSPOSED or not transposed]
+    if not methods:
+        problem = "only LoRA adapts transposed maps, which this model has"
+        raise Refusal("methods", problem, f"add {ON_TRANSPOSED}, or choose other roles")
     limit = inf if max_params is None else max_params
     sizes = {method: _sizes(method, places) for method in methods}
     offered = {
@@ -90,6 +98,8 @@ def optuna_space(
     method = choose("method", [method for method in methods if offered[method]])
     chosen = _narrowed(offered[method], choose).model_copy(update={"scale": choose("scale", SCALES)})
     config = CONFIGS[method](chosen)
+    if transposed:
+        config.fan_in_fan_out = True
     config.target_modules = {f"{within(model)}{site.name}" for site in places}
     config.task_type = task_type(model)
     config.modules_to_save = saved_modules(_head(model))

@@ -103,6 +103,13 @@ def test_what_fills_gaps_trains_no_head() -> None:
     assert optuna_space(None, whole).modules_to_save is None
 
 
+@pytest.mark.parametrize("roles", ["output", "feed_forward_in"])
+def test_lora_alone_is_chosen_for_transposed_maps(roles: str) -> None:
+    configs = drawn(5, "gpt2", roles=roles)
+    assert {(str(config.peft_type).rpartition(".")[2], config.fan_in_fan_out) for config in configs} == {("LORA", True)}
+    assert adapter_parameters(configs[0], "gpt2") > 0
+
+
 def test_a_limit_below_every_adapter_is_refused_with_the_smallest() -> None:
     with pytest.raises(Refusal) as refused:
         drawn(1, max_params=3)
@@ -117,6 +124,11 @@ def test_a_limit_below_every_adapter_is_refused_with_the_smallest() -> None:
     ("name", "asked", "said"),
     [
         ("gpt2", {}, "is a part of a map, and peft adapts whole maps; choose other roles"),
+        (
+            "gpt2",
+            {"roles": "output", "methods": ["krona", "lokr"]},
+            "methods: only LoRA adapts transposed maps, which this model has; add lora, or choose other roles",
+        ),
         ("bert", {"methods": ["dora"]}, "methods: unknown method 'dora', did you mean 'lora'?"),
         ("bert", {"roles": "cross_query"}, "no such site in this bert"),
     ],
