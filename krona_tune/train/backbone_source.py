@@ -162,6 +162,8 @@ FEWER_BITS = "quantization_config"
 """The key of a config.json that says so."""
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
 FIX = "save the model again"
+IN_FOLDER = "local folder"
+"""How a backbone was found that is neither in a package nor on the hub."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -187,6 +189,11 @@ class BackboneSource:
         return self.folder or self.name
 
     @property
+    def lasting_name(self) -> str:
+        """Returns its name on the hub, or the whole path of its folder, which are right wherever they are read."""
+        return self.location if self.how == IN_FOLDER else self.name
+
+    @property
     def fingerprint(self) -> str:
         """Returns the sha256 of the weights, so that an adapter can name the backbone that it was trained on."""
         if self.folder is None:
@@ -210,7 +217,7 @@ def find_backbone(name: str, roles: Roles | None = None) -> BackboneSource:
         raise Refusal("--model", "it is empty", "give a folder with config.json and weights, or a hub name")
     folder = home(Path(name), "--model")
     if os.path.isdir(folder):
-        return _in_folder(name, folder.resolve(), "local folder", roles or {})
+        return _in_folder(name, folder.resolve(), IN_FOLDER, roles or {})
     if name.startswith((".", "/", "~")) or name.count("/") > 1 or os.path.exists(folder):
         raise Refusal("--model", f"no folder {name!r}", "give a folder with config.json and weights, or a hub name")
     packaged = PACKAGED.get(name)

@@ -67,7 +67,7 @@ def export_adapter(
     Args:
         adapter: what a study leaves in `adapters/<task>`.
         to: a folder that does not exist yet, or is empty.
-        model: a hub name or folder of the backbone; without it, the card's.
+        model: a hub name or folder of the backbone, which what is written names; without it, the card's.
         dtype: of a whole model's weights.
         rank: of the nearest LoRA; None for gguf: the adapter's own.
         fitted: the nearest LoRA is fitted to what the adapter computes on the training texts of `judged_on`.
@@ -87,6 +87,8 @@ def export_adapter(
         raise Refusal("--dtype", f"{form} has no weights in {dtype}", fix)
     card = read_card(adapter)
     source, shape = backbone_of(card, adapter, model)
+    if model is not None:
+        card = card.model_copy(update={"backbone": source.lasting_name})
     adapted, package = PlacedAdapter(geometry=shape, adapter=card.adapter, quantize=card.quantize), package_of(source)
     published = replace(published, licence=published.licence or licence_beside(source.folder))
     readme = partial(render_model_card, card, form, to.name, published, package=package)
@@ -96,6 +98,7 @@ def export_adapter(
         form=form,
         adapted=adapted,
         model=model,
+        backbone=card.backbone,
         dtype=dtype,
         rank=rank,
         fitted=fitted,
@@ -115,7 +118,8 @@ def leave_as_adapter(job: Job) -> ExportCheck:
     inputs = sample_inputs(whole)
     expected = logits(whole.answer.model, inputs)
     with building(job.to) as built:
-        save_adapter(built, read_tensors(job.adapter), whole.card)
+        card = whole.card.model_copy(update={"backbone": job.backbone})
+        save_adapter(built, read_tensors(job.adapter), card)
         write_card(built, job.readme())
         written = logits(load_adapted(built, model=job.model).answer.model, inputs)
         refuse_other_outputs(written, expected, "read back")

@@ -36,6 +36,7 @@ FEW_PRODUCTS = 2 * 10**10
 class Job:
     """Names what one export reads, an `adapter` and its `model` if that is not the card's, and what it writes where.
 
+    `backbone` is what the written files call the backbone.
     The validation half of `judged_on` shows what a form that is only near costs; None: that is not measured. A LoRA has
     the `rank`, None for the adapter's own, and is `fitted` to what the adapter computes on the training texts.
     """
@@ -45,6 +46,7 @@ class Job:
     form: Form
     adapted: PlacedAdapter
     model: str | None
+    backbone: str
     dtype: WrittenDtype
     rank: int | None
     fitted: bool

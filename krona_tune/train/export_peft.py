@@ -85,7 +85,7 @@ def _write_peft(
     from peft import PeftModel
 
     for config in dressed.peft_config.values():
-        config.base_model_name_or_path = whole.card.backbone
+        config.base_model_name_or_path = job.backbone
     with building(job.to) as built:
         dressed.save_pretrained(built, save_embedding_layers=False)
         bare = load()

@@ -351,6 +351,27 @@ def test_pefts_form_gives_the_adapted_logits_and_names_its_backbone(
 
 
 @pytest.mark.parametrize("form", [Form.ADAPTER, Form.PEFT])
+def test_what_is_written_names_the_backbone_that_was_asked_for(
+    form: Form, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = backbone_folder("bert", tmp_path / "before")
+    adapter = adapter_folder(before, tmp_path / "adapter", "cola", "lora")
+    before.rename(tmp_path / "after")
+    monkeypatch.chdir(tmp_path)
+    left = export_adapter(adapter, tmp_path / "out", form, model="after")
+    written = [left.loading.encode(), *(path.read_bytes() for path in (tmp_path / "out").iterdir())]
+    assert not any(str(before).encode() in content for content in written)
+    monkeypatch.chdir("/")
+    names: dict[str, Any] = {}
+    exec(left.loading, names)
+    whole = load_adapted(adapter, model=str(tmp_path / "after"))
+    inputs = sample_inputs(whole)
+    torch.testing.assert_close(logits(names["model"].eval(), inputs), logits(whole.answer.model, inputs))
+    if form is Form.ADAPTER:
+        assert load_adapted(tmp_path / "out").card.backbone == str(tmp_path / "after")
+
+
+@pytest.mark.parametrize("form", [Form.ADAPTER, Form.PEFT])
 def test_the_lines_of_a_form_replace_another_head_of_the_backbone(form: Form, tmp_path: Path) -> None:
     backbone = backbone_folder("bert", tmp_path / "backbone")
     other = transformers.AutoModelForSequenceClassification.from_pretrained(
