@@ -61,6 +61,11 @@ class FormFacts:
     peft_form: str = ""
     offered: bool = True
 
+    @property
+    def names_backbone(self) -> bool:
+        """Returns whether its files say where the backbone is, whose weights they do not hold."""
+        return "{backbone}" in self.lines
+
 
 _BACKBONE = "from transformers import {kind}\n\nmodel = {kind}.from_pretrained({backbone}{outputs})\n"
 _PEFT = f"from peft import PeftModel\n{_BACKBONE}model = PeftModel.from_pretrained(model, {{folder}})"

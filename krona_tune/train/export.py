@@ -7,16 +7,16 @@ from pkgutil import resolve_name
 
 import torch
 
-from krona_tune.adapters.adapter_card import read_card
+from krona_tune.adapters.adapter_card import AdapterCard, read_card
 from krona_tune.adapters.adapter_files import read_tensors, save_adapter
 from krona_tune.adapters.approximation import Approximation, Quantisation
 from krona_tune.adapters.exact_forms import PlacedAdapter, inexact, never_near
 from krona_tune.adapters.export_forms import UNPUBLISHED, Form, Publication, WrittenDtype, loading
-from krona_tune.adapters.model_card import render_model_card
+from krona_tune.adapters.model_card import HUB_NAME, render_model_card
 from krona_tune.hub import home
 from krona_tune.refusal import Refusal, refusing
 from krona_tune.train.backbone import cast_parameters
-from krona_tune.train.backbone_source import package_of
+from krona_tune.train.backbone_source import BackboneSource, package_of
 from krona_tune.train.export_check import (
     ExportCheck,
     Job,
@@ -67,7 +67,8 @@ def export_adapter(
     Args:
         adapter: what a study leaves in `adapters/<task>`.
         to: a folder that does not exist yet, or is empty.
-        model: a hub name or folder of the backbone, which what is written names; without it, the card's.
+        model: a hub name or folder of the backbone, which what is written names; without it, the card's. What goes to
+            the hub names the card's if only that is a name there.
         dtype: of a whole model's weights.
         rank: of the nearest LoRA; None for gguf: the adapter's own.
         fitted: the nearest LoRA is fitted to what the adapter computes on the training texts of `judged_on`.
@@ -75,7 +76,8 @@ def export_adapter(
         published: what the model card says of the licence, and of the hub's repository that the folder goes to.
 
     Raises:
-        Refusal: `to` is taken, the form can't carry the method, the backbone can't be found, or the outputs differ.
+        Refusal: `to` is taken, the form can't carry the method, the backbone can't be found or has no name on the hub
+            that the hub's readers need, or the outputs differ.
     """
     to = home(to, "--to").resolve()
     _refuse_taken(to)
@@ -87,8 +89,10 @@ def export_adapter(
         raise Refusal("--dtype", f"{form} has no weights in {dtype}", fix)
     card = read_card(adapter)
     source, shape = backbone_of(card, adapter, model)
-    if model is not None:
-        card = card.model_copy(update={"backbone": source.lasting_name})
+    told = source.lasting_name if model else card.backbone
+    if published.repo:
+        told = _name_on_hub(card, source, form) or told
+    card = card.model_copy(update={"backbone": told})
     adapted, package = PlacedAdapter(geometry=shape, adapter=card.adapter, quantize=card.quantize), package_of(source)
     published = replace(published, licence=published.licence or licence_beside(source.folder))
     readme = partial(render_model_card, card, form, to.name, published, package=package)
@@ -98,7 +102,7 @@ def export_adapter(
         form=form,
         adapted=adapted,
         model=model,
-        backbone=card.backbone,
+        backbone=told,
         dtype=dtype,
         rank=rank,
         fitted=fitted,
@@ -110,6 +114,20 @@ def export_adapter(
     written: ExportCheck = resolve_name(form.facts.writer)(job)
     lines = loading(card, form, to, package=package)
     return ExportResult(folder=to, difference=written.difference, loading=lines, approximation=written.approximation)
+
+
+def _name_on_hub(card: AdapterCard, source: BackboneSource, form: Form) -> str:
+    """Returns the backbone's name on the hub, as it was asked for or as the card has it; empty if it has none.
+
+    Raises:
+        Refusal: it has none, and the form needs one: others have no such folder, whose name may say who wrote it.
+    """
+    named = next(filter(HUB_NAME.fullmatch, (source.lasting_name, card.backbone)), "")
+    if not named and form.facts.names_backbone:
+        problem = f"{form} holds no weights, and its backbone is a folder of this machine, {source.lasting_name}"
+        fix = "if the hub has the same one, name it with --model ORG/NAME; else use --format merged"
+        raise Refusal("--push", problem, fix)
+    return named
 
 
 def leave_as_adapter(job: Job) -> ExportCheck:

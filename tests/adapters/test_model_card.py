@@ -70,8 +70,9 @@ def test_what_is_published_names_its_licence_its_interval_and_the_repository() -
     assert "interval" not in render_model_card(made(), Form.ADAPTER, "out")
 
 
-def test_a_folder_is_named_without_the_way_to_it() -> None:
-    text = render_model_card(made(backbone="/home/someone/models/tiny"), Form.MERGED, "out")
+@pytest.mark.parametrize("form", [form for form in Form if not form.facts.names_backbone])
+def test_a_folder_is_named_without_the_way_to_it(form: Form) -> None:
+    text = render_model_card(made(backbone="/home/someone/models/tiny"), form, "out")
     assert "base_model" not in front(text)
     assert "`tiny`" in text
     assert "someone" not in text

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 import krona_tune
-from krona_tune.adapters.adapter_card import CARD
+from krona_tune.adapters.adapter_card import CARD, read_card
 from krona_tune.adapters.adapter_files import read_tensors, save_adapter
-from krona_tune.adapters.export_forms import Form, WrittenDtype
+from krona_tune.adapters.export_forms import Form, Publication, WrittenDtype
 from krona_tune.data.corpus import load as load_data
 from krona_tune.data.encode import encode
 from krona_tune.data.metrics import measure
@@ -369,6 +370,25 @@ def test_what_is_written_names_the_backbone_that_was_asked_for(
     torch.testing.assert_close(logits(names["model"].eval(), inputs), logits(whole.answer.model, inputs))
     if form is Form.ADAPTER:
         assert load_adapted(tmp_path / "out").card.backbone == str(tmp_path / "after")
+
+
+@pytest.mark.parametrize("form", [Form.MERGED, *(form for form in Form if form.facts.names_backbone)])
+def test_what_goes_to_the_hub_shows_no_folder_of_this_machine(form: Form, tmp_path: Path) -> None:
+    backbone = backbone_folder("bert", tmp_path / "backbone")
+    adapter = adapter_folder(backbone, tmp_path / "adapter", method="krona" if form is Form.KRONA else "lora")
+    export = partial(
+        export_adapter, adapter, form=form, rank=3 if form is Form.LORA else None, published=Publication(repo="me/cola")
+    )
+    if form.facts.names_backbone:
+        with pytest.raises(Refusal, match=rf"--push: {form} holds no weights, .*{backbone}; .* --model ORG/NAME; else"):
+            export(tmp_path / "out")
+        assert not (tmp_path / "out").exists()
+        card = read_card(adapter).model_copy(update={"backbone": "org/tiny"})
+        (adapter / CARD).write_text(card.model_dump_json(), encoding="utf-8")
+        assert "from_pretrained('org/tiny', " in export(tmp_path / "out", model=str(backbone)).loading
+    else:
+        export(tmp_path / "out")
+    assert not any(str(backbone).encode() in path.read_bytes() for path in (tmp_path / "out").iterdir())
 
 
 @pytest.mark.parametrize("form", [Form.ADAPTER, Form.PEFT])

@@ -13,6 +13,7 @@ import yaml
 from huggingface_hub.utils import close_session, disable_progress_bars, enable_progress_bars
 
 from krona_tune import cli
+from krona_tune.adapters.adapter_card import CARD, read_card
 from krona_tune.adapters.model_card import README
 from krona_tune.train.hub_push import MESSAGE, find_licence
 from tests.conftest import Run
@@ -25,11 +26,14 @@ FILES = {"adapter.json", "adapter.safetensors", README}
 
 @pytest.fixture(scope="module")
 def adapter(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Writes an adapter of a backbone whose card names its licence."""
+    """Writes an adapter of a backbone of the hub, which is in a folder whose card names its licence."""
     root = tmp_path_factory.mktemp("pushed")
     backbone = backbone_folder("bert", root / "backbone")
     (backbone / README).write_text("---\nlicense: mit\n---\n# A backbone\n", encoding="utf-8")
-    return adapter_folder(backbone, root / "adapter")
+    adapter = adapter_folder(backbone, root / "adapter")
+    card = read_card(adapter).model_copy(update={"backbone": "org/tiny"})
+    (adapter / CARD).write_text(card.model_dump_json(), encoding="utf-8")
+    return adapter
 
 
 @pytest.fixture
@@ -58,7 +62,7 @@ def _ask(monkeypatch: pytest.MonkeyPatch, address: str) -> None:
 @pytest.fixture
 def push(run: Run, adapter: Path) -> Run:
     """Exports the adapter in our form to `out` and pushes it."""
-    words = ("export", adapter, "--format", "adapter", "--to", "out", "--push")
+    words = ("export", adapter, "--model", adapter.parent / "backbone", "--format", "adapter", "--to", "out", "--push")
     return partial(partial(run, program=cli.main), *words)
 
 
@@ -79,6 +83,7 @@ def test_all_files_arrive_in_one_commit_and_are_private_by_default(
     assert "synthetic-data" in header["tags"]
     assert "say nothing about real GLUE" in readme
     assert f"snapshot_download('{REPO}')" in readme
+    assert "from_pretrained('org/tiny', " in readme
 
 
 def test_a_second_export_goes_to_the_same_private_repository(push: Run, hub: Hub) -> None:
