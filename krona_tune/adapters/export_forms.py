@@ -3,6 +3,7 @@
 The functions of a row are named as `module:name`, so that a form is known without what it needs.
 """
 
+import json
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -214,7 +215,7 @@ def loading(card: AdapterCard, form: Form, place: Path | str, *, on_hub: bool = 
     beside = place.rpartition("/")[2] if on_hub else place
     task = card.own_task or TASKS.get(card.task)
     names = [f"a {name}" for name in (task.inputs if task else ("text",))]
-    texts = ", ".join(f'["{text}"]' for text in ([r"\n".join(names)] if card.joined_texts else names))
+    texts = ", ".join(f"[{_quoted(text)}]" for text in (["\n".join(names)] if card.joined_texts else names))
     return form.facts.lines.format(
         kind=AUTO_CLASSES[card.pipeline],
         texts=texts,
@@ -229,6 +230,11 @@ def loading(card: AdapterCard, form: Form, place: Path | str, *, on_hub: bool = 
         downloading=f"hf download {shlex.quote(place)} --local-dir {shlex.quote(beside)}\n" * on_hub,
         file=shlex.quote(f"{beside}/{form.facts.mark}"),
     )
+
+
+def _quoted(text: str) -> str:
+    """Returns the text as a string of Python, on one line."""
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _own_import(card: AdapterCard) -> str:

@@ -1,7 +1,9 @@
 """Tests that the row of each form of an export is whole, and that the lines which load one are what readers run."""
 
+import ast
 import json
 import shlex
+from dataclasses import replace
 from pickle import dumps, loads
 from pkgutil import resolve_name
 
@@ -77,6 +79,19 @@ def test_a_package_gives_the_backbone_to_who_has_the_files_and_the_hub_to_others
     assert "from_pretrained(get_model_path(), num_labels=3, ignore_mismatched_sizes=True)" in lines
     assert "carrier" not in loading(card, Form.PEFT, "me/out", on_hub=True, package="carrier")
     assert "carrier" not in loading(card, Form.MERGED, "out", package="carrier")
+
+
+@pytest.mark.parametrize("form", [Form.MERGED, Form.ONNX])
+@pytest.mark.parametrize("joined", [False, True])
+def test_no_name_of_a_column_becomes_code(form: Form, joined: bool) -> None:
+    names = ('review "raw"', 'x"]); print("', "two\nlines\\", "{braces}", "wörter \U0001f600\u2028")
+    task = replace(TASKS["cola"], name="own", inputs=names)
+    lines = loading(made(task="own", own_task=task, joined_texts=joined), form, "out")
+    [call] = [each for each in ast.walk(ast.parse(lines)) if getattr(getattr(each, "func", 0), "id", "") == "tokenizer"]
+    given = [text for argument in call.args for text in ast.literal_eval(argument)]
+    expected = [f"a {name}" for name in names]
+    assert given == (["\n".join(expected)] if joined else expected)
+    assert lines.count("\n") == loading(made(), form, "out").count("\n")
 
 
 @pytest.mark.parametrize("form", [Form.MERGED, Form.ONNX])
