@@ -71,6 +71,15 @@ def test_trials_that_ended_regularly_with_a_score_enter_however_early_they_were_
     assert chosen(final_trials(spec(), rows)) == {1: "rte-000", 2: "rte-003"}
 
 
+def test_the_last_score_counts_of_a_trial_that_the_end_of_the_search_cut_off() -> None:
+    """Those that others did not stop are the best: without them, the finals would be among the losers."""
+    cut_off = [searched(5, 0.99, status=Status.INTERRUPTED), searched(6, None, status=Status.INTERRUPTED)]
+    trials = final_trials(spec(), [*ROWS, *cut_off])
+    assert chosen(trials) == {0: "rte-head-1", 1: "rte-005", 2: "rte-001"}
+    gone_on = [*ROWS, searched(5, 0.3), searched(6, 0.4), *map(final_row, trials)]
+    assert chosen(final_trials(spec(), gone_on)) == {**chosen(trials), 3: "rte-003"}
+
+
 def test_equal_configurations_are_one_finalist() -> None:
     same = {"scale": 2.5}
     rows = [searched(0, 0.7, params=same), searched(1, 0.9, params=same), searched(2, 0.6)]
