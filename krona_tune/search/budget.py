@@ -6,6 +6,7 @@ import time
 from collections import defaultdict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from math import inf
 from pathlib import Path
 
 from krona_tune.atomic_write import write_atomically
@@ -22,6 +23,14 @@ class Amount:
     seconds: float = 0.0
     examples: float = 0.0
     device_hours: float = 0.0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rates:
+    """Converts examples to time: devices per trial and trials at once."""
+
+    devices: float
+    slots: int
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,13 +53,16 @@ class Budget:
                 return name.replace("_", " ")
         return None
 
-
-@dataclass(frozen=True, kw_only=True)
-class Rates:
-    """Converts examples to time: devices per trial and trials at once."""
-
-    devices: float
-    slots: int
+    def seconds_left(self, used: Amount, rates: Rates) -> float:
+        """Returns in how many seconds on the clock the first limit is reached, if all slots train until then at the
+        pace so far; infinite if none will be."""
+        hours = [] if self.device_hours is None else [self.device_hours - used.device_hours]
+        if self.examples is not None and used.examples:
+            hours.append((self.examples - used.examples) * used.device_hours / used.examples)
+        seconds = [each * 3600 / (rates.devices * rates.slots) for each in hours]
+        if self.seconds is not None:
+            seconds.append(self.seconds - used.seconds)
+        return max(0.0, min(seconds, default=inf))
 
 
 def spent(rows: Mapping[str, TrialResult], seconds: float) -> Amount:

@@ -235,6 +235,8 @@ class Driver:
         left = by_task(search_left(plan.spec, plan.planned, rows, lambda row: row.ended))
         if said := cut_short(self.stopper, 0 if self.searched else sum(left.values())):
             self.view.say(said)
+        if not self.stopper.interrupted:
+            self.view.end_search()
         self.stopper.let_finals_end()
         if self.stopper.interrupted and (plan.spec.finalists.top or plan.spec.search.repeats.points):
             self.view.say("The search was stopped before its end, so nothing was trained again with other seeds yet.")
@@ -328,10 +330,13 @@ class Driver:
 
     def _seconds_left(self) -> float:
         assert self.forecast is not None, "without a forecast nobody asks"
-        rows, slots = self.ledger.rows.values(), self._rates().slots
-        return self.forecast.left(
-            self.orders.plan.spec, rows, lambda trial_id: self._progress(trial_id).share, slots, time.time()
+        spec, rows, rates = self.orders.plan.spec, self.ledger.rows.values(), self._rates()
+        over = self.stage != "search" and not self.stopper.interrupted
+        limits = Budget(seconds=spec.search.time_budget) if over else Budget.of(spec.search)  # the clock ends finals
+        left = self.forecast.left(
+            spec, rows, lambda trial_id: self._progress(trial_id).share, rates.slots, time.time(), search_over=over
         )
+        return min(left, limits.seconds_left(self._spent(), rates))
 
     def _progress(self, trial_id: str) -> TrialProgress:
         return progress_of(self.context.folder, trial_id)

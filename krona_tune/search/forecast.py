@@ -198,7 +198,14 @@ class Forecast:
         return sum(count * seconds for task in spec.tasks for count, seconds in self.parts(task, spec).values())
 
     def left(
-        self, spec: StudySpec, rows: Iterable[TrialResult], share_done: Callable[[str], float], slots: int, now: float
+        self,
+        spec: StudySpec,
+        rows: Iterable[TrialResult],
+        share_done: Callable[[str], float],
+        slots: int,
+        now: float,
+        *,
+        search_over: bool = False,
     ) -> float:
         """Returns the seconds on the clock until the study's end, from what has been seen of its pace.
 
@@ -209,12 +216,13 @@ class Forecast:
             share_done: returns the progress of a running trial, from 0 to 1, by its name.
             slots: how many trials run at once.
             now: the time, in seconds since the epoch.
+            search_over: whether nothing is left of the search, though not all its trials were run.
         """
         known = list(rows)
         by_reports = self.corrected(known)
         forecast = self._scaled([by_reports._seen(row, share_done, now) for row in known])
         done = {row.trial_id: 1.0 if row.ended else forecast.share_of(row, share_done) for row in known}
-        left = trials_left(spec, self.planned, known, done=lambda row: done[row.trial_id])
+        left = trials_left(spec, self.planned, known, done=lambda row: done[row.trial_id], search_over=search_over)
         now_running = running_trials(known)
         running = grouped((row for row in known if row.trial_id in now_running), _task_and_kind)
         lacking = {key: [1 - done[row.trial_id] for row in running.get(key, ())] for key in left}

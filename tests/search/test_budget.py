@@ -1,11 +1,12 @@
-"""Tests that a study's seconds are counted over all its drivers."""
+"""Tests that a study's seconds are counted over all its drivers, and which of its limits it reaches first."""
 
+from math import inf
 from pathlib import Path
 
 import pytest
 
 from krona_tune.search import budget
-from krona_tune.search.budget import StudyClock
+from krona_tune.search.budget import Amount, Budget, Rates, StudyClock
 
 
 @pytest.fixture
@@ -61,3 +62,20 @@ def test_a_clock_that_stands_still_counts_nothing(tmp_path: Path, monkeypatch: p
     clock.stand(True)
     now[0] += 30.0
     assert clock.seconds() == 7.0
+
+
+@pytest.mark.parametrize(
+    ("limits", "seconds"),
+    [
+        (Budget(), inf),
+        (Budget(seconds=1200), 1100),
+        (Budget(device_hours=0.75), 3600 * 0.25 / 6),
+        (Budget(examples=500), 3600 * (300 * 0.5 / 200) / 6),
+        (Budget(seconds=120, examples=500, device_hours=9), 20),
+        (Budget(seconds=1200, device_hours=0.25), 0),
+    ],
+)
+def test_the_time_left_is_that_of_the_first_limit(limits: Budget, seconds: float) -> None:
+    """Three trials run at once on two devices each."""
+    used = Amount(seconds=100, examples=200, device_hours=0.5)
+    assert limits.seconds_left(used, Rates(devices=2, slots=3)) == pytest.approx(seconds)

@@ -17,6 +17,7 @@ from krona_tune.search.artifacts import Artifacts
 from krona_tune.search.budget import Amount, Budget, Rates, StudyClock
 from krona_tune.search.driver import Driver, TrialLoop, await_slots, cut_short, halt_if_overtaken, left_over
 from krona_tune.search.driver_options import DriverOptions
+from krona_tune.search.forecast import Forecast, TaskForecast, TrialParts
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.planning.space import resolve
 from krona_tune.search.progress.study_status import read_status
@@ -34,7 +35,7 @@ from krona_tune.study.study_state import DriverState, StudyState, asked_trials
 from tests.record.events import curve, manifest
 from tests.search.ledgers import config, ledger
 from tests.search.plans import SHAPE, plan
-from tests.search.rungs import report
+from tests.search.rungs import RUNGS, report
 from tests.train.conftest import tiny_work
 
 
@@ -226,6 +227,48 @@ def test_a_study_whose_space_is_used_up_is_finished_when_its_driver_has_trained_
     monkeypatch.setattr(driver, "tune_trials", stop_at_once)
     last, again, state = driven(folder, more)
     assert (last.fulfilled, len(again), state.word) == (asked_trials(of.spec, of.planned), len(rows), "stopped")
+
+
+def test_a_search_that_an_order_ends_leaves_only_its_finals(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_ray: None
+) -> None:
+    """The order comes when one trial of eighty has been trained, and the best one runs."""
+    seen: list[DriverState] = []
+
+    def tune(phase: Phase, loop: TrialLoop, **of: object) -> None:
+        for number in range(0 if seen else 4):
+            message = TrialMessage.from_dict(cast(dict[str, Any], phase.searcher.suggest(f"tune{number}")))
+            done = Status.COMPLETED if number < 3 else None
+            step = StepResult(report=report(message.trial_id, 0, number / 10, message.task), status=done)
+            loop.start(message)
+            loop.report(message, step)
+            loop.stopper.ended = "" if done else "a person"
+            loop.end(message, f"tune{number}", step.to_dict())
+            phase.searcher.on_trial_complete(f"tune{number}", step.to_dict())
+        loop.obey()
+        state = read_driver_state(folder)
+        assert state
+        seen.append(state)
+        train(phase, loop)
+
+    monkeypatch.setattr(driver, "STATE_SECONDS", 0.0)
+    monkeypatch.setattr(driver, "tune_trials", tune)
+    folder = StudyFolder(tmp_path)
+    of = small_plan(40, [rate / 1000 for rate in range(1, 41)], time_budget=100)
+    folder.spec.write_text(dump_spec(of.spec), encoding="utf-8")
+    schedule, parts = tiny_work().schedule, TrialParts(epoch=2 * 48 / RUNGS[0], evaluation=0.0)
+    each = TaskForecast(schedule=schedule, adapter=parts, head=parts)
+    forecast = Forecast(tasks={"cola": each, "rte": each})
+    Driver(context_of(folder, of), DriverOptions(), forecast, Console(quiet=True)).run(lambda folder: folder)
+    rows, last = read_trials(folder.results), read_driver_state(folder)
+    finals = {row.of for row in rows if row.kind == "finalist"}
+    assert last
+    assert finals == {"cola-head-0", "rte-head-0", "cola-000", "rte-000"}
+    assert {row.trial_id for row in rows if not row.ended} == {"rte-000"}
+    assert last.trials == last.ended == len(rows) - 1 == 3 + 8
+    in_search, in_finals = (cast(float, state.seconds_left) for state in seen[:2])
+    assert in_search <= 100, "the budget of time ends the study"
+    assert in_finals == pytest.approx(8 * 4 * parts.epoch)
 
 
 class RecordsWithCopy(Records):

@@ -52,6 +52,14 @@ def test_a_clone_is_none_of_the_trials_that_the_request_asks_for() -> None:
     assert trials_left(spec, COUNTED, rows, done=lambda row: 1 if row.ended else 0.25)["rte", "search"] == 2.75
 
 
+@pytest.mark.parametrize("search", [{}, {"shared": True}])
+def test_of_a_search_that_was_ended_only_the_finals_are_left(search: dict[str, Any]) -> None:
+    spec, rows = asked(9, search=search), [head(0, 0.1), searched(0, 0.5), searched(1, 0.4, status=Status.INTERRUPTED)]
+    assert by_task(trials_left(spec, COUNTED, rows, done=lambda row: row.ended)) == {"rte": 7 + 1 + (2 + 1) * 3}
+    finals = len(final_trials(spec, rows))
+    assert by_task(trials_left(spec, COUNTED, rows, search_over=True)) == {"rte": finals}
+
+
 def test_while_the_search_goes_on_as_many_finals_are_expected_as_the_request_allows() -> None:
     spec = asked(3, search={"repeats": {"points": 2, "seeds": 4}})
     rows = [head(0, 0.1), searched(0, 0.5), searched(1, None, status=LOST)]

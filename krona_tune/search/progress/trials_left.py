@@ -36,16 +36,21 @@ def trials_left(
     rows: Iterable[TrialResult],
     facts: Mapping[str, TaskFacts] | None = None,
     done: Done = begun,
+    *,
+    search_over: bool = False,
 ) -> Left:
     """Returns how many trials are left of those that the request asks for, and of clones.
 
     Args:
         facts: by task, what tells which seeds of finalists did not learn; None counts no more seeds than each
             configuration gets at least, but those that have begun.
+        search_over: whether nothing is left of the search, as after an order or a limit that has ended it.
     """
     known = list(rows)
     left = search_left(spec, planned, known, done)
     over = [task for task in spec.tasks if not any(left[task, kind] for kind in FIRST_TRAINED) and _ended(known, task)]
+    if search_over:
+        left, over = dict.fromkeys(left, 0.0), list(spec.tasks)
     if spec.search.shared and len(over) < len(spec.tasks):
         over = []
     new = _new_by_counts(spec, planned, known) | _new_by_rows(spec, planned, known, over, facts)

@@ -15,6 +15,7 @@ from krona_tune.search.terminal.cell_view import CellView, in_notebook
 from krona_tune.search.terminal.result_tables import synthetic_mark
 from krona_tune.study.devices import Price
 from krona_tune.study.formatting import format_duration, format_money, format_number
+from krona_tune.study.kinds import FIRST_TRAINED
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.result import TrialResult
 from krona_tune.study.standings import Standings
@@ -72,6 +73,11 @@ class View:
     def expect(self, new: Mapping[str, int]) -> None:
         """Adds trials that each task will still run to the totals."""
         self._totals.update(new)
+
+    def end_search(self) -> None:
+        """Counts no more what the search has left: trials that have not begun, or not ended."""
+        rows = self._ledger.rows.values()
+        self._totals = Counter(row.task for row in rows if row.ended or row.kind not in FIRST_TRAINED)
 
     def counts(self) -> tuple[int, int]:
         """Returns how many trials have ended, and how many the study has."""
