@@ -8,11 +8,11 @@ import re
 import secrets
 from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
-from http.cookies import CookieError, SimpleCookie
 from typing import Any
 from urllib.parse import quote, unquote
 
 from starlette.datastructures import Headers, MutableHeaders
+from starlette.requests import cookie_parser
 from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -66,7 +66,7 @@ class Access:
         scheme, _, given = headers.get("authorization", "").partition(" ")
         if scheme.lower() == "bearer":
             return self.is_token(given.strip())
-        cookie = _cookie(headers.get("cookie", ""), self.cookie_name)
+        cookie = cookie_parser(headers.get("cookie", "")).get(self.cookie_name)
         return None if cookie is None else hmac.compare_digest(cookie.encode(errors="replace"), self.cookie.encode())
 
     def person(self, headers: Mapping[str, str]) -> str:
@@ -109,14 +109,6 @@ def _named(headers: Mapping[str, str]) -> str:
     if len(said) > LONGEST_PERSON or not said.isprintable():
         raise Refusal("X-User", "is no name of a person", f"use at most {LONGEST_PERSON} printable characters")
     return said
-
-
-def _cookie(header: str, name: str) -> str | None:
-    try:
-        found = SimpleCookie(header).get(name)
-    except CookieError:
-        return None
-    return found.value if found else None
 
 
 MOST_BYTES = 65_536

@@ -73,6 +73,13 @@ def test_a_login_with_odd_fields_is_no_login(guarded: TestClient, body: str) -> 
     assert guarded.post("/login", content=body).status_code == 401
 
 
+@pytest.mark.parametrize("odd", ['theirs={"a": 1}', "a@b=1", "blank name=1", "é=1", "flag", "=", ""])
+def test_the_cookie_is_found_among_odd_ones_of_other_applications(guarded: TestClient, odd: str) -> None:
+    own = Access(token=TOKEN)
+    for cookies in (f"{odd}; {own.cookie_name}={own.cookie}", f"{own.cookie_name}={own.cookie}; {odd}"):
+        assert guarded.get("/api/studies", headers={"Cookie": cookies.encode()}).status_code == 200
+
+
 def test_over_https_the_cookie_is_secure(guarded: TestClient) -> None:
     answer = guarded.post("https://studies.example/login", data={"token": TOKEN})
     assert "secure" in answer.headers["set-cookie"].lower()
