@@ -218,7 +218,7 @@ def _sender(url: str) -> "Apprise":
         problem = "the package apprise is not installed"
         raise Refusal("--notify", problem, "pip install 'krona_tune[service]'") from None
     logging.getLogger("apprise").setLevel(logging.CRITICAL)  # it would print parts of an address
-    asset = AppriseAsset(app_id="krona_tune", app_desc="krona_tune", service_timeout=0.0)
+    asset = AppriseAsset(app_id="krona_tune", app_desc="krona_tune", service_timeout=0.0, body_format="text")
     sender = Apprise(asset=asset)
     service, why = None, ""
     try:

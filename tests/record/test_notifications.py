@@ -1,6 +1,7 @@
 """Tests that people are told of a study's events through a real service, and that no service harms the study."""
 
 import builtins
+import html
 import json
 import logging
 import threading
@@ -205,6 +206,18 @@ def test_only_the_beginning_of_an_error_is_sent_without_its_passwords(service: S
     for secret in ("DATA", SECRET):
         assert secret not in sent
     assert "BEYOND" not in first
+
+
+def test_an_error_with_marks_of_html_is_told_as_it_is(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    address = f"http://127.0.0.1:{service.server_port}/bot"
+    monkeypatch.setattr("apprise.plugins.telegram.NotifyTelegram.notify_url", address)
+    sink = opened("tgram://123456789:abcdefghijklmnopqrstuvwxyz123456789/12345678")
+    sink.trial_ended(failed(0, "TypeError: <class 'int'> & <b>"))
+    sink.study_ended([])
+    message = service.received[0]
+    shown = html.unescape(message["text"]) if message["parse_mode"].lower() == "html" else message["text"]
+    assert "TypeError: <class 'int'> & <b>" in shown.replace("\xa0", " ")
+    assert "<class" not in message["text"], "a service that shows HTML would take this for a tag"
 
 
 @pytest.mark.parametrize(
