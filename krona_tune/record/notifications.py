@@ -77,7 +77,7 @@ class Notifications(NullSink):
         earlier: Iterable[TrialResult] = (),
         shared_by: tuple[str, ...] = (),
     ) -> None:
-        self._title, self._manifest, self._shared_by = f"krona_tune: {study}", manifest, shared_by
+        self._title, self._manifest, self._shared_by = _title(study), manifest, shared_by
         self._baseline = "frozen model" if manifest.model.text_to_text else "head alone"
         self._rows = {row.trial_id: row for row in earlier}
         self._running_baselines: dict[str, str] = {}
@@ -105,6 +105,10 @@ class Notifications(NullSink):
     def stopped(self) -> None:
         """Tells at once that somebody stopped the study before its end; its end says nothing more."""
         self._tell_end("The study was stopped before its end. Scores so far", "warning")
+
+    def goes_on(self) -> None:
+        """Says nothing of the end: the study's next driver follows."""
+        self._told_end = True
 
     def lacks_page(self) -> None:
         """Makes the message about the end say that the study's page could not be written."""
@@ -176,6 +180,18 @@ class Notifications(NullSink):
         return facts.title + (" (synthetic data)" if facts.synthetic else "")
 
 
+def tell_of_halt(urls: Iterable[str], *, study: str, reason: str) -> None:
+    """Tells that a study without a driver has halted, and waits for no answer; an odd address is only logged."""
+    for url in urls:
+        try:
+            worker = _Service(url).worker
+        except Refusal as refusal:
+            logger.warning("%s", refusal)
+            continue
+        worker.put(Message(_title(study), f"The study has halted: {_cut(reason)}.", "failure"))
+        worker.end()
+
+
 def refuse_unknown_services(urls: Iterable[str]) -> None:
     """Refuses addresses that apprise does not understand, and any address if it is not installed."""
     for url in urls:
@@ -230,6 +246,10 @@ def _sender(url: str) -> "Apprise":
         raise Refusal("--notify", f"apprise does not understand {_place(url)}{why}", fix)
     sender.add(service)
     return sender
+
+
+def _title(study: str) -> str:
+    return f"krona_tune: {study}"
 
 
 def _place(url: str) -> str:

@@ -389,9 +389,7 @@ class Driver:
             self.artifacts = write_artifacts(self.context, self.ledger, write_page, stopper.halt)
         stopper.settled = True
         self._write_state(*stopper.end)
-        self.sinks.notify_of_end(
-            stopped=bool(stopper.asked), trouble=stopper.halted or stopper.lost, no_page=self.artifacts.no_page
-        )
+        self.sinks.notify_of_end(*stopper.end, no_page=self.artifacts.no_page)
         kept = [folder.spec, folder.manifest, *self.artifacts.paths]
         self.sinks.end(kept, CLOSING_SECONDS if stopper.lost else None)
         if not stopper.interrupted and not again:

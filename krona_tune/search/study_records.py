@@ -30,6 +30,7 @@ from krona_tune.study.kinds import TrialKind, searched_number
 from krona_tune.study.order import Order
 from krona_tune.study.request.loader import dump_spec
 from krona_tune.study.result import Report, TrialResult, grouped
+from krona_tune.study.study_state import STARTED_AGAIN, End
 
 Number = tuple[str, int]
 """A searched trial: its task, and its number there."""
@@ -68,10 +69,12 @@ class OpenRecords:
 class StudySinks(FanOut):
     """The sinks of one driver: the records, what is kept of them elsewhere, and the services that are notified.
 
-    A full training (`options.again`) notifies nobody.
+    A full training (`options.again`) notifies nobody. Of an end after which a queue starts the next driver, nothing is
+    told: the queue tells if it starts none.
     """
 
     def __init__(self, opened: OpenRecords, context: DriverContext, options: DriverOptions) -> None:
+        self._queued = options.start.share is not None
         self._notifications = Notifications(
             () if options.again else options.start.notify,
             study=context.folder.name,
@@ -86,13 +89,15 @@ class StudySinks(FanOut):
         """Returns why the records lack something now; empty if they have everything."""
         return self.failures.get(ParquetSink.__name__, "")
 
-    def notify_of_end(self, *, stopped: bool, trouble: str, no_page: str) -> None:
-        """Tells the services that somebody stopped the study, why it could not go on, or why it has no page."""
+    def notify_of_end(self, how: End, reason: str, *, no_page: str) -> None:
+        """Tells the services that somebody stopped the study, why it could not go on, or that it has no page."""
         if no_page:
             self._notifications.lacks_page()
-        if trouble:
-            self._notifications.halted(trouble)
-        elif stopped:
+        if self._queued and how in STARTED_AGAIN:
+            self._notifications.goes_on()
+        elif reason:
+            self._notifications.halted(reason)
+        elif how != "finished":
             self._notifications.stopped()
 
     def end(self, artifacts: Sequence[Path], within: float | None) -> None:

@@ -14,7 +14,12 @@ from typing import Any
 import pytest
 
 from krona_tune.record import notifications
-from krona_tune.record.notifications import Notifications, joined_addresses, refuse_unknown_services
+from krona_tune.record.notifications import (
+    Notifications,
+    joined_addresses,
+    refuse_unknown_services,
+    tell_of_halt,
+)
 from krona_tune.record.sink import FanOut
 from krona_tune.refusal import Refusal
 from krona_tune.study.result import Status, TrialResult
@@ -239,6 +244,25 @@ def test_a_study_that_stops_says_so_at_once_and_once(service: Service, how: str,
     assert [(message["message"], message["type"]) for message in service.received] == [(told, kind)]
     sink.study_ended([])
     assert service.bodies == [told]
+
+
+def test_a_driver_that_another_one_follows_says_nothing_of_its_end(service: Service) -> None:
+    sink = opened(service.url)
+    sink.trial_ended(failed(0, "RuntimeError"))
+    sink.goes_on()
+    sink.study_ended([])
+    assert service.bodies == ["Trial cola-0000 on COLA has failed: RuntimeError."]
+
+
+def test_a_halt_is_told_of_a_study_without_a_driver(service: Service, caplog: pytest.LogCaptureFixture) -> None:
+    reason = f"it died: postgresql://me:{SECRET}@host refuses"
+    tell_of_halt([f"slakc://{SECRET}", service.url], study="first", reason=reason)
+    until(lambda: service.received)
+    [message] = service.received
+    assert (message["title"], message["type"]) == ("krona_tune: first", "failure")
+    assert message["message"] == "The study has halted: it died: postgresql://me:***@host refuses."
+    assert "apprise does not understand slakc://…" in caplog.text
+    assert SECRET not in caplog.text
 
 
 def test_a_dead_service_delays_no_event_and_is_logged_once_without_its_address(

@@ -12,19 +12,23 @@ import pytest
 
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.parquet_sink import ParquetSink
+from krona_tune.record.sink import NullSink
+from krona_tune.search import study_records
 from krona_tune.search.budget import Amount, Budget
+from krona_tune.search.driver_options import DriverOptions, StartOptions
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.phases import search_phase
 from krona_tune.search.planning.plan import Plan, trial_seed
 from krona_tune.search.resume import known_trials, numbers_left
 from krona_tune.search.searchers.open_samplers import open_samplers, open_shared_sampler
 from krona_tune.search.searchers.shared_searcher import shared_id
-from krona_tune.search.study_records import OpenRecords, open_records
+from krona_tune.search.study_records import OpenRecords, StudySinks, open_records
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.schedule import make_schedule
 from krona_tune.study.result import Status
+from krona_tune.study.study_state import End
 from tests.record.damage import other_bytes
 from tests.search.conftest import count_on, never
 from tests.search.plans import SHAPE, plan
@@ -211,3 +215,47 @@ def test_a_study_that_holds_a_score_that_is_no_number_goes_on(
     asked = [phase.searcher.suggest(f"tune-{number}") for number in range(5)]
     assert len([message for message in asked if message and message["kind"] == "search"]) >= 2
     assert not stopping.halted
+
+
+class Told(NullSink):
+    """Notifications that keep what they are asked to tell."""
+
+    def __init__(self) -> None:
+        self.ends: list[str] = []
+
+    def halted(self, reason: str) -> None:
+        self.ends.append(reason)
+
+    def stopped(self) -> None:
+        self.ends.append("stopped")
+
+    def goes_on(self) -> None:
+        self.ends.append("goes on")
+
+
+@pytest.mark.parametrize(
+    ("how", "reason", "alone", "queued"),
+    [
+        ("finished", "", [], []),
+        ("cancelled", "", ["stopped"], ["stopped"]),
+        ("interrupted", "", ["stopped"], ["stopped"]),
+        ("terminated", "", ["stopped"], ["goes on"]),
+        ("halted", "the disk is full", ["the disk is full"], ["goes on"]),
+        ("lost", "Ray ended", ["Ray ended"], ["goes on"]),
+    ],
+)
+def test_an_end_after_which_the_queue_starts_the_next_driver_is_not_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: End, reason: str, alone: list[str], queued: list[str]
+) -> None:
+    monkeypatch.setattr(study_records, "MlflowSink", lambda **_: NullSink())
+    study = plan()
+    folder = StudyFolder(tmp_path)
+    context: Any = SimpleNamespace(plan=study, folder=folder, manifest=None)
+    for share, told in ((None, alone), (0, queued)):
+        notifications = Told()
+        monkeypatch.setattr(study_records, "Notifications", lambda *_, here=notifications, **__: here)
+        options = DriverOptions(start=StartOptions(share=share))
+        sinks = StudySinks(open_records(study, folder), context, options)
+        sinks.notify_of_end(how, reason, no_page="")
+        sinks.end([], within=None)
+        assert notifications.ends == told

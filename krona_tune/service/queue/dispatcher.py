@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from krona_tune.record.driver_state import state_since, written_at
+from krona_tune.record.notifications import tell_of_halt
 from krona_tune.record.orders import PERSON, give_order, waiting_orders
 from krona_tune.record.ownership import is_running
 from krona_tune.record.storage import Storage, refresh
@@ -254,6 +255,12 @@ class Dispatcher:
     def _end_removed(self, entry: Entry) -> None:
         self._database.end(entry.id, "removed", f"{entry.removed_by} removed it")
 
+    def _halt(self, entry: Entry, reason: str) -> None:
+        """Ends an entry that can't go on, and tells those whom its submission names."""
+        notify = self._database.submission(entry.id).notify
+        self._database.end(entry.id, "halted", reason)
+        tell_of_halt(notify, study=entry.name, reason=reason)
+
     def _settle(self, watched: WatchedEntry, start: Start) -> None:
         """Ends an entry as its driver has ended, or notes that the driver has to be started again."""
         entry = watched.entry
@@ -275,7 +282,7 @@ class Dispatcher:
             self._database.end_start(entry.id, "its driver was told to end and is started again", fault=False)
         elif self._database.faults(entry.id, hour_ago) >= MOST_RESTARTS:
             often = f"its driver was started again {MOST_RESTARTS} times within an hour and ended again"
-            self._database.end(entry.id, "halted", f"{often}: {how or 'it died'}. {reason}".strip())
+            self._halt(entry, f"{often}: {how or 'it died'}. {reason}".strip())
         else:
             said = f"its driver ended ({how or 'it died'}) and is started again. {reason}".strip()
             logger.warning("%s: %s", entry.name, said)
@@ -288,7 +295,7 @@ class Dispatcher:
         if is_running(folder):
             return  # a person runs it, or its last driver still ends
         if folder.spec.exists() and not (watched.start or entry.training):
-            self._database.end(entry.id, "halted", "somebody began a study of this name meanwhile")
+            self._halt(entry, "somebody began a study of this name meanwhile")
             return
         asked = self._database.submission(entry.id)
         told = StartOptions(

@@ -9,11 +9,13 @@ from krona_tune.record.ownership import lock_of
 from krona_tune.service.queue import dispatcher
 from krona_tune.service.queue.dispatcher import MOST_RESTARTS
 from krona_tune.study.study_state import End
-from tests.service.queue.fakes import Queue
+from tests.service.queue.fakes import Queue, submission
 
 
 @pytest.mark.parametrize("end", ["", "halted", "lost"])
-def test_a_dead_driver_is_started_again_three_times_within_an_hour(queue: Queue, end: End) -> None:
+def test_a_dead_driver_is_started_again_three_times_within_an_hour(
+    queue: Queue, end: End, halts_told: list[tuple[tuple[str, ...], str, str]]
+) -> None:
     queue.submit("first")
     queue.round()
     for restarts in range(1, MOST_RESTARTS + 1):
@@ -21,7 +23,10 @@ def test_a_dead_driver_is_started_again_three_times_within_an_hour(queue: Queue,
         assert queue.round() == {"first": ("running", 2)}
         assert (queue.entry("first").restarts, queue.drivers.started[-1][:2]) == (restarts, ("resume", "first"))
     queue.drivers.ends("first", end)
+    assert halts_told == [], "it is started again"
     assert queue.round() == {"first": ("halted", 0)}
+    queue.round()
+    assert halts_told == [(submission("first").notify, "first", queue.entry("first").reason)]
     reason = queue.entry("first").reason
     assert "started again 3 times within an hour and ended again" in reason
     assert ("the disk is full" if end == "halted" else "the last line" if not end else "lost") in reason
