@@ -415,8 +415,9 @@ def _begin(connection: sql.Connection) -> None:
 
 def _selected() -> Any:
     """Returns the question for entries, with when each began and how often a driver was started again."""
-    of_entry = sql.select(sql.func.min(starts.c.at).label("began_at"), sql.func.count().label("starts"), starts.c.entry)
-    counted = of_entry.group_by(starts.c.entry).subquery()
+    began_at = sql.func.min(starts.c.at).label("began_at")
+    own = sql.func.count(sql.case((starts.c.slots > 0, 1))).label("starts")  # that of an adopted entry had no slots
+    counted = sql.select(began_at, own, starts.c.entry).group_by(starts.c.entry).subquery()
     kept = [column for column in entries.c if column.name not in {"space", "tracking_uri", "notify"}]
     training = sql.func.coalesce(trainings.c.words, "").label("training")
     found = sql.select(*kept, counted.c.began_at, counted.c.starts, training)

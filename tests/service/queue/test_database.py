@@ -86,6 +86,16 @@ def test_only_ends_that_were_faults_count(kept: Database) -> None:
     assert kept.faults(1, 0.0) == 0, "what is put back begins with a clean slate"
 
 
+def test_the_first_driver_of_an_adopted_study_is_no_restart(kept: Database) -> None:
+    kept.adopt(submission(), "ann", None)
+    assert kept.last_starts()[1].ended_at is not None
+    kept.begin_start(1, 1, None)
+    assert kept.entry(1).restarts == 0
+    kept.end_start(1, "it died", fault=True)
+    kept.begin_start(1, 1, None)
+    assert kept.entry(1).restarts == 1
+
+
 def test_a_start_of_nothing_is_taken_back(kept: Database) -> None:
     kept.add(submission(), "ann")
     start = kept.begin_start(1, 1, None)
