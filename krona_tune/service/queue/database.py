@@ -20,8 +20,8 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import NullPool
 
 from krona_tune.refusal import Refusal, unknown
-from krona_tune.service.queue.entry import LIVE, Entry, EntryState, SlotChange, Submission
-from krona_tune.service.queue.tables import MIGRATIONS, changes, entries, starts, trainings
+from krona_tune.service.queue.entry import LIVE, Entry, EntryState, SlotChange, Submission, SubmissionAnswer
+from krona_tune.service.queue.tables import MIGRATIONS, answers, changes, entries, starts, trainings
 
 logger = logging.getLogger(__name__)
 Value = TypeVar("Value")
@@ -82,14 +82,33 @@ class Database:
                 step(connection)
             connection.execute(sql.text(f"PRAGMA {FORMAT_KEY} = {len(migrations)}"))
 
-    def add(self, asked: Submission, person: str) -> Entry:
+    def add(
+        self, asked: Submission, person: str, fingerprint: str = "", plan: Mapping[str, str] | None = None
+    ) -> Entry:
         """Gives a study a place.
+
+        Args:
+            fingerprint: that of the request as it was sent, by which it is known again.
+            plan: what it is answered with.
 
         Raises:
             Refusal: a study of this name has one, or too many have.
         """
         with self._transaction() as connection:
-            return self._entry(connection, self._add(connection, asked, person))
+            entry = self._add(connection, asked, person)
+            values = {"entry": entry, "fingerprint": fingerprint, "plan": json.dumps(plan or {})}
+            connection.execute(answers.insert().values(values))
+            return self._entry(connection, entry)
+
+    def answer_before(self, fingerprint: str, name: str, person: str) -> SubmissionAnswer | None:
+        """Returns the answer to a request that the person has sent before, if its study still has its place."""
+        same = (answers.c.fingerprint == fingerprint) & (entries.c.name == name) & (entries.c.person == person)
+        asked = sql.select(answers).join(entries, entries.c.id == answers.c.entry)
+        with self._reading() as connection:
+            found = connection.execute(asked.where(same, entries.c.state.in_(LIVE))).one_or_none()
+            if found is None:
+                return None
+            return SubmissionAnswer(entry=self._entry(connection, found.entry), plan=json.loads(found.plan))
 
     def adopt(self, asked: Submission, person: str, state_before: float | None) -> Entry:
         """Gives a study that was begun without the queue a place, as if its driver had ended: it will be resumed.

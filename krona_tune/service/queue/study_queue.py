@@ -66,7 +66,6 @@ class StudyQueue:
     ) -> None:
         self._storage, self._source, self._limits = storage, source, dict(limits or {})
         self._closing, self._checking = ExitStack(), Lock()
-        self._answered: dict[str, tuple[Submission, str, SubmissionAnswer]] = {}
         place = place_of_queue(storage)
         try:
             place.mkdir(parents=True, exist_ok=True)
@@ -100,7 +99,9 @@ class StudyQueue:
             Refusal: the request is wrong, its name is taken, or one trial of it needs more than there is.
         """
         with self._turn():
-            return self._answer_before(asked, person) or self._answer(asked, person)
+            fingerprint = _fingerprint(asked)
+            before = self._database.answer_before(fingerprint, asked.name, person)
+            return before or self._answer(asked, person, fingerprint)
 
     def plan(self, asked: Submission) -> str:
         """Returns what `run --dry-run` prints of a request; nothing is queued. Raises what `submit` raises."""
@@ -218,18 +219,13 @@ class StudyQueue:
         self._dispatcher.wake()
         return entry
 
-    def _answer(self, asked: Submission, person: str) -> SubmissionAnswer:
+    def _answer(self, asked: Submission, person: str, fingerprint: str) -> SubmissionAnswer:
         checked = self._checked(asked)
         plan = dict(checked.lines)
         if asked.only_plan:
             return SubmissionAnswer(entry=None, plan=plan)
-        entry = self._database.add(asked.model_copy(update={"space": checked.space}), person)
-        answer = SubmissionAnswer(entry=entry, plan=plan)
-        live = {entry.name for entry in self._database.live()}
-        self._answered = {name: kept for name, kept in self._answered.items() if name in live}
-        self._answered[asked.name] = asked, person, answer
-        self._dispatcher.wake()
-        return answer
+        entry = self._database.add(asked.model_copy(update={"space": checked.space}), person, fingerprint, plan)
+        return SubmissionAnswer(entry=self._then_look(entry), plan=plan)
 
     def _checked(self, asked: Submission, on: Cluster | None = None) -> CheckedSubmission:
         self.refuse_live(asked.name, "choose another name")
@@ -238,13 +234,10 @@ class StudyQueue:
             self._source.most(checked.resources)
         return checked
 
-    def _answer_before(self, asked: Submission, person: str) -> SubmissionAnswer | None:
-        """Returns the answer to the same request of the same person, if its study still has its place."""
-        before, by, answer = self._answered.get(asked.name, (None, "", None))
-        if answer is None or answer.entry is None or (before, by) != (asked, person):
-            return None
-        entry = self._database.entry(answer.entry.id)
-        return answer.model_copy(update={"entry": entry}) if entry.live else None
+
+def _fingerprint(asked: Submission) -> str:
+    """Returns a hash by which the same request is known when it comes again."""
+    return blake2b(asked.model_dump_json().encode(errors="replace"), digest_size=20).hexdigest()
 
 
 def _fields_of(asked: Submission) -> dict[str, str]:

@@ -143,6 +143,19 @@ def test_a_request_that_comes_again_has_the_place_that_it_has(queued: TestClient
     assert names(queued) == ["mine"]
 
 
+def test_a_request_that_comes_again_to_a_service_that_was_started_again_has_its_place(
+    storage: Storage, drivers: FakeDrivers, checked_here: None
+) -> None:
+    answers = []
+    for _ in range(2):
+        queue = StudyQueue(storage, drivers, Machine(2))
+        answers.append(queue.submit(Submission(**request()), "ann"))
+        queue.end()
+    assert answers[0] == answers[1]
+    assert answers[0].entry
+    assert "cola" in answers[0].plan["tasks"]
+
+
 def test_submissions_are_checked_one_after_the_other(queued: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study_queue_module, "TURN_SECONDS", 0.05)
     begun, released = Event(), Event()
