@@ -36,13 +36,13 @@ def test_a_service_without_a_queue_shows_none() -> None:
     assert "queue" not in index_page({"nonce": "n"}, index_body([STUDY], "here"), "s").partition("<body")[2]
 
 
-def test_the_queue_is_listed_above_the_studies_by_place() -> None:
+def test_the_queue_is_listed_above_the_studies_with_the_numbers_that_a_command_takes() -> None:
     html = index(view())
     text = page_of(html).text
     assert text.index("What waits and what runs.") < text.index("The newest first.")
-    assert text_of(row(html, 2)) == "1 first ann Set running 2 restarts 3 2026-01-01 10:00:02 UTC Remove…"
-    assert text_of(row(html, 3)) == "2 second ann Set waits for slots 1 restart 0 2026-01-01 10:00:03 UTC Remove…"
-    assert text_of(row(html, 4)) == "3 late bob Set queued 0 2026-01-01 10:00:04 UTC Remove…"
+    assert text_of(row(html, 2)) == "2 first ann Set running 2 restarts 3 2026-01-01 10:00:02 UTC Remove…"
+    assert text_of(row(html, 3)) == "3 second ann Set waits for slots 1 restart 0 2026-01-01 10:00:03 UTC Remove…"
+    assert text_of(row(html, 4)) == "4 late bob Set queued 0 2026-01-01 10:00:04 UTC Remove…"
     assert 'value="7"' in row(html, 2)
     assert page_of(html).ids.count("priority-2") == 1
 
@@ -63,7 +63,7 @@ def test_what_ended_is_listed_apart_with_its_reason_and_may_be_queued_again_unle
     html = index(view())
     assert "Ended (3)" in page_of(html).text
     assert text_of(row(html, 6)) == (
-        "broken ann halted the disk is full 2026-01-01 10:00:06 UTC 2026-01-01 12:00:00 UTC Queue again"
+        "6 broken ann halted the disk is full 2026-01-01 10:00:06 UTC 2026-01-01 12:00:00 UTC Queue again"
     )
     assert "Queue again" not in row(html, 1)
     assert "Queue again" in row(html, 7)
