@@ -50,9 +50,10 @@ WATCHED = ("manifest.json", "study.yaml", "state.json", "results/*")
 """Patterns of the files that a study's page is made from."""
 LONGEST_NAME = 255
 """The most bytes of a folder's name."""
-MOST_STUDIES, MOST_OPEN = 10_000, 8
-"""How many studies' summaries are kept, and of how many the records and pages, which are large; so many are compared
-at once."""
+MOST_STUDIES, MOST_OPEN = 10_000, 32
+"""How many studies' summaries are kept, and of how many the records and pages, which are large."""
+MOST_COMPARED = 8
+"""How many studies one page compares."""
 LOOK, READ, DRAW, FETCH = 1.0, 2.0, 3.0, 15.0
 """The seconds for which a look at a study's files, its records, its page and what its copy holds count as new."""
 
@@ -164,15 +165,15 @@ class ServedStudies:
         """Returns a text that differs if the records of one of these studies have changed. Raises what `comparison`
         raises."""
         refuse_one(names := list(dict.fromkeys(names)))
-        if len(names) > MOST_OPEN:
-            raise Refusal("studies", f"{len(names)} are too many for one page", f"choose at most {MOST_OPEN}")
+        if len(names) > MOST_COMPARED:
+            raise Refusal("studies", f"{len(names)} are too many for one page", f"choose at most {MOST_COMPARED}")
         return blake2b(repr([self.look(name).stamp for name in names]).encode(), digest_size=12).hexdigest()
 
     def comparison(self, names: Sequence[str]) -> PageBody:
         """Returns the page that compares studies.
 
         Raises:
-            Refusal: fewer than two different ones are named or more than MOST_OPEN; or what `read` raises.
+            Refusal: fewer than two different ones are named or more than MOST_COMPARED; or what `read` raises.
         """
         stamp = self.comparison_stamp(names)
 

@@ -70,8 +70,8 @@ class StampedCache(Generic[Value]):
     def is_due(self, key: str) -> bool:
         """Returns whether the key's value would be computed again if its stamp had changed."""
         with self._changed:
-            entry = self._entry(key)
-            return entry.held is None or self._is_old(entry)
+            entry = self._entries.get(key)
+            return entry is None or entry.held is None or self._is_old(entry)
 
     def _begun(
         self, entry: _CacheEntry[Value], stamp: str, make: Callable[[], Value]
@@ -113,8 +113,12 @@ class StampedCache(Generic[Value]):
         return time.monotonic() - entry.made >= wait
 
     def _entry(self, key: str) -> _CacheEntry[Value]:
+        """Returns a key's entry; those asked for longest ago make room for it, unless they are being computed."""
         entry = self._entries.setdefault(key, _CacheEntry())
         self._entries.move_to_end(key)
         while len(self._entries) > self._most:
-            self._entries.popitem(last=False)
+            idle = (each for each, other in self._entries.items() if other.coming is None and other is not entry)
+            if (oldest := next(idle, None)) is None:
+                break
+            del self._entries[oldest]
         return entry

@@ -26,6 +26,13 @@ def test_the_least_asked_is_dropped() -> None:
     assert kept.get("c", "", lambda: "new") == ("", "new")
 
 
+def test_whether_a_value_is_due_can_be_asked_without_dropping_another() -> None:
+    kept: StampedCache[str] = StampedCache(1)
+    kept.get("a", "", lambda: "a")
+    assert kept.is_due("b")
+    assert kept.get("a", "", lambda: "new") == ("", "a")
+
+
 def test_a_young_value_is_returned_although_it_is_old_news(monkeypatch: pytest.MonkeyPatch) -> None:
     now = [100.0]
     monkeypatch.setattr(stamped_cache.time, "monotonic", lambda: now[0])
@@ -85,6 +92,25 @@ def test_a_slow_value_is_waited_for_briefly_and_the_one_before_is_returned(held_
     until(lambda: kept.get("b", "y", slow) == ("y", "new"))
     assert once_there(kept, "a", "x", slow) == ("x", "new")
     assert made == ["slow"] * 2, "each is computed once"
+
+
+def test_a_value_that_is_being_computed_is_not_dropped(held_up: Event) -> None:
+    kept: StampedCache[str] = StampedCache(1)
+    made: list[str] = []
+
+    def slow() -> str:
+        made.append("slow")
+        held_up.wait()
+        return "new"
+
+    with pytest.raises(SlowError):
+        kept.get("a", "x", slow)
+    assert once_there(kept, "b", "x", lambda: "b") == ("x", "b")
+    with pytest.raises(SlowError):
+        kept.get("a", "x", slow)
+    held_up.set()
+    assert once_there(kept, "a", "x", slow) == ("x", "new")
+    assert made == ["slow"], "it was begun again"
 
 
 def test_few_slow_values_are_computed_at_once(held_up: Event, monkeypatch: pytest.MonkeyPatch) -> None:
