@@ -41,11 +41,15 @@ CONTROLS = re.compile("[\\x00-\\x08\\x0b-\\x1f\\x7f-\\x9f\\u202a-\\u202e\\u2066-
 
 
 class SafeConsole(Console):
-    """A console on which no text acts: its control characters are shown as escapes."""
+    """A console on which no text acts: its control characters are shown as escapes. It is silent from the moment on at
+    which its reader leaves, as `head` does: rich's own would end the program, and a study with it."""
 
     def render_str(self, text: str, **how: Any) -> Text:
         """Returns what rich prints for a text: a line, or the cell of a table."""
         return super().render_str(CONTROLS.sub(_escaped, text), **how)
+
+    def on_broken_pipe(self) -> None:
+        self.quiet = True
 
 
 def _escaped(found: re.Match[str]) -> str:

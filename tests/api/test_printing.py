@@ -3,6 +3,7 @@
 import re
 import sys
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 from rich.table import Table
 
 from krona_tune.api.plan_view import plan_lines
-from krona_tune.api.printing import console, errors, print_cost, print_paths, print_started
+from krona_tune.api.printing import SafeConsole, console, errors, print_cost, print_paths, print_started
 from krona_tune.record.sink import NullSink
 from krona_tune.search.driver_options import StartOptions
 from krona_tune.search.forecast import Forecast, TaskForecast, TrialParts
@@ -70,6 +71,24 @@ def test_no_text_acts_on_the_terminal(capsys: pytest.CaptureFixture[str]) -> Non
         r"of      a\x1b]0;title\x07",
     ]
     assert told == "\\x00\n"
+
+
+class LeftPipe(StringIO):
+    """A pipe whose reader has left; counts how often something is written."""
+
+    writes = 0
+
+    def write(self, text: str) -> int:
+        self.writes += 1
+        raise BrokenPipeError
+
+
+def test_a_reader_that_leaves_ends_nothing() -> None:
+    pipe = LeftPipe()
+    read = SafeConsole(file=pipe)
+    for _ in range(3):
+        read.print("a trial has ended")
+    assert pipe.writes == 1
 
 
 def begun(plan: Plan) -> DriverContext:
