@@ -208,6 +208,9 @@ class Driver:
                 self.metrics.changed(last=True)
         with interruptible(self.stopper, self.console):
             self._end(write_page)
+        if not self.stopper.settled:  # a second request came before the study's end was written
+            with interruptible(self.stopper, self.console):
+                self._close(cut_short=True)
         return self._outcome()
 
     # The phases. All share one budget: the search leaves what finals and repeats will need; a stop ends all.
@@ -355,7 +358,7 @@ class Driver:
         if time.monotonic() - self.written_at >= STATE_SECONDS:
             self._write_state()
 
-    def _write_state(self, end: End = "", reason: str = "") -> None:
+    def _write_state(self, end: End = "", reason: str = "", *, cut_short: bool = False) -> None:
         """Writes for those who watch how far the study is, or how the driver ended."""
         self.written_at = time.monotonic()
         ended, trials = self.view.counts()
@@ -370,6 +373,7 @@ class Driver:
             paused=self.orders.paused,
             end=end,
             reason=reason,
+            cut_short=cut_short,
             fulfilled=self.fulfilled,
             at=time.time(),
         )
@@ -387,14 +391,20 @@ class Driver:
         self.clock.save(now=True)
         if self.ledger.rows and not (stopper.halted or stopper.lost):  # a page without a trial is refused
             self.artifacts = write_artifacts(self.context, self.ledger, write_page, stopper.halt)
-        stopper.settled = True
-        self._write_state(*stopper.end)
-        self.sinks.notify_of_end(*stopper.end, no_page=self.artifacts.no_page)
-        kept = [folder.spec, folder.manifest, *self.artifacts.paths]
-        self.sinks.end(kept, CLOSING_SECONDS if stopper.lost else None)
+        self._close(cut_short=bool(stopper.lost))
         if not stopper.interrupted and not again:
             rows, spec = list(self.ledger.rows.values()), self.orders.plan.spec
             remove(folder, unneeded(folder, rows, spec, self.context.manifest.tasks, spec.resources.keep_checkpoints))
+
+    def _close(self, *, cut_short: bool) -> None:
+        """Decides how the driver ends, says so, and ends the records; at once if its end is `cut_short`."""
+        stopper, folder = self.stopper, self.context.folder
+        stopper.settled = True
+        end, trouble = stopper.end
+        self._write_state(end, trouble, cut_short=cut_short)
+        self.sinks.notify_of_end(end, trouble, no_page=self.artifacts.no_page)
+        kept = [folder.spec, folder.manifest, *self.artifacts.paths]
+        self.sinks.end(kept, CLOSING_SECONDS if cut_short else None)
 
     def _outcome(self) -> Outcome:
         spec, again, stopper = self.context.plan.spec, self.options.again, self.stopper

@@ -61,9 +61,13 @@ class StudyStopper:
 
     @property
     def end(self) -> tuple[End, str]:
-        """Returns how the driver ends if the study ends now, and why, without passwords."""
-        how: End = "lost" if self.lost else "halted" if self.halted else self.asked or "finished"
-        return how, redact(self.lost or self.halted)
+        """Returns how the driver ends if the study ends now, and, if that is a trouble, why, without passwords.
+
+        A run that was abandoned after somebody had asked for its end, as by a second request, is no trouble.
+        """
+        if self.lost and not self.asked:
+            return "lost", redact(self.lost)
+        return ("halted", redact(self.halted)) if self.halted else (self.asked or "finished", "")
 
     @property
     def used_up(self) -> str | None:

@@ -78,7 +78,8 @@ class DriverState(FrozenValue):
     """Holds how far a study is. `trials` counts those of its whole plan, `ended` those that have ended; `seconds_left`
     is the forecast, None if nobody knows; `slots` is how many trials may run at once, `most` is that without the
     `share` that a queue leaves to the study (None: no queue runs it); `at` is when the driver wrote this (seconds since
-    the epoch). `end` says how the driver ended, `reason` why; both are empty before. `fulfilled` is what the request
+    the epoch). `end` says how the driver ended, `reason` why; both are empty before. `cut_short`: a second
+    request or Ray's loss left it no time to write what a study leaves. `fulfilled` is what the request
     asked for (`asked_trials`) when nothing of it was left; None if that has never been so."""
 
     stage: Stage
@@ -91,6 +92,7 @@ class DriverState(FrozenValue):
     paused: bool = False
     end: End = ""
     reason: str = ""
+    cut_short: bool = False
     fulfilled: int | None = None
     at: float
 
@@ -106,9 +108,10 @@ class DriverState(FrozenValue):
 
     @property
     def cut_off(self) -> bool:
-        """Returns whether the driver may not have written the study's adapters, if it runs no more: it was killed, or a
-        fault or Ray's loss ended it. A full training leaves those of the study before its own end."""
-        return self.end in {"", "halted", "lost"} and self.stage != "full training"
+        """Returns whether the driver may not have written the study's adapters, if it runs no more: it was killed, a
+        fault or Ray's loss ended it, or a second request. A full training leaves those of the study before its own
+        end."""
+        return (self.end in {"", "halted", "lost"} or self.cut_short) and self.stage != "full training"
 
     @property
     def left(self) -> int:

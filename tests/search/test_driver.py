@@ -1,5 +1,6 @@
 """Tests what a driver does with its trials, and what it says between its phases."""
 
+import signal
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -269,6 +270,25 @@ def test_a_search_that_an_order_ends_leaves_only_its_finals(
     in_search, in_finals = (cast(float, state.seconds_left) for state in seen[:2])
     assert in_search <= 100, "the budget of time ends the study"
     assert in_finals == pytest.approx(8 * 4 * parts.epoch)
+
+
+def test_a_second_request_at_the_end_is_a_persons_and_the_study_is_not_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_ray: None
+) -> None:
+    folder, of, told = StudyFolder(tmp_path), small_plan(4, [1e-3, 1e-2]), list[tuple[str, ...]]()
+    driven(folder, of)
+
+    def press_twice(*_: object) -> Artifacts:
+        signal.raise_signal(signal.SIGINT)
+        signal.raise_signal(signal.SIGINT)
+        return Artifacts()
+
+    monkeypatch.setattr(driver, "write_artifacts", press_twice)
+    monkeypatch.setattr(Records, "notify_of_end", lambda _, *words, **of: told.append(words))
+    last, _, state = driven(folder, of)
+    assert (last.stage, last.end, last.reason) == ("end", "interrupted", "")
+    assert (state.counts.to_go, state.word) == (0, "stopped")
+    assert told == [("interrupted", "")]
 
 
 class RecordsWithCopy(Records):

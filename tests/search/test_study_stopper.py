@@ -63,6 +63,20 @@ def test_a_trial_whose_worker_went_with_ray_is_interrupted_and_not_failed() -> N
     assert study.verdict("b", None, True) is Status.INTERRUPTED
 
 
+@pytest.mark.parametrize("how", ["interrupted", "terminated", "cancelled"])
+def test_a_run_that_is_abandoned_after_somebody_asked_for_its_end_ends_as_asked(how: Asked) -> None:
+    """Else a queue would start the driver again that a person has stopped by pressing Ctrl-C twice."""
+    study = stopping()
+    study.abandon("Ray's raylet ended")
+    assert study.end == ("lost", "Ray's raylet ended")
+    study = stopping()
+    study.ask(how)
+    study.abandon("a second request to stop")
+    assert study.end == (how, "")
+    study.halt("the disk is full")
+    assert study.end == ("halted", "the disk is full")
+
+
 def test_the_clock_alone_ends_the_finals() -> None:
     used = Amount(seconds=5, examples=100)
     study = StudyStopper(Budget(seconds=10, examples=50), lambda: used)
