@@ -12,7 +12,7 @@ from socket import gethostname
 from typing import TYPE_CHECKING
 
 from krona_tune.hub import environment_of_others
-from krona_tune.record.ownership import driver_of, is_running
+from krona_tune.record.ownership import driver_of, is_running, this_host
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 
@@ -61,7 +61,8 @@ def stop_driver(folder: StudyFolder, child: DriverProcess | None, seconds: float
     """Asks the process that runs a study to stop, and waits for its end.
 
     Raises:
-        Refusal: no process runs the study, it is on another machine, or it does not end in time.
+        Refusal: no process runs the study, it is on another machine or in another container, it is another user's, or
+            it does not end in time.
     """
     if not 0 < seconds < math.inf:
         raise Refusal("seconds", f"{seconds:g} is no time to wait", "give a number of seconds above 0")
@@ -69,9 +70,19 @@ def stop_driver(folder: StudyFolder, child: DriverProcess | None, seconds: float
     if found is None:
         raise Refusal("stop", f"the study {folder.name!r} does not run here", "there is nothing to stop")
     process, machine = found
-    if machine != gethostname():
-        raise Refusal("stop", f"the study runs on {machine}, as process {process}", "stop it there")
-    os.kill(process, signal.SIGINT)
+    if machine not in {this_host(), gethostname()}:
+        name = machine.partition("/")[0]
+        there = "another machine of this name, or in another container" if name == gethostname() else name
+        raise Refusal("stop", f"the study runs on {there}, as process {process}", "stop it there")
+    try:
+        os.kill(process, signal.SIGINT)
+    except ProcessLookupError:
+        fix = "if the study still runs, stop it where that process is"
+        raise Refusal("stop", f"process {process}, which runs the study, is not here any more", fix) from None
+    except PermissionError:
+        problem = f"the study is run by process {process}, which belongs to another user"
+        fix = f"stop it as that user, or with krona-tune order {folder.name}{folder.storage_flag} cancel"
+        raise Refusal("stop", problem, fix) from None
     until = time.monotonic() + seconds
     while is_running(folder):
         if time.monotonic() > until:

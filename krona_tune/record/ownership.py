@@ -59,9 +59,11 @@ def claim(folder: StudyFolder) -> Iterator[None]:
     except OSError as error:
         raise Refusal("--storage", f"{root} can't be made: {error.strerror}", "name a writable folder") from None
     try:
+        with suppress(OSError):
+            folder.driver.unlink(missing_ok=True)  # one that was killed left its own
         with holding(folder):
             with suppress(OSError):  # on a full disk nobody but this process can stop the study
-                write_atomically(folder.driver, f"{os.getpid()} {socket.gethostname()}", lasting=False)
+                write_atomically(folder.driver, f"{os.getpid()} {this_host()}", lasting=False)
             yield
     finally:
         with suppress(OSError):
@@ -102,8 +104,8 @@ def _remove(files: list[Path], folders: list[Path]) -> None:
 
 
 def driver_of(folder: StudyFolder) -> tuple[int, str] | None:
-    """Returns the process that runs a study and its machine; None if no process has the study, or it could not write
-    which it is."""
+    """Returns the process that runs a study and its machine, as `this_host` says it, or without the namespace if an
+    older version runs it; None if no process has the study, or it has not written yet which it is, or could not."""
     with suppress(OSError, ValueError):
         if is_locked(folder):
             process, _, machine = folder.driver.read_text(encoding="utf-8").partition(" ")
@@ -161,7 +163,7 @@ class Lease(FrozenValue):
         """Returns whether its driver runs: for 120 s after the last renewal, but here only while its process lives."""
         if time.time() - self.at > STALE_SECONDS:
             return False
-        return self.host != _host() or _runs(self.pid)
+        return self.host != this_host() or _runs(self.pid)
 
     @property
     def is_ahead(self) -> bool:
@@ -296,11 +298,11 @@ def _keep_alive(folder: StudyFolder, origin: str, over: threading.Event) -> None
 
 
 def _renew(store: Store, origin: str) -> None:
-    lease = Lease(origin=origin, host=_host(), pid=os.getpid(), at=time.time())
+    lease = Lease(origin=origin, host=this_host(), pid=os.getpid(), at=time.time())
     store.write(LEASE, lease.model_dump_json().encode())
 
 
-def _host() -> str:
+def this_host() -> str:
     """Returns this machine and its namespace of process ids, because containers have their own."""
     with suppress(OSError):
         return f"{socket.gethostname()}/{os.stat('/proc/self/ns/pid').st_ino}"
