@@ -27,7 +27,6 @@ from krona_tune.api.shipped_spaces import find_space
 from krona_tune.api.study_request import (
     AUTO,
     default_to_glue,
-    lift_ordered_stop,
     one_if_fixed,
     resumed_spec,
     with_values,
@@ -403,8 +402,6 @@ class Study(RecordedStudy):
             if not begun:
                 refuse_taken(self.folder, self.folder.name)  # another driver may have begun it meanwhile
             spec = read_spec()
-            if begun and not asked:
-                lift_ordered_stop(self.folder, spec)
             outcome = run_and_report(
                 spec,
                 str(self._place),

@@ -1,13 +1,13 @@
 """Makes the request of a study from flags: of a new one, and of one that is resumed."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from krona_tune.api.folders import with_whole_paths
 from krona_tune.data.tasks import GLUE
-from krona_tune.record.orders import give_order
+from krona_tune.record.orders import give_order, remove_order
 from krona_tune.record.parquet_reader import read_orders
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
@@ -86,16 +86,29 @@ def with_values(spec: StudySpec, flags: Mapping[str, Any]) -> StudySpec:
         return build_spec(plain, "the request")
 
 
-def lift_ordered_stop(folder: StudyFolder, spec: StudySpec) -> None:
-    """Lifts an ordered pause, and an ordered end of the search, if a resumed study's request asks for more."""
+def lift_ordered_stop(folder: StudyFolder, spec: StudySpec) -> list[Order]:
+    """Lifts an ordered pause, and an ordered end of the search, if a resumed study's request asks for more; returns the
+    orders that do it."""
     before, now = load_spec(folder.spec).search, spec.search
     if now.trials <= before.trials and now.time_budget == before.time_budget:
-        return
+        return []
     orders: list[Order] = []
     with suppress(Refusal):  # what can't be read is renamed by the driver
         orders = read_orders(folder.results)
-    for _ in filter(None, (is_paused(orders), search_ended_by(orders))):
-        give_order(folder, OrderRequest(what=OrderKind.CONTINUE))
+    stops = filter(None, (is_paused(orders), search_ended_by(orders)))
+    return [give_order(folder, OrderRequest(what=OrderKind.CONTINUE)) for _ in stops]
+
+
+@contextmanager
+def lifting_ordered_stop(folder: StudyFolder, spec: StudySpec) -> Iterator[None]:
+    """Lifts what `lift_ordered_stop` lifts for a study that goes on in this context, or stays as it is if it fails."""
+    orders = lift_ordered_stop(folder, spec) if folder.spec.exists() else []
+    try:
+        yield
+    except BaseException:
+        for order in orders:
+            remove_order(folder, order)
+        raise
 
 
 def default_to_glue(spec: StudySpec) -> StudySpec:

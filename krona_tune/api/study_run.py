@@ -23,6 +23,7 @@ from krona_tune.api.printing import (
     print_trained,
 )
 from krona_tune.api.study_log import logging_to, refuse_no_log
+from krona_tune.api.study_request import lifting_ordered_stop
 from krona_tune.refusal import NotNow
 from krona_tune.search.driver_options import DriverOptions, Outcome
 from krona_tune.search.planning.plan import Plan, make_plan
@@ -95,7 +96,8 @@ def _run(plan: "Plan", folder: StudyFolder, options: DriverOptions) -> Outcome:
 
     resources, forecast = _checked(_resources(plan, workers, folder, options.resumed_by), folder, options)
     with logging_to(folder.log):
-        context = begin_study(resources, folder, command=options.command)
+        with lifting_ordered_stop(folder, plan.spec):
+            context = begin_study(resources, folder, command=options.command)
         if not options.start.quiet:
             print_started(context, options.start, forecast)
         load = Timer(LOAD_SECONDS, import_module, [REPORT])

@@ -12,7 +12,6 @@ from krona_tune.api.folders import existing, new_name, refuse_odd, refuse_taken,
 from krona_tune.api.printing import console, say
 from krona_tune.api.study_request import (
     default_to_glue,
-    lift_ordered_stop,
     refuse_unchangeable,
     resumed_spec,
 )
@@ -90,8 +89,6 @@ def run(
         else:
             spec = resumed_spec(folder, {**kept, **asked.flags})  # another driver may have changed it meanwhile
             reason = f"the study is resumed; trials recorded: {_recorded(folder)}"
-            if not dry_run:
-                lift_ordered_stop(folder, spec)
         told = DriverOptions(
             command=this_command(), resumed_by=resume_command(folder), start=start, keys=flag_names(asked.flags)
         )

@@ -5,8 +5,13 @@ from pathlib import Path
 import pytest
 
 from krona_tune import cli
+from krona_tune.api.exit_status import ExitStatus
 from krona_tune.cli import studies
+from krona_tune.record.orders import waiting_orders
 from krona_tune.record.parquet_sink import ParquetSink
+from krona_tune.refusal import NotNow
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.order import Order
 from krona_tune.study.request.loader import dump_spec, load_spec
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.settings import FLAGS
@@ -130,6 +135,22 @@ def test_a_dry_run_of_a_study_that_goes_on_says_what_would_go_on_and_starts_noth
     assert "scale {1, 2}" in out
     assert "9 a task" in out
     assert {path: path.stat().st_mtime_ns for path in first.rglob("*")} == before
+
+
+def test_a_refused_command_lifts_no_ordered_end_of_the_search(
+    run: Run, first: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the next plain command would go on with a search that a person has ended."""
+
+    def connecting(*asked: object) -> None:
+        raise NotNow("Ray", "it could not be started")
+
+    monkeypatch.setattr("krona_tune.search.startup.cluster.connecting", connecting)
+    sink = ParquetSink(first / "results")
+    sink.ordered(Order(id="20260301T101010Z-0123456789ab", what="stop", by="ann", given_at=1.0, state="done"))
+    sink.study_ended([])
+    assert run("resume", "first", "--trials", "9", program=cli.main)[0] == ExitStatus.NOT_NOW
+    assert not waiting_orders(StudyFolder(first))
 
 
 def test_a_repeated_command_goes_on_with_what_it_began(run: Run, first: Path, space: str, model: str) -> None:

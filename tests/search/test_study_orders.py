@@ -9,7 +9,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 
-from krona_tune.api.study_request import lift_ordered_stop
+from krona_tune.api.study_request import lift_ordered_stop, lifting_ordered_stop
 from krona_tune.record.driver_state import STOP
 from krona_tune.record.orders import give_order, waiting_orders
 from krona_tune.record.parquet_sink import ParquetSink
@@ -329,6 +329,10 @@ def test_a_resumed_study_that_asks_for_more_goes_on(study: StudyFolder) -> None:
     same = load_spec(study.spec)
     lift_ordered_stop(study, same)
     assert not waiting_orders(study), "nothing more was asked"
+    with suppress(KeyError), lifting_ordered_stop(study, load_spec(study.spec, ("search.trials=9",))):
+        assert [order.what for order in waiting_orders(study)] == ["continue"] * 2
+        raise KeyError
+    assert not waiting_orders(study), "the study did not go on"
     lift_ordered_stop(study, load_spec(study.spec, ("search.trials=9",)))
     assert [order.what for order in waiting_orders(study)] == ["continue"] * 2
     driver = Driver(study).run()
