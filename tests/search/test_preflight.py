@@ -1,5 +1,6 @@
 """Tests that the preflight finds everything that would fail a trial, all at once, and leaves nothing behind."""
 
+import errno
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -179,6 +180,19 @@ def test_checkpoints_that_are_there_need_no_more_space(
         monkeypatch.setattr(preflight, "free_bytes", lambda _, free=free: free)
         found = preflight.check_disk(gathered, folder, storage)
         assert (len(found.problems), len(found.warnings)) == (problems, warnings), (free, begun)
+
+
+def test_a_disk_that_takes_an_empty_file_but_no_content_is_a_problem(
+    gathered: Resources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(descriptor: int) -> None:
+        raise OSError(errno.EDQUOT, "Disk quota exceeded")
+
+    monkeypatch.setattr(os, "fsync", full)
+    found = preflight.check_disk(gathered, StudyFolder(tmp_path / "first"), tmp_path)
+    said = f"--storage: {tmp_path} can't be written: Disk quota exceeded; name a folder that can be written and has"
+    assert [str(each).startswith(said) for each in found.problems] == [True]
+    assert not list(tmp_path.iterdir())
 
 
 @pytest.mark.parametrize("damage", [cut, other_bytes, unknown_status])

@@ -1,5 +1,6 @@
 """Tests what a study's manifest says when it begins and when it goes on, without Ray and without data."""
 
+import errno
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -120,6 +121,26 @@ def test_an_older_study_is_compared_by_what_it_recorded(code: Path) -> None:
     (code / "costs.py").write_text("import helper\n\ncost = helper.cost\n")
     with pytest.raises(Refusal, match="the metric function of rte was "):
         refuse_changed(old, now(code))
+
+
+@pytest.mark.parametrize("resumed", [False, True])
+def test_a_disk_that_is_full_is_refused_and_of_a_new_study_nothing_is_left(
+    model: str, folder: StudyFolder, monkeypatch: pytest.MonkeyPatch, resumed: bool
+) -> None:
+    if resumed:
+        begun(resources(model, FOUR_CORES), folder)
+    before = {path.name: path.read_text() for path in folder.root.iterdir()}
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Manifest, "write", full)
+    said = (
+        rf"first: the study's request .*No space left on device\); free.*, then {'resume' if resumed else 'begin'} the"
+    )
+    with pytest.raises(Refusal, match=said):
+        begun(resources(model, FOUR_CORES), folder)
+    assert {path.name: path.read_text() for path in folder.root.iterdir()} == before
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Checks a study before its first trial and reports all problems at once: nodes, disk, memory, first batches."""
 
+import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
@@ -177,14 +178,21 @@ def needed_bytes(resources: Resources) -> Footprint:
     return footprint(resources.plan, longest, itemsize)
 
 
+PROBE_BLOCKS = 16
+"""How many blocks of 4 KiB the storage has to take."""
+
+
 def check_disk(resources: Resources, folder: StudyFolder, storage: Path) -> Findings:
     """Checks that the storage can be written and has space for the checkpoints of the remaining trials: a problem if
     the usual size does not fit, a warning if only the largest does not."""
     try:
-        with NamedTemporaryFile(dir=storage, prefix=".preflight-"):
-            pass
+        with NamedTemporaryFile(dir=storage, prefix=".preflight-", buffering=0) as probe:
+            for _ in range(PROBE_BLOCKS):  # an empty file fits on a full disk
+                probe.write(bytes(4096))
+            os.fsync(probe.fileno())
     except OSError as error:
-        return problem("--storage", f"{storage} can't be written: {error.strerror}", "name a writable folder")
+        fix = "name a folder that can be written and has space"
+        return problem("--storage", f"{storage} can't be written: {error.strerror}", fix)
     checkpoints, free = checkpoints_of(resources.plan), free_bytes(storage)
     there, ended = len(list(folder.checkpoints.glob("*"))), 0
     if folder.results.is_dir():

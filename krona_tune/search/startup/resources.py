@@ -17,7 +17,7 @@ import torch
 
 from krona_tune.atomic_write import write_atomically
 from krona_tune.record.orders import whoami
-from krona_tune.refusal import Refusal, joined
+from krona_tune.refusal import Refusal, joined, told
 from krona_tune.search.budget import Rates
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.startup.cluster import Cluster, Slots, slots
@@ -128,7 +128,11 @@ class DriverContext(Resources):
 
 
 def begin_study(resources: Resources, folder: StudyFolder, command: str) -> DriverContext:
-    """Writes the request and the manifest into the folder; raises a Refusal if a resumed study's inputs changed."""
+    """Writes the request and the manifest into the folder.
+
+    Raises:
+        Refusal: a resumed study's inputs changed, or the folder's disk is full; of a new study nothing is left.
+    """
     plan, fit, source = resources.plan, resources.slots, resources.source
     manifest = Manifest(
         name=folder.name,
@@ -157,6 +161,7 @@ def begin_study(resources: Resources, folder: StudyFolder, command: str) -> Driv
         computed_once=plan.computed_once(),
         reasons=plan.spec.reasons,
     )
+    resumed = folder.spec.exists()
     if folder.manifest.exists():
         earlier = read_manifest(folder.manifest)
         refuse_changed(earlier, manifest)
@@ -164,8 +169,14 @@ def begin_study(resources: Resources, folder: StudyFolder, command: str) -> Driv
         kept["resumed_by"] = (*earlier.resumed_by, command)
         kept["earlier_devices"] = earlier.unrecorded_devices(load_spec(folder.spec).resources)
         manifest = manifest.model_copy(update=kept)
-    write_atomically(folder.spec, dump_spec(plan.spec))
-    manifest.write(folder.manifest)
+    try:
+        write_atomically(folder.spec, dump_spec(plan.spec))
+        manifest.write(folder.manifest)
+    except OSError as error:
+        if not resumed:
+            folder.spec.unlink(missing_ok=True)
+        fix = f"free space there, then {'resume' if resumed else 'begin'} the study again"
+        raise Refusal(str(folder.root), f"the study's request can't be written ({told(error)})", fix) from None
     return DriverContext(**vars(resources), folder=folder, manifest=manifest)
 
 
