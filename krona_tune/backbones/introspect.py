@@ -251,8 +251,9 @@ class _Reader:
                 yield here(name=name, enters=name, role=each.role, rows=each.rows, **asdict(each.size))
             if block := feed_forward_block(layer, roles):
                 enters, leaves = (f"{layer.name}.{name}" for name in block)
-                width = self._width
-                yield here(name=leaves, enters=enters, role=Role.FEED_FORWARD, d_out=width, d_in=width)
+                sizes = {each.role: each.size for each in roles}
+                d_out, d_in = sizes[Role.FEED_FORWARD_OUT].d_out, sizes[Role.FEED_FORWARD_IN].d_in
+                yield here(name=leaves, enters=enters, role=Role.FEED_FORWARD, d_out=d_out, d_in=d_in)
 
 
 def feed_forward_block(layer: LayerFacts, roles: list[MapRole]) -> tuple[str, str] | None:

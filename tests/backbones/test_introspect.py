@@ -9,8 +9,16 @@ from krona_tune.backbones import map_roles
 from krona_tune.backbones.geometry import Role, Stack, UnadaptedMap
 from krona_tune.backbones.introspect import introspect
 from krona_tune.refusal import Refusal
+from tests.backbones.families import tiny
 from tests.backbones.introspected import of
 from tests.models import BART, CONFIGS, ENCODER, GPT, OWN_HEADS
+
+HALF = {**OWN_HEADS, "model_type": "t5_gemma_module"}
+T5GEMMA = {
+    "model_type": "t5gemma", "vocab_size": 97, "encoder": HALF,
+    "decoder": {**HALF, "hidden_size": 36, "intermediate_size": 44},
+}  # fmt: skip
+"""An encoder and a decoder of other widths."""
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -24,6 +32,21 @@ def test_each_layer_has_a_feed_forward_block_between_its_maps(name: str) -> None
         for end, role in ends.items():
             at = getattr(site, end)
             assert any(each.role is role and (each.name == at or each.name.startswith(f"{at}.")) for each in inside)
+
+
+@pytest.mark.parametrize(
+    ("config", "sizes"),
+    [
+        (T5GEMMA, {Stack.ENCODER: (24, 24), Stack.DECODER: (36, 36)}),
+        ({**tiny("mobilebert"), "num_feedforward_networks": 1}, {Stack.ENCODER: (12, 12)}),
+    ],
+)
+def test_a_block_is_as_wide_as_the_maps_at_its_ends(
+    config: dict[str, Any], sizes: dict[Stack, tuple[int, int]]
+) -> None:
+    """Which is less than the model's width in the narrower half of a T5Gemma, or behind a MobileBERT's bottleneck."""
+    blocks = [site for site in introspect(config, "here").sites if site.role is Role.FEED_FORWARD]
+    assert {site.stack: (site.d_out, site.d_in) for site in blocks} == sizes
 
 
 def test_one_layer_that_is_used_three_times_counts_once() -> None:
