@@ -17,7 +17,7 @@ import platformdirs
 
 from krona_tune.atomic_write import write_atomically
 from krona_tune.backbones.geometry import Geometry, Role, RoleRows, Site, Stack, UnadaptedMap
-from krona_tune.refusal import Refusal, unknown
+from krona_tune.refusal import Refusal
 
 __all__ = ["geometry"]
 
@@ -34,39 +34,25 @@ _SIZES = (
     ({"type_vocab_size", "conv_kernel_size"}, 0, 10_000_000),
     ({"max_relative_positions", "position_buckets", "pad_token_id"}, -1, 10_000_000),
 )
-"""Keys of a config.json with their smallest and largest allowed values."""
-_GATED = "gated-"
-_ACTIVATION_KEYS = {
-    "hidden_act", "pooler_hidden_act", "conv_act", "activation", "activation_function", "hidden_activation",
-    "feed_forward_proj",
-}  # fmt: skip
-ACTIVATIONS = (
-    {"gelu", "gelu_10", "gelu_accurate", "gelu_fast", "gelu_new", "gelu_python", "gelu_python_tanh"}
-    | {"gelu_pytorch_tanh", "hardswish", "laplace", "leaky_relu", "linear", "mish", "prelu", "quick_gelu", "relu"}
-    | {"relu2", "relu6", "sigmoid", "silu", "sqrtsoftplus", "swish", "tanh"}
-    | {"xielu"}
-)
-"""The names of activations that transformers knows."""
+"""Keys of a config.json with their smallest and largest allowed values; a width may be a list, one for each layer."""
 
 
 def check_config(config: Mapping[str, Any], place: str) -> None:
-    """Checks the sizes and the activations.
+    """Checks the sizes.
 
     Raises:
-        Refusal: a size is out of range, as a depth of billions would be built layer by layer, or an activation is
-            unknown.
+        Refusal: a size is out of range, as a depth of billions would be built layer by layer.
     """
     for names, least, most in _SIZES:
         for name in sorted(config.keys() & names):
             value = config[name]
-            if value is not None and (
-                isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most
-            ):
+            each_layers = value if name in _WIDTHS and isinstance(value, list) and value else [value]
+            if value is not None and not all(_is_from(size, least, most) for size in each_layers):
                 raise Refusal(place, f"{name} is {value!r:.40}", f"it is a whole number from {least} to {most:,}")
-    for name in sorted(config.keys() & _ACTIVATION_KEYS):
-        value = config[name]
-        if value is not None and (not isinstance(value, str) or value.removeprefix(_GATED) not in ACTIVATIONS):
-            raise unknown(f"{place}: {name}", "activation", value, ACTIVATIONS)
+
+
+def _is_from(size: object, least: int, most: int) -> bool:
+    return isinstance(size, int) and not isinstance(size, bool) and least <= size <= most
 
 
 FORMAT = 1

@@ -1,6 +1,6 @@
 """Builds a transformers model from its config without weights, and finds its layers, linear maps and sizes."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any
@@ -8,6 +8,7 @@ from typing import Any
 import torch
 import transformers
 from torch import Tensor, nn
+from transformers.activations import ACT2FN
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_MASKED_LM_MAPPING_NAMES,
@@ -111,6 +112,13 @@ def maps_of(layer: nn.Module) -> dict[str, MapSize]:
     return {name: size for name, module in layer.named_modules() if (size := size_of(module))}
 
 
+ACTIVATIONS = {
+    "hidden_act", "pooler_hidden_act", "conv_act", "activation", "activation_function", "hidden_activation",
+    "feed_forward_proj",
+}  # fmt: skip
+"""The keys of a config.json that name an activation."""
+GATED = "gated-"
+"""What stands before it in a T5 whose feed-forward block has a gate."""
 WINDOWS = {"attention_window": 4}
 """What a config says about the tokens that a model reads at once, and the number that lets it read a few. It changes
 no parameter."""
@@ -140,13 +148,15 @@ def read_config(values: Mapping[str, Any], place: str) -> Any:
     """Returns the config of transformers that a config.json describes.
 
     Raises:
-        Refusal: its model type is unknown, has no text alone, or its values fit no such model.
+        Refusal: its model type or an activation is unknown, it has no text alone, or its values fit no such model.
     """
     model_type = values.get("model_type")
     if model_type not in transformers.CONFIG_MAPPING:
         raise unknown(place, "model_type", model_type, known_model_types())
+    kind = transformers.CONFIG_MAPPING[model_type]
+    _refuse_unknown_activations(values, {*signature(kind).parameters, *kind.attribute_map}, place)
     with refusing(place, f"describes no {model_type}", "save the model again"):
-        config = transformers.CONFIG_MAPPING[model_type].from_dict(_decoded(dict(values)))
+        config = kind.from_dict(_decoded(dict(values)))
         text = config.get_text_config()
     if text is not config and model_type not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
         raise Refusal(place, f"{model_type} reads more than text", f"give its text model, {text.model_type}")
@@ -157,6 +167,14 @@ def read_config(values: Mapping[str, Any], place: str) -> Any:
             "give an encoder with a class for sequence classification, a decoder, or an encoder-decoder",
         )
     return config
+
+
+def _refuse_unknown_activations(values: Mapping[str, Any], read: Collection[str], place: str) -> None:
+    """Refuses the activations among the keys that a family reads; transformers looks some up at a first text."""
+    for name in sorted(ACTIVATIONS & values.keys() & {*read}):
+        value = values[name]
+        if value is not None and (not isinstance(value, str) or value.removeprefix(GATED) not in ACT2FN):
+            raise unknown(f"{place}: {name}", "activation", value, ACT2FN)
 
 
 def _decoded(value: Any) -> Any:

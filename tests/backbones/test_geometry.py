@@ -3,13 +3,12 @@
 import pytest
 import torch
 import transformers
-from transformers.activations import ACT2FN
 
-from krona_tune.backbones.find_geometry import ACTIVATIONS, geometry
+from krona_tune.backbones.find_geometry import geometry
 from krona_tune.backbones.geometry import Role, Stack
 from krona_tune.refusal import Refusal
 from tests.backbones.families import build as build_family
-from tests.models import CONFIGS, HEADED, T5_BASE_SIZES, build, build_from
+from tests.models import CONFIGS, HEADED, OWN_HEADS, T5_BASE_SIZES, build, build_from
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -77,10 +76,6 @@ def test_an_unknown_family_is_refused_with_a_suggestion() -> None:
         geometry({"vocab_size": 10})
 
 
-def test_every_activation_is_one_of_transformers() -> None:
-    assert set(ACT2FN) >= ACTIVATIONS
-
-
 @pytest.mark.parametrize(
     ("name", "key", "value", "said"),
     [
@@ -94,6 +89,20 @@ def test_an_unknown_activation_is_refused(name: str, key: str, value: object, sa
     model_type, sizes = CONFIGS[name]
     with pytest.raises(Refusal, match=said):
         geometry({"model_type": model_type, **sizes, key: value})
+
+
+def test_a_key_that_a_family_does_not_read_is_left_alone() -> None:
+    model_type, sizes = CONFIGS["bert"]
+    assert geometry({"model_type": model_type, **sizes, "activation_function": "swiglu"}).sites
+
+
+def test_each_layer_may_have_a_width_of_its_own() -> None:
+    config = {"model_type": "gemma3n_text", **OWN_HEADS, "num_kv_shared_layers": 0, "pad_token_id": 0}
+    named = {Role.NAMED: r".*mlp\.down_proj"}
+    with pytest.raises(Refusal, match=r"intermediate_size is \[40, 0, 48\]; it is a whole number from 1 to"):
+        geometry({**config, "intermediate_size": [40, 0, 48]})
+    sites = geometry({**config, "intermediate_size": [40, 44, 48]}, corrections=named).sites
+    assert [site.d_in for site in sites] == [40, 44, 48]
 
 
 @pytest.mark.parametrize("name", [*HEADED, "nystromformer", "yoso"])
