@@ -49,7 +49,7 @@ MINI = "mini"
 
 @dataclass(frozen=True, kw_only=True)
 class TaskData:
-    """One task's three parts. Columns: `*task.inputs` (string) and `label` (int64, float64 for a regression, a string
+    """One task's three parts. Columns: `*task.inputs` (text) and `label` (int64, float64 for a regression, a text
     where texts are written).
 
     `provenance` is for people; `fingerprint` is the sha256 of the task's name and every text and label. `contents` is

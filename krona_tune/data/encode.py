@@ -23,7 +23,7 @@ from krona_tune.refusal import Refusal
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-FORMAT = 3  # goes into the file names: raise it when the files' meaning changes
+FORMAT = 4  # goes into the file names: raise it when the files' meaning changes
 ROWS_PER_CALL = 1_000
 _CHECKSUM_BYTES = 4
 CUT = b"cut examples"

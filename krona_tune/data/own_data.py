@@ -281,7 +281,7 @@ def _encoded(table: pa.Table, task: Task) -> pa.Table:
     """Returns a part with label indices in place of labels, and without the columns that only divided it."""
     labels = table[LABEL]
     if task.labels:
-        labels = pc.index_in(labels, value_set=pa.array(task.labels)).cast(pa.int64())
+        labels = pc.index_in(labels, value_set=pa.array(task.labels, labels.type)).cast(pa.int64())
     return table.select(list(task.inputs)).append_column(LABEL, labels)
 
 

@@ -22,6 +22,8 @@ LABEL, GROUP, PART = "label", "\0group", "\0part"
 MOST_WHOLE, LARGEST = 2**53, 1e30
 """The largest float that is surely a whole number, and the largest number of a regression."""
 NUMBERS, WORDS, MIXED = "numbers", "words", "mixed"
+TEXT = pa.large_string()
+"""The type of texts and labels: rows of a column with 2 GiB of text can't be taken in `pa.string()`."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -107,7 +109,7 @@ def _filled(values: pa.ChunkedArray, place: str, what: str) -> pa.ChunkedArray:
     if count := pc.sum(blank).as_py():
         rows = f"{count} rows have" if count > 1 else "1 row has"
         raise Refusal(place, f"{rows} no {what}, the first is row {first_row(blank)}", "fill it in, or take it out")
-    return values.cast(pa.string())
+    return values.cast(TEXT)
 
 
 def _words(file: File, column: str, what: str) -> pa.ChunkedArray:
@@ -140,7 +142,7 @@ def _labels(file: File, column: str, what: str = "label") -> pa.ChunkedArray:
             row = first_row(unnamed)
             problem = f"{values[row - 1]} has no name: the file has those of {len(names)} classes, from 0"
             raise Refusal(f"{place}: row {row}", problem, "correct it, or store the names of all classes")
-        return pc.take(pa.array(names), values.combine_chunks())
+        return pc.take(pa.array(names, TEXT), values.combine_chunks())
     return _words(file, column, what)
 
 
@@ -301,7 +303,7 @@ def refuse_unseen(parts: dict[str, pa.Table], files: Files, spec: TaskSpec) -> N
         if not pc.any(unseen).as_py():
             continue
         label = table[LABEL][first_row(unseen) - 1]
-        where = next(each for each in files.get(part, files["train"]) if pc.is_in(label, each.table[LABEL].unique()))
-        row = first_row(pc.equal(where.table[LABEL], label))
+        alike = ((each, pc.equal(each.table[LABEL], label)) for each in files.get(part, files["train"]))
+        where, row = next((each.place, first_row(mask)) for each, mask in alike if pc.any(mask).as_py())
         problem = f"the label {shown(label.as_py())} of a {part} example is that of no training example"
-        raise Refusal(f"{where.place}: {spec.label}: row {row}", problem, FIX)
+        raise Refusal(f"{where}: {spec.label}: row {row}", problem, FIX)

@@ -24,6 +24,24 @@ def test_a_label_that_train_lacks_is_refused(tmp_path: Path) -> None:
     )
 
 
+def test_a_label_that_train_lacks_is_found_in_the_second_of_two_files(tmp_path: Path) -> None:
+    odd = {"id": 9, "body": "b", "queue": "sales", "customer": "c"}
+    for name, some in {"train": rows(40), "test-0": rows(9), "test-1": [*rows(4), odd]}.items():
+        write_csv(tmp_path / f"{name}.csv", some)
+    assert "test-1.csv: queue: row 5: the label 'sales'" in refusal_of(tmp_path)
+
+
+def test_more_than_two_gibibytes_of_text_have_a_type_of_their_own(tmp_path: Path) -> None:
+    """Of a column of `pa.string()` with so much text no rows can be taken, which a quick test can't show."""
+    table = pa.Table.from_pylist(rows(40)).cast(
+        pa.schema([("id", pa.int64()), ("body", pa.string()), ("queue", pa.string()), ("customer", pa.string())])
+    )
+    pq.write_table(table, tmp_path / "tickets.parquet")
+    for answer, kind in (({"label": "queue"}, pa.int64()), ({"label": None, "target": "queue"}, pa.large_string())):
+        for part in own(tmp_path / "tickets.parquet", **answer).parts.values():
+            assert part.schema.types == [pa.large_string(), kind]
+
+
 def test_numbers_in_one_file_and_words_in_another_are_refused(tmp_path: Path) -> None:
     write_csv(tmp_path / "train.csv", rows(40))
     write_csv(tmp_path / "test.csv", [row | {"queue": n % 3} for n, row in enumerate(rows(40))])
