@@ -23,6 +23,8 @@ from krona_tune.study.result import NO_INTERVAL
 
 GRID = 26
 """The most numbers among which a text-to-text model chooses the answer of a regression."""
+MOST_TRIED = 2_000
+"""The most examples on which a metric function is tried: with all of a large part a good one takes too long."""
 TRIED_SECONDS = 3.0
 """How long a metric function is tried on draws of the examples."""
 YAML_TRUTHS = {"true": ("yes", "on"), "false": ("no", "off")}
@@ -194,8 +196,19 @@ def _weights(spec: TaskSpec, place: str, known: list[str], labels: pa.ChunkedArr
             return tuple(float(given.get(label, 1.0)) for label in known)
 
 
+def _tried(task: Task, labels: Values) -> Values:
+    """Returns the labels that a metric function is tried on: at most `MOST_TRIED`, evenly spaced, and the first of each
+    class."""
+    if len(labels) <= MOST_TRIED:
+        return labels
+    rows = np.linspace(0, len(labels) - 1, MOST_TRIED).astype(int)
+    first = np.unique(labels, return_index=True)[1] if task.labels else []
+    return labels[np.union1d(rows, first).astype(int)]
+
+
 def refuse_odd_functions(task: Task, labels: Values, place: str) -> None:
-    """Refuses a metric function that fails on training labels answered rightly, or by the first of them."""
+    """Refuses a metric function that fails on some training labels answered rightly, or by the first of them."""
+    labels = _tried(task, labels)
     with telling_messages():
         for _, function in task.functions:
             check_function(f"{place}.metric", function)
@@ -210,7 +223,7 @@ def try_draws(task: Task, labels: Values) -> Iterator[str]:
     """
     if not task.functions:
         return
-    began = monotonic()
+    labels, began = _tried(task, labels), monotonic()
     try:
         measure(task, labels, labels)
     except Refusal as refusal:

@@ -10,6 +10,7 @@ import pytest
 
 from krona_tune.data.metrics import measure
 from krona_tune.data.own_data import load_own
+from krona_tune.data.own_task import refuse_odd_functions, try_draws
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.task_spec import TaskSpec
 from tests.data.own_tickets import labelled, own, refusal_of, rows, write_csv
@@ -74,6 +75,21 @@ def test_a_function_that_is_too_slow_for_all_draws_is_warned_of_without_trying_t
     path = write_csv(tmp_path / "tickets.csv", rows(200))
     [warning] = own(path, metric=f"{tmp_path}/judge.py:judge").warnings
     assert re.search(r"no interval: a call takes 0\.\d+ s, 500 of them have 30 s$", warning)
+
+
+def test_a_function_is_tried_on_some_of_many_examples_and_on_every_label(tmp_path: Path) -> None:
+    (tmp_path / "judge.py").write_text(
+        "def judge(labels, answers):\n"
+        "    if len(labels) > 2100 or 'access' not in labels:\n"
+        "        raise ValueError(len(labels))\n"
+        "    return 1.0\n"
+    )
+    task = own(write_csv(tmp_path / "tickets.csv", rows(500)), metric=f"{tmp_path}/judge.py:judge").task
+    labels = np.full(9_000, task.labels.index("billing"))
+    labels[4_001] = task.labels.index("access")
+    refuse_odd_functions(task, labels, "tasks.tickets")
+    labels[:] = task.labels.index("access")
+    assert list(try_draws(task, labels)) == []
 
 
 WRONG_KEYS: list[tuple[dict[str, Any], str]] = [
