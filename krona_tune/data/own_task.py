@@ -1,5 +1,6 @@
 """Makes a task from what a request says of it and from its training labels."""
 
+import re
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import fields, replace
@@ -29,6 +30,8 @@ TRIED_SECONDS = 3.0
 """How long a metric function is tried on draws of the examples."""
 YAML_TRUTHS = {"true": ("yes", "on"), "false": ("no", "off")}
 """The words that YAML reads as true and false, unless they are in quotes."""
+ALONE = re.compile(r"(?<![\w\\^{}])\{(\w+)\}(?!\})")
+"""Finds a word in braces, unless they belong to what is around them, as in \\boxed{x}, x^{n} or {{x}}."""
 Values = npt.NDArray[Any]
 
 
@@ -131,6 +134,9 @@ def _of_texts(task: Task, spec: TaskSpec, place: str) -> Task:
     names = dict(zip(spec.text, task.inputs, strict=True))
     if len(names) == 1:
         names |= {"text": task.inputs[0]}
+    for word in ALONE.findall(prompt):
+        if word.isidentifier():
+            refuse_unknown(f"{place}.prompt", "placeholder", {*names, *task.inputs}, word)
     prompt = PLACEHOLDER.sub(lambda found: f"{{{names.get(found[1], found[1])}}}", prompt)
     for column, name in zip(spec.text, task.inputs, strict=True):
         if f"{{{name}}}" not in prompt:

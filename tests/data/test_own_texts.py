@@ -54,6 +54,11 @@ def test_the_only_text_is_also_called_text_and_without_a_prompt_it_is_read_alone
     assert own(tmp_path, prompt=None).task.prompt(["4", "5"]) == "4\n5"
 
 
+def test_braces_around_what_is_no_column_stay_in_a_prompt(tmp_path: Path) -> None:
+    for braces in ('{"sum": {"of": 1}}', "{}", "{1}", "{an answer}", "\\boxed{x} \\frac{x}{y} 2^{n}", "{{name}}"):
+        assert own(tmp_path, prompt=f"{{a}}+{{b}} in {braces}: ").task.prompt(("1", "2")) == f"1+2 in {braces}: "
+
+
 def test_a_function_of_ones_own_gets_targets_and_answers_as_texts(tmp_path: Path) -> None:
     (tmp_path / "near.py").write_text(
         "def near(targets, answers):\n"
@@ -75,6 +80,7 @@ def test_an_expression_that_never_ends_is_refused_by_its_key(tmp_path: Path, mon
 @pytest.mark.parametrize(
     ("keys", "said"),
     [
+        ({"prompt": "{a} {b} {total}"}, "tasks.sums.prompt: unknown placeholder 'total'; known: a, b"),
         ({"prompt": "{a} and"}, "tasks.sums.prompt: it has no place for the text: {b} is not in '{a} and'"),
         (
             {"metric": "accuracy"},

@@ -144,7 +144,8 @@ class TaskSpec(FrozenValue):
     words: Annotated[dict[str, str] | None, BeforeValidator(_words)] = None
     """What a text-to-text model answers in place of each label."""
     prompt: Annotated[str, Field(min_length=1)] | None = None
-    """What the model reads, with {COLUMN} for each text, or {text} for the only one; null: the texts alone."""
+    """What the model reads, with {COLUMN} for each text, or {text} for the only one; another word in braces is refused,
+    unless they are doubled; null: the texts alone."""
     max_new_tokens: Annotated[int, Field(ge=1, le=100_000)] = 64
     """The most tokens of a written answer."""
     extract: Annotated[str, AfterValidator(_pattern)] = ""
