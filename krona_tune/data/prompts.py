@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pyarrow as pa
 
-from krona_tune.data.batches import TARGET, target_lengths
+from krona_tune.data.batches import TARGET, lengths, target_lengths
 from krona_tune.data.tasks import Task
 from krona_tune.refusal import Refusal, refusing
 
@@ -187,6 +187,18 @@ def refuse_long_targets(task: Task, table: pa.Table, part: str) -> None:
         at_least = "at least " * (longer == len(table))  # the table may have the longest targets alone
         problem = f"{most}, but {at_least}{longer:,} {part} targets are longer, the longest has {longest} tokens"
         raise Refusal(f"tasks.{task.name}.max_new_tokens", problem, f"write {longest}, or leave long examples out")
+
+
+def refuse_without_room(task: Task, table: pa.Table, part: str, positions: int | None, *, decoder: bool) -> None:
+    """Refuses targets, with their prompts for a decoder, of more tokens than the model has positions for."""
+    if task.generation is None or positions is None or not table.num_rows:
+        return
+    longest = int((lengths(table) if decoder else target_lengths(table)).max())
+    if longest > positions:
+        what = "prompt and target" if decoder else "target"
+        problem = f"the longest {part} example has {longest} tokens of {what}, the model has room for {positions}"
+        fix = "leave long examples out" + ", or lower examples.max_length" * decoder
+        raise Refusal(f"tasks.{task.name}.target", problem, fix)
 
 
 def changed_targets(task: Task, table: pa.Table, part: str, tokenizer: "PreTrainedTokenizerBase") -> Iterator[str]:

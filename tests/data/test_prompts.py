@@ -10,10 +10,17 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from krona_tune.data.batches import NO_TOKEN, evaluation_batches, lengths, training_batches
+from krona_tune.data.batches import NO_TOKEN, evaluation_batches, lengths, target_lengths, training_batches
 from krona_tune.data.corpus import TaskData
 from krona_tune.data.encode import encode
-from krona_tune.data.prompts import PromptWriter, around_answer, changed_targets, refuse_long_targets, stop_ids
+from krona_tune.data.prompts import (
+    PromptWriter,
+    around_answer,
+    changed_targets,
+    refuse_long_targets,
+    refuse_without_room,
+    stop_ids,
+)
 from krona_tune.data.tasks import Generation, Task
 from krona_tune.refusal import Refusal
 from tests.language_models import CHAT, END, character_tokenizer
@@ -185,6 +192,23 @@ def test_targets_longer_than_an_answer_are_refused_with_their_number_and_the_lon
     )
     refuse_long_targets(task(max_new_tokens=7), table, "train")
     refuse_long_targets(replace(task(max_new_tokens=4), metrics=("perplexity",)), table, "train")
+
+
+def test_targets_beyond_the_model_s_positions_are_refused_where_nothing_is_written_too(tmp_path: Path) -> None:
+    perplexing = replace(task(), metrics=("perplexity",))
+    table = encoded(perplexing, ["5", "2777", "33999"], tmp_path)
+    whole, target = int(lengths(table).max()), int(target_lengths(table).max())
+    with pytest.raises(Refusal) as refused:
+        refuse_without_room(perplexing, table, "train", whole - 1, decoder=True)
+    assert str(refused.value) == (
+        f"tasks.sums.target: the longest train example has {whole} tokens of prompt and target, "
+        f"the model has room for {whole - 1}; leave long examples out, or lower examples.max_length"
+    )
+    with pytest.raises(Refusal, match=f"has {target} tokens of target, the model has room for {target - 1}; leave lo"):
+        refuse_without_room(perplexing, table, "train", target - 1, decoder=False)
+    refuse_without_room(perplexing, table, "train", whole, decoder=True)
+    refuse_without_room(perplexing, table, "train", target, decoder=False)
+    refuse_without_room(perplexing, table, "train", None, decoder=True)
 
 
 def test_targets_that_the_tokenizer_changes_are_counted(tmp_path: Path) -> None:

@@ -62,6 +62,23 @@ def test_there_must_be_room_for_prompt_and_answer(tmp_path: Path) -> None:
     assert f"25 tokens after 16 of examples.max_length, {model} has room for 40" in str(refused.value)
 
 
+@pytest.mark.parametrize("part", ["train", "test"])
+def test_targets_that_are_only_read_must_fit_the_model_too(part: str, tmp_path: Path) -> None:
+    """A perplexity has no limit on the length of a target."""
+    model = saved_language_model(tmp_path / "decoder", "gpt2")
+    for each in ("train", "validation", "test"):
+        some = [{"a": "1", "b": str(n), "sum": "9" * (35 if n == 7 and each == part else 3)} for n in range(30)]
+        write_sums(tmp_path / f"{each}.csv", some)
+    likely = {"data": str(tmp_path), "metric": "perplexity"}
+    (tmp_path / "other").mkdir()
+    plan = asked(model, tmp_path / "other", {"likely": likely}, finalists={"top": 1, "seeds": 1})
+    said = f"tasks.likely.target: the longest {part} example has 41 tokens of prompt and target, the model has room for"
+    for ask in (lambda: preview_data(plan, ["likely"], 1), lambda: prepare_data(plan, str(model))):
+        with pytest.raises(Refusal) as refused:
+            ask()
+        assert str(refused.value).startswith(said)
+
+
 def test_nothing_but_the_adapter_is_trained_and_one_frozen_model_is_the_baseline(decoder: Path, tmp_path: Path) -> None:
     plan = asked(decoder, tmp_path, {"adding": {}})
     trials = plan.baselines("adding")

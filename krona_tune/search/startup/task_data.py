@@ -26,7 +26,13 @@ from krona_tune.data.encode import (
     token_table,
 )
 from krona_tune.data.metrics import code_of_functions_digest, constant_baseline, functions_digest, token_baseline
-from krona_tune.data.prompts import READ_BACK, PromptWriter, changed_targets, refuse_long_targets
+from krona_tune.data.prompts import (
+    READ_BACK,
+    PromptWriter,
+    changed_targets,
+    refuse_long_targets,
+    refuse_without_room,
+)
 from krona_tune.data.tasks import Task
 from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.study.folder import StudyFolder
@@ -77,6 +83,7 @@ def prepare_data(plan: Plan, location: str) -> PreparedData:
         parts = {"train": work.train, "validation": work.validation, "test": tests.get(name)}
         for part, table in ((part, table) for part, table in parts.items() if table is not None):
             refuse_long_targets(work.task, table, part)
+            _refuse_without_room(plan, work.task, table, part)
             changed += changed_targets(work.task, table, part, tokenizer)
     return PreparedData(
         works={name: work for name, (work, _) in prepared.items()},
@@ -124,7 +131,7 @@ def _preview(plan: Plan, data: TaskData, tokenizer: PreTrainedTokenizerBase, cou
     if data.task.generation:
         decoder = not plan.geometry.is_encoder_decoder
         writer = PromptWriter(data.task, tokenizer, decoder=decoder, max_length=length)
-        changed = _doubt_targets(data, writer, tokenizer)
+        changed = _doubt_targets(plan, data, writer, tokenizer)
         ids = token_table(writer, data.task, some)["input_ids"].to_pylist()
     else:
         if prompts:
@@ -149,14 +156,20 @@ def _preview(plan: Plan, data: TaskData, tokenizer: PreTrainedTokenizerBase, cou
     )
 
 
-def _doubt_targets(data: TaskData, writer: PromptWriter, tokenizer: PreTrainedTokenizerBase) -> list[str]:
+def _refuse_without_room(plan: Plan, task: Task, table: pa.Table, part: str) -> None:
+    decoder = not plan.geometry.is_encoder_decoder
+    refuse_without_room(task, table, part, plan.geometry.positions, decoder=decoder)
+
+
+def _doubt_targets(plan: Plan, data: TaskData, writer: PromptWriter, tokenizer: PreTrainedTokenizerBase) -> list[str]:
     """Refuses targets that are too long, if one of the longest texts among them is, and returns which are changed."""
     found: list[str] = []
     for part in PARTS:
         table = getattr(data, part)
         order = pc.array_sort_indices(pc.utf8_length(table["label"]).combine_chunks(), order="descending")
-        longest = table.take(order.slice(0, LONGEST_READ))
-        refuse_long_targets(data.task, token_table(writer, data.task, longest), part)
+        longest = token_table(writer, data.task, table.take(order.slice(0, LONGEST_READ)))
+        refuse_long_targets(data.task, longest, part)
+        _refuse_without_room(plan, data.task, longest, part)
         first = token_table(writer, data.task, table.slice(0, READ_BACK))
         found += changed_targets(data.task, first, part, tokenizer)
     return found
