@@ -79,7 +79,7 @@ def head_of(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 def load(model: nn.Module, folder: str | Path, *, check_backbone: bool = True) -> Adapters:
     """Puts a saved adapter on a model and returns it; from then on the model's outputs are the adapted ones.
 
-    A model for sequence classification also gets the head that was trained with the adapter.
+    A model for sequence classification also gets the head that was trained with the adapter, until it is detached.
 
         model = AutoModelForSequenceClassification.from_pretrained(name, num_labels=2)
         adapters = krona_tune.load(model, "studies/NAME/adapters/cola")
@@ -117,9 +117,7 @@ def load(model: nn.Module, folder: str | Path, *, check_backbone: bool = True) -
         adapters.detach()
         raise _misfit(folder, card, error) from None
     adapters.round_backbone_parameters()
-    with torch.no_grad():
-        for parameter, tensor in places:
-            parameter.copy_(tensor)
+    adapters.fill(places)
     return adapters
 
 

@@ -1,6 +1,6 @@
 """Attaches adapters to a frozen model with hooks, and leaves the model as it was when it detaches them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
 from types import TracebackType
 from typing import cast
@@ -90,6 +90,7 @@ class Adapters:
         self._reads_output = method.attach_point is AttachPoint.AFTER_SUBLAYERS
         self._handles: list[Handle] = []
         self._replaced: list[tuple[Holders, nn.Parameter, nn.Parameter]] = []
+        self._filled: list[tuple[nn.Parameter, Tensor]] = []
         self._attached = True
         setattr(model, SETS, sets_on(model) + 1)
         try:
@@ -130,6 +131,8 @@ class Adapters:
             for module, key in holders:
                 setattr(module, key, parameter)
         self._replaced = []
+        _copy(reversed(self._filled))
+        self._filled = []
         if self._attached:
             self._attached = False
             setattr(self.model, SETS, sets_on(self.model) - 1)
@@ -138,6 +141,15 @@ class Adapters:
         """Converts the trained parameters of the model's own to its dtype, for use outside autocast."""
         for _, parameter, copy in self._replaced:
             copy.data = copy.data.to(parameter.dtype)
+
+    def fill(self, places: Sequence[tuple[nn.Parameter, Tensor]]) -> None:
+        """Copies tensors into parameters of the model beside the set; `detach` puts their values back.
+
+        Args:
+            places: parameters, such as a head's, each with a tensor of its shape.
+        """
+        self._filled += [(parameter, parameter.detach().clone()) for parameter, _ in places]
+        _copy(places)
 
     def _replace(self, holders: Holders) -> nn.Parameter:
         """Puts a float32 copy in place of a parameter, wherever it is held."""
@@ -194,6 +206,13 @@ class Adapters:
             yield f"adapter.{key.replace('/', '.')}", tensor
         for name, parameter in self.backbone_parameters.items():
             yield f"model.{name}", parameter
+
+
+@torch.no_grad()
+def _copy(places: Iterable[tuple[nn.Parameter, Tensor]]) -> None:
+    """Copies each tensor into its parameter."""
+    for parameter, tensor in places:
+        parameter.copy_(tensor)
 
 
 def _key(site: Site) -> str:
