@@ -1,5 +1,6 @@
 """Writes the README.md beside an adapter: a model card as the Hugging Face hub reads it. No torch."""
 
+import json
 import re
 from pathlib import Path
 from typing import Any
@@ -25,9 +26,11 @@ def render_model_card(
     approximation: Approximation | Quantisation | None = None,
     *,
     package: str = "",
+    before_answer: str = "",
 ) -> str:
     """Returns the text of README.md; a `package` carries the backbone.
 
+    `before_answer` is what the tokenizer's chat template writes between its generation prompt and an answer.
     Values from the card can't break out of their line, cell or quotes.
     """
     environment = Environment(
@@ -51,6 +54,8 @@ def render_model_card(
         interval=bool(card.test_interval),
         prompt=_prompt(card),
         generation=card.own_task and card.own_task.generation,
+        before_answer=before_answer and json.dumps(before_answer, ensure_ascii=False),
+        writes_alone=card.pipeline == "text-generation",
         licence=_licence(published.licence),
         data=_data(card),
         language=form.facts.language,

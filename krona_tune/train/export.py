@@ -13,10 +13,12 @@ from krona_tune.adapters.approximation import Approximation, Quantisation
 from krona_tune.adapters.exact_forms import PlacedAdapter, inexact, never_near
 from krona_tune.adapters.export_forms import UNPUBLISHED, Form, Publication, WrittenDtype, loading
 from krona_tune.adapters.model_card import HUB_NAME, render_model_card
+from krona_tune.backbones.geometry import Geometry
+from krona_tune.data.prompts import around_answer, in_chat_template
 from krona_tune.hub import home
 from krona_tune.refusal import Refusal, refusing
-from krona_tune.train.backbone import cast_parameters
-from krona_tune.train.backbone_source import BackboneSource, package_of
+from krona_tune.train.backbone import cast_parameters, open_tokenizer
+from krona_tune.train.backbone_source import BackboneSource, download, package_of
 from krona_tune.train.export_check import (
     ExportCheck,
     Job,
@@ -95,7 +97,10 @@ def export_adapter(
     card = card.model_copy(update={"backbone": told})
     adapted, package = PlacedAdapter(geometry=shape, adapter=card.adapter, quantize=card.quantize), package_of(source)
     published = replace(published, licence=published.licence or licence_beside(source.folder))
-    readme = partial(render_model_card, card, form, to.name, published, package=package)
+    if refused := inexact(form, adapted) if rank is None else never_near(form, adapted):
+        raise refused
+    before = _before_answer(card, source, shape)
+    readme = partial(render_model_card, card, form, to.name, published, package=package, before_answer=before)
     job = Job(
         adapter=adapter,
         to=to,
@@ -109,8 +114,6 @@ def export_adapter(
         judged_on=judged_on,
         readme=readme,
     )
-    if refused := inexact(form, adapted) if rank is None else never_near(form, adapted):
-        raise refused
     written: ExportCheck = resolve_name(form.facts.writer)(job)
     lines = loading(card, form, to, package=package)
     return ExportResult(folder=to, difference=written.difference, loading=lines, approximation=written.approximation)
@@ -128,6 +131,17 @@ def _name_on_hub(card: AdapterCard, source: BackboneSource, form: Form) -> str:
         fix = "if the hub has the same one, name it with --model ORG/NAME; else use --format merged"
         raise Refusal("--push", problem, fix)
     return named
+
+
+def _before_answer(card: AdapterCard, source: BackboneSource, shape: Geometry) -> str:
+    """Returns what a chat template writes between its generation prompt and an answer, as a model reads it: blanks at
+    the end of a decoder's prompt belong to the answer."""
+    task = card.own_task
+    if not (task and task.generation and task.generation.chat_template):
+        return ""
+    tokenizer = open_tokenizer(download(source).location, shape.vocabulary)
+    before = around_answer(task, tokenizer)[0] if in_chat_template(task, tokenizer) else ""
+    return before if shape.is_encoder_decoder else before.rstrip(" ")
 
 
 def leave_as_adapter(job: Job) -> ExportCheck:

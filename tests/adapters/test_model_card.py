@@ -108,6 +108,12 @@ def test_a_model_that_answers_in_words_is_said_what_it_reads_and_which_it_choose
     assert "prompt" not in render_model_card(made(task=task), Form.MERGED, "out")
 
 
+def test_a_decoder_chooses_from_words_after_a_blank() -> None:
+    facts: dict[str, Any] = {"text_to_text": True, "pad_token_id": 0, "labels": TASKS["mnli"].candidates}
+    text = render_model_card(made("llama", **facts), Form.MERGED, "out")
+    assert "of these candidates, each after a blank and with its end of sequence: `entailment`, " in text
+
+
 def test_an_adapter_of_weights_in_few_bits_says_so() -> None:
     assert "were kept in nf4 while it was trained; in more" in render_model_card(made(quantize="nf4"), Form.PEFT, "out")
     assert "were kept in" not in render_model_card(made(), Form.PEFT, "out")

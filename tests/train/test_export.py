@@ -34,6 +34,7 @@ from krona_tune.train.export_check import logits, sample_inputs
 from krona_tune.train.loop import TaskWork, TrialRun
 from krona_tune.train.predict import load_adapted
 from tests.adapters.cards import card_of
+from tests.language_models import CHAT
 from tests.train.conftest import FLOAT32, tiny_trial
 from tests.train.exported_adapters import SUMS, adapter_folder, backbone_folder, writing_adapter
 
@@ -175,6 +176,20 @@ def test_a_merged_model_writes_as_the_study_scored_it(tmp_path: Path) -> None:
         new = model.generate(**given)[0, given["input_ids"].shape[1] :]
         assert tokenizer.decode(new, skip_special_tokens=True).strip() == text
     assert "It writes greedily, at most 4 tokens." in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("before", "said"), [(" ?\n\n ", ' (after its generation prompt `" ?\\n\\n"`):\n'), (" ", ":\n")]
+)
+def test_a_card_says_what_the_chat_template_writes_before_an_answer(before: str, said: str, tmp_path: Path) -> None:
+    adapter = writing_adapter("llama", tmp_path)
+    tokenizer = transformers.AutoTokenizer.from_pretrained(tmp_path / "backbone")
+    own = f"{{{{ {before!r} if m['role'] == 'assistant' }}}}{{{{ m['content'] }}}}"
+    tokenizer.chat_template = CHAT.replace(" {{ m['content'] }}", own)
+    tokenizer.save_pretrained(tmp_path / "backbone")
+    export_adapter(adapter, tmp_path / "out", Form.ADAPTER)
+    readme = (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert f"with all that the template writes before an answer{said}" in readme
 
 
 def test_the_sample_has_padding_and_no_special_tokens(tmp_path: Path) -> None:
