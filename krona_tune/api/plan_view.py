@@ -15,6 +15,7 @@ from krona_tune.backbones.geometry import Geometry, Role
 from krona_tune.data.glue import HUB
 from krona_tune.machine import busy
 from krona_tune.refusal import Refusal, cut, readable, shown
+from krona_tune.search.searchers.asha_rule import judged_after
 from krona_tune.search.terminal.cell_view import NamedLines
 from krona_tune.search.waiting_orders import EarlierOrders
 from krona_tune.study.folder import StudyFolder, nearest_folder
@@ -322,6 +323,11 @@ def _rungs(spec: "StudySpec") -> str:
     """Says when trials are evaluated and stopped."""
     schedule = spec.schedule
     reports = ", evaluated after each epoch" if schedule.report_every == "epoch" else ""
+    if spec.search.shared:
+        after = judged_after(len(spec.tasks), schedule.reduction)
+        of = f"{', '.join(map(str, after))} of {len(spec.tasks)}"
+        stops = f"configurations stopped between tasks only: after {of}" if after else "no configuration stopped"
+        return f"{_each(schedule.epochs)} epochs on each task, {stops}{reports}"
     if not spec.search.early_stopping:
         return f"{_each(schedule.epochs)} epochs, no early stopping{reports}"
     first, last = _each(schedule.grace_epochs), _each(schedule.epochs)

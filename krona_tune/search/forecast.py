@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from itertools import pairwise
+from itertools import pairwise, takewhile
 from math import floor, sqrt
 from statistics import median
 from typing import TYPE_CHECKING
@@ -13,6 +13,7 @@ import pyarrow as pa
 
 from krona_tune.data.batches import evaluation_order, lengths, training_order
 from krona_tune.search.progress.trials_left import trials_left
+from krona_tune.search.searchers.asha_rule import judged_after
 from krona_tune.study.kinds import PHASES, TrialKind, facts_of
 from krona_tune.study.manifest import PlanFacts
 from krona_tune.study.request.domain import Domain, Range
@@ -233,14 +234,17 @@ class Forecast:
     def _on_the_clock(self, spec: StudySpec, left: Mapping[tuple[str, str], tuple[float, float]], slots: int) -> float:
         """Returns the seconds on the clock of trials, by task and kind: their number, and what the longest still lacks.
 
-        A phase begins when the one before has ended, and takes no less than the longest of its trials.
+        A phase begins when the one before has ended, and takes no less than the longest of its trials; those of a
+        shared configuration are trained one after the other.
         """
         means = {(task, kind): mean for task in spec.tasks for kind, (_, mean) in self.parts(task, spec).items()}
         total = 0.0
         for phase in PHASES:
             of_phase = [(task, kind) for task in spec.tasks for kind in phase]
             busy = sum(left[key][0] * means[key] for key in of_phase)
-            total += max(busy / slots, *(left[key][1] * self._whole(*key, means[key]) for key in of_phase))
+            longest = {key: left[key][1] * self._whole(*key, means[key]) for key in of_phase}
+            in_turn = sum(longest.get((task, TrialKind.SEARCH), 0.0) for task in spec.shared_by)
+            total += max(busy / slots, in_turn, *longest.values())
         return total
 
     def _whole(self, task: str, kind: str, mean: float) -> float:
@@ -285,14 +289,26 @@ class Forecast:
         full, head = (forecast.until(forecast.schedule.total_examples, baseline=head) for head in (False, True))
         tested, tested_head = full + forecast.adapter.test, head + forecast.head.test
         finals, search = each.finals + each.final_heads, spec.search
-        taught = search.taught_trials
-        searched = forecast.search(search.trials, early_stopping=search.early_stopping, taught=taught) / search.trials
+        if search.shared:
+            searched = full * self._shared_reaching(task, spec)
+        else:
+            stops, taught = search.early_stopping, search.taught_trials
+            searched = forecast.search(search.trials, early_stopping=stops, taught=taught)
         return {
-            TrialKind.SEARCH: (each.searched, searched),
+            TrialKind.SEARCH: (each.searched, searched / search.trials),
             TrialKind.REPEAT: (each.repeats, full),
             TrialKind.BASELINE: (each.heads, head + forecast.filling / max(1, each.heads)),
             TrialKind.FINALIST: (finals, (each.finals * tested + each.final_heads * tested_head) / max(1, finals)),
         }
+
+    def _shared_reaching(self, task: str, spec: StudySpec) -> float:
+        """Returns how many of the configurations that all tasks share come to a task, on average: those with small
+        budgets are first, and stop some of them between two tasks."""
+        in_order = sorted(spec.tasks, key=lambda each: self.tasks[each].schedule.total_examples)
+        place, reduction, reaching = in_order.index(task), spec.schedule.reduction, float(spec.search.trials)
+        for _ in takewhile(lambda done: done <= place, judged_after(len(in_order), reduction)):
+            reaching = survivors(reaching, reduction)
+        return reaching
 
     def corrected(self, rows: Iterable[TrialResult]) -> "Forecast":
         """Returns the forecast scaled by what the rows took over what was forecast for them; unscaled without rows."""

@@ -34,6 +34,22 @@ def test_a_plan_says_when_trials_are_judged(model: str, schedule: dict[str, obje
     assert plan_lines(make_plan(StudySpec.model_validate(asked), "here"), "", None)["rungs"] == line
 
 
+@pytest.mark.parametrize(
+    ("tasks", "line"),
+    [
+        (["rte"], "6 epochs on each task, no configuration stopped"),
+        (["rte", "cola", "mrpc"], "6 epochs on each task, configurations stopped between tasks only: after 1, 2 of 3"),
+    ],
+)
+def test_a_plan_says_that_shared_configurations_are_stopped_between_tasks(
+    model: str, tasks: list[str], line: str
+) -> None:
+    schedule, search = {"epochs": 6, "reduction": 2}, {"shared": True}
+    asked = {"model": model, "tasks": tasks, "data": "mini", "schedule": schedule, "search": search}
+    spec = StudySpec.model_validate({**asked, "finalists": {"top": 1}})
+    assert plan_lines(make_plan(spec, "here"), "", None)["rungs"] == line
+
+
 def test_a_plan_without_a_recommendation_is_no_reason_to_refuse_a_dry_run(
     model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

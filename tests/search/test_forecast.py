@@ -111,6 +111,21 @@ def test_each_method_searches_for_itself() -> None:
         assert found.busy(three) - found.busy(one) == pytest.approx((methods - 1) * RTE.search(5))
 
 
+def test_a_shared_configuration_is_stopped_between_tasks_only_the_cheap_ones_first() -> None:
+    """All six configurations are trained in full on COLA; they are judged after one and after two of three tasks."""
+    short = replace(RTE, schedule=Schedule(examples_per_epoch=100, rungs=(100, 200), reduction=2))
+    found = Forecast(tasks={"rte": RTE, "cola": short, "mrpc": RTE})
+    search = {"trials": 6, "shared": True, "baseline_learning_rates": []}
+    asked = StudySpec.model_validate(
+        {"model": "m", "tasks": ("rte", "cola", "mrpc"), "search": search, "schedule": {"reduction": 2}}
+    )
+    second = survivors(6, 2)
+    busy = 6 * (20 + 2) + second * 73 + survivors(second, 2) * 73
+    assert found.busy(asked) == pytest.approx(busy)
+    slots = [Slots(cpus=1, gpus=0, count=count) for count in (2, 500)]
+    assert [found.study(asked, each) for each in slots] == pytest.approx([busy / 2, 22 + 73 + 73])
+
+
 def test_taught_trials_are_trained_to_their_end() -> None:
     own, taught = (spec(search={"trials": 5, "taught": taught}) for taught in (False, True))
     whole = RTE.until(RTE.schedule.total_examples)

@@ -35,10 +35,16 @@ class Rungs:
         return not rivals or bool(score >= np.percentile(rivals, self._share))
 
 
+def judged_after(tasks: int, reduction: int) -> list[int]:
+    """Returns after how many tasks a configuration that `tasks` share is judged: 1, η, η² …, never after the last."""
+    return [reduction**power for power in range(tasks) if reduction**power < tasks]
+
+
 class SharedAverages:
     """The averages of configurations that are trained task by task, and which of these go on.
 
-    After 1, η, η² … tasks a configuration continues if its average is in the upper 1/η of those that got as far.
+    After as many tasks as `judged_after` returns, a configuration continues if its average is in the upper 1/η of those
+    that got as far.
 
     Args:
         tasks: the number of tasks.
@@ -47,7 +53,7 @@ class SharedAverages:
 
     def __init__(self, tasks: int, reduction: int) -> None:
         self._tasks, self._rungs = tasks, Rungs(reduction)
-        self._judged_after = {reduction**power for power in range(tasks) if reduction**power < tasks}
+        self._judged_after = judged_after(tasks, reduction)
         self._scores: dict[int, dict[str, float]] = defaultdict(dict)
 
     def scored(self, number: int) -> frozenset[str]:
