@@ -181,7 +181,7 @@ def _taught(plan: "Plan", taught: "Teaching") -> str:
     """Says which points are tried first, and why."""
     if not taught:
         return "nothing: no point of the recorded curves is near this space"
-    count, tasks = plan.spec.search.taught_trials, f"{len(taught.tasks)} recorded tasks"
+    count, tasks = plan.planned.taught, f"{len(taught.tasks)} recorded tasks"
     tasks += f" ({taught.synthetic} of them synthetic)" if taught.synthetic else ""
     left_out = f"; {', '.join(taught.unlearned)} left out: no trial there scores above the constant answer"
     return (

@@ -292,7 +292,7 @@ class Forecast:
         if search.shared:
             searched = full * self._shared_reaching(task, spec)
         else:
-            stops, taught = search.early_stopping, search.taught_trials
+            stops, taught = search.early_stopping, self.planned.taught
             searched = forecast.search(search.trials, early_stopping=stops, taught=taught)
         return {
             TrialKind.SEARCH: (each.searched, searched / search.trials),

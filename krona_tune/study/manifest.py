@@ -108,6 +108,7 @@ class PlanFacts(FrozenValue):
     compares: bool = False
     default: dict[str, Any] | None = None
     tries_default: bool = False
+    taught: Annotated[int, Field(ge=0)] = 0
 
     @classmethod
     def expected(cls, spec: StudySpec, *, methods: int, text_to_text: bool) -> Self:
@@ -117,6 +118,7 @@ class PlanFacts(FrozenValue):
             text_to_text=text_to_text,
             compares=bool(spec.finalists.default),
             tries_default=bool(spec.search.taught_trials) or not spec.searches,
+            taught=spec.search.taught_trials,
         )
 
 

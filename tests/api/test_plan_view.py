@@ -50,6 +50,22 @@ def test_a_plan_says_that_shared_configurations_are_stopped_between_tasks(
     assert plan_lines(make_plan(spec, "here"), "", None)["rungs"] == line
 
 
+@pytest.mark.parametrize(
+    ("adapter", "taught", "line"),
+    [
+        ({"method": "krona", "a_out": 4, "a_in": [2, 4]}, 2, "2 of a task's trials are points near the best"),
+        ({"method": "lora", "rank": [2, 4]}, 0, "nothing: no point of the recorded curves is near this space"),
+    ],
+)
+def test_a_plan_counts_the_taught_trials_for_which_there_are_points(
+    model: str, adapter: dict[str, object], taught: int, line: str
+) -> None:
+    asked = {"model": model, "tasks": ["rte"], "data": "mini", "adapter": adapter, "search": {"taught": True}}
+    plan = make_plan(StudySpec.model_validate(asked), "here")
+    assert (plan.spec.search.taught_trials, plan.planned.taught) == (6, taught)
+    assert plan_lines(plan, "", None)["first"].startswith(line)
+
+
 def test_a_plan_without_a_recommendation_is_no_reason_to_refuse_a_dry_run(
     model: str, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -126,10 +126,13 @@ def test_a_shared_configuration_is_stopped_between_tasks_only_the_cheap_ones_fir
     assert [found.study(asked, each) for each in slots] == pytest.approx([busy / 2, 22 + 73 + 73])
 
 
-def test_taught_trials_are_trained_to_their_end() -> None:
-    own, taught = (spec(search={"trials": 5, "taught": taught}) for taught in (False, True))
+def test_taught_trials_are_trained_to_their_end_where_the_plan_found_points() -> None:
+    own, asked = (spec(search={"trials": 5, "taught": taught}) for taught in (False, True))
     whole = RTE.until(RTE.schedule.total_examples)
-    assert forecast().busy(taught) - forecast().busy(own) == pytest.approx(3 * whole + RTE.search(2) - RTE.search(5))
+    for taught in (0, 1, 3):  # of the three that the request asks for
+        found = Forecast(tasks={"rte": RTE}, planned=PlanFacts(taught=taught))
+        more = taught * whole + RTE.search(5 - taught) - RTE.search(5)
+        assert found.busy(asked) - forecast().busy(own) == pytest.approx(more)
 
 
 @pytest.mark.parametrize(

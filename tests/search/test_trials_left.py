@@ -137,7 +137,7 @@ def test_a_head_that_failed_has_no_finals() -> None:
 def test_of_an_older_study_the_default_is_known_when_it_has_entered_the_finals() -> None:
     spec, rows = asked(finalists={"default": True}), [head(0, 0.1), *(searched(n, 0.5) for n in range(3))]
     older = manifest("rte").planned_of(spec)
-    assert older == PlanFacts(compares=True, tries_default=True)
+    assert older == PlanFacts(compares=True, tries_default=True, taught=spec.search.taught_trials)
     whole = trained(spec, PlanFacts(compares=True, default=CENTRE), rows)
     assert not_begun(spec, older, rows) == {"rte": 4 * 3}
     assert not_begun(spec, older, [row for row in whole if row.number != DEFAULT or row.kind == "search"]) == {"rte": 3}

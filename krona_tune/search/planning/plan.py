@@ -82,6 +82,7 @@ class Plan:
             compares=self.default is not None,
             default=None if self.default is None else dict(self.default),
             tries_default=bool(self.taught) or not self.spec.searches,
+            taught=min(self.spec.search.taught_trials, len(self.taught.points)) if self.taught else 0,
         )
 
     def count(self, trial: TrialConfig) -> ParameterCount:

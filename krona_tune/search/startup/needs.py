@@ -1,7 +1,7 @@
 """Says what a study takes before a step is timed: a range of time, device hours and money, and memory and disk."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 
@@ -52,7 +52,7 @@ def find_needs(plan: Plan, slots: Slots, speed: Speed, read: Mapping[str, TextMe
     """
     spec = plan.spec
     sizes = {name: _sizes(plan, name, read.get(name)) for name in spec.tasks}
-    forecast = untimed_forecast(spec, plan.space, plan.tasks, sizes, speed)
+    forecast = replace(untimed_forecast(spec, plan.space, plan.tasks, sizes, speed), planned=plan.planned)
     seconds, hours = forecast.study(spec, slots), forecast.device_hours(spec, slots)
     checkpoints, bf16 = checkpoints_of(plan), this_processor().prefers_bfloat16
     itemsize = 2 if slots.gpus or plan.precision == "bf16" or (plan.precision == "auto" and bf16) else 4
