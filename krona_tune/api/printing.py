@@ -21,6 +21,7 @@ from krona_tune.study.request.field_types import for_task
 from krona_tune.study.result import TrialResult
 
 if TYPE_CHECKING:
+    from krona_tune.search.budget import Amount
     from krona_tune.search.driver_options import StartOptions
     from krona_tune.search.forecast import Forecast
     from krona_tune.search.full_training import FullTraining
@@ -142,14 +143,20 @@ def _serve(folder: StudyFolder) -> str:
 
 
 def _foretold(started: "DriverContext", forecast: "Forecast") -> str:
-    """Says what the whole request takes here, of which a resumed study has done some; and its own limit, if less."""
-    spec, slots = started.plan.spec, started.slots
-    whole, limit = forecast.study(spec, slots), spec.search.time_budget
-    hours = forecast.device_hours(spec, slots)
-    devices = f"{hours:.2g} {'GPU' if slots.gpus else 'core'} hours"
-    cost = f", {format_money(price.of_hours(hours))} at {price.text}" if (price := started.price) else ""
-    cut = f"; the budget ends it after {format_duration(limit)}, finals included" if limit and limit < whole else ""
-    return f"about {format_duration(whole)} ({devices}{cost}) by a few timed steps{cut}"
+    """Says what the whole request takes here, of which a resumed study has done some; and its own limits, if less."""
+    from krona_tune.search.budget import Budget
+
+    spec, slots, price = started.plan.spec, started.slots, started.price
+
+    def in_words(used: "Amount") -> str:
+        devices = f"{used.device_hours:.2g} {'GPU' if slots.gpus else 'core'} hours"
+        cost = f", {format_money(price.of_hours(used.device_hours))} at {price.text}" if price else ""
+        return f"{format_duration(used.seconds)} ({devices}{cost})"
+
+    whole = forecast.amount(spec, slots)
+    used, limit = Budget.of(spec.search).cut(whole)
+    cut = f"; the budget of {limit} ends it after {in_words(used)}, finals included" if limit else ""
+    return f"about {in_words(whole)} by a few timed steps{cut}"
 
 
 def print_paths(folder: StudyFolder, took: str, tracking_uri: str | None, lacking: str = "") -> None:

@@ -53,6 +53,15 @@ class Budget:
                 return name.replace("_", " ")
         return None
 
+    def cut(self, whole: Amount) -> tuple[Amount, str]:
+        """Returns what is used of an amount until the first limit is reached, as if all its parts grew alike, and the
+        name of that limit, in words; the amount and an empty text if none is exceeded."""
+        limits = {name: limit for name, limit in vars(self).items() if limit is not None}
+        shares = {name: limit / used for name, limit in limits.items() if (used := getattr(whole, name)) > limit}
+        first = min(shares, key=lambda name: shares[name], default="")
+        share = shares.get(first, 1.0)
+        return Amount(**{name: share * used for name, used in vars(whole).items()}), first.replace("_", " ")
+
     def seconds_left(self, used: Amount, rates: Rates) -> float:
         """Returns in how many seconds on the clock the first limit is reached, if all slots train until then at the
         pace so far; infinite if none will be."""

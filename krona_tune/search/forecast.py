@@ -12,6 +12,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from krona_tune.data.batches import evaluation_order, lengths, training_order
+from krona_tune.search.budget import Amount
 from krona_tune.search.progress.trials_left import trials_left
 from krona_tune.search.searchers.asha_rule import judged_after
 from krona_tune.study.kinds import PHASES, TrialKind, facts_of
@@ -197,6 +198,16 @@ class Forecast:
     def busy(self, spec: StudySpec) -> float:
         """Returns the seconds of all the study's trials together."""
         return sum(count * seconds for task in spec.tasks for count, seconds in self.parts(task, spec).values())
+
+    def amount(self, spec: StudySpec, slots: "Slots") -> Amount:
+        """Returns what the whole study uses, if no limit of the request ends it."""
+        per_example = {}
+        for task, each in self.tasks.items():
+            parts = TrialParts(epoch=each.schedule.examples_per_epoch, evaluation=0.0)
+            per_example[task] = TaskForecast(schedule=each.schedule, adapter=parts, head=parts)
+        examples = replace(self, tasks=per_example).busy(spec)  # at a second each
+        seconds, hours = self.study(spec, slots), self.device_hours(spec, slots)
+        return Amount(seconds=seconds, examples=examples, device_hours=hours)
 
     def left(
         self,

@@ -60,8 +60,25 @@ def test_money_stands_there_with_a_price_and_a_budget_is_the_most() -> None:
     assert set(words(price=3.0)) == {"time", "hours", "money", "memory", "disk"}
     hours = re.findall(r"[\d.e-]+", words(time_budget=36)["hours"])[:2]
     assert float(hours[1]) == pytest.approx(0.02)  # 36 s of two cores
-    assert "the time budget ends it after 36 s" in words(time_budget=36)["time"]
+    assert "the budget of seconds ends it after 36 s" in words(time_budget=36)["time"]
     assert words(price=100.0, time_budget=36)["money"].endswith("to 2.00, at 100.00 a device hour")
+
+
+def test_every_limit_cuts_time_hours_and_money_and_the_first_one_is_named() -> None:
+    needs = found()
+    half = round(needs.examples / 2)
+    for limits, name in (({"examples_budget": half}, "examples"), ({"device_hours": 1e-3}, "device hours")):
+        said = words(price=100.0, time_budget=36_000, **limits)
+        hours = [1e-3, 1e-3] if "device_hours" in limits else [each / 2 for each in needs.device_hours]
+        assert said["hours"] == f"{hours[0]:.2g} to {hours[1]:.2g} core hours"
+        assert said["money"].startswith(f"{100 * hours[0]:.2f} to {100 * hours[1]:.2f}, ")
+        assert f"; the budget of {name} ends it after " in said["time"]
+
+
+def test_the_examples_that_a_study_sees_are_those_of_all_its_trials() -> None:
+    few, more = (found(trials=trials, early_stopping=False).examples for trials in (4, 6))
+    epochs, train = plan().spec.schedule.epochs, [OFFICIAL_SIZES[task].train for task in ("cola", "rte")]
+    assert more - few == pytest.approx(2 * epochs * sum(train))
 
 
 def test_a_container_s_memory_is_that_of_this_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from krona_tune.data.corpus import MINI, PARTS
 from krona_tune.data.glue_files import OFFICIAL_SIZES, OfficialSizes
 from krona_tune.machine import free_bytes, memory
 from krona_tune.processor import this_processor
+from krona_tune.search.budget import Amount, Budget
 from krona_tune.search.planning.footprint import checkpoints_of, footprint
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.startup.cluster import Slots
@@ -32,9 +33,11 @@ class TextMeans:
 
 @dataclass(frozen=True, kw_only=True)
 class Needs:
-    """The needs of a study: seconds on the clock and device hours, each from and to; bytes of a worker, of checkpoints
-    usually and at most, and of stored states at most. `how` says in words where the times are from."""
+    """The needs of a study that no limit ends: seconds on the clock and device hours, each from and to, and training
+    examples; bytes of a worker, of checkpoints usually and at most, and of stored states at most. `how` says in words
+    where the times are from."""
 
+    examples: float
     seconds: Range
     device_hours: Range
     how: str
@@ -53,12 +56,13 @@ def find_needs(plan: Plan, slots: Slots, speed: Speed, read: Mapping[str, TextMe
     spec = plan.spec
     sizes = {name: _sizes(plan, name, read.get(name)) for name in spec.tasks}
     forecast = replace(untimed_forecast(spec, plan.space, plan.tasks, sizes, speed), planned=plan.planned)
-    seconds, hours = forecast.study(spec, slots), forecast.device_hours(spec, slots)
+    whole = forecast.amount(spec, slots)
     checkpoints, bf16 = checkpoints_of(plan), this_processor().prefers_bfloat16
     itemsize = 2 if slots.gpus or plan.precision == "bf16" or (plan.precision == "auto" and bf16) else 4
     return Needs(
-        seconds=(seconds / speed.spread, seconds * speed.spread),
-        device_hours=(hours / speed.spread, hours * speed.spread),
+        examples=whole.examples,
+        seconds=(whole.seconds / speed.spread, whole.seconds * speed.spread),
+        device_hours=(whole.device_hours / speed.spread, whole.device_hours * speed.spread),
         how=speed.how,
         worker_bytes=footprint(plan, spec.examples.max_length, itemsize).worker,
         checkpoint_bytes=(checkpoints.usually, checkpoints.most),
@@ -91,17 +95,19 @@ def needs_in_words(plan: Plan, needs: Needs, slots: Slots, storage: Path) -> Ite
     Args:
         storage: the folder, or the nearest one above it, that the study's files go to.
     """
-    limit, low, high = plan.spec.search.time_budget, *needs.seconds
-    ends = f"; the time budget ends it after {format_duration(limit)}" if limit and limit < high else ""
+    limits, low, high = Budget.of(plan.spec.search), *needs.seconds
+    least, most = (
+        limits.cut(Amount(seconds=seconds, examples=needs.examples, device_hours=hours))
+        for seconds, hours in zip(needs.seconds, needs.device_hours, strict=True)
+    )
+    when = dict.fromkeys(format_duration(used.seconds) for used, limit in (least, most) if limit)
+    ends = f"; the budget of {most[1]} ends it after {' to '.join(when)}" if when else ""
     yield "time", f"{format_duration(low)} to {format_duration(high)}, {slots.count} at once, {needs.how}{ends}"
-    least, most = needs.device_hours
-    if limit:
-        budget = limit * slots.count * slots.devices.count / 3600
-        least, most = min(least, budget), min(most, budget)
+    hours = [used.device_hours for used, _ in (least, most)]
     unit = "GPU" if slots.gpus else "core"
-    yield "hours", f"{least:.2g} to {most:.2g} {unit} hours"
+    yield "hours", f"{hours[0]:.2g} to {hours[1]:.2g} {unit} hours"
     if price := price_of(plan.spec.resources):
-        yield "money", f"{format_money(price.of_hours(least))} to {format_money(price.of_hours(most))}, at {price.text}"
+        yield "money", f"{' to '.join(format_money(price.of_hours(each)) for each in hours)}, at {price.text}"
     kind = "GPU memory and memory" if slots.gpus else "memory"
     worker = f"about {format_bytes(needs.worker_bytes)} of {kind} a trial"
     at_once, there = format_bytes(slots.count * needs.worker_bytes), format_bytes(memory()[0])
