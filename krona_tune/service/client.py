@@ -44,6 +44,8 @@ from krona_tune.study.order import Order, OrderRequest
 from krona_tune.study.redact import redact
 
 Value = TypeVar("Value")
+STUDY = "/api/studies/"
+"""The beginning of the paths of one study."""
 PART = 2**20
 """The most bytes of an answer that are read at once."""
 SECONDS, SUBMIT_SECONDS = 30.0, 900.0
@@ -260,7 +262,7 @@ class Client:
             place = redact(self.url)
             refused = isinstance(getattr(error, "reason", error), ConnectionRefusedError)
             changed = request.get_method() != "GET"
-            look = f"it may have done what was asked: look with krona-tune queue --to {place} before you ask again"
+            look = f"it may have done what was asked: look {_where(place, path)} before you ask again"
             fix = look if changed and not refused else "start it with krona-tune serve"
             raise Refusal(place, f"gives no answer ({error})", fix) from None
 
@@ -283,7 +285,14 @@ def _unpack(packed: IO[bytes], to: Path) -> None:
 
 
 def _path(name: str) -> str:
-    return f"/api/studies/{quote(name, safe='')}"
+    return STUDY + quote(name, safe="")
+
+
+def _where(place: str, path: str) -> str:
+    """Returns where a person sees what became of a request: on the study's page, or in the queue."""
+    if path.startswith(STUDY):
+        return f"at {place}/studies/{path.removeprefix(STUDY).partition('/')[0]}"
+    return f"with krona-tune queue --to {place}"
 
 
 def _refusal(error: HTTPError) -> Refusal:

@@ -3,7 +3,8 @@
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from threading import Thread
 
 import pytest
 
@@ -11,7 +12,7 @@ from krona_tune.child_process import START_SECONDS
 from krona_tune.record.orders import waiting_orders
 from krona_tune.record.storage import Storage
 from krona_tune.refusal import Refusal
-from krona_tune.service import Client, client
+from krona_tune.service import Client, ExportRequest, client
 from krona_tune.service.queue.entry import Submission
 from krona_tune.service.queue.study_queue import TURN_SECONDS
 from krona_tune.service.queue.submission_check import CHECK_SECONDS
@@ -71,6 +72,28 @@ def test_a_submission_waits_longer_than_its_service_works_and_then_says_where_to
             Client(url).submit(Submission(name="mine", space="model: m"))
     with pytest.raises(Refusal, match="start it with krona-tune serve"):
         Client("http://127.0.0.1:9").submit(Submission(name="mine", space="model: m"))
+
+
+def _hang_up(server: socket.socket) -> None:
+    """Ends a connection without an answer."""
+    connection, _ = server.accept()
+    connection.close()
+
+
+@pytest.mark.parametrize(
+    "ask",
+    [
+        lambda asked: asked.order("a b", OrderRequest(what="pause")),
+        lambda asked: asked.export("a b", ExportRequest(task="cola")),
+    ],
+    ids=["order", "export"],
+)
+def test_what_may_have_been_done_to_a_study_is_looked_for_on_its_page(ask: Callable[[Client], object]) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        Thread(target=_hang_up, args=(server,)).start()
+        url = f"http://127.0.0.1:{server.getsockname()[1]}"
+        with pytest.raises(Refusal, match=f"look at {url}/studies/a%20b before you ask again"):
+            ask(Client(url))
 
 
 def test_what_goes_to_this_machine_goes_through_no_proxy(asked: Client, monkeypatch: pytest.MonkeyPatch) -> None:
