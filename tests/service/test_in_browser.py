@@ -20,6 +20,7 @@ from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.storage import Storage
 from krona_tune.refusal import Refusal
 from krona_tune.service import Client
+from krona_tune.service.queue.study_queue import StudyQueue
 from krona_tune.service.tokens import token_for
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import OrderRequest
@@ -271,6 +272,25 @@ def test_a_page_that_comes_newer_than_the_service_had_told_is_not_asked_for_agai
             tab.page.clock.run_for(10_000)
             tab.page.evaluate("fetch(document.body.dataset.source).then(answer => answer.text())")
         assert len(asked) == 1 + 3
+
+
+def test_a_page_says_where_to_look_when_an_answer_is_lost_and_leads_to_the_login_of_another_token(
+    storage: Storage, root: Path, study_queue: StudyQueue, browser: Browser
+) -> None:
+    make_study(root / "first")
+    with served_here(storage, study_queue) as address, opened_tab(browser) as tab:
+        page = tab.page
+        log_in(page, address)
+        page.goto(f"{address}/studies/first")
+        page.route("**/orders", lambda route: route.abort())
+        page.get_by_text("Change the budget").click()
+        form = page.locator('form[data-order="trials"]')
+        form.locator("input").fill("4")
+        form.get_by_role("button").click()
+        expect(form.locator(".said")).to_contain_text("look what it has done before you ask again")
+        page.context.clear_cookies()
+        page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # the page listens anew
+        expect(page.get_by_label("The token of this service")).to_be_visible()
 
 
 def test_a_service_that_is_killed_while_it_takes_orders_leaves_each_whole_or_none(

@@ -97,6 +97,8 @@
     }
   };
 
+  // Tells whether the service no longer knows this browser: the page that is loaded again is the login.
+  const isUnknown = ({ type, status }) => type === "opaqueredirect" || status === 401;
   let asked = null;
   let again = false;
   const update = async (newest) => {
@@ -104,7 +106,7 @@
     asked = newest;
     try {
       const answer = await fetch(source, { redirect: "manual" });
-      if (answer.type === "opaqueredirect" || answer.status === 401) { location.reload(); return; }
+      if (isUnknown(answer)) { location.reload(); return; }
       connection.hidden = answer.ok;
       if (!answer.ok) { setTimeout(() => update(newest), RETRY); return; }
       show(new DOMParser().parseFromString(await answer.text(), "text/html"));
@@ -156,9 +158,12 @@
       window.charts?.prepare(old);
     });
     stream.addEventListener("changed", ({ data }) => { if (data !== stamp) update(data); });
-    stream.addEventListener("error", () => {
+    stream.addEventListener("error", async () => {
       connection.hidden = false;
-      if (stream.readyState === EventSource.CLOSED) setTimeout(listen, RETRY);
+      if (stream.readyState !== EventSource.CLOSED) return;
+      const answer = await fetch(source, { redirect: "manual" }).catch(() => null);
+      if (answer && isUnknown(answer)) location.reload();
+      else setTimeout(listen, RETRY);
     });
   };
   // A browser opens few connections to one host; a page that nobody sees leaves its own to the others.
@@ -193,7 +198,7 @@
       else say(place, `Refused: ${held.place}: ${held.problem}${held.fix ? `; ${held.fix}` : ""}`, true);
       return answer.ok;
     } catch {
-      say(place, "The service does not answer. Nothing was ordered, as far as this page knows.", true);
+      say(place, "The service does not answer: look what it has done before you ask again.", true);
       return false;
     }
   };
