@@ -37,7 +37,7 @@ def draw_overview(tasks: Sequence[TaskSummary]) -> Chart | None:
         figure.add_trace(_marks("head only on test", heads, -0.28, Colour.GREEN, "diamond-open"))
         figure.add_trace(_winners(scored))
     titles = [each.title for each in scored]
-    figure.update_yaxes(tickvals=list(range(len(titles))), ticktext=titles, range=[len(titles) - 0.5, -0.5])
+    _name_rows(figure, titles)
     apart = [each.title for each in tasks if each.best is not None and each not in scored]
     left_out = f" {', '.join(apart)} would not fit on this axis." if apart else ""
     seeds = "; orange is the winner's mean test score with its 95 % interval over seeds and examples" if final else ""
@@ -49,6 +49,11 @@ def draw_overview(tasks: Sequence[TaskSummary]) -> Chart | None:
             height=max(ROW * len(scored) + AROUND, LOWEST if len(scored) > 1 else 0), margin={"l": 72}
         ),
     )
+
+
+def _name_rows(figure: go.Figure, titles: Sequence[str]) -> None:
+    """Puts the tasks' titles, which may be alike or numbers, beside the rows 0, 1, …, the first at the top."""
+    figure.update_yaxes(tickvals=list(range(len(titles))), ticktext=titles, range=[len(titles) - 0.5, -0.5])
 
 
 def _marks(name: str, scores: Sequence[float | None], shift: float, colour: str, symbol: str) -> go.Scatter:
@@ -155,7 +160,7 @@ def draw_cost(tasks: Sequence[TaskSummary], recorded: Records, rates: DeviceRate
         minutes[kind][trial.task] += trial.device_seconds / 60
     if not any(sum(each.values()) for each in minutes.values()):
         return None
-    figure = empty_figure("device minutes", "")
+    figure, titles = empty_figure("device minutes", ""), [each.title for each in tasks]
     for kind, by_task in minutes.items():
         if any(by_task.values()):
             figure.add_trace(
@@ -163,12 +168,14 @@ def draw_cost(tasks: Sequence[TaskSummary], recorded: Records, rates: DeviceRate
                     name=kind,
                     orientation="h",
                     x=[by_task[each.task] for each in tasks],
-                    y=[each.title for each in tasks],
+                    y=list(range(len(titles))),
+                    customdata=titles,
                     marker={"color": _COLOURS[kind]},
-                    hovertemplate=f"%{{y}}, {kind}: %{{x:.2f}} min<extra></extra>",
+                    hovertemplate=f"%{{customdata}}, {kind}: %{{x:.2f}} min<extra></extra>",
                 )
             )
-    figure.update_yaxes(autorange="reversed", showgrid=False)
+    _name_rows(figure, titles)
+    figure.update_yaxes(showgrid=False)
     return Chart(
         name="cost",
         title="Where the time went",

@@ -2,16 +2,21 @@
 
 import pytest
 
-from krona_tune.record.records import read_records
+from krona_tune.record.records import Records, read_records
+from krona_tune.report.cost import DeviceRates
 from krona_tune.report.score_charts import draw_average
-from krona_tune.report.study_charts import draw_overview, draw_seeds
+from krona_tune.report.study_charts import draw_cost, draw_overview, draw_seeds
 from krona_tune.report.study_page import write_report
 from krona_tune.report.study_results import summaries
+from krona_tune.report.task_summary import summarise
+from krona_tune.study.devices import Devices
 from krona_tune.study.finals import rank_finals
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
+from tests.record.events import manifest
 from tests.report.finalists import final_rows
 from tests.report.pages import NEGATED, read, write_scores
+from tests.study.final_rows import row
 
 
 def test_accuracies_and_negated_scores_are_on_no_common_axis(folder: StudyFolder) -> None:
@@ -24,6 +29,21 @@ def test_accuracies_and_negated_scores_are_on_no_common_axis(folder: StudyFolder
     assert average is not None
     assert list(overview.figure.layout.yaxis.ticktext) == ["MRPC", "SST2"]
     assert list(average.figure.data[0].y) == [pytest.approx(0.8)]
+
+
+def test_each_task_has_a_bar_of_its_time_of_its_own_whatever_its_title() -> None:
+    facts, titles = manifest("cola", "rte", "mrpc").tasks, {"cola": "5", "rte": "5", "mrpc": "MRPC"}
+    rows = {task: [row("000", "search", 0.5, task=task, train_seconds=60.0)] for task in facts}
+    tasks = [summarise(task, rows[task], facts[task].model_copy(update={"title": titles[task]})) for task in facts]
+    recorded = Records(trials=tuple(each for own in rows.values() for each in own), reports=())
+    chart = draw_cost(tasks, recorded, DeviceRates(unrecorded=Devices(kind="cpu", count=1)))
+    assert chart is not None
+    axis = chart.figure.layout.yaxis
+    assert list(axis.ticktext) == ["5", "5", "MRPC"]
+    assert axis.range[0] > axis.range[1], "the first is at the top"
+    for bars in chart.figure.data:
+        assert list(bars.y) == list(axis.tickvals) == [0, 1, 2]
+        assert list(bars.customdata) == list(axis.ticktext)
 
 
 def test_the_seeds_of_a_task_compared_by_loss_are_drawn_on_test_alone() -> None:
