@@ -129,7 +129,7 @@ def page_routes(
 
 def own_path(to: str) -> str:
     """Returns a path of this service: `to`, or the index if `to` may lead elsewhere."""
-    own = to.startswith("/") and not to.startswith(("//", "/\\")) and to.isprintable() and to.isascii()
+    own = to.startswith("/") and not to.startswith(("//", "/\\")) and to.isprintable()
     return to if own else "/"
 
 
