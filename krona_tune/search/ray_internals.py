@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from datetime import datetime
-from functools import partial
+from functools import partial, wraps
 from inspect import signature
 from pathlib import Path
 from subprocess import TimeoutExpired
@@ -234,17 +234,49 @@ def set_process_title(words: str) -> None:
 
 
 def prepare_tune(slots: int) -> None:
-    """Lets Tune use the idle workers and prepare as many trials as there are slots, and silences its logs about its own
-    state, which is never read again, and about a paused study, which it takes for one without resources.
+    """Lets Tune use the idle workers and prepare as many trials as there are slots, and go on with a trial for which an
+    idle worker was lost. Silences its logs about its own state, which is never read again, and about a paused study,
+    which it takes for one without resources.
 
     With the environment variables that Tune gives its workers, Ray would not reuse a worker that was started before.
     """
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots)
     os.environ["TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S"] = "inf"
-    from ray.tune.execution import class_cache
+    from ray.tune.execution import class_cache, tune_controller
 
+    recover_pending_trials(tune_controller.TuneController)
     getattr(class_cache, "DEFAULT_ENV_VARS", {}).clear()
     logging.getLogger("ray.tune.execution.experiment_state").disabled = True
+
+
+FAILURE = "_trial_task_failure"
+"""What Tune's controller calls when a worker's task has failed."""
+OF_A_FAILURE = ("_resetting_trials", "_trial_to_actor", "_unstage_trial_with_resources", "_set_trial_status")
+
+
+def recover_pending_trials(controller: Any) -> None:
+    """Makes Tune's class of controllers go on, on another worker, with a trial for which an idle worker was lost, or
+    could not be prepared.
+
+    Tune (2.60) tells of one lost worker twice, as a worker's and as a task's failure. The first time it lets the trial
+    wait for another worker, and the second time it ends a trial that waits, however many failures it may have. It also
+    believes from then on that the trial has a worker. A worker that fails in preparing itself ends the trial at once.
+    """
+    fail = getattr(controller, FAILURE, None)
+    if fail is None or hasattr(fail, "__wrapped__"):
+        return
+
+    @wraps(fail)
+    def failed(tune: Any, trial: Any, exception: Exception) -> None:
+        if trial.status == "PENDING" and all(hasattr(tune, name) for name in OF_A_FAILURE):
+            tune._resetting_trials.discard(trial)
+            if trial not in tune._trial_to_actor:
+                return
+            tune._unstage_trial_with_resources(trial)
+            tune._set_trial_status(trial, "RUNNING")  # as Tune does with a worker that fails at its start
+        fail(tune, trial, exception)
+
+    setattr(controller, FAILURE, failed)
 
 
 RELEASE_SECONDS = 5.0

@@ -5,6 +5,7 @@ import signal
 import socket
 import subprocess
 import sys
+from collections import defaultdict
 from collections.abc import Callable
 from inspect import signature
 from pathlib import Path
@@ -16,6 +17,10 @@ import pytest
 import ray
 from ray._private import node as ray_node  # private: what the module uses
 from ray._private import parameter, services, worker  # private: what the module uses
+from ray.air.execution._internal import RayActorManager, TrackedActor  # private: what tells of a lost worker
+from ray.exceptions import RayActorError, RayTaskError
+from ray.tune.execution.tune_controller import TuneController  # private: what the module uses
+from ray.tune.experiment import Trial
 
 from krona_tune.search import ray_internals
 from krona_tune.search.ray_internals import (
@@ -24,9 +29,11 @@ from krona_tune.search.ray_internals import (
     KEPT_PORT,
     LOWEST_PORT,
     NODE,
+    OF_A_FAILURE,
     RayWatch,
     is_alive,
     kill_ray,
+    recover_pending_trials,
     start_ray,
 )
 from tests.waiting import has_ended, until
@@ -47,6 +54,8 @@ def test_ray_has_the_names_that_are_used() -> None:
     assert {*AGENT_PORTS, *NODE} <= signature(services.start_raylet).parameters.keys()
     assert ray._raylet.DASHBOARD_AGENT_LISTEN_PORT_NAME == KEPT_PORT  # private: what the module uses
     assert "all_processes" in ray_node.Node.dead_processes.__code__.co_names
+    assert {"_trial_task_failure", *OF_A_FAILURE[2:]} <= set(dir(TuneController))
+    assert set(OF_A_FAILURE[:2]) <= set(TuneController.__init__.__code__.co_names)
     constants = ray_node.ray_constants
     assert {constants.PROCESS_TYPE_GCS_SERVER, constants.PROCESS_TYPE_RAYLET} == ray_internals.VITAL
 
@@ -181,3 +190,91 @@ def test_a_process_that_only_waits_to_be_read_is_not_waited_for() -> None:
         assert process.is_running()
         assert not is_alive(process)
     assert not is_alive(process)
+
+
+class Waiting:
+    """A trial of Tune that waits for its worker; it may fail as often as `most` says."""
+
+    placement_group_factory = "one slot"
+    is_saving = False
+
+    def __init__(self, most: int) -> None:
+        self.trial_id, self.status, self.failures, self.most = "t0", Trial.PENDING, 0, most
+        self.temporary_state = SimpleNamespace()
+
+    def handle_error(self, error: Exception) -> None:
+        self.failures += 1
+
+    def should_recover(self) -> bool:
+        return self.failures <= self.most
+
+    def set_status(self, status: str) -> None:
+        self.status = status
+
+    def set_location(self, place: object) -> None: ...
+
+    def set_ray_actor(self, actor: object) -> None: ...
+
+
+class Recovering(TuneController):  # type: ignore[misc]
+    """Tune's controller of one trial that is about to get an idle worker, without Ray and without files."""
+
+    def __init__(self, trial: Waiting) -> None:
+        """Sets what the base class reads of a failure: private, since its own start needs Ray."""
+        self.ended: list[str] = []
+        told = SimpleNamespace(
+            on_trial_error=lambda *_, **__: None,
+            on_trial_add=lambda *_: None,
+            on_trial_recover=lambda **_: None,
+            on_trial_complete=lambda trial_id, **_: self.ended.append(trial_id),
+        )
+        self._scheduler_alg = self._search_alg = self._callbacks = told
+        self._fail_fast, self._print_trial_errors, self._iteration = False, False, 0
+        self._trials, self._live_trials, self._trials_to_cache = [trial], {trial}, set[Any]()
+        self._pending_trials, self._pending_trials_list = {trial}, [trial]
+        self._running_trials, self._paused_trials = set[Any](), set[Any]()
+        self._stopped_trials, self._failed_trials = set[Any](), set[Any]()
+        self._resources_to_pending_trials = defaultdict[str, set[Any]](set)
+        self._cached_trial_decisions: dict[str, str] = {}
+        self._stopping_actors, self._started_actors, self._earliest_stopping_actor = {}, set[Any](), 0.0
+        self._resetting_trials, self._staged_trials = {trial}, {trial}
+        self._actor_cache = SimpleNamespace(decrease_max=lambda resources: None)
+        self._actor_manager = RayActorManager(SimpleNamespace(free_resources=lambda **_: None))
+        self.worker = TrackedActor(7, on_stop=self._actor_stopped, on_error=self._actor_failed)
+        remote = SimpleNamespace(remote=lambda *_, **__: object())
+        handle = SimpleNamespace(reset=remote, stop=remote)
+        self._actor_manager._live_actors_to_ray_actors_resources[self.worker] = handle, "one slot"
+        self._trial_to_actor, self._actor_to_trial = {trial: self.worker}, {self.worker: trial}
+
+    def _wrapped(self) -> "Recovering":
+        return self
+
+    def fail(self, trial: Waiting, error: Exception) -> None:
+        """Lets the worker's preparation for a trial fail."""
+        self._schedule_trial_task(trial, "reset", on_error=self._trial_task_failure)
+        [(_, failed)] = self._actor_manager._actor_task_events._tracked_futures.values()
+        failed(error)
+
+
+LOST, RAISED = RayActorError(), RayTaskError("reset", "a trace", RuntimeError("CUDA error"))
+
+
+@pytest.mark.parametrize("error", [LOST, RAISED], ids=["lost", "raised"])
+@pytest.mark.parametrize(("most", "status"), [(2, Trial.PENDING), (0, Trial.ERROR)])
+def test_a_trial_whose_idle_worker_was_lost_gets_another_one(error: Exception, most: int, status: str) -> None:
+    class Controller(Recovering):
+        """A class of its own: what is made of it stays with it."""
+
+        _trial_task_failure = getattr(
+            TuneController._trial_task_failure, "__wrapped__", TuneController._trial_task_failure
+        )
+
+    for _ in range(2):
+        recover_pending_trials(Controller)
+    trial = Waiting(most)
+    tune = Controller(trial)
+    tune.fail(trial, error)
+    assert (trial.status, trial.failures) == (status, 1 if most else 1 + (error is LOST))
+    assert tune.ended == ([] if most else ["t0"])
+    assert (tune._trial_to_actor, tune._staged_trials) == ({}, set())
+    assert most == 0 or not tune._resetting_trials, "it would wait for the lost worker"
