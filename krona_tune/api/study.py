@@ -67,6 +67,8 @@ MADE = Path(AUTO)
 """Stands for the space that is made for a request."""
 STOP_SECONDS = 60.0
 """How long `stop` waits for the study's end."""
+AFTER_RESTART = "restart the program, or the notebook's kernel, then .run() resumes it"
+"""What resumes a study whose Ray was lost or abandoned, since the process keeps the client of that one."""
 STOPPED_ITSELF = "the study stopped itself: {}; when that is fixed, .run() resumes it"
 
 
@@ -248,9 +250,10 @@ class Study(RecordedStudy):
 
         Raises:
             Refusal: the study can't begin or go on as it is asked for, or is being run.
-            KeyboardInterrupt: the study was stopped by Ctrl-C, and nothing is lost; `run` resumes it.
+            KeyboardInterrupt: the study was stopped by Ctrl-C, and nothing is lost; `run` resumes it, after a second
+                Ctrl-C in a new process.
             RuntimeError: Ray ended during the study, or the study stopped itself, as on a full disk; the message says
-                why, and `run` resumes it.
+                why, and `run` resumes it, after Ray's end in a new process.
         """
         given = {"--trials": trials, "--time-budget": time_budget}
         flags = self._flags | {flag: value for flag, value in given.items() if value is not None}
@@ -416,11 +419,12 @@ class Study(RecordedStudy):
                 asked=asked,
             )
         if outcome and outcome.lost_ray:
-            raise RuntimeError("Ray ended during the study; .run() resumes it")
+            raise RuntimeError(f"Ray ended during the study ({outcome.lost}); {AFTER_RESTART}")
         if outcome and outcome.halted:
             raise RuntimeError(STOPPED_ITSELF.format(redact(outcome.halted)))
         if outcome and outcome.interrupted:
-            raise KeyboardInterrupt("the study was stopped; .run() resumes it")
+            how = f" at once; {AFTER_RESTART}" if outcome.lost else "; .run() resumes it"
+            raise KeyboardInterrupt(f"the study was stopped{how}")
 
     def _run_apart(self, spec: StudySpec, flags: Mapping[str, Any]) -> None:
         """Starts the command line's own driver in a process that outlives this one."""

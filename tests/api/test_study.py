@@ -224,6 +224,23 @@ def test_a_study_that_stopped_itself_raises_why_and_one_that_a_person_stopped_do
     made.run(wait=False).wait()
 
 
+@pytest.mark.parametrize(
+    ("asked", "error", "said"),
+    [
+        (False, RuntimeError, r"Ray ended during the study \(Ray's raylet ended\); restart the program, or the"),
+        (True, KeyboardInterrupt, "the study was stopped at once; restart the program, or the notebook's kernel, then"),
+    ],
+)
+def test_a_study_whose_ray_was_lost_is_resumed_in_another_process(
+    model: str, monkeypatch: pytest.MonkeyPatch, asked: bool, error: type[BaseException], said: str
+) -> None:
+    ledger: Any = None
+    lost = Outcome(ledger=ledger, tasks=("reviews",), lost_sinks={}, asked=asked, lost="Ray's raylet ended")
+    monkeypatch.setattr(study_module, "run_and_report", lambda *_, **__: lost)
+    with pytest.raises(error, match=said):
+        study(model).run()
+
+
 @pytest.mark.parametrize("wait", [True, False])
 def test_who_is_told_and_where_results_go_reaches_the_driver(
     model: str, wait: bool, monkeypatch: pytest.MonkeyPatch

@@ -4,6 +4,7 @@ import socket
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from threading import Event
 from types import ModuleType, SimpleNamespace
 from typing import Any
 
@@ -13,7 +14,7 @@ from ray._private.thirdparty import pynvml  # private: what Ray itself counts
 
 from krona_tune.refusal import NotNow, Refusal
 from krona_tune.search.startup import cluster as clusters
-from krona_tune.search.startup.cluster import Cluster, Node, connect, connecting, slots, this_machine
+from krona_tune.search.startup.cluster import Cluster, Node, connect, connecting, leave_ray, slots, this_machine
 from krona_tune.study.request.study_spec import ResourcesSpec
 
 
@@ -46,6 +47,16 @@ def test_what_fits(nodes: list[tuple[float, float]], asked: dict[str, float], fi
 @pytest.mark.parametrize(("grows", "asked", "count"), [(True, 8, 8), (False, 8, 2), (True, None, 2), (True, 1, 1)])
 def test_more_run_at_once_than_fit_now_where_nodes_may_come(grows: bool, asked: int | None, count: int) -> None:
     assert slots(cluster((0, 0), (4, 1), (4, 1), grows=grows), ResourcesSpec(max_concurrent=asked)).count == count
+
+
+def test_a_process_that_has_left_a_lost_ray_does_not_get_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clusters, "LOST", Event())
+    monkeypatch.setattr(clusters, "kill_ray", lambda: None)
+    monkeypatch.setattr(clusters, "connect", lambda *asked: cluster((2, 0)))
+    assert connecting(None).result(10).cpus == 2
+    leave_ray(lost=True)
+    with pytest.raises(Refusal, match=r"Ray: an earlier study of this process has lost or .* restart the program, or"):
+        connecting(None)
 
 
 @pytest.mark.parametrize(

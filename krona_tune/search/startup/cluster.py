@@ -54,6 +54,8 @@ WORKER_WAIT_SECONDS = 900
 NODE_GROUP = "ray.io/node-group"
 """The label of a node that Ray's autoscaler or KubeRay manages; nodes that people start by hand have none."""
 USUAL = ResourcesSpec()
+LOST = Event()
+"""Is set when this process has left a lost Ray, whose client it keeps."""
 
 
 @dataclass(frozen=True)
@@ -150,9 +152,10 @@ def connecting(address: str | None, asked: ResourcesSpec = USUAL) -> "Future[Clu
         asked: what each trial needs, and the priority of the workers of a Ray that is started here.
 
     Raises:
-        Refusal: at once, if Ray can't start here, or nothing answers at `address`.
+        Refusal: at once, if Ray can't start here, nothing answers at `address`, or this process has lost its Ray.
     """
     refuse_windows()
+    refuse_lost()
     refuse_cache()
     if address:
         _refuse_silent(address)
@@ -207,6 +210,13 @@ def refuse_windows() -> None:
     """Raises a Refusal on Windows, whose processes lack what Ray's start and training need here."""
     if sys.platform == "win32":
         raise Refusal("Windows", "studies and training run on Linux and macOS", "use WSL2")
+
+
+def refuse_lost() -> None:
+    """Raises a Refusal if this process has left a lost Ray: it would get that one again."""
+    if LOST.is_set():
+        fix = "restart the program, or the kernel of a notebook; run(wait=False) uses a process of its own"
+        raise Refusal("Ray", "an earlier study of this process has lost or abandoned it", fix)
 
 
 def refuse_cache() -> None:
@@ -266,8 +276,13 @@ def refuse_odd_address(address: str | None) -> None:
 
 
 def leave_ray(*, lost: bool) -> None:
-    """Leaves the cluster, or ends the Ray that was started here; kills the remaining processes of a lost Ray."""
+    """Leaves the cluster, or ends the Ray that was started here; kills the remaining processes of a lost Ray.
+
+    A lost Ray's client is not shut down: it may wait for ever, and Tune's thread, which still calls it, would then
+    start another Ray, or end this process.
+    """
     if lost:
+        LOST.set()
         kill_ray()
     else:
         import ray
