@@ -28,6 +28,11 @@ BART = {
     "encoder_ffn_dim": 40, "decoder_ffn_dim": 36, "encoder_attention_heads": 4, "decoder_attention_heads": 3,
     "init_std": 0.4,
 }  # fmt: skip
+HALF = {**OWN_HEADS, "model_type": "t5_gemma_module"}
+T5GEMMA = {
+    "vocab_size": 97, "encoder": HALF, "decoder": {**HALF, "hidden_size": 36, "intermediate_size": 44},
+}  # fmt: skip
+"""An encoder and a decoder of other widths."""
 RELATIVE = {"relative_attention": True, "pos_att_type": ["c2p", "p2c"]}
 CONFIGS: dict[str, tuple[str, dict[str, Any]]] = {
     "t5": ("t5", T5),

@@ -17,6 +17,7 @@ from krona_tune.data.batches import NO_TOKEN
 from krona_tune.data.prompts import stop_ids, text_of
 from krona_tune.data.tasks import Task
 from krona_tune.data.user_code import withholding
+from krona_tune.refusal import Refusal
 from krona_tune.train.backbone import Backbone, Inputs
 
 
@@ -33,7 +34,7 @@ class TextAnswer:
         self._tokenizer, self._pad = tokenizer, int(cast(int, tokenizer.pad_token_id))
         self.vocabulary = backbone.geometry.vocabulary or len(tokenizer)
         self._is_decoder = not backbone.geometry.is_encoder_decoder
-        self._start = None if self._is_decoder else start_token(backbone.config)
+        self._start = None if self._is_decoder else start_token(backbone)
         self._stops = torch.tensor(stop_ids(task, tokenizer), dtype=torch.long, device=backbone.device.kind)
         depths = backbone.geometry.depths
         cached = depths.get(Stack.ENCODER, depths[Stack.DECODER])  # transformers makes a T5's cache that deep
@@ -109,10 +110,21 @@ def leaves_prompts_out(model: nn.Module) -> bool:
     return "logits_to_keep" in inspect.signature(model.forward).parameters
 
 
-def start_token(config: Any) -> int:
-    """Returns the token that an encoder-decoder's answer begins after; without one, a T5 begins with padding."""
-    first = getattr(config, "decoder_start_token_id", None)
-    return int(config.pad_token_id if first is None else first)
+def start_token(backbone: Backbone) -> int:
+    """Returns the token that an encoder-decoder's answer begins after: that of its config or its rules of generation,
+    else its decoder's first one, as in a T5Gemma, else padding, as in a T5.
+
+    Raises:
+        Refusal: none of them is named.
+    """
+    config, rules = backbone.config, getattr(backbone.whole, "generation_config", None)
+    named = [getattr(holder, "decoder_start_token_id", None) for holder in (config, rules)]
+    named += [getattr(getattr(config, "decoder", None), "bos_token_id", None), getattr(config, "pad_token_id", None)]
+    first = next((each for each in named if each is not None), None)
+    if first is None:
+        problem = f"this {config.model_type} names no token that an answer begins after"
+        raise Refusal("config.json", problem, "give it a decoder_start_token_id")
+    return int(first)
 
 
 def shifted(targets: Tensor, start: int, pad: int) -> Tensor:
@@ -292,7 +304,7 @@ class VerbalizedAnswer:
         padded = [[*ids, *[NO_TOKEN] * (width - len(ids))] for ids in candidates]
         self._targets = torch.tensor(padded, device=device)
         if self._encoder is not None:
-            self._decoder_inputs = shifted(self._targets, start_token(config), config.pad_token_id)
+            self._decoder_inputs = shifted(self._targets, start_token(backbone), self._pad)
         self._values = torch.tensor(task.grid or range(len(padded)), device=device)
         self._weights = class_weights(task, device)
 

@@ -11,14 +11,7 @@ from krona_tune.backbones.introspect import introspect
 from krona_tune.refusal import Refusal
 from tests.backbones.families import tiny
 from tests.backbones.introspected import of
-from tests.models import BART, CONFIGS, ENCODER, GPT, OWN_HEADS
-
-HALF = {**OWN_HEADS, "model_type": "t5_gemma_module"}
-T5GEMMA = {
-    "model_type": "t5gemma", "vocab_size": 97, "encoder": HALF,
-    "decoder": {**HALF, "hidden_size": 36, "intermediate_size": 44},
-}  # fmt: skip
-"""An encoder and a decoder of other widths."""
+from tests.models import BART, CONFIGS, ENCODER, GPT, OWN_HEADS, T5GEMMA
 
 
 @pytest.mark.parametrize("name", CONFIGS)
@@ -37,7 +30,7 @@ def test_each_layer_has_a_feed_forward_block_between_its_maps(name: str) -> None
 @pytest.mark.parametrize(
     ("config", "sizes"),
     [
-        (T5GEMMA, {Stack.ENCODER: (24, 24), Stack.DECODER: (36, 36)}),
+        ({"model_type": "t5gemma", **T5GEMMA}, {Stack.ENCODER: (24, 24), Stack.DECODER: (36, 36)}),
         ({**tiny("mobilebert"), "num_feedforward_networks": 1}, {Stack.ENCODER: (12, 12)}),
     ],
 )

@@ -202,18 +202,23 @@ def test_a_tokenizer_of_another_model_is_refused(model: Path, damage: Damage, sa
         open_tokenizer(str(model), 10_000)
 
 
+def without_start(folder: Path) -> None:
+    config(pad_token_id=None, decoder_start_token_id=None)(folder)
+    (folder / "generation_config.json").unlink()
+
+
 @pytest.mark.parametrize(
-    ("name", "damage"),
+    ("damage", "said"),
     [
-        ("t5", config(decoder_start_token_id=10**9)),
-        ("t5", config(pad_token_id=None, decoder_start_token_id=None)),
+        (config(decoder_start_token_id=10**9), r"backbone: can't answer CoLA \(\w+: .*\); save the model again"),
+        (without_start, "this t5 names no token that an answer begins after; give it a decoder_start_token_id"),
     ],
 )
-def test_a_model_that_fails_at_its_first_text_is_refused(name: str, damage: Damage, tmp_path: Path) -> None:
-    backbone = backbone_folder(name, tmp_path / "backbone")
+def test_a_model_that_fails_at_its_first_text_is_refused(damage: Damage, said: str, tmp_path: Path) -> None:
+    backbone = backbone_folder("t5", tmp_path / "backbone")
     adapter = adapter_folder(backbone, tmp_path / "adapter")
     damage(backbone)
-    with pytest.raises(Refusal, match=r"backbone: can't answer CoLA \(\w+: .*\); save the model again"):
+    with pytest.raises(Refusal, match=said):
         load_adapted(adapter)
 
 

@@ -1,16 +1,18 @@
 """Tests that a head is the family's own, and that a T5's candidates get exactly transformers' likelihood."""
 
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
 from krona_tune.data.tasks import TASKS
+from krona_tune.refusal import Refusal
 from krona_tune.train.backbone import Backbone, freeze
 from krona_tune.train.device import Device
-from krona_tune.train.task_heads import VerbalizedAnswer, in_units_of_labels, make_answer, with_head
+from krona_tune.train.task_heads import VerbalizedAnswer, in_units_of_labels, make_answer, start_token, with_head
 from tests.backbones.families import build
-from tests.models import HEADED, tokens
+from tests.models import HEADED, T5GEMMA, build_from, tokens
 from tests.train.conftest import WORDS, tiny_backbone
 
 
@@ -61,9 +63,9 @@ def test_a_regression_learns_its_scores_and_a_classification_its_classes() -> No
     assert classes.loss(inputs, likely) < classes.loss(inputs, 1 - likely)
 
 
-@pytest.mark.parametrize("name", ["t5", "t5 gated", "mt5", "umt5", "bart"])
+@pytest.mark.parametrize("name", ["t5", "t5 gated", "mt5", "umt5", "bart", "t5gemma"])
 def test_candidates_get_the_log_likelihood_that_transformers_computes(name: str) -> None:
-    backbone = tiny_backbone(name)
+    backbone = t5gemma() if name == "t5gemma" else tiny_backbone(name)
     words = VerbalizedAnswer(backbone, TASKS["rte"], WORDS)
     inputs = {key: value for key, value in tokens(backbone.geometry).items() if key != "decoder_input_ids"}
     with torch.no_grad():
@@ -107,6 +109,31 @@ def test_many_candidates_are_scored_in_chunks_like_at_once(
 def build_frozen(name: str) -> Backbone:
     shape, whole = build(name)
     return freeze(whole, shape, Device(kind="cpu", dtype=torch.float32))
+
+
+def t5gemma() -> Backbone:
+    shape, whole, _ = build_from("t5gemma", T5GEMMA)
+    return freeze(whole, shape, Device(kind="cpu", dtype=torch.float32))
+
+
+def test_an_answer_begins_after_the_token_that_is_named_first() -> None:
+    backbone = t5gemma()
+    whole: Any = backbone.whole
+    assert start_token(backbone) == backbone.config.decoder.bos_token_id == 2
+    whole.generation_config.decoder_start_token_id = 7
+    assert start_token(backbone) == 7
+    backbone.config.decoder_start_token_id = 8
+    assert start_token(backbone) == 8
+    assert start_token(tiny_backbone("bart")) == 2
+    for holder in (backbone.config, whole.generation_config):
+        holder.decoder_start_token_id = None
+    backbone.config.decoder.bos_token_id, backbone.config.pad_token_id = None, 6
+    assert start_token(backbone) == 6
+    backbone.config.pad_token_id = None
+    with pytest.raises(
+        Refusal, match="this t5gemma names no token that an answer begins after; give it a decoder_start"
+    ):
+        make_answer(backbone, TASKS["rte"], 0, WORDS)
 
 
 def test_a_t5_is_trained_on_the_nearest_grid_score() -> None:
