@@ -6,6 +6,7 @@ import shutil
 from collections.abc import Mapping
 from contextlib import suppress
 from hashlib import sha256
+from math import isnan
 from os import PathLike
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -14,14 +15,18 @@ from typing import Any
 import pyarrow.parquet as pq
 
 from krona_tune.atomic_write import atomic_folder, atomic_path
+from krona_tune.data.own_examples import columns_of
 from krona_tune.data.own_files import part_of
+from krona_tune.data.separated_text import refuse_lacking
 from krona_tune.refusal import Refusal, refusing, unknown
 from krona_tune.study.folder import DATA, MODEL, StudyFolder
 from krona_tune.study.request.loader import resolve_tasks
 from krona_tune.study.request.plain_yaml import plain_values
+from krona_tune.study.request.task_spec import TaskSpec
 
 REQUEST = "request.yaml"
 FIX = "give a pandas frame, a datasets.DatasetDict, a file, or a mapping of train, validation and test to frames"
+REPEAT = "repeat those, or choose another name"
 
 _described = set[StudyFolder]()
 """The new studies that this process has described, and not started in another."""
@@ -50,18 +55,21 @@ def forget_described() -> None:
 
 
 def kept_tasks(tasks: Mapping[str, Any], folder: StudyFolder) -> dict[str, Any]:
-    """Returns tasks as a YAML file writes them; data from memory are written to Parquet files.
+    """Returns tasks as a YAML file writes them; of data from memory their columns are written to Parquet files.
 
     Args:
         tasks: by name; their `data` may be frames or data sets.
 
     Raises:
-        Refusal: data are of another kind, or can't be written.
+        Refusal: data are of another kind, lack a column, can't be written, or are others than a study was begun with.
     """
     named = {name: {**task, "data": name} if has_data(task) else task for name, task in tasks.items()}
     plain = plain_values(named, "tasks")
-    resolve_tasks(plain, folder.inputs, "tasks")  # their names become folders
-    return {name: _kept_task(name, task, tasks[name], folder) for name, task in plain.items()}
+    checked = resolve_tasks(plain, folder.inputs, "tasks")  # their names become folders
+    for name, task in tasks.items():
+        if has_data(task):
+            plain[name]["data"] = str(_kept(name, task["data"], TaskSpec.model_validate(checked[name]), folder))
+    return plain
 
 
 def has_data(task: Any) -> bool:
@@ -69,20 +77,35 @@ def has_data(task: Any) -> bool:
     return isinstance(task, Mapping) and not isinstance(task.get("data"), str | PathLike | None)
 
 
-def _kept_task(name: str, plain: Any, task: Any, folder: StudyFolder) -> Any:
-    if not has_data(task):
-        return plain
-    data = task["data"]
+def _kept(name: str, data: Any, spec: TaskSpec, folder: StudyFolder) -> Path:
+    """Writes a task's data to its folder, and returns that."""
+    said, begun = f"tasks: {name}: data", folder.spec.exists()
     parts = data if isinstance(data, Mapping) else {"train": data}  # a DatasetDict is a mapping too
-    _refuse_odd_parts(parts, f"tasks: {name}: data")
+    _refuse_odd_parts(parts, said)
     place = folder.inputs / DATA / name
-    with refusing(f"tasks: {name}: data", "can't be kept as Parquet files", FIX):
-        if not folder.spec.exists():
+    with refusing(said, "can't be kept as Parquet files", FIX):
+        if not begun:
             shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True, exist_ok=True)
+        there = sorted(path.stem for path in place.glob("*.parquet"))
+        if begun and there != sorted(parts):
+            raise Refusal(
+                said, f"holds {', '.join(sorted(parts))}, the study was begun with {', '.join(there)}", REPEAT
+            )
         for part, rows in parts.items():
-            _keep(rows, place / f"{part}.parquet", f"tasks: {name}: data", begun=folder.spec.exists())
-    return {**plain, "data": str(place.resolve())}
+            _keep(_asked_of(rows, spec, part, said), place / f"{part}.parquet", said, begun=begun)
+    return place.resolve()
+
+
+def _asked_of(rows: Any, spec: TaskSpec, part: str, place: str) -> Any:
+    """Returns the columns of rows that a task reads: others may hold what Parquet has no type for."""
+    if not hasattr(rows, "to_parquet"):
+        raise Refusal(place, f"is a {type(rows).__name__}", FIX)
+    there, asked = list(rows.columns if hasattr(rows, "iloc") else rows.column_names), columns_of(spec)
+    if part_of(part) == "train":
+        refuse_lacking(list(map(str, there)), asked, place)
+    names = [name for name in there if str(name) in asked]
+    return rows[names] if hasattr(rows, "iloc") else rows.select_columns(names)
 
 
 def _refuse_odd_parts(parts: Mapping[Any, Any], place: str) -> None:
@@ -95,13 +118,26 @@ def _refuse_odd_parts(parts: Mapping[Any, Any], place: str) -> None:
 
 def _keep(rows: Any, path: Path, place: str, *, begun: bool) -> None:
     """Writes rows to a file. Raises a Refusal if a study has begun with others."""
-    if not hasattr(rows, "to_parquet"):
-        raise Refusal(place, f"is a {type(rows).__name__}", FIX)
     options = {"index": False} if hasattr(rows, "iloc") else {}  # pandas; datasets writes no index
     with atomic_path(path) as new:
-        rows.to_parquet(str(new), **options)
-        if begun and not pq.read_table(path).equals(pq.read_table(new)):
-            raise Refusal(place, "the study was begun with other rows", "repeat those, or choose another name")
+        with refusing(place, "can't be kept as Parquet files", "hold values of one kind in each column"):
+            rows.to_parquet(str(new), **options)
+        if begun and not _same_values(path, new):
+            raise Refusal(place, "the study was begun with other rows", REPEAT)
+
+
+def _same_values(path: Path, new: Path) -> bool:
+    """Returns whether a file has the columns of a new one, with the same values, of whichever type."""
+    names = pq.read_schema(new).names
+    return {*names} <= {*pq.read_schema(path).names} and all(
+        _values(path, each) == _values(new, each) for each in names
+    )
+
+
+def _values(path: Path, column: str) -> list[Any]:
+    """Returns a column's values; what is no number is a gap, because it equals nothing."""
+    values = pq.read_table(path, columns=[column])[column].to_pylist()
+    return [None if isinstance(value, float) and isnan(value) else value for value in values]
 
 
 def kept_model(model: Any, tokenizer: Any, folder: StudyFolder) -> str:
@@ -133,7 +169,7 @@ def _refuse_other_model(model: Any, place: Path) -> None:
     with TemporaryDirectory(prefix="krona_tune-") as again:
         model.save_pretrained(again)
         if _weights(Path(again)) != _weights(place):
-            raise Refusal("model", "the study was begun with other weights", "repeat those, or choose another name")
+            raise Refusal("model", "the study was begun with other weights", REPEAT)
 
 
 def _weights(folder: Path) -> list[str]:
