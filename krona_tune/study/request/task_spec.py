@@ -135,7 +135,7 @@ class TaskSpec(FrozenValue):
     regression: bool = False
     """Whether the labels are numbers; with the metrics pearson and spearman they always are."""
     positive: Annotated[str | None, BeforeValidator(lambda value: value if value is None else _text(value))] = None
-    """The label that f1 is about; null: the last of two in the alphabet."""
+    """The label that f1 is about; null: of two numbers the larger, of two words the later in the alphabet."""
     class_weights: Annotated[
         Literal["balanced"] | dict[str, Annotated[float, Field(ge=1e-6, le=1e6)]] | None,
         BeforeValidator(_words),
