@@ -160,6 +160,17 @@ def test_equal_scores_are_told_apart_by_the_training_loss() -> None:
     assert at(scheduler, added(scheduler, 9), 0, 0.01, 0.7) == CONTINUE
 
 
+@pytest.mark.parametrize("unit", [1.0, 1e-7])
+def test_the_training_loss_overrules_no_score_in_whatever_unit(unit: float) -> None:
+    """As of an error of labels that are small numbers: the losses differ by more than the scores."""
+    scheduler = judges()
+    scores, losses = (-6.0, -5.0, -6.5, -4.0), (0.1, 0.9, 0.05, 0.8)
+    pairs = enumerate(zip(scores, losses, strict=True))
+    got = [at(scheduler, added(scheduler, n), 0, unit * score, loss) for n, (score, loss) in pairs]
+    assert got == [CONTINUE, CONTINUE, STOP, CONTINUE]
+    assert at(scheduler, added(scheduler, 4), 0, unit * -5.4, 0.01) == CONTINUE
+
+
 def test_with_sizes_a_trial_is_judged_among_those_that_are_not_larger() -> None:
     own = make_schedule(examples_per_epoch=60, epochs=4, grace_epochs=1, reduction=2)
     scheduler = AshaPerGroup({"cola": own}, per_method=False, size_of=lambda params: params["size"])

@@ -12,8 +12,6 @@ from krona_tune.study.kinds import TrialKind
 from krona_tune.study.request.schedule import Schedule
 from krona_tune.study.result import Report
 
-TIE = 1e-6
-"""The weight of the training loss relative to the score, to break ties."""
 CONTINUE, STOP = str(TrialScheduler.CONTINUE), str(TrialScheduler.STOP)
 
 
@@ -80,4 +78,4 @@ class AshaPerGroup(FIFOScheduler):  # type: ignore[misc]
             return True
         group = (task, params["method"] if self._per_method else "")
         rungs = self._groups.setdefault(group, Rungs(schedule.reduction))
-        return rungs.survives(examples, score - TIE * train_loss, self._size_of(params) if self._size_of else 0)
+        return rungs.survives(examples, score, self._size_of(params) if self._size_of else 0, train_loss)

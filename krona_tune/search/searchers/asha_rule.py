@@ -11,7 +11,7 @@ from krona_tune.study.result import Status, TrialResult
 
 
 class Rungs:
-    """The scores and sizes of competing trials at each rung.
+    """The scores, sizes and losses of competing trials at each rung.
 
     Args:
         reduction: η: the upper 1/η of those that reached a rung continue.
@@ -19,20 +19,28 @@ class Rungs:
 
     def __init__(self, reduction: int) -> None:
         self._share = 100 * (1 - 1 / reduction)
-        self._seen: dict[int, list[tuple[float, int]]] = defaultdict(list)
+        self._seen: dict[int, list[tuple[float, int, float]]] = defaultdict(list)
 
-    def survives(self, rung: int, score: float, size: int = 0) -> bool:
+    def survives(self, rung: int, score: float, size: int = 0, loss: float = 0.0) -> bool:
         """Adds a score to a rung and returns whether its trial continues from there.
 
         It continues if its score is in the upper 1/η of the earlier scores there with no more parameters, or if there
-        are none. So later trials are judged by earlier ones, and a trial that no smaller one beats continues. A score
-        that is not finite is not added, and its trial does not continue.
+        are none. So later trials are judged by earlier ones, and a trial that no smaller one beats continues. Where the
+        score is the one that divides them, the losses do, the lower ones being better. A score or loss that is not
+        finite is not added, and its trial does not continue.
         """
-        if not isfinite(score):
+        if not (isfinite(score) and isfinite(loss)):
             return False
-        rivals = [other for other, other_size in self._seen[rung] if other_size <= size]
-        self._seen[rung].append((score, size))
-        return not rivals or bool(score >= np.percentile(rivals, self._share))
+        rivals = sorted((each[0], -each[2]) for each in self._seen[rung] if each[1] <= size)
+        self._seen[rung].append((score, size, loss))
+        if not rivals:
+            return True
+        scores, by_loss = zip(*rivals, strict=True)
+        cutoff = float(np.percentile(scores, self._share))
+        if score != cutoff:
+            return score > cutoff
+        place = self._share / 100 * (len(rivals) - 1)
+        return bool(-loss >= np.interp(place, range(len(rivals)), by_loss))
 
 
 def judged_after(tasks: int, reduction: int) -> list[int]:

@@ -10,7 +10,6 @@ from optuna.storages import InMemoryStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from krona_tune.search.planning.space import Space
-from krona_tune.search.searchers.asha import TIE
 from krona_tune.search.searchers.task_sampler import distribution_of
 from krona_tune.study.request.domain import Choice, Domain, Value
 from krona_tune.study.request.schedule import Schedule
@@ -19,6 +18,8 @@ from tests.benchmarks.search.engine import Trial, is_over
 
 ENOUGH = 10
 """How many trials must have reached a rung before the model sees only that rung."""
+TIE = 1e-6
+"""The weight of the training loss relative to the score, to break ties."""
 Fidelity = Literal["pruned", "last", "shifted", "one rung"]
 
 
