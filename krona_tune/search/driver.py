@@ -186,7 +186,10 @@ class Driver:
         )
         self.orders.room = context.room
         self.metrics = StudyMetrics(
-            folder.name, lambda: readings(list(self.ledger.rows.values()), set(self.ledger.running), plan.spec.tasks)
+            folder.name,
+            lambda: readings(
+                list(self.ledger.rows.values()), set(self.ledger.running), plan.spec.tasks, plan.spec.shared_by
+            ),
         )
         self.loop = TrialLoop(ledger=self.ledger, stopper=self.stopper, changed=self._changed, obey=self.orders.look)
         self.artifacts, self.stage, self.written_at = Artifacts(), "search", 0.0

@@ -45,14 +45,17 @@ class Reading:
     tags: Mapping[str, str]
 
 
-def readings(rows: Collection[TrialResult], running: Collection[str], tasks: Sequence[str]) -> Iterator[Reading]:
+def readings(
+    rows: Collection[TrialResult], running: Collection[str], tasks: Sequence[str], shared_by: tuple[str, ...] = ()
+) -> Iterator[Reading]:
     """Yields the metrics' values, computed from the rows.
 
     Args:
         running: the ids of the trials that run.
         tasks: the study's tasks; each has readings from the start.
+        shared_by: the tasks that share their configurations, if they do.
     """
-    standings = Standings(list(rows))
+    standings = Standings(list(rows), shared_by)
     for task in tasks:
         own = [row for row in rows if row.task == task]
         for state, count in TrialStates.of(own, running).by_state.items():

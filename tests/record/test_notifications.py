@@ -145,6 +145,16 @@ def test_a_trial_is_compared_when_the_task_has_no_running_baseline(service: Serv
     assert service.bodies[0].startswith("Trial cola-0001 is the first")
 
 
+def test_of_shared_configurations_the_best_on_average_is_compared(service: Service) -> None:
+    sink = opened(service.url, shared_by=("cola", "rte"))
+    for row in (head(0, 0.25), head(0, 0.25, "rte"), completed(0, 0.2), completed(0, 0.2, "rte")):
+        sink.trial_ended(row)
+    for row in (completed(1, 0.5), completed(1, 0.75, "rte")):
+        sink.trial_ended(row)
+    sink.study_ended([])
+    assert service.bodies[0].startswith("Trial rte-0001 is the first"), "cola-0001 was not trained on RTE yet"
+
+
 def test_an_interrupted_trial_is_not_compared(service: Service) -> None:
     sink = opened(service.url)
     sink.trial_ended(head(0, 0.25))

@@ -58,6 +58,17 @@ def test_scores_speed_and_use_follow_from_the_rows() -> None:
     assert ("krona_best_score", "rte") not in found
 
 
+def test_the_best_of_shared_configurations_is_the_best_on_average() -> None:
+    scores = {(0, "cola"): 0.5, (0, "rte"): 0.5, (1, "cola"): 0.75, (1, "rte"): 0.125}
+    trials = [(started(number, task), score) for (number, task), score in scores.items()]
+    found = [ended(trial, Status.COMPLETED, [report(trial, 2, score)]) for trial, score in trials]
+    read = {
+        shared_by: [each.value for each in readings(found, (), ("cola", "rte"), shared_by) if "best" in each.name]
+        for shared_by in ((), ("cola", "rte"))
+    }
+    assert read == {(): [0.75, 0.5], ("cola", "rte"): [0.5, 0.5]}
+
+
 def test_every_reading_is_of_a_known_measure_with_its_tags() -> None:
     found = list(readings(rows(), (), ("cola",)))
     assert {reading.name for reading in found} == set(MEASURES)
