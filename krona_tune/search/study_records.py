@@ -20,9 +20,10 @@ from krona_tune.search.clone import clone_number, clone_of
 from krona_tune.search.driver_options import DriverOptions, StartOptions
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.planning.plan import Plan, trial_seed
-from krona_tune.search.planning.space import Params
-from krona_tune.search.searchers.open_samplers import open_samplers, open_shared_sampler
+from krona_tune.search.searchers.open_samplers import MethodsInTurn, open_samplers, open_shared_sampler
+from krona_tune.search.searchers.proposal import Proposal
 from krona_tune.search.searchers.shared_searcher import shared_id
+from krona_tune.search.searchers.task_sampler import TaskSampler
 from krona_tune.search.startup.resources import DriverContext
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.folder import StudyFolder
@@ -34,8 +35,8 @@ from krona_tune.study.study_state import STARTED_AGAIN, End
 
 Number = tuple[str, int]
 """A searched trial: its task, and its number there."""
-PointOf = Callable[[str, int], Params | None]
-"""Returns the point of a searched trial; None if it is unknown."""
+PointOf = Callable[[str, int], Proposal | None]
+"""Returns the point of a searched trial, and who proposed it; None if it is unknown."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -169,11 +170,16 @@ def _made_again(plan: Plan, folder: StudyFolder, recorded: Records) -> tuple[lis
 def _points(plan: Plan, folder: StudyFolder) -> PointOf:
     """Returns a function that looks points up in Optuna's journal."""
     request = (plan.spec, plan.space, folder.journal, lambda reason: None)
+
+    def known(sampler: TaskSampler | MethodsInTurn, trial_id: str) -> Proposal | None:
+        point = sampler.point(trial_id)
+        return None if point is None else Proposal(point, sampler.origin(trial_id))
+
     if plan.spec.search.shared:
         shared = open_shared_sampler(*request)
-        return lambda task, number: shared.point(shared_id(number))
+        return lambda task, number: known(shared, shared_id(number))
     samplers = open_samplers(*request)
-    return lambda task, number: samplers[task].point(TrialKind.SEARCH.facts.id_of(task=task, number=number))
+    return lambda task, number: known(samplers[task], TrialKind.SEARCH.facts.id_of(task=task, number=number))
 
 
 def _config(plan: Plan, report: Report, number: int | None, point_of: PointOf) -> TrialMessage | None:
@@ -181,9 +187,10 @@ def _config(plan: Plan, report: Report, number: int | None, point_of: PointOf) -
     task = report.task
     if number is None:
         return next((each for each in plan.baselines(task) if each.trial_id == report.trial_id), None)
-    point = point_of(task, number)
-    seed = trial_seed(plan.spec, task)
-    return None if point is None else TrialMessage(report.trial_id, task, number, TrialKind.SEARCH, seed, dict(point))
+    if (known := point_of(task, number)) is None:
+        return None
+    seed, origin = trial_seed(plan.spec, task), known.origin.plain()
+    return TrialMessage(report.trial_id, task, number, TrialKind.SEARCH, seed, dict(known.point), **origin)
 
 
 def _clone(plan: Plan, trial_id: str, orders: Sequence[Order], rows: Mapping[str, TrialResult]) -> TrialMessage | None:

@@ -93,7 +93,7 @@ def test_rows_of_a_damaged_file_are_taken_back_with_their_points(tmp_path: Path,
     for trial_id, row in rows.items():
         then = before[trial_id]
         assert (row.status, row.ended_at) == (Status.INTERRUPTED, None)
-        assert row.params == points[trial_id]
+        assert (row.params, row.proposed_by) == (points[trial_id], "even draw")
         for same in ("number", "task", "kind", "seed", "fingerprint", "score", "rung", "examples", "train_seconds"):
             assert getattr(row, same) == getattr(then, same)
         assert row.trainable_parameters == then.trainable_parameters
