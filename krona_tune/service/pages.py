@@ -23,10 +23,13 @@ from krona_tune.service.queue.slots_chart import draw_slots
 from krona_tune.service.queue.study_queue import StudyQueue
 from krona_tune.service.responses import served_page
 from krona_tune.service.served_studies import ServedStudies
+from krona_tune.service.stamped_cache import StampedCache
 from krona_tune.service.study_files import PageBody
 
 A_YEAR = {"Cache-Control": "private, max-age=31536000, immutable"}
 STAMP = "X-Stamp"
+SHARED_SECONDS = 2.0
+"""For how long an index is given to all who ask, unless its stamp changes: some of what it shows is in no stamp."""
 Chosen = Annotated[Sequence[str], Query()]
 """The names of the studies that are compared."""
 
@@ -38,23 +41,30 @@ def page_routes(
     begun from the index."""
     router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
     place = str(studies.storage)
+    bodies: StampedCache[Markup] = StampedCache(1)
 
     def stamp() -> str:
         return f"{studies.stamp()}{queue.stamp() if queue else ''}"
 
-    def body() -> Markup:
-        found = studies.summaries()
-        return index_body(found, place, queue.view(found) if queue else None, begins=begins)
+    def drawn() -> tuple[str, Markup]:
+        """Returns the index's body behind its stamp."""
+
+        def made() -> Markup:
+            found = studies.summaries()
+            return index_body(found, place, queue.view(found) if queue else None, begins=begins)
+
+        shown, html = bodies.get("", f"{stamp()} {time.monotonic() // SHARED_SECONDS}", made)
+        return shown.partition(" ")[0], html
 
     @router.get("/")
     def index(request: Request) -> str:
-        now = stamp()
-        return index_page(request.scope, body(), now, queue=queue is not None, begins=begins)
+        now, html = drawn()
+        return index_page(request.scope, html, now, queue=queue is not None, begins=begins)
 
     @router.get("/main")
     def index_main() -> HTMLResponse:
-        now = stamp()
-        return HTMLResponse(body(), headers={STAMP: now})
+        now, html = drawn()
+        return HTMLResponse(html, headers={STAMP: now})
 
     @router.get("/events")
     def index_events(request: Request, since: str = "") -> StreamingResponse:

@@ -37,6 +37,7 @@ from krona_tune.service.study_files import (
 )
 from krona_tune.service.study_summary import recorded_status, summarise_study, summary_of, with_driver
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.formatting import format_duration
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.order import Order, OrderRequest
 from krona_tune.study.redact import redact
@@ -94,8 +95,11 @@ class ServedStudies:
         return self._lists.get("", self._moment(LOOK), made)[1]
 
     def stamp(self) -> str:
-        """Returns a text that differs if a summary has changed."""
-        return blake2b(repr(self.summaries()).encode(errors="replace"), digest_size=12).hexdigest()
+        """Returns a text that differs if what is shown of a summary has changed."""
+        shown = [
+            (each.model_copy(update={"seconds_left": None}), _shown(each.seconds_left)) for each in self.summaries()
+        ]
+        return blake2b(repr(shown).encode(errors="replace"), digest_size=12).hexdigest()
 
     def folder(self, name: str) -> StudyFolder:
         """Returns a study's folder, as new as its copy.
@@ -294,6 +298,10 @@ class ServedStudies:
     def _moment(self, seconds: float) -> str:
         """Returns a text that stays the same for this many seconds."""
         return str(time.monotonic() // (seconds * self._pace)) if self._pace else str(time.monotonic_ns())
+
+
+def _shown(seconds: float | None) -> str:
+    return "" if seconds is None else format_duration(seconds)
 
 
 def _refuse_of_queue(request: OrderRequest) -> None:

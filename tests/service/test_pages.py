@@ -4,13 +4,17 @@ import json
 import re
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
+import pytest
+from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 from starlette.testclient import TestClient
 
 from krona_tune.record.orders import give_order
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.report.study_page import write_report
+from krona_tune.service import pages
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import OrderRequest
 from krona_tune.study.request.loader import build_spec, dump_spec
@@ -31,6 +35,26 @@ def sections(html: str) -> dict[str, str]:
 
 def test_an_empty_storage_has_an_index(client: TestClient) -> None:
     assert "No study is here yet" in client.get("/").text
+
+
+def test_an_index_is_drawn_once_for_all_who_ask_until_something_changes(
+    client: TestClient, study: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pages, "SHARED_SECONDS", 1e9)
+    drawn, draw = list[int](), pages.index_body
+
+    def counted(*words: Any, **named: Any) -> Markup:
+        drawn.append(1)
+        return draw(*words, **named)
+
+    monkeypatch.setattr(pages, "index_body", counted)
+    answers = [client.get("/main") for _ in range(2)]
+    assert answers[0].headers[pages.STAMP] == answers[1].headers[pages.STAMP]
+    assert (len(drawn), answers[0].text) == (1, answers[1].text)
+    make_study(study.root.parent / "second")
+    changed = client.get("/main")
+    assert changed.headers[pages.STAMP] != answers[0].headers[pages.STAMP]
+    assert (len(drawn), "second" in changed.text) == (2, True)
 
 
 def test_a_folder_without_a_study_s_name_has_no_link_and_the_index_says_what_to_do(

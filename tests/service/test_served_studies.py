@@ -125,6 +125,16 @@ def test_the_stamp_changes_with_records_and_orders_and_not_with_progress(
     assert "cola-0008" in studies.body("running").html
 
 
+def test_the_index_changes_when_what_it_shows_of_the_time_left_does(storage: Storage, running: StudyFolder) -> None:
+    stamps = []
+    for seconds in (7230.2, 7231.9, 7310.0, None):
+        state = DriverState(stage="search", trials=9, ended=3, seconds_left=seconds, slots=2, at=1.0)
+        write_driver_state(running, state)
+        stamps.append(ServedStudies(storage, pace=0).stamp())
+    assert stamps[0] == stamps[1], "both are 2 h 00 min"
+    assert len(set(stamps)) == 3
+
+
 def test_a_driver_that_found_nothing_left_is_seen_though_it_ran_between_two_looks(
     client: TestClient, study: StudyFolder
 ) -> None:
