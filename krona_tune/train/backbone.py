@@ -231,6 +231,8 @@ Dropouts = dict[tuple[str, str], float]
 
 READ_FROM_CONFIG = ("attention_dropout", "dropout", "hidden_dropout")
 """The probabilities that a Falcon and a ProphetNet read from their config whenever they compute."""
+OF_CONFIG = "config."
+"""Begins what they are called."""
 WHOLE_LAYERS = "layerdrop"
 """Stands in the names of the probabilities with which whole layers are left out."""
 
@@ -244,7 +246,7 @@ def dropouts(model: nn.Module) -> Dropouts:
         config = getattr(module, "config", None)
         if id(config) not in configs:
             configs.add(id(config))
-            values |= {f"config.{name}": getattr(config, name, None) for name in READ_FROM_CONFIG}
+            values |= {f"{OF_CONFIG}{name}": getattr(config, name, None) for name in READ_FROM_CONFIG}
         for name, value in values.items():
             if isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value <= 1:
                 found[path, name] = value
@@ -258,6 +260,8 @@ def _means_dropout(module: nn.Module, name: str) -> bool:
 def set_dropout(model: nn.Module, base: nn.Module, training: TrainingConfig, layers: Collection[str]) -> None:
     """Sets a model's dropout as the training asks; with a probability of its own no layer is left out as a whole.
 
+    A probability that trained layers read from their config acts in all layers that read it.
+
     Args:
         model: what answers the task.
         base: the backbone's base model within it.
@@ -267,7 +271,14 @@ def set_dropout(model: nn.Module, base: nn.Module, training: TrainingConfig, lay
         asked = {place: 0.0 if WHOLE_LAYERS in place[1] else training.dropout for place in dropouts(model)}
         assign_dropouts(model, asked)
     if training.dropout_layers == "adapted":
-        outside = (place for place in dropouts(base) if not is_inside(f"{place[0]}.", layers))
+        inside = [module for path, module in base.named_modules() if is_inside(f"{path}.", layers)]
+        read = {id(module.config) for module in inside if hasattr(module, "config")}
+        outside = (
+            (path, name)
+            for path, name in dropouts(base)
+            if not is_inside(f"{path}.", layers)
+            and not (name.startswith(OF_CONFIG) and id(base.get_submodule(path).config) in read)
+        )
         assign_dropouts(base, dict.fromkeys(outside, 0.0))
 
 

@@ -183,6 +183,16 @@ def test_dropout_of_adapted_layers_acts_in_them_and_in_the_head(method: str, lay
     assert {int(path.split(".")[3]) for path in acting - {"dropout"}} == layers
 
 
+def test_dropout_that_adapted_layers_read_from_their_config_stays_there() -> None:
+    model_type, values = DROPPING["falcon"]
+    shape, model, _ = build_from(model_type, values, outputs=2)
+    backbone = freeze(model, shape, FLOAT32)
+    for method, wanted in (("krona", 0.4), ("head_only", 0.0)):
+        trial = tiny_trial(method=method, a_out=2, a_in=2, layers="last 1", dropout=0.4, dropout_layers="adapted")
+        set_as(trial, backbone)
+        assert backbone.config.hidden_dropout == wanted
+
+
 @pytest.mark.parametrize("name", of_each_kind())
 def test_a_trial_gives_the_model_its_own_dropout_back(name: str) -> None:
     backbone = tiny_backbone(name)
