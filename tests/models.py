@@ -28,8 +28,8 @@ BART = {
     "encoder_ffn_dim": 40, "decoder_ffn_dim": 36, "encoder_attention_heads": 4, "decoder_attention_heads": 3,
     "init_std": 0.4,
 }  # fmt: skip
-HALF = {**OWN_HEADS, "model_type": "t5_gemma_module"}
-T5GEMMA = {
+HALF: dict[str, Any] = {**OWN_HEADS, "model_type": "t5_gemma_module"}
+T5GEMMA: dict[str, Any] = {
     "vocab_size": 97, "encoder": HALF, "decoder": {**HALF, "hidden_size": 36, "intermediate_size": 44},
 }  # fmt: skip
 """An encoder and a decoder of other widths."""

@@ -89,8 +89,9 @@ def test_weights_in_8_bits_are_loaded_as_what_they_stand_for(tmp_path: Path, mon
             scale = tensors[name].abs().amax() / 448
             tensors[name] = (tensors[name] / scale).to(torch.float8_e4m3fn)
             tensors[f"{name}_scale_inv"] = scale.reshape(1, 1)
-    model.config.quantization_config = {"quant_method": "fp8", "activation_scheme": "dynamic"}
-    model.config.save_pretrained(tmp_path)
+    config = cast(Any, model).config
+    config.quantization_config = {"quant_method": "fp8", "activation_scheme": "dynamic"}
+    config.save_pretrained(tmp_path)
     save_file(tensors, tmp_path / "model.safetensors", {"format": "pt"})
     monkeypatch.setattr("torch.cuda.is_available", lambda: True)
     monkeypatch.setattr("torch.cuda.get_device_capability", lambda: (9, 0))
