@@ -11,11 +11,12 @@ from krona_tune.adapters.inject import Adapters
 from krona_tune.backbones.geometry import Role
 from krona_tune.record.contributed_curves import write_curves
 from krona_tune.refusal import Refusal
-from krona_tune.search.planning.plan import make_plan
+from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.trial import AdapterConfig
 from krona_tune.train.backbone import load_backbone
 from tests.adapters.cards import card_of
+from tests.data.own_tickets import write_csv
 from tests.record.curve_files import provenance, rows, task
 from tests.train.conftest import FLOAT32
 from tests.train.exported_adapters import backbone_folder
@@ -57,3 +58,19 @@ def test_curves_of_a_task_that_is_scored_otherwise_are_refused(tmp_path: Path, m
     assert other.taught is not None
     assert "cola" in other.taught.tasks
     assert other.earlier == ()
+
+
+def test_a_search_that_ends_itself_needs_a_gain_where_a_score_may_have_any_unit(tmp_path: Path, model: str) -> None:
+    some = [{"body": f"text {n}", "queue": "no" if n % 2 else "alarm"} for n in range(100)]
+    task = {"data": str(write_csv(tmp_path / "alarms.csv", some)), "text": "body", "label": "queue"}
+    task |= {"metric": "sklearn.metrics:hamming_loss", "direction": "lower"}
+
+    def planned(own: dict[str, object], **search: object) -> Plan:
+        asked = {"model": model, "data": "mini", "tasks": {"cola": "glue", **own}, "search": {"stop": "auto", **search}}
+        return make_plan(build_spec(asked, "x.yaml").settled(), "x.yaml")
+
+    with pytest.raises(Refusal, match=r"search\.stop: the score of alarms \(.*\) has no known bounds.*least_gain"):
+        planned({"alarms": task})
+    begun = planned({"alarms": task}, least_gain=0.02).spec
+    assert make_plan(build_spec(begun.plain(), "x.yaml"), "x.yaml").spec == begun
+    assert planned({}).spec.search.least_gain == 0.02

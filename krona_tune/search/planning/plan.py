@@ -25,6 +25,7 @@ from krona_tune.study.manifest import PlanFacts
 from krona_tune.study.randomness import stream
 from krona_tune.study.request.domain import Domain, Fixed
 from krona_tune.study.request.field_types import for_task
+from krona_tune.study.request.metric_table import bounds_of
 from krona_tune.study.request.study_spec import Precision, StudySpec
 from krona_tune.study.request.task_spec import HUB_PREFIX
 from krona_tune.study.request.trial import HEAD_ONLY, PLACES, TrainingConfig, TrialConfig, read_roles
@@ -192,6 +193,7 @@ def make_plan(spec: StudySpec, place: str) -> Plan:
     own = _own_data(spec, [task for task in spec.tasks if task in spec.own_tasks])
     tasks = {name: own[name].task if name in own else TASKS[name] for name in spec.tasks}
     _check_shared_scores(spec, tasks)
+    _check_least_gain(spec, tasks)
     _refuse_other_metrics([*earlier, *teachers], tasks)
     taught = read_teaching(space, contributed=teachers) if spec.search.taught_trials else None
     return Plan(
@@ -349,3 +351,14 @@ def _check_shared_scores(spec: StudySpec, tasks: Mapping[str, Task]) -> None:
     if spec.search.shared and 0 < len(by_loss) < len(tasks):
         problem = f"{by_loss[0]} is compared by the loss of its targets, which has no mean with other scores"
         raise Refusal("--shared", problem, "write evaluate: generate, or leave it out")
+
+
+def _check_least_gain(spec: StudySpec, tasks: Mapping[str, Task]) -> None:
+    """Refuses to end searches by a gain that nobody has written, where a score may have any unit."""
+    if not spec.search.stop or "least_gain" in spec.search.model_fields_set:
+        return
+    for name, task in tasks.items():
+        if task.judged_by_loss or not bounds_of(task.metrics):
+            gain = f"a gain of {spec.search.least_gain:g} may be much or nothing"
+            problem = f"the score of {name} ({' and '.join(task.metrics)}) has no known bounds, so that {gain}"
+            raise Refusal("search.stop", problem, "write search.least_gain too, in the unit of the score")
