@@ -13,7 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from krona_tune.atomic_write import write_atomically
-from krona_tune.record.remote_copy import HERE, LOCK, ORIGIN, OVERTAKEN, PULLING, Copy, OvertakenError
+from krona_tune.record.remote_copy import HERE, LOCK, NEXT, ORIGIN, OVERTAKEN, PULLING, Copy, OvertakenError
 from krona_tune.record.store import Store, refusing_store_errors
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
@@ -28,13 +28,13 @@ logger = logging.getLogger(__name__)
 
 LOOKING_SECONDS = 0.5
 """How long whoever looks at a lock may hold it: a driver that starts meanwhile waits."""
-BEFORE_A_STUDY = {LOCK, HERE, ORIGIN, PULLING, ".driver", "study.log"}
+BEFORE_A_STUDY = {LOCK, HERE, NEXT, ORIGIN, PULLING, ".driver", "study.log"}
 """Files of a driver that was killed before its study began."""
 LEASE = "driver.json"
 RENEWED_SECONDS, STALE_SECONDS = 30.0, 120.0
 """The time between renewals, and after how long without one a driver counts as gone. Clocks may differ by the rest."""
 WATCH_SECONDS = 2.0
-"""The time between two looks at a lease from a clock that runs ahead, for whoever wants to have the study."""
+"""The time between two looks at a lease whose driver may be gone, for whoever wants to have the study."""
 SETTLED_SECONDS = 1.0
 """The time in which two drivers that take the lease at once have both written: the one that wrote last has it."""
 
@@ -166,6 +166,11 @@ class Lease(FrozenValue):
         return self.host != this_host() or _runs(self.pid)
 
     @property
+    def is_ours(self) -> bool:
+        """Returns whether this process has written it."""
+        return (self.host, self.pid) == (this_host(), os.getpid())
+
+    @property
     def is_ahead(self) -> bool:
         """Returns whether it was renewed later than now, by more than clocks may differ: then its time says nothing."""
         return self.at - time.time() > STALE_SECONDS - RENEWED_SECONDS
@@ -239,6 +244,7 @@ def holding(folder: StudyFolder) -> Iterator[None]:
     thread.start()
     try:
         with refusing_store_errors(folder.remote):
+            copy.set_old_aside()
             copy.pull()
             copy.make_origin(origin)
         yield
@@ -255,18 +261,17 @@ def holding(folder: StudyFolder) -> Iterator[None]:
 def refuse_overtaken(store: Store, origin: str) -> None:
     """Raises OvertakenError if another driver has the study now."""
     lease = read_lease(store)
-    if lease and lease.origin != origin:
+    if lease and (lease.origin != origin or not lease.is_ours):
         raise OvertakenError(f"the study is now run {lease.driver}")
 
 
 def _refuse_other(folder: StudyFolder, copy: Copy, origin: str) -> None:
     lease = _read_other(copy, origin)
-    if lease and lease.is_ahead:
-        logger.warning(
-            "the clock of the driver %s runs ahead; the study is taken if that driver gives no sign within %g s",
-            lease.driver,
-            STALE_SECONDS,
-        )
+    if lease and (lease.is_ahead or lease.origin == copy.origin):
+        found = f"the clock of the driver {lease.driver} runs ahead"
+        if lease.origin == copy.origin:
+            found = f"the driver {lease.driver} has not said that it ended"
+        logger.warning("%s; the study is taken if that driver gives no sign within %g s", found, STALE_SECONDS)
         first = lease
         while lease == first:
             time.sleep(WATCH_SECONDS)
@@ -277,9 +282,14 @@ def _refuse_other(folder: StudyFolder, copy: Copy, origin: str) -> None:
 
 
 def _read_other(copy: Copy, origin: str) -> Lease | None:
-    """Returns the lease of another driver that runs; None if there is none."""
+    """Returns the lease of another driver that runs; None if there is none.
+
+    One of another process under this folder's id is another's too: the folder may have been copied with its id.
+    """
     lease = read_lease(copy.store)
-    return lease if lease and lease.origin not in {copy.origin, origin} and WATCH.is_alive(copy.store, lease) else None
+    if lease is None or (lease.is_ours and lease.origin in {copy.origin, origin}):
+        return None
+    return lease if WATCH.is_alive(copy.store, lease) else None
 
 
 def _keep_alive(folder: StudyFolder, origin: str, over: threading.Event) -> None:

@@ -28,8 +28,9 @@ from krona_tune.study.result import TrialResult
 logger = logging.getLogger(__name__)
 
 INDEX = "files.json"
-HERE, ORIGIN = ".index.json", ".origin"
-"""Files in a local folder about its copy: the index that was pushed or pulled last, and the folder's own id."""
+HERE, NEXT, ORIGIN = ".index.json", ".index-next.json", ".origin"
+"""Files in a local folder about its copy: the index that was pushed or pulled last, the one that a push is about to
+write, and the folder's own id."""
 LOCK, PULLING, ASIDE = ".lock", ".pulling.lock", ".superseded-"
 EXPORTS = "exports"
 LEFT_OUT = {"ray", "checkpoints", "orders", "wandb", EXPORTS}
@@ -79,7 +80,12 @@ class Copy:
         """Returns the id that a driver works under: a new one if none has worked in this local folder, or if the copy
         is another's."""
         known, there = self.origin, self._index_there()
-        return known if known and (there is None or there.origin == known) else uuid4().hex
+        return known if known and (there is None or self._has_pushed(there)) else uuid4().hex
+
+    def _has_pushed(self, there: Index) -> bool:
+        """Returns whether this local folder has pushed an index. Its id alone does not say so: a folder that was copied
+        with its id, as by a machine's snapshot, is older than what was pushed since."""
+        return there.origin == self.origin and there in (self._index_here(), self._index_here(NEXT))
 
     def make_origin(self, origin: str = "") -> str:
         """Marks that a driver works in this local folder from now on; returns the folder's id, or else the given one or
@@ -98,6 +104,13 @@ class Copy:
             known = {name: state for name, state in pulled.files.items() if belongs(name)}
             if self._states() == known:
                 (self.root / ORIGIN).unlink(missing_ok=True)
+
+    def set_old_aside(self) -> None:
+        """Moves what is here to a subfolder if a copy of this folder, with its id, has pushed since. For a driver."""
+        there = self._index_there()
+        if there and there.origin == self.origin and not self._has_pushed(there):
+            with FileLock(self.root / PULLING):
+                self._set_aside()
 
     def pull(self, only: Sequence[str] = ("*",), driven: Callable[[], bool] = lambda: False) -> None:
         """Makes the local folder equal to the copy, unless the copy is this folder's own: then the folder is not older.
@@ -142,11 +155,14 @@ class Copy:
     def push(self) -> None:
         """Makes the copy equal to the local folder: sends changed files, then the index, then removes what is gone.
 
-        Raises OvertakenError if the copy is neither this folder's nor what was pulled here.
+        Raises OvertakenError if the copy is neither what this folder has pushed nor what was pulled here.
         """
         known, there, origin = self._index_here(), self._index_there(), self.origin
-        if there and there.origin != origin and there != known:
-            raise OvertakenError("another driver has continued this study elsewhere")
+        if there and there != known:
+            if not self._has_pushed(there):
+                raise OvertakenError("another driver has continued this study elsewhere")
+            self._note(there)  # a push was cut short after its index was written
+            known = there
         before = known.files if known else {}
         states, records = self._seen(before)
         changed = [name for name, state in states.items() if before.get(name) != state]
@@ -161,6 +177,7 @@ class Copy:
             else:
                 self.store.write(name, _as_it_was(name, content, states[name]))
         index = Index(origin=origin, files=states)
+        write_atomically(self.root / NEXT, index.model_dump_json())
         self.store.write(INDEX, index.model_dump_json().encode())
         for name in gone:
             self.store.remove(name)
@@ -223,9 +240,9 @@ class Copy:
             place = f"{redact(self.store.uri)}/{INDEX}"
             raise Refusal(place, "is damaged", "put back a copy of it, or of the whole study") from None
 
-    def _index_here(self) -> Index | None:
+    def _index_here(self, name: str = HERE) -> Index | None:
         with suppress(FileNotFoundError, ValueError):
-            return Index.model_validate_json((self.root / HERE).read_bytes())
+            return Index.model_validate_json((self.root / name).read_bytes())
         return None
 
     def _note(self, index: Index) -> None:

@@ -291,6 +291,41 @@ def test_a_driver_whose_clock_runs_ahead_keeps_its_study(
         holding(here).__enter__()
 
 
+@pytest.mark.parametrize("lives", [True, False])
+def test_a_driver_in_a_copy_of_this_folder_keeps_its_study_while_it_lives(
+    here: StudyFolder, at_once: None, monkeypatch: pytest.MonkeyPatch, lives: bool
+) -> None:
+    """A folder that was copied as a whole has the id of the other one; a killed container's may have it, too."""
+    monkeypatch.setattr(ownership, "WATCH_SECONDS", 0.01)
+    now, read = [time.time()], ownership.read_lease
+    theirs = Lease(origin=Copy(here).make_origin(), host="elsewhere/7", pid=8, at=now[0])
+    Copy(here).store.write(LEASE, theirs.model_dump_json().encode())
+
+    def later(store: Store) -> Lease | None:
+        now[0] += 20
+        if lives:
+            store.write(LEASE, theirs.model_copy(update={"at": now[0]}).model_dump_json().encode())
+        return read(store)
+
+    monkeypatch.setattr(ownership, "read_lease", later)
+    monkeypatch.setattr(ownership.time, "time", lambda: now[0])
+    if lives:
+        with pytest.raises(Refusal, match="'first' is being run on elsewhere by process 8"):
+            holding(here).__enter__()
+    else:
+        with holding(here):
+            assert (read(Copy(here).store) or theirs).is_ours
+
+
+def test_a_driver_in_a_copy_of_this_folder_overtakes_it(here: StudyFolder) -> None:
+    with holding(here):
+        ours = read_lease(Copy(here).store)
+        assert ours is not None
+        Copy(here).store.write(LEASE, ours.model_copy(update={"pid": ours.pid + 1}).model_dump_json().encode())
+        with pytest.raises(OvertakenError):
+            ownership.refuse_overtaken(Copy(here).store, ours.origin)
+
+
 def test_a_lease_is_renewed(here: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ownership, "RENEWED_SECONDS", 0.05)
     monkeypatch.setattr(ownership, "SETTLED_SECONDS", 0.0)

@@ -1,6 +1,7 @@
 """Tests that a URI holds a complete copy of a study at every moment, for one driver at a time, without loss."""
 
 import os
+import shutil
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import replace
@@ -9,12 +10,14 @@ from typing import Any
 
 import pytest
 
-from krona_tune.record import background
+from krona_tune.record import background, ownership, remote_copy
 from krona_tune.record.ownership import claim, holding, lock_of
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.remote_copy import (
+    HERE,
     INDEX,
+    NEXT,
     ORIGIN,
     Copy,
     Index,
@@ -217,6 +220,60 @@ def test_a_driver_that_was_overtaken_pushes_nothing_and_sets_its_own_aside(
     assert read_trials(here.results)[2].status is Status.STOPPED_EARLY
     (aside,) = here.root.glob(".superseded-*")
     assert read_trials(aside / "results")[2].status is Status.FAILED
+
+
+def test_an_old_copy_of_a_drivers_folder_pushes_nothing_and_is_set_aside(
+    here: StudyFolder, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It has the id of the folder of which it is a copy, as in a snapshot of a machine."""
+    monkeypatch.setattr(ownership, "SETTLED_SECONDS", 0.0)
+    with claim(here):
+        ParquetSink(here.results).trial_ended(ended(started(3), Status.FAILED, []))
+        Copy(here).push()
+        there = on(tmp_path / "there", uri)
+        shutil.copytree(here.root, there.root)
+        ParquetSink(here.results).trial_ended(ended(started(2), Status.STOPPED_EARLY, []))
+        Copy(here).push()
+    (there.root / "later").touch()
+    with pytest.raises(OvertakenError):
+        Copy(there).push()
+    with claim(there):
+        assert read_trials(there.results) == read_trials(here.results)
+        assert Copy(there).origin != Copy(here).origin
+        there.page.touch()
+        Copy(there).push()
+    (aside,) = there.root.glob(".superseded-*")
+    assert (aside / "later").exists()
+    refresh(here)
+    assert here.page.exists()
+
+
+@pytest.mark.parametrize("at", [HERE, NEXT])
+def test_a_driver_that_was_killed_while_it_pushed_comes_back_to_its_own_copy(
+    here: StudyFolder, monkeypatch: pytest.MonkeyPatch, at: str
+) -> None:
+    write = remote_copy.write_atomically
+    monkeypatch.setattr(ownership, "SETTLED_SECONDS", 0.0)
+
+    def killed(path: Path, text: str, **how: Any) -> Path:
+        if path.name == at:
+            raise Killed
+        return write(path, text, **how)
+
+    with claim(here):
+        Copy(here).push()
+        (here.root / "later").touch()
+        with monkeypatch.context() as patch:
+            patch.setattr(remote_copy, "write_atomically", killed)
+            with pytest.raises(Killed):
+                Copy(here).push()
+    (here.root / "latest").touch()
+    with claim(here):
+        assert (here.root / "latest").exists()
+        Copy(here).push()
+    with claim(here):
+        assert (here.root / "latest").exists()
+    assert not list(here.root.glob(".superseded-*"))
 
 
 def test_a_command_that_changes_nothing_leaves_the_study_to_its_driver(
