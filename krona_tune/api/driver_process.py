@@ -9,20 +9,13 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from socket import gethostname
-from typing import TYPE_CHECKING
 
 from krona_tune.hub import environment_of_others
 from krona_tune.record.ownership import driver_of, is_running, this_host
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 
-if TYPE_CHECKING:
-    pass
-
-
 CODE = "from krona_tune.cli import program; program()"
-
-
 LAST_LINES = 10
 """How many of a driver's last lines an error shows."""
 

@@ -64,7 +64,7 @@ def kept_tasks(tasks: Mapping[str, Any], folder: StudyFolder) -> dict[str, Any]:
         Refusal: data are of another kind, lack a column, can't be written, or are others than a study was begun with.
     """
     named = {name: {**task, "data": name} if has_data(task) else task for name, task in tasks.items()}
-    plain = plain_values(named, "tasks")
+    plain: dict[str, Any] = plain_values(named, "tasks")
     checked = resolve_tasks(plain, folder.inputs, "tasks")  # their names become folders
     for name, task in tasks.items():
         if has_data(task):

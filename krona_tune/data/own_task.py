@@ -208,8 +208,10 @@ def _tried(task: Task, labels: Values) -> Values:
     if len(labels) <= MOST_TRIED:
         return labels
     rows = np.linspace(0, len(labels) - 1, MOST_TRIED).astype(int)
-    first = np.unique(labels, return_index=True)[1] if task.labels else []
-    return labels[np.union1d(rows, first).astype(int)]
+    if task.labels:
+        rows = np.union1d(rows, np.unique(labels, return_index=True)[1])
+    tried: Values = labels[rows]
+    return tried
 
 
 def refuse_odd_functions(task: Task, labels: Values, place: str) -> None:

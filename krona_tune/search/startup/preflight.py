@@ -30,6 +30,7 @@ from krona_tune.study.formatting import format_bytes
 from krona_tune.study.redact import redact
 from krona_tune.study.request.study_spec import Precision
 from krona_tune.study.result import Status
+from krona_tune.train.backbone_source import IN_FOLDER
 from krona_tune.train.device import this_device
 from krona_tune.train.step_times import StepTimes
 
@@ -263,7 +264,7 @@ def on_every_node(resources: Resources, storage: str) -> Findings:
     for node, report in reports.items():
         if not isinstance(report, NodeReport):
             continue
-        if not report.sees_model and source.how == "local folder":
+        if not report.sees_model and source.how == IN_FOLDER:
             found += problem("--model", f"node {node} does not see {source.location}", "put it where every node does")
         elif not report.sees_model:
             found += Findings(warnings=(f"node {node} does not see {source.location}: it will ask the hub",))
