@@ -19,7 +19,7 @@ from krona_tune.service.new_study.new_studies import NewStudies, NotOfferedError
 from krona_tune.service.new_study.routes import new_study_routes, no_new_studies
 from krona_tune.service.pages import page_routes
 from krona_tune.service.queue.database import UnavailableError, UnknownEntryError
-from krona_tune.service.queue.routes import no_queue, queue_routes
+from krona_tune.service.queue.queue_routes import no_queue, queue_routes
 from krona_tune.service.queue.study_queue import StudyQueue
 from krona_tune.service.served_studies import ServedStudies, UnknownStudyError
 from krona_tune.service.stamped_cache import SlowError

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections import defaultdict
 from collections.abc import Callable
-from inspect import signature
+from inspect import signature, unwrap
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -243,6 +243,7 @@ class Recovering(TuneController):  # type: ignore[misc]
         self.worker = TrackedActor(7, on_stop=self._actor_stopped, on_error=self._actor_failed)
         remote = SimpleNamespace(remote=lambda *_, **__: object())
         handle = SimpleNamespace(reset=remote, stop=remote)
+        # private: what Ray reads of an idle worker
         self._actor_manager._live_actors_to_ray_actors_resources[self.worker] = handle, "one slot"
         self._trial_to_actor, self._actor_to_trial = {trial: self.worker}, {self.worker: trial}
 
@@ -252,6 +253,7 @@ class Recovering(TuneController):  # type: ignore[misc]
     def fail(self, trial: Waiting, error: Exception) -> None:
         """Lets the worker's preparation for a trial fail."""
         self._schedule_trial_task(trial, "reset", on_error=self._trial_task_failure)
+        # private: what Ray calls when the task fails
         [(_, failed)] = self._actor_manager._actor_task_events._tracked_futures.values()
         failed(error)
 
@@ -265,9 +267,8 @@ def test_a_trial_whose_idle_worker_was_lost_gets_another_one(error: Exception, m
     class Controller(Recovering):
         """A class of its own: what is made of it stays with it."""
 
-        _trial_task_failure = getattr(
-            TuneController._trial_task_failure, "__wrapped__", TuneController._trial_task_failure
-        )
+        # private: what the module wraps
+        _trial_task_failure = unwrap(TuneController._trial_task_failure)
 
     for _ in range(2):
         recover_pending_trials(Controller)
@@ -276,5 +277,7 @@ def test_a_trial_whose_idle_worker_was_lost_gets_another_one(error: Exception, m
     tune.fail(trial, error)
     assert (trial.status, trial.failures) == (status, 1 if most else 1 + (error is LOST))
     assert tune.ended == ([] if most else ["t0"])
+    # private: what Tune would wait for
     assert (tune._trial_to_actor, tune._staged_trials) == ({}, set())
+    # private: what Tune would wait for
     assert most == 0 or not tune._resetting_trials, "it would wait for the lost worker"

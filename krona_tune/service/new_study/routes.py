@@ -25,7 +25,7 @@ from krona_tune.service.new_study.study_form import (
     PrintedPlan,
 )
 from krona_tune.service.queue.entry import SubmissionAnswer
-from krona_tune.service.queue.routes import MOST_SUBMISSIONS
+from krona_tune.service.queue.queue_routes import MOST_SUBMISSIONS
 from krona_tune.service.responses import NO_JSON, PROBLEMS, UNAVAILABLE, json_answer, only_json
 
 ROUTES = {OFFER: "GET", COLUMNS: "GET", PLAN: "POST", BEGIN: "POST"}
