@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from krona_tune.data import own_task
 from krona_tune.data.metrics import measure
 from krona_tune.data.own_data import load_own
 from krona_tune.data.own_task import refuse_odd_functions, try_draws
@@ -75,6 +76,14 @@ def test_a_function_that_is_too_slow_for_all_draws_is_warned_of_without_trying_t
     path = write_csv(tmp_path / "tickets.csv", rows(200))
     [warning] = own(path, metric=f"{tmp_path}/judge.py:judge").warnings
     assert re.search(r"no interval: a call takes 0\.\d+ s, 500 of them have 30 s$", warning)
+
+
+def test_one_slow_call_on_a_busy_machine_is_no_slow_function(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "judge.py").write_text("def judge(labels, answers):\n    return 1.0\n")
+    task = own(write_csv(tmp_path / "tickets.csv", rows()), metric=f"{tmp_path}/judge.py:judge").task
+    clock = iter([0.0, 0.2, 1.0, 1.001])
+    monkeypatch.setattr(own_task, "monotonic", lambda: next(clock))
+    assert list(own_task.try_draws(task, np.zeros(8, dtype=int))) == []
 
 
 def test_a_function_is_tried_on_some_of_many_examples_and_on_every_label(tmp_path: Path) -> None:
