@@ -31,7 +31,7 @@ from krona_tune.study.kinds import TrialKind, searched_number
 from krona_tune.study.order import Order
 from krona_tune.study.request.loader import dump_spec
 from krona_tune.study.result import Report, TrialResult, grouped
-from krona_tune.study.study_state import STARTED_AGAIN, End
+from krona_tune.study.study_state import ALL_DONE, STARTED_AGAIN, End
 
 Number = tuple[str, int]
 """A searched trial: its task, and its number there."""
@@ -98,7 +98,7 @@ class StudySinks(FanOut):
             self._notifications.goes_on()
         elif reason:
             self._notifications.halted(reason)
-        elif how != "finished":
+        elif how != ALL_DONE:
             self._notifications.stopped()
 
     def end(self, artifacts: Sequence[Path], within: float | None) -> None:

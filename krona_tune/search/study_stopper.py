@@ -17,7 +17,7 @@ from rich.console import Console
 from krona_tune.search.budget import Amount, Budget
 from krona_tune.study.redact import redact
 from krona_tune.study.result import Status
-from krona_tune.study.study_state import End
+from krona_tune.study.study_state import ALL_DONE, End
 
 logger = logging.getLogger(__name__)
 
@@ -67,7 +67,7 @@ class StudyStopper:
         """
         if self.lost and not self.asked:
             return "lost", redact(self.lost)
-        return ("halted", redact(self.halted)) if self.halted else (self.asked or "finished", "")
+        return ("halted", redact(self.halted)) if self.halted else (self.asked or ALL_DONE, "")
 
     @property
     def used_up(self) -> str | None:

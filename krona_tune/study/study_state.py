@@ -70,6 +70,8 @@ def asked_trials(spec: StudySpec, planned: PlanFacts) -> int:
 Stage = Literal["search", "finals", "repeats", "full training", "end"]
 End = Literal["", "finished", "cancelled", "interrupted", "terminated", "halted", "lost"]
 """How a driver ended: the study's end, an order, Ctrl-C, the system or a closed terminal, a fault, Ray's loss."""
+ALL_DONE: End = "finished"
+"""The end of a driver that did all."""
 STARTED_AGAIN: frozenset[End] = frozenset({"terminated", "halted", "lost"})
 """The ends after which a queue starts a study's next driver, until it gives the study up."""
 

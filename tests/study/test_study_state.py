@@ -31,7 +31,6 @@ PACKAGE = Path(krona_tune.__file__).parent
 OTHERS = {
     "search/terminal/live_view.py": "a table's heads",
     "record/orders.py": "the end of a file's name",
-    "search/study_stopper.py": "the end of a driver that did all",
     "service/queue/database.py": "the states of a queue's entry",
     "service/queue/dispatcher.py": "the states of a queue's entry",
     "service/queue/entry.py": "the states of a queue's entry",
