@@ -100,7 +100,8 @@ class PlanFacts(FrozenValue):
 
     `methods` counts those of its space, without those that its deployment leaves out. `text_to_text`: its backbone has
     no head. `compares`: its finals compare with a `default` configuration, which is None in an older study, that did
-    not record it. `tries_default`: the search tries that configuration first.
+    not record it. `tries_default`: the search tries that configuration first. `taught` counts the points of each task
+    that recorded curves teach.
     """
 
     methods: Annotated[int, Field(ge=1)] = 1
