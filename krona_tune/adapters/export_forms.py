@@ -215,7 +215,7 @@ def loading(card: AdapterCard, form: Form, place: Path | str, *, on_hub: bool = 
     beside = place.rpartition("/")[2] if on_hub else place
     task = card.own_task or TASKS.get(card.task)
     names = [f"a {name}" for name in (task.inputs if task else ("text",))]
-    texts = ", ".join(f"[{_quoted(text)}]" for text in (["\n".join(names)] if card.joined_texts else names))
+    texts = ", ".join(f"[{quoted(text)}]" for text in (["\n".join(names)] if card.joined_texts else names))
     return form.facts.lines.format(
         kind=AUTO_CLASSES[card.pipeline],
         texts=texts,
@@ -232,7 +232,7 @@ def loading(card: AdapterCard, form: Form, place: Path | str, *, on_hub: bool = 
     )
 
 
-def _quoted(text: str) -> str:
+def quoted(text: str) -> str:
     """Returns the text as a string of Python, on one line."""
     return json.dumps(text, ensure_ascii=False)
 

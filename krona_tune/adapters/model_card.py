@@ -1,6 +1,5 @@
 """Writes the README.md beside an adapter: a model card as the Hugging Face hub reads it. No torch."""
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -10,7 +9,7 @@ from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from krona_tune.adapters.adapter_card import AdapterCard
 from krona_tune.adapters.approximation import Approximation, Quantisation
-from krona_tune.adapters.export_forms import UNPUBLISHED, Form, Licence, Publication, loading
+from krona_tune.adapters.export_forms import UNPUBLISHED, Form, Licence, Publication, loading, quoted
 from krona_tune.data.tasks import TASKS
 
 README = "README.md"
@@ -54,7 +53,7 @@ def render_model_card(
         interval=bool(card.test_interval),
         prompt=_prompt(card),
         generation=card.own_task and card.own_task.generation,
-        before_answer=before_answer and json.dumps(before_answer, ensure_ascii=False),
+        before_answer=before_answer and quoted(before_answer),
         writes_alone=card.pipeline == "text-generation",
         licence=_licence(published.licence),
         data=_data(card),
