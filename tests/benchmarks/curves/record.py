@@ -5,8 +5,9 @@ python -m tests.benchmarks.curves.record GLUE TEXTS STORAGE BLOCK...
 GLUE holds GLUE's official folders, TEXTS what `tests.benchmarks.curves.texts` writes, STORAGE keeps the studies,
 outside the checkout. A BLOCK is FIRST-LAST, such as 32-63, for these points of the design on all tasks;
 controls-FIRST-LAST for the same points on tasks that this encoder hardly learns; or repeats, for the first 12 points
-with 3 more seeds. A block whose study was interrupted is resumed. A row is one report of one trial: scores and losses,
-no text.
+with 3 more seeds. NAME/BLOCK records a block on another backbone, from the folder STORAGE/backbones/NAME, which
+`tests.benchmarks.curves.backbones` writes. A block whose study was interrupted is resumed. A row is one report of one
+trial: scores and losses, no text.
 """
 
 import json
@@ -26,6 +27,8 @@ OF_GLUE, OF_CONTROLS = ("sst2", "stsb"), ("cola", "mrpc", "rte", "wnli")
 CONTROLS_TRAIN = 600
 OF_REPEATS = ["search.trials=12", "search.repeats={points: 12, seeds: 3}", "search.baseline_learning_rates=[]"]
 DESIGN = Path(__file__).with_name("design.yaml")
+OTHERS = Path(__file__).parent / "results"
+"""The folder with a folder for each other backbone's blocks."""
 REPORTED = ["epochs", "examples", "step", "score", "train_loss"]
 KNOBS = [
     "a_out", "a_in", "terms", "scaling", "scale", "roles", "layers", "layer_norms", "learning_rate", "batch_size",
@@ -36,18 +39,22 @@ TRIAL = ["task", "kind", "number", "seed", "status", "adapter_parameters", "norm
 
 def record(block: str, glue: Path, texts_folder: Path, storage: Path) -> Path:
     """Runs or resumes the study of one block; returns its folder."""
-    name = f"curves-{block}"
+    name = f"curves-{block.replace('/', '-')}"
     words = [sys.executable, "run_study.py", "--storage", str(storage), "--quiet"]
     if (storage / name / "study.yaml").exists():
         words += ["--resume", name]
     else:
         words += ["--space", str(DESIGN), "--data", str(glue), "--name", name]
+        backbone, _, _ = block.rpartition("/")
+        words += ["--model", str(storage / "backbones" / backbone)] if backbone else []
         words += [word for setting in settings(block, texts_folder) for word in ("--set", setting)]
     subprocess.run(words, check=True, cwd=DESIGN.parents[3])
     return storage / name
 
 
 def settings(block: str, texts_folder: Path) -> list[str]:
+    """Returns what a block's study changes of the design."""
+    block = block.rpartition("/")[2]
     controls = block.startswith(CONTROLS)
     tasks = dict.fromkeys(OF_CONTROLS, "glue") if controls else learned_tasks(texts_folder)
     settings = [f"tasks={json.dumps(tasks)}"]
@@ -68,15 +75,22 @@ def learned_tasks(texts_folder: Path) -> dict[str, Any]:
 
 def _range(block: str) -> tuple[int, int]:
     """Returns the first and the last point of a block."""
-    first, last = block.split("-")[-2:]
+    first, last = block.rpartition("/")[2].split("-")[-2:]
     return int(first), int(last)
+
+
+def path_of(block: str) -> Path:
+    """Returns the file that holds a block."""
+    backbone, _, name = block.rpartition("/")
+    folder = OTHERS / backbone if backbone else FOLDER
+    return folder / (f"{name}.parquet" if name.startswith((CONTROLS, REPEATS)) else f"points-{name}.parquet")
 
 
 def rows(study: Path, block: str) -> pd.DataFrame:
     """Returns one row per report of each trial, with the trial's knobs; a trial without a report has one row."""
     opened = open_study(study)
     trials = opened.trials.set_index("trial_id").reindex(columns=TRIAL)
-    again = block == REPEATS
+    again = block.endswith(REPEATS)
     trials = trials[trials.kind.isin(["repeat"] if again else ["search", "baseline"])]
     if not again:
         trials.loc[trials.kind == "search", "number"] += _range(block)[0]
@@ -87,11 +101,11 @@ def rows(study: Path, block: str) -> pd.DataFrame:
 
 def main(glue: str, texts_folder: str, storage: str, *blocks: str) -> None:
     """Records and writes the blocks one after the other."""
-    FOLDER.mkdir(parents=True, exist_ok=True)
     for block in blocks:
         study = record(block, Path(glue).resolve(), Path(texts_folder).resolve(), Path(storage).resolve())
         found = rows(study, block)
-        path = FOLDER / (f"{block}.parquet" if block.startswith((CONTROLS, REPEATS)) else f"points-{block}.parquet")
+        path = path_of(block)
+        path.parent.mkdir(parents=True, exist_ok=True)
         found.to_parquet(path, compression="zstd")
         print(f"wrote {path}: {len(found)} rows, {path.stat().st_size:,} bytes")
 

@@ -115,16 +115,22 @@ def measure(
     seeds: Sequence[int],
     budgets: Sequence[float] = BUDGETS,
     *,
+    teachers: Mapping[str, Recorded] | None = None,
     stopped_too: bool = False,
 ) -> Regrets:
-    """Returns a search's regrets on each task, where the other tasks teach; `stopped_too`: a trial that was stopped can
-    be named, too."""
+    """Returns a search's regrets on each task, where the other tasks teach.
+
+    Args:
+        teachers: the tables that teach, of the same points; those of the tasks themselves without it. A task's own
+            table is left out of either.
+        stopped_too: a trial that was stopped can be named, too.
+    """
     named, best = np.empty((2, len(seeds), len(tables), len(budgets)))
     for column, (task, table) in enumerate(tables.items()):
-        teachers = tuple(other for name, other in tables.items() if name != task)
+        others = tuple(other for name, other in (teachers or tables).items() if name != task)
         lost = regrets(table)
         for line, seed in enumerate(seeds):
-            setting = Setting(task=task, seed=seed, teachers=teachers, coordinates=places)
+            setting = Setting(task=task, seed=seed, teachers=others, coordinates=places)
             events = simulate(*make(setting), shown(table, seed), max(budgets))
             for at, budget in enumerate(budgets):
                 point = winner(events, budget, stopped_too=stopped_too)

@@ -43,14 +43,17 @@ class Taught:
         self.on = True
 
     def propose(self, trials: Sequence[Trial]) -> Trial | None:
-        """Returns the next trial; None after as many as are planned."""
+        """Returns the next trial; None after as many as are planned or recorded."""
         if len(trials) >= self._trials:
             return None
         self._look(trials)
         if not self._is_turn(trials):
             return self._untaught(trials)
         taken = {trial.point for trial in trials}
-        chosen = Trial(point=next(point for point in self._order if point not in taken), kept=True)
+        point = next((point for point in self._order if point not in taken), None)
+        if point is None:
+            return None
+        chosen = Trial(point=point, kept=True)
         self._portfolio.append(chosen)
         return chosen
 

@@ -1,0 +1,51 @@
+"""Tests what the study of a recorded block asks for, and where its rows are kept."""
+
+from pathlib import Path
+
+import pytest
+
+from krona_tune.record.recorded_curves import FOLDER
+from krona_tune.study.request.loader import load_spec
+from tests.benchmarks.curves.record import DESIGN, OTHERS, path_of, settings
+
+
+@pytest.mark.parametrize(
+    ("block", "first", "tasks"),
+    [
+        ("32-47", 32, '"sst2": "glue", "stsb": "glue", "reuters": {"data": "somewhere/reuters.csv"'),
+        ("e5/32-47", 32, '"sst2": "glue", "stsb": "glue"'),
+        ("controls-16-31", 16, '{"cola": "glue", "mrpc": "glue", "rte": "glue", "wnli": "glue"}'),
+    ],
+)
+def test_a_block_asks_for_its_points_on_its_tasks(block: str, first: int, tasks: str) -> None:
+    asked = settings(block, Path("somewhere"))
+    assert {"search.trials=16", f"search.first_point={first}"} <= set(asked)
+    [found] = [each for each in asked if each.startswith("tasks=")]
+    assert tasks in found
+
+
+@pytest.mark.parametrize("block", ["0-31", "controls-0-15"])
+def test_a_block_has_sizes_of_its_own_tasks_only(block: str, tmp_path: Path) -> None:
+    asked = load_spec(DESIGN, settings(block, tmp_path))
+    sizes = asked.examples.train
+    assert len(asked.tasks) == 4
+    assert not isinstance(sizes, dict) or sizes.keys() <= {*asked.tasks, "default"}
+
+
+@pytest.mark.parametrize("block", ["repeats", "e5/repeats"])
+def test_repeats_are_of_the_first_points_of_every_task(block: str) -> None:
+    assert {"search.trials=12", "search.repeats={points: 12, seeds: 3}"} <= set(settings(block, Path("somewhere")))
+
+
+@pytest.mark.parametrize(
+    ("block", "path"),
+    [
+        ("32-63", FOLDER / "points-32-63.parquet"),
+        ("repeats", FOLDER / "repeats.parquet"),
+        ("controls-0-7", FOLDER / "controls-0-7.parquet"),
+        ("e5/0-31", OTHERS / "e5" / "points-0-31.parquet"),
+        ("e5/repeats", OTHERS / "e5" / "repeats.parquet"),
+    ],
+)
+def test_another_backbone_has_a_folder_of_its_own(block: str, path: Path) -> None:
+    assert path_of(block) == path
