@@ -21,7 +21,7 @@ STEEP = (0.1, 0.2, 0.3, 0.5, 0.8, 0.4)
 
 
 def search(trials: int = 30, **changed: object) -> SearchSpec:
-    return SearchSpec.model_validate({"trials": trials, "stop": "auto", **changed}).settled()
+    return SearchSpec.model_validate({"trials": trials, "stop": "auto", **changed}).settled(several_methods=False)
 
 
 def rows(scores: tuple[float | None, ...], task: str = "cola") -> list[TrialResult]:
@@ -55,7 +55,7 @@ def test_a_search_goes_on_while_its_best_trials_differ_and_ends_when_they_are_al
 
 
 def test_only_who_asks_for_it_has_it_and_more_trials_lift_it() -> None:
-    assert search_end(SearchSpec(trials=30).settled(), rows(FLAT), "cola") is None
+    assert search_end(SearchSpec(trials=30).settled(several_methods=False), rows(FLAT), "cola") is None
     begun = search()
     assert begun.stop_trials == 30
     assert search_end(begun.model_copy(update={"trials": 40}), rows(FLAT), "cola") is None

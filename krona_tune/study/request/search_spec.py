@@ -78,7 +78,8 @@ class SearchSpec(FrozenValue):
     from all. Files alone teach as the curves of the package do, before them. The word none: nothing."""
     taught: bool | None = None
     """Whether a task's first trials are points that were best in the recorded learning curves, trained to their end. A
-    new study writes what holds: true, unless the search is asked for otherwise. null: as before this key was there."""
+    new study writes what holds: true, unless the search is asked for otherwise or of several methods. null: as before
+    this key was there."""
     stop: Literal["auto"] | None = None
     """Whether a task's search ends by itself, when its remaining trials are expected to gain less than `least_gain`;
     more trials than it began with lift that. null: every trial is run."""
@@ -128,11 +129,12 @@ class SearchSpec(FrozenValue):
             raise ValueError("it needs one search a task; leave it out with per_method, shared or objective: pareto")
         return stop
 
-    def settled(self) -> Self:
-        """Returns the request of a search that begins now: it is taught, unless it is asked for otherwise."""
+    def settled(self, *, several_methods: bool) -> Self:
+        """Returns the request of a search that begins now: it is taught, unless it is asked for otherwise, or several
+        methods compete: what teaches are trainings of one of them."""
         studies = self.warm_start and not _are_files(self.warm_start)
         asked = "sampler" in self.model_fields_set or studies or self.first_point
-        otherwise = asked or self.per_method or self.shared or self.pareto
+        otherwise = asked or several_methods or self.per_method or self.shared or self.pareto
         taught = not otherwise if self.taught is None else self.taught
         return self.model_copy(update={"taught": taught, "stop_trials": self.trials if self.stop else None})
 

@@ -67,18 +67,20 @@ class FinalistsSpec(FrozenValue):
     default: bool | None = None
     """Whether the default configuration is trained beside them: then what is chosen is the default or the head alone,
     unless another one is better, which takes two seeds to show. A new study writes what holds: true, unless there is
-    one seed, or the search is by method, by size or for all tasks at once. null: as before this key was there."""
+    one seed, several methods are searched, or the search is by size or for all tasks at once. null: as before this key
+    was there."""
     budget: Count | None = None
     """The most trainings of a task's finals, with the head alone. What `top` and `seeds` leave of it gives more seeds
     to those among which the best can't be told yet; a new study may not ask for fewer than these two take. Finalists
     that more trials bring later are trained beyond it. A new study writes what holds: two seeds more for each; null if
     there is one seed and no default. null: no more seeds."""
 
-    def settled(self, *, alone: bool, head: bool) -> Self:
+    def settled(self, *, alone: bool, several: bool, head: bool) -> Self:
         """Returns the request of finals that begin now.
 
         Args:
             alone: whether one configuration of each task is looked for.
+            several: whether several methods compete: the default configuration, of one of them, is then left out.
             head: whether the head alone is trained, too.
 
         Raises:
@@ -86,7 +88,7 @@ class FinalistsSpec(FrozenValue):
         """
         if not self.top or not alone:
             return self.model_copy(update={"default": self.default or False})
-        default = self.seeds > 1 if self.default is None else self.default
+        default = self.seeds > 1 and not several if self.default is None else self.default
         least = (self.top + default + head) * self.seeds
         if self.budget is not None and self.budget < least:
             problem = f"{self.budget} trainings are fewer than the {least} of {self.seeds} seeds for each configuration"
@@ -290,10 +292,10 @@ class StudySpec(FrozenValue):
 
     def settled(self) -> Self:
         """Returns the request of a study that begins now, which settles what nobody asked for."""
-        search = self.search
+        search, several = self.search, len(self.domains()["method"].ends()) > 1
         alone = not (search.per_method or search.shared or search.pareto)
-        finalists = self.finalists.settled(alone=alone, head=bool(search.baseline_learning_rates))
-        return self.model_copy(update={"search": search.settled(), "finalists": finalists})
+        finalists = self.finalists.settled(alone=alone, several=several, head=bool(search.baseline_learning_rates))
+        return self.model_copy(update={"search": search.settled(several_methods=several), "finalists": finalists})
 
     @property
     def shared_by(self) -> tuple[str, ...]:

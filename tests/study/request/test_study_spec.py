@@ -69,6 +69,16 @@ def test_a_study_that_begins_is_taught_unless_its_search_is_asked_for_otherwise(
     assert before.search.taught_trials == 0
 
 
+@pytest.mark.parametrize(("method", "favoured"), [("krona", True), ("lora", True), (["krona", "lora"], False)])
+def test_several_methods_are_searched_on_equal_terms(method: Any, favoured: bool) -> None:
+    space = {"model": "m", "adapter": {"method": method}}
+    begun = build_spec({**space, "finalists": {"top": 1}}, "x.yaml").settled()
+    assert (begun.search.taught, begun.finalists.default) == (favoured, favoured)
+    wanted = {"search": {"taught": True}, "finalists": {"top": 1, "default": True}}
+    asked = build_spec({**space, **wanted}, "x.yaml").settled()
+    assert (asked.search.taught, asked.finalists.default) == (True, True)
+
+
 @pytest.mark.parametrize(
     "search", [{"warm_start": ["none", "recorded-curves"]}, {"warm_start": "none", "taught": True}]
 )
