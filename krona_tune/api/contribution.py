@@ -61,7 +61,7 @@ def contribute(folder: StudyFolder, path: Path) -> Contribution:
     if state.runs or state.counts.to_go:
         problem = "it runs" if state.runs else f"{state.counts.to_go} of its trials have not ended"
         raise Refusal(folder.name, problem, f"let it end first: krona-tune resume {folder.name}{folder.storage_flag}")
-    searched = [row for row in trials if row.kind == TrialKind.SEARCH]
+    searched = [row for row in trials if row.searched]
     scored = {row.task for row in searched if row.score is not None and _is_said(row.params)}
     said = [row for row in searched if row.task in scored and _is_said(row.params)]
     if spec.backbone.target_modules is not None or not said:

@@ -6,7 +6,6 @@ from typing import Any
 
 from krona_tune.report.task_summary import TaskSummary
 from krona_tune.study.devices import UNKNOWN, Devices, Price, price_of
-from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import Manifest
 from krona_tune.study.request.loader import read_section
 from krona_tune.study.request.study_spec import ResourcesSpec
@@ -81,7 +80,7 @@ def saved_by_stopping(summary: TaskSummary, trials: Sequence[TrialResult]) -> fl
     does not count.
     """
     judged = {Status.COMPLETED, Status.STOPPED_EARLY}
-    searched = [trial for trial in trials if trial.kind == TrialKind.SEARCH and trial.status in judged]
+    searched = [trial for trial in trials if trial.searched and trial.status in judged]
     full = summary.facts.rungs[-1] if summary.facts and summary.facts.rungs else 0
     if not searched or not full:
         return None

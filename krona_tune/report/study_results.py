@@ -17,7 +17,6 @@ from krona_tune.report.cost import Cost, DeviceRates, device_rates, total_cost
 from krona_tune.report.task_summary import TaskSummary, summarise
 from krona_tune.study.compared_values import MethodLine, averaged, compare_methods, left_out
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import FIX, Manifest, read_manifest
 from krona_tune.study.request.loader import read_section
 from krona_tune.study.request.plain_yaml import read_yaml
@@ -204,7 +203,7 @@ def final_average(tasks: Sequence[TaskSummary]) -> FinalAverage | None:
 
 def shared_part(recorded: Records, manifest: Manifest) -> SharedPart:
     """Returns the configurations of a study whose tasks share them."""
-    searched = [row for row in recorded.trials if row.kind == TrialKind.SEARCH]
+    searched = [row for row in recorded.trials if row.searched]
     ranked = shared_ranking(searched, tuple(manifest.tasks))
     return SharedPart(ranked=tuple(ranked), begun=len({row.number for row in searched}))
 

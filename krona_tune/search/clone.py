@@ -63,7 +63,7 @@ def clone_of(
 
 def refuse_uncloneable(row: TrialResult, place: str) -> None:
     """Refuses a trial that is none of the search."""
-    if row.kind != TrialKind.SEARCH:
+    if not row.searched:
         raise Refusal(place, f"{row.trial_id} is a {row.kind}", "clone a trial of the search")
 
 

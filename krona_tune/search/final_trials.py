@@ -152,7 +152,7 @@ def _entries(
 def _default_entry(task: str, rows: Iterable[TrialResult], default: Params) -> FinalsEntry:
     """Returns the default configuration; it comes from the searched trial that had it, if one did."""
     found = _fingerprint(task, default)
-    same = (row.trial_id for row in rows if row.kind == TrialKind.SEARCH and _configuration(row) == found)
+    same = (row.trial_id for row in rows if row.searched and _configuration(row) == found)
     return FinalsEntry(number=DEFAULT, of=next(same, f"{task}-{IN_IDS[DEFAULT]}"), params=dict(default))
 
 
@@ -166,7 +166,7 @@ def _shared_winners(spec: StudySpec, by_task: Mapping[str, list[TrialResult]]) -
 def _winners(spec: StudySpec, task: str, rows: Sequence[TrialResult], default: Params | None) -> list[TrialResult]:
     """Returns the best searched trials of each group, of the task or, with `per_method`, of each method; without those
     of the default configuration, which enters anyway."""
-    searched = (row for row in rows if row.kind == TrialKind.SEARCH)
+    searched = (row for row in rows if row.searched)
     groups = grouped(searched, lambda row: row.params["method"] if spec.search.per_method else "")
     ranked = [_judged(group) for group in groups.values()]
     if spec.search.pareto:

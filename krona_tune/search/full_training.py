@@ -42,7 +42,7 @@ class FullTraining:
 
     def trials(self, seed: int) -> list[TrialMessage]:
         """Returns the trials, of which `seed`, the study's, decides the seeds."""
-        again = self.of.kind != TrialKind.SEARCH and self.of.of  # a clone is a trial of its own
+        again = not self.of.searched and self.of.of  # a clone is a trial of its own
         source = again or self.of.trial_id
         return [repeat_of(self.of, self.kind, source, index, seed) for index in range(1, self.seeds + 1)]
 

@@ -10,7 +10,6 @@ from krona_tune.adapters.placement import ParameterCount
 from krona_tune.record.sink import Sink
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.devices import UNKNOWN, Devices
-from krona_tune.study.kinds import TrialKind
 from krona_tune.study.order import Order
 from krona_tune.study.request.trial import TrialConfig
 from krona_tune.study.result import Curve, Report, ScoreOnTest, Status, TrialResult
@@ -123,7 +122,7 @@ class Ledger:
         trial is to be judged again if a stop ended it as interrupted, or if nothing is known to be recorded after it.
         """
         row = self.rows[report.trial_id]
-        if row.kind != TrialKind.SEARCH:
+        if not row.searched:
             return False
         if row.ended or report.rung != row.rung:
             return True

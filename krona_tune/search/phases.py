@@ -27,7 +27,6 @@ from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.search.tune_host import Phase
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.kinds import TrialKind
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import RECORDED, Status
 from krona_tune.train.loop import TaskWork
@@ -95,9 +94,7 @@ def _search_by_task(
     asha = AshaPerGroup(schedules, per_method=spec.search.per_method, size_of=size_of, spared=spared)
     if ledger.rows:
         reports = [each for each in read_reports(folder.results) if each.trial_id in ledger.rows]
-        told = [
-            (r, ledger.rows[r.trial_id].params) for r in reports if ledger.rows[r.trial_id].kind == TrialKind.SEARCH
-        ]
+        told = [(r, ledger.rows[r.trial_id].params) for r in reports if ledger.rows[r.trial_id].searched]
         known = [row for row in ledger.rows.values() if not row.of or plan.space.holds(row.params)]
         recall_trials(samplers, known, reports)
         if surrogate:

@@ -205,6 +205,6 @@ def _clone(plan: Plan, trial_id: str, orders: Sequence[Order], rows: Mapping[str
 
 def _one_at_a_time(again: Sequence[TrialResult], rows: Sequence[TrialResult]) -> list[TrialResult]:
     """Returns one row of each shared configuration: when its trial has ended, the searcher runs the other tasks."""
-    waiting = {row.number for row in rows if row.kind == TrialKind.SEARCH and not row.ended}
-    first = {row.number: row for row in reversed(again) if row.kind == TrialKind.SEARCH and row.number not in waiting}
-    return [row for row in again if row.kind != TrialKind.SEARCH or first.get(row.number) is row]
+    waiting = {row.number for row in rows if row.searched and not row.ended}
+    first = {row.number: row for row in reversed(again) if row.searched and row.number not in waiting}
+    return [row for row in again if not row.searched or first.get(row.number) is row]

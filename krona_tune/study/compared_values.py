@@ -6,7 +6,7 @@ from statistics import fmean
 from typing import get_args
 
 from krona_tune.study.finals import Finalist, rank_finals
-from krona_tune.study.kinds import FIRST_TRAINED, TrialKind
+from krona_tune.study.kinds import FIRST_TRAINED
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.request.trial import HEAD_ONLY
 from krona_tune.study.result import Half, TrialResult
@@ -78,7 +78,7 @@ def compare_methods(rows: Iterable[TrialResult], tasks: Mapping[str, TaskFacts |
     Methods without an average come after those with one, in the order in which they started.
     """
     known = [row for row in rows if row.task in tasks]
-    searched = list(dict.fromkeys(_method(row) for row in known if row.kind == TrialKind.SEARCH))
+    searched = list(dict.fromkeys(_method(row) for row in known if row.searched))
     if len(searched) < 2:
         return ()
     lines = [_line(method, known, tasks) for method in (*searched, HEAD_ONLY)]

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from krona_tune.study.kinds import UNCOUNTED
+from krona_tune.study.kinds import UNCOUNTED, TrialKind
 
 Half = Literal["test", "validation"]
 """The two halves of the labelled examples that no trial is trained on."""
@@ -209,6 +209,11 @@ class TrialResult:
     test_note: str = ""
     validation_resampled: tuple[float, ...] = ()
     curve: Curve = ()
+
+    @property
+    def searched(self) -> bool:
+        """Returns whether it is a trial of the search: a proposed configuration or a clone."""
+        return self.kind == TrialKind.SEARCH
 
     @property
     def ended(self) -> bool:

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 from krona_tune.study.formatting import format_score
-from krona_tune.study.kinds import TrialKind
 from krona_tune.study.request.search_spec import SearchSpec
 from krona_tune.study.result import TrialResult
 
@@ -60,7 +59,7 @@ def search_end(search: SearchSpec, rows: Iterable[TrialResult], task: str) -> Se
     """
     if not search.ends_itself:
         return None
-    own = [row for row in rows if row.task == task and row.kind == TrialKind.SEARCH and row.number >= 0]
+    own = [row for row in rows if row.task == task and row.searched and row.number >= 0]
     if len(own) >= search.trials:
         return None
     ended = sorted((row for row in own if row.ended), key=lambda row: (row.ended_at or 0.0, row.number))

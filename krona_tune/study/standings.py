@@ -76,7 +76,7 @@ def shared_ranking(rows: Iterable[TrialResult], tasks: Collection[str]) -> list[
     ones the smallest first."""
     found: dict[int, dict[str, TrialResult]] = defaultdict(dict)
     for row in rows:
-        if row.kind == TrialKind.SEARCH and row.finished and row.task in tasks:
+        if row.searched and row.finished and row.task in tasks:
             found[row.number][row.task] = row
     whole = [
         SharedConfiguration(number=number, rows={task: by_task[task] for task in tasks})

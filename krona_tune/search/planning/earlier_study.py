@@ -76,7 +76,7 @@ class EarlierStudy:
 def points_by_task(rows: Iterable[TrialResult]) -> dict[str, list[Params]]:
     """Returns each task's points whose search trials ran to their end, the best first."""
     found: dict[str, list[Params]] = {}
-    for row in rank_trials(row for row in rows if row.kind == TrialKind.SEARCH and row.finished):
+    for row in rank_trials(row for row in rows if row.searched and row.finished):
         found.setdefault(row.task, []).append(row.params)
     return found
 
@@ -236,7 +236,7 @@ def _read(folder: Path) -> EarlierStudy:
     of_backbone = recorded_network(manifest.model)
     return EarlierStudy(
         name=study.name,
-        rows=tuple(row for row in read_trials(study.results) if row.kind == TrialKind.SEARCH),
+        rows=tuple(row for row in read_trials(study.results) if row.searched),
         reports=tuple(read_reports(study.results)),
         budgets={task: facts.rungs[-1] for task, facts in manifest.tasks.items()},
         geometry=replace(of_backbone.bare(), parameters=manifest.model.parameters) if of_backbone else None,

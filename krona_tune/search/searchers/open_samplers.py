@@ -17,7 +17,6 @@ from krona_tune.search.planning.space import Params, Space
 from krona_tune.search.searchers.proposal import Origin, Proposal, Suggest, TriedPoint, adopt_points, sobol_points
 from krona_tune.search.searchers.task_sampler import TaskSampler
 from krona_tune.search.searchers.taught_points import TaughtPoints
-from krona_tune.study.kinds import TrialKind
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import Report, Status, TrialResult
 
@@ -169,7 +168,7 @@ def recall_trials(
     for report in reports:
         scores[report.trial_id][report.examples] = report.score
     for row in rows:
-        if row.kind == TrialKind.SEARCH:
+        if row.searched:
             if row.score is not None:
                 scores[row.trial_id][row.examples] = row.score  # even if its reports were damaged
             samplers[row.task].recall(row.trial_id, row.params, row.status, scores[row.trial_id])

@@ -51,7 +51,7 @@ class SharedSearcher(GatedSearcher):
         self._averages = SharedAverages(len(self._tasks), reduction)
         self._params: dict[int, dict[str, Any]] = {}
         self._ready: deque[int] = deque()
-        self._take_up([row for row in rows if row.kind == TrialKind.SEARCH])
+        self._take_up([row for row in rows if row.searched])
 
     @property
     def exhausted(self) -> bool:

@@ -24,7 +24,6 @@ from krona_tune.search.planning.earlier_study import EarlierStudy, points_by_tas
 from krona_tune.search.planning.space import EVEN_DRAWS, Params, Space
 from krona_tune.search.searchers.history import Array, Encoder, History, Trial
 from krona_tune.search.searchers.proposal import EVEN, SURROGATE, Origin, Proposal, adopt_points
-from krona_tune.study.kinds import TrialKind
 from krona_tune.study.randomness import stream
 from krona_tune.study.request.domain import Domain, Range, Value
 from krona_tune.study.result import Report, Status, TrialResult
@@ -138,7 +137,7 @@ class TransferSurrogate:
 
     def recall(self, rows: Iterable[TrialResult], reports: Iterable[Report]) -> None:
         """Adds the searched trials of an interrupted study from its records, in the order of their ends."""
-        searched = (row for row in rows if row.kind == TrialKind.SEARCH)
+        searched = (row for row in rows if row.searched)
         self._add([replace(row, params=self._space.adopted(row.params) or row.params) for row in searched], reports)
 
     def _learn(self, study: EarlierStudy) -> None:
