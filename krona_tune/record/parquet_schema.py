@@ -12,12 +12,20 @@ import pyarrow as pa
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.order import Order
 from krona_tune.study.request.trial import ADDED, KNOBS, PEFT_FIELD, SECTION_OF
-from krona_tune.study.result import CURVE, CurvePoint, Report, Status, TrialResult, curve_of
+from krona_tune.study.result import (
+    CURVE,
+    METRIC,
+    NESTED,
+    TEST_METRIC,
+    CurvePoint,
+    Report,
+    Status,
+    TrialResult,
+    curve_of,
+)
 
 NO_NUMBER = "Diverged: the score of its last rung is no finite number"
 """The error of a row of an earlier version that calls such a trial trained."""
-METRIC, TEST_METRIC = "metric_", "test_metric_"
-"""The prefixes of a metric's column, on the validation and on the test half."""
 
 _ARROW: dict[Any, pa.DataType] = {
     str: pa.string(),
@@ -30,7 +38,6 @@ _ARROW: dict[Any, pa.DataType] = {
 }
 _KNOB = {_ARROW[kind] for kind in (str, bool, int, float)} | {pa.null()}
 """The types that the column of an unknown knob may have."""
-_NESTED = {"params", "metrics", "test_metrics", "curve"}
 
 
 def _plain(annotation: Any) -> tuple[Any, bool]:
@@ -49,7 +56,7 @@ def _fields(annotations: Mapping[str, Any]) -> list[pa.Field]:
     return [
         pa.field(name, _ARROW[_plain(hint)[0]], nullable=True)
         for name, hint in annotations.items()
-        if name not in _NESTED
+        if name not in NESTED
     ]
 
 

@@ -8,11 +8,10 @@ import pandas as pd
 from krona_tune.record.records import read_records
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.kinds import TrialKind
-from krona_tune.study.result import Report, TrialResult, curve_columns
+from krona_tune.study.result import NESTED, Report, TrialResult, curve_columns
 
 DTYPES: dict[object, str] = {int: "int64", float: "float64", float | None: "float64", int | None: "Int64"}
 """The types of columns, by those of fields; where a whole number may be missing, the others stay whole."""
-_NESTED = {"params", "metrics", "test_metrics", "curve"}
 
 
 def trials_frame(folder: StudyFolder) -> pd.DataFrame:
@@ -38,6 +37,6 @@ def _frame(rows: Iterable[dict[str, object]], kind: type[TrialResult] | type[Rep
     """Returns rows as a frame that has its fixed columns, and numbers in them, even if no row has a value."""
     frame = pd.DataFrame(list(rows))
     fixed = (*kind.__dataclass_fields__, *curve_columns(()))
-    missing = [name for name in fixed if name not in {*_NESTED, *frame.columns}]
+    missing = [name for name in fixed if name not in {*NESTED, *frame.columns}]
     whole = frame.assign(**{name: pd.Series(dtype="object") for name in missing})
     return whole.astype({name: DTYPES[of] for name, of in get_type_hints(kind).items() if of in DTYPES})

@@ -60,6 +60,15 @@ class CurvePoint(NamedTuple):
 Curve = tuple[CurvePoint, ...]
 CURVE = "curve_"
 """The prefix of the columns that hold a curve, one list for each value of its points."""
+METRIC, TEST_METRIC = "metric_", "test_metric_"
+"""The prefixes of a metric's column, on the validation and on the test half."""
+NESTED = frozenset({"params", "metrics", "test_metrics", "curve"})
+"""The fields of a report or a result whose values have columns of their own."""
+
+
+def metric_columns(metrics: Mapping[str, float], prefix: str = METRIC) -> dict[str, float]:
+    """Returns metrics as columns, such as `metric_accuracy`."""
+    return {prefix + name: value for name, value in metrics.items()}
 
 
 def curve_columns(curve: Curve) -> dict[str, list[Any]]:
@@ -106,9 +115,8 @@ class Report:
 
     def row(self) -> dict[str, Any]:
         """Returns the report as plain values, with its metrics as columns `metric_…` and its curve as `curve_…`."""
-        values = dict(vars(self))
-        metrics, curve = values.pop("metrics"), values.pop("curve")
-        return values | {f"metric_{name}": value for name, value in metrics.items()} | curve_columns(curve)
+        values = {name: value for name, value in vars(self).items() if name not in NESTED}
+        return values | metric_columns(self.metrics) | curve_columns(self.curve)
 
     def to_dict(self) -> dict[str, Any]:
         """Returns the report as plain values that JSON keeps as they are."""
@@ -276,8 +284,6 @@ class TrialResult:
     def row(self) -> dict[str, Any]:
         """Returns the result as plain values: its parameters under their own names, its metrics as `metric_…` and
         `test_metric_…`, its curve as `curve_…`."""
-        values = dict(vars(self)) | curve_columns(self.curve)
-        params, metrics, test, _ = (values.pop(name) for name in ("params", "metrics", "test_metrics", "curve"))
-        values["status"] = str(self.status)
-        values |= params | {f"metric_{name}": value for name, value in metrics.items()}
-        return values | {f"test_metric_{name}": value for name, value in test.items()}
+        values = {name: value for name, value in vars(self).items() if name not in NESTED}
+        values |= curve_columns(self.curve) | {"status": str(self.status)} | self.params
+        return values | metric_columns(self.metrics) | metric_columns(self.test_metrics, TEST_METRIC)

@@ -12,7 +12,7 @@ from krona_tune.adapters.adapter_card import AdapterCard
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.order import Order
-from krona_tune.study.result import Curve, Report, Status, TrialResult
+from krona_tune.study.result import TEST_METRIC, Curve, Report, Status, TrialResult, metric_columns
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
@@ -117,8 +117,8 @@ def report_metrics(report: Report) -> dict[int, dict[str, float]]:
     """Returns a report's metrics by training examples: those of its curve, or else its mean training loss, and at the
     report itself its scores."""
     found = curve_metrics(report.curve) or {report.examples: {"train_loss": report.train_loss}}
-    metrics = {f"metric_{name}": value for name, value in report.metrics.items()}
-    return found | {report.examples: {**found.get(report.examples, {}), "score": report.score, **metrics}}
+    scores = {"score": report.score, **metric_columns(report.metrics)}
+    return found | {report.examples: {**found.get(report.examples, {}), **scores}}
 
 
 def end_metrics(result: TrialResult, *, with_score: bool) -> dict[str, float]:
@@ -128,10 +128,10 @@ def end_metrics(result: TrialResult, *, with_score: bool) -> dict[str, float]:
     values.update({name: value for name, value in expected.items() if value is not None})
     if result.test_score is not None:
         values["test_score"] = result.test_score
-        values.update({f"test_metric_{name}": value for name, value in result.test_metrics.items()})
+        values.update(metric_columns(result.test_metrics, TEST_METRIC))
     if with_score and result.score is not None:
         values["score"] = result.score
-        values.update({f"metric_{name}": value for name, value in result.metrics.items()})
+        values.update(metric_columns(result.metrics))
     return values
 
 
