@@ -153,8 +153,10 @@ def _planned(spec: StudySpec, place: str, folder: StudyFolder) -> "Plan":
 
 def _print_losses(outcome: Outcome, folder: StudyFolder) -> str:
     """Prints what could not be written, but for MLflow's part, which it returns."""
+    from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink
+
     lost = dict(outcome.lost_sinks)
-    lacking = redact(lost.pop("MlflowSink", "").partition(": ")[2])
+    lacking = redact(lost.pop(MlflowSink.name, "").partition(": ")[2])
     for sink, problem in lost.items():
         errors.print(f"[yellow]{sink} could not keep everything:[/yellow] {escape(redact(problem))}")
     for each in outcome.lacking:

@@ -68,6 +68,8 @@ class Notifications(NullSink):
         Refusal: apprise is not installed, or does not understand an address.
     """
 
+    name = "the notifications"
+
     def __init__(
         self,
         urls: Sequence[str],

@@ -55,6 +55,8 @@ class ParquetSink(Sink):
     `unreadable` are the files that it renamed.
     """
 
+    name = "the records"
+
     def __init__(self, results: Path) -> None:
         """Raises a Refusal if nothing can be kept in this folder."""
         self._results = results

@@ -306,6 +306,8 @@ class RemoteSink(NullSink):
     happened after the last push. From the first push on, the copy has no state of an earlier driver.
     """
 
+    name = "the copy"
+
     def __init__(self, folder: StudyFolder) -> None:
         self._folder, self._name, self._overtaken = folder, redact(folder.remote or ""), ""
         folder.state.unlink(missing_ok=True)

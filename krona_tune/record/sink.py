@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import ClassVar
 
 from krona_tune.study.order import Order
 from krona_tune.study.result import Report, TrialResult
@@ -13,8 +14,11 @@ logger = logging.getLogger(__name__)
 class Sink:
     """A receiver of a study's events in the order in which they happen. A trial's end may come without its start.
 
-    A sink that raises keeps later what it could not keep: with a later event, or with the study's end.
+    A sink that raises keeps later what it could not keep: with a later event, or with the study's end. `name` is what
+    people read of where it keeps the events.
     """
+
+    name: ClassVar[str]
 
     def trial_started(self, result: TrialResult) -> None: ...
 
@@ -32,11 +36,13 @@ class Sink:
 class NullSink(Sink):
     """A sink that keeps nothing, for those who only look at a study."""
 
+    name = "nothing"
+
 
 class FanOut(Sink):
     """A sink that passes each event to every sink; a sink's error is logged with its traceback and the study continues.
 
-    `failures` says what each sink lacks now, and why: a sink that works again lacks nothing.
+    `failures` says by their names what each sink lacks now, and why: a sink that works again lacks nothing.
     """
 
     def __init__(self, sinks: Sequence[Sink]) -> None:
@@ -60,11 +66,10 @@ class FanOut(Sink):
 
     def _each(self, hand: Callable[[Sink], None]) -> None:
         for sink in self._sinks:
-            name = type(sink).__name__
             try:
                 hand(sink)
             except Exception as error:
-                logger.exception("%s failed", name)
-                self.failures[name] = f"{type(error).__name__}: {error}"
+                logger.exception("%s failed", sink.name)
+                self.failures[sink.name] = f"{type(error).__name__}: {error}"
             else:
-                self.failures.pop(name, None)
+                self.failures.pop(sink.name, None)

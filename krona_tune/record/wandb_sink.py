@@ -225,6 +225,8 @@ def _log(run: Any, by_examples: Mapping[int, Mapping[str, float]], examples_per_
 class WandbSink(BackgroundSink):
     """A sink that mirrors a study's trials to W&B from a background thread; it continues runs that exist."""
 
+    name = "W&B"
+
     def __init__(
         self,
         *,

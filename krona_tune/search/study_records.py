@@ -88,7 +88,7 @@ class StudySinks(FanOut):
     @property
     def unrecorded(self) -> str:
         """Returns why the records lack something now; empty if they have everything."""
-        return self.failures.get(ParquetSink.__name__, "")
+        return self.failures.get(ParquetSink.name, "")
 
     def notify_of_end(self, how: End, reason: str, *, no_page: str) -> None:
         """Tells the services that somebody stopped the study, why it could not go on, or that it has no page."""

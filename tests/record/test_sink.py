@@ -160,6 +160,8 @@ def test_a_study_without_trials_ends_well(case: Case) -> None:
 class Broken:
     """A sink that refuses some events."""
 
+    name = "the broken one"
+
     def __init__(self, *refused: str) -> None:
         self._refused = refused
 
@@ -178,12 +180,12 @@ def test_a_failing_sink_harms_no_other(tmp_path: Path) -> None:
     sink.trial_ended(replace(trial, status=Status.COMPLETED))
     sink.study_ended([])
     assert [each.status for each in read_trials(tmp_path)] == [Status.COMPLETED]
-    assert sink.failures == {"Broken": "OSError: no space for study_ended"}
+    assert sink.failures == {"the broken one": "OSError: no space for study_ended"}
 
 
 def test_a_sink_that_works_again_has_made_up_for_its_failure() -> None:
     sink = FanOut([Broken("trial_started")])
     sink.trial_started(started(4))
-    assert sink.failures == {"Broken": "OSError: no space for trial_started"}
+    assert sink.failures == {"the broken one": "OSError: no space for trial_started"}
     sink.trial_ended(replace(started(4), status=Status.COMPLETED))
     assert sink.failures == {}

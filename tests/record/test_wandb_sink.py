@@ -304,7 +304,7 @@ def test_a_server_that_stays_away_stops_no_study_and_is_told_at_the_end(
     sinks.trial_ended(ended(started(1), Status.COMPLETED, []))
     sinks.study_ended([])
     said = "NotSentError: W&B at mine lacks 2 of 2 events (ConnectionError: no route); the Parquet records have them, "
-    assert sinks.failures == {"WandbSink": f"{said}and resuming the study with --wandb sends them"}
+    assert sinks.failures == {"W&B": f"{said}and resuming the study with --wandb sends them"}
 
 
 def test_a_run_that_can_not_be_ended_is_opened_again(

@@ -236,6 +236,8 @@ class MlflowSink(BackgroundSink):
     event comes.
     """
 
+    name = "MLflow"
+
     def __init__(
         self,
         *,
