@@ -12,9 +12,10 @@ from krona_tune.backbones.geometry import Role
 from krona_tune.data.tasks import TASKS, Task
 from krona_tune.hub import refuse_unreadable
 from krona_tune.refusal import Refusal, refusing, unknown
+from krona_tune.study.frozen_value import FrozenValue
 from krona_tune.study.request.field_types import MOST
 from krona_tune.study.request.study_spec import Quantize
-from krona_tune.study.request.trial import AdapterConfig, FrozenValue
+from krona_tune.study.request.trial import AdapterConfig
 
 CARD = "adapter.json"
 SELECTED = "highest validation score of the study's trials; the test half was not looked at"

@@ -13,7 +13,7 @@ from pathlib import Path
 from krona_tune.adapters.adapter_card import CARD, AdapterCard
 from krona_tune.adapters.peft_class import module_of
 from krona_tune.data.tasks import TASKS
-from krona_tune.study.kinds import FactsEnum
+from krona_tune.study.frozen_value import FactsEnum
 
 _RULES, _PEFT_FORMS, _TRAIN = "krona_tune.adapters.exact_forms", "krona_tune.adapters.peft_form", "krona_tune.train"
 

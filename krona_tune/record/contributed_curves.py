@@ -16,11 +16,11 @@ from krona_tune.atomic_write import atomic_path
 from krona_tune.backbones.geometry import Stack
 from krona_tune.record.recorded_curves import COLUMNS
 from krona_tune.refusal import Refusal, refusing, shown
+from krona_tune.study.frozen_value import FrozenValue
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import Depth
 from krona_tune.study.request.metric_table import bounds_of
 from krona_tune.study.request.search_spec import CURVE_FILE
-from krona_tune.study.request.trial import FrozenValue
 from krona_tune.study.result import Status, is_score
 
 FORMAT: Final = 1

@@ -12,7 +12,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from krona_tune.atomic_write import write_atomically
 from krona_tune.record.ownership import is_locked
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.request.trial import FrozenValue
+from krona_tune.study.frozen_value import FrozenValue
 from krona_tune.study.result import Curve, CurvePoint
 from krona_tune.study.study_state import DriverState
 

@@ -17,7 +17,7 @@ from krona_tune.record.remote_copy import HERE, LOCK, NEXT, ORIGIN, OVERTAKEN, P
 from krona_tune.record.store import Store, refusing_store_errors
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.request.trial import FrozenValue
+from krona_tune.study.frozen_value import FrozenValue
 
 try:
     import fcntl

@@ -20,9 +20,9 @@ from krona_tune.record.sink import NullSink
 from krona_tune.record.store import Store
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.frozen_value import FrozenValue
 from krona_tune.study.order import Order
 from krona_tune.study.redact import redact
-from krona_tune.study.request.trial import FrozenValue
 from krona_tune.study.result import TrialResult
 
 logger = logging.getLogger(__name__)

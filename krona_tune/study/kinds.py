@@ -3,10 +3,9 @@
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
-from enum import StrEnum
-from typing import Any, Self
 
 from krona_tune.study.folder import FULL
+from krona_tune.study.frozen_value import FactsEnum
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,17 +34,6 @@ class KindFacts:
     def id_of(self, *, task: str = "", number: int | str = 0, source: str = "", index: int = 0) -> str:
         """Returns the id of a trial of this kind, by those of its parts that the pattern names."""
         return self.trial_id.format(task=task, number=number, source=source, index=index)
-
-
-class FactsEnum(StrEnum):
-    """Kinds of something; the value of each stands in the records, its facts beside it."""
-
-    facts: Any
-
-    def __new__(cls, value: str, facts: Any) -> Self:
-        kind = str.__new__(cls, value)
-        kind._value_, kind.facts = value, facts
-        return kind
 
 
 class TrialKind(FactsEnum):

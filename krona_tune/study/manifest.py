@@ -11,10 +11,10 @@ from krona_tune.backbones.geometry import Stack
 from krona_tune.refusal import Refusal, shown
 from krona_tune.study.devices import Devices, devices_of
 from krona_tune.study.folder import own_input
+from krona_tune.study.frozen_value import FrozenValue
 from krona_tune.study.redact import redact
 from krona_tune.study.request.metric_table import rows_of
 from krona_tune.study.request.study_spec import FinalistsSpec, Precision, ResourcesSpec, StudySpec
-from krona_tune.study.request.trial import FrozenValue
 from krona_tune.study.result import Half
 
 Command = Annotated[str, AfterValidator(redact)]

@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 from pydantic import ConfigDict, Field, StringConstraints, ValidationError, model_validator
 
 from krona_tune.refusal import Refusal, shown
-from krona_tune.study.kinds import FactsEnum
-from krona_tune.study.request.trial import FrozenValue
+from krona_tune.study.frozen_value import FactsEnum, FrozenValue
 
 SEARCH = "search"
 """What goes on by an order to continue, if the search was ended and the study is not paused."""

@@ -5,11 +5,11 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Literal
 
+from krona_tune.study.frozen_value import FrozenValue
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import PlanFacts
 from krona_tune.study.order import Order
 from krona_tune.study.request.study_spec import StudySpec
-from krona_tune.study.request.trial import FrozenValue
 from krona_tune.study.result import Status, TrialResult
 
 State = Literal["running", "paused", "stopped", "finished", "unreadable"]

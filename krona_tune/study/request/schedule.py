@@ -6,8 +6,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from krona_tune.study.frozen_value import FrozenValue
 from krona_tune.study.request.field_types import MOST, ByTaskEpochs, for_task
-from krona_tune.study.request.trial import FrozenValue
 
 
 @dataclass(frozen=True, kw_only=True)

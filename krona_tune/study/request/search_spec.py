@@ -4,6 +4,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
+from krona_tune.study.frozen_value import FrozenValue
 from krona_tune.study.request.field_types import (
     MOST_POINTS,
     Count,
@@ -15,7 +16,6 @@ from krona_tune.study.request.field_types import (
     Seconds,
     listed,
 )
-from krona_tune.study.request.trial import FrozenValue
 
 Sampler = Literal["tpe", "study_model", "random", "sobol"]
 

@@ -8,6 +8,7 @@ from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSe
 
 from krona_tune.backbones.geometry import Role
 from krona_tune.refusal import Refusal, unknown
+from krona_tune.study.frozen_value import FrozenValue
 from krona_tune.study.request.deploy_target import Targets
 from krona_tune.study.request.domain import Domain, Fixed, as_real, parse_domain
 from krona_tune.study.request.field_types import (
@@ -23,7 +24,7 @@ from krona_tune.study.request.field_types import (
 from krona_tune.study.request.schedule import ScheduleSpec
 from krona_tune.study.request.search_spec import SearchSpec
 from krona_tune.study.request.task_spec import TaskSpec, refuse_unsupported
-from krona_tune.study.request.trial import KNOBS, PEFT, PEFT_FIELD, PLACES, FrozenValue
+from krona_tune.study.request.trial import KNOBS, PEFT, PEFT_FIELD, PLACES
 from krona_tune.study.settings import CHANGEABLE
 
 Precision = Literal["auto", "bf16", "fp32"]

@@ -9,9 +9,9 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from krona_tune.hub import home
 from krona_tune.refusal import Refusal
+from krona_tune.study.frozen_value import FrozenValue
 from krona_tune.study.request.field_types import Place, listed
 from krona_tune.study.request.metric_table import USUAL, Answers
-from krona_tune.study.request.trial import FrozenValue
 
 HUB_PREFIX = "hub:"
 MOST_TEXTS, MOST = 2, 1e15

@@ -13,9 +13,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     BeforeValidator,
-    ConfigDict,
     Field,
     model_validator,
 )
@@ -23,6 +21,7 @@ from pydantic import (
 from krona_tune.backbones.geometry import Role, Stack
 from krona_tune.kron.factors import Init, Scaling
 from krona_tune.refusal import Refusal, refuse_unknown, shown
+from krona_tune.study.frozen_value import FrozenValue
 from krona_tune.study.kinds import TrialKind
 
 __all__ = ["AdapterConfig"]
@@ -33,12 +32,6 @@ _NUMBER = re.compile(r"\d{1,9}")
 LAYER_FORMS = "all, first 4, last 4, every other, or numbers from 0 such as 0,2,5"
 DEEPEST = 10_000
 """More layers than any stack has."""
-
-
-class FrozenValue(BaseModel):
-    """A value that can't change and takes no unknown key."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 @cache
