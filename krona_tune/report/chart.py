@@ -23,6 +23,10 @@ class Colour:
     YELLOW, TEAL, PINK = "#b8952f", "#3a9aa8", "#c46a9b"
 
 
+COLOURS = (
+    Colour.BLUE, Colour.ORANGE, Colour.GREEN, Colour.PURPLE, Colour.YELLOW, Colour.TEAL, Colour.RED, Colour.PINK,
+)  # fmt: skip
+"""One for each line or area of a chart, in their order."""
 SCALE = "Viridis"
 Range = tuple[float, float]
 """The ends of an axis, from low to high."""

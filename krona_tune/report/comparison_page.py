@@ -7,14 +7,12 @@ from pathlib import Path
 
 from markupsafe import Markup
 
-from krona_tune.report.chart import SCORE, Chart, Colour, empty_figure, log_axis
+from krona_tune.report.chart import COLOURS, SCORE, Chart, empty_figure, log_axis
 from krona_tune.report.comparison import COMPARED_NOTE, ComparedTask, Comparison, read_comparison
 from krona_tune.report.html import framed, rendered, write_page
 from krona_tune.report.score_charts import PARAMETERS, front_line, task_front
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.standings import Front, average_front
-
-COLOURS = (Colour.BLUE, Colour.ORANGE, Colour.GREEN, Colour.PURPLE, Colour.RED)
 
 
 def write_comparison(folders: Sequence[StudyFolder], to: Path) -> Path:

@@ -8,19 +8,15 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from krona_tune.report.chart import Chart, Colour, Subject, empty_figure
+from krona_tune.report.chart import COLOURS, Chart, Colour, Subject, empty_figure
 from krona_tune.report.present import RunningTrial
 from krona_tune.study.manifest import Manifest
 from krona_tune.study.result import CurvePoint, Status, curve_of
 
-MOST_BEST, MOST_DIVERGED, MOST_RUNNING = 10, 5, 8
+MOST_BEST, MOST_DIVERGED, MOST_RUNNING = 10, 5, len(COLOURS)
 """How many curves of each kind a chart has at most."""
 ABOVE_FIRST = 2.0
 """The axis ends at so many times the median of the curves' first losses, if some loss is larger."""
-COLOURS = (
-    Colour.BLUE, Colour.ORANGE, Colour.GREEN, Colour.PURPLE, Colour.YELLOW, Colour.TEAL, Colour.RED, Colour.PINK,
-)  # fmt: skip
-"""One for each trial that runs now."""
 _LINES: Mapping[str, dict[str, Any]] = {
     "among the best": {"opacity": 0.6, "line": {"color": Colour.BLUE, "width": 1.2}},
     "diverged": {"opacity": 0.9, "line": {"color": Colour.RED, "width": 1.4, "dash": "dot"}},

@@ -84,7 +84,7 @@ def title_of(manifest: Manifest) -> str:
     return f"{manifest.name}: Kronecker adapters"
 
 
-def render_body(results: StudyResults, orders: Sequence[Order] = (), *, live: bool = False) -> Markup:
+def render_body(results: StudyResults, orders: Sequence[Order], *, live: bool = False) -> Markup:
     """Returns the page's header, contents and parts; `live`: with `NOW` where the part about the present goes, and
     with buttons to clone trials."""
     manifest, recorded, tasks = results.manifest, results.recorded, results.tasks

@@ -26,7 +26,7 @@ CHARTS: tuple[Callable[[Subject], Chart | None], ...] = (
 )
 
 
-def draw_charts(summary: TaskSummary, recorded: Records, network: Network | None = None) -> tuple[Chart, ...]:
+def draw_charts(summary: TaskSummary, recorded: Records, network: Network | None) -> tuple[Chart, ...]:
     """Draws the task's charts, without those that have nothing to compare. `recorded` are the task's own records."""
     subject = Subject(summary=summary, recorded=recorded, network=network)
     drawn = (draw(subject) for draw in CHARTS)

@@ -22,7 +22,7 @@ from krona_tune.search.searchers.proposal import earlier_points
 from krona_tune.search.searchers.shared_searcher import SharedSearcher
 from krona_tune.search.searchers.task_searcher import StudySearcher
 from krona_tune.search.searchers.taught_points import TaughtPoints
-from krona_tune.search.startup.full_data import full_work
+from krona_tune.search.startup.task_data import full_work
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.search.tune_host import Phase

@@ -168,8 +168,8 @@ def answer_rows(
     whole: AdaptedModel,
     examples: ExampleRows,
     *,
-    scores: bool = False,
-    told: Callable[[int, int], None] | None = None,
+    scores: bool,
+    told: Callable[[int, int], None] | None,
 ) -> Iterator[Row]:
     """Yields each row of a file's examples with its answer under `prediction`, in their order; some are read at a time.
 

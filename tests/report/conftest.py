@@ -44,4 +44,4 @@ def empty(folder: StudyFolder) -> Empty:
 def drawn(study: StudyFolder) -> dict[str, Chart]:
     recorded = read_records(study.results)
     [cola, *_] = summaries(recorded, read_manifest(study.manifest))
-    return {chart.name: chart for chart in draw_charts(cola, recorded.of("cola"))}
+    return {chart.name: chart for chart in draw_charts(cola, recorded.of("cola"), None)}

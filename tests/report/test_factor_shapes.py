@@ -45,6 +45,6 @@ def test_the_terms_of_a_sum_are_said_beside_its_shape(study: StudyFolder) -> Non
     sink.trial_ended(ended(trial, Status.COMPLETED, [report(trial, 0, 0.95)]))
     recorded = read_records(study.results)
     [cola, *_] = summaries(recorded, read_manifest(study.manifest))
-    [shapes] = [chart for chart in draw_charts(cola, recorded.of("cola")) if chart.name == "shapes"]
+    [shapes] = [chart for chart in draw_charts(cola, recorded.of("cola"), None) if chart.name == "shapes"]
     assert [list(row) for row in shapes.figure.data[0].customdata] == [[[12, 16, 2, ""]], [[24, 16, 3, ", 4 terms"]]]
     assert shapes.caption.endswith("is written beside it, for each term.")

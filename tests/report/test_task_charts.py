@@ -37,7 +37,7 @@ def test_a_point_says_who_proposed_it_and_what_was_expected() -> None:
     )
     trials = [row(f"{n:03d}", "search", 0.5 + n / 10, task="cola", **more) for n, more in enumerate(known)]
     of = subject_of(*trials)
-    drawn = {chart.name: chart for chart in draw_charts(of.summary, of.recorded)}
+    drawn = {chart.name: chart for chart in draw_charts(of.summary, of.recorded, None)}
     said = [text for trace in drawn["parameters"].figure.data for text in trace.text or ()]
     assert sum("proposed by study model, expected 0.680 ± 0.050" in text for text in said) == 1
     assert sum(text.endswith("proposed by TPE") for text in said) == 1
@@ -60,7 +60,7 @@ def test_a_method_without_a_knob_is_in_no_chart_of_that_knob(study: StudyFolder)
         sink.trial_ended(ended(trial, Status.COMPLETED, [report(trial, 0, 0.55)]))
     recorded = read_records(study.results)
     [cola, *_] = summaries(recorded, read_manifest(study.manifest))
-    drawn = {chart.name: chart.figure for chart in draw_charts(cola, recorded.of("cola"))}
+    drawn = {chart.name: chart.figure for chart in draw_charts(cola, recorded.of("cola"), None)}
     scale, shapes = drawn["scale"].data[0], drawn["shapes"].data[0]
     assert (0.07, 9.5) in set(zip(scale.x, scale.y, strict=True))
     assert list(scale.x).count(0.07) == 1
@@ -69,4 +69,4 @@ def test_a_method_without_a_knob_is_in_no_chart_of_that_knob(study: StudyFolder)
 
 def test_a_task_without_records_has_no_charts(study: StudyFolder) -> None:
     mrpc = summaries(Records(), read_manifest(study.manifest))[2]
-    assert draw_charts(mrpc, Records()) == ()
+    assert draw_charts(mrpc, Records(), None) == ()

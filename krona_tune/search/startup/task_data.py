@@ -1,4 +1,4 @@
-"""Loads, splits and tokenises each task's data once, before the first trial, for the workers."""
+"""Loads, splits and tokenises each task's data once, before the first trial or a full training, for the workers."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
@@ -34,10 +34,12 @@ from krona_tune.data.prompts import (
     refuse_without_room,
 )
 from krona_tune.data.tasks import Task
+from krona_tune.search.full_training import FullTraining
 from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.request.loader import load_spec
+from krona_tune.study.request.study_spec import ExamplesSpec
 from krona_tune.train.backbone import candidates, open_tokenizer
 from krona_tune.train.backbone_source import download
 from krona_tune.train.loop import TaskWork
@@ -90,6 +92,28 @@ def prepare_data(plan: Plan, location: str) -> PreparedData:
         facts={name: facts for name, (_, facts) in prepared.items()},
         tests=tests,
         data_warnings=(*chain.from_iterable(map(find_warnings, data.values())), *changed, *_mixed_scores(plan)),
+    )
+
+
+def full_work(plan: Plan, location: str, asked: FullTraining) -> TaskWork:
+    """Returns all of the task's examples for the workers. Raises a Refusal if the data can't be read any more."""
+    task, spec = asked.of.task, plan.spec
+    examples = ExamplesSpec(max_length=spec.examples.max_length)
+    own = {task: plan.own_data[task]} if task in plan.own_data else {}
+    tops = spec.finalists.model_copy(update={"top": max(1, spec.finalists.top)})  # so that there is a test half
+    whole = replace(
+        plan,
+        spec=spec.model_copy(update={"tasks": (task,), "examples": examples, "finalists": tops}),
+        tasks={task: plan.tasks[task]},
+        own_data=own,
+    )
+    prepared = prepare_data(whole, location)
+    work, test = prepared.works[task], prepared.tests[task]
+    if not asked.everything:
+        return replace(work, test=test)
+    train = pa.concat_tables([work.train, work.validation, test]).combine_chunks()
+    return replace(
+        work, train=train, validation=work.validation.slice(0, 0), schedule=spec.schedule.of(task, len(train))
     )
 
 

@@ -8,15 +8,13 @@ from math import ceil
 import pandas as pd
 import plotly.graph_objects as go
 
-from krona_tune.report.chart import Chart, Colour, empty_figure, with_alpha
+from krona_tune.report.chart import COLOURS, Chart, Colour, empty_figure, with_alpha
 from krona_tune.service.queue.entry import SlotChange
 
 DAY = 86_400.0
 """The longest time that is drawn, in seconds."""
 MOST_MOMENTS = 400
 """The drawn time is divided into so many parts; of the changes in one part the last one counts."""
-COLOURS = (Colour.BLUE, Colour.ORANGE, Colour.GREEN, Colour.PURPLE, Colour.YELLOW, Colour.TEAL, Colour.RED)
-"""One for each study with an area of its own; what the others had is one area, in grey."""
 LONGEST_LABEL = 32
 MOST_TICKS = 6
 DATE_BELOW = 68
@@ -62,7 +60,7 @@ def _levels(changes: Sequence[SlotChange], now: float) -> pd.DataFrame:
 
 
 def _with_others(levels: pd.DataFrame) -> pd.DataFrame:
-    """Returns the studies that had the most, in their order, and then the sum of the others."""
+    """Returns the studies that had the most, one for each colour, in their order, and then the sum of the others."""
     if len(levels.columns) <= len(COLOURS):
         return levels
     seconds = pd.Series(levels.index, index=levels.index).diff().shift(-1, fill_value=0)

@@ -1,7 +1,8 @@
 """Tests the picture of who had how many slots of the queue."""
 
+from krona_tune.report.chart import COLOURS
 from krona_tune.service.queue.entry import SlotChange
-from krona_tune.service.queue.slots_chart import COLOURS, DAY, MOST_MOMENTS, draw_slots
+from krona_tune.service.queue.slots_chart import DAY, MOST_MOMENTS, draw_slots
 from tests.service.queue.entries import CHANGES, NOON, page, view
 
 
@@ -42,4 +43,4 @@ def test_a_day_of_many_changes_and_studies_is_drawn_with_few_points_and_the_grea
     assert list(areas) == [*greatest, f"{20 - len(COLOURS)} others"]
     assert max(len(times) for times, _ in areas.values()) <= MOST_MOMENTS + 2
     assert areas["s19"][1][-1] == 20
-    assert areas["13 others"][1][-1] == sum(range(1, 14))
+    assert areas["12 others"][1][-1] == sum(range(1, 13))

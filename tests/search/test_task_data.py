@@ -6,8 +6,7 @@ import pytest
 
 from krona_tune.search.full_training import FullTraining
 from krona_tune.search.planning.plan import Plan, make_plan
-from krona_tune.search.startup.full_data import full_work
-from krona_tune.search.startup.task_data import prepare_data
+from krona_tune.search.startup.task_data import full_work, prepare_data
 from krona_tune.study.request.loader import build_spec
 from tests.rows import row
 from tests.search.models import saved_bert
