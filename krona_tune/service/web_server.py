@@ -16,7 +16,7 @@ from krona_tune.service.http_server import address_at, guarded_app, listening, r
 from krona_tune.service.live_events import Streams
 from krona_tune.service.new_study.data_roots import DataRoots
 from krona_tune.service.new_study.new_studies import NewStudies, NotOfferedError
-from krona_tune.service.new_study.routes import new_study_routes, no_new_studies
+from krona_tune.service.new_study.new_study_routes import new_study_routes, no_new_studies
 from krona_tune.service.pages import page_routes
 from krona_tune.service.queue.database import UnavailableError, UnknownEntryError
 from krona_tune.service.queue.queue_routes import no_queue, queue_routes

@@ -9,7 +9,7 @@ from krona_tune.record.storage import Storage
 from krona_tune.service import NewStudy
 from krona_tune.service.client import Client
 from krona_tune.service.new_study.data_roots import DataRoots
-from krona_tune.service.new_study.routes import ROUTES
+from krona_tune.service.new_study.new_study_routes import ROUTES
 from krona_tune.service.queue.study_queue import StudyQueue
 from krona_tune.service.web_server import make_app
 from tests.report.pages import page_of
