@@ -19,7 +19,7 @@ from pathlib import Path
 from socket import gethostname
 
 from krona_tune.atomic_write import write_atomically
-from krona_tune.record.store import Store, refusing_store_errors
+from krona_tune.record.remote_files import Store, refusing_store_errors
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import Order, OrderRequest

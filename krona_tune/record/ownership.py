@@ -14,7 +14,7 @@ from filelock import FileLock, Timeout
 
 from krona_tune.atomic_write import write_atomically
 from krona_tune.record.remote_copy import HERE, LOCK, NEXT, ORIGIN, OVERTAKEN, PULLING, Copy, OvertakenError
-from krona_tune.record.store import Store, refusing_store_errors
+from krona_tune.record.remote_files import Store, refusing_store_errors
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.frozen_value import FrozenValue

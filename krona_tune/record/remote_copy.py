@@ -16,8 +16,8 @@ from filelock import FileLock
 
 from krona_tune.atomic_write import atomic_path, write_atomically
 from krona_tune.record.background import Worker
+from krona_tune.record.remote_files import Store
 from krona_tune.record.sink import NullSink
-from krona_tune.record.store import Store
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.frozen_value import FrozenValue

@@ -12,7 +12,7 @@ import platformdirs
 from krona_tune.hub import home
 from krona_tune.record.ownership import is_locked
 from krona_tune.record.remote_copy import Copy
-from krona_tune.record.store import Store, is_uri, refusing_store_errors
+from krona_tune.record.remote_files import Store, is_uri, refusing_store_errors
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.redact import redact

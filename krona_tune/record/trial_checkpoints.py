@@ -11,7 +11,7 @@ from zipfile import BadZipFile, ZipFile
 
 from krona_tune.adapters.adapter_card import trial_in
 from krona_tune.atomic_write import atomic_folder
-from krona_tune.record.store import Store
+from krona_tune.record.remote_files import Store
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.kinds import facts_of
 from krona_tune.study.manifest import TaskFacts

@@ -26,7 +26,7 @@ from krona_tune.record.ownership import (
     this_host,
 )
 from krona_tune.record.remote_copy import OVERTAKEN, Copy, OvertakenError
-from krona_tune.record.store import Store
+from krona_tune.record.remote_files import Store
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from tests.record.copies import on

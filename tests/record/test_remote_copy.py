@@ -26,8 +26,8 @@ from krona_tune.record.remote_copy import (
     RemoteSink,
     belongs,
 )
+from krona_tune.record.remote_files import Store
 from krona_tune.record.storage import refresh
-from krona_tune.record.store import Store
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status
 from tests.record.copies import on, recorded

@@ -11,7 +11,7 @@ import pytest
 from krona_tune import cli
 from krona_tune.adapters.adapter_card import CARD
 from krona_tune.record.parquet_sink import ParquetSink
-from krona_tune.record.store import Store
+from krona_tune.record.remote_files import Store
 from krona_tune.record.trial_checkpoints import RemoteCheckpoints, remove, size, unneeded
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.kinds import TrialKind

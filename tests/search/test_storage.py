@@ -12,8 +12,8 @@ import pytest
 from krona_tune import cli
 from krona_tune.record.ownership import read_lease
 from krona_tune.record.parquet_reader import read_trials
+from krona_tune.record.remote_files import Store
 from krona_tune.record.storage import Storage, storage_at
-from krona_tune.record.store import Store
 from krona_tune.refusal import Refusal
 from krona_tune.study.result import Status
 from tests.conftest import Run

@@ -14,7 +14,7 @@ from uuid import uuid4
 from krona_tune.machine import free_bytes
 from krona_tune.record.mlflow_mirror.tracking_uri import explain_unreachable
 from krona_tune.record.parquet_reader import pass_over, read_trials
-from krona_tune.record.store import Store, is_uri, refusing_store_errors
+from krona_tune.record.remote_files import Store, is_uri, refusing_store_errors
 from krona_tune.refusal import Refusal, joined, told
 from krona_tune.search.planning.footprint import Footprint, checkpoints_of, footprint
 from krona_tune.search.startup.cluster import times_in

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from fsspec.implementations.local import LocalFileSystem
 
-from krona_tune.record.store import Store
+from krona_tune.record.remote_files import Store
 
 
 def test_a_reader_of_a_folder_finds_a_whole_file_at_any_time(tmp_path: Path) -> None:
