@@ -18,8 +18,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from krona_tune.record.orders import whoami
 from krona_tune.refusal import Refusal
-from krona_tune.service.answers import PREDICT
 from krona_tune.service.queue.entry import QUEUE
+from krona_tune.service.response_models import PREDICT
 from krona_tune.service.responses import is_for_program, refused
 
 logger = logging.getLogger(__name__)

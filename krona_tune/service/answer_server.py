@@ -12,8 +12,8 @@ from krona_tune.data.separated_text import refuse_lacking
 from krona_tune.data.tasks import Task
 from krona_tune.refusal import Refusal
 from krona_tune.service.access import Access
-from krona_tune.service.answers import MOST_EXAMPLES, PREDICT, GivenAnswers, GivenExamples, Version
 from krona_tune.service.http_server import address_at, guarded_app, listening, run_app
+from krona_tune.service.response_models import MOST_EXAMPLES, PREDICT, GivenAnswers, GivenExamples, Version
 from krona_tune.service.responses import PROBLEMS, json_answer, only_json, problems
 from krona_tune.service.shared_batches import SharedBatches
 from krona_tune.train.predict import AdaptedModel, Prediction, predictions

@@ -18,7 +18,6 @@ from krona_tune.atomic_write import atomic_folder
 from krona_tune.hub import home
 from krona_tune.refusal import Refusal, refusing
 from krona_tune.service.adapter_exports import EXPORT_SECONDS, ExportAnswer, ExportRequest, download_path
-from krona_tune.service.answers import MOST_ROWS, Rows, StudyDetail, StudySummary
 from krona_tune.service.new_study.study_form import (
     BEGIN,
     COLUMNS,
@@ -39,6 +38,7 @@ from krona_tune.service.queue.entry import (
     SubmissionAnswer,
     TrainingRequest,
 )
+from krona_tune.service.response_models import MOST_ROWS, Rows, StudyDetail, StudySummary
 from krona_tune.service.tokens import is_http_address, is_loopback, token_for
 from krona_tune.study.order import Order, OrderRequest
 from krona_tune.study.redact import redact

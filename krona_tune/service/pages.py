@@ -16,11 +16,11 @@ from krona_tune.api.folders import NAMES
 from krona_tune.report.html import framed, packed_script, rendered
 from krona_tune.report.study_page import NOW
 from krona_tune.service.access import FAILED_SECONDS, Access
-from krona_tune.service.answers import StudySummary
 from krona_tune.service.live_events import News, Streams
 from krona_tune.service.queue.entry import LEAST_PRIORITY, MOST_PRIORITY, QueueView
 from krona_tune.service.queue.slots_chart import draw_slots
 from krona_tune.service.queue.study_queue import StudyQueue
+from krona_tune.service.response_models import StudySummary
 from krona_tune.service.responses import served_page
 from krona_tune.service.served_studies import ServedStudies
 from krona_tune.service.stamped_cache import StampedCache

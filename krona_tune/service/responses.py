@@ -16,7 +16,7 @@ from starlette.types import Scope
 
 from krona_tune.refusal import Refusal
 from krona_tune.report.html import ServedPage, framed, rendered
-from krona_tune.service.answers import Problem
+from krona_tune.service.response_models import Problem
 from krona_tune.study.formatting import plain
 from krona_tune.study.redact import redact
 

@@ -22,8 +22,8 @@ from krona_tune.report.study_page import render_body, title_of
 from krona_tune.report.study_results import StudyResults, request_text
 from krona_tune.search.waiting_orders import give_checked_order, refuse_senseless
 from krona_tune.service.adapter_exports import OFFERED, downloads
-from krona_tune.service.answers import StudyDetail, StudySummary
 from krona_tune.service.clone_form import clone_fields
+from krona_tune.service.response_models import StudyDetail, StudySummary
 from krona_tune.service.stamped_cache import StampedCache
 from krona_tune.service.study_files import (
     FolderState,

@@ -11,7 +11,7 @@ from krona_tune.record.ownership import is_running, lock_of
 from krona_tune.record.records import Records
 from krona_tune.refusal import Refusal
 from krona_tune.report.study_results import StudyResults
-from krona_tune.service.answers import StudySummary
+from krona_tune.service.response_models import StudySummary
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import Order
 from krona_tune.study.redact import redact

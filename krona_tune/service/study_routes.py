@@ -8,7 +8,7 @@ from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from krona_tune import __version__
 from krona_tune.service.access import Access
-from krona_tune.service.answers import MOST_ROWS, Rows, StudyDetail, StudySummary, Version
+from krona_tune.service.response_models import MOST_ROWS, Rows, StudyDetail, StudySummary, Version
 from krona_tune.service.responses import NO_JSON, PROBLEMS, UNKNOWN, json_answer, only_json
 from krona_tune.service.served_studies import ServedStudies
 from krona_tune.study.order import Order, OrderRequest

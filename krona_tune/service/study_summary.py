@@ -7,7 +7,7 @@ from krona_tune.record.records import Records, read_records
 from krona_tune.refusal import Refusal
 from krona_tune.report.study_results import StudyResults, request_text
 from krona_tune.search.progress.study_status import StudyStatus, read_status
-from krona_tune.service.answers import StudySummary
+from krona_tune.service.response_models import StudySummary
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest, read_manifest
 from krona_tune.study.study_state import UNREADABLE, DriverState

@@ -21,7 +21,7 @@ from krona_tune.record.remote_copy import Copy
 from krona_tune.record.storage import Storage, storage_at
 from krona_tune.search.terminal.inspect_studies import studies_in
 from krona_tune.service import stamped_cache
-from krona_tune.service.answers import StudySummary
+from krona_tune.service.response_models import StudySummary
 from krona_tune.service.served_studies import FETCH, LOOK, ServedStudies
 from krona_tune.service.web_server import make_app
 from krona_tune.study.folder import StudyFolder

@@ -16,13 +16,13 @@ from krona_tune.record.storage import Storage, refresh
 from krona_tune.refusal import Refusal
 from krona_tune.refused_calls import naming_fields
 from krona_tune.search.startup.cluster import Cluster
-from krona_tune.service.answers import StudySummary
 from krona_tune.service.queue.capacity import CapacitySource, describe_capacity
 from krona_tune.service.queue.database import Database, UnavailableError
 from krona_tune.service.queue.dispatcher import FETCHED, Dispatcher
 from krona_tune.service.queue.drivers import Drivers
 from krona_tune.service.queue.entry import Entry, QueueView, SlotChange, Submission, SubmissionAnswer, TrainingRequest
 from krona_tune.service.queue.submission_check import CheckedSubmission, check_apart
+from krona_tune.service.response_models import StudySummary
 from krona_tune.study.redact import redact
 from krona_tune.study.request.loader import dump_spec, load_spec
 from krona_tune.study.settings import field_names

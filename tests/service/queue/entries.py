@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from krona_tune.service.answers import StudySummary
 from krona_tune.service.pages import index_body
 from krona_tune.service.queue.entry import Entry, QueueView, SlotChange
+from krona_tune.service.response_models import StudySummary
 from tests.report.pages import Page, page_of
 
 NOON = 1_767_268_800.0

@@ -18,10 +18,10 @@ from playwright.sync_api import Locator, Page, expect
 from krona_tune.refusal import Refusal
 from krona_tune.report.html import packed_script
 from krona_tune.service.access import Access, Guard
-from krona_tune.service.answers import StudySummary
 from krona_tune.service.live_events import News, Streams
 from krona_tune.service.pages import STAMP, index_body, index_page
 from krona_tune.service.queue.entry import Entry, Move, QueueView, SlotChange
+from krona_tune.service.response_models import StudySummary
 from krona_tune.service.responses import json_answer, refused
 from tests.report.browser import CHROMIUM, PATIENCE, Tab, chromium, opened_tab
 
