@@ -123,8 +123,8 @@ def _answer_file(
 
 def _serve(adapter: Path, model: str | None, host: str, port: int, token_file: Path | None) -> None:
     with options.needing_the_service("--serve"):
+        from krona_tune.service.access_token import read_token
         from krona_tune.service.answer_server import serve_answers
-        from krona_tune.service.tokens import read_token
     token = read_token(token_file)
     from krona_tune.train.predict import ready
 

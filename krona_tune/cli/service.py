@@ -65,9 +65,9 @@ def serve(
     """Serve a live page of each study, a REST interface, orders, and a queue of studies, until Ctrl-C."""
     with options.needing_the_service("serve"):
         from krona_tune.service import web_server
+        from krona_tune.service.access_token import read_token
         from krona_tune.service.new_study.data_roots import DataRoots
         from krona_tune.service.queue.capacity import refuse_odd_dashboard
-        from krona_tune.service.tokens import read_token
     if address:
         refuse_odd_dashboard(address)
     place, limits = storage_at(storage), dict(map(_limit, limit or ()))
@@ -211,8 +211,8 @@ def queue(
 
 
 def _client(to: str, token_file: Path | None, by: str) -> "Client":
+    from krona_tune.service.access_token import read_token
     from krona_tune.service.client import Client
-    from krona_tune.service.tokens import read_token
 
     return Client(to, read_token(token_file) or None, by or whoami().partition("@")[0])
 

@@ -17,6 +17,7 @@ from krona_tune.adapters.export_forms import Form
 from krona_tune.atomic_write import atomic_folder
 from krona_tune.hub import home
 from krona_tune.refusal import Refusal, refusing
+from krona_tune.service.access_token import is_http_address, is_loopback, token_for
 from krona_tune.service.adapter_exports import EXPORT_SECONDS, ExportAnswer, ExportRequest, download_path
 from krona_tune.service.new_study.study_form import (
     BEGIN,
@@ -39,7 +40,6 @@ from krona_tune.service.queue.entry import (
     TrainingRequest,
 )
 from krona_tune.service.response_models import MOST_ROWS, Rows, StudyDetail, StudySummary
-from krona_tune.service.tokens import is_http_address, is_loopback, token_for
 from krona_tune.study.order import Order, OrderRequest
 from krona_tune.study.redact import redact
 

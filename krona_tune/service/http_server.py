@@ -14,8 +14,8 @@ from starlette.middleware.gzip import GZipMiddleware
 from krona_tune import __version__
 from krona_tune.refusal import LONGEST_LINE, NotNow, Refusal
 from krona_tune.service.access import Access, Guard
+from krona_tune.service.access_token import SHORTEST_TOKEN, VARIABLE, is_loopback
 from krona_tune.service.responses import refused
-from krona_tune.service.tokens import SHORTEST_TOKEN, VARIABLE, is_loopback
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 GRACE_SECONDS = 1

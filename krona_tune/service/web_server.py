@@ -11,6 +11,7 @@ from krona_tune.record.storage import Storage
 from krona_tune.refusal import Refusal
 from krona_tune.report.html import packed_script
 from krona_tune.service.access import Access
+from krona_tune.service.access_token import VARIABLE, own_token
 from krona_tune.service.adapter_routes import adapter_routes
 from krona_tune.service.http_server import address_at, guarded_app, listening, run_app
 from krona_tune.service.live_events import Streams
@@ -24,7 +25,6 @@ from krona_tune.service.queue.study_queue import StudyQueue
 from krona_tune.service.served_studies import ServedStudies, UnknownStudyError
 from krona_tune.service.stamped_cache import SlowError
 from krona_tune.service.study_routes import study_routes
-from krona_tune.service.tokens import VARIABLE, own_token
 from krona_tune.study.study_state import UNREADABLE
 
 WRITTEN = {

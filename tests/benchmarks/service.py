@@ -19,7 +19,7 @@ from starlette.testclient import TestClient
 from krona_tune.record.parquet_reader import REPORT_KIND, TRIAL_KIND
 from krona_tune.record.parquet_schema import table_of
 from krona_tune.record.storage import storage_at
-from krona_tune.service.tokens import token_for
+from krona_tune.service.access_token import token_for
 from krona_tune.service.web_server import make_app
 from krona_tune.study.request.loader import build_spec, dump_spec
 from tests.record.events import manifest

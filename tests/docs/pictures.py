@@ -10,11 +10,11 @@ from pathlib import Path
 
 from krona_tune.record.storage import storage_at
 from krona_tune.service import Client, NewStudy
+from krona_tune.service.access_token import token_for
 from krona_tune.service.new_study.data_roots import DataRoots
 from krona_tune.service.queue.capacity import CapacitySource
 from krona_tune.service.queue.drivers import LocalDrivers
 from krona_tune.service.queue.study_queue import StudyQueue
-from krona_tune.service.tokens import token_for
 from krona_tune.study.order import OrderRequest
 from tests.docs.blocks import ROOT
 from tests.report.browser import Tab, chromium, opened_tab

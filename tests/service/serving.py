@@ -8,9 +8,9 @@ from contextlib import ExitStack, contextmanager
 import uvicorn
 
 from krona_tune.record.storage import Storage
+from krona_tune.service.access_token import own_token
 from krona_tune.service.new_study.data_roots import DataRoots
 from krona_tune.service.queue.study_queue import StudyQueue
-from krona_tune.service.tokens import own_token
 from krona_tune.service.web_server import make_app
 
 

@@ -20,8 +20,8 @@ from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.storage import Storage
 from krona_tune.refusal import Refusal
 from krona_tune.service import Client
+from krona_tune.service.access_token import token_for
 from krona_tune.service.queue.study_queue import StudyQueue
-from krona_tune.service.tokens import token_for
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import OrderRequest
 from krona_tune.study.result import Status

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from krona_tune.refusal import Refusal
 from krona_tune.search.startup.cluster import Cluster, Node, Slots, slots, this_machine
 from krona_tune.search.startup.dashboard import cluster_at
-from krona_tune.service.tokens import is_http_address
+from krona_tune.service.access_token import is_http_address
 from krona_tune.study.request.study_spec import ResourcesSpec
 
 TOLERANCE = 1e-6

@@ -7,10 +7,10 @@ import pytest
 from playwright.sync_api import expect
 
 from krona_tune.record.storage import Storage
+from krona_tune.service.access_token import token_for
 from krona_tune.service.client import Client
 from krona_tune.service.new_study.data_roots import DataRoots
 from krona_tune.service.queue.study_queue import StudyQueue
-from krona_tune.service.tokens import token_for
 from tests.report.browser import CHROMIUM, PATIENCE, chromium, opened_tab
 from tests.service.serving import served
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from krona_tune.refusal import Refusal
-from krona_tune.service.tokens import is_loopback, own_token, read_token, token_for
+from krona_tune.service.access_token import is_loopback, own_token, read_token, token_for
 from tests.service.conftest import TOKEN
 
 HERE, PORT = "127.0.0.1", 8300
