@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from krona_tune.search.full_training import FullTraining
     from krona_tune.search.ledger import Ledger
     from krona_tune.search.planning.plan import Plan
-    from krona_tune.search.startup.resources import DriverContext
+    from krona_tune.search.startup.begin_study import DriverContext
     from krona_tune.study.manifest import Manifest
     from krona_tune.train.export import ExportResult
 

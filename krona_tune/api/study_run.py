@@ -38,8 +38,8 @@ if TYPE_CHECKING:
 
     from krona_tune.search.forecast import Forecast
     from krona_tune.search.full_training import FullTraining
+    from krona_tune.search.startup.begin_study import DriverContext, Resources
     from krona_tune.search.startup.cluster import Cluster
-    from krona_tune.search.startup.resources import DriverContext, Resources
 
 REPORT = "krona_tune.report.study_page"
 LOAD_SECONDS = 10.0
@@ -91,8 +91,8 @@ def _run(plan: "Plan", folder: StudyFolder, options: DriverOptions) -> Outcome:
 
     began, workers = time.monotonic(), connecting(options.start.address, plan.spec.resources)
     from krona_tune.search.driver import Driver
+    from krona_tune.search.startup.begin_study import begin_study
     from krona_tune.search.startup.cluster import leave_ray
-    from krona_tune.search.startup.resources import begin_study
 
     resources, forecast = _checked(_resources(plan, workers, folder, options.resumed_by), folder, options)
     with logging_to(folder.log):
@@ -176,7 +176,7 @@ def resume_command(folder: StudyFolder) -> str:
 
 def _resources(plan: "Plan", workers: "Future[Cluster]", folder: StudyFolder, resumed_by: str) -> "Resources":
     """Returns what the plan needs to run. If it is not there now, the refusal says whether a study was begun."""
-    from krona_tune.search.startup.resources import gather_resources
+    from krona_tune.search.startup.begin_study import gather_resources
 
     try:
         return gather_resources(plan, workers)

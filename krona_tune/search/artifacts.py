@@ -12,7 +12,7 @@ from krona_tune.backbones.geometry import Stack
 from krona_tune.record.trial_checkpoints import RemoteCheckpoints
 from krona_tune.refusal import told
 from krona_tune.search.ledger import Ledger
-from krona_tune.search.startup.resources import DriverContext
+from krona_tune.search.startup.begin_study import DriverContext
 from krona_tune.study.choice import choose
 from krona_tune.study.folder import WINNER, StudyFolder
 from krona_tune.study.intervals import estimate

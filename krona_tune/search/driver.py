@@ -36,7 +36,7 @@ from krona_tune.search.progress.trials_left import by_task, search_left
 from krona_tune.search.ray_metrics import StudyMetrics, readings
 from krona_tune.search.resume import finals_left, repeats_left
 from krona_tune.search.searchers.task_searcher import OPEN, GatedSearcher
-from krona_tune.search.startup.resources import DriverContext
+from krona_tune.search.startup.begin_study import DriverContext
 from krona_tune.search.study_orders import StudyOrders
 from krona_tune.search.study_records import OpenRecords, StudySinks, open_records
 from krona_tune.search.study_stopper import StudyStopper, interruptible

@@ -25,8 +25,8 @@ from krona_tune.study.result import TrialResult, grouped
 from krona_tune.study.study_state import Counts, running_trials
 
 if TYPE_CHECKING:
+    from krona_tune.search.startup.begin_study import Resources
     from krona_tune.search.startup.cluster import Slots
-    from krona_tune.search.startup.resources import Resources
     from krona_tune.train.step_times import StepTime, StepTimes
 
 Ints = npt.NDArray[np.int64]

@@ -24,7 +24,7 @@ from krona_tune.search.searchers.open_samplers import MethodsInTurn, open_sample
 from krona_tune.search.searchers.proposal import Proposal
 from krona_tune.search.searchers.shared_searcher import shared_id
 from krona_tune.search.searchers.task_sampler import TaskSampler
-from krona_tune.search.startup.resources import DriverContext
+from krona_tune.search.startup.begin_study import DriverContext
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.kinds import TrialKind, searched_number

@@ -14,7 +14,7 @@ from krona_tune.refusal import NotNow
 from krona_tune.search import driver
 from krona_tune.search.driver_options import DriverOptions, Outcome, StartOptions
 from krona_tune.search.planning.plan import Plan
-from krona_tune.search.startup import cluster, preflight, resources
+from krona_tune.search.startup import begin_study, cluster, preflight
 from krona_tune.search.startup.preflight import Findings
 from krona_tune.search.terminal import result_tables
 from krona_tune.study.folder import StudyFolder
@@ -42,8 +42,8 @@ def program(run: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     )
     nothing.computing_in = lambda precision: nothing
     monkeypatch.setattr(cluster, "connecting", lambda address, asked: Future())
-    monkeypatch.setattr(resources, "gather_resources", lambda plan, workers: nothing)
-    monkeypatch.setattr(resources, "begin_study", lambda gathered, folder, command: nothing)
+    monkeypatch.setattr(begin_study, "gather_resources", lambda plan, workers: nothing)
+    monkeypatch.setattr(begin_study, "begin_study", lambda gathered, folder, command: nothing)
     monkeypatch.setattr(preflight, "run_preflight", lambda *asked: Findings())
     monkeypatch.setattr(result_tables, "build_result_tables", lambda ledger, tasks, fronts: "the ranking")
     monkeypatch.setattr(study_run, "print_started", lambda *said: None)
@@ -124,7 +124,7 @@ def test_a_plan_computes_in_what_its_study_was_begun_in(
         raise NotNow("Ray", "it is enough to know the plan")
 
     monkeypatch.setattr(cluster, "connecting", lambda address, asked: Future())
-    monkeypatch.setattr(resources, "gather_resources", gather)
+    monkeypatch.setattr(begin_study, "gather_resources", gather)
     for _ in range(2):
         with pytest.raises(NotNow):
             study_run.run_and_report(spec, "here", "", folder, DriverOptions(start=StartOptions(quiet=True)))
@@ -151,8 +151,8 @@ def test_a_ray_that_does_not_start_now_ends_with_a_status_of_its_own(
         return found
 
     monkeypatch.setattr(cluster, "connecting", failed)
-    monkeypatch.setattr(resources, "download", lambda source: SimpleNamespace(location="here"))
-    monkeypatch.setattr(resources, "prepare_data", lambda plan, location: "the data")
+    monkeypatch.setattr(begin_study, "download", lambda source: SimpleNamespace(location="here"))
+    monkeypatch.setattr(begin_study, "prepare_data", lambda plan, location: "the data")
     space = tmp_path / "space.yaml"
     space.write_text(f"model: {model}\ntasks: [cola]\ndata: mini\nresources: {{nice: 4}}\n", encoding="utf-8")
     FOLDER.root.mkdir(parents=True)

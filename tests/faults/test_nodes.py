@@ -13,9 +13,9 @@ from ray.cluster_utils import Cluster as Nodes
 
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.startup import preflight
+from krona_tune.search.startup.begin_study import gather_resources
 from krona_tune.search.startup.cluster import connect, connecting
 from krona_tune.search.startup.preflight import NodeReport, inspect_nodes, needed_bytes, package_versions, run_preflight
-from krona_tune.search.startup.resources import gather_resources
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.request.loader import load_spec
 from tests.faults.conftest import Cost

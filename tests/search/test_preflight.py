@@ -21,7 +21,8 @@ from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.refusal import Refusal, joined
 from krona_tune.search.planning.footprint import checkpoints_of, largest_point
 from krona_tune.search.planning.plan import make_plan
-from krona_tune.search.startup import cluster, preflight, resources
+from krona_tune.search.startup import begin_study, cluster, preflight
+from krona_tune.search.startup.begin_study import Resources
 from krona_tune.search.startup.cluster import Cluster, Node, Slots, connecting
 from krona_tune.search.startup.preflight import (
     NodeReport,
@@ -30,7 +31,6 @@ from krona_tune.search.startup.preflight import (
     package_versions,
     run_preflight,
 )
-from krona_tune.search.startup.resources import Resources
 from krona_tune.search.startup.task_data import prepare_data
 from krona_tune.search.worker import first_batch
 from krona_tune.search.worker.first_batch import (
@@ -71,7 +71,7 @@ def gathered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Resources]:
         patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
         patch.setattr(cluster, "connect", lambda address, nice: one_node())
         plan = make_plan(build_spec({**ASKED, "model": str(saved_bert(home / "bert"))}, "x.yaml"), "x.yaml")
-        yield resources.gather_resources(plan, connecting(None))
+        yield begin_study.gather_resources(plan, connecting(None))
 
 
 @pytest.fixture
@@ -338,9 +338,9 @@ def test_workers_and_data_that_both_can_not_be_had_are_refused_together(
         return refused
 
     monkeypatch.setattr(cluster, "connect", refuse("--address"))
-    monkeypatch.setattr(resources, "prepare_data", refuse("--data"))
+    monkeypatch.setattr(begin_study, "prepare_data", refuse("--data"))
     with pytest.raises(Refusal) as refused:
-        resources.gather_resources(gathered.plan, connecting(None))
+        begin_study.gather_resources(gathered.plan, connecting(None))
     assert str(refused.value) == "2 problems:\n  --data: nowhere\n  --address: nowhere"
     one = Refusal("a", "b", "c")
     assert joined([one]) is one

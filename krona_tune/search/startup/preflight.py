@@ -17,8 +17,8 @@ from krona_tune.record.parquet_reader import pass_over, read_trials
 from krona_tune.record.remote_files import Store, is_uri, refusing_store_errors
 from krona_tune.refusal import Refusal, joined, told
 from krona_tune.search.planning.footprint import Footprint, checkpoints_of, footprint
+from krona_tune.search.startup.begin_study import Resources
 from krona_tune.search.startup.cluster import times_in
-from krona_tune.search.startup.resources import Resources
 from krona_tune.search.worker.first_batch import (
     FirstBatch,
     longest_example,

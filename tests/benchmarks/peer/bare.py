@@ -21,7 +21,7 @@ from krona_tune.report.study_page import write_report
 from krona_tune.search.driver import Driver
 from krona_tune.search.driver_options import DriverOptions, StartOptions
 from krona_tune.search.planning.plan import make_plan
-from krona_tune.search.startup import resources
+from krona_tune.search.startup import begin_study
 from krona_tune.search.startup.cluster import connecting, leave_ray
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.schedule import Schedule
@@ -58,9 +58,9 @@ def study(data: str) -> Study:
     asked = StudySpec.model_validate(spec(CASE, data).plain() | {"search": {"trials": CASE.trials}})
     with tempfile.TemporaryDirectory() as storage:
         folder = StudyFolder(Path(storage) / "study")
-        gathered = resources.gather_resources(make_plan(asked, "benchmark"), connecting(None))
+        gathered = begin_study.gather_resources(make_plan(asked, "benchmark"), connecting(None))
         with claim(folder):
-            started = resources.begin_study(gathered, folder, command="benchmark")
+            started = begin_study.begin_study(gathered, folder, command="benchmark")
             done = Driver(started, DriverOptions(start=StartOptions(quiet=True)), None, Console()).run(write_report)
         leave_ray(lost=bool(done.lost))
     return Study(rows=tuple(done.ledger.rows.values()))

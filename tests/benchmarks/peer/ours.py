@@ -28,10 +28,10 @@ from krona_tune.search.ledger import Ledger
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.searchers.proposal import Origin
 from krona_tune.search.searchers.task_searcher import Gate, StudySearcher
-from krona_tune.search.startup import resources
+from krona_tune.search.startup import begin_study
+from krona_tune.search.startup.begin_study import DriverContext
 from krona_tune.search.startup.cluster import connecting
 from krona_tune.search.startup.preflight import run_preflight
-from krona_tune.search.startup.resources import DriverContext
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.terminal.live_view import View
 from krona_tune.search.tune_host import Phase, tune_trials
@@ -96,13 +96,13 @@ class Listed:
 def study(case: Case, data: str, precision: str, folder: StudyFolder) -> tuple[Ledger, float]:
     """Runs everything from the request to adapters, records and page; returns also the forecast seconds of a trial."""
     plan = make_plan(spec(case, data, precision), "benchmark")
-    gathered = resources.gather_resources(plan, connecting(None))
+    gathered = begin_study.gather_resources(plan, connecting(None))
     findings = run_preflight(gathered, folder, None)
     findings.refuse()
     assert findings.probe is not None, "nothing was foretold"
     foretold = Forecast.of(gathered, findings.probe).trial(case.task, case.epochs)
     with claim(folder):
-        started = resources.begin_study(gathered, folder, command="benchmark")
+        started = begin_study.begin_study(gathered, folder, command="benchmark")
         mlflow = MlflowSink(
             tracking_uri=folder.tracking_uri,
             artifact_location=folder.artifact_location,

@@ -14,9 +14,9 @@ from krona_tune.record.ownership import claim
 from krona_tune.search import driver, tune_host
 from krona_tune.search.driver_options import DriverOptions, StartOptions
 from krona_tune.search.planning.plan import make_plan
-from krona_tune.search.startup import resources
+from krona_tune.search.startup import begin_study
+from krona_tune.search.startup.begin_study import DriverContext
 from krona_tune.search.startup.cluster import QUIET, connecting
-from krona_tune.search.startup.resources import DriverContext
 from krona_tune.search.tune_host import Phase, TrialEvents
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import build_spec
@@ -50,7 +50,7 @@ def run(home: Path, trials: int, slots: int, seconds: float, *, in_ray: bool) ->
         saved_bert(home / "bert")
     os.environ |= QUIET
     ray.init(address="local", num_cpus=slots, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
-    gathered = resources.gather_resources(
+    gathered = begin_study.gather_resources(
         make_plan(build_spec(request(home, trials), "scale"), "scale"), connecting(None)
     )
     place = StubPlace(rungs={n: w.schedule.rungs for n, w in gathered.prepared.works.items()}, seconds=seconds)
@@ -68,7 +68,7 @@ def run(home: Path, trials: int, slots: int, seconds: float, *, in_ray: bool) ->
         patch.object(driver, "tune_trials", by_ray if in_ray else by_loop),
         claim(folder),
     ):
-        started = resources.begin_study(gathered, folder, "the simulation of scale")
+        started = begin_study.begin_study(gathered, folder, "the simulation of scale")
         done = driver.Driver(started, DriverOptions(start=StartOptions(quiet=True)), None, Console()).run(
             lambda folder: folder.spec
         )

@@ -14,8 +14,8 @@ from krona_tune.refusal import Refusal
 from krona_tune.search.budget import Rates
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.startup import cluster
+from krona_tune.search.startup.begin_study import DriverContext, Resources, begin_study, refuse_changed
 from krona_tune.search.startup.cluster import Cluster, Node, Slots
-from krona_tune.search.startup.resources import DriverContext, Resources, begin_study, refuse_changed
 from krona_tune.study.devices import Devices
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest, PlanFacts, read_manifest
