@@ -9,7 +9,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from krona_tune.report.chart import COLOURS, Chart, Colour, Subject, empty_figure
-from krona_tune.report.present import RunningTrial
+from krona_tune.report.running_trials import RunningTrial
 from krona_tune.study.manifest import Manifest
 from krona_tune.study.result import CurvePoint, Status, curve_of
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from pydantic import BaseModel, Field
 
-from krona_tune.report.present import RunningTrial
+from krona_tune.report.running_trials import RunningTrial
 from krona_tune.study.order import Order
 from krona_tune.study.study_state import DriverState, State
 

@@ -17,7 +17,7 @@ from krona_tune.report.comparison import ComparedStudy, comparison_of, refuse_on
 from krona_tune.report.comparison_page import comparison_title, render_comparison
 from krona_tune.report.html import environment
 from krona_tune.report.loss_charts import draw_running_losses
-from krona_tune.report.present import RunningTrial, trials_under_way
+from krona_tune.report.running_trials import RunningTrial, trials_under_way
 from krona_tune.report.study_page import render_body, title_of
 from krona_tune.report.study_results import StudyResults, request_text
 from krona_tune.search.waiting_orders import give_checked_order, refuse_senseless

@@ -12,7 +12,7 @@ from krona_tune.report.loss_charts import (
     draw_running_losses,
     draw_training_loss,
 )
-from krona_tune.report.present import RunningTrial
+from krona_tune.report.running_trials import RunningTrial
 from krona_tune.report.task_summary import summarise
 from krona_tune.study.result import Curve, Report, Status, TrialResult, curve_columns
 from tests.record.events import RUNGS, curve, ended, manifest, report, started

@@ -7,7 +7,7 @@ import pytest
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.records import read_records
 from krona_tune.report.loss_charts import draw_running_losses
-from krona_tune.report.present import RunningTrial, trials_under_way
+from krona_tune.report.running_trials import RunningTrial, trials_under_way
 from krona_tune.study.folder import StudyFolder
 from tests.record.events import RUNGS, curve, manifest, report, started
 from tests.service.conftest import note
