@@ -67,7 +67,7 @@ PLANTED = [
     ("record/model.py", "ray", "only search imports ray"),
     ("search/worker/trainable.py", "optuna", "only the searchers and the importance chart import optuna"),
     ("search/driver.py", "mlflow", "only the MLflow mirror imports mlflow"),
-    ("report/frame.py", "torch", "study, the Parquet sink, the factors and the report need no torch"),
+    ("report/record_frames.py", "torch", "study, the Parquet sink, the factors and the report need no torch"),
     ("search/planning/plan.py", "transformers", "the plan and the terminal need no torch"),
 ]
 """A file, what it may not import, and the contract that forbids it."""

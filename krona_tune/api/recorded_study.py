@@ -10,7 +10,7 @@ from krona_tune.record.ownership import is_running
 from krona_tune.record.records import Records, read_records
 from krona_tune.refusal import Refusal, refuse_unknown
 from krona_tune.refused_calls import refusing_at_the_caller
-from krona_tune.report.frame import reports_frame, trials_frame
+from krona_tune.report.record_frames import reports_frame, trials_frame
 from krona_tune.report.study_page import write_report
 from krona_tune.report.study_results import StudyResults, request_text
 from krona_tune.report.task_summary import TaskSummary

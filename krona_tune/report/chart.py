@@ -8,7 +8,7 @@ from typing import Any
 import plotly.graph_objects as go
 
 from krona_tune.record.records import Records
-from krona_tune.report.frame import shape_word
+from krona_tune.report.record_frames import shape_word
 from krona_tune.report.task_summary import RankedTrial, TaskSummary
 from krona_tune.study.finals import Spread
 from krona_tune.study.formatting import format_tick

@@ -8,7 +8,7 @@ import plotly.graph_objects as go
 
 from krona_tune.kron.factors import divisors
 from krona_tune.report.chart import SCALE, Chart, Range, Subject, colour_bar, empty_figure, product_ends, product_line
-from krona_tune.report.frame import shape_word
+from krona_tune.report.record_frames import shape_word
 from krona_tune.report.task_summary import RankedTrial
 
 MOST_LINES = 9

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from krona_tune.report.frame import shape_word
+from krona_tune.report.record_frames import shape_word
 from krona_tune.study.formatting import NOTHING, format_knob
 from krona_tune.study.result import TrialResult
 

@@ -9,7 +9,7 @@ import plotly.graph_objects as go
 from krona_tune.record.records import Records
 from krona_tune.report.chart import Chart, Colour, empty_figure, points, uneven_bars
 from krona_tune.report.cost import DeviceRates
-from krona_tune.report.frame import shape_word
+from krona_tune.report.record_frames import shape_word
 from krona_tune.report.study_results import together
 from krona_tune.report.task_summary import TaskSummary
 from krona_tune.study.finals import Finalist, Finals

@@ -3,7 +3,7 @@
 from pandas.api.types import is_numeric_dtype
 
 from krona_tune.record.records import read_records
-from krona_tune.report.frame import reports_frame, shape_word, trials_frame
+from krona_tune.report.record_frames import reports_frame, shape_word, trials_frame
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Report, TrialResult
 from tests.record.events import started
