@@ -15,7 +15,7 @@ from krona_tune.record.records import Records, read_records
 from krona_tune.refusal import Refusal
 from krona_tune.report.cost import Cost, DeviceRates, device_rates, total_cost
 from krona_tune.report.task_summary import TaskSummary, summarise
-from krona_tune.study.compared_values import MethodLine, averaged, compare_methods, left_out
+from krona_tune.study.compared_methods import MethodLine, averaged, compare_methods, left_out
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import FIX, Manifest, read_manifest
 from krona_tune.study.request.loader import read_section

@@ -7,7 +7,7 @@ from typing import Any
 from krona_tune.search.budget import Rates
 from krona_tune.search.phases import finals_reserve
 from krona_tune.search.resume import repeat_trials
-from krona_tune.study.compared_values import compare_methods
+from krona_tune.study.compared_methods import compare_methods
 from krona_tune.study.manifest import PlanFacts
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.schedule import Schedule

@@ -2,7 +2,7 @@
 
 import pytest
 
-from krona_tune.study.compared_values import averaged, compare_methods, left_out
+from krona_tune.study.compared_methods import averaged, compare_methods, left_out
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.result import Status, TrialResult
 from tests.record.events import manifest
