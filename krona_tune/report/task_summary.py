@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite, sqrt
 
-from krona_tune.study.choice import Chosen, choose
+from krona_tune.study.chosen_finalist import Chosen, choose
 from krona_tune.study.finals import Finals
 from krona_tune.study.kinds import counts_by_kind
 from krona_tune.study.learning import STANDARD_ERRORS, quantile_of_best

@@ -13,7 +13,7 @@ from krona_tune.record.trial_checkpoints import RemoteCheckpoints
 from krona_tune.refusal import told
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.startup.begin_study import DriverContext
-from krona_tune.study.choice import choose
+from krona_tune.study.chosen_finalist import choose
 from krona_tune.study.folder import WINNER, StudyFolder
 from krona_tune.study.intervals import estimate
 from krona_tune.study.kinds import facts_of

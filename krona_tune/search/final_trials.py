@@ -16,7 +16,7 @@ from typing import Any
 
 from krona_tune.search.planning.space import Params
 from krona_tune.search.trial_message import TrialMessage
-from krona_tune.study.choice import contenders
+from krona_tune.study.chosen_finalist import contenders
 from krona_tune.study.finals import DEFAULT, HEAD, rank_finals
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import TaskFacts

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
-from krona_tune.study.choice import choose
+from krona_tune.study.chosen_finalist import choose
 from krona_tune.study.finals import Finals, rank_finals
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import TaskFacts

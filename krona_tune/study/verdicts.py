@@ -6,7 +6,7 @@ The page, the tables, Python and REST all take their words from here.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from krona_tune.study.choice import choose, name_of
+from krona_tune.study.chosen_finalist import choose, name_of
 from krona_tune.study.finals import Finalist, Finals
 from krona_tune.study.formatting import format_count, format_name, format_score
 from krona_tune.study.intervals import Difference

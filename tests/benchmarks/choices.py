@@ -4,8 +4,8 @@ python -m tests.benchmarks.choices [STUDIES]
 
 In a study, the default configuration has an accuracy of .8, and twelve others are better or worse by chance; some learn
 nothing with a quarter of their seeds. One seed of each is judged on the validation examples, the best TOP enter the
-finals, and the same validation examples judge these. Compared are the winner, the rule of `study.choice`, and the same
-with more seeds where it asks for them; also with other confidences. All numbers are synthetic.
+finals, and the same validation examples judge these. Compared are the winner, the rule of `study.chosen_finalist`, and
+the same with more seeds where it asks for them; also with other confidences. All numbers are synthetic.
 """
 
 import sys
@@ -15,7 +15,7 @@ from unittest.mock import patch
 
 import numpy as np
 
-from krona_tune.study import choice
+from krona_tune.study import chosen_finalist
 from krona_tune.study.finals import DEFAULT, HEAD, Finals, rank_finals
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import TaskFacts
@@ -78,7 +78,7 @@ def decide(scores: Array, numbers: Sequence[int], examples: int, *, race: bool) 
     seeds = [SEEDS] * len(numbers)
     while True:
         finals = finals_of(scores, numbers, seeds, examples)
-        asked = [numbers.index(each.number) for each in choice.contenders(finals)] if race else []
+        asked = [numbers.index(each.number) for each in chosen_finalist.contenders(finals)] if race else []
         if not asked or max(seeds) == MOST:
             return finals, sum(seeds)
         seeds = [many + (place in asked) for place, many in enumerate(seeds)]
@@ -100,9 +100,9 @@ def simulate(studies: int, spread: float, deviation: float, examples: int) -> di
         entered = [0, 1, *best.tolist()]
         numbers = [HEAD, DEFAULT, *range(1, TOP + 1)]
         for name, (confidence, race) in RULES.items():
-            with patch.object(choice, "ONE_SIDED_CONFIDENCE", confidence):
+            with patch.object(chosen_finalist, "ONE_SIDED_CONFIDENCE", confidence):
                 finals, took = decide(scores[entered, 1:], numbers, examples, race=race)
-                chosen = choice.choose(finals)
+                chosen = chosen_finalist.choose(finals)
             assert chosen is not None
             used = chosen.finalist
             if name == "the winner":

@@ -7,7 +7,7 @@ from rich.markup import escape
 from rich.table import Table
 from rich.text import Text
 
-from krona_tune.study.choice import choose
+from krona_tune.study.chosen_finalist import choose
 from krona_tune.study.compared_methods import Average, Cell, MethodLine, averaged, compare_methods, left_out
 from krona_tune.study.finals import Finalist
 from krona_tune.study.formatting import NOTHING, describe_adapter, format_percent, format_score, format_spread

@@ -20,8 +20,8 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import NullPool
 
 from krona_tune.refusal import Refusal, unknown
+from krona_tune.service.queue.database_schema import MIGRATIONS, answers, changes, entries, starts, trainings
 from krona_tune.service.queue.entry import LIVE, Entry, EntryState, SlotChange, Submission, SubmissionAnswer
-from krona_tune.service.queue.tables import MIGRATIONS, answers, changes, entries, starts, trainings
 
 logger = logging.getLogger(__name__)
 Value = TypeVar("Value")

@@ -13,8 +13,8 @@ from sqlalchemy.engine import Engine
 from krona_tune.refusal import Refusal
 from krona_tune.service.queue import database
 from krona_tune.service.queue.database import Database, UnavailableError, UnknownEntryError
+from krona_tune.service.queue.database_schema import MIGRATIONS
 from krona_tune.service.queue.entry import Submission
-from krona_tune.service.queue.tables import MIGRATIONS
 
 
 def submission(name: str = "first", priority: int = 1) -> Submission:

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from krona_tune.study.choice import choose, contenders, is_better, lower_bound
+from krona_tune.study.chosen_finalist import choose, contenders, is_better, lower_bound
 from krona_tune.study.finals import DEFAULT, HEAD, Finalist, rank_finals
 from krona_tune.study.result import Status, TrialResult
 from tests.record.events import manifest
