@@ -211,10 +211,10 @@ class RecordedStudy:
         """
         from krona_tune.report.study_charts import draw_seeds
         from krona_tune.report.task_charts import draw_charts
-        from krona_tune.study.network import recorded_network
+        from krona_tune.study.backbone_outline import recorded_outline
 
         summary = self._summary(task)
-        drawn = draw_charts(summary, self._records().of(task), recorded_network(self.manifest.model))
+        drawn = draw_charts(summary, self._records().of(task), recorded_outline(self.manifest.model))
         final = draw_seeds(summary.finals, one_scale=summary.one_scale)
         return {chart.name: chart.figure for chart in (*drawn, *((final,) if final else ()))}
 

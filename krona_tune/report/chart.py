@@ -10,9 +10,9 @@ import plotly.graph_objects as go
 from krona_tune.record.records import Records
 from krona_tune.report.record_frames import shape_word
 from krona_tune.report.task_summary import RankedTrial, TaskSummary
+from krona_tune.study.backbone_outline import BackboneOutline
 from krona_tune.study.finals import Spread
 from krona_tune.study.formatting import format_tick
-from krona_tune.study.network import Network
 from krona_tune.study.result import TrialResult
 
 
@@ -177,11 +177,11 @@ class Chart:
 
 @dataclass(frozen=True, kw_only=True)
 class Subject:
-    """One task: its summary, its own records, and the network if the study has recorded it."""
+    """One task: its summary, its own records, and its backbone if the study has recorded it."""
 
     summary: TaskSummary
     recorded: Records
-    network: Network | None = None
+    backbone: BackboneOutline | None = None
 
 
 def hover(each: RankedTrial) -> str:

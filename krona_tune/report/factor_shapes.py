@@ -27,7 +27,7 @@ def draw_factor_shapes(subject: Subject) -> Chart | None:
             tried[shape] += 1
     if len(best) < 2:
         return None
-    width = subject.network.width if subject.network else None
+    width = subject.backbone.width if subject.backbone else None
     rows, columns = (_sizes({shape[axis] for shape in best}, width) for axis in (0, 1))
     cells = [[best.get((row, column)) for column in columns] for row in rows]
     figure = empty_figure("a_in", "a_out")

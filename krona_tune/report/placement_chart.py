@@ -1,4 +1,4 @@
-"""Draws placement in a picture of the network: which sites the winner adapts, and how often good trials do."""
+"""Draws placement in a picture of the backbone: which sites the winner adapts, and how often good trials do."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -12,8 +12,8 @@ from krona_tune.backbones.geometry import Geometry, Stack
 from krona_tune.refusal import Refusal
 from krona_tune.report.chart import Chart, Colour, Subject, empty_figure, points, with_alpha
 from krona_tune.report.task_summary import RankedTrial
+from krona_tune.study.backbone_outline import BackboneOutline, layer_roles
 from krona_tune.study.formatting import format_name
-from krona_tune.study.network import Network, layer_roles
 from krona_tune.study.request.trial import AdapterConfig
 from krona_tune.study.result import TrialResult
 
@@ -33,35 +33,35 @@ DECIDING = ("method", "roles", "stacks", "layers")
 
 def draw_placement(subject: Subject) -> Chart | None:
     """Draws the sites that the winner or the best trial adapts; None if there are none or the backbone is not known."""
-    network, ranked = subject.network, subject.summary.ranked
-    if network is None or not ranked:
+    backbone, ranked = subject.backbone, subject.summary.ranked
+    if backbone is None or not ranked:
         return None
     shown = subject.summary.finals.winner.rows[0] if subject.summary.finals.winner else ranked[0].trial
-    geometry = network.bare()
+    geometry = backbone.bare()
     winner = places_of(shown, geometry)
     if not winner:
         return None
     good = ranked[: max(1, ceil(GOOD * len(ranked)))]
     in_good, in_all = _counted(good, geometry), _counted(ranked, geometry)
     figure = empty_figure("layer", "")
-    names = [str(role) for role in max((layer_roles(stack, network.depths) for stack in network.depths), key=len)]
-    every = _everywhere(network)
+    names = [str(role) for role in max((layer_roles(stack, backbone.depths) for stack in backbone.depths), key=len)]
+    every = _everywhere(backbone)
     colours = [
         Colour.BLUE if place in winner else with_alpha(Colour.BLUE, TINT * in_good[place] / len(good))
         for place in every
     ]
     text = [_place_text(place, in_good[place], len(good), in_all[place], len(ranked)) for place in every]
     squares = {"symbol": "square", "size": 20, "color": colours, "line": {"color": Colour.BLUE, "width": 1}}
-    places = [(_at(network, stack, layer), names.index(role)) for stack, layer, role in every]
+    places = [(_at(backbone, stack, layer), names.index(role)) for stack, layer, role in every]
     figure.add_trace(points(None, places, squares, text=text))
-    figure.update_xaxes(_layers(network)).update_yaxes(_roles(names))
-    for stack in network.depths:
-        middle = _at(network, stack, (network.depths[stack] - 1) / 2)
+    figure.update_xaxes(_layers(backbone)).update_yaxes(_roles(names))
+    for stack in backbone.depths:
+        middle = _at(backbone, stack, (backbone.depths[stack] - 1) / 2)
         figure.add_annotation(text=str(stack), x=middle, y=1.0, yref="paper", yanchor="bottom", showarrow=False)
     return Chart(
         name="placement",
         title="Placement",
-        caption=f"The network, a column per layer and a row per role. The filled sites are those that "
+        caption=f"The backbone, a column per layer and a row per role. The filled sites are those that "
         f"{'the winner' if subject.summary.finals.winner else 'the best trial'} adapts; the others are tinted "
         f"by how many of the best {len(good)} of {len(ranked)} trials adapt them.",
         figure=figure.update_layout(showlegend=False, margin={"l": 128, "t": 28}),
@@ -93,19 +93,19 @@ def _counted(ranked: Iterable[RankedTrial], geometry: Geometry) -> Mapping[Place
     return counts
 
 
-def _everywhere(network: Network) -> list[Place]:
+def _everywhere(backbone: BackboneOutline) -> list[Place]:
     return [
         (stack, layer, str(role))
-        for stack, depth in network.depths.items()
+        for stack, depth in backbone.depths.items()
         for layer in range(depth)
-        for role in layer_roles(stack, network.depths)
+        for role in layer_roles(stack, backbone.depths)
     ]
 
 
-def _at(network: Network, stack: Stack, layer: float) -> float:
+def _at(backbone: BackboneOutline, stack: Stack, layer: float) -> float:
     """Returns the position of a layer on the axis: the decoder begins one place after the encoder."""
     return layer + (
-        network.depths[Stack.ENCODER] + 1 if stack is Stack.DECODER and Stack.ENCODER in network.depths else 0
+        backbone.depths[Stack.ENCODER] + 1 if stack is Stack.DECODER and Stack.ENCODER in backbone.depths else 0
     )
 
 
@@ -114,10 +114,10 @@ def _place_text(place: Place, good: int, of_good: int, every: int, of_all: int) 
     return f"{stack} layer {layer}, {format_name(role)}<br>in {good} of the best {of_good}, in {every} of all {of_all}"
 
 
-def _layers(network: Network) -> dict[str, object]:
-    every = [(stack, layer) for stack, depth in network.depths.items() for layer in range(depth)]
+def _layers(backbone: BackboneOutline) -> dict[str, object]:
+    every = [(stack, layer) for stack, depth in backbone.depths.items() for layer in range(depth)]
     return {
-        "tickvals": [_at(network, stack, layer) for stack, layer in every],
+        "tickvals": [_at(backbone, stack, layer) for stack, layer in every],
         "ticktext": [str(layer) for _, layer in every],
         "showgrid": False,
     }

@@ -18,11 +18,11 @@ from krona_tune.report.study_charts import draw_cost, draw_overview, draw_seeds
 from krona_tune.report.study_results import StudyResults, final_average, methods_part, read_results, troubles
 from krona_tune.report.task_charts import draw_charts
 from krona_tune.report.task_summary import TaskSummary
+from krona_tune.study.backbone_outline import BackboneOutline, recorded_outline
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.kinds import UNCOUNTED, counts_by_kind
 from krona_tune.study.learning import STANDARD_ERRORS
 from krona_tune.study.manifest import Manifest
-from krona_tune.study.network import Network, recorded_network
 from krona_tune.study.order import Order
 from krona_tune.study.result import TrialResult
 
@@ -88,7 +88,7 @@ def render_body(results: StudyResults, orders: Sequence[Order], *, live: bool = 
     """Returns the page's header, contents and parts; `live`: with `NOW` where the part about the present goes, and
     with buttons to clone trials."""
     manifest, recorded, tasks = results.manifest, results.recorded, results.tasks
-    shared, backbone, rates = results.shared, recorded_network(manifest.model), results.rates
+    shared, backbone, rates = results.shared, recorded_outline(manifest.model), results.rates
     whole = {
         "overview": draw_overview(tasks),
         "average": draw_average(tasks, shared.front if shared else None),
@@ -139,7 +139,7 @@ def _sections(page: Mapping[str, Any]) -> list[PageSection]:
     return [section for shown, section in listed if shown]
 
 
-def _part(summary: TaskSummary, recorded: Records, backbone: Network | None, rates: DeviceRates) -> TaskPart:
+def _part(summary: TaskSummary, recorded: Records, backbone: BackboneOutline | None, rates: DeviceRates) -> TaskPart:
     return TaskPart(
         summary=summary,
         knobs=knobs_among([each.trial for each in summary.ranked]),

@@ -11,7 +11,7 @@ from krona_tune.report.loss_charts import draw_training_loss
 from krona_tune.report.placement_chart import draw_placement
 from krona_tune.report.score_charts import draw_score_against_parameters, draw_score_against_step_time
 from krona_tune.report.task_summary import TaskSummary
-from krona_tune.study.network import Network
+from krona_tune.study.backbone_outline import BackboneOutline
 
 CHARTS: tuple[Callable[[Subject], Chart | None], ...] = (
     draw_score_against_parameters,
@@ -26,8 +26,8 @@ CHARTS: tuple[Callable[[Subject], Chart | None], ...] = (
 )
 
 
-def draw_charts(summary: TaskSummary, recorded: Records, network: Network | None) -> tuple[Chart, ...]:
+def draw_charts(summary: TaskSummary, recorded: Records, backbone: BackboneOutline | None) -> tuple[Chart, ...]:
     """Draws the task's charts, without those that have nothing to compare. `recorded` are the task's own records."""
-    subject = Subject(summary=summary, recorded=recorded, network=network)
+    subject = Subject(summary=summary, recorded=recorded, backbone=backbone)
     drawn = (draw(subject) for draw in CHARTS)
     return tuple(chart for chart in drawn if chart is not None)

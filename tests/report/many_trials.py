@@ -8,7 +8,7 @@ from krona_tune.backbones.geometry import Stack
 from krona_tune.record.records import Records
 from krona_tune.report.chart import Subject
 from krona_tune.report.task_summary import summarise
-from krona_tune.study.network import Network
+from krona_tune.study.backbone_outline import BackboneOutline
 from krona_tune.study.result import Report, Status, TrialResult
 from tests.record.events import ended, manifest, report, started
 
@@ -46,14 +46,14 @@ def _trial(random: Random, number: int, task: str) -> TrialResult:
 
 
 FACTS = manifest("cola").tasks["cola"]
-BERT = Network(width=384, depths={Stack.ENCODER: 6})
-T5 = Network(width=768, depths={Stack.ENCODER: 3, Stack.DECODER: 3})
+BERT = BackboneOutline(width=384, depths={Stack.ENCODER: 6})
+T5 = BackboneOutline(width=768, depths={Stack.ENCODER: 3, Stack.DECODER: 3})
 
 
-def subject(trials: int, backbone: Network | None = None) -> Subject:
+def subject(trials: int, backbone: BackboneOutline | None = None) -> Subject:
     """Returns a task with this many trials, as its charts are drawn from it."""
     recorded = crowd(trials)
-    return Subject(summary=summarise("cola", recorded.trials, FACTS), recorded=recorded, network=backbone)
+    return Subject(summary=summarise("cola", recorded.trials, FACTS), recorded=recorded, backbone=backbone)
 
 
 def subject_of(*trials: TrialResult) -> Subject:

@@ -6,8 +6,8 @@ import pytest
 
 from krona_tune.backbones.geometry import Stack
 from krona_tune.report.placement_chart import draw_placement, places_of
+from krona_tune.study.backbone_outline import BackboneOutline, recorded_outline
 from krona_tune.study.manifest import ModelFacts
-from krona_tune.study.network import Network, recorded_network
 from tests.record.events import manifest, started
 from tests.report.many_trials import BERT, T5, subject
 
@@ -44,7 +44,7 @@ def test_a_method_that_stands_nowhere_fills_nothing(method: str) -> None:
 
 def test_the_network_is_what_the_manifest_tells_of_it() -> None:
     model = manifest("cola").model
-    assert recorded_network(model) is None
+    assert recorded_outline(model) is None
     depths = {Stack.ENCODER: 7, Stack.DECODER: 5}
     told = ModelFacts.model_validate_json(model.model_copy(update={"width": 512, "depths": depths}).model_dump_json())
-    assert recorded_network(told) == Network(width=512, depths=depths)
+    assert recorded_outline(told) == BackboneOutline(width=512, depths=depths)

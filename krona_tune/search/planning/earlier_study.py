@@ -17,10 +17,10 @@ from krona_tune.record.parquet_reader import read_reports, read_trials
 from krona_tune.record.recorded_curves import BACKBONE, LEARNED, curve_table
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.space import Params, Space
+from krona_tune.study.backbone_outline import BackboneOutline, recorded_outline
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import read_manifest
-from krona_tune.study.network import Network, recorded_network
 from krona_tune.study.request.search_spec import RECORDED_CURVES
 from krona_tune.study.request.trial import check_trial
 from krona_tune.study.result import Report, Status, TrialResult, grouped
@@ -129,7 +129,7 @@ def contributed_curves(named: str) -> EarlierStudy:
         rows=found,
         reports=tuple(reports),
         budgets={task: tasks[task].budget for task in there},
-        geometry=replace(Network(width=model.width, depths=model.depths).bare(), parameters=model.parameters),
+        geometry=replace(BackboneOutline(width=model.width, depths=model.depths).bare(), parameters=model.parameters),
         contents={task: tasks[task].contents for task in there},
         metrics={task: tasks[task].metrics for task in there},
         constants={task: tasks[task].constant_score for task in there},
@@ -233,7 +233,7 @@ def _read(folder: Path) -> EarlierStudy:
     if not study.results.is_dir():
         raise Refusal(FLAG, f"no study with results in {folder}", f"name a study's folder, or {RECORDED_CURVES}")
     manifest = read_manifest(study.manifest)
-    of_backbone = recorded_network(manifest.model)
+    of_backbone = recorded_outline(manifest.model)
     return EarlierStudy(
         name=study.name,
         rows=tuple(row for row in read_trials(study.results) if row.searched),

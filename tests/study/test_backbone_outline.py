@@ -2,7 +2,7 @@
 
 from krona_tune.adapters.placement import sites
 from krona_tune.backbones.geometry import Role, Stack
-from krona_tune.study.network import Network, layer_roles
+from krona_tune.study.backbone_outline import BackboneOutline, layer_roles
 from krona_tune.study.request.trial import AdapterConfig
 
 BOTH = {Stack.ENCODER: 2, Stack.DECODER: 3}
@@ -15,14 +15,14 @@ def test_a_decoder_reads_an_encoder_only_where_there_is_one() -> None:
 
 
 def test_a_bare_geometry_has_every_role_of_every_layer_once() -> None:
-    shape = Network(width=24, depths=BOTH).bare()
+    shape = BackboneOutline(width=24, depths=BOTH).bare()
     places = [(site.stack, site.layer, site.role) for site in shape.sites]
     assert len(places) == len(set(places)) == 2 * 7 + 3 * 11
     assert {(site.d_out, site.d_in) for site in shape.sites} == {(24, 24)}
     assert (shape.text_to_text, shape.norms_of_layer) == (True, {Stack.ENCODER: (0, 0), Stack.DECODER: (0, 0, 0)})
-    assert not Network(width=24, depths={Stack.ENCODER: 2}).bare().text_to_text
+    assert not BackboneOutline(width=24, depths={Stack.ENCODER: 2}).bare().text_to_text
 
 
 def test_an_adapter_is_placed_in_it_as_in_the_whole_model() -> None:
-    placed = sites(Network(width=24, depths=BOTH).bare(), AdapterConfig(roles="query", layers="last 1"))
+    placed = sites(BackboneOutline(width=24, depths=BOTH).bare(), AdapterConfig(roles="query", layers="last 1"))
     assert {(site.stack, site.layer) for site in placed} == {(Stack.ENCODER, 1), (Stack.DECODER, 2)}

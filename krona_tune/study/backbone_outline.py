@@ -1,4 +1,4 @@
-"""Describes a backbone for a picture of it: how wide, how deep, which stacks."""
+"""Describes a backbone in outline: how wide, how deep, which stacks."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ def layer_roles(stack: Stack, depths: Mapping[Stack, int]) -> tuple[Role, ...]:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Network:
+class BackboneOutline:
     """A backbone's width in features and each stack's depth in layers."""
 
     width: int
@@ -50,6 +50,6 @@ class Network:
                     )
 
 
-def recorded_network(model: ModelFacts) -> Network | None:
+def recorded_outline(model: ModelFacts) -> BackboneOutline | None:
     """Returns what the manifest says of the backbone; None for a study that is older than that."""
-    return Network(width=model.width, depths=model.depths) if model.depths else None
+    return BackboneOutline(width=model.width, depths=model.depths) if model.depths else None
