@@ -55,7 +55,7 @@ def _is_from(size: object, least: int, most: int) -> bool:
     return isinstance(size, int) and not isinstance(size, bool) and least <= size <= most
 
 
-FORMAT = 1
+GEOMETRY_FORMAT = 1
 """Raise it when a field's meaning changes: files of another format are not read."""
 _SITE = [field.name for field in fields(Site)]
 
@@ -64,7 +64,7 @@ def to_json(geometry: Geometry) -> str:
     """Returns the geometry in one line; a site is a list of its fields' values."""
     values = asdict(geometry)
     sites = [[site[name] for name in _SITE] for site in values.pop("sites")]
-    return json.dumps({"format": FORMAT, **values, "sites": sites}, separators=(",", ":"))
+    return json.dumps({"format": GEOMETRY_FORMAT, **values, "sites": sites}, separators=(",", ":"))
 
 
 def from_json(text: str) -> Geometry:
@@ -75,7 +75,7 @@ def from_json(text: str) -> Geometry:
     """
     try:
         values = json.loads(text)
-        if values.pop("format") != FORMAT:
+        if values.pop("format") != GEOMETRY_FORMAT:
             raise ValueError("another format")
         if not all(isinstance(values[name], int) for name in ("norms", "norm_biases", "parameters", "width", "uses")):
             raise ValueError("a count is no whole number")

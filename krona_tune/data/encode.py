@@ -23,7 +23,7 @@ from krona_tune.refusal import Refusal
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-FORMAT = 4  # goes into the file names: raise it when the files' meaning changes
+TABLE_FORMAT = 4  # goes into the file names: raise it when the files' meaning changes
 ROWS_PER_CALL = 1_000
 _CHECKSUM_BYTES = 4
 CUT = b"cut examples"
@@ -210,7 +210,7 @@ class _Encoding:
             max_length=settings["max_length"],
             decoder=settings.get("decoder", False),
         )
-        self.fingerprint = _digest([FORMAT, data.task.name, data.fingerprint, *self.tokenization.identity])
+        self.fingerprint = _digest([TABLE_FORMAT, data.task.name, data.fingerprint, *self.tokenization.identity])
 
     def part(self, name: str) -> pa.Table:
         path = self.cache / f"{self.data.task.name}-{name}-{self.fingerprint[:32]}.arrow"

@@ -23,7 +23,7 @@ from krona_tune.study.request.metric_table import bounds_of
 from krona_tune.study.request.search_spec import CURVE_FILE
 from krona_tune.study.result import Status, is_score
 
-FORMAT: Final = 1
+CURVES_FORMAT: Final = 1
 """The format of a file of curves that this version writes and reads."""
 PROVENANCE = b"krona_tune"
 """The key of the file's metadata under which its provenance stands, as JSON."""
@@ -79,7 +79,7 @@ class CurvesTask(FrozenValue):
 class Provenance(FrozenValue):
     """Says where curves are from."""
 
-    format: int = FORMAT
+    format: int = CURVES_FORMAT
     krona_tune: str
     versions: dict[str, str]
     model: CurvesModel
@@ -137,8 +137,8 @@ def _provenance(place: str, written: bytes | None) -> Provenance:
     try:
         said = json.loads(written)
         found = said.get("format") if isinstance(said, dict) else None
-        if found != FORMAT:
-            problem = f"has the format {shown(found)}, this version reads {FORMAT}"
+        if found != CURVES_FORMAT:
+            problem = f"has the format {shown(found)}, this version reads {CURVES_FORMAT}"
             raise Refusal(place, problem, "install the version that wrote it, or contribute the study with this one")
         return Provenance.model_validate(said)
     except ValidationError as error:

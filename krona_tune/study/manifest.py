@@ -23,7 +23,7 @@ Depth = Annotated[int, Field(ge=0, le=10_000)]
 FIX = "put back a copy of it; results/ and adapters/ do not need it"
 PRECISIONS: dict[str, Precision] = {"bfloat16": "bf16", "float32": "fp32", "bf16": "bf16", "fp32": "fp32"}
 """The precision of a request by what a manifest may say; an earlier version wrote both words."""
-FORMAT: Final = 1
+STUDY_FORMAT: Final = 1
 """The format of a study's folder, as this version writes it. A later version reads it and every earlier one."""
 
 
@@ -134,7 +134,7 @@ class Manifest(FrozenValue):
     rows do not say what they had; None until the study is resumed.
     """
 
-    format: Literal[1] = FORMAT
+    format: Literal[1] = STUDY_FORMAT
     name: str
     created_at: str
     begun_by: str = ""
@@ -208,8 +208,8 @@ def read_manifest(path: Path) -> Manifest:
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as error:
-        if (written := _written_format(text)) > FORMAT:
-            problem = f"was written by a newer krona_tune (format {written}, this version reads up to {FORMAT})"
+        if (written := _written_format(text)) > STUDY_FORMAT:
+            problem = f"was written by a newer krona_tune (format {written}, this version reads up to {STUDY_FORMAT})"
             raise Refusal(str(path), problem, "install the version that its manifest names") from None
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))

@@ -227,7 +227,7 @@ def _checksum(values: Tensor) -> str:
     return str(zlib.crc32(values.contiguous().view(torch.uint8).numpy().data))
 
 
-FORMAT = 1
+STATES_FORMAT = 1
 """Part of the files' names: raise it when the states' meaning changes."""
 EMBEDDINGS = ("embeddings", "embeddings_project", "encoder.embed_tokens", "embed_tokens")
 """The modules below the first layer, by their names in the base model."""
@@ -333,7 +333,7 @@ def open_states(
 ) -> dict[int, HiddenStates] | None:
     """Returns each table's states by its id, computed unless they are stored; None if they exceed the store's limit."""
     device = backbone.device
-    key = f"{FORMAT} {_hash_of(backbone)} {depth} {device.kind} {device.dtype} {torch.__version__} {version}"
+    key = f"{STATES_FORMAT} {_hash_of(backbone)} {depth} {device.kind} {device.dtype} {torch.__version__} {version}"
     compute = partial(compute_states, backbone, depth, pad_token_id=pad_token_id)
     states = store.get(key, tables, backbone.geometry.width, device.dtype, compute)
     return None if states is None else dict(zip(map(id, tables), states, strict=True))

@@ -8,7 +8,7 @@ import pytest
 
 from krona_tune import cli, open_study
 from krona_tune.record.parquet_reader import read_trials
-from krona_tune.study.manifest import FORMAT
+from krona_tune.study.manifest import STUDY_FORMAT
 from krona_tune.study.request.loader import load_spec
 from tests.conftest import Run
 from tests.faults.consistency import settled
@@ -32,7 +32,7 @@ def ask(home: Home, run: Run, monkeypatch: pytest.MonkeyPatch) -> Run:
 
 
 def test_there_is_a_study_of_every_format() -> None:
-    assert [folder.name for folder in FORMATS] == [f"format_{number + 1}" for number in range(FORMAT)]
+    assert [folder.name for folder in FORMATS] == [f"format_{number + 1}" for number in range(STUDY_FORMAT)]
 
 
 def test_every_row_is_read_as_it_was_written(home: Home) -> None:
