@@ -25,7 +25,7 @@ from krona_tune.study.request.plain_yaml import plain_values
 from krona_tune.study.request.task_spec import TaskSpec
 
 REQUEST = "request.yaml"
-FIX = "give a pandas frame, a datasets.DatasetDict, a file, or a mapping of train, validation and test to frames"
+GIVE_DATA = "give a pandas frame, a datasets.DatasetDict, a file, or a mapping of train, validation and test to frames"
 REPEAT = "repeat those, or choose another name"
 
 _described = set[StudyFolder]()
@@ -83,7 +83,7 @@ def _kept(name: str, data: Any, spec: TaskSpec, folder: StudyFolder) -> Path:
     parts = data if isinstance(data, Mapping) else {"train": data}  # a DatasetDict is a mapping too
     _refuse_odd_parts(parts, said)
     place = folder.inputs / DATA / name
-    with refusing(said, "can't be kept as Parquet files", FIX):
+    with refusing(said, "can't be kept as Parquet files", GIVE_DATA):
         if not begun:
             shutil.rmtree(place, ignore_errors=True)
         place.mkdir(parents=True, exist_ok=True)
@@ -100,7 +100,7 @@ def _kept(name: str, data: Any, spec: TaskSpec, folder: StudyFolder) -> Path:
 def _asked_of(rows: Any, spec: TaskSpec, part: str, place: str) -> Any:
     """Returns the columns of rows that a task reads: others may hold what Parquet has no type for."""
     if not hasattr(rows, "to_parquet"):
-        raise Refusal(place, f"is a {type(rows).__name__}", FIX)
+        raise Refusal(place, f"is a {type(rows).__name__}", GIVE_DATA)
     there, asked = list(rows.columns if hasattr(rows, "iloc") else rows.column_names), columns_of(spec)
     if part_of(part) == "train":
         refuse_lacking(list(map(str, there)), asked, place)
@@ -113,7 +113,7 @@ def _refuse_odd_parts(parts: Mapping[Any, Any], place: str) -> None:
         if not isinstance(part, str) or not re.fullmatch(r"[\w.-]+", part) or not part_of(part):
             raise unknown(place, "part", part, ["train", "validation", "test"])
     if not parts:
-        raise Refusal(place, "holds no part", FIX)
+        raise Refusal(place, "holds no part", GIVE_DATA)
 
 
 def _keep(rows: Any, path: Path, place: str, *, begun: bool) -> None:

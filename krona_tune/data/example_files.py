@@ -175,7 +175,7 @@ def column_names(path: Path) -> list[str]:
     return names[:MOST_COLUMNS]
 
 
-FIX = "name the columns of the texts with --columns"
+NAME_COLUMNS = "name the columns of the texts with --columns"
 
 
 def columns_of_csv(path: Path) -> list[str]:
@@ -210,7 +210,7 @@ def _beginning(path: Path) -> str:
 
 
 def schema_of_csv(path: Path, columns: Sequence[str]) -> pa.Schema:
-    names = find_separation(path, columns, FIX).names
+    names = find_separation(path, columns, NAME_COLUMNS).names
     refuse_lacking(names, names, str(path))
     return pa.schema([(name, pa.string()) for name in names])
 
@@ -218,12 +218,12 @@ def schema_of_csv(path: Path, columns: Sequence[str]) -> pa.Schema:
 def schema_of_parquet(path: Path, columns: Sequence[str]) -> pa.Schema:
     with refusing(str(path), "can't be read as Parquet", "name a file that is Parquet"):
         schema = pq.read_schema(path)
-    refuse_lacking(schema.names, columns, str(path), FIX)
+    refuse_lacking(schema.names, columns, str(path), NAME_COLUMNS)
     return schema.remove_metadata()
 
 
 def rows_of_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Row]]:
-    found = find_separation(path, columns, FIX)
+    found = find_separation(path, columns, NAME_COLUMNS)
     with refusing(str(path), "can't be read as CSV", "put texts that hold the separator or line ends in quotes"):
         for number, (line, fields) in enumerate(records(path, found.separator, found.quoting)):
             if number and fields:
@@ -243,7 +243,7 @@ def rows_of_json_lines(path: Path, columns: Sequence[str]) -> Iterator[tuple[str
                 raise Refusal(place, f"is no JSON ({error})", "write one object a line") from None
             if not isinstance(row, Mapping):
                 raise Refusal(place, f"{shown(row)} is no object", "write one object a line")
-            refuse_lacking(list(row), columns, place, FIX)
+            refuse_lacking(list(row), columns, place, NAME_COLUMNS)
             yield place, dict(row)
 
 

@@ -196,7 +196,6 @@ def _is_list(kind: pa.DataType) -> bool:
 MOST_LABELS = 1_000
 LONGEST_LABEL = 200
 """The most characters of what is surely a label."""
-FIX = "correct it, add training examples of it, or hold others out with split.seed"
 Files = dict[str, list[Examples]]
 """The checked rows of every file, by part."""
 
@@ -306,4 +305,5 @@ def refuse_unseen(parts: dict[str, pa.Table], files: Files, spec: TaskSpec) -> N
         alike = ((each, pc.equal(each.table[LABEL], label)) for each in files.get(part, files["train"]))
         where, row = next((each.place, first_row(mask)) for each, mask in alike if pc.any(mask).as_py())
         problem = f"the label {shown(label.as_py())} of a {part} example is that of no training example"
-        raise Refusal(f"{where}: {spec.label}: row {row}", problem, FIX)
+        fix = "correct it, add training examples of it, or hold others out with split.seed"
+        raise Refusal(f"{where}: {spec.label}: row {row}", problem, fix)

@@ -17,7 +17,7 @@ from krona_tune.report.cost import Cost, DeviceRates, device_rates, total_cost
 from krona_tune.report.task_summary import TaskSummary, summarise
 from krona_tune.study.compared_methods import MethodLine, averaged, compare_methods, left_out
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.manifest import FIX, Manifest, read_manifest
+from krona_tune.study.manifest import PUT_BACK, Manifest, read_manifest
 from krona_tune.study.request.loader import read_section
 from krona_tune.study.request.plain_yaml import read_yaml
 from krona_tune.study.request.search_spec import SearchSpec
@@ -136,7 +136,7 @@ def read_results(folder: StudyFolder, *, runs: bool = False) -> StudyResults:
     manifest, recorded = read_manifest(folder.manifest), read_records(folder.results, runs=runs)
     results = StudyResults(manifest=manifest, recorded=recorded, spec=request_text(folder))
     if not manifest.tasks:
-        raise Refusal(str(folder.manifest), "names no task", FIX)
+        raise Refusal(str(folder.manifest), "names no task", PUT_BACK)
     if not recorded.trials:
         fix = "put the study's records back; a study that has just begun has no page before its first trial"
         raise Refusal(str(folder.results), "holds no trial", fix)

@@ -29,7 +29,7 @@ SHORTEST_TOKEN, LONGEST_TOKEN = 16, 4096
 MOST_BYTES = 4096
 FOR_OTHERS = stat.S_IRWXG | stat.S_IRWXO
 """The permissions that the file must not have."""
-FIX = f"give a token with --token-file or {VARIABLE}"
+GIVE_TOKEN = f"give a token with --token-file or {VARIABLE}"
 
 
 def read_token(file: Path | None) -> str:
@@ -107,9 +107,9 @@ def own_token(address: str, port: int, *, keep: bool = True) -> Iterator[tuple[s
         lock.acquire(timeout=LOOKING_SECONDS, poll_interval=0.02)
         token = _token_in(path, address, port) or _made(path, address, port)
     except Timeout:
-        raise Refusal(str(path), "another service has this file", FIX) from None
+        raise Refusal(str(path), "another service has this file", GIVE_TOKEN) from None
     except OSError as error:
-        raise Refusal(str(path), f"can't be written: {error.strerror}", FIX) from None
+        raise Refusal(str(path), f"can't be written: {error.strerror}", GIVE_TOKEN) from None
     try:
         yield token, path
     finally:

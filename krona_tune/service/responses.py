@@ -23,7 +23,7 @@ from krona_tune.study.redact import redact
 FOR_PROGRAMS = ("/api/", "/openapi.json", "/healthz")
 """The beginnings of the paths that programs ask for."""
 
-FIX = "correct that and send it again"
+SEND_AGAIN = "correct that and send it again"
 """The fix of a refusal whose problem says it."""
 
 
@@ -58,7 +58,7 @@ def json_answer(value: Any, status: int = 200) -> Response:
 def refused(scope: Scope, status: int, refusal: Refusal, headers: dict[str, str] | None = None) -> Response:
     """Returns the answer to a request that is refused with this status."""
     told = {name: redact(getattr(refusal, name)) for name in ("place", "problem", "fix")}
-    said = Problem(**told | {"fix": told["fix"] or FIX})
+    said = Problem(**told | {"fix": told["fix"] or SEND_AGAIN})
     if is_for_program(scope) or scope["method"] not in {"GET", "HEAD"}:
         answer = json_answer(said, status)
     else:

@@ -20,7 +20,7 @@ from krona_tune.study.result import Half
 Command = Annotated[str, AfterValidator(redact)]
 """A command line as it was typed, with passwords masked."""
 Depth = Annotated[int, Field(ge=0, le=10_000)]
-FIX = "put back a copy of it; results/ and adapters/ do not need it"
+PUT_BACK = "put back a copy of it; results/ and adapters/ do not need it"
 PRECISIONS: dict[str, Precision] = {"bfloat16": "bf16", "float32": "fp32", "bf16": "bf16", "fp32": "fp32"}
 """The precision of a request by what a manifest may say; an earlier version wrote both words."""
 STUDY_FORMAT: Final = 1
@@ -204,7 +204,7 @@ def read_manifest(path: Path) -> Manifest:
     """Returns the manifest in a file. Raises a Refusal if there is none, or it is damaged."""
     if not lexists(path):
         raise Refusal(str(path.parent), f"no study is here (no {path.name})", "name the folder of a study")
-    text = read_text(path, FIX)
+    text = read_text(path, PUT_BACK)
     try:
         return Manifest.model_validate_json(text)
     except ValidationError as error:
@@ -213,7 +213,7 @@ def read_manifest(path: Path) -> Manifest:
             raise Refusal(str(path), problem, "install the version that its manifest names") from None
         first = error.errors()[0]
         where = ".".join(map(str, first["loc"]))
-        raise Refusal(str(path), f"is damaged ({where + ': ' if where else ''}{first['msg']})", FIX) from None
+        raise Refusal(str(path), f"is damaged ({where + ': ' if where else ''}{first['msg']})", PUT_BACK) from None
 
 
 class _AnyManifest(BaseModel):

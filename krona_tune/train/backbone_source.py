@@ -161,7 +161,7 @@ DEQUANTISED = {"fp8": "FineGrainedFP8Config", "mxfp4": "Mxfp4Config"}
 FEWER_BITS = "quantization_config"
 """The key of a config.json that says so."""
 TOKENIZER = ("tokenizer.json", "tokenizer_config.json", "special_tokens_map.json", "added_tokens.json")
-FIX = "save the model again"
+SAVE_AGAIN = "save the model again"
 IN_FOLDER = "local folder"
 """How a backbone was found that is neither in a package nor on the hub."""
 
@@ -252,7 +252,7 @@ def _refuse_odd_files(folder: Path) -> None:
     with refusing(str(folder), "can't be read", "give a folder with config.json and weights"):
         for path in sorted(folder.iterdir()):
             if path.suffix in READ or not (path.is_file() or path.is_dir()):
-                refuse_unreadable(path, FIX)
+                refuse_unreadable(path, SAVE_AGAIN)
 
 
 def _config(path: Path, place: str) -> dict[str, Any]:
@@ -271,11 +271,11 @@ def _config(path: Path, place: str) -> dict[str, Any]:
 
 def _object(path: Path) -> dict[str, Any]:
     """Returns the keys and values of a JSON file; refuses anything else."""
-    refuse_unreadable(path, FIX)
-    with refusing(str(path), "not JSON", FIX):
+    refuse_unreadable(path, SAVE_AGAIN)
+    with refusing(str(path), "not JSON", SAVE_AGAIN):
         found = json.loads(path.read_text(encoding="utf-8"))
     if not isinstance(found, dict):
-        raise Refusal(str(path), f"holds a {type(found).__name__}, not keys and their values", FIX)
+        raise Refusal(str(path), f"holds a {type(found).__name__}, not keys and their values", SAVE_AGAIN)
     return found
 
 
