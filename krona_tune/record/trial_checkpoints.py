@@ -5,6 +5,7 @@ import logging
 import shutil
 import time
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
@@ -35,16 +36,19 @@ class RemoteCheckpoints:
     def __init__(self, uri: str | None) -> None:
         self._uri = uri
         self._brought: set[str] = set()
+        self._same: Path | None = None  # the last state that is both here and there
         self._again_at = 0.0
 
     def send(self, kept: Path) -> None:
         """Sends a state, then removes the trial's earlier ones."""
+        self._same = None
         if not self._uri or time.monotonic() < self._again_at:
             return
         trial, name = kept.parent.name, f"{kept.name}.zip"
         try:
             store = Store(self._uri)
             store.write(f"{trial}/{name}", pack(kept))
+            self._same = kept
             for other in store.names(trial):
                 if other != name:
                     store.remove(f"{trial}/{other}")
@@ -68,17 +72,28 @@ class RemoteCheckpoints:
         """Fetches the trial's highest whole state, if it is higher than what its folder has and was not fetched yet."""
         if not self._uri:
             return
-        here = max(map(rung_of, trial.glob("rung-*")), default=-1)
         try:
             store = Store(self._uri)
             there = {rung_of(Path(name)): f"{trial.name}/{name}" for name in store.names(trial.name)}
+            here = max(map(rung_of, trial.glob("rung-*")), default=-1)
             for rung in sorted(there, reverse=True):
                 if rung > here and there[rung] not in self._brought:
                     self._brought.add(there[rung])
                     if _unpack(store.read(there[rung]), trial / f"rung-{rung}"):
+                        self._same = trial / f"rung-{rung}"
                         return
         except Exception as error:
             logger.warning("%s: no state could be looked for: %s: %s", trial, type(error).__name__, error)
+
+    def leave(self, trial: Path) -> None:
+        """Removes here what `bring` fetches again: the trial's state, if it was sent or brought. One that could not be
+        sent stays."""
+        if self._same and self._same.parent == trial:
+            shutil.rmtree(self._same, ignore_errors=True)
+            self._same = None
+            self._brought.clear()
+            with suppress(OSError):
+                trial.rmdir()  # unless another worker of this machine has taken the trial up
 
 
 def rung_of(path: Path) -> int:

@@ -17,6 +17,7 @@ from krona_tune.search.worker.trainable import (
     latest_checkpoint,
     status_of_error,
 )
+from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Report, ScoreOnTest, Status
 from krona_tune.train.backbone import Backbone, warm_backbone
 from krona_tune.train.evaluate import Diverged
@@ -413,12 +414,33 @@ def test_a_trial_goes_on_from_the_rung_that_another_machine_kept(location: str, 
     repeated, *rest = measured(all_steps(second))
     assert [repeated] == before
     assert [repeated, *rest] == undisturbed
-    assert [path.name for path in (tmp_path / "bucket" / "rte-007").iterdir()] == [
-        path.with_suffix(".zip").name for path in (tmp_path / "b" / "rte-007").glob("rung-*")
-    ]
+    assert [path.name for path in (tmp_path / "bucket" / "rte-007").iterdir()] == ["rung-3.zip"]
+
+
+def test_a_machine_without_the_driver_keeps_no_trial_that_the_bucket_has(location: str, tmp_path: Path) -> None:
+    here, bucket = tmp_path / "study" / "checkpoints", tmp_path / "bucket"
+    first = worker_at(location, here, bucket)
+    told = measured([first.step()])
+    assert [path.name for path in here.iterdir()] == ["rte-007"]
+    first.reset_config(config(8))
+    assert list(here.iterdir()) == []
+    first.reset_config(config(7))
+    assert measured([first.step()]) == told, "the worker that sent it takes it up again"
+    StudyFolder(here.parent).spec.touch()
+    first.cleanup()
+    assert [path.name for path in (here / "rte-007").iterdir()] == ["rung-1"], "here the driver removes it"
+
+
+def test_a_state_that_the_bucket_lacks_stays_where_it_is(location: str, tmp_path: Path) -> None:
+    (tmp_path / "bucket").write_text("no folder", encoding="utf-8")
+    alone = worker_at(location, tmp_path / "a", tmp_path / "bucket")
+    alone.step()
+    alone.cleanup()
+    assert [path.name for path in (tmp_path / "a" / "rte-007").iterdir()] == ["rung-1"]
 
 
 def test_a_state_that_is_damaged_here_is_taken_from_there(location: str, tmp_path: Path) -> None:
+    StudyFolder(tmp_path).spec.touch()
     first = worker_at(location, tmp_path / "a", tmp_path / "bucket")
     before = measured([first.step()])
     first.cleanup()

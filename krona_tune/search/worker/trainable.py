@@ -17,6 +17,7 @@ from krona_tune.record.driver_state import TrialProgress, forget_progress, note_
 from krona_tune.record.trial_checkpoints import RemoteCheckpoints
 from krona_tune.search.ray_internals import set_process_title
 from krona_tune.search.trial_message import StepResult, TrialMessage
+from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import describe_adapter
 from krona_tune.study.request.study_spec import Precision, Quantize
 from krona_tune.study.result import Report, Status
@@ -173,6 +174,7 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
     def _close(self) -> None:
         if self._run:
             forget_progress(self._note_of(self._run))
+            self._checkpoints.leave(self._run)
             self._run.close()
         self._run = None
         if self._workplace.gpu:
@@ -224,6 +226,12 @@ class TrialCheckpoints:
             if has_broken_device(error) or lacks_memory(error):
                 raise
             raise NotKept(f"the state of {run.trial_id} could not be kept: {type(error).__name__}: {error}") from error
+
+    def leave(self, run: TrialRun) -> None:
+        """Leaves a trial that is over in this worker to the copy elsewhere. On the driver's own machine its state stays
+        here, too: the driver removes what the study needs no more."""
+        if not StudyFolder(self._root.parent).spec.exists():
+            self._remote.leave(self._root / run.trial_id)
 
     def _write(self, run: TrialRun, kept: Path) -> None:
         for leftover in (kept, *kept.parent.glob(f"{UNFINISHED}*")):
