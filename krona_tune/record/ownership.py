@@ -28,6 +28,8 @@ logger = logging.getLogger(__name__)
 
 LOOKING_SECONDS = 0.5
 """How long whoever looks at a lock may hold it: a driver that starts meanwhile waits."""
+NO_FLOCK = {errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP}
+"""What a file system answers that locks no files, such as Lustre without the mount option `flock`."""
 BEFORE_A_STUDY = {LOCK, HERE, NEXT, ORIGIN, PULLING, ".driver", "study.log"}
 """Files of a driver that was killed before its study began."""
 LEASE = "driver.json"
@@ -57,6 +59,11 @@ def claim(folder: StudyFolder) -> Iterator[None]:
             "--name", f"the study {folder.name!r} is being run", "wait for it, or choose another name"
         ) from None
     except OSError as error:
+        if error.errno in NO_FLOCK:
+            _remove([root / LOCK] if missing else [], missing)
+            problem = f"no file in {root} can be locked (flock: {error.strerror})"
+            fix = "mount its file system with flock, or name a folder on another"
+            raise Refusal("--storage", problem, fix) from None
         raise Refusal("--storage", f"{root} can't be made: {error.strerror}", "name a writable folder") from None
     try:
         with suppress(OSError):
@@ -114,8 +121,8 @@ def driver_of(folder: StudyFolder) -> tuple[int, str] | None:
 
 
 def lock_of(folder: StudyFolder) -> FileLock:
-    """Returns the study's lock, not acquired yet."""
-    return FileLock(folder.root / LOCK)
+    """Returns the study's lock, not acquired yet: always flock, because a file that only exists outlives its driver."""
+    return FileLock(folder.root / LOCK, fallback_to_soft=False)
 
 
 def is_locked(folder: StudyFolder) -> bool:

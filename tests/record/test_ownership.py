@@ -1,5 +1,6 @@
 """Tests that one driver owns a study's folder before it reads anything, and that an unbegun study leaves nothing."""
 
+import errno
 import os
 import shutil
 import socket
@@ -135,6 +136,23 @@ def test_a_folder_that_can_not_be_made_is_refused(folder: StudyFolder) -> None:
     folder.root.parent.touch()
     with pytest.raises(Refusal, match=r"--storage: .*first can't be made: .*; name a writable"), claim(folder):
         pytest.fail("there is no folder")
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows has no flock")
+@pytest.mark.parametrize("number", [errno.ENOSYS, errno.ENOLCK, errno.EOPNOTSUPP])
+def test_a_folder_in_which_no_file_can_be_locked_is_refused_and_left_as_it_was(
+    folder: StudyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """Lustre without the mount option `flock` answers ENOSYS, a network file system without a lock service ENOLCK."""
+
+    def no_lock(*_: Any) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("fcntl.flock", no_lock)
+    said = rf"--storage: no file in .*first can be locked \(flock: {os.strerror(number)}\); mount .* with flock"
+    with pytest.raises(Refusal, match=said), claim(folder):
+        pytest.fail("others would not see that it is held")
+    assert not list(tmp_path.iterdir())
 
 
 def test_one_driver_has_a_study_at_a_time(
