@@ -33,9 +33,8 @@ say("run", *sys.argv[1:])
 if name == "krona-tune":
     with open({ready!r}, "w") as file:
         file.write("runs")
-    status = {at_once!r}
-    if status is not None:
-        sys.exit(status)
+if name in {at_once!r}:
+    sys.exit({at_once!r}[name])
 first = signal.sigwaitinfo(heard)
 say("heard", signal.Signals(first.si_signo).name, first.si_pid)
 if name == "krona-tune":
@@ -43,7 +42,7 @@ if name == "krona-tune":
         file.write("heard")
 while name == "krona-tune" and (more := signal.sigtimedwait(heard, 0.3)):
     say("heard", signal.Signals(more.si_signo).name, more.si_pid)
-sys.exit(130)
+sys.exit({stopped})
 """
 """A program that writes its words, then who sent it which signals. The driver tells the test that it runs."""
 ANSWERS = """#!/bin/sh
@@ -61,13 +60,14 @@ os.execvp(sys.argv[1], sys.argv[1:])"""
 class Job:
     """A running batch script, alone in its process group, and what the stand-ins wrote."""
 
-    def __init__(self, folder: Path, at_once: int | None, environment: dict[str, str]) -> None:
+    def __init__(self, folder: Path, at_once: dict[str, int], stopped: int, environment: dict[str, str]) -> None:
         self.log, self.ready = folder / "log", folder / "ready"
         self.log.touch()
         os.mkfifo(self.ready)
         programs = folder / "bin"
         programs.mkdir()
-        words = {"python": sys.executable, "at_once": at_once, "log": str(self.log), "ready": str(self.ready)}
+        words = {"python": sys.executable, "at_once": at_once, "stopped": stopped}
+        words |= {"log": str(self.log), "ready": str(self.ready)}
         texts = {name: WAITS.format(**words) for name in ("srun", "krona-tune")}
         texts |= {name: ANSWERS.format(name=name, log=self.log) for name in ("scontrol", "ray")}
         for name, text in texts.items():
@@ -105,8 +105,15 @@ def jobs(tmp_path: Path) -> Iterator[list[Job]]:
             os.killpg(job.process.pid, signal.SIGKILL)
 
 
-def begun(jobs: list[Job], folder: Path, at_once: int | None = None, **environment: str) -> Job:
-    jobs.append(Job(folder, at_once, environment))
+def begun(jobs: list[Job], folder: Path, *, stopped: int = 130, **environment: str) -> Job:
+    """Begins a job whose driver ends with the status `stopped` when it hears a signal."""
+    jobs.append(Job(folder, {}, stopped, environment))
+    return jobs[-1]
+
+
+def failing(jobs: list[Job], folder: Path, program: str, status: int, **environment: str) -> Job:
+    """Begins a job of which a program ends at once."""
+    jobs.append(Job(folder, {program: status}, 130, environment))
     return jobs[-1]
 
 
@@ -156,6 +163,19 @@ def test_a_person_ends_it_for_good(jobs: list[Job], tmp_path: Path) -> None:
     assert not job.lines("scontrol requeue")
 
 
+def test_a_driver_that_slurm_stops_before_it_can_hear_a_signal_is_started_again(
+    jobs: list[Job], tmp_path: Path
+) -> None:
+    """Python that still imports is ended by SIGTERM itself."""
+    job = begun(jobs, tmp_path, stopped=143)
+    job.wait_for_ray()
+    job.wait_for_driver()
+    to_the_script(job)
+    job.wait_for_driver()
+    assert job.end() == 143
+    assert job.lines("scontrol requeue") == ["scontrol requeue 77"]
+
+
 @pytest.mark.parametrize(
     ("status", "restarts", "requeued"),
     [
@@ -163,6 +183,7 @@ def test_a_person_ends_it_for_good(jobs: list[Job], tmp_path: Path) -> None:
         (1, "0", False),
         (2, "0", False),
         (70, "0", False),
+        (130, "0", False),  # an order cancelled the study, or it halted on a full disk
         (69, "0", True),
         (75, "3", True),
         (75, "50", False),
@@ -171,7 +192,7 @@ def test_a_person_ends_it_for_good(jobs: list[Job], tmp_path: Path) -> None:
 def test_a_job_is_requeued_only_if_its_study_can_go_on(
     jobs: list[Job], tmp_path: Path, status: int, restarts: str, requeued: bool
 ) -> None:
-    job = begun(jobs, tmp_path, at_once=status, SLURM_RESTART_COUNT=restarts)
+    job = failing(jobs, tmp_path, "krona-tune", status, SLURM_RESTART_COUNT=restarts)
     job.wait_for_ray()
     job.wait_for_driver()
     assert job.end() == status
@@ -179,7 +200,7 @@ def test_a_job_is_requeued_only_if_its_study_can_go_on(
 
 
 def test_the_programs_are_called_as_they_understand_it(jobs: list[Job], tmp_path: Path) -> None:
-    job = begun(jobs, tmp_path, at_once=0, NAME="mine", TRIALS_PER_NODE="3")
+    job = failing(jobs, tmp_path, "krona-tune", 0, NAME="mine", TRIALS_PER_NODE="3")
     job.wait_for_ray()
     job.wait_for_driver()
     assert job.end() == 0
