@@ -47,8 +47,14 @@ sys.exit({stopped})
 """A program that writes its words, then who sent it which signals. The driver tells the test that it runs."""
 ANSWERS = """#!/bin/sh
 echo "{name} $*" >> {log}
-if [ "$1 $2" = "show hostnames" ]; then printf 'one\\ntwo\\n'; fi
+case "{name} $1 $2" in
+  "scontrol show hostnames") printf 'one\\ntwo\\n' ;;
+  "hostname --ip-address "*) echo "::1 127.0.1.1" ;;
+  "hostname --all-ip-addresses "*) echo "fd00::2 10.1.2.3 10.1.2.4" ;;
+  "python "*) exit "${{ABSENT:-0}}" ;;
+esac
 """
+"""A program that answers at once. `python` says whether all nodes have joined Ray."""
 
 
 HEARING = """import os, signal, sys
@@ -69,7 +75,7 @@ class Job:
         words = {"python": sys.executable, "at_once": at_once, "stopped": stopped}
         words |= {"log": str(self.log), "ready": str(self.ready)}
         texts = {name: WAITS.format(**words) for name in ("srun", "krona-tune")}
-        texts |= {name: ANSWERS.format(name=name, log=self.log) for name in ("scontrol", "ray")}
+        texts |= {name: ANSWERS.format(name=name, log=self.log) for name in ("scontrol", "ray", "hostname", "python")}
         for name, text in texts.items():
             (programs / name).write_text(text, encoding="utf-8")
             (programs / name).chmod(0o755)
@@ -199,6 +205,20 @@ def test_a_job_is_requeued_only_if_its_study_can_go_on(
     assert bool(job.lines("scontrol requeue")) == requeued
 
 
+def test_a_job_whose_ray_does_not_start_is_requeued(jobs: list[Job], tmp_path: Path) -> None:
+    job = failing(jobs, tmp_path, "srun", 1, ABSENT="1")
+    assert job.end() == 69
+    assert job.lines("scontrol requeue") == ["scontrol requeue 77"]
+    assert not job.lines("krona-tune")
+
+
+def test_a_job_of_which_a_node_does_not_join_ray_is_requeued(jobs: list[Job], tmp_path: Path) -> None:
+    job = begun(jobs, tmp_path, ABSENT="1", START_SECONDS="0")
+    assert job.end() == 69
+    assert job.lines("scontrol requeue") == ["scontrol requeue 77"]
+    assert not job.lines("krona-tune")
+
+
 def test_the_programs_are_called_as_they_understand_it(jobs: list[Job], tmp_path: Path) -> None:
     job = failing(jobs, tmp_path, "krona-tune", 0, NAME="mine", TRIALS_PER_NODE="3")
     job.wait_for_ray()
@@ -207,14 +227,16 @@ def test_the_programs_are_called_as_they_understand_it(jobs: list[Job], tmp_path
     head, workers = sorted(job.lines("srun run"), key=lambda line: "--head" not in line)
     assert "--nodes=1 --nodelist=one ray start --head" in head
     assert "--nodes=1 --exclude=one ray start --address=" in workers
-    assert "--num-cpus=8 --block" in head
+    assert "--node-ip-address=10.1.2.3 --port=6379 --num-cpus=8 --block" in head
+    assert all("--cpus-per-task=8 --gpus-per-node=0 " in line for line in (head, workers))
+    assert [line.split()[-1] for line in job.log.read_text().splitlines() if "int(sys.argv[2])" in line] == ["1", "2"]
     (line,) = job.lines("krona-tune run")
     group = typer.main.get_command(app)
     _, verb, rest = group.resolve_command(typer.Context(group), shlex.split(line)[2:])  # type: ignore[attr-defined]
     asked = verb.make_context("run", rest).params
     assert (asked["name"], asked["or_resume"], asked["max_concurrent"], asked["seed"]) == ("mine", True, 6, 3)
     assert asked["storage"] == f"{tmp_path}/studies"
-    assert asked["address"].endswith(":6379")
+    assert asked["address"] == "10.1.2.3:6379"
 
 
 def test_the_script_asks_slurm_for_what_resuming_needs() -> None:
