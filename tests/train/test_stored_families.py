@@ -17,7 +17,7 @@ from tests.train.conftest import table
 HEADED = sorted(STORES_STATES - {"t5", "mt5", "umt5"})
 
 
-@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in KINDS else pytest.mark.slow) for n in HEADED])
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in KINDS else pytest.mark.long) for n in HEADED])
 def test_a_model_over_stored_states_answers_as_the_whole_model(name: str) -> None:
     config = transformers.AutoConfig.for_model(**tiny(name), num_labels=2)
     torch.manual_seed(0)
