@@ -83,7 +83,8 @@ def _mlflow_says_all(folder: StudyFolder) -> None:
         assert order.state in said[order.id]
 
 
-@pytest.mark.parametrize("moment", [pytest.param("before the start", marks=pytest.mark.long), "after the row"])
+@pytest.mark.long
+@pytest.mark.parametrize("moment", ["before the start", "after the row"])
 def test_an_order_survives_its_driver(home: Home, bert: Path, warm: WarmProgram, moment: str) -> None:
     name = f"killed-{moment.replace(' ', '-')}"
     folder = home.study(name)
