@@ -94,6 +94,7 @@ def test_a_server_that_is_away_from_the_start_costs_a_warning_and_a_sync(
         assert complete(uri)
 
 
+@pytest.mark.long
 def test_a_server_that_dies_in_the_middle_is_given_the_rest_by_a_sync(
     server: Server, folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
