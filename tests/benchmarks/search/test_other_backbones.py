@@ -50,7 +50,7 @@ def test_a_diverged_training_is_worth_the_constant_answer(twin: pd.DataFrame, tm
 def test_what_a_twin_is_taught_agrees_with_it(twin: pd.DataFrame) -> None:
     said = report("twin", range(2))
     for task in LEARNED:
-        [line] = [each for each in said.splitlines() if each.startswith(f"| {task} |")]
+        line = next(each for each in said.splitlines() if each.startswith(f"| {task} |"))
         same, others, own = (float(cell) for cell in line.strip("| ").split(" | ")[1:])
         assert (same, others) == (1, own)
 
