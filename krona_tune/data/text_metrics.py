@@ -12,6 +12,7 @@ from rapidfuzz.distance import LCSseq
 
 REMEMBERED = 100_000
 """Pairs whose likeness is kept, because a test half is measured again on resampled examples."""
+MINUS = "\N{MINUS SIGN}"
 EXACT = Context(prec=MAX_PREC, Emax=MAX_EMAX, Emin=MIN_EMIN)
 """Numbers with all their digits; a usual context rounds long ones, and knows none such as 1e1000000."""
 
@@ -22,14 +23,15 @@ def exact_match(answers: Sequence[str], targets: Sequence[str]) -> float:
 
 
 def same_number(answers: Sequence[str], targets: Sequence[str]) -> float:
-    """Returns the share of answers that are the target's number: 1,000 is 1000.0; what is no number is compared as
-    text."""
+    """Returns the share of answers that are the target's number: 1,000 is 1000.0 and -0 is 0; what is no number is
+    compared as text."""
     return exact_match([*map(_number, answers)], [*map(_number, targets)])
 
 
 def _number(text: str) -> str:
     try:
-        return str(Decimal(re.sub(r"[$€£%,\s]", "", text).rstrip(".")).normalize(EXACT))
+        number = Decimal(re.sub(r"[$€£%,\s]", "", text).replace(MINUS, "-").rstrip("."))
+        return str(number.normalize(EXACT)) if number else "0"
     except InvalidOperation:
         return text
 

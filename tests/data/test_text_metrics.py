@@ -41,6 +41,10 @@ def test_a_number_is_the_same_however_it_is_written() -> None:
         ("1e99999999999999999999", "1e99999999999999999998", False),
         ("1234567890" * 4 + "1", "1234567890" * 4 + "2", False),
         ("nan", "7", False),
+        ("-0.00", "0", True),
+        ("0e5", "-0", True),
+        ("\N{MINUS SIGN}7.50", "-7.5", True),
+        ("\N{MINUS SIGN}7", "7", False),
     ],
 )
 def test_a_number_of_any_size_is_compared_whole(answer: str, target: str, same: bool) -> None:
