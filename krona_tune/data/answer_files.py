@@ -123,7 +123,7 @@ def write_csv(say: Say, examples: ExampleRows, added: Mapping[str, Any]) -> Iter
             names.extend(row)
             record(names)
         _refuse_other_columns(row, names)
-        record([_in_a_cell(row.get(name), rounded=name in added) for name in names])
+        record([_in_a_cell(row.get(name), rounded=name in added and name != PREDICTION) for name in names])
 
     if names:
         record(names)
@@ -137,6 +137,7 @@ def _refuse_other_columns(row: Row, names: Sequence[str]) -> None:
 
 
 def _in_a_cell(value: Any, *, rounded: bool) -> Any:
+    """Returns what a cell holds of a value; a likelihood has six digits, every other number its own."""
     if isinstance(value, list | dict):
         return json.dumps(value, ensure_ascii=False, default=str)
     return f"{value:.6g}" if rounded and isinstance(value, float) else value

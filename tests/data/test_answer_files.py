@@ -163,6 +163,15 @@ def test_a_rows_own_numbers_and_texts_are_kept_as_they_are(tmp_path: Path) -> No
     assert json.loads(found) == odd | {"score": None, "parts": [None]} | ANSWER
 
 
+def test_a_predicted_number_is_the_same_in_every_kind_of_file(tmp_path: Path) -> None:
+    rows, number = [{"id": 0.123456789, "sentence": "a"}], 1234567.25
+    given, added = examples(tmp_path, rows), answer_columns(TASKS["stsb"], scores=False)
+    for ending in (".csv", ".jsonl", ".parquet"):
+        with answers_into(tmp_path / f"out{ending}", given, added, print) as write:
+            write({**rows[0], "prediction": number})
+        assert [float(row["prediction"]) for row in read(tmp_path / f"out{ending}")] == [number]
+
+
 def test_half_a_character_in_csv_is_refused(tmp_path: Path) -> None:
     given = examples(tmp_path, [{"sentence": "a"}])
     with pytest.raises(Refusal, match=r"--output: .*out\.csv can't be written \(.*; write JSON Lines"):
