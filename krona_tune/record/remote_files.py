@@ -1,6 +1,6 @@
 """Reads and writes files below a URI with fsspec: object stores, servers, folders. Refuses what can't be reached."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -79,6 +79,21 @@ class Store:
         """Removes a file, if it is there."""
         with suppress(FileNotFoundError):
             self._files.rm_file(self._path(name))
+
+    def remove_all(self, names: Iterable[str]) -> None:
+        """Removes files, those that are there, with as few requests as the store can."""
+        left = list(names)
+        if left and self._scheme not in FOLDERS:
+            with suppress(FileNotFoundError):  # somebody else removes them, too
+                self._files.rm([self._path(name) for name in left])
+                return
+        for name in left:
+            self.remove(name)
+
+    def below(self) -> list[str]:
+        """Returns the names of all files, also in folders, as `read` takes them."""
+        self._files.invalidate_cache()
+        return [str(path).removeprefix(f"{self._root}/") for path in self._files.find(self._root)]
 
     def names(self, folder: str = "") -> list[str]:
         """Returns the names directly in a folder, sorted; empty if there is no folder."""

@@ -61,10 +61,8 @@ class RemoteCheckpoints:
         if not self._uri:
             return
         try:
-            store = Store(self._uri)
-            there = set(store.names())
-            for path in (f"{trial}/{name}" for trial in trials if trial in there for name in store.names(trial)):
-                store.remove(path)
+            store, gone = Store(self._uri), set(trials)
+            store.remove_all(name for name in store.below() if name.partition("/")[0] in gone)
         except Exception as error:
             logger.warning("states at %s could not be removed: %s: %s", self._uri, type(error).__name__, error)
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from fsspec.implementations.memory import MemoryFileSystem
 
 from krona_tune import cli
 from krona_tune.adapters.adapter_card import CARD
@@ -80,6 +81,35 @@ def test_what_goes_here_goes_elsewhere_too_and_is_counted(tmp_path: Path) -> Non
     assert {path.name for path in folder.checkpoints.iterdir()} == {"rte-001", "rte-003", "cola-000"}
     assert {name for name in store.names() if store.names(name)} == {"rte-001", "rte-003", "cola-000"}
     remove(folder, gone)
+
+
+def test_the_states_of_many_trials_go_with_few_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = StudyFolder(tmp_path / "s", remote=f"memory://{tmp_path.name}/s")
+    store, requests = Store(f"{folder.remote}/checkpoints"), list[str]()
+    for number in range(300):
+        store.write(f"rte-{number}/rung-1.zip", b"x")
+
+    def find(files: MemoryFileSystem, path: str) -> list[str]:
+        requests.append("find")
+        return [name for name in files.store if name.startswith(path)]
+
+    def rm(files: MemoryFileSystem, path: list[str]) -> None:
+        requests.append("rm")
+        for name in path:
+            del files.store[name]
+
+    def ls(*of: object, **how: object) -> None:
+        requests.append("ls")
+
+    for asked in (find, rm, ls):  # as S3 does: all at once
+        monkeypatch.setattr(MemoryFileSystem, asked.__name__, asked)
+    RemoteCheckpoints(store.uri).remove(f"rte-{number}" for number in range(1, 300))
+    assert requests == ["find", "rm"]
+    monkeypatch.undo()
+    assert store.below() == ["rte-0/rung-1.zip"]
+    RemoteCheckpoints(store.uri).remove(["rte-1", "rte-0"])
+    assert store.below() == []
+    RemoteCheckpoints(f"{store.uri}/nowhere").remove(["rte-1"])
 
 
 @pytest.fixture
