@@ -209,23 +209,48 @@ def resampled_losses(task: Task, losses: Values, tokens: Values) -> tuple[float,
     return tuple(measure_losses(task, losses[rows], tokens[rows])["score"] for rows in drawn)
 
 
+MOST_ANSWERS = 20
+"""The most labels that are compared as constant answers."""
+MOST_TRIED = 2_000
+"""The most examples on which a metric function is tried: with all of a large part a good one takes too long."""
+
+
+def labels_to_try(task: Task, labels: Values) -> Values:
+    """Returns the labels that a metric function is tried on: at most `MOST_TRIED`, evenly spaced, and the first of each
+    class."""
+    if len(labels) <= MOST_TRIED:
+        return labels
+    rows = np.linspace(0, len(labels) - 1, MOST_TRIED).astype(int)
+    if task.labels:
+        rows = np.union1d(rows, np.unique(labels, return_index=True)[1])
+    tried: Values = labels[rows]
+    return tried
+
+
 def constant_baseline(task: Task, train_labels: Values, labels: Values) -> float:
     """Returns the score on `labels` (n,) of the best constant answer for `train_labels` (m,): a label, or their mean.
 
-    For accuracy that is the majority class; if F1 counts and the classes are balanced, it is the positive one. Of texts
-    it is the most frequent target.
+    For accuracy that is the majority class; if F1 counts and the classes are balanced, it is the positive one. Of many
+    labels the most frequent are compared, by the task's own function on some of the examples. Of texts it is the most
+    frequent target.
     """
     if task.generation:
         found = [text for text in extracted_from(task, train_labels) if text.strip()] or [""]
         most_frequent, _ = Counter(found).most_common(1)[0]
         plain = replace(task, generation=replace(task.generation, extract=""))
         return measure(plain, np.full(len(labels), most_frequent, object), extracted_from(task, labels))["score"]
-    answers = [train_labels.mean()] if task.is_regression else sorted(set(train_labels.tolist()))
 
     def score(answer: float, on: Values) -> float:
         return measure(task, np.full(len(on), answer), on)["score"]
 
-    return score(max(answers, key=lambda answer: score(answer, train_labels)), labels)
+    if task.is_regression:
+        return score(train_labels.mean(), labels)
+    counts, tried = Counter(train_labels.tolist()), train_labels
+    answers = sorted(counts)
+    if len(answers) > MOST_ANSWERS:
+        answers = [answer for answer, _ in counts.most_common(MOST_ANSWERS)]
+        tried = labels_to_try(task, train_labels) if task.functions else train_labels
+    return score(max(answers, key=lambda answer: score(answer, tried)), labels)
 
 
 def measure_losses(task: Task, losses: Values, tokens: Values) -> dict[str, float]:

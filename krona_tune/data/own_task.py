@@ -13,7 +13,7 @@ import numpy.typing as npt
 import pyarrow as pa
 
 from krona_tune.child_process import CALL_SECONDS
-from krona_tune.data.metrics import extracted_from, measure, resampled_scores
+from krona_tune.data.metrics import extracted_from, labels_to_try, measure, resampled_scores
 from krona_tune.data.own_examples import inputs_of, sorted_labels
 from krona_tune.data.tasks import PLACEHOLDER, Generation, Task
 from krona_tune.data.user_code import check_function, file_of, refuse_odd_file, telling_messages
@@ -25,8 +25,6 @@ from krona_tune.study.result import NO_INTERVAL
 
 GRID = 26
 """The most numbers among which a text-to-text model chooses the answer of a regression."""
-MOST_TRIED = 2_000
-"""The most examples on which a metric function is tried: with all of a large part a good one takes too long."""
 TRIED_SECONDS = 3.0
 """How long a metric function is tried on draws of the examples."""
 YAML_TRUTHS = {"true": ("yes", "on"), "false": ("no", "off")}
@@ -203,21 +201,9 @@ def _weights(spec: TaskSpec, place: str, known: list[str], labels: pa.ChunkedArr
             return tuple(float(given.get(label, 1.0)) for label in known)
 
 
-def _tried(task: Task, labels: Values) -> Values:
-    """Returns the labels that a metric function is tried on: at most `MOST_TRIED`, evenly spaced, and the first of each
-    class."""
-    if len(labels) <= MOST_TRIED:
-        return labels
-    rows = np.linspace(0, len(labels) - 1, MOST_TRIED).astype(int)
-    if task.labels:
-        rows = np.union1d(rows, np.unique(labels, return_index=True)[1])
-    tried: Values = labels[rows]
-    return tried
-
-
 def refuse_odd_functions(task: Task, labels: Values, place: str) -> None:
     """Refuses a metric function that fails on some training labels answered rightly, or by the first of them."""
-    labels = _tried(task, labels)
+    labels = labels_to_try(task, labels)
     with telling_messages():
         for _, function in task.functions:
             check_function(f"{place}.metric", function)
@@ -249,7 +235,7 @@ def try_draws(task: Task, labels: Values) -> Iterator[str]:
     """
     if not task.functions:
         return
-    labels = _tried(task, labels)
+    labels = labels_to_try(task, labels)
     try:
         seconds = _seconds_of_a_call(task, labels)
     except Refusal as refusal:

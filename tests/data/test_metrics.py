@@ -11,7 +11,7 @@ import pytest
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
 
-from krona_tune.data import text_metrics, user_code
+from krona_tune.data import metrics, text_metrics, user_code
 from krona_tune.data.metrics import constant_baseline, measure, resampled_scores
 from krona_tune.data.tasks import TASKS, Generation, Task
 from krona_tune.data.user_code import WithheldError
@@ -129,6 +129,22 @@ def test_the_constant_baseline_of_even_classes_is_the_answer_that_f1_rewards():
 
 def test_the_constant_baseline_of_a_regression_is_zero():
     assert constant_baseline(TASKS["stsb"], np.array([1.2, 3.4]), np.array([0.4, 2.2, 5.0])) == 0.0
+
+
+def test_of_many_labels_only_the_most_frequent_are_compared_as_the_constant_baseline(monkeypatch):
+    calls = []
+
+    def measured(task, predictions, labels):
+        calls.append((predictions[0], len(labels)))
+        return measure(task, predictions, labels)
+
+    many = replace(TASKS["rte"], labels=tuple(map(str, range(1000))), metrics=("macro_f1",))
+    train = np.concatenate([np.arange(1000), [7, 7, 8]])
+    expected = measure(many, np.full(4, 7), np.array([7, 8, 7, 9]))["score"]
+    monkeypatch.setattr(metrics, "measure", measured)
+    assert constant_baseline(many, train, np.array([7, 8, 7, 9])) == expected
+    assert len(calls) == metrics.MOST_ANSWERS + 1
+    assert calls[-1] == (7, 4)
 
 
 AGREE = """
