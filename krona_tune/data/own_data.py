@@ -17,6 +17,7 @@ from krona_tune.data.own_examples import (
     Examples,
     columns_of,
     doubt_labels,
+    doubt_positive,
     doubt_rare,
     examples,
     inputs_of,
@@ -36,7 +37,7 @@ from krona_tune.data.own_task import (
 )
 from krona_tune.data.tasks import Task
 from krona_tune.refusal import Refusal, shown
-from krona_tune.study.request.metric_table import Answers
+from krona_tune.study.request.metric_table import Answers, rows_of
 from krona_tune.study.request.task_spec import PartSpec, SplitSpec, TaskSpec
 
 SHARE = 0.15
@@ -212,6 +213,8 @@ def _doubts(task: Task, spec: TaskSpec, parts: dict[str, pa.Table], unused: Sequ
     yield from doubt_sizes(parts, task.title)
     if task.labels:
         yield from doubt_labels(task.labels, task.title)
+        if spec.positive is None and any(row.of_one_label for row in rows_of(task.metrics)):
+            yield from doubt_positive(task.labels, task.title)
         yield from doubt_rare(parts, task.labels, task.title)
     for (part, earlier), count in overlaps(parts, inputs_of(spec)).items():
         yield _duplicates_text(task, part, earlier, parts[part].num_rows, count)

@@ -276,6 +276,13 @@ def doubt_labels(labels: Sequence[str], of: str) -> Iterator[str]:
         yield f"a label of {of} has {len(longest):,} characters, {shown(longest)}: it may be a text"
 
 
+def doubt_positive(labels: Sequence[str], of: str) -> Iterator[str]:
+    """Yields a warning if the last of two words is so only because capital letters come before small ones."""
+    if kind_of(pa.chunked_array([pa.array(labels)])) != NUMBERS and max(labels, key=str.casefold) != labels[-1]:
+        last = f"f1 of {of} is about {shown(labels[-1])}, for capital letters come before small ones"
+        yield f"{last}: if you mean {shown(labels[0])}, write positive: {shown(labels[0])}"
+
+
 def doubt_rare(parts: dict[str, pa.Table], labels: Sequence[str], of: str) -> Iterator[str]:
     """Yields a warning about labels that a part has no example of, so that its score says nothing of them."""
     for part, table in parts.items():

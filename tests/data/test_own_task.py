@@ -44,6 +44,23 @@ def test_weights_words_and_the_positive_label(tmp_path: Path) -> None:
     assert given.task.class_weights == (3.0, 1.0)
 
 
+@pytest.mark.parametrize(
+    ("words", "asked", "said"),
+    [
+        (("Spam", "ham"), {}, ["f1 of tickets is about 'ham', for capital letters come before small ones"]),
+        (("Spam", "ham"), {"positive": "Spam"}, []),
+        (("spam", "ham"), {}, []),
+        (("10", "9"), {}, []),
+    ],
+)
+def test_a_positive_label_by_its_capital_is_warned_of(
+    words: tuple[str, str], asked: dict[str, str], said: list[str], tmp_path: Path
+) -> None:
+    some = [{"body": f"text {n}", "queue": words[n % 2]} for n in range(100)]
+    warnings = own(write_csv(tmp_path / "mails.csv", some), metric="f1", **asked).warnings
+    assert [each.partition(":")[0] for each in warnings if each.startswith("f1")] == said
+
+
 def test_an_own_metric_gets_labels_and_answers(tmp_path: Path) -> None:
     (tmp_path / "costs.py").write_text(
         "def cost(labels, answers):\n    return 3.0 * ((labels == 'access') & (answers != 'access')).sum()\n"

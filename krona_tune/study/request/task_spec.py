@@ -135,7 +135,7 @@ class TaskSpec(FrozenValue):
     regression: bool = False
     """Whether the labels are numbers; with the metrics pearson and spearman they always are."""
     positive: Annotated[str | None, BeforeValidator(lambda value: value if value is None else _text(value))] = None
-    """The label that f1 is about; null: of two numbers the larger, of two words the later in the alphabet."""
+    """The label that f1 is about; null: of two numbers the larger, of two words the later one, capitals first."""
     class_weights: Annotated[
         Literal["balanced"] | dict[str, Annotated[float, Field(ge=1e-6, le=1e6)]] | None,
         BeforeValidator(_words),
@@ -145,7 +145,7 @@ class TaskSpec(FrozenValue):
     """What a text-to-text model answers in place of each label."""
     prompt: Annotated[str, Field(min_length=1)] | None = None
     """What the model reads, with {COLUMN} for each text, or {text} for the only one; another word in braces is refused,
-    unless they are doubled; null: the texts alone."""
+    unless they are doubled: the model reads both pairs; null: the texts alone."""
     max_new_tokens: Annotated[int, Field(ge=1, le=100_000)] = 64
     """The most tokens of a written answer."""
     extract: Annotated[str, AfterValidator(_pattern)] = ""
