@@ -87,7 +87,7 @@ class TrialLoop:
         """Records how a trial ended: by itself, by the scheduler's judgement, by an order, or with the study."""
         status = self.stopper.verdict(tune_id, result, False)
         last = StepResult.from_dict(result)
-        self.ledger.ended(message.trial_id, status, last.error, last.curve)
+        self.ledger.ended(message.trial_id, status, last.error, last.curve, last.seconds)
 
     def lose(self, message: TrialMessage, tune_id: str, error: str, *, out_of_memory: bool) -> None:
         """Records the end of a trial that lost its worker, also before its start."""

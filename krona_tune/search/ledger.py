@@ -82,15 +82,16 @@ class Ledger:
         if look.note:
             logger.warning("%s on the test half: %s", trial_id, look.note)
 
-    def ended(self, trial_id: str, status: Status, error: str = "", curve: Curve = ()) -> None:
-        """Records the end of a trial, with the points of its curve since its last report. A second end of the same
-        trial changes nothing."""
+    def ended(self, trial_id: str, status: Status, error: str = "", curve: Curve = (), seconds: float = 0.0) -> None:
+        """Records the end of a trial, with the points of its curve since its last report, and the seconds since then.
+        A second end of the same trial changes nothing."""
         if trial_id not in self.running:
             return
         self.running.discard(trial_id)
         row = self.rows[trial_id]
         soonest = _end_by_its_seconds(row)  # the clock may have been set back
-        self._set(replace(row, status=status, error=error, curve=curve, ended_at=max(time.time(), soonest)))
+        used, at = row.device_seconds + row.devices * seconds, max(time.time(), soonest)
+        self._set(replace(row, status=status, error=error, curve=curve, device_seconds=used, ended_at=at))
         logger.info("%s ended: %s %s", trial_id, status, error)
         self._sink.trial_ended(self.rows[trial_id])
 

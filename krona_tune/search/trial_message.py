@@ -66,7 +66,7 @@ class StepResult:
     only its evaluation on the test half failed.
 
     `status` is the trial's final status, None while it continues. `test` is a finalist's only score on the test half.
-    `curve` are the points of a trial that ended between two rungs since the last one.
+    `curve` are the points of a trial that ended between two rungs since the last one, and `seconds` what it took since.
     """
 
     report: Report | None = None
@@ -75,6 +75,7 @@ class StepResult:
     test: ScoreOnTest | None = None
     error: str = ""
     curve: Curve = ()
+    seconds: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
         """Returns plain values, with what Tune, its searcher and its scheduler read; only a report has scores."""
@@ -88,6 +89,8 @@ class StepResult:
             values["test"] = asdict(self.test)
         if self.curve:
             values["curve"] = [list(point) for point in self.curve]
+        if self.seconds:
+            values["seconds"] = self.seconds
         return values
 
     @classmethod
@@ -101,4 +104,5 @@ class StepResult:
             test=ScoreOnTest(**found["test"]) if "test" in found else None,
             error=found.get("error", ""),
             curve=tuple(CurvePoint(*point) for point in found.get("curve", ())),
+            seconds=found.get("seconds", 0.0),
         )

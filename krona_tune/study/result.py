@@ -160,8 +160,8 @@ class TrialResult:
     running time.
 
     `devices` of the kind `device` (cuda, or cpu for cores) are what it had when it ran last; `device_seconds` are the
-    seconds of its training and evaluation, each times the devices that it had then. The three are empty or 0 if an
-    earlier version recorded it.
+    seconds of its training and evaluation, each times the devices that it had then, and of the step in which it ended
+    without a report. The three are empty or 0 if an earlier version recorded it.
 
     `proposed_by` says how a searched trial's point was chosen ("even draw", "TPE", "study model", "Sobol", "earlier
     study", RECORDED, or "a person" for a clone); the study's model also says which final score it expects, and one

@@ -19,6 +19,7 @@ from krona_tune.search.budget import Amount, Budget, Rates, StudyClock
 from krona_tune.search.driver import Driver, TrialLoop, await_slots, cut_short, halt_if_overtaken, left_over
 from krona_tune.search.driver_options import DriverOptions
 from krona_tune.search.forecast import Forecast, TaskForecast, TrialParts
+from krona_tune.search.ledger import Ledger
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.planning.space import resolve
 from krona_tune.search.progress.study_status import read_status
@@ -29,12 +30,14 @@ from krona_tune.search.study_records import OpenRecords
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.trial_message import StepResult, TrialMessage
 from krona_tune.search.tune_host import Phase
+from krona_tune.study.devices import Devices
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import build_spec, dump_spec
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.study_state import DriverState, StudyState, asked_trials
 from tests.record.events import curve, manifest
-from tests.search.ledgers import config, ledger
+from tests.search.conftest import count_on
+from tests.search.ledgers import Heard, config, ledger
 from tests.search.plans import SHAPE, plan
 from tests.search.rungs import RUNGS, report
 from tests.train.conftest import tiny_work
@@ -53,10 +56,12 @@ def test_a_trial_that_another_worker_goes_on_with_is_begun_once(loop: TrialLoop)
 
 
 def test_a_trial_that_diverges_between_two_rungs_has_the_end_of_its_curve_in_its_row(loop: TrialLoop) -> None:
+    loop.ledger = Ledger(count_on(SHAPE), Heard(), [], devices=Devices(kind="cuda", count=3.0))
     loop.start(config(0))
-    end = StepResult(status=Status.DIVERGED, error="the training loss is inf", curve=curve(0.9, 4.5))
+    end = StepResult(status=Status.DIVERGED, error="the training loss is inf", curve=curve(0.9, 4.5), seconds=7.0)
     loop.end(config(0), "tune0", end.to_dict())
     row = loop.ledger.rows["cola-000"]
+    assert (row.devices, row.device_seconds, row.busy_seconds) == (3.0, 21.0, 0.0), "it had them, but has no report"
     assert (row.status, row.error, row.curve) == (Status.DIVERGED, "the training loss is inf", curve(0.9, 4.5))
 
 

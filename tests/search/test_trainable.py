@@ -202,6 +202,7 @@ def test_a_rung_that_finds_no_room_waits_at_the_rung_below(
     with monkeypatch.context() as patched:
         patched.setattr("krona_tune.train.checkpoint.save", full)
         result = trial.step()
+    assert result.pop("seconds") > 0
     assert result == {
         "status": "interrupted",
         "done": True,
@@ -218,7 +219,8 @@ def test_memory_that_runs_out_while_a_state_is_kept_is_no_matter_of_the_disk(
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr("krona_tune.train.checkpoint.save", full)
-    assert worker(config()).step()["status"] == "out_of_memory"
+    result = worker(config()).step()
+    assert (result["status"], result["seconds"] > 0) == ("out_of_memory", True), "no report counts them"
 
 
 def test_a_loss_that_explodes_is_told_as_diverged(worker: Workers) -> None:

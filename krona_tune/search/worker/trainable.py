@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import time
 import traceback
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -90,28 +91,29 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
         return self._step().to_dict()
 
     def _step(self) -> StepResult:
-        reached = StepResult()
+        began, reached = time.perf_counter(), StepResult()
         try:
             reached = self._advance()
             return self._tested(reached)
         except TrialStopped:
-            return self._ended(Status.STOPPED_BY_USER, "")
+            return self._ended(Status.STOPPED_BY_USER, "", began)
         except NotKept as error:
-            return self._ended(Status.INTERRUPTED, str(error))
+            return self._ended(Status.INTERRUPTED, str(error), began)
         except Exception as error:
             if has_broken_device(error):
                 raise  # Ray replaces the worker and resumes the trial
             status = status_of_error(error)
             if status is Status.OUT_OF_MEMORY:
                 error.add_note(describe_adapter(self._message.params))
-            ended = self._ended(status, describe(error))
+            ended = self._ended(status, describe(error), began)
             return replace(reached, status=status, error=ended.error) if reached.report else ended
 
-    def _ended(self, status: Status, error: str) -> StepResult:
-        """Returns the end with what no report has of the curve; an interrupted trial will train those steps again."""
+    def _ended(self, status: Status, error: str, began: float) -> StepResult:
+        """Returns the end with the seconds of its step, which no report counts, and with what no report has of the
+        curve; an interrupted trial will train those steps again."""
         curve = self._run.curve.unreported if self._run and status is not Status.INTERRUPTED else ()
         self._close()
-        return StepResult(status=status, error=error, curve=curve)
+        return StepResult(status=status, error=error, curve=curve, seconds=time.perf_counter() - began)
 
     def cleanup(self) -> None:
         self._close()
