@@ -51,8 +51,9 @@ from krona_tune.study.study_state import DriverState, End, Stage, asked_trials
 
 CLOSING_SECONDS = 4.0
 """How long ending the records may take if Ray was lost: whoever sent a signal to all processes soon kills them."""
-STATE_SECONDS = 2.0
-"""The time between two writings of the driver's state."""
+STATE_SECONDS, STATE_SHARE = 2.0, 0.05
+"""The time between two writings of the driver's state, and which share of the driver's time they take at most: a
+forecast reads all rows."""
 PAUSED_SECONDS = 0.2
 """The time between two looks for orders while no trial may run."""
 
@@ -147,7 +148,8 @@ class Driver:
     loop: TrialLoop
     artifacts: Artifacts
     stage: Stage
-    written_at: float
+    state_due: float
+    foretold: float | None
     searched: bool
     fulfilled: int | None
 
@@ -168,7 +170,7 @@ class Driver:
             context.manifest.tasks,
             self._progress,
             quiet=options.start.quiet,
-            seconds_left=self._seconds_left if forecast else None,
+            seconds_left=(lambda: self.foretold or 0.0) if forecast else None,
             price=context.price,
         )
         self.orders = StudyOrders(
@@ -192,7 +194,8 @@ class Driver:
             ),
         )
         self.loop = TrialLoop(ledger=self.ledger, stopper=self.stopper, changed=self._changed, obey=self.orders.look)
-        self.artifacts, self.stage, self.written_at = Artifacts(), "search", 0.0
+        self.artifacts, self.stage = Artifacts(), "search"
+        self.state_due, self.foretold = 0.0, None
         self.searched, self.fulfilled = False, earlier.fulfilled if earlier and not self.opened.message else None
 
     def run(self, write_page: Callable[..., Path]) -> Outcome:
@@ -358,18 +361,20 @@ class Driver:
         """Saves the clock and writes the driver's state from time to time, also while no trial has an event."""
         halt_if_overtaken(self.context.folder, self.stopper)
         self.clock.save()
-        if time.monotonic() - self.written_at >= STATE_SECONDS:
+        if time.monotonic() >= self.state_due:
             self._write_state()
 
     def _write_state(self, end: End = "", reason: str = "", *, cut_short: bool = False) -> None:
-        """Writes for those who watch how far the study is, or how the driver ended."""
-        self.written_at = time.monotonic()
+        """Writes for those who watch how far the study is, or how the driver ended; foretells the time left, for the
+        view too."""
+        began = time.monotonic()
+        self.foretold = self._seconds_left() if self.forecast else None
         ended, trials = self.view.counts()
         state = DriverState(
             stage=self.stage,
             trials=trials,
             ended=ended,
-            seconds_left=self._seconds_left() if self.forecast else None,
+            seconds_left=self.foretold,
             slots=self.orders.allowed,
             most=self.orders.most,
             share=self.orders.share,
@@ -381,6 +386,8 @@ class Driver:
             at=time.time(),
         )
         write_driver_state(self.context.folder, state)
+        now = time.monotonic()
+        self.state_due = now + max(STATE_SECONDS, (now - began) / STATE_SHARE)
 
     # The end
 

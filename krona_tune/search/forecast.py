@@ -1,11 +1,13 @@
 """Forecasts the seconds of a trial and a study from the lengths of their sequences and a few timed steps."""
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from itertools import pairwise, takewhile
 from math import floor, sqrt
 from statistics import median
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +15,7 @@ import pyarrow as pa
 
 from krona_tune.data.batches import evaluation_order, lengths, training_order
 from krona_tune.search.budget import Amount
-from krona_tune.search.progress.trials_left import trials_left
+from krona_tune.search.progress.trials_left import by_task_and_kind, trials_left
 from krona_tune.search.searchers.asha_rule import judged_after
 from krona_tune.study.kinds import PHASES, TrialKind, facts_of
 from krona_tune.study.manifest import PlanFacts
@@ -21,7 +23,7 @@ from krona_tune.study.request.domain import Domain, Range
 from krona_tune.study.request.schedule import Schedule
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.request.trial import HEAD_ONLY
-from krona_tune.study.result import TrialResult, grouped
+from krona_tune.study.result import TrialResult
 from krona_tune.study.study_state import Counts, running_trials
 
 if TYPE_CHECKING:
@@ -130,13 +132,17 @@ SLACK = 1e-6
 """Less than any trial, and more than the rounding of a sum of shares."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class TrialPace:
+class TrialPace(NamedTuple):
     """Holds how far a trial has come: the training examples that it has seen or copied, and the seconds it took."""
 
     row: TrialResult
     examples: float
     seconds: float
+
+    @classmethod
+    def reported(cls, row: TrialResult) -> "TrialPace":
+        """Returns how far a trial's last report is."""
+        return cls(row=row, examples=row.examples, seconds=row.busy_seconds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -231,12 +237,14 @@ class Forecast:
             search_over: whether nothing is left of the search, though not all its trials were run.
         """
         known = list(rows)
-        by_reports = self.corrected(known)
-        forecast = self._scaled([by_reports._seen(row, share_done, now) for row in known])
+        now_running, by_reports = running_trials(known), self.corrected(known)
+        forecast = self._scaled(
+            by_reports._seen(row, share_done, now) if row.trial_id in now_running else TrialPace.reported(row)
+            for row in known
+        )
         done = {row.trial_id: 1.0 if row.ended else forecast.share_of(row, share_done) for row in known}
         left = trials_left(spec, self.planned, known, done=lambda row: done[row.trial_id], search_over=search_over)
-        now_running = running_trials(known)
-        running = grouped((row for row in known if row.trial_id in now_running), _task_and_kind)
+        running = by_task_and_kind(row for row in known if row.trial_id in now_running)
         lacking = {key: [1 - done[row.trial_id] for row in running.get(key, ())] for key in left}
         waiting = {key for key, n in left.items() if n > sum(lacking[key]) + SLACK}
         longest = {key: 1.0 if key in waiting else max(lacking[key], default=0.0) for key in left}
@@ -265,14 +273,14 @@ class Forecast:
         forecast = self.tasks[task]
         return forecast.until(forecast.schedule.total_examples) + forecast.adapter.test * facts_of(kind).tested
 
-    def _seen(self, row: TrialResult, share_done: Callable[[str], float], now: float) -> "TrialPace":
-        """Returns how far a row has come, its progress since its last report included, and the seconds that it took.
+    def _seen(self, row: TrialResult, share_done: Callable[[str], float], now: float) -> TrialPace:
+        """Returns how far a running trial is, its progress since its last report included, and what seconds it took.
 
         Of a trial's seconds on the clock, START may have gone into its worker's start, and an evaluation may be going
         on: within that, the forecast holds.
         """
-        reported = TrialPace(row=row, examples=row.examples, seconds=row.busy_seconds)
-        if not running_trials([row]) or row.task not in self.tasks:
+        reported = TrialPace.reported(row)
+        if row.task not in self.tasks:
             return reported
         task, is_head = self.tasks[row.task], _is_head(row)
         examples = share_done(row.trial_id) * task.schedule.total_examples
@@ -323,17 +331,20 @@ class Forecast:
 
     def corrected(self, rows: Iterable[TrialResult]) -> "Forecast":
         """Returns the forecast scaled by what the rows took over what was forecast for them; unscaled without rows."""
-        return self._scaled([TrialPace(row=row, examples=row.examples, seconds=row.busy_seconds) for row in rows])
+        return self._scaled(map(TrialPace.reported, rows))
 
-    def _scaled(self, rows: Iterable["TrialPace"]) -> "Forecast":
+    def _scaled(self, rows: Iterable[TrialPace]) -> "Forecast":
         took, foretold = {True: 0.0, False: 0.0}, {True: 0.0, False: 0.0}
+        alike: Counter[tuple[str, bool, float, int, int]] = Counter()  # most rows have come to one of a few rungs
         for seen in rows:
             row, copied = seen.row, seen.row.copied_examples
             if seen.examples > copied and row.task in self.tasks:
-                is_head, task = _is_head(row), self.tasks[row.task]
+                is_head = _is_head(row)
                 took[is_head] += seen.seconds
-                foretold[is_head] += task.until(seen.examples, baseline=is_head, reported=max(row.examples, copied))
-                foretold[is_head] -= task.until(copied, baseline=is_head)
+                alike[row.task, is_head, seen.examples, max(row.examples, copied), copied] += 1
+        for (task, is_head, examples, reported, copied), count in alike.items():
+            until = partial(self.tasks[task].until, baseline=is_head)
+            foretold[is_head] += count * (until(examples, reported=reported) - until(copied))
         by = {kind: took[kind] / foretold[kind] if foretold[kind] else 1.0 for kind in (True, False)}
         scaled = {
             task: replace(each, adapter=each.adapter.times(by[False]), head=each.head.times(by[True]))
@@ -344,10 +355,6 @@ class Forecast:
 
 def _is_head(row: TrialResult) -> bool:
     return row.params.get("method") == HEAD_ONLY
-
-
-def _task_and_kind(row: TrialResult) -> tuple[str, str]:
-    return row.task, row.kind
 
 
 def survivors(arrivals: float, reduction: int) -> float:

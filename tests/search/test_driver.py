@@ -258,6 +258,7 @@ def test_a_search_that_an_order_ends_leaves_only_its_finals(
         train(phase, loop)
 
     monkeypatch.setattr(driver, "STATE_SECONDS", 0.0)
+    monkeypatch.setattr(driver, "STATE_SHARE", 1e9)
     monkeypatch.setattr(driver, "tune_trials", tune)
     folder = StudyFolder(tmp_path)
     of = small_plan(40, [rate / 1000 for rate in range(1, 41)], time_budget=100)
@@ -275,6 +276,35 @@ def test_a_search_that_an_order_ends_leaves_only_its_finals(
     in_search, in_finals = (cast(float, state.seconds_left) for state in seen[:2])
     assert in_search <= 100, "the budget of time ends the study"
     assert in_finals == pytest.approx(8 * 4 * parts.epoch)
+
+
+def test_a_forecast_is_made_for_a_share_of_the_time_and_once_for_all_who_show_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_ray: None
+) -> None:
+    made, shown = list[float](), set[str]()
+
+    class Counted(Forecast):
+        def left(self, *of: object, **how: object) -> float:
+            made.append(4000.0)
+            return made[-1]
+
+    def tune(phase: Phase, loop: TrialLoop, **of: object) -> None:
+        for _ in range(5):
+            loop.obey()
+            console = Console(width=200)
+            with console.capture() as seen:
+                console.print(made_driver.view)
+            shown.add(seen.get().strip().partition("about ")[2])
+        raise Killed
+
+    monkeypatch.setattr(driver, "STATE_SECONDS", 0.0)
+    monkeypatch.setattr(driver, "STATE_SHARE", 1e-9)
+    monkeypatch.setattr(driver, "tune_trials", tune)
+    context = context_of(StudyFolder(tmp_path), plan())
+    made_driver = Driver(context, DriverOptions(), Counted(tasks={}), Console(quiet=True))
+    with pytest.raises(Killed):
+        made_driver.run(lambda folder: folder)
+    assert (len(made), shown) == (1, {"1 h 06 min left"})
 
 
 def test_a_second_request_at_the_end_is_a_persons_and_the_study_is_not_finished(

@@ -23,6 +23,13 @@ Done = Callable[[TrialResult], float]
 """Returns which share of a row's trial is not left, from 0 to 1."""
 Left = dict[tuple[str, str], float]
 """How many trials are left, by task and kind."""
+Groups = Mapping[tuple[str, str], Sequence[TrialResult]]
+"""The rows by task and kind."""
+
+
+def by_task_and_kind(rows: Iterable[TrialResult]) -> Groups:
+    """Returns the rows of each task and kind, in their order."""
+    return grouped(rows, lambda row: (row.task, row.kind))
 
 
 def begun(row: TrialResult) -> float:
@@ -47,28 +54,34 @@ def trials_left(
         search_over: whether nothing is left of the search, as after an order or a limit that has ended it.
     """
     known = list(rows)
-    left = search_left(spec, planned, known, done)
-    over = [task for task in spec.tasks if not any(left[task, kind] for kind in FIRST_TRAINED) and _ended(known, task)]
+    groups = by_task_and_kind(known)
+    left = _search_left(spec, planned, groups, done)
+    over = [task for task in spec.tasks if not any(left[task, kind] for kind in FIRST_TRAINED) and _ended(groups, task)]
     if search_over:
         left, over = dict.fromkeys(left, 0.0), list(spec.tasks)
     if spec.search.shared and len(over) < len(spec.tasks):
         over = []
-    new = _new_by_counts(spec, planned, known) | _new_by_rows(spec, planned, known, over, facts)
-    for (task, kind), count in new.items():
-        left[task, kind] = count + _lacking(known, task, kind, done)
+    new = _new_by_counts(spec, planned, groups)
+    if over:
+        new |= _new_by_rows(spec, planned, known, over, facts)
+    for key, count in new.items():
+        left[key] = count + _lacking(groups[key], done)
     return left
 
 
 def search_left(spec: StudySpec, planned: PlanFacts, rows: Iterable[TrialResult], done: Done = begun) -> Left:
     """Returns how many searched trials and heads alone are left, as `trials_left` does."""
-    known = list(rows)
-    searched = _to_propose(spec, planned, known)
+    return _search_left(spec, planned, by_task_and_kind(rows), done)
+
+
+def _search_left(spec: StudySpec, planned: PlanFacts, groups: Groups, done: Done) -> Left:
+    searched = _to_propose(spec, planned, groups)
     heads = Counts.of(spec, planned).heads
     left: Left = {}
     for task in spec.tasks:
-        tried = sum(row.task == task and row.kind == TrialKind.BASELINE for row in known)
+        tried = len(groups[task, TrialKind.BASELINE])
         for kind, new in ((TrialKind.SEARCH, searched[task]), (TrialKind.BASELINE, max(heads - tried, 0))):
-            left[task, kind] = new + _lacking(known, task, kind, done)
+            left[task, kind] = new + _lacking(groups[task, kind], done)
     return left
 
 
@@ -87,23 +100,24 @@ def by_task(left: Left) -> dict[str, int]:
     return {task: int(count) for task, count in found.items()}
 
 
-def _lacking(rows: Iterable[TrialResult], task: str, kind: str, done: Done) -> float:
-    """Returns what is left of the trials that have begun."""
-    return sum(1 - done(row) for row in rows if row.task == task and row.kind == kind)
+def _lacking(rows: Iterable[TrialResult], done: Done) -> float:
+    """Returns what is left of trials that have begun."""
+    return sum(1 - done(row) for row in rows)
 
 
-def _ended(rows: Iterable[TrialResult], task: str) -> bool:
-    return all(row.ended for row in rows if row.task == task and row.kind in FIRST_TRAINED)
+def _ended(groups: Groups, task: str) -> bool:
+    return all(row.ended for kind in FIRST_TRAINED for row in groups[task, kind])
 
 
-def _to_propose(spec: StudySpec, planned: PlanFacts, rows: Sequence[TrialResult]) -> dict[str, int]:
+def _to_propose(spec: StudySpec, planned: PlanFacts, groups: Groups) -> dict[str, int]:
     """Returns how many searched trials of each task have not begun; a clone is none that the request asks for."""
-    searched = [row for row in rows if row.kind == TrialKind.SEARCH and row.number >= 0]
+    searched = {task: [row for row in groups[task, TrialKind.SEARCH] if row.number >= 0] for task in spec.tasks}
     if spec.search.shared:
-        return _of_shared(spec, searched)
+        return _of_shared(spec, [row for rows in searched.values() for row in rows])
     asked = Counts.of(spec, planned).searched
-    tried = grouped(searched, lambda row: row.task)
-    return {task: 0 if search_end(spec.search, rows, task) else max(asked - len(tried[task]), 0) for task in spec.tasks}
+    return {
+        task: 0 if search_end(spec.search, rows, task) else max(asked - len(rows), 0) for task, rows in searched.items()
+    }
 
 
 def _of_shared(spec: StudySpec, searched: Sequence[TrialResult]) -> dict[str, int]:
@@ -115,16 +129,15 @@ def _of_shared(spec: StudySpec, searched: Sequence[TrialResult]) -> dict[str, in
     return {task: new + sum((task, number) not in tried for number in going) for task in spec.tasks}
 
 
-def _new_by_counts(spec: StudySpec, planned: PlanFacts, rows: Sequence[TrialResult]) -> Left:
+def _new_by_counts(spec: StudySpec, planned: PlanFacts, groups: Groups) -> Left:
     """Returns how many finals and repeats of each task are expected that have not begun."""
     new: Left = {}
     for task in spec.tasks:
-        end = search_end(spec.search, rows, task)
+        end = search_end(spec.search, groups[task, TrialKind.SEARCH], task)
         search = spec.search.model_copy(update={"trials": end.begun}) if end else spec.search
         expected = Counts.of(spec.model_copy(update={"search": search}), planned).by_kind
         for kind in expected.keys() - FIRST_TRAINED:
-            known = sum(row.task == task and row.kind == kind for row in rows)
-            new[task, kind] = max(expected[kind] - known, 0)
+            new[task, kind] = max(expected[kind] - len(groups[task, kind]), 0)
     return new
 
 

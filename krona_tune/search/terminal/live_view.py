@@ -42,7 +42,7 @@ class View:
         span: tuple[float, float] | None = None,
         price: Price | None = None,
     ) -> None:
-        """Takes `progress`, which returns how far a trial is, and `seconds_left`, the forecast if any.
+        """Takes `progress`, which returns how far a trial is, and `seconds_left`, the forecast if any; 0 is not shown.
 
         `span` is the start of the session shown and the last moment known of it (seconds since the epoch); None if it
         begins now. `price`, if known, shows what the trials cost so far.

@@ -13,6 +13,7 @@ from rich.console import Console
 from krona_tune.record.ownership import claim
 from krona_tune.search import driver, tune_host
 from krona_tune.search.driver_options import DriverOptions, StartOptions
+from krona_tune.search.forecast import Forecast, TaskForecast, TrialParts
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.startup import begin_study
 from krona_tune.search.startup.begin_study import DriverContext
@@ -69,11 +70,18 @@ def run(home: Path, trials: int, slots: int, seconds: float, *, in_ray: bool) ->
         claim(folder),
     ):
         started = begin_study.begin_study(gathered, folder, "the simulation of scale")
-        done = driver.Driver(started, DriverOptions(start=StartOptions(quiet=True)), None, Console()).run(
-            lambda folder: folder.spec
-        )
+        options = DriverOptions(start=StartOptions(quiet=True))
+        done = driver.Driver(started, options, foretold(gathered, seconds), Console()).run(lambda folder: folder.spec)
     print(f"lost sinks: {done.lost_sinks}")
     ray.shutdown()
+
+
+def foretold(gathered: resources.Resources, seconds: float) -> Forecast:
+    """Returns the forecast of trials that have a rung every so many seconds."""
+    parts = TrialParts(epoch=seconds, evaluation=0.0)
+    works = gathered.prepared.works.items()
+    tasks = {task: TaskForecast(schedule=work.schedule, adapter=parts, head=parts) for task, work in works}
+    return Forecast(tasks=tasks, planned=gathered.plan.planned)
 
 
 def main() -> None:
