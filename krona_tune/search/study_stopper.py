@@ -86,7 +86,7 @@ class StudyStopper:
             self.asked = self.asked or how
 
     def halt(self, reason: str) -> None:
-        """Ends the run as a person would, because its results could not be written; keeps the first reason."""
+        """Ends the run as a person would, because it can't go on as it is; keeps the first reason."""
         if not self.halted:
             logger.error("stopping: %s", reason)
         self.halted = self.halted or reason
@@ -103,7 +103,7 @@ class StudyStopper:
 
     def stop(self, tune_id: str, result: dict[str, Any]) -> bool:
         """Returns whether somebody ordered to stop the trial. Halts the study if a result is interrupted, because its
-        trial could not write its state."""
+        worker could not write its state, or could not load the backbone."""
         if result.get("status") == Status.INTERRUPTED:
             self.halt(result["error"])
         return tune_id in self.stopped

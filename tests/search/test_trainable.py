@@ -1,6 +1,8 @@
 """Tests the worker: each step is a rung, each failure a result, and a warm worker is equal to a new one."""
 
 import json
+import socket
+from collections.abc import Callable
 from dataclasses import replace
 from math import isfinite, nan
 from pathlib import Path
@@ -9,7 +11,9 @@ import pytest
 import torch
 
 from krona_tune.record.driver_state import TrialProgress, ask_to_stop, forget_to_stop
+from krona_tune.refusal import Refusal
 from krona_tune.search.trial_message import StepResult
+from krona_tune.search.worker import trainable
 from krona_tune.search.worker.trainable import (
     KronaTrial,
     Workplace,
@@ -210,6 +214,56 @@ def test_a_rung_that_finds_no_room_waits_at_the_rung_below(
     }
     assert hooks(backbone) == before
     assert measured(all_steps(worker(config(1)))) == measured(expected)
+
+
+class Loading:
+    """Takes the place of what loads a backbone: its first tries fail."""
+
+    def __init__(self, *errors: Exception) -> None:
+        self.errors, self.tries = list(errors), 0
+
+    def __call__(self, *place: object) -> Backbone:
+        self.tries += 1
+        if self.errors:
+            raise self.errors.pop(0)
+        return warm_backbone(*place)
+
+
+@pytest.fixture
+def loads(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Loading]:
+    """Returns a function that lets the next tries to load the backbone fail with these errors, without pauses."""
+
+    def make(*errors: Exception) -> Loading:
+        loading = Loading(*errors)
+        monkeypatch.setattr(trainable, "warm_backbone", loading)
+        monkeypatch.setattr(trainable, "LOADING_PAUSES", (0.0, 0.0))
+        return loading
+
+    return make
+
+
+AWAY = Refusal("google-t5/t5-small", "can't be loaded (OSError: the hub does not answer)", "save the model again")
+
+
+def test_a_machine_without_the_backbone_uses_up_no_trials(worker: Workers, loads: Callable[..., Loading]) -> None:
+    """A node that joins later was not looked at before the start: each trial there would fail within seconds."""
+    loading, trial = loads(*[AWAY] * 3), worker(config())
+    result = trial.step()
+    said = f"{socket.gethostname()} can't load the backbone: Refusal: {AWAY}"
+    assert (result, loading.tries) == ({"status": "interrupted", "done": True, "error": said}, 3)
+
+
+def test_a_hub_that_is_away_for_a_moment_is_waited_for(worker: Workers, loads: Callable[..., Loading]) -> None:
+    loading, trial = loads(AWAY, AWAY), worker(config())
+    assert (trial.step()["report"]["rung"], loading.tries) == (0, 3)
+    trial.cleanup()
+
+
+def test_memory_that_a_backbone_does_not_find_is_the_trial_s_own_end(
+    worker: Workers, loads: Callable[..., Loading]
+) -> None:
+    loading = loads(torch.OutOfMemoryError("CUDA out of memory"))
+    assert (worker(config()).step()["status"], loading.tries) == ("out_of_memory", 1)
 
 
 def test_memory_that_runs_out_while_a_state_is_kept_is_no_matter_of_the_disk(

@@ -2,6 +2,7 @@
 
 import logging
 import shutil
+import socket
 import time
 import traceback
 from dataclasses import dataclass, replace
@@ -16,6 +17,7 @@ from krona_tune.atomic_write import UNFINISHED, atomic_folder
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.record.driver_state import TrialProgress, forget_progress, note_progress, place_of
 from krona_tune.record.trial_checkpoints import RemoteCheckpoints
+from krona_tune.refusal import told
 from krona_tune.search.ray_internals import set_process_title
 from krona_tune.search.trial_message import StepResult, TrialMessage
 from krona_tune.study.folder import StudyFolder
@@ -23,13 +25,15 @@ from krona_tune.study.formatting import describe_adapter
 from krona_tune.study.request.study_spec import Precision, Quantize
 from krona_tune.study.result import Report, Status
 from krona_tune.train import checkpoint
-from krona_tune.train.backbone import warm_backbone
+from krona_tune.train.backbone import Backbone, warm_backbone
 from krona_tune.train.device import Device, has_broken_device, keep_freed_memory, lacks_memory, this_device
 from krona_tune.train.evaluate import Diverged
 from krona_tune.train.hidden_states import HiddenStateStore
 from krona_tune.train.loop import TaskWork, TrialRun, TrialStopped
 
 logger = logging.getLogger(__name__)
+LOADING_PAUSES = (5.0, 30.0)
+"""The seconds before each further try to load a backbone: a hub or a file system may be away for a moment."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +101,7 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
             return self._tested(reached)
         except TrialStopped:
             return self._ended(Status.STOPPED_BY_USER, "", began)
-        except NotKept as error:
+        except (NotKept, NotLoaded) as error:
             return self._ended(Status.INTERRUPTED, str(error), began)
         except Exception as error:
             if has_broken_device(error):
@@ -156,8 +160,7 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
         return replace(reached, test=run.evaluate_on_test())
 
     def _start(self) -> TrialRun:
-        backbone = warm_backbone(self._workplace.location, self._workplace.device, self._workplace.geometry)
-        message = self._message
+        message, backbone = self._message, self._backbone()
         run = TrialRun(message.trial_id, message.checked(), self._works[message.task], backbone, self._store())
         try:
             self._checkpoints.resume(run)
@@ -165,6 +168,22 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
             run.close()  # the backbone stays warm for the next trial
             raise
         return run
+
+    def _backbone(self) -> Backbone:
+        """Returns the backbone. Raises NotLoaded if it can't be loaded on this machine."""
+        place, pauses = self._workplace, iter(LOADING_PAUSES)
+        while True:
+            try:
+                return warm_backbone(place.location, place.device, place.geometry)
+            except Exception as error:
+                cause = error.__cause__ or error
+                if has_broken_device(cause) or lacks_memory(cause):
+                    raise
+                pause = next(pauses, None)
+                if pause is None:
+                    raise NotLoaded(f"{socket.gethostname()} can't load the backbone: {told(error)}") from error
+                logger.warning("the backbone can't be loaded, trying again in %g s: %s", pause, told(error))
+            time.sleep(pause)
 
     def _store(self) -> HiddenStateStore | None:
         limit = self._workplace.stored_bytes
@@ -185,6 +204,10 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
 
 class NotKept(Exception):
     """A trial's state could not be written; the trial stays at its last rung until it is resumed."""
+
+
+class NotLoaded(Exception):
+    """This machine can't load the backbone, so each trial here would fail; this one goes on in a resumed study."""
 
 
 class TrialCheckpoints:
