@@ -22,7 +22,7 @@ from ray.tune.experiment import Trial
 from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from krona_tune.refusal import told
-from krona_tune.search.ray_internals import RayWatch, prepare_tune, release_idle_workers
+from krona_tune.search.ray_internals import RayWatch, forget_failures, prepare_tune, release_idle_workers
 from krona_tune.search.searchers.asha import CONTINUE
 from krona_tune.search.searchers.task_searcher import Gate, GatedSearcher
 from krona_tune.search.startup.cluster import Slots
@@ -140,6 +140,7 @@ class Recorder(_Unpickled, Callback):  # type: ignore[misc]
     def __init__(self, events: TrialEvents) -> None:
         self._events = events
         self._lock, self._closed = threading.RLock(), False
+        self._reached: dict[str, int] = {}
 
     def close(self) -> None:
         """Stops recording, so that later events of an abandoned run are ignored."""
@@ -166,7 +167,11 @@ class Recorder(_Unpickled, Callback):  # type: ignore[misc]
     def on_trial_result(
         self, iteration: int, trials: list[Any], trial: Any, result: dict[str, Any], **info: Any
     ) -> None:
-        self._events.report(TrialMessage.from_dict(trial.config), StepResult.from_dict(result))
+        step, reached = StepResult.from_dict(result), self._reached.get(trial.trial_id, 0)
+        if step.report and step.report.examples > reached:  # a resumed trial repeats its last report
+            self._reached[trial.trial_id] = step.report.examples
+            forget_failures(trial)
+        self._events.report(TrialMessage.from_dict(trial.config), step)
 
     @_recorded
     def on_trial_complete(self, iteration: int, trials: list[Any], trial: Any, **info: Any) -> None:
@@ -209,7 +214,7 @@ DISK_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EIO, errno.EFBIG}
 WATCH_SECONDS = 0.5
 """The time between two checks whether Ray is still running."""
 RETRIES = 2
-"""How often a trial that lost its worker is resumed from its last rung."""
+"""How often a trial that loses its worker again and again is resumed from the same rung, or from its start."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -54,6 +54,7 @@ def test_ray_has_the_names_that_are_used() -> None:
     assert {*AGENT_PORTS, *NODE} <= signature(services.start_raylet).parameters.keys()
     assert ray._raylet.DASHBOARD_AGENT_LISTEN_PORT_NAME == KEPT_PORT  # private: what the module uses
     assert "all_processes" in ray_node.Node.dead_processes.__code__.co_names
+    assert hasattr(Trial("KronaTrial", stub=True).run_metadata, "num_failures")
     assert {"_trial_task_failure", *OF_A_FAILURE[2:]} <= set(dir(TuneController))
     assert set(OF_A_FAILURE[:2]) <= set(TuneController.__init__.__code__.co_names)
     constants = ray_node.ray_constants

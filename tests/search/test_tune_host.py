@@ -17,9 +17,11 @@ from krona_tune.search.ledger import Ledger
 from krona_tune.search.searchers.asha import CONTINUE, STOP
 from krona_tune.search.searchers.task_searcher import Gate, GatedSearcher
 from krona_tune.search.study_stopper import StudyStopper
+from krona_tune.search.trial_message import StepResult
 from krona_tune.search.tune_host import PAUSE, GatedScheduler, Recorder
 from krona_tune.study.result import Status
 from tests.search.ledgers import config, ledger
+from tests.search.rungs import report
 
 
 class Tune:
@@ -145,6 +147,16 @@ def test_a_trial_is_recorded_from_its_start_to_its_end(book: Ledger, stopping: S
     recorder.on_trial_complete(0, [], tuned(0, {"status": "completed", "score": 0.5}))
     assert book.rows["cola-000"].status is Status.COMPLETED
     assert shown == [1, 0]
+
+
+def test_a_trial_that_got_further_may_lose_its_worker_as_often_again(book: Ledger, stopping: StudyStopper) -> None:
+    """Nodes that are taken away from time to time fail no long trial; a repeated report is no step forward."""
+    recorder, trial = recorder_of(book, stopping), Trial("KronaTrial", stub=True, config=config(0).to_dict())
+    recorder.on_trial_start(0, [], trial)
+    for rung, failures in ((0, 0), (0, 2), (1, 0)):
+        trial.run_metadata.num_failures = 2
+        recorder.on_trial_result(0, [], trial, StepResult(report=report("cola-000", rung, 0.5)).to_dict())
+        assert (stopping.halted, trial.num_failures) == ("", failures)
 
 
 def test_an_event_that_can_not_be_recorded_halts_the_study(book: Ledger, stopping: StudyStopper) -> None:
