@@ -182,6 +182,21 @@ def test_checkpoints_that_are_there_need_no_more_space(
         assert (len(found.problems), len(found.warnings)) == (problems, warnings), (free, begun)
 
 
+def test_a_disk_that_need_not_hold_all_checkpoints_is_warned_of(
+    gathered: Resources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The nodes of a cluster have a part each where the storage is a URI: a head without trials has none."""
+    monkeypatch.setattr(preflight, "free_bytes", lambda _: 1)
+    joined = replace(gathered, cluster=replace(gathered.cluster, grows=True))
+    for there, remote, found in (
+        (joined, "s3://there/first", (0, 1)),
+        (joined, None, (1, 0)),
+        (gathered, "s3://there/first", (1, 0)),
+    ):
+        findings = preflight.check_disk(there, StudyFolder(tmp_path / "first", remote), tmp_path)
+        assert (len(findings.problems), len(findings.warnings)) == found
+
+
 def test_a_disk_that_takes_an_empty_file_but_no_content_is_a_problem(
     gathered: Resources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -185,7 +185,11 @@ PROBE_BLOCKS = 16
 
 def check_disk(resources: Resources, folder: StudyFolder, storage: Path) -> Findings:
     """Checks that the storage can be written and has space for the checkpoints of the remaining trials: a problem if
-    the usual size does not fit, a warning if only the largest does not."""
+    the usual size does not fit, a warning if only the largest does not.
+
+    If the storage is a URI, each node holds only its own trials' checkpoints, and how many it gets nobody knows: where
+    other nodes may run trials, this one's space is a warning too.
+    """
     try:
         with NamedTemporaryFile(dir=storage, prefix=".preflight-", buffering=0) as probe:
             for _ in range(PROBE_BLOCKS):  # an empty file fits on a full disk
@@ -200,7 +204,8 @@ def check_disk(resources: Resources, folder: StudyFolder, storage: Path) -> Find
         ended = sum(row.ended for row in read_trials(folder.results, pass_over))
     left = max(0.0, 1 - max(there, ended) / checkpoints.trials)
     of = f"{storage} has {format_bytes(free)} free, the checkpoints of {checkpoints.trials} trials take"
-    if left * checkpoints.usually > free:
+    shared = folder.remote is not None and resources.cluster.grows
+    if left * checkpoints.usually > free and not shared:
         fix = "free space, ask for fewer trials, or limit them with --max-params"
         return problem("--storage", f"{of} about {format_bytes(left * checkpoints.usually)}", fix)
     if left * checkpoints.most > free:
