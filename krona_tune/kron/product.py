@@ -171,12 +171,13 @@ def kron_linear(x: Tensor, a: Tensor, b: Tensor, scale: float | Tensor = 1.0) ->
         (..., a_out·b_out), on x's device and in its dtype, or in autocast's where that is on.
 
     Raises:
-        ValueError: x's last dimension is not a_in·b_in, or the factors' dimensions do not pair.
+        ValueError: x's last dimension is not a_in·b_in, the factors' dimensions do not pair, or the scale has other
+            dimensions.
     """
     shape = _checked(x, a, b)
     trials = a.shape[:-3]
     flat = _compute(x).reshape(*trials, x.shape[len(trials) : -1].numel(), shape.d_in)
-    return frozen_linear_plus_kron(flat, None, None, _terms(a) * scale, _terms(b)).view(*x.shape[:-1], shape.d_out)
+    return frozen_linear_plus_kron(flat, None, None, _scaled(a, scale), _terms(b)).view(*x.shape[:-1], shape.d_out)
 
 
 def linear_plus_kron(
@@ -207,7 +208,7 @@ def linear_plus_kron(
         return linear(x, weight, bias) + kron_linear(x, a, b, scale)
     wide = _compute(x)
     weight, bias = weight.to(wide.dtype), None if bias is None else bias.to(wide.dtype)
-    flat = frozen_linear_plus_kron(wide.reshape(-1, shape.d_in), weight, bias, _terms(a) * scale, _terms(b))
+    flat = frozen_linear_plus_kron(wide.reshape(-1, shape.d_in), weight, bias, _scaled(a, scale), _terms(b))
     return flat.view(*x.shape[:-1], shape.d_out)
 
 
@@ -220,11 +221,11 @@ def kron_weight(a: Tensor, b: Tensor, scale: float | Tensor = 1.0) -> Tensor:
         scale: a plain factor.
 
     Raises:
-        ValueError: the factors' dimensions do not pair.
+        ValueError: the factors' dimensions do not pair, or the scale is not one number.
     """
     shape_of(a, b)
     with torch.autocast(a.device.type, enabled=False):  # a weight is exact, whatever precision products are made in
-        return kron_matrix(_terms(a) * scale, _terms(b))
+        return kron_matrix(_scaled(a, scale), _terms(b))
 
 
 def shape_of(a: Tensor, b: Tensor) -> FactorShape:
@@ -244,6 +245,15 @@ def shape_of(a: Tensor, b: Tensor) -> FactorShape:
 def _terms(factors: Tensor) -> Tensor:
     """The factors with their dimension of terms, which a single term may leave out."""
     return factors.unsqueeze(0) if factors.dim() == 2 else factors
+
+
+def _scaled(a: Tensor, scale: float | Tensor) -> Tensor:
+    """The factors A with their dimension of terms, times the scale: one number, or one for each of the trials."""
+    a = _terms(a)
+    whole = (*a.shape[:-3], 1, 1, 1)
+    if isinstance(scale, Tensor) and scale.shape != whole and (scale.numel() != 1 or scale.dim() > len(whole)):
+        raise ValueError(f"the scale is one number or a tensor {whole}; it is {tuple(scale.shape)}")
+    return a * scale
 
 
 def _checked(x: Tensor, a: Tensor, b: Tensor) -> FactorShape:

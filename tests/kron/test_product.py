@@ -114,6 +114,25 @@ def test_wrong_sizes_are_refused_with_the_numbers() -> None:
         shape_of(a.expand(2, 2, 3), b.expand(3, 4, 5))
 
 
+@pytest.mark.parametrize("leading", [(), (2,), (3, 2)])
+def test_a_scale_of_other_dimensions_is_refused_with_them(leading: tuple[int, ...]) -> None:
+    """Each of these tensors could be multiplied with A, and would give each entry, row or term a scale of its own."""
+    a, b = factors(2, 3, 4, 5, *leading)
+    x = torch.randn(*leading[:-1], 6, 15, dtype=torch.float64)
+    trials = leading[:-1]
+    torch.testing.assert_close(kron_linear(x, a, b, torch.tensor([0.5])), kron_linear(x, a, b, 0.5))
+    torch.testing.assert_close(kron_weight(a, b, torch.tensor(0.5)), kron_weight(a, b, 0.5))
+    for shape in ((3,), (2, 1), (2, 1, 1), (3, 1, 1), (1, *trials, 1, 1, 1), (2, 2, 3)):
+        scale, said = torch.ones(shape), rf"scale is one number or a tensor .*; it is \({shape[0]},"
+        with pytest.raises(ValueError, match=said):
+            kron_linear(x, a, b, scale)
+        with pytest.raises(ValueError, match=said):
+            kron_weight(a, b, scale)
+        if not trials:
+            with pytest.raises(ValueError, match=said):
+                linear_plus_kron(x, torch.zeros(8, 15, dtype=torch.float64), None, a, b, scale)
+
+
 WIDE = (3, 6, 5, 4)
 """15 × 24 with a gradient that is contracted; shapes like (1, 1, 15, 24) form it."""
 
