@@ -26,7 +26,7 @@ from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from torch import Tensor, nn
 
 from krona_tune.backbones.meta_model import is_quantised
-from krona_tune.kron.factors import Init, Scaling, effective_scale, factor_shape
+from krona_tune.kron.factors import Init, Scaling, effective_scale, factor_shape, whole_size
 from krona_tune.kron.product import first_factors, kron_linear, kron_weight
 from krona_tune.refusal import Refusal
 
@@ -85,9 +85,11 @@ class KronAConfig(PeftConfig):  # type: ignore[misc]
             self.target_modules = set(self.target_modules)
         if isinstance(self.exclude_modules, list):
             self.exclude_modules = set(self.exclude_modules)
-        for name, size in (("a_out", self.a_out), ("a_in", self.a_in), ("terms", self.terms)):
-            if not isinstance(size, int) or size < 1:
-                raise Refusal(f"KronAConfig: {name}", f"is {size!r}", "write a whole number from 1")
+        for name in ("a_out", "a_in", "terms"):
+            size = whole_size(given := getattr(self, name))
+            if size is None:
+                raise Refusal(f"KronAConfig: {name}", f"is {given!r}", "write a whole number from 1")
+            setattr(self, name, size)
         for name, word, known in (("scaling", self.scaling, Scaling), ("init", self.init, Init)):
             if word not in get_args(known):
                 raise Refusal(f"KronAConfig: {name}", f"is {word!r}", f"write {' or '.join(get_args(known))}")

@@ -4,6 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import peft
 import pytest
 import torch
@@ -229,6 +230,7 @@ def test_peft_turns_it_into_a_lora_of_its_rank() -> None:
         ),
         ({"a_in": 0}, "KronAConfig: a_in: is 0; write a whole number from 1"),
         ({"terms": 1.5}, "KronAConfig: terms: is 1.5; write a whole number from 1"),
+        ({"a_out": True}, "KronAConfig: a_out: is True; write a whole number from 1"),
         ({"scaling": "rs"}, "KronAConfig: scaling: is 'rs'; write plain or stable"),
         ({"init": "lora"}, "KronAConfig: init: is 'lora'; write krona or cdka"),
         (
@@ -249,6 +251,12 @@ def test_what_does_not_fit_is_refused(knobs: dict[str, object], message: str) ->
     with pytest.raises(Refusal) as refused:
         peft.get_peft_model(model, KronAConfig(**{**BERT, **knobs}))
     assert str(refused.value) == message
+
+
+def test_sizes_of_numpy_are_taken_and_saved(tmp_path: Path) -> None:
+    KronAConfig(a_out=np.int64(4), a_in=np.int32(6), terms=np.int8(2)).save_pretrained(tmp_path)
+    loaded = peft.PeftConfig.from_pretrained(tmp_path)
+    assert (loaded.a_out, loaded.a_in, loaded.terms) == (4, 6, 2)
 
 
 def test_no_entry_of_pefts_own_is_touched() -> None:

@@ -3,7 +3,8 @@
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import sqrt
-from typing import Literal
+from operator import index
+from typing import Any, Literal
 
 __all__ = ["FactorShape", "effective_scale", "factor_shape", "factor_shapes", "first_step"]
 
@@ -11,6 +12,15 @@ Init = Literal["krona", "cdka"]
 """Which factors start at zero: all B's, or all A's."""
 Scaling = Literal["plain", "stable"]
 """Whether the scale is divided by √(terms·a_in)."""
+
+
+def whole_size(value: Any) -> int | None:
+    """Returns a size as an int, whatever type of whole number it has; None if it is no whole number from 1."""
+    try:
+        size = 0 if isinstance(value, bool) else index(value)
+    except TypeError:
+        return None
+    return size if size >= 1 else None
 
 
 @dataclass(frozen=True, order=True)
@@ -34,9 +44,10 @@ class FactorShape:
 
     def __post_init__(self) -> None:
         for name in ("a_out", "a_in", "b_out", "b_in", "terms"):
-            size = getattr(self, name)
-            if not isinstance(size, int) or size < 1:
-                raise ValueError(f"{name} is {size!r}; write a whole number from 1")
+            size = whole_size(given := getattr(self, name))
+            if size is None:
+                raise ValueError(f"{name} is {given!r}; write a whole number from 1")
+            object.__setattr__(self, name, size)
 
     def __str__(self) -> str:
         product = f"{self.a_out}x{self.a_in}⊗{self.b_out}x{self.b_in}"
@@ -122,11 +133,12 @@ def _rank(terms: int, a_in: int, a_out: int, b_in: int, b_out: int) -> int:
 
 
 def divisors(number: int) -> tuple[int, ...]:
-    """Returns all divisors of a positive whole number, ascending."""
-    if number < 1:
+    """Returns all divisors of a whole number from 1, ascending. Raises a ValueError for anything else."""
+    size = whole_size(number)
+    if size is None:
         raise ValueError(f"{number!r} has no divisors here; dimensions are whole numbers from 1")
-    small = [i for i in range(1, int(number**0.5) + 1) if number % i == 0]
-    return tuple(sorted({*small, *(number // i for i in small)}))
+    small = [i for i in range(1, int(size**0.5) + 1) if size % i == 0]
+    return tuple(sorted({*small, *(size // i for i in small)}))
 
 
 @lru_cache(maxsize=4096)

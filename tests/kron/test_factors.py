@@ -1,5 +1,8 @@
 """Tests which factor shapes fit, what they cost and which rank they can reach."""
 
+import json
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 from hypothesis import example, given
@@ -85,3 +88,19 @@ def test_a_shape_that_does_not_divide_is_refused_with_the_choices() -> None:
         factor_shape(10, 12, 5, 7)
     with pytest.raises(ValueError, match="b_out is 0; write a whole number from 1"):
         FactorShape(1, 2, 0, 4)
+
+
+@pytest.mark.parametrize("size", [0, -4, 4.0, "4", None, True])
+def test_a_size_that_is_no_whole_number_from_1_is_refused_by_name(size: object) -> None:
+    with pytest.raises(ValueError, match=f"a_in is {size!r}; write a whole number from 1"):
+        FactorShape(2, size, 3, 5)
+    for dimensions in ((size, 12), (12, size)):
+        with pytest.raises(ValueError, match=f"{size!r} has no divisors here; dimensions are whole numbers from 1"):
+            factor_shapes(*dimensions)
+
+
+def test_sizes_of_numpy_are_the_whole_numbers_that_they_are() -> None:
+    shape = FactorShape(*np.array([2, 3, 4, 5]), terms=np.int8(2))
+    assert json.loads(json.dumps(asdict(shape))) == asdict(FactorShape(2, 3, 4, 5, 2))
+    assert factor_shapes(np.int16(12), np.int16(10)) == factor_shapes(12, 10)
+    assert FactorShape(*np.array([100, 100, 2, 2], dtype=np.int8)).d_out == 200
