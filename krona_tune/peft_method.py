@@ -50,9 +50,9 @@ class KronAConfig(PeftConfig):  # type: ignore[misc]
     Several terms are a sum of products (arXiv 2602.01267). The fields of peft's own PeftConfig are taken too.
 
     Raises:
-        Refusal: a size is not a whole number from 1, the scale is not a positive number, or a word is unknown. Later,
-            for a given model: a size does not divide a map's dimension, there are more terms than hold every matrix, or
-            a target is not a linear map.
+        Refusal: a size is not a whole number from 1, the scale is not a positive number, a word is unknown, or layers
+            are chosen where peft does not ask for them. Later, for a given model: a size does not divide a map's
+            dimension, there are more terms than hold every matrix, or a target is not a linear map.
     """
 
     target_modules: list[str] | set[str] | str | None = None
@@ -72,9 +72,9 @@ class KronAConfig(PeftConfig):  # type: ignore[misc]
     init: Init = "krona"
     """Which factors start at zero: "krona" the B's, "cdka" the A's."""
     layers_to_transform: list[int] | int | None = None
-    """The numbers of the layers to adapt, as in peft's LoraConfig; None: all."""
+    """The numbers of the layers to adapt, beside names as `target_modules`, as in peft's LoraConfig; None: all."""
     layers_pattern: list[str] | str | None = None
-    """The name of the list of layers in the model, where peft does not find it."""
+    """The name of the list of layers in the model, where peft does not find it; beside `layers_to_transform`."""
     modules_to_save: list[str] | None = None
     """Further modules that are trained as they are and saved with the adapter, such as a head."""
 
@@ -93,6 +93,13 @@ class KronAConfig(PeftConfig):  # type: ignore[misc]
         for name, word, known in (("scaling", self.scaling, Scaling), ("init", self.init, Init)):
             if word not in get_args(known):
                 raise Refusal(f"KronAConfig: {name}", f"is {word!r}", f"write {' or '.join(get_args(known))}")
+        for name in ("layers_to_transform", "layers_pattern"):
+            if isinstance(self.target_modules, str) and (given := getattr(self, name)) is not None:
+                said = f"is {given!r}, which peft does not read beside a text as target_modules"
+                raise Refusal(f"KronAConfig: {name}", said, "list names there, or name the layers in the text")
+        if self.layers_pattern and self.layers_to_transform is None:
+            said = f"is {self.layers_pattern!r}, and no layers are chosen"
+            raise Refusal("KronAConfig: layers_pattern", said, "add layers_to_transform, or leave it out")
         if not isinstance(self.scale, int | float) or not (self.scale > 0 and math.isfinite(self.scale)):
             raise Refusal("KronAConfig: scale", f"is {self.scale!r}", "give a positive number")
 

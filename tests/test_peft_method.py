@@ -241,6 +241,21 @@ def test_peft_turns_it_into_a_lora_of_its_rank() -> None:
         ({"scale": "4"}, "KronAConfig: scale: is '4'; give a positive number"),
         ({"scale": -1.0}, "KronAConfig: scale: is -1.0; give a positive number"),
         (
+            {"target_modules": ".*query", "layers_to_transform": 0},
+            "KronAConfig: layers_to_transform: is 0, which peft does not read beside a text as target_modules; list "
+            "names there, or name the layers in the text",
+        ),
+        (
+            {"target_modules": ".*query", "layers_pattern": "layer"},
+            "KronAConfig: layers_pattern: is 'layer', which peft does not read beside a text as target_modules; list "
+            "names there, or name the layers in the text",
+        ),
+        (
+            {"layers_pattern": ["layer"]},
+            "KronAConfig: layers_pattern: is ['layer'], and no layers are chosen; add layers_to_transform, or leave it "
+            "out",
+        ),
+        (
             {"target_modules": ["LayerNorm"]},
             "KronAConfig: KronA adapts linear maps, not a LayerNorm; needed at bert.embeddings.LayerNorm",
         ),
@@ -251,6 +266,13 @@ def test_what_does_not_fit_is_refused(knobs: dict[str, object], message: str) ->
     with pytest.raises(Refusal) as refused:
         peft.get_peft_model(model, KronAConfig(**{**BERT, **knobs}))
     assert str(refused.value) == message
+
+
+def test_layers_are_chosen_beside_names() -> None:
+    config = KronAConfig(target_modules=["query"], layers_to_transform=[0, 2], layers_pattern="layer", **SIZES)
+    wrapped = peft.get_peft_model(build("bert")[1], config)
+    found = [name for name, module in wrapped.named_modules() if isinstance(module, KronALayer)]
+    assert [name.removeprefix("base_model.model.bert.encoder.layer.")[0] for name in found] == ["0", "2"]
 
 
 def test_sizes_of_numpy_are_taken_and_saved(tmp_path: Path) -> None:
