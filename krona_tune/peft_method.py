@@ -155,36 +155,34 @@ class KronALayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]
         return kron_weight(self.krona_a[adapter_name], self.krona_b[adapter_name], self.krona_scale[adapter_name])
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        """Adds adapters, by default the active ones, to the map's weight.
+        """Adds adapters, by default the active ones, to the map's weight, and rounds once.
 
         Raises:
-            ValueError: the weight is quantised; or with `safe_merge`, the sum is not finite. It stays unmerged.
+            ValueError: the weight is quantised; or with `safe_merge`, the sum is not finite. All of them stay unmerged.
         """
-        for name in check_adapters_to_merge(self, adapter_names):
-            if name in self.krona_a:
-                self._add(name, sign=1, safe=safe_merge)
-                self.merged_adapters.append(name)
+        names = [name for name in check_adapters_to_merge(self, adapter_names) if name in self.krona_a]
+        self._add(names, sign=1, safe=safe_merge)
+        self.merged_adapters += names
 
     def unmerge(self) -> None:
         """Subtracts the merged adapters from the weight, within its dtype's rounding."""
         if not self.merged:
             warnings.warn("Already unmerged. Nothing to do.", stacklevel=2)
-        while self.merged_adapters:
-            self._add(self.merged_adapters.pop(), sign=-1, safe=False)
+        self._add(self.merged_adapters, sign=-1)
+        self.merged_adapters = []
 
     def supports_lora_conversion(self, adapter_name: str = "default") -> bool:
         return True
 
     @torch.no_grad()
-    def _add(self, adapter_name: str, sign: int, safe: bool) -> None:
-        weight = self.base_layer.weight
-        if is_quantised(weight):
+    def _add(self, adapter_names: list[str], sign: int, safe: bool = False) -> None:
+        weight = total = self.base_layer.weight
+        if adapter_names and is_quantised(weight):
             raise ValueError(f"an adapter can't be merged into a weight of {weight.dtype}; use it unmerged")
-        delta = self.get_delta_weight(adapter_name)
-        wide = torch.promote_types(weight.dtype, delta.dtype)
-        total = (weight.to(wide) + sign * delta).to(weight.dtype)
-        if safe and not total.isfinite().all():
-            raise ValueError(f"adapter {adapter_name!r} makes a weight that is not finite")
+        for name in adapter_names:
+            total = total + sign * self.get_delta_weight(name)
+            if safe and not total.to(weight.dtype).isfinite().all():
+                raise ValueError(f"adapter {name!r} makes a weight that is not finite")
         weight.copy_(total)
 
 

@@ -163,6 +163,26 @@ def test_a_weight_in_few_bits_is_not_merged_into() -> None:
         wrapped.merge_adapter()
 
 
+def test_of_several_adapters_all_are_merged_or_none() -> None:
+    shape, wrapped, _ = dressed("bert", BERT)
+    wrapped.add_adapter("second", KronAConfig(target_modules=["query", "value"], a_out=3, a_in=8, scale=0.7))
+    fill(wrapped, "second", seed=8)
+    wrapped.base_model.set_adapter(["default", "second"])
+    both = outputs(wrapped, shape)
+    wrapped.merge_adapter(safe_merge=True)
+    assert apart(outputs(wrapped, shape), both) < 2e-5
+    wrapped.unmerge_adapter()
+    assert apart(outputs(wrapped, shape), both) < 2e-5
+    layer = next(layer for layer in layers(wrapped) if len(layer.krona_a) == 2)
+    before = layer.base_layer.weight.clone()
+    with torch.no_grad():
+        layer.krona_a["second"].fill_(torch.inf)
+    with pytest.raises(ValueError, match="adapter 'second' makes a weight that is not finite"):
+        layer.merge(safe_merge=True)
+    assert not layer.merged
+    assert torch.equal(layer.base_layer.weight, before)
+
+
 def test_merging_and_unmerging_under_autocast_gives_the_weights_back() -> None:
     _, model, _ = build("bert")
     before = {name: tensor.clone() for name, tensor in model.state_dict().items()}
