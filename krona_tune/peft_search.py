@@ -15,7 +15,8 @@ from itertools import product
 from math import inf
 from typing import Any
 
-from peft import LoKrConfig, LoraConfig, PeftConfig
+from peft import LoKrConfig, LoraConfig, PeftConfig, PeftModel
+from peft.tuners.tuners_utils import BaseTunerLayer
 from pydantic import ValidationError
 from torch import nn
 
@@ -73,10 +74,12 @@ def optuna_space(
         layers: the layers to adapt, as in a space's `adapter: layers`.
 
     Raises:
-        Refusal: nothing fits the limit, the model has no such maps, or they are parts of fused maps, or transposed ones
-            without LoRA among the methods.
+        Refusal: nothing fits the limit, the model has an adapter of peft already or no such maps, or they are parts of
+            fused maps, or transposed ones without LoRA among the methods.
     """
     refuse_unknown("methods", "method", CONFIGS, *(methods or [""]))
+    if any(isinstance(module, PeftModel | BaseTunerLayer) for module in model.modules()):
+        raise Refusal("model", "it has an adapter of peft already", "give the model as it was before")
     choose = _chooser(trial)
     places = sites(geometry(config_of(model), "model"), _placement(roles, layers))
     for site in places:

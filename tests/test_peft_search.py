@@ -11,7 +11,7 @@ import torch
 pytest.importorskip("peft", reason="the extra `peft` is not installed")
 
 import datasets
-from peft import get_peft_model, get_peft_model_state_dict
+from peft import PromptTuningConfig, get_peft_model, get_peft_model_state_dict
 from transformers import (
     AutoModelForMaskedLM,
     AutoModelForQuestionAnswering,
@@ -136,6 +136,16 @@ def test_a_limit_below_every_adapter_is_refused_with_the_smallest() -> None:
 def test_what_peft_can_not_adapt_is_refused(name: str, asked: dict[str, Any], said: str) -> None:
     with pytest.raises(Refusal, match=said.replace("?", r"\?")):
         drawn(1, name, **asked)
+
+
+def test_an_adapted_model_is_refused() -> None:
+    plain = model()
+    adapted = get_peft_model(plain, optuna_space(None, plain))
+    prompted = get_peft_model(model(), PromptTuningConfig(task_type="SEQ_CLS", num_virtual_tokens=3))
+    for each in (adapted, plain, prompted):
+        with pytest.raises(Refusal, match="model: it has an adapter of peft already; give the model as it was before"):
+            optuna_space(None, each)
+    assert optuna_space(None, adapted.unload()).peft_type == "KRONA"
 
 
 def test_a_trainer_searches_with_it(tmp_path: Path) -> None:
