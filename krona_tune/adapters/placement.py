@@ -12,7 +12,7 @@ from krona_tune.study.request.trial import AdapterConfig, read_layers
 
 MAPS = frozenset(Role) - {Role.FEED_FORWARD, Role.NAMED}
 _ROLES = {
-    AttachPoint.BESIDE_EVERY_MAP: MAPS,
+    AttachPoint.BESIDE_EVERY_MAP: MAPS | {Role.NAMED},
     AttachPoint.BESIDE_BLOCKS: frozenset({Role.FEED_FORWARD}),
     AttachPoint.AFTER_SUBLAYERS: frozenset({Role.OUTPUT, Role.FEED_FORWARD}),
 }
@@ -60,15 +60,13 @@ def sites(geometry: Geometry, adapter: AdapterConfig) -> tuple[Site, ...]:
     point = method_named(adapter.method).attach_point
     if point is AttachPoint.NOWHERE:
         return ()
-    roles = _ROLES.get(point, adapter.role_set & MAPS)
+    roles = _ROLES.get(point, adapter.role_set & MAPS | {Role.NAMED})
     chosen = {
         stack: set(read_layers(adapter.layers, depth))
         for stack, depth in geometry.depths.items()
         if stack in adapter.stack_set
     }
-    by_role = (s for s in geometry.sites if s.role in roles and s.layer in chosen.get(s.stack, ()))
-    beside_maps = point in {AttachPoint.BESIDE_MAPS, AttachPoint.BESIDE_EVERY_MAP}
-    found = tuple(by_role) or tuple(s for s in geometry.sites if beside_maps and s.role is Role.NAMED)
+    found = tuple(s for s in geometry.sites if s.role in roles and s.layer in chosen.get(s.stack, ()))
     if not found:
         where = f"roles {adapter.roles}, stacks {adapter.stacks}, layers {adapter.layers}"
         there = sorted({str(site.role) for site in geometry.sites} - {Role.FEED_FORWARD})

@@ -68,6 +68,21 @@ def test_named_maps_have_their_place_in_the_model() -> None:
             sites(shape, AdapterConfig(method=method))
 
 
+def test_of_named_maps_those_in_the_chosen_stacks_and_layers_carry_adapters() -> None:
+    shape = introspect(tiny("t5"), "here", BackboneSpec(target_modules=("SelfAttention.q",)).corrections)
+
+    def places(method: str, **chosen: str) -> set[tuple[str, int]]:
+        return {(str(site.stack), site.layer) for site in sites(shape, AdapterConfig(method=method, **chosen))}
+
+    for method in ("krona", "bitfit"):
+        both = places(method)
+        assert places(method, layers="0") == {("encoder", 0), ("decoder", 0)} < both
+        assert places(method, stacks="decoder") == {place for place in both if place[0] == "decoder"} < both
+    first = introspect(tiny("bert"), "here", BackboneSpec(target_modules=("layer.0.output.dense",)).corrections)
+    with pytest.raises(Refusal, match="layers 1: no such site in this bert; its roles are named; its stacks encoder"):
+        sites(first, AdapterConfig(layers="1"))
+
+
 def test_a_name_outside_the_layers_is_said_and_alone_refused() -> None:
     shape = introspect(tiny("bert"), "here", BackboneSpec(target_modules=("dense",)).corrections)
     assert [(each.name, each.reason) for each in shape.left_out] == [("pooler.dense", "it is in no layer")]
