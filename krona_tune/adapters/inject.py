@@ -91,7 +91,7 @@ class Adapters:
         self._handles: list[Handle] = []
         self._replaced: list[tuple[Holders, nn.Parameter, nn.Parameter]] = []
         self._filled: list[tuple[nn.Parameter, Tensor]] = []
-        self._attached = True
+        self.attached = True
         setattr(model, SETS, sets_on(model) + 1)
         try:
             self.enter_hooks()
@@ -133,8 +133,8 @@ class Adapters:
         self._replaced = []
         _copy(reversed(self._filled))
         self._filled = []
-        if self._attached:
-            self._attached = False
+        if self.attached:
+            self.attached = False
             setattr(self.model, SETS, sets_on(self.model) - 1)
 
     def round_backbone_parameters(self) -> None:

@@ -56,8 +56,11 @@ def merge(adapters: Adapters) -> None:
         adapters: a set that is attached to its model, as `krona_tune.load` returns it.
 
     Raises:
-        Refusal: the method can't be added to a linear map, a weight is quantised, or the adapters are merged already.
+        Refusal: the method can't be added to a linear map, a weight is quantised, or the adapters are merged already or
+            detached.
     """
+    if not adapters.attached:
+        raise Refusal("merge", "the adapters are detached from their model", "load them again")
     merged = list(_mergeable(adapters))
     if adapters.merged:
         raise Refusal("merge", "the adapters are merged already", "unmerge them first")
@@ -75,10 +78,13 @@ def unmerge(adapters: Adapters) -> None:
         adapters: the set that was merged.
 
     Raises:
-        Refusal: the adapters are not merged.
+        Refusal: the adapters are not merged, or were detached since: merged weights stay as they are then.
     """
     if not adapters.merged:
         raise Refusal("unmerge", "the adapters are not merged", "merge them first")
+    if not adapters.attached:
+        said = "the adapters are detached from their model, whose weights stay merged"
+        raise Refusal("unmerge", said, "load the model again")
     _add(adapters.added or _changes(_mergeable(adapters)), sign=-1)
     adapters.added = []
     adapters.enter_hooks()

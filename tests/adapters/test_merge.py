@@ -69,6 +69,24 @@ def test_merging_twice_or_unmerging_what_is_not_merged_is_refused() -> None:
             merge(adapters)
 
 
+def test_a_detached_set_is_neither_merged_nor_unmerged() -> None:
+    """It trains norms, too, which are the model's own again: merged, the model would be no one's."""
+    shape, model, base = build("bert")
+    before = outputs(model, shape)
+    adapters = trained(Adapters(base, shape, shaped(shape, "krona", layer_norms=True), torch.Generator()))
+    adapters.detach()
+    with pytest.raises(Refusal, match="merge: the adapters are detached from their model; load them again"):
+        merge(adapters)
+    assert torch.equal(outputs(model, shape), before)
+    again = trained(Adapters(base, shape, shaped(shape, "krona"), torch.Generator().manual_seed(0)))
+    merge(again)
+    again.detach()
+    merged = outputs(model, shape)
+    with pytest.raises(Refusal, match="detached from their model, whose weights stay merged; load the model again"):
+        unmerge(again)
+    assert torch.equal(outputs(model, shape), merged)
+
+
 @pytest.mark.parametrize("dtype", [torch.int8, torch.float8_e4m3fn])
 def test_a_weight_in_few_bits_is_refused(dtype: torch.dtype) -> None:
     shape, _, base = build("bert")
