@@ -31,6 +31,8 @@ Handle = RemovableHandle | ForwardOverride
 
 SETS = "krona_tune_sets"
 """The attribute of a base model that counts the sets on it; a copy of the model has it, as it has their hooks."""
+REPLACED = "krona_tune_replaced"
+"""The attribute of a trained copy that holds the parameter it replaces: the model's own, or an earlier set's copy."""
 
 
 def sets_on(model: nn.Module) -> int:
@@ -52,7 +54,7 @@ class Adapters:
     detached at the end.
 
     If parameters of the model's own are trained (layer norms, their biases, or all parameters), float32 copies replace
-    them, and `detach` puts the model's own back.
+    them, and `detach` puts the model's own back. Those of a later set stay in the model until that is detached.
 
     Args:
         model: the backbone's base model, frozen, in which the geometry's sites name modules.
@@ -89,7 +91,7 @@ class Adapters:
         self.modules.to(next(model.parameters()).device)
         self._reads_output = method.attach_point is AttachPoint.AFTER_SUBLAYERS
         self._handles: list[Handle] = []
-        self._replaced: list[tuple[Holders, nn.Parameter, nn.Parameter]] = []
+        self._replaced: list[tuple[Holders, nn.Parameter]] = []
         self._filled: list[tuple[nn.Parameter, Tensor]] = []
         self.attached = True
         setattr(model, SETS, sets_on(model) + 1)
@@ -127,9 +129,9 @@ class Adapters:
     def detach(self) -> None:
         """Leaves the model exactly as it was, except that merged weights stay merged. A second call does nothing."""
         self.leave_hooks()
-        for holders, parameter, _ in self._replaced:
-            for module, key in holders:
-                setattr(module, key, parameter)
+        for holders, copy in self._replaced:
+            for holder in holders:
+                _put_back(*holder, copy)
         self._replaced = []
         _copy(reversed(self._filled))
         self._filled = []
@@ -139,8 +141,8 @@ class Adapters:
 
     def round_backbone_parameters(self) -> None:
         """Converts the trained parameters of the model's own to its dtype, for use outside autocast."""
-        for _, parameter, copy in self._replaced:
-            copy.data = copy.data.to(parameter.dtype)
+        for _, copy in self._replaced:
+            copy.data = copy.data.to(getattr(copy, REPLACED).dtype)
 
     def fill(self, places: Sequence[tuple[nn.Parameter, Tensor]]) -> None:
         """Copies tensors into parameters of the model beside the set; `detach` puts their values back.
@@ -155,9 +157,10 @@ class Adapters:
         """Puts a float32 copy in place of a parameter, wherever it is held."""
         parameter: nn.Parameter = getattr(*holders[0])
         copy = nn.Parameter(parameter.detach().float().clone())
+        setattr(copy, REPLACED, parameter)
         for module, key in holders:
             setattr(module, key, copy)
-        self._replaced.append((holders, parameter, copy))
+        self._replaced.append((holders, copy))
         return copy
 
     def __enter__(self) -> "Adapters":
@@ -206,6 +209,14 @@ class Adapters:
             yield f"adapter.{key.replace('/', '.')}", tensor
         for name, parameter in self.backbone_parameters.items():
             yield f"model.{name}", parameter
+
+
+def _put_back(place: nn.Module | nn.Parameter, key: str, copy: nn.Parameter) -> None:
+    """Puts the parameter that a copy replaced in the copy's place: a module, or the copy of a later set."""
+    replaced = getattr(copy, REPLACED)
+    while (here := getattr(place, key)) is not copy and here is not replaced and hasattr(here, REPLACED):
+        place, key = here, REPLACED
+    setattr(place, key, replaced)
 
 
 @torch.no_grad()

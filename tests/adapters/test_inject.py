@@ -1,6 +1,7 @@
 """Tests that a fresh adapter changes nothing, a trained one only its sites, and that detaching restores the model."""
 
 import copy
+import itertools
 import math
 
 import pytest
@@ -213,6 +214,29 @@ def test_two_sets_on_the_same_maps_add_up_and_leave_in_either_order() -> None:
         second.detach()
         assert torch.equal(outputs(model, shape), before)
         assert not any("forward" in vars(module) for module in base.modules())
+
+
+OWN = {"krona": {"layer_norms": True}, "bitfit": {}, "full": {}}
+
+
+@pytest.mark.parametrize("name", ["bert", "t5"])
+def test_sets_that_train_the_models_own_parameters_leave_in_any_order(name: str) -> None:
+    shape, model, base = build(name)
+    own = dict(model.named_parameters(remove_duplicate=False))
+    for methods in itertools.permutations(OWN):
+        for leaving in itertools.permutations(range(3)):
+            with case(methods, leaving):
+                sets = [
+                    trained(Adapters(base, shape, shaped(shape, method, **OWN[method]), torch.Generator()))
+                    for method in methods
+                ]
+                for number in leaving:
+                    sets[number].detach()
+                    last = max((sets[n] for n in leaving if sets[n].attached), key=sets.index, default=None)
+                    held = {id(parameter) for parameter in base.parameters()}
+                    assert last is None or all(id(each) in held for each in last.backbone_parameters.values())
+                now = dict(model.named_parameters(remove_duplicate=False))
+                assert all(now[key] is parameter for key, parameter in own.items())
 
 
 def test_a_copy_of_an_adapted_model_computes_with_its_own_weights() -> None:
