@@ -88,7 +88,7 @@ class Adapters:
         self.added: list[tuple[nn.Parameter, Tensor]] = []
         """What `merge` added, where that depends on the weights themselves, so that `unmerge` subtracts the same."""
         self.model = model
-        self.modules.to(next(model.parameters()).device)
+        self.modules.to(_device_of(model))
         self._reads_output = method.attach_point is AttachPoint.AFTER_SUBLAYERS
         self._handles: list[Handle] = []
         self._replaced: list[tuple[Holders, nn.Parameter]] = []
@@ -209,6 +209,12 @@ class Adapters:
             yield f"adapter.{key.replace('/', '.')}", tensor
         for name, parameter in self.backbone_parameters.items():
             yield f"model.{name}", parameter
+
+
+def _device_of(model: nn.Module) -> torch.device:
+    """Returns the first device that holds values: parameters that accelerate offloads have none, on `meta`."""
+    devices = (parameter.device for parameter in model.parameters() if not parameter.is_meta)
+    return next(devices, torch.device("cpu"))
 
 
 def _put_back(place: nn.Module | nn.Parameter, key: str, copy: nn.Parameter) -> None:

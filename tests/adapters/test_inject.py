@@ -239,6 +239,14 @@ def test_sets_that_train_the_models_own_parameters_leave_in_any_order(name: str)
                 assert all(now[key] is parameter for key, parameter in own.items())
 
 
+def test_an_adapter_is_where_the_first_weights_are_that_are_not_offloaded() -> None:
+    shape, _, base = build("bert")
+    for offloaded in (base.embeddings, base):
+        offloaded.to("meta")
+        with Adapters(base, shape, shaped(shape, "krona"), torch.Generator()) as adapters:
+            assert {parameter.device.type for parameter in adapters.parameters()} == {"cpu"}
+
+
 def test_a_copy_of_an_adapted_model_computes_with_its_own_weights() -> None:
     shape, model, base = build("bert")
     with trained(Adapters(base, shape, shaped(shape, "krona"), torch.Generator().manual_seed(0))):
