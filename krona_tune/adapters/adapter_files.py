@@ -84,6 +84,9 @@ def load(model: nn.Module, folder: str | Path, *, check_backbone: bool = True) -
         model = AutoModelForSequenceClassification.from_pretrained(name, num_labels=2)
         adapters = krona_tune.load(model, "studies/NAME/adapters/cola")
 
+    The adapter stands beside the model: `save_pretrained` and `state_dict` leave it out. Merge it first
+    (`krona_tune.adapters.merge.merge`), or use `krona-tune export`.
+
     Args:
         model: a model of transformers, the adapter's backbone; if it is text to text, with its language-model head.
         folder: what a study leaves in `adapters/<task>`.
