@@ -6,7 +6,7 @@ phase's searcher for trials, gives them to workers and lets the phase's schedule
 """
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -19,22 +19,13 @@ from krona_tune.record.trial_checkpoints import remove, unneeded
 from krona_tune.search.artifacts import Artifacts, write_artifacts
 from krona_tune.search.budget import Amount, Budget, Rates, StudyClock, spent
 from krona_tune.search.driver_options import DriverOptions, Outcome
-from krona_tune.search.final_trials import final_trials
 from krona_tune.search.forecast import Forecast
 from krona_tune.search.ledger import Ledger
-from krona_tune.search.phases import (
-    Works,
-    finals_reserve,
-    full_phase,
-    keep_effects,
-    known_phase,
-    needs_of,
-    search_phase,
-)
+from krona_tune.search.phases import finals_reserve, full_phase, keep_effects, known_phase, needs_of, search_phase
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.progress.trials_left import by_task, search_left
 from krona_tune.search.ray_metrics import StudyMetrics, readings
-from krona_tune.search.resume import finals_left, repeats_left
+from krona_tune.search.resume import LATER_PHASES, LaterPhase
 from krona_tune.search.searchers.task_searcher import OPEN, GatedSearcher
 from krona_tune.search.startup.begin_study import DriverContext
 from krona_tune.search.study_orders import StudyOrders
@@ -47,7 +38,7 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.kinds import FIRST_TRAINED
 from krona_tune.study.result import Status
 from krona_tune.study.search_end import search_end
-from krona_tune.study.study_state import DriverState, End, Stage, asked_trials
+from krona_tune.study.study_state import Counts, DriverState, End, Stage, asked_trials
 
 CLOSING_SECONDS = 4.0
 """How long ending the records may take if Ray was lost: whoever sent a signal to all processes soon kills them."""
@@ -247,7 +238,8 @@ class Driver:
         if not self.stopper.interrupted:
             self.view.end_search()
         self.stopper.let_finals_end()
-        if self.stopper.interrupted and (plan.spec.finalists.top or plan.spec.search.repeats.points):
+        asked = Counts.of(plan.spec, plan.planned).by_kind
+        if self.stopper.interrupted and any(asked[phase.kind] for phase in LATER_PHASES):
             self.view.say("The search was stopped before its end, so nothing was trained again with other seeds yet.")
         return not self.stopper.interrupted
 
@@ -263,40 +255,45 @@ class Driver:
         self.view.expect({task: -count for task, count in trials.items()})
 
     def _train_again(self) -> bool:
-        """Trains the finalists, round by round, and then, if all of them have ended, the repeats.
+        """Trains what the rows choose: the trials of each later phase, round by round, if all before have ended.
 
-        Returns whether nothing of both is left, no more seeds either for which there was no room.
+        Returns whether nothing of it is left, no more seeds either for which there was no room.
         """
-        plan, works, facts = self.orders.plan, self.context.prepared.final_works(), self.context.manifest.tasks
-        begins = f"The search is done. Its best are trained again with {plan.spec.finalists.seeds} seeds"
-        while waiting := self._paid(finals_left(plan, self.ledger, facts), plan):
-            if not self._complete("finals", "finalists", begins, works, waiting):
-                return False
-            begins = "Which configuration is best can't be told yet: those in question get one seed more"
-        begins = f"The first points are trained again with {plan.spec.search.repeats.seeds} seeds"
-        repeats = repeats_left(plan.spec, self.ledger)
-        repeated = self._complete("repeats", "repeats", begins, self.context.prepared.works, repeats)
-        return repeated and not finals_left(plan, self.ledger, facts)
+        plan, facts = self.orders.plan, self.context.manifest.tasks
+        ended = all(self._complete(*each) for each in self._rounds(plan))
+        return ended and not any(phase.left(plan, self.ledger, facts) for phase in LATER_PHASES)
 
-    def _paid(self, trials: list[TrialMessage], plan: Plan) -> list[TrialMessage]:
-        """Returns these trials; none if all are more seeds of finals for which the study's limits leave no room."""
-        rows = self.ledger.rows
-        least = {each.trial_id for each in final_trials(plan.spec, rows.values(), plan.default, rounds=False)}
+    def _rounds(self, plan: Plan) -> Iterator[tuple[LaterPhase, str, list[TrialMessage]]]:
+        """Yields each later phase with its trials and what is said of them, then with those that the rows choose next.
+
+        A phase without trials is one, too: it refuses the orders that came too late for the search.
+        """
+        for phase in LATER_PHASES:
+            yield phase, phase.begins(plan.spec), self._paid(phase, plan)
+            while trials := self._paid(phase, plan):
+                yield phase, phase.goes_on, trials
+
+    def _paid(self, phase: LaterPhase, plan: Plan) -> list[TrialMessage]:
+        """Returns what is left of a phase; nothing if all are more seeds for which the study's limits leave no room."""
+        rows, trials = self.ledger.rows, phase.left(plan, self.ledger, self.context.manifest.tasks)
+        least = {each.trial_id for each in phase.trials(plan.spec, plan.planned, list(rows.values()), None)}
         if any(trial.trial_id in least or trial.trial_id in rows for trial in trials):
             return trials
         limits, ready = Budget.of(plan.spec.search), self.context.prepared.works
         need = needs_of(trials, ready, self.ledger, self._rates(), self.forecast)
         return [] if limits.used_up(self._spent(), need) else trials
 
-    def _complete(self, stage: Stage, kind: str, begins: str, works: Works, trials: list[TrialMessage]) -> bool:
+    def _complete(self, of: LaterPhase, says: str, trials: list[TrialMessage]) -> bool:
         """Trains these trials fully; returns whether all of them have ended."""
+        prepared, kind = self.context.prepared, of.kind.facts
+        works = prepared.final_works() if kind.tested else prepared.works
         phase = known_phase(trials, works, self.ledger, self.stopper)
         if phase.trials:
-            self.view.say(f"{begins}: {phase.trials} trials.")
-        self._run(phase, stage)
+            self.view.say(f"{says}: {phase.trials} trials.")
+        self._run(phase, of.stage)
         left = sum(not self.ledger.has_ended(trial.trial_id) for trial in trials)
         if left:
-            self.view.say(left_over(self.stopper, left, phase.trials, kind))
+            self.view.say(left_over(self.stopper, left, phase.trials, kind.words))
         return not left
 
     def _train_fully(self) -> None:

@@ -15,7 +15,7 @@ from krona_tune.search.ledger import Ledger
 from krona_tune.search.planning.plan import Plan, trial_seed
 from krona_tune.search.planning.space import Params
 from krona_tune.search.progress.trials_left import by_task, search_left
-from krona_tune.search.resume import finals_left, known_trials, numbers_left, repeats_left
+from krona_tune.search.resume import LATER_PHASES, known_trials, numbers_left
 from krona_tune.search.searchers.asha import AshaPerGroup
 from krona_tune.search.searchers.open_samplers import SHARED, open_samplers, open_shared_sampler, recall_trials
 from krona_tune.search.searchers.proposal import earlier_points
@@ -183,7 +183,7 @@ def finals_reserve(
 
     @lru_cache(maxsize=1)
     def need(ended: int, rates: Rates) -> Amount:
-        waiting = (*finals_left(plan, ledger), *repeats_left(plan.spec, ledger))
+        waiting = [trial for phase in LATER_PHASES for trial in phase.left(plan, ledger)]
         return needs_of(waiting, works, ledger, rates, forecast)
 
     return lambda: need(len(ledger.rows) - len(ledger.running), rates())

@@ -1,22 +1,28 @@
-"""Finds what a study still has to run, from its rows alone: the search, the finalists and the repeats."""
+"""Finds what each phase of a study still has to run, from its rows alone: its search, and the phases after it.
 
-from collections.abc import Iterable, Mapping
+After the search the rows choose what is trained: `LATER_PHASES` has a row for each kind of these trials.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from krona_tune.search.final_trials import NO_FACTS, final_trials
 from krona_tune.search.trial_message import TrialMessage, repeat_of
+from krona_tune.study.finals import DEFAULT
 from krona_tune.study.kinds import FIRST_TRAINED, TrialKind
-from krona_tune.study.manifest import TaskFacts
+from krona_tune.study.manifest import PlanFacts, TaskFacts
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import TrialResult
 from krona_tune.study.search_end import search_end
+from krona_tune.study.study_state import Stage
 
 if TYPE_CHECKING:
     from krona_tune.search.ledger import Ledger
     from krona_tune.search.planning.plan import Plan
 
 
-# What is left of each phase
+# The search
 
 
 def known_trials(plan: "Plan", ledger: "Ledger") -> list[TrialMessage]:
@@ -40,22 +46,49 @@ def numbers_left(plan: "Plan", ledger: "Ledger", task: str | None = None) -> lis
     return [number for number in asked if number not in proposed]
 
 
-def finals_left(plan: "Plan", ledger: "Ledger", facts: Mapping[str, TaskFacts] = NO_FACTS) -> list[TrialMessage]:
-    """Returns the finalists that have not ended, begun or not; `facts` tell which of their seeds did not learn."""
-    return _not_ended(final_trials(plan.spec, list(ledger.rows.values()), plan.default, facts), ledger)
+# The phases after it
 
 
-def repeats_left(spec: StudySpec, ledger: "Ledger") -> list[TrialMessage]:
-    """Returns the repeats that have not ended, begun or not."""
-    return _not_ended(repeat_trials(spec, ledger.rows.values()), ledger)
+@dataclass(frozen=True, kw_only=True)
+class LaterPhase:
+    """Holds a phase after the search, whose trials are of one kind.
+
+    Attributes:
+        stage: what a driver calls it in its state.
+        trials: returns all of its trials, begun or not, from the request, the decisions of its plan, the rows, and what
+            tells by task which seeds did not learn; with None there instead, it returns no more seeds than each
+            configuration gets at least. It raises a ValueError or a KeyError if rows of another version don't tell.
+        begins: returns what is said when it begins.
+        goes_on: what is said when the rows choose more of its trials, once those before have ended.
+    """
+
+    kind: TrialKind
+    stage: Stage
+    trials: Callable[[StudySpec, PlanFacts, Sequence[TrialResult], Mapping[str, TaskFacts] | None], list[TrialMessage]]
+    begins: Callable[[StudySpec], str]
+    goes_on: str = ""
+
+    def left(self, plan: "Plan", ledger: "Ledger", facts: Mapping[str, TaskFacts] = NO_FACTS) -> list[TrialMessage]:
+        """Returns its trials that have not ended, begun or not; `facts` tell which seeds did not learn."""
+        rows = list(ledger.rows.values())
+        ended = {row.trial_id for row in rows if row.ended}
+        return [each for each in self.trials(plan.spec, plan.planned, rows, facts) if each.trial_id not in ended]
 
 
-def _not_ended(trials: Iterable[TrialMessage], ledger: "Ledger") -> list[TrialMessage]:
-    ended = {row.trial_id for row in ledger.rows.values() if row.ended}
-    return [config for config in trials if config.trial_id not in ended]
+def _finals(
+    spec: StudySpec, planned: PlanFacts, rows: Sequence[TrialResult], facts: Mapping[str, TaskFacts] | None
+) -> list[TrialMessage]:
+    """Returns the trials of the finals.
 
-
-# The repeats
+    Of an older study, the default configuration is known when it has entered them; a ValueError says that it has not.
+    """
+    default = planned.default
+    if planned.compares and default is None:
+        entered = (row.params for row in rows if row.kind == TrialKind.FINALIST and row.number == DEFAULT)
+        default = next(entered, None)
+        if default is None:
+            raise ValueError("the default configuration is not recorded")
+    return final_trials(spec, rows, default, facts or {}, rounds=facts is not None)
 
 
 def repeat_trials(spec: StudySpec, rows: Iterable[TrialResult]) -> list[TrialMessage]:
@@ -68,3 +101,21 @@ def repeat_trials(spec: StudySpec, rows: Iterable[TrialResult]) -> list[TrialMes
         for index in range(1, asked.seeds + 1)
         for row in first
     ]
+
+
+LATER_PHASES = (
+    LaterPhase(
+        kind=TrialKind.FINALIST,
+        stage="finals",
+        trials=_finals,
+        begins=lambda spec: f"The search is done. Its best are trained again with {spec.finalists.seeds} seeds",
+        goes_on="Which configuration is best can't be told yet: those in question get one seed more",
+    ),
+    LaterPhase(
+        kind=TrialKind.REPEAT,
+        stage="repeats",
+        trials=lambda spec, planned, rows, facts: repeat_trials(spec, rows),
+        begins=lambda spec: f"The first points are trained again with {spec.search.repeats.seeds} seeds",
+    ),
+)
+"""The phases after the search, in the order in which they run."""

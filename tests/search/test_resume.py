@@ -1,4 +1,4 @@
-"""Tests that repeats depend only on the rows, and what the search leaves of a budget for them."""
+"""Tests the phases after the search, that repeats depend only on the rows, and what a budget leaves for them."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -6,8 +6,9 @@ from typing import Any
 
 from krona_tune.search.budget import Rates
 from krona_tune.search.phases import finals_reserve
-from krona_tune.search.resume import repeat_trials
+from krona_tune.search.resume import LATER_PHASES, repeat_trials
 from krona_tune.study.compared_methods import compare_methods
+from krona_tune.study.kinds import PHASES
 from krona_tune.study.manifest import PlanFacts
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.schedule import Schedule
@@ -27,7 +28,7 @@ def asked(points: int, seeds: int = 2, **search: Any) -> StudySpec:
 
 
 def planned(points: int) -> Any:
-    return SimpleNamespace(spec=asked(points), default=None)
+    return SimpleNamespace(spec=asked(points), planned=PlanFacts())
 
 
 OF_A_DESIGN = [
@@ -38,6 +39,10 @@ OF_A_DESIGN = [
     searched(0, 0.4, task="cola"),
     head(0, 0.5),
 ]
+
+
+def test_each_phase_after_the_search_has_its_trials_in_the_table() -> None:
+    assert tuple((phase.kind,) for phase in LATER_PHASES) == PHASES[1:]
 
 
 def test_the_first_configurations_are_trained_again_with_the_same_new_seeds_for_all() -> None:

@@ -8,10 +8,9 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
-from krona_tune.search.final_trials import final_trials
-from krona_tune.search.resume import repeat_trials
+from krona_tune.search.resume import LATER_PHASES
 from krona_tune.search.searchers.asha_rule import SharedAverages
-from krona_tune.study.finals import DEFAULT
+from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.kinds import FIRST_TRAINED, TrialKind
 from krona_tune.study.manifest import PlanFacts, TaskFacts
 from krona_tune.study.request.study_spec import StudySpec
@@ -148,17 +147,12 @@ def _new_by_rows(
     over: Sequence[str],
     facts: Mapping[str, TaskFacts] | None,
 ) -> Left:
-    """Returns how many finals and repeats have not begun of tasks whose search is over, by those that rows choose.
-
-    Of an older study, the default configuration is known when it has entered the finals.
-    """
+    """Returns how many finals and repeats have not begun of tasks whose search is over, by those that rows choose."""
     spec, known = spec.model_copy(update={"tasks": tuple(over)}), {row.trial_id for row in rows}
-    entered = (row.params for row in rows if row.kind == TrialKind.FINALIST and row.number == DEFAULT)
-    default = planned.default or next(entered, None)
-    chosen = {TrialKind.REPEAT: repeat_trials(spec, [row for row in rows if row.task in over])}
-    if default or not planned.compares:
+    chosen: dict[str, list[TrialMessage]] = {}
+    for phase in LATER_PHASES:
         with suppress(ValueError, KeyError):  # another version has trained what this one refuses
-            chosen[TrialKind.FINALIST] = final_trials(spec, rows, default, facts or {}, rounds=facts is not None)
+            chosen[phase.kind] = phase.trials(spec, planned, rows, facts)
     return {
         (task, kind): sum(trial.task == task and trial.trial_id not in known for trial in trials)
         for kind, trials in chosen.items()
