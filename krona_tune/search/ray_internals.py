@@ -282,7 +282,8 @@ def recover_pending_trials(controller: Any) -> None:
 def forget_failures(trial: Any) -> None:
     """Lets a trial lose its worker as often again as at its start: Tune (2.60) counts over the trial's whole life, and
     its own property of that number is read-only."""
-    if hasattr(kept := getattr(trial, "run_metadata", None), "num_failures"):
+    kept: Any = getattr(trial, "run_metadata", None)
+    if hasattr(kept, "num_failures"):
         kept.num_failures = 0
 
 

@@ -119,12 +119,10 @@ def _name_of(name: str) -> str:
 def write_tokenizer(pieces: list[tuple[str, float]], unknown: int, longest: int, folder: Path) -> None:
     """Writes a tokenizer of SentencePiece's unigram kind, a pair joined as XLM-RoBERTa joins it."""
     tokenizer = Tokenizer(models.Unigram(pieces, unk_id=unknown))
-    tokenizer.normalizer = normalizers.Sequence(  # type: ignore[assignment]
-        [normalizers.NFKC(), normalizers.Replace(Regex("\\s+"), " ")]
-    )
-    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")  # type: ignore[assignment]
+    tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex("\\s+"), " ")])
+    tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
     places = {token: next(i for i, (piece, _) in enumerate(pieces) if piece == token) for token in ("<s>", "</s>")}
-    tokenizer.post_processor = processors.TemplateProcessing(  # type: ignore[assignment]
+    tokenizer.post_processor = processors.TemplateProcessing(
         single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=list(places.items())
     )
     whole = PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=longest, **TOKENS)

@@ -76,7 +76,7 @@ def run(home: Path, trials: int, slots: int, seconds: float, *, in_ray: bool) ->
     ray.shutdown()
 
 
-def foretold(gathered: resources.Resources, seconds: float) -> Forecast:
+def foretold(gathered: begin_study.Resources, seconds: float) -> Forecast:
     """Returns the forecast of trials that have a rung every so many seconds."""
     parts = TrialParts(epoch=seconds, evaluation=0.0)
     works = gathered.prepared.works.items()
