@@ -198,7 +198,7 @@ def _gpu(line: str) -> Gpu:
 
 
 MASK = "***"
-READ = (
+READ_VARIABLES = (
     "CUDA_VISIBLE_DEVICES",
     "XDG_CACHE_HOME",
     "TMPDIR",
@@ -246,7 +246,7 @@ SECRET = (
 def variables(environment: Mapping[str, str] | None = None) -> dict[str, str]:
     """Returns the variables that are set and that krona_tune, or a package that it calls, reads."""
     there = os.environ if environment is None else environment
-    shown = {name: redact(there[name]) for name in READ if name in there}
+    shown = {name: redact(there[name]) for name in READ_VARIABLES if name in there}
     return shown | {name: MASK for name in SECRET if name in there}
 
 

@@ -55,7 +55,7 @@ MOST_STUDIES, MOST_OPEN = 10_000, 32
 """How many studies' summaries are kept, and of how many the records and pages, which are large."""
 MOST_COMPARED = 8
 """How many studies one page compares."""
-LOOK, READ, DRAW, FETCH = 1.0, 2.0, 3.0, 15.0
+LOOK_SECONDS, READ_SECONDS, DRAW_SECONDS, FETCH_SECONDS = 1.0, 2.0, 3.0, 15.0
 """The seconds for which a look at a study's files, its records, its page and what its copy holds count as new."""
 
 
@@ -74,15 +74,15 @@ class ServedStudies:
     def __init__(self, storage: Storage, pace: float = 1.0, *, resumes: bool = False) -> None:
         self.storage = storage
         self._pace, self._resumes = pace, resumes
-        self._lists: StampedCache[list[StudySummary]] = StampedCache(1, LOOK * pace)
+        self._lists: StampedCache[list[StudySummary]] = StampedCache(1, LOOK_SECONDS * pace)
         self._names: StampedCache[list[str]] = StampedCache(1)
         self._fetched: StampedCache[None] = StampedCache(MOST_STUDIES)
         self._driven: StampedCache[bool] = StampedCache(MOST_STUDIES)
         self._looks: StampedCache[FolderState] = StampedCache(MOST_STUDIES)
         self._summaries: StampedCache[StudySummary] = StampedCache(MOST_STUDIES)
-        self._reads: StampedCache[StudyContent] = StampedCache(MOST_OPEN, READ * pace)
-        self._bodies: StampedCache[PageBody] = StampedCache(MOST_OPEN, DRAW * pace)
-        self._comparisons: StampedCache[PageBody] = StampedCache(MOST_OPEN, DRAW * pace)
+        self._reads: StampedCache[StudyContent] = StampedCache(MOST_OPEN, READ_SECONDS * pace)
+        self._bodies: StampedCache[PageBody] = StampedCache(MOST_OPEN, DRAW_SECONDS * pace)
+        self._comparisons: StampedCache[PageBody] = StampedCache(MOST_OPEN, DRAW_SECONDS * pace)
         self._presents: StampedCache[str] = StampedCache(MOST_OPEN)
 
     def summaries(self) -> list[StudySummary]:
@@ -92,7 +92,7 @@ class ServedStudies:
             found = [self._summary(name) for name in self._known()]
             return sorted(found, key=lambda each: (each.begun, each.name), reverse=True)
 
-        return self._lists.get("", self._moment(LOOK), made)[1]
+        return self._lists.get("", self._moment(LOOK_SECONDS), made)[1]
 
     def stamp(self) -> str:
         """Returns a text that differs if what is shown of a summary has changed."""
@@ -133,7 +133,7 @@ class ServedStudies:
             stamp = f"{stamp_of(folder, runs=driven)}{self._copy_stamp(folder)}"
             return FolderState(stamp=stamp, runs=driven, driver=running_state(folder) if driven else None)
 
-        return self._looks.get(name, self._moment(LOOK), made)[1]
+        return self._looks.get(name, self._moment(LOOK_SECONDS), made)[1]
 
     def read(self, name: str) -> StudyContent:
         """Returns what a study has recorded. Raises what `folder` raises, or a Refusal if it can't be read."""
@@ -213,7 +213,7 @@ class ServedStudies:
                 downloads=downloads(folder, manifest.tasks),
             )
 
-        return self._presents.get(name, self._moment(LOOK), made)[1]
+        return self._presents.get(name, self._moment(LOOK_SECONDS), made)[1]
 
     def detail(self, name: str) -> StudyDetail:
         """Returns a study with what runs now. Raises what `read` raises."""
@@ -262,7 +262,7 @@ class ServedStudies:
         )
 
     def _known(self) -> list[str]:
-        moment = self._moment(FETCH if self.storage.uri else LOOK)
+        moment = self._moment(FETCH_SECONDS if self.storage.uri else LOOK_SECONDS)
         return self._names.get("", moment, lambda: [folder.name for folder in self.storage.studies()])[1]
 
     def _summary(self, name: str) -> StudySummary:
@@ -283,17 +283,17 @@ class ServedStudies:
 
     def _fetch(self, folder: StudyFolder, only: tuple[str, ...]) -> None:
         if folder.remote:
-            self._fetched.get(f"{folder.name}/{only}", self._moment(FETCH), lambda: refresh(folder, only))
+            self._fetched.get(f"{folder.name}/{only}", self._moment(FETCH_SECONDS), lambda: refresh(folder, only))
 
     def _runs(self, folder: StudyFolder) -> bool:
         """Returns whether a process has the study; a copy is asked for that as seldom as for its files."""
         if not folder.remote:
             return runs(folder)
-        return self._driven.get(folder.name, self._moment(FETCH), lambda: runs(folder))[1]
+        return self._driven.get(folder.name, self._moment(FETCH_SECONDS), lambda: runs(folder))[1]
 
     def _copy_stamp(self, folder: StudyFolder) -> str:
         """Returns when orders at the study's copy were looked at last; empty for a study without one."""
-        return f"-{self._moment(FETCH)}" if folder.remote else ""
+        return f"-{self._moment(FETCH_SECONDS)}" if folder.remote else ""
 
     def _moment(self, seconds: float) -> str:
         """Returns a text that stays the same for this many seconds."""

@@ -154,7 +154,7 @@ PACKAGED = {
     )
 }
 Roles = Mapping[Role, str]
-READ = {".codes", ".jinja", ".json", ".model", ".spm", ".tokenizer", ".txt"}
+READ_SUFFIXES = {".codes", ".jinja", ".json", ".model", ".spm", ".tokenizer", ".txt"}
 """The suffixes of the files that transformers reads beside the weights: configs, words and templates of chats."""
 DEQUANTISED = {"fp8": "FineGrainedFP8Config", "mxfp4": "Mxfp4Config"}
 """The ways of keeping weights in few bits that transformers undoes as it loads them, and the class that asks for it."""
@@ -251,7 +251,7 @@ def _refuse_odd_files(folder: Path) -> None:
     """Refuses files that would block a reader or make it fail."""
     with refusing(str(folder), "can't be read", "give a folder with config.json and weights"):
         for path in sorted(folder.iterdir()):
-            if path.suffix in READ or not (path.is_file() or path.is_dir()):
+            if path.suffix in READ_SUFFIXES or not (path.is_file() or path.is_dir()):
                 refuse_unreadable(path, SAVE_AGAIN)
 
 
@@ -320,7 +320,7 @@ def download(source: BackboneSource) -> BackboneSource:
     """
     if source.folder is not None:
         return source
-    wanted = [f"*{suffix}" for suffix in sorted({*READ, SAFE})]
+    wanted = [f"*{suffix}" for suffix in sorted({*READ_SUFFIXES, SAFE})]
     fix = "connect to the hub, make room in its cache, or give a local folder with --model DIR"
     with refusing("--model", f"{source.name!r} can't be fetched from the hub", fix):
         from huggingface_hub import snapshot_download

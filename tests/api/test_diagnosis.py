@@ -9,7 +9,7 @@ import pytest
 
 from krona_tune import cli
 from krona_tune.api import diagnosis
-from krona_tune.api.diagnosis import MASK, READ, SECRET, Gpu, diagnose, extras, unmet, variables
+from krona_tune.api.diagnosis import MASK, READ_VARIABLES, SECRET, Gpu, diagnose, extras, unmet, variables
 from tests.conftest import Run
 from tests.syntax_trees import tree_of
 
@@ -222,7 +222,7 @@ def test_every_variable_that_the_package_reads_is_listed() -> None:
     named = constants(trees)
     found = {name for tree in trees for name in read_by(tree, named)}
     assert {"RAY_ADDRESS", "COLUMNS", "KRONA_TUNE_NOTIFY", "KRONA_TUNE_PERSON", "KRONA_TUNE_TOKEN"} <= found
-    assert found <= {*READ, *SECRET}
+    assert found <= {*READ_VARIABLES, *SECRET}
 
 
 @pytest.mark.usefixtures("healthy")

@@ -22,7 +22,7 @@ from krona_tune.record.storage import Storage, storage_at
 from krona_tune.search.terminal.inspect_studies import studies_in
 from krona_tune.service import stamped_cache
 from krona_tune.service.response_models import StudySummary
-from krona_tune.service.served_studies import FETCH, LOOK, ServedStudies
+from krona_tune.service.served_studies import FETCH_SECONDS, LOOK_SECONDS, ServedStudies
 from krona_tune.service.web_server import make_app
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import OrderRequest
@@ -50,13 +50,13 @@ def test_who_runs_a_study_elsewhere_is_asked_as_seldom_as_its_files_are_fetched(
     elsewhere: Storage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
-    read, now = ownership.read_lease, [1000.0 * FETCH]
+    read, now = ownership.read_lease, [1000.0 * FETCH_SECONDS]
     monkeypatch.setattr(ownership, "read_lease", lambda store: asked.append(store.uri) or read(store))
     monkeypatch.setattr(stamped_cache.time, "monotonic", lambda: now[0])
     studies = ServedStudies(elsewhere)
-    for _ in range(int(FETCH / LOOK)):
+    for _ in range(int(FETCH_SECONDS / LOOK_SECONDS)):
         assert [each.state for each in studies.summaries()] == ["stopped"]
-        now[0] += LOOK
+        now[0] += LOOK_SECONDS
     assert len(asked) == 1
     studies.summaries()
     assert len(asked) == 2

@@ -15,7 +15,7 @@ from krona_tune.study.request.domain import Choice, Domain, Fixed, Range, Value
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.request.trial import PLACES, AdapterConfig
 
-READ = ("a_out", "a_in", "terms", "rank", "decompose_factor", "layer_norms")
+DECIDING_KNOBS = ("a_out", "a_in", "terms", "rank", "decompose_factor", "layer_norms")
 """The knobs beside the places that decide what holds an adapter."""
 MOST_COMBINATIONS = 20_000
 """The most combinations of those knobs that are all tried; of more, none is left out before it is drawn."""
@@ -92,7 +92,7 @@ def _held(space: Space) -> dict[str, Domain] | Refusal:
     """Returns the narrowed domains of a space's only method, or why the targets hold none of its adapters."""
     [method] = space.methods
     knobs = space.knobs[method]
-    sizes = {name: values for name in READ if name in knobs and (values := _values(knobs[name]))}
+    sizes = {name: values for name in DECIDING_KNOBS if name in knobs and (values := _values(knobs[name]))}
     places = {name: knobs[name].ends() for name in PLACES if name in knobs}
     others = {name: domain.ends()[0] for name, domain in knobs.items()}
     kept: defaultdict[str, set[Value]] = defaultdict(set)
