@@ -26,11 +26,13 @@ if TYPE_CHECKING:
 
 LOADER = "krona_tune.record.model"
 """The name of this module, which stands in every registered model."""
-CHOSEN, WON = "chosen", "winner"
+CHOSEN_ALIAS, WON_ALIAS = "chosen", "winner"
 """The aliases of the version to use, and of that which won the task; as a rule one version has both."""
 
 
-def register(runs: StudyRuns, task: str, name: str, adapter: Path, aliases: Sequence[str] = (CHOSEN, WON)) -> str:
+def register(
+    runs: StudyRuns, task: str, name: str, adapter: Path, aliases: Sequence[str] = (CHOSEN_ALIAS, WON_ALIAS)
+) -> str:
     """Returns the version of the registered model that holds this adapter; makes one if no version holds it yet.
 
     Args:

@@ -17,7 +17,7 @@ BEND = 1.5
 """The exponent of the seeds' share of the variance in `quantile`, chosen by `python -m tests.benchmarks.intervals`."""
 MANY = 100
 """The degrees of freedom from which on Student's t is as good as normal."""
-CHOSEN = 1 / 3
+CHOSEN_EXPONENT = 1 / 3
 """How far a winner that was chosen on validation is from one that was chosen on test, in `comparisons_of`."""
 Scored = tuple[float, Sequence[float]]
 """One seed's score, and its scores on draws of the examples (none if they are not known)."""
@@ -27,10 +27,10 @@ Table = npt.NDArray[np.float64]
 def comparisons_of(finalists: int) -> float:
     """Returns how many comparisons with the winner count as one, so that one false alarm among all of them is rare.
 
-    For k finalists that is (k-1)·(k/2)^CHOSEN, between k-1, right for a winner that is named beforehand, and k(k-1)/2,
-    right for the best on test: validation has other examples, but the same trained models.
+    For k finalists that is (k-1)·(k/2)^CHOSEN_EXPONENT, between k-1, right for a winner that is named beforehand, and
+    k(k-1)/2, right for the best on test: validation has other examples, but the same trained models.
     """
-    return max(1.0, (finalists - 1) * float((finalists / 2) ** CHOSEN))
+    return max(1.0, (finalists - 1) * float((finalists / 2) ** CHOSEN_EXPONENT))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,7 @@ from krona_tune.record.background import BackgroundSink, Event, NotAcceptedError
 from krona_tune.record.mlflow_mirror import mlflow_names as words
 from krona_tune.record.mlflow_mirror.mlflow_runs import StudyRuns, connected, metric_points
 from krona_tune.record.mlflow_mirror.tracking_uri import find_trouble
-from krona_tune.record.model import CHOSEN, WON, register
+from krona_tune.record.model import CHOSEN_ALIAS, WON_ALIAS, register
 from krona_tune.record.parquet_reader import read_orders, read_reports, read_trials
 from krona_tune.record.records import Records
 from krona_tune.refusal import Refusal, refusing
@@ -118,9 +118,9 @@ class MlflowStore:
         for task in self.runs.tasks:
             name, won = f"{self._study}.{task}", _adapter_of(f"{task}{WINNER}", artifacts)
             if adapter := _adapter_of(task, artifacts):
-                register(self.runs, task, name, adapter, (CHOSEN,) if won else (CHOSEN, WON))
+                register(self.runs, task, name, adapter, (CHOSEN_ALIAS,) if won else (CHOSEN_ALIAS, WON_ALIAS))
             if won:
-                register(self.runs, task, name, won, (WON,))
+                register(self.runs, task, name, won, (WON_ALIAS,))
         self._running.clear()
 
     def _send(self, events: Sequence[Event]) -> None:
