@@ -83,7 +83,7 @@ def points_by_task(rows: Iterable[TrialResult]) -> dict[str, list[Params]]:
 
 RUNGS = (1, 3, 9)
 """The epochs whose reports are taken."""
-KNOBS = (*WHOLE_KNOBS, "scaling", "scale", "roles", "layers", "learning_rate", "dropout", "warmup")
+TAUGHT_KNOBS = (*WHOLE_KNOBS, "scaling", "scale", "roles", "layers", "learning_rate", "dropout", "warmup")
 
 
 def shipped_curves(without: Collection[str] = ()) -> EarlierStudy:
@@ -177,7 +177,9 @@ def params_of(row: Any) -> dict[str, Any]:
     """Returns the point of a row of the curves: its knobs by name, the method among them, without what is its model's
     own."""
     norms = {"true": True, "false": False}.get(row["layer_norms"], row["layer_norms"])
-    knobs = {name: int(row[name]) if name in WHOLE_KNOBS else row[name] for name in KNOBS if row[name] is not None}
+    knobs = {
+        name: int(row[name]) if name in WHOLE_KNOBS else row[name] for name in TAUGHT_KNOBS if row[name] is not None
+    }
     return {"method": "krona", **knobs, "layer_norms": norms}
 
 
