@@ -19,7 +19,7 @@ MOST_SETTINGS = 20
 
 
 @dataclass(frozen=True, kw_only=True)
-class Control:
+class OrderControl:
     """Says how the page of a running study offers an order: a button, or a field with a button beside it.
 
     Attributes:
@@ -57,7 +57,7 @@ class OrderFacts:
     example: str = ""
     by_queue: bool = False
     of_a_driver: bool = False
-    control: Control | None = None
+    control: OrderControl | None = None
 
 
 class OrderKind(FactsEnum):
@@ -70,14 +70,14 @@ class OrderKind(FactsEnum):
 
     facts: OrderFacts
 
-    STOP_TRIAL = "stop_trial", OrderFacts(takes=("trial",), example="cola-003", control=Control(says="Stop"))
+    STOP_TRIAL = "stop_trial", OrderFacts(takes=("trial",), example="cola-003", control=OrderControl(says="Stop"))
     CLONE_TRIAL = "clone_trial", OrderFacts(takes=("trial", "settings"), example="cola-003")
-    PAUSE = "pause", OrderFacts(control=Control(says="Pause", while_paused=False))
-    CONTINUE = "continue", OrderFacts(control=Control(says="Continue", while_paused=True))
+    PAUSE = "pause", OrderFacts(control=OrderControl(says="Pause", while_paused=False))
+    CONTINUE = "continue", OrderFacts(control=OrderControl(says="Continue", while_paused=True))
     STOP = (
         "stop",
         OrderFacts(
-            control=Control(
+            control=OrderControl(
                 says="Stop the search…", question="Stop the search? The finalists are then trained, and the study ends."
             )
         ),
@@ -86,7 +86,7 @@ class OrderKind(FactsEnum):
         "cancel",
         OrderFacts(
             of_a_driver=True,
-            control=Control(
+            control=OrderControl(
                 says="Cancel…", question="Cancel the study? Its trials are interrupted. It can be resumed."
             ),
         ),
@@ -96,7 +96,7 @@ class OrderKind(FactsEnum):
         OrderFacts(
             takes=("value",),
             example="+20",
-            control=Control(
+            control=OrderControl(
                 says="Add", label="More trials for each task", pattern=r"\+?[0-9]{1,6}", placeholder="+20", prefix="+"
             ),
         ),
@@ -106,7 +106,7 @@ class OrderKind(FactsEnum):
         OrderFacts(
             takes=("value",),
             example="4",
-            control=Control(says="Set", label="Most trials at once", pattern="[0-9]{1,4}", placeholder="2"),
+            control=OrderControl(says="Set", label="Most trials at once", pattern="[0-9]{1,4}", placeholder="2"),
         ),
     )
     TIME_BUDGET = (
@@ -114,7 +114,7 @@ class OrderKind(FactsEnum):
         OrderFacts(
             takes=("value",),
             example="2h",
-            control=Control(
+            control=OrderControl(
                 says="Set", label="Time budget of the whole study", pattern="[0-9][0-9a-z]{0,18}", placeholder="2h"
             ),
         ),
@@ -127,7 +127,7 @@ class OrderKind(FactsEnum):
         return self.value.removesuffix("_trial").replace("_", "-")
 
 
-def order_controls(*takes: str) -> list[tuple[OrderKind, Control]]:
+def order_controls(*takes: str) -> list[tuple[OrderKind, OrderControl]]:
     """Returns the orders that the page offers, of those that name just these fields."""
     return [(kind, kind.facts.control) for kind in OrderKind if kind.facts.control and kind.facts.takes == takes]
 
@@ -143,7 +143,7 @@ else:
 """The name of a kind of order."""
 
 TrialId = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.-]{0,120}$")]
-Setting = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,60}=[^\x00-\x1f\x7f]{1,120}$")]
+Assignment = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,60}=[^\x00-\x1f\x7f]{1,120}$")]
 Value = Annotated[str, StringConstraints(pattern=r"^[+0-9a-z. ]{0,20}$")]
 Person = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{0,80}$")]
 OrderId = Annotated[str, StringConstraints(pattern=r"^[0-9TZ]{1,30}-[0-9a-f]{6,32}$")]
@@ -160,7 +160,7 @@ class OrderRequest(FrozenValue):
     """The kind of order, such as stop_trial, pause or trials."""
     trial: TrialId = ""
     """The trial to stop or to clone; empty for an order that is about no trial."""
-    settings: Annotated[tuple[Setting, ...], Field(max_length=MOST_SETTINGS)] = ()
+    settings: Annotated[tuple[Assignment, ...], Field(max_length=MOST_SETTINGS)] = ()
     """What a clone changes, such as `training.learning_rate=0.001`."""
     from_last_rung: bool = False
     """Whether a clone starts from the state of the trial's last rung instead of from nothing."""

@@ -19,7 +19,7 @@ OFFER, COLUMNS, PLAN, BEGIN = "/api/data", "/api/data/columns", "/api/plan", "/a
 """The paths of what the form offers and of a data file's columns, and those that a form is sent to."""
 DataKind = Literal["mini", "glue", "file"]
 """The kinds of data: the synthetic miniature, a folder with GLUE's files, a file of one's own."""
-Control = Literal["text", "choice", "boxes", "column", "hidden"]
+FieldControl = Literal["text", "choice", "boxes", "column", "hidden"]
 """The kinds of a field: a text, one of several, any of several, a column of the data file, or nothing to fill in."""
 LABELS, NUMBERS = "labels", "numbers"
 
@@ -80,7 +80,7 @@ class FormField:
 
     words: str
     about: str = ""
-    control: Control = "text"
+    control: FieldControl = "text"
     kinds: tuple[DataKind, ...] = ("mini", "glue", "file")
     empty: str = ""
     placeholder: str = ""
