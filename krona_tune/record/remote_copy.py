@@ -44,7 +44,7 @@ RECORDS = "results/"
 ATTEMPTS = 5
 """How often a pull or a push begins again because a running study compacted its parts meanwhile."""
 Result = TypeVar("Result")
-State = tuple[int, int]
+FileStamp = tuple[int, int]
 """A file's size in bytes, and when it was changed (nanoseconds since the epoch)."""
 
 
@@ -60,7 +60,7 @@ class Index(FrozenValue):
     """The files of a copy, and the local folder that it is a copy of."""
 
     origin: str
-    files: dict[str, State]
+    files: dict[str, FileStamp]
 
 
 class Copy:
@@ -183,21 +183,21 @@ class Copy:
             self.store.remove(name)
         self._note(index)
 
-    def _seen(self, before: Mapping[str, State]) -> tuple[dict[str, State], dict[str, bytes]]:
+    def _seen(self, before: Mapping[str, FileStamp]) -> tuple[dict[str, FileStamp], dict[str, bytes]]:
         """Returns the states of all files, and the content of the records that have changed since `before`.
 
         The records are read at once, again if parts were compacted meanwhile: the copy never has parts without those
         that were written later, or without the file that they were compacted to.
         """
 
-        def seen() -> tuple[dict[str, State], dict[str, bytes]]:
+        def seen() -> tuple[dict[str, FileStamp], dict[str, bytes]]:
             states = self._states()
             changed = [name for name in states if name.startswith(RECORDS) and before.get(name) != states[name]]
             return states, {name: (self.root / name).read_bytes() for name in changed}
 
         return _attempt(seen)
 
-    def _states(self) -> dict[str, State]:
+    def _states(self) -> dict[str, FileStamp]:
         """Returns every file to copy, by its name below the folder. Call it before any of them is read: what is written
         meanwhile then counts as changed next time. The journal is seen before the results: a trial that has ended for
         Optuna then has its row."""
@@ -210,7 +210,7 @@ class Copy:
             found[name] = (seen.st_size, seen.st_mtime_ns)
         return found
 
-    def _fetch(self, name: str, state: State) -> None:
+    def _fetch(self, name: str, state: FileStamp) -> None:
         path = self.root / name
         path.parent.mkdir(parents=True, exist_ok=True)
         with atomic_path(path) as unfinished:
@@ -264,7 +264,7 @@ def belongs(name: str) -> bool:
     return not (hidden or path.is_absolute() or path.parts[0] in LEFT_OUT or ".lock" in path.name)
 
 
-def _as_it_was(name: str, content: bytes, state: State) -> bytes:
+def _as_it_was(name: str, content: bytes, state: FileStamp) -> bytes:
     """Returns a file's content when it had this state. A driver that is killed while it pushes leaves a longer journal
     than its copy's index knows, with ends of trials whose rows the index does not have."""
     return content[: state[0]] if name in GROWING else content

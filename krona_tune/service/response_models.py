@@ -6,7 +6,7 @@ from pydantic import BaseModel, Field
 
 from krona_tune.report.running_trials import RunningTrial
 from krona_tune.study.order import Order
-from krona_tune.study.study_state import DriverState, State
+from krona_tune.study.study_state import DriverState, StateWord
 
 MOST_ROWS = 1_000
 """The most rows that one answer holds."""
@@ -41,7 +41,7 @@ class StudySummary(BaseModel):
     """
 
     name: str
-    state: State
+    state: StateWord
     problem: str = ""
     tasks: list[str] = []
     trials: int | None = None

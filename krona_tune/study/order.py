@@ -147,7 +147,7 @@ Assignment = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9_.]{1,60}=[^\
 Value = Annotated[str, StringConstraints(pattern=r"^[+0-9a-z. ]{0,20}$")]
 Person = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x1f\x7f]{0,80}$")]
 OrderId = Annotated[str, StringConstraints(pattern=r"^[0-9TZ]{1,30}-[0-9a-f]{6,32}$")]
-State = Literal["waiting", "taken", "done", "refused"]
+OrderState = Literal["waiting", "taken", "done", "refused"]
 """`waiting`: no driver has read it. `taken`: it will take effect, also if the driver is killed. The others are ends."""
 
 
@@ -226,7 +226,7 @@ class Order(FrozenValue):
     value: str = ""
     by: Person = ""
     given_at: float = 0.0
-    state: State = "waiting"
+    state: OrderState = "waiting"
     outcome: str = ""
     made: str = ""
     ended_at: float | None = None

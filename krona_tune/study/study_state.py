@@ -12,7 +12,7 @@ from krona_tune.study.order import Order
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import Status, TrialResult
 
-State = Literal["running", "paused", "stopped", "finished", "unreadable"]
+StateWord = Literal["running", "paused", "stopped", "finished", "unreadable"]
 """The word for a study: its driver runs, or waits; none runs and something is left, or nothing; it can't be read."""
 UNREADABLE: Final = "unreadable"
 FINISHED: Final = "finished"
@@ -99,7 +99,7 @@ class DriverState(FrozenValue):
     at: float
 
     @property
-    def word(self) -> State:
+    def word(self) -> StateWord:
         """Returns whether trials may run; none may if somebody paused the study, or its queue gives it nothing now."""
         return "paused" if self.paused or self.share == 0 else "running"
 
@@ -215,7 +215,7 @@ class StudyState:
         return cls(runs=runs, counts=counts, ordered=ordered, driver=driver, cut_off=cut_off)
 
     @property
-    def word(self) -> State:
+    def word(self) -> StateWord:
         if self.driver:
             return self.driver.word
         return "running" if self.runs else FINISHED if self.finished else "stopped"

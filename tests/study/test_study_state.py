@@ -18,7 +18,7 @@ from krona_tune.study.study_state import (
     RUNNING,
     Counts,
     DriverState,
-    State,
+    StateWord,
     StudyState,
     TrialStates,
     asked_trials,
@@ -75,7 +75,7 @@ def driver(**more: Any) -> DriverState:
         (state(Status.COMPLETED, runs=True, driver=driver(share=0)), "paused"),
     ],
 )
-def test_a_study_has_one_word(found: StudyState, word: State) -> None:
+def test_a_study_has_one_word(found: StudyState, word: StateWord) -> None:
     assert found.word == word
 
 
@@ -181,7 +181,7 @@ def test_no_more_finals_are_expected_than_there_are_configurations(
 
 
 def test_no_other_module_spells_a_study_s_state() -> None:
-    words = {*get_args(State), NOT_BEGUN}
+    words = {*get_args(StateWord), NOT_BEGUN}
 
     def spells(path: Path) -> bool:
         tree = tree_of(path)
