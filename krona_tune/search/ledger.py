@@ -47,10 +47,10 @@ class Ledger:
         self.running: set[str] = set()
         self.lost: frozenset[tuple[str, int]] = frozenset()
 
-    def started(self, config: TrialMessage) -> None:
+    def started(self, message: TrialMessage) -> None:
         """Records that a trial begins, or resumes after an interruption."""
-        earlier = self.rows.get(config.trial_id)
-        row = self._devices.given_to(_continued(earlier, time.time()) if earlier else self._row(config))
+        earlier = self.rows.get(message.trial_id)
+        row = self._devices.given_to(_continued(earlier, time.time()) if earlier else self._row(message))
         self.running.add(row.trial_id)
         self._set(row)
         logger.info("%s begins: %s", row.trial_id, row.params)
@@ -129,12 +129,12 @@ class Ledger:
             return True
         return row.ended_at is None and any(_last_seen(other) > _last_seen(row) for other in self.rows.values())
 
-    def _row(self, config: TrialMessage) -> TrialResult:
+    def _row(self, message: TrialMessage) -> TrialResult:
         assert self._count is not None, "this ledger is read-only"
-        trial = config.checked()
+        trial = message.checked()
         counted = self._count(trial)
         return TrialResult(
-            **vars(config),
+            **vars(message),
             fingerprint=trial.fingerprint,
             adapter_parameters=counted.adapter,
             norm_parameters=counted.norms,

@@ -128,7 +128,7 @@ def _shared_search(
     searcher = SharedSearcher(
         waiting, sampler, tasks, numbers, _seeds(spec), stopper.verdict, rows, spec.schedule.reduction, leaves_out
     )
-    new, begun = _new(plan, ledger), sum(config.trial_id in ledger.rows for config in waiting)
+    new, begun = _new(plan, ledger), sum(message.trial_id in ledger.rows for message in waiting)
     return Phase(searcher=searcher, trials=begun + sum(new.values()), new=new, works=works)
 
 
@@ -163,7 +163,7 @@ def known_phase(waiting: list[TrialMessage], works: Works, ledger: Ledger, stopp
     return Phase(
         searcher=StudySearcher(waiting, {}, {}, stopper.verdict, {}),
         trials=len(waiting),
-        new=Counter(config.task for config in waiting if config.trial_id not in ledger.rows),
+        new=Counter(message.task for message in waiting if message.trial_id not in ledger.rows),
         works=works,
     )
 

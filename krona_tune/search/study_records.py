@@ -157,8 +157,8 @@ def _made_again(plan: Plan, folder: StudyFolder, recorded: Records) -> tuple[lis
     book, lost = Ledger(plan.count, NullSink(), []), set()
     for trial_id, own in without_row.items():
         number = searched_number(trial_id, own[0].task)
-        if config := _config(plan, own[0], number, point_of) or _clone(plan, trial_id, recorded.orders, rows):
-            book.started(config)
+        if message := _as_begun(plan, own[0], number, point_of) or _clone(plan, trial_id, recorded.orders, rows):
+            book.started(message)
             for report in own:
                 book.reported(report, str(folder.checkpoints.resolve() / trial_id / f"rung-{report.rung + 1}"))
         elif number is not None:
@@ -182,7 +182,7 @@ def _points(plan: Plan, folder: StudyFolder) -> PointOf:
     return lambda task, number: known(samplers[task], TrialKind.SEARCH.facts.id_of(task=task, number=number))
 
 
-def _config(plan: Plan, report: Report, number: int | None, point_of: PointOf) -> TrialMessage | None:
+def _as_begun(plan: Plan, report: Report, number: int | None, point_of: PointOf) -> TrialMessage | None:
     """Returns the trial as it was begun; None if it is unknown, or a finalist or repeat, which is chosen again."""
     task = report.task
     if number is None:

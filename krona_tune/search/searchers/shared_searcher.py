@@ -107,7 +107,7 @@ class SharedSearcher(GatedSearcher):
     def _take_up(self, rows: Sequence[TrialResult]) -> None:
         """Judges earlier trials again; configurations between two tasks will continue."""
         self._params |= {row.number: row.params for row in rows}
-        waiting = {config.number for config in self.waiting if config.kind == TrialKind.SEARCH}
+        waiting = {message.number for message in self.waiting if message.kind == TrialKind.SEARCH}
         for number, (status, averages) in self._averages.replay(rows).items():
             self._sampler.recall(shared_id(number), self._params[number], status, averages)
             if self._sampler.is_open(shared_id(number)) and number not in waiting:
