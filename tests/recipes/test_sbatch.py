@@ -219,8 +219,14 @@ def test_a_job_of_which_a_node_does_not_join_ray_is_requeued(jobs: list[Job], tm
     assert not job.lines("krona-tune")
 
 
-def test_the_programs_are_called_as_they_understand_it(jobs: list[Job], tmp_path: Path) -> None:
-    job = failing(jobs, tmp_path, "krona-tune", 0, NAME="mine", TRIALS_PER_NODE="3")
+@pytest.mark.parametrize(
+    ("asked_gpus", "told"), [("a100:4", " --gpus-per-node=a100:4"), ("", "")], ids=["gpus", "gres"]
+)
+def test_the_programs_are_called_as_they_understand_it(
+    jobs: list[Job], tmp_path: Path, asked_gpus: str, told: str
+) -> None:
+    more = {"NAME": "mine", "TRIALS_PER_NODE": "3", "SLURM_GPUS_PER_NODE": asked_gpus}
+    job = failing(jobs, tmp_path, "krona-tune", 0, **more)
     job.wait_for_ray()
     job.wait_for_driver()
     assert job.end() == 0
@@ -228,7 +234,7 @@ def test_the_programs_are_called_as_they_understand_it(jobs: list[Job], tmp_path
     assert "--nodes=1 --nodelist=one ray start --head" in head
     assert "--nodes=1 --exclude=one ray start --address=" in workers
     assert "--node-ip-address=10.1.2.3 --port=6379 --num-cpus=8 --block" in head
-    assert all("--cpus-per-task=8 --gpus-per-node=0 " in line for line in (head, workers))
+    assert all(f" --ntasks-per-node=1 --cpus-per-task=8{told} --nodes=1 " in line for line in (head, workers))
     assert [line.split()[-1] for line in job.log.read_text().splitlines() if "int(sys.argv[2])" in line] == ["1", "2"]
     (line,) = job.lines("krona-tune run")
     group = typer.main.get_command(app)
