@@ -16,6 +16,7 @@ from krona_tune.study.result import Status, TrialResult
 TOLD = {
     Status.COMPLETED: TrialState.COMPLETE,
     Status.STOPPED_EARLY: TrialState.PRUNED,
+    Status.STOPPED_BY_USER: TrialState.PRUNED,
     Status.DIVERGED: TrialState.FAIL,
     Status.OUT_OF_MEMORY: TrialState.FAIL,
     Status.FAILED: TrialState.FAIL,
@@ -23,11 +24,15 @@ TOLD = {
 
 
 def settled(
-    folder: StudyFolder, tasks: tuple[str, ...], trials: int, tracking_uri: str | None = None
+    folder: StudyFolder, tasks: tuple[str, ...], trials: int, tracking_uri: str | None = None, *, head: bool = True
 ) -> dict[str, TrialResult]:
-    """Returns the study's rows; asserts that Parquet, Optuna and MLflow agree and none is missing, doubled or open."""
+    """Returns the study's rows; asserts that Parquet, Optuna and MLflow agree and none is missing, doubled or open.
+
+    Without `head` the head alone was not trained.
+    """
     rows = read_trials(folder.results)
-    expected = {f"{task}-{end}" for task in tasks for end in ("head-0", *(f"{n:03d}" for n in range(trials)))}
+    ends = [*(["head-0"] if head else []), *(f"{n:03d}" for n in range(trials))]
+    expected = {f"{task}-{end}" for task in tasks for end in ends}
     assert Counter(row.trial_id for row in rows) == Counter(expected)
     assert Status.INTERRUPTED not in {row.status for row in rows}
     rungs = Counter((report.trial_id, report.rung) for report in read_reports(folder.results))

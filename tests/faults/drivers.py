@@ -7,10 +7,12 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
+from krona_tune.record.orders import give_order
 from krona_tune.record.parquet_reader import read_reports, read_trials
 from krona_tune.record.records import read_records
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.order import OrderRequest
 from krona_tune.study.result import Status, TrialResult
 from tests.waiting import until
 from tests.whole_studies import Home, WarmProgram
@@ -28,6 +30,8 @@ ENDLESS = (
     *("--set", "search.early_stopping=false", "--set", "finalists={top: 0}"),
 )
 """Makes a trial take minutes, with a report every second or so: it ends when somebody orders that."""
+NO_HEAD = ("--set", "search.baseline_learning_rates=[]")
+"""Leaves out the head alone, which nobody can stop."""
 
 
 def begun(home: Home, model: Path, name: str, tasks: str, trials: int, *more: str) -> Driver:
@@ -72,6 +76,11 @@ def well_ended(driver: Driver) -> str:
     said, _ = driver.communicate(timeout=300)
     assert driver.returncode == 0, said
     return said
+
+
+def stop(folder: StudyFolder, trial: str) -> None:
+    """Orders a trial's end."""
+    give_order(folder, OrderRequest(what="stop_trial", trial=trial), by="ann")
 
 
 def synced(home: Home, warm: WarmProgram, name: str, tracking_uri: str) -> float:
