@@ -25,6 +25,11 @@ PROGRAMS: dict[tuple[str, ...], Callable[[], None]] = {
     ("python", "run_study.py"): cli.run_study,
 }
 """The programs that a block may run, by the words that start them."""
+SMALL = (
+    *("--set", "examples.train=256", "--set", "examples.validation=128", "--set", "examples.test=128"),
+    *("--set", "finalists.budget=6"),
+)
+"""Makes a study of the miniature shorter, of which the pages show the same."""
 NAMED_FILE = re.compile(r"# (\w+\.(?:yaml|py))\n")
 
 
@@ -87,7 +92,8 @@ class Runner:
     def _process(self, words: Sequence[str]) -> int:
         """Runs `krona-tune` in a process that Ray and MLflow may leave as they like."""
         start = "from krona_tune.cli import program; program()"
-        ended = subprocess.run([sys.executable, "-c", start, *words], capture_output=True, text=True, check=False)
+        command = [sys.executable, "-c", start, *words, *(SMALL if "mini" in words else ())]
+        ended = subprocess.run(command, capture_output=True, text=True, check=False)
         self.said = ended.stdout + ended.stderr
         return ended.returncode
 
