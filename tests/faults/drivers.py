@@ -15,12 +15,18 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import OrderRequest
 from krona_tune.study.result import Status, TrialResult
 from tests.waiting import until
-from tests.whole_studies import Home, WarmProgram
+from tests.whole_studies import RUN_STUDY, Home, WarmProgram
 
 Driver = subprocess.Popen[str]
 Found = TypeVar("Found")
 TO_THE_END = ("--set", "search.early_stopping=false")
 """Makes every trial pass each rung, so that one which is seen after its first has more before it."""
+BARE = f"""
+from functools import partial
+from krona_tune.search.startup import cluster
+cluster.start_patiently = partial(cluster.start_patiently, include_dashboard=False)
+{RUN_STUDY}"""
+"""`run_study.py`, but its Ray has no dashboard, whose processes take seconds to start."""
 TRAINER = "ray::KronaTrial"
 """What the title of a process begins with that holds a trial."""
 LONG = ("--set", "schedule.epochs=16", "--set", "examples.train=256")
@@ -34,18 +40,21 @@ NO_HEAD = ("--set", "search.baseline_learning_rates=[]")
 """Leaves out the head alone, which nobody can stop."""
 
 
-def begun(home: Home, model: Path, name: str, tasks: str, trials: int, *more: str) -> Driver:
+def begun(home: Home, model: Path, name: str, tasks: str, trials: int, *more: str, program: str = BARE) -> Driver:
     """Starts a study's driver without waiting for it."""
     words = ["--tasks", tasks, "--trials", str(trials), "--space", home.space(model), "--name", name, *more]
     return subprocess.Popen(
-        **home.command(*words), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, start_new_session=True
+        **home.command(*words, program=program),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
     )
 
 
-def taken_up(home: Home, name: str, *more: str) -> Driver:
+def taken_up(home: Home, name: str, *more: str, program: str = BARE) -> Driver:
     """Starts a driver that resumes a study, without waiting for it."""
     return subprocess.Popen(
-        **home.command("--resume", name, *more),
+        **home.command("--resume", name, *more, program=program),
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         start_new_session=True,

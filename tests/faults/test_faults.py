@@ -34,7 +34,7 @@ from tests.faults.drivers import (
     well_ended,
 )
 from tests.waiting import until
-from tests.whole_studies import ONE_WORKER, Home, WarmProgram
+from tests.whole_studies import ONE_WORKER, RUN_STUDY, Home, WarmProgram
 
 pytestmark = pytest.mark.slow
 TASKS, TRIALS = ("cola", "rte"), 4
@@ -43,13 +43,13 @@ MOST_SECONDS = 120
 
 
 def started(home: Home, model: Path, name: str) -> Driver:
-    return begun(home, model, name, ",".join(TASKS), TRIALS, *LONG, *TO_THE_END)
+    return begun(home, model, name, ",".join(TASKS), TRIALS, *LONG, *TO_THE_END, program=RUN_STUDY)
 
 
 def resumed(home: Home, name: str) -> tuple[Driver, float]:
     """Resumes a study; returns its driver, and the seconds until the study had a new report or was done."""
     before = rungs(home.study(name))
-    driver = taken_up(home, name)
+    driver = taken_up(home, name, program=RUN_STUDY)
     return driver, until_or_end(driver, lambda: rungs(home.study(name)) > before)
 
 
