@@ -1,10 +1,16 @@
 """Tests that a trial that needs too much memory becomes a row with its size, and that the other trials continue."""
 
+import os
 import resource
 import threading
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
+from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
 
+import pyarrow as pa
 import pytest
 import ray
 from ray import tune
@@ -13,12 +19,14 @@ from krona_tune.search.budget import Amount, Budget
 from krona_tune.search.driver import TrialLoop
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.tune_host import Recorder
+from krona_tune.search.worker.trainable import Workplace
 from krona_tune.study.result import Status, TrialResult
 from tests.faults.conftest import Cost
 from tests.faults.consistency import settled
 from tests.faults.drivers import begun, ended, rungs, seen, until_or_end, workers_of
 from tests.search.ledgers import ledger
-from tests.search.workers import config
+from tests.search.workers import all_steps, config, worker_here
+from tests.train.conftest import tiny_work
 from tests.whole_studies import ONE_WORKER, Home
 
 GIANT = [
@@ -54,7 +62,40 @@ def short_of_room(home: Home, model: Path, name: str) -> dict[str, TrialResult]:
     return settled(folder, ("rte",), 6)
 
 
+def steps_short_of_room(model: str, checkpoints: str) -> list[list[dict[str, Any]]]:
+    """Returns the steps of a small trial, of one whose batch has too little memory, and of a small one after it.
+
+    Already the first numbers of the giant batch, 16,384 × 40 × 24 of 4 bytes, are twice what there is room for.
+    """
+    rows = 16384
+    crowd = pa.table({"input_ids": [[20] * 40] * rows, "label": [0, 1] * (rows // 2)})
+    works = {"rte": tiny_work("rte"), "cola": replace(tiny_work("cola", rows=rows, epochs=1), train=crowd)}
+    place = Workplace(folder=model, name="nowhere", precision="fp32", gpu=False, threads=1, checkpoints=checkpoints)
+    worker = worker_here(config(0), works, place)
+    found = [all_steps(worker)]
+    worker.reset_config(config(1, "cola", batch_size=rows))
+    limit(os.getpid(), ROOM)
+    found.append(all_steps(worker))
+    limit(os.getpid(), None)
+    worker.reset_config(config(2))
+    return [*found, all_steps(worker)]
+
+
 @pytest.mark.slow
+def test_a_batch_that_does_not_fit_ends_its_trial_with_its_size_and_its_worker_trains_the_next(
+    bert: Path, tmp_path: Path
+) -> None:
+    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as process:
+        before, giant, after = process.submit(steps_short_of_room, str(bert), str(tmp_path)).result()
+    assert (before[-1]["status"], after[-1]["status"]) == (Status.COMPLETED, Status.COMPLETED)
+    [end] = giant
+    assert end["status"] == Status.OUT_OF_MEMORY
+    assert "in a batch of 16384 × 40 tokens" in end["error"]
+    assert "krona, 4×6" in end["error"]
+
+
+@pytest.mark.slow
+@pytest.mark.long
 def test_a_batch_that_does_not_fit_is_a_row_and_the_rest_of_the_study_goes_on(
     home: Home, bert: Path, cost: Cost, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,7 +20,7 @@ from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.train.backbone import Backbone, warm_backbone
 from krona_tune.train.device import this_device
 from tests.models import build
-from tests.search.workers import WORKS, Workers
+from tests.search.workers import WORKS, Workers, worker_here
 
 
 def never(reason: str) -> None:
@@ -70,10 +70,7 @@ def worker(location: str, tmp_path: Path) -> Iterator[Workers]:
     )
 
     def make(first: dict[str, Any], **own: Any) -> KronaTrial:
-        made = object.__new__(KronaTrial)
-        made.config = first
-        made.setup(first, works=WORKS, workplace=replace(place, **own))
-        return made
+        return worker_here(first, WORKS, replace(place, **own))
 
     yield make
     warm_backbone.cache_clear()

@@ -1,13 +1,12 @@
 """Makes up what a worker gets, and runs its trial to the end."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any
 
 from krona_tune.search.trial_message import TrialMessage
-from krona_tune.search.worker.trainable import (
-    KronaTrial,
-)
+from krona_tune.search.worker.trainable import KronaTrial, Workplace
+from krona_tune.train.loop import TaskWork
 from tests.train.conftest import table, tiny_work
 
 Workers = Callable[..., KronaTrial]
@@ -23,6 +22,14 @@ WORKS = {
 def config(number: int = 0, task: str = "rte", kind: str = "search", **params: Any) -> dict[str, Any]:
     knobs = {"method": "krona", "a_out": 4, "a_in": 6, "scale": 2.0, "learning_rate": 1e-2, "batch_size": 8}
     return TrialMessage(f"{task}-{number:03d}", task, number, kind, 5, {**knobs, "dropout": 0.2, **params}).to_dict()
+
+
+def worker_here(first: dict[str, Any], works: Mapping[str, TaskWork], workplace: Workplace) -> KronaTrial:
+    """Makes a worker in this process, as Ray does in one of its own."""
+    made = object.__new__(KronaTrial)
+    made.config = first
+    made.setup(first, works={**works}, workplace=workplace)
+    return made
 
 
 def all_steps(worker: KronaTrial) -> list[dict[str, Any]]:
