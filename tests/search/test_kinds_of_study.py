@@ -105,20 +105,20 @@ def test_a_model_of_all_tasks_proposes_the_same_after_a_resume(
 ) -> None:
     rates = "training={learning_rate: {low: 1e-4, high: 1e-2, log: true}}"
     words = ["--tasks", "cola,rte", "--set", "search.sampler=study_model", "--set", rates]
-    whole = started(bert, "modelled", *words, "--trials", "5")
+    whole = started(bert, "modelled", *words, "--trials", "4")
     assert "a task by one model of all tasks" in run("--resume", "modelled", "--dry-run").stdout
     knobs = ("a_out", "a_in", "scale", "roles", "learning_rate")
     effects = {(each.task, each.knob) for each in read_effects(home.study("modelled").results)}
     assert effects == {(task, knob) for task in ("cola", "rte") for knob in knobs}
     assert "as the study's model sees it" in unescape(home.study("modelled").page.read_text())
     started(bert, "modelled-twice", *words, "--trials", "3")
-    run("--resume", "modelled-twice", "--trials", "+2")
+    run("--resume", "modelled-twice", "--trials", "+1")
     again = home.rows("modelled-twice")
     assert {trial_id: row.params for trial_id, row in again.items()} == {
         trial_id: row.params for trial_id, row in whole.items()
     }
     origins = [row.proposed_by for row in whole.values() if row.kind == "search" and row.task == "rte"]
-    assert origins == ["even draw"] * 3 + ["study model"] * 2
+    assert origins == ["even draw"] * 3 + ["study model"]
     assert all((row.expected_score is not None) == (row.proposed_by == "study model") for row in again.values())
     assert "could not be fitted" not in home.study("modelled").log.read_text()
 
