@@ -6,8 +6,10 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+import torch
+import transformers
 
-from krona_tune import open_study
+from krona_tune import load, open_study
 from krona_tune.adapters.adapter_card import read_card
 from krona_tune.adapters.method_table import METHODS
 from krona_tune.record.parquet_reader import read_reports
@@ -29,11 +31,12 @@ Started = Callable[..., dict[str, TrialResult]]
 
 @pytest.fixture(scope="module")
 def run(home: Home, warm: WarmProgram) -> Run:
-    """Runs the program at home; asserts that it ends well."""
+    """Runs the program at home; asserts that it ends well and tells of no error."""
 
     def ran(*words: str, program: str = "run_study") -> Done:
         done = warm.run(home, *words, program=program)
         assert done.returncode == 0, done.stdout + done.stderr
+        assert "Traceback" not in done.stdout + done.stderr
         return done
 
     return ran
@@ -50,16 +53,35 @@ def started(home: Home, run: Run) -> Started:
     return ended
 
 
-def test_every_method_has_its_own_trials_on_a_t5(home: Home, started: Started) -> None:
-    methods = [*(name for name in METHODS if name != "head_only"), "peft:HiRA", "peft:VeRA"]
-    adapter = (
-        f"adapter={{method: [{', '.join(methods)}], a_out: 4, a_in: 4, bottleneck: 4, phm: 2, layer_norms: true, r: 2}}"
-    )
-    words = ["--tasks", "rte", "--trials", "1", "--set", adapter, "--set", "search.per_method=true"]
-    rows = started(saved_t5(home.root / "t5-methods"), "methods", *words)
-    searched = [row for row in rows.values() if row.kind == "search"]
-    assert [row.params["method"] for row in sorted(searched, key=lambda row: row.number)] == methods
+METHODS_OF_T5 = [*(name for name in METHODS if name != "head_only"), "peft:HiRA", "peft:VeRA"]
+
+
+@pytest.fixture(scope="module")
+def of_t5(home: Home, started: Started) -> dict[str, TrialResult]:
+    """Runs the study `methods` of each method on a T5; returns its rows by their ids."""
+    sites = "roles: query+value+cross_value, layer_norms: true"
+    adapter = f"{{method: [{', '.join(METHODS_OF_T5)}], a_out: 4, a_in: 4, bottleneck: 4, phm: 2, r: 2, {sites}}}"
+    words = ["--tasks", "cola", "--trials", "1", "--set", f"adapter={adapter}", "--set", "search.per_method=true"]
+    return started(saved_t5(home.root / "t5"), "methods", *words)
+
+
+def test_every_method_has_its_own_trials(of_t5: dict[str, TrialResult]) -> None:
+    searched = [row for row in of_t5.values() if row.kind == "search"]
+    assert [row.params["method"] for row in sorted(searched, key=lambda row: row.number)] == METHODS_OF_T5
     assert {row.status for row in searched} == {Status.COMPLETED}, [row.error for row in searched]
+
+
+def test_a_text_to_text_study_answers_with_its_label_words(home: Home, of_t5: dict[str, TrialResult]) -> None:
+    adapter = home.study("methods").adapter("cola")
+    assert {row.head_parameters for row in of_t5.values()} == {0}
+    assert of_t5["cola-head-0"].trainable_parameters == 0
+    assert read_card(adapter).labels == ("unacceptable", "acceptable")
+    model = transformers.AutoModelForSeq2SeqLM.from_pretrained(home.root / "t5").eval()
+    inputs = {"input_ids": torch.arange(3, 12)[None], "decoder_input_ids": torch.zeros(1, 1, dtype=torch.long)}
+    with torch.no_grad():
+        bare = model(**inputs).logits
+        load(model, adapter)
+        assert not torch.allclose(model(**inputs).logits, bare, atol=1e-5)
 
 
 def test_a_shared_adapter_is_the_same_on_every_task(home: Home, bert: Path, started: Started) -> None:
