@@ -226,7 +226,7 @@ def test_a_study_on_a_machine_with_six_busy_processes_ends_well(home: Home) -> N
     assert "Traceback" not in done.stdout + done.stderr
 
 
-FINALS = ["--set", "finalists={top: 2, seeds: 2}"]
+FINALS = ["--set", "finalists={top: 2, seeds: 2, budget: 8}"]  # the head and the default, too; no seed more
 
 
 def finalists(rows: dict[str, TrialResult]) -> dict[str, TrialResult]:
