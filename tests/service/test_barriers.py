@@ -1,9 +1,11 @@
 """Tests with axe that nothing on a served page is in the way of a reader, in light and dark, wide and narrow."""
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Literal
 
 import pytest
+from playwright.sync_api import Browser
 
 from krona_tune.record.storage import Storage
 from krona_tune.study.folder import StudyFolder
@@ -16,6 +18,12 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium"),
 ]
 LOOKS: list[tuple[Literal["light", "dark"], int]] = [("light", 1400), ("dark", 800), ("light", 420)]
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    with chromium() as started:
+        yield started
 
 
 def barriers(tab: Tab, address: str) -> dict[str, list[str]]:
@@ -33,10 +41,10 @@ def barriers(tab: Tab, address: str) -> dict[str, list[str]]:
 
 @pytest.mark.parametrize(("colours", "width"), LOOKS)
 def test_nothing_is_in_the_way_of_a_reader(
-    storage: Storage, root: Path, running: StudyFolder, colours: Literal["light", "dark"], width: int
+    browser: Browser, storage: Storage, root: Path, running: StudyFolder, colours: Literal["light", "dark"], width: int
 ) -> None:
     make_study(root / "first")
-    with chromium() as browser, served(storage) as address, opened_tab(browser, width=width) as tab:
+    with served(storage) as address, opened_tab(browser, width=width) as tab:
         tab.page.emulate_media(color_scheme=colours)
         found = barriers(tab, address)
     assert not any(found.values()), found
