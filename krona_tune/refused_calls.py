@@ -24,7 +24,7 @@ FREE = {"settings", "examples"}
 KEYWORDS = {f"--{name.replace('_', '-')}": name for name in (
     "address", "all_data", "model", "name", "notify", "seeds", "space", "storage", "task", "tasks", "tracking_uri",
     "trial", "wandb",
-)} | {"--set": "settings"}  # fmt: skip
+)} | {"--set": "settings", "--per-task": "shared"}  # fmt: skip
 """Python's keywords, by the flags of which they take the place. Those of settings are added when the function that
 takes them is defined."""
 FLAG = re.compile(r"(?<!\S)(--[a-z]+(?:-[a-z]+)*)( (?=[A-Z]{2}|auto\b|mini\b|pareto\b))?")

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from krona_tune.api.shipped_spaces import space_file
 from krona_tune.api.study_request import AUTO, default_to_glue
-from krona_tune.study.request.given_values import GivenValue, naming_given, with_given
+from krona_tune.study.request.given_values import GivenValue, giver, naming_given, with_given
 from krona_tune.study.request.loader import build_spec, load_spec, spec_with
 from krona_tune.study.request.study_spec import OF_GLUE, ResourcesSpec, StudySpec
 
@@ -87,12 +87,8 @@ def derived_for(cluster: "Cluster", given: Sequence[GivenValue]) -> "DerivedSpac
     defaults = {key: getattr(shipped, key) for key in OWN}
     with naming_given(AUTO, given):
         found = derive_space(complete, defaults, slots(cluster, complete(defaults).resources))
-    kept = {key: why for key, why in found.reasons.items() if not _is_given(key, given)}
+    kept = {key: why for key, why in found.reasons.items() if giver(key, given) is None}
     return DerivedSpace(values=found.values, reasons=kept)
-
-
-def _is_given(key: str, given: Sequence[GivenValue]) -> bool:
-    return any(f"{key}.".startswith(f"{each.key}.") for each in given)
 
 
 def written_space(space: "DerivedSpace", given: Sequence[GivenValue]) -> str:

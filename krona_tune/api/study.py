@@ -27,10 +27,9 @@ from krona_tune.api.shipped_spaces import find_space
 from krona_tune.api.study_request import (
     AUTO,
     default_to_glue,
-    one_if_fixed,
     resumed_spec,
+    spec_of,
     with_values,
-    written_spec,
 )
 from krona_tune.api.study_run import run_and_report
 from krona_tune.atomic_write import write_atomically
@@ -49,11 +48,11 @@ from krona_tune.study.folder import STUDIES, StudyFolder
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.redact import redact
 from krona_tune.study.request.field_types import listed
-from krona_tune.study.request.given_values import GivenValue, read_given, refuse_name
+from krona_tune.study.request.given_values import GivenValue, changing, given_by, refuse_name
 from krona_tune.study.request.loader import dump_spec, load_spec, resolve_tasks, tasks_defined_in
 from krona_tune.study.request.plain_yaml import dump_yaml, plain_values
-from krona_tune.study.request.study_spec import SETTLED, StudySpec
-from krona_tune.study.settings import CHANGEABLE, FLAGS, Keywords, changing, flag_names, flag_of, overrides
+from krona_tune.study.request.study_spec import StudySpec
+from krona_tune.study.settings import Keywords
 
 if in_notebook():
     silence_widgets()
@@ -160,13 +159,13 @@ class Study(RecordedStudy):
         self.folder = kept_at.brought(name or new_name(space))
         self._space: Path | Mapping[str, Any] | None = space
         self._tasks, self._model, self._tokenizer = tasks, model, tokenizer
-        self._settings = plain_values(settings or {}, "settings")
-        refuse_name(self._settings, "settings: name")
-        given = {flag_of(key): plain_values(value, key) for key, value in keywords.items() if value is not None}
-        named = listed(given.get("--warm-start"))
+        by_key = plain_values(settings or {}, "settings")
+        refuse_name(by_key, "settings: name")
+        by_keyword = {name: plain_values(value, name) for name, value in keywords.items()}
+        named = listed(by_keyword.get("warm_start"))
         if isinstance(named, list) and all(isinstance(each, str) for each in named):
-            given["--warm-start"] = list(earlier_studies(kept_at, named))
-        self._flags: dict[str, Any] = given
+            by_keyword["warm_start"] = list(earlier_studies(kept_at, named))
+        self._given = [*_given_keys(by_key), *given_by(by_keyword)]
         self._request: StudySpec | None = None
         self._child: DriverProcess | None = None
         by_name = model is None or isinstance(model, str | Path)
@@ -203,10 +202,11 @@ class Study(RecordedStudy):
         read_manifest(folder.manifest)
         study = cls.__new__(cls)
         study.folder, study._start = folder, StartOptions()
-        study._space, study._request, study._child, study._flags, study._seen = None, None, None, {}, True
+        study._space, study._request, study._child, study._given, study._seen = None, None, None, [], True
         return study
 
     @property
+    @refusing_at_the_caller
     def request(self) -> StudySpec:
         """Returns the whole request; data and a model in memory are written to the study's folder for it.
 
@@ -216,8 +216,6 @@ class Study(RecordedStudy):
             return default_to_glue(load_spec(self.folder.spec))
         if self._request is None:
             self._request = self._made_request()
-            if self.folder.spec.exists():
-                self._refuse_other_request(self._request)
         return self._request
 
     @refusing_at_the_caller
@@ -255,16 +253,16 @@ class Study(RecordedStudy):
             RuntimeError: Ray ended during the study, or the study stopped itself, as on a full disk; the message says
                 why, and `run` resumes it, after Ray's end in a new process.
         """
-        given = {"--trials": trials, "--time-budget": time_budget}
-        flags = self._flags | {flag: value for flag, value in given.items() if value is not None}
-        spec = self._spec_to_run(flags)
+        given = [*self._given, *given_by({"trials": trials, "time_budget": time_budget})]
+        spec = self._spec_to_run(given)
         if self.folder.spec.exists() and not self.running and self._is_finished(spec):
             print(f"The study {self.folder.name} is finished. run(trials='+8') adds 8 trials a task.")
             return self
         if wait:
-            self._run(lambda: self._spec_to_run(flags), quiet=quiet, keys=flag_names(changing(flags)))
+            keys = [each.key for each in changing(given)]
+            self._run(lambda: self._spec_to_run(given), quiet=quiet, keys=keys)
         else:
-            self._run_apart(spec, flags)
+            self._run_apart(spec, given)
         return self
 
     @refusing_at_the_caller
@@ -324,7 +322,7 @@ class Study(RecordedStudy):
                 everything=all_data,
             )
 
-        resources = {flag: value for flag, value in self._flags.items() if FLAGS[flag].key.startswith("resources.")}
+        resources = [each for each in changing(self._given) if each.key.startswith("resources.")]
         self._run(lambda: resumed_spec(self.folder, resources), quiet=False, asked=asked)
         return self
 
@@ -345,11 +343,12 @@ class Study(RecordedStudy):
                 write_atomically(path, written)
         tasks = self._asked_tasks(path)
         model = None if self._model is None else kept_model(self._model, self._tokenizer, self.folder)
-        settings = {key: value for key, value in self._settings.items() if value is not None}
-        values = {"tasks": tasks, "model": model, **settings, **overrides(self._flags), "name": self.folder.name}
-        given = read_given((), values, flag_names(self._flags))
-        whole = with_whole_paths(written_spec(choose_space(given).source if path is MADE else path, given))
-        return whole if self.folder.spec.exists() else one_if_fixed(whole, [each.key for each in given]).settled()
+        given = [*_given_keys({"tasks": tasks, "model": model}), *self._given]
+        if self.folder.spec.exists():
+            return resumed_spec(self.folder, given, path, adds=False)
+        given.append(GivenValue("name", self.folder.name, "name"))
+        source = choose_space(given).source if path is MADE else path
+        return with_whole_paths(spec_of(source, given)).settled()
 
     def _asked_tasks(self, space: Path) -> Any:
         if self._tasks is None:
@@ -361,14 +360,6 @@ class Study(RecordedStudy):
         if not self._tasks:
             raise no_task(self._tasks, defined)
         return resolve_tasks(kept_tasks(self._tasks, self.folder), Path.cwd(), "tasks")
-
-    def _refuse_other_request(self, now: StudySpec) -> None:
-        """Refuses a study that was begun with another request under the same name."""
-        then, asked = load_spec(self.folder.spec).settings(), now.settings()
-        for key in sorted(then.keys() | asked.keys()):
-            if key not in CHANGEABLE and then.get(key) != asked.get(key) and not (key in SETTLED and key not in asked):
-                problem = f"the study {self.folder.name!r} was begun with {then.get(key, 'nothing')}"
-                raise Refusal(key, f"{asked.get(key, 'nothing')}: {problem}", "repeat that, or choose another name")
 
     def _plan(self) -> "Plan":
         if self._start.address is None:
@@ -384,12 +375,12 @@ class Study(RecordedStudy):
     def _output(self) -> Path:
         return self.folder.inputs / "output.txt"
 
-    def _spec_to_run(self, flags: Mapping[str, Any]) -> StudySpec:
-        """Returns the request with the values of flags; a study that has begun takes only those that may change."""
+    def _spec_to_run(self, given: Sequence[GivenValue]) -> StudySpec:
+        """Returns the request with the given values that may change in a study that has begun."""
         request = self.request
         if self.folder.spec.exists():
-            return resumed_spec(self.folder, changing(flags))
-        return with_values(request, changing(flags))
+            return resumed_spec(self.folder, changing(given))
+        return with_values(request, changing(given))
 
     def _run(
         self,
@@ -426,14 +417,13 @@ class Study(RecordedStudy):
             how = f" at once; {AFTER_RESTART}" if outcome.lost else "; .run() resumes it"
             raise KeyboardInterrupt(f"the study was stopped{how}")
 
-    def _run_apart(self, spec: StudySpec, flags: Mapping[str, Any]) -> None:
+    def _run_apart(self, spec: StudySpec, given: Sequence[GivenValue]) -> None:
         """Starts the command line's own driver in a process that outlives this one."""
         if self.running:
             raise Refusal("run", f"the study {self.folder.name!r} is being run", "wait for it")
         self._plan()  # refuses here what the process would refuse unseen
         if self.folder.spec.exists():
-            later = changing(flags).items()
-            words = ["resume", self.folder.name, *(str(word) for pair in later for word in pair)]
+            words = ["resume", self.folder.name, *(word for each in changing(given) for word in each.words)]
         else:
             request = self.folder.inputs / REQUEST
             write_atomically(request, dump_spec(spec))
@@ -444,10 +434,14 @@ class Study(RecordedStudy):
         self._child = start_driver(words, self._output, environment=self._start.environment())
 
 
+def _given_keys(values: Mapping[str, Any]) -> list[GivenValue]:
+    """Returns the values that a session gives by their keys; None gives none."""
+    return [GivenValue(key, value, key) for key, value in values.items() if value is not None]
+
+
 def _is_own(tasks: Tasks, model: Any, keywords: Mapping[str, Any]) -> bool:
     """Returns whether a session names a model, data or a task of its own."""
-    named = {"model": model, "data": keywords.get("data"), "tasks": _named(tasks)}
-    return is_own([GivenValue(key, value, key) for key, value in named.items() if value is not None])
+    return is_own(_given_keys({"model": model, "data": keywords.get("data"), "tasks": _named(tasks)}))
 
 
 def _named(tasks: Tasks) -> Any:

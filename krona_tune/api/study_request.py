@@ -13,23 +13,18 @@ from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest, refuse_edited
 from krona_tune.study.order import Order, OrderKind, OrderRequest, is_paused, search_ended_by
-from krona_tune.study.request.given_values import GivenValue, naming_given, put, read_given
-from krona_tune.study.request.loader import build_spec, load_spec, load_with, spec_with
+from krona_tune.study.request.given_values import GivenValue, changing, giver, lasting
+from krona_tune.study.request.loader import load_spec, load_with, spec_with
 from krona_tune.study.request.study_spec import SETTLED, StudySpec
-from krona_tune.study.settings import SETTINGS, changing, flag_names, number_of_trials, overrides
+from krona_tune.study.settings import CHANGEABLE, number_of_trials
 
 if TYPE_CHECKING:
     from krona_tune.search.startup.auto_space import DerivedSpace
 
 AUTO = "auto"
 """The place of a space that was made for a request, in messages and where a study is named after its space."""
-NEW_IN_SHIPPED_SPACES = "backbone.narrow"
-"""A key that shipped spaces lacked once: a study that was begun with one of those goes on without it."""
-
-
-def new_spec(space: "Path | DerivedSpace", settings: Sequence[str], given: Mapping[str, Any], name: str) -> StudySpec:
-    """Returns the request of a new study of this name: what a space asks for, changed by settings and by flags."""
-    return spec_of(space, read_given(settings, overrides(given) | {"name": name}, flag_names(given)))
+NEW_IN_SHIPPED_SPACES = ("backbone.narrow",)
+"""The keys that shipped spaces lacked once: a study that was begun with one of those goes on without them."""
 
 
 def spec_of(space: "Path | DerivedSpace", given: Sequence[GivenValue]) -> StudySpec:
@@ -55,35 +50,39 @@ def one_if_fixed(spec: StudySpec, given: Collection[str]) -> StudySpec:
     return spec.model_copy(update={"search": spec.search.model_copy(update={"trials": 1})})
 
 
-def refuse_unchangeable(given: Mapping[str, Any]) -> None:
-    """Raises a Refusal if a flag is given that a resumed study does not accept."""
-    for flag in _kept(given):
-        raise Refusal(flag, "a resumed study keeps what it was begun with", f"leave {flag} out")
+def resumed_spec(
+    folder: StudyFolder, given: Sequence[GivenValue] = (), space: Path | None = None, *, adds: bool = True
+) -> StudySpec:
+    """Returns the request of a study that goes on, with those of the given values that may change.
 
-
-def resumed_spec(folder: StudyFolder, given: Mapping[str, Any]) -> StudySpec:
-    """Returns the request of a resumed study, with the accepted flags applied.
+    Args:
+        given: what a person gives now, again or anew.
+        space: the space, if a person names it again.
+        adds: whether `+20` trials are added to those that the study has.
 
     Raises:
-        Refusal: another flag differs from what the study was begun with, or its request was edited since.
+        Refusal: anything else differs from what the study was begun with, or its request was edited since.
     """
     earlier = load_spec(folder.spec)
     if folder.manifest.exists():
         refuse_edited(read_manifest(folder.manifest), earlier, folder.spec)
-    _refuse_different(folder, earlier, _kept(given))
-    taken = changing(given)
-    if "--or-resume" not in given and str(trials := taken.get("--trials", "")).startswith("+"):
-        taken["--trials"] = earlier.search.trials + number_of_trials(trials[1:])
-    return default_to_glue(load_spec(folder.spec, (), overrides(taken), flag_names(taken)))
+    kept = [*lasting(given), GivenValue("name", earlier.name, "name")]  # its folder may have another one by now
+    _refuse_different(folder.name, earlier, written_spec(space or folder.spec, kept), kept)
+    taken = [_with_more(each, earlier.search.trials) if adds else each for each in changing(given)]
+    return default_to_glue(load_with(folder.spec, taken))
 
 
-def with_values(spec: StudySpec, flags: Mapping[str, Any]) -> StudySpec:
-    """Returns a request with the values that flags set. Raises a Refusal if one is refused."""
-    given, plain = read_given((), overrides(flags), flag_names(flags)), spec.plain()
-    with naming_given("the request", given):
-        for each in given:
-            put(plain, each, each.by)
-        return build_spec(plain, "the request")
+def _with_more(given: GivenValue, trials: int) -> GivenValue:
+    """Returns a number of trials such as +20 as that many beside those that there are; another value as it is."""
+    text = str(given.value)
+    more = number_of_trials(text[1:])
+    is_more = given.key == "search.trials" and text.startswith("+") and isinstance(more, int)
+    return given._replace(value=trials + more) if is_more else given
+
+
+def with_values(spec: StudySpec, given: Sequence[GivenValue]) -> StudySpec:
+    """Returns a request with values that a person gave. Raises a Refusal if one is refused."""
+    return spec_with(spec.plain(), "the request", Path.cwd(), given)
 
 
 def lift_ordered_stop(folder: StudyFolder, spec: StudySpec) -> list[Order]:
@@ -116,32 +115,30 @@ def default_to_glue(spec: StudySpec) -> StudySpec:
     return spec if spec.tasks else spec.model_copy(update={"tasks": GLUE})
 
 
-def _refuse_different(folder: StudyFolder, earlier: StudySpec, kept: Mapping[str, Any]) -> None:
-    settings: Sequence[str] = kept.get("--set", ())
-    space: Path = kept.get("--space", folder.spec)
-    again = new_spec(space, settings, kept, folder.name)
-    then, now = earlier.settings(), with_whole_paths(again).settings()
-    for flag, key in _compared(kept, settings, then.keys() | now.keys()):
-        if then.get(key) != now.get(key) and (key in now or key not in SETTLED):
-            of = "" if key in flag_names([flag]) else f"{key} "
-            problem = f"the study {folder.name!r} was begun with {of}{_text(then, key)}, not {of}{_text(now, key)}"
-            raise Refusal(flag, problem, "repeat what it was begun with, or choose another --name")
+def _refuse_different(name: str, then: StudySpec, now: StudySpec, given: Sequence[GivenValue]) -> None:
+    """Refuses a request if the study of this name was begun with another; names what gave the first other key."""
+    before, asked = (with_whole_paths(default_to_glue(each)).settings() for each in (then, now))
+    for key in different_keys(before, asked, given):
+        by = giver(key, given)
+        of = "" if by and by.key == key else f"{key} "
+        problem = f"the study {name!r} was begun with {of}{_text(before, key)}, not {of}{_text(asked, key)}"
+        raise Refusal(by.by if by else "--space", problem, "repeat what it was begun with, or choose another name")
 
 
-def _kept(given: Mapping[str, Any]) -> dict[str, Any]:
-    return {flag: value for flag, value in given.items() if flag not in changing(given)}
+def different_keys(then: Mapping[str, Any], now: Mapping[str, Any], given: Sequence[GivenValue]) -> list[str]:
+    """Returns the keys that a study was begun with another value of, those that a person gives now first.
 
+    Without those that may change, those that a new study settles if nobody gives them, and those that shipped spaces
+    lacked once.
 
-def _compared(kept: Mapping[str, Any], settings: Sequence[str], keys: set[str]) -> Iterator[tuple[str, str]]:
-    """Yields each flag with each key to compare: its own key, the keys that a `--set` sets, or, for `--space`, all keys
-    that no flag may change in a resumed study."""
-    for key, flag in flag_names(kept).items():
-        yield from ((flag, path) for path in sorted({key, *(path for path in keys if path.startswith(f"{key}."))}))
-    for path in (setting.partition("=")[0].strip() for setting in settings):
-        yield from (("--set", key) for key in sorted(keys) if f"{key}.".startswith(f"{path}."))
-    if "--space" in kept:
-        later = {row.key for row in SETTINGS.values() if row.changes}
-        yield from (("--space", key) for key in sorted(keys - later - {NEW_IN_SHIPPED_SPACES}))
+    Args:
+        then: the settings of the study.
+        now: the settings that it is asked for again.
+    """
+    free = {*CHANGEABLE, *(key for key in SETTLED if key not in now)}
+    free |= {key for key in NEW_IN_SHIPPED_SPACES if giver(key, given) is None}
+    found = [key for key in (then.keys() | now.keys()) - free if then.get(key) != now.get(key)]
+    return sorted(found, key=lambda key: (giver(key, given) is None, key))
 
 
 def _text(values: Mapping[str, Any], key: str) -> str:

@@ -1,6 +1,5 @@
 """Defines the commands that change a study: run, resume, train, sync, clean."""
 
-from collections.abc import Mapping
 from contextlib import nullcontext
 from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Any, Unpack
@@ -10,11 +9,7 @@ import typer
 from krona_tune.api.asked_request import AskedRequest
 from krona_tune.api.folders import existing, new_name, refuse_odd, refuse_taken, study_folder
 from krona_tune.api.printing import console, say
-from krona_tune.api.study_request import (
-    default_to_glue,
-    refuse_unchangeable,
-    resumed_spec,
-)
+from krona_tune.api.study_request import default_to_glue, resumed_spec
 from krona_tune.api.study_run import resume_command, run_and_report
 from krona_tune.cli import options
 from krona_tune.cli.ending import exit_as, this_command
@@ -26,11 +21,11 @@ from krona_tune.refusal import Refusal, refuse_unknown
 from krona_tune.search.driver_options import DriverOptions, StartOptions
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
-from krona_tune.study.request.given_values import naming_given
+from krona_tune.study.request.given_values import changing, given_by, lasting, naming_given
 from krona_tune.study.request.loader import load_spec
 from krona_tune.study.request.study_spec import Keep
 from krona_tune.study.request.trial import MOST_SEEDS
-from krona_tune.study.settings import SETTINGS, Keywords, by_flag, flag_names
+from krona_tune.study.settings import SETTINGS, Keywords
 
 if TYPE_CHECKING:
     from krona_tune.search.full_training import FullTraining
@@ -69,9 +64,7 @@ def run(
     start.refuse_odd()
     kept_at = storage_at(storage)
     asked = AskedRequest.of(space=space, tasks=tasks, model=model, settings=settings, keywords=keywords)
-    others = {"--space": asked.space, "--set": settings, "--name": name, "--or-resume": or_resume}
-    kept = {flag: value for flag, value in others.items() if value}
-    begun = _begun(kept_at, {**kept, **asked.flags}, resume)
+    begun = _begun(kept_at, asked, name, resume=resume, or_resume=or_resume)
     asked = asked.with_earlier(kept_at)
     if begun:
         folder, place, values, new = begun, begun.spec, [], None
@@ -87,11 +80,11 @@ def run(
             refuse_taken(folder, name)  # another driver may have begun it meanwhile
             spec, reason = new, chosen.reason
         else:
-            spec = resumed_spec(folder, {**kept, **asked.flags})  # another driver may have changed it meanwhile
+            # another driver may have changed it meanwhile
+            spec = resumed_spec(folder, asked.given, asked.space, adds=bool(resume))
             reason = f"the study is resumed; trials recorded: {_recorded(folder)}"
-        told = DriverOptions(
-            command=this_command(), resumed_by=resume_command(folder), start=start, keys=flag_names(asked.flags)
-        )
+        keys = [each.key for each in changing(asked.given)]
+        told = DriverOptions(command=this_command(), resumed_by=resume_command(folder), start=start, keys=keys)
         outcome = run_and_report(spec, str(place), reason, folder, told, dry_run=dry_run)
     exit_as(outcome)
 
@@ -100,7 +93,7 @@ OF_A_START = ("storage", "dry_run", *(each.name for each in fields(StartOptions)
 """The options of each start of a study, which no study keeps."""
 
 
-@options.with_options_of(run, [*OF_A_START, *(name for name, row in SETTINGS.items() if row.changes)])
+@options.with_options_of(run, ["settings", *OF_A_START, *(name for name, row in SETTINGS.items() if row.changes)])
 def resume(study: Annotated[str, typer.Argument(help="The study's name.")], **words: Any) -> None:
     """Resume a study; --trials +20 gives it 20 more trials a task."""
     run(resume=study, **words)
@@ -162,16 +155,20 @@ def _agreed(question: str) -> bool:
         raise Refusal("clean", "nobody has answered, nothing is removed", "add --yes") from None
 
 
-def _begun(kept_at: Storage, given: Mapping[str, Any], resume: str | None) -> StudyFolder | None:
+def _begun(
+    kept_at: Storage, asked: AskedRequest, name: str | None, *, resume: str | None, or_resume: bool
+) -> StudyFolder | None:
     """Returns the study to resume, if there is one."""
     if resume:
-        refuse_unchangeable(given)
+        others = {"--space": asked.space, "--name": name, "--or-resume": or_resume}
+        for by in [*(flag for flag, value in others.items() if value), *(each.by for each in lasting(asked.given))]:
+            raise Refusal(by, "a resumed study keeps what it was begun with", f"leave {by} out")
         return existing(kept_at, resume)
-    if "--or-resume" not in given:
+    if not or_resume:
         return None
-    if "--name" not in given:
+    if not name:
         raise Refusal("--or-resume", "a study is found again by its name", "give it one with --name")
-    folder = kept_at.brought(given["--name"])
+    folder = kept_at.brought(name)
     return folder if folder.spec.exists() else None
 
 
@@ -214,7 +211,7 @@ def train(
         return FullTraining(of=chosen, seeds=seeds, everything=all_data)
 
     with nullcontext() if dry_run else claim(folder):
-        spec = resumed_spec(folder, by_flag({"max_concurrent": max_concurrent}))
+        spec = resumed_spec(folder, given_by({"max_concurrent": max_concurrent}))
         told = DriverOptions(command=this_command(), resumed_by="the same command", start=start)
         outcome = run_and_report(spec, str(folder.spec), "", folder, told, dry_run=dry_run, asked=asked)
     exit_as(outcome)

@@ -5,20 +5,16 @@ from functools import partial
 from os import PathLike
 from typing import Annotated, Any, Literal, NamedTuple, TypedDict
 
-from krona_tune.refusal import Refusal, shown
-
 SEARCHED, BUDGET, RESOURCES, KEPT = "What is searched", "Budget", "Resources", "Where it is kept"
 """The panels of `--help` that settings stand in."""
 MOST_DIGITS = 9
 """The most digits that a number of trials may have."""
 
 
-def number_of_trials(given: object) -> int:
-    """Returns what was given as a number of trials. Raises a Refusal if it is not one."""
+def number_of_trials(given: Any) -> Any:
+    """Returns digits as a number. What else is given stays as it is: a resumed study takes +20, none takes a word."""
     text = str(given)
-    if not text.isdecimal() or len(text) > MOST_DIGITS or int(text) < 1:
-        raise Refusal("--trials", f"{shown(given)} is not a number of trials", "give a whole number from 1")
-    return int(text)
+    return int(text) if text.isdecimal() and len(text) <= MOST_DIGITS else given
 
 
 def _as_given(value: Any) -> Any:
@@ -165,8 +161,3 @@ def flag_names(given: Iterable[str]) -> dict[str, str]:
 def field_names(fields: Iterable[str]) -> dict[str, str]:
     """Returns what a request with these fields calls what flags give: its field, else the key of study.yaml."""
     return {flag: row.key for flag, row in FLAGS.items()} | {f"--{name.replace('_', '-')}": name for name in fields}
-
-
-def changing(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns what flags give to settings that a resumed study takes."""
-    return {flag: value for flag, value in given.items() if flag in FLAGS and FLAGS[flag].changes}

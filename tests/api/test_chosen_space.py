@@ -80,5 +80,5 @@ def test_a_study_keeps_the_space_that_it_began_with(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(auto_space, "speed_of", lambda slots: slow)
     assert study(seed=3).request == load_spec(study(seed=3).folder.spec) == begun
     assert study(seed=4).folder.spec.exists()
-    with pytest.raises(Refusal, match=r"seed: 4: the study 'first' was begun with 3"):
+    with pytest.raises(Refusal, match=r"seed: the study 'first' was begun with 3, not 4"):
         _ = study(seed=4).request

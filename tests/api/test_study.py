@@ -130,7 +130,8 @@ def test_a_model_in_memory_is_kept_with_its_tokenizer(model: str) -> None:
         ({"tasks": "colla"}, "tasks: unknown task 'colla', did you mean 'cola'"),
         ({"name": "a b"}, "name: 'a b' is no name of a study"),
         ({"trils": 3}, "Study: unknown keyword 'trils', did you mean 'trials'"),
-        ({"trials": 0}, "trials: 0 is not a number of trials; give a whole number from 1"),
+        ({"trials": 0}, "trials: 0 is refused; write 1 or more"),
+        ({"trials": "+3"}, "trials: '+3' is not a number of trials; give a whole number from 1"),
         ({"settings": {"adapter.scael": 2}}, "adapter.scael: unknown key 'scael', did you mean 'scale'"),
         ({"space": "nowhere.yaml"}, "nowhere.yaml: can't be read"),
         ({"wandb": "a/b/c"}, "wandb: 'a/b/c' is no project of W&B; write PROJECT or TEAM/PROJECT"),
@@ -175,7 +176,7 @@ def test_a_study_runs_resumes_answers_and_says_when_it_is_finished(
     assert [row.kind for row in read_trials(trained.folder.results)][-1] == "full_data"
     with pytest.raises(Refusal, match="tasks: reviews: data: the study was begun with other rows"):
         study(model, data=frame(shift=1)).run()
-    with pytest.raises(Refusal, match=r"schedule\.epochs: 5\.0: the study 'reviews' was begun with 2"):
+    with pytest.raises(Refusal, match=r"schedule\.epochs: the study 'reviews' was begun with 2\.0, not 5\.0"):
         study(model, settings={"schedule.epochs": 5}).run()
 
 
@@ -286,6 +287,41 @@ def test_a_begun_study_is_resumed_elsewhere_with_the_flags_of_its_constructor(
     assert words.pop("--storage") == "studies"
     asked = {flag_of(name): str(value) for name, value in given.items()}
     assert words == {**AS_FLAGS, **asked}, "what nobody asks for now, an order may change"
+
+
+@pytest.mark.parametrize("wait", [True, False])
+def test_a_begun_study_takes_every_key_that_may_change_and_says_so_at_once(
+    model: str, wait: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(study(model))
+    heard: list[Any] = []
+    monkeypatch.setattr(
+        study_module,
+        "run_and_report",
+        lambda spec, *told, **_: heard.append((spec.search.examples_budget, *told[-1].keys)),
+    )
+    monkeypatch.setattr(study_module, "start_driver", lambda words, *_, **__: heard.extend(words[2:4]))
+    again = study(model, settings={"search": {"examples_budget": 700}})
+    assert again.request.search.examples_budget == 700
+    again.run(wait=wait)
+    assert heard == (
+        [(700, "search.examples_budget", "search.trials")] if wait else ["--set", "search.examples_budget=700"]
+    )
+
+
+def test_a_begun_study_goes_on_in_a_space_that_learned_to_leave_out_what_a_model_lacks(model: str) -> None:
+    begin(study(model))
+    space = {**SPACE, "backbone": {"narrow": True}}
+    words: dict[str, Any] = {"model": model, "tasks": reviews(frame()), "name": "reviews"}
+    assert not krona_tune.Study(space=space, **words).request.backbone.narrow
+    with pytest.raises(Refusal, match=r"backbone\.narrow: the study 'reviews' was begun with False, not True; repeat"):
+        _ = krona_tune.Study(space=SPACE, settings={"backbone.narrow": True}, **words).request
+    with pytest.raises(
+        Refusal, match=r"^space: the study .* was begun with adapter\.scale 2, 8, not adapter\.scale 3; rep"
+    ):
+        _ = krona_tune.Study(space={**space, "adapter": {**space["adapter"], "scale": 3}}, **words).request
+    with pytest.raises(Refusal, match=r"^shared: the study 'reviews' was begun with False, not True"):
+        _ = krona_tune.Study(space=SPACE, shared=True, **words).request
 
 
 def test_a_full_training_has_the_resources_of_the_constructor_and_the_budget_of_the_study(

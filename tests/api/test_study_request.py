@@ -58,7 +58,7 @@ def test_resume_offers_the_settings_that_may_change_and_run_all() -> None:
     each = {f"--{name.replace('_', '-')}" for name in studies.OF_A_START}
     own = {"--space", "--set", "--name", "--or-resume", "--resume", "--version"}
     assert options_of(studies.run) == FLAGS.keys() | each | own
-    assert options_of(studies.resume) == {flag for flag, row in FLAGS.items() if row.changes} | each
+    assert options_of(studies.resume) == {flag for flag, row in FLAGS.items() if row.changes} | {"--set"} | each
 
 
 @pytest.mark.parametrize(
@@ -82,8 +82,9 @@ def test_resume_offers_the_settings_that_may_change_and_run_all() -> None:
     ids=" ".join,
 )
 def test_a_resumed_study_refuses_by_name_what_it_can_not_take(run: Run, words: list[str]) -> None:
+    by = " ".join(words).partition("=")[0] if words[0] == "--set" else words[0]
     code, _, err = run("--resume", "first", *words)
-    assert (code, err) == (2, f"{words[0]}: a resumed study keeps what it was begun with; leave {words[0]} out\n")
+    assert (code, err) == (2, f"{by}: a resumed study keeps what it was begun with; leave {by} out\n")
 
 
 TAKEN = [
@@ -94,6 +95,9 @@ TAKEN = [
     (["--gpus-per-trial", "0"], "resources.gpus_per_trial", 0.0),
     (["--max-concurrent", "3"], "resources.max_concurrent", 3),
     (["--price", "2.10"], "resources.price_per_hour", 2.1),
+    (["--set", "search.trials=9"], "search.trials", 9),
+    (["--set", "search.examples_budget=1000"], "search.examples_budget", 1000),
+    (["--set", "resources={keep_checkpoints: all}"], "resources.keep_checkpoints", "all"),
 ]
 
 
@@ -161,11 +165,20 @@ def test_a_repeated_command_goes_on_with_what_it_began(run: Run, first: Path, sp
         assert "the study is resumed" in out
 
 
+def test_a_limit_that_is_lifted_is_lifted(run: Run, first: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[StudySpec] = []
+    monkeypatch.setattr(studies, "run_and_report", lambda spec, *rest, **flags: kept.append(spec))
+    assert load_spec(first / "study.yaml").search.time_budget == 600
+    assert run("--or-resume", "--name", "first", "--set", "search.time_budget=null")[0] == 0
+    assert kept[0].search.time_budget is None
+
+
 def test_a_study_with_more_trials_by_now_is_repeated_with_the_space_it_was_begun_with(
     run: Run, first: Path, space: str
 ) -> None:
     written = (first / "study.yaml").read_text()
     (first / "study.yaml").write_text(written.replace("trials: 4", "trials: 24"))
+    Path(space).write_text(f"{Path(space).read_text()}resources: {{stored_states_gb: 0}}\n")
     code, out, _ = run("--or-resume", "--name", "first", "--dry-run", "--space", space, *BEGUN)
     assert code == 0
     assert "24 a task" in out
@@ -174,9 +187,10 @@ def test_a_study_with_more_trials_by_now_is_repeated_with_the_space_it_was_begun
 DIFFERENT = [
     (["--tasks", "cola"], "--tasks", "cola, rte, not cola"),
     (["--seed", "7"], "--seed", "0, not 7"),
-    (["--set", "adapter.scale=[1, 4]"], "--set", "adapter.scale 1, 2, not adapter.scale 1, 4"),
-    (["--set", "search.per_method=true"], "--set", "search.per_method False, not search.per_method True"),
-    (["--set", "search.trials=5"], "--set", "search.trials 4, not search.trials 5"),
+    (["--set", "adapter.scale=[1, 4]"], "--set adapter.scale", "1, 2, not 1, 4"),
+    (["--set", "adapter={a_out: 8}"], "--set adapter", "adapter.a_in 8, 12, not adapter.a_in nothing"),
+    (["--set", "search.per_method=true"], "--set search.per_method", "False, not True"),
+    (["--set", "backbone.narrow=true"], "--set backbone.narrow", "False, not True"),
     (["--max-params", "100000"], "--max-params", "200000, not 100000"),
     (["--data", "hub"], "--data", "mini, not hub"),
     (["--model", "other"], "--model", "minilm, not other"),
@@ -194,7 +208,7 @@ def test_another_value_than_the_study_was_begun_with_is_refused_with_both(
     assert (code, out) == (2, "")
     assert err.startswith(f"{flag}: the study 'first' was begun with ")
     assert both in err
-    assert err.endswith("; repeat what it was begun with, or choose another --name\n")
+    assert err.endswith("; repeat what it was begun with, or choose another name\n")
 
 
 def test_a_study_goes_on_with_a_shipped_space_that_learned_to_leave_out_what_a_model_lacks(

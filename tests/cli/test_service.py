@@ -70,7 +70,7 @@ def test_without_a_space_the_machine_of_the_service_makes_one(ask: Ask, tmp_path
     assert "space   auto (made for model, data and machine; this machine has " in out
     assert "trials  3 a task" in out
     status, _, err = ask("submit", "--tasks", own, "--trials", 0, "--dry-run")
-    assert (status, err.partition(";")[0]) == (2, "--trials: '0' is not a number of trials")
+    assert (status, err.partition(";")[0]) == (2, "--trials: 0 is refused")
 
 
 def test_a_dry_run_queues_nothing(ask: Ask, address: str) -> None:

@@ -120,7 +120,7 @@ def test_a_dry_run_loads_neither_torch_nor_ray(model: str, tmp_path: Path) -> No
         (["--model", "."], "holds no config.json; give the folder of a saved model"),
         (["--data", "./nowhere"], "nowhere"),
         (["--space", "nowhere.yaml"], "nowhere.yaml: can't be read: "),
-        (["--trials", "0"], "--trials: '0' is not a number of trials; give a whole number from 1"),
+        (["--trials", "0"], "--trials: 0 is refused; write 1 or more"),
         (["--trials", "x"], "--trials: 'x' is not a number of trials; give a whole number from 1"),
         (["--trials", "-3"], "--trials: '-3' is not a number of trials"),
         (["--max-params", "lots"], "--max-params: 'lots' is refused; write a number of parameters such as 200000, or"),

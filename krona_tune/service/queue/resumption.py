@@ -13,7 +13,8 @@ from krona_tune.service.served_studies import ServedStudies
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.order import OrderKind, order_request
-from krona_tune.study.settings import by_flag, field_names
+from krona_tune.study.request.given_values import given_by
+from krona_tune.study.settings import field_names
 from krona_tune.study.study_state import FINISHED
 
 
@@ -36,7 +37,7 @@ def resume_study(queue: StudyQueue, studies: ServedStudies, asked: Resumption, p
     given = {name: value for name, value in more.items() if value}
     if not given and _is_finished(studies, asked.name):
         raise Refusal("trials", "the study has all that was asked of it", "give it more trials or more time")
-    spec = resumed_spec(folder, by_flag(given))
+    spec = resumed_spec(folder, given_by(given))
     orders = [order_request(what=OrderKind(name), value=value) for name, value in given.items()]  # type: ignore[call-arg]
     for order in orders:
         studies.check(asked.name, order)
@@ -56,7 +57,7 @@ def train_study(queue: StudyQueue, studies: ServedStudies, asked: TrainingReques
     """
     folder = _idle_folder(queue, studies, asked.name)
     rows, facts = read_trials(folder.results), read_manifest(folder.manifest).tasks
-    configuration(rows, resumed_spec(folder, {}), facts, asked.task or None, asked.trial or None)
+    configuration(rows, resumed_spec(folder), facts, asked.task or None, asked.trial or None)
     return queue.train(asked, person)
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Any, TypeVar
 
 from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer
 
+from krona_tune.refusal import Refusal, shown
 from krona_tune.refused_calls import LONGEST_NAME, LONGEST_PATH
 
 Number = TypeVar("Number", int, float)
@@ -84,6 +85,13 @@ def _limit(value: Any) -> Any:
     return text
 
 
+def _trials(value: Any) -> Any:
+    """Returns a number of trials. Refuses a text of more than digits, such as +20, which only a resumed study takes."""
+    if isinstance(value, str) and not value.isdecimal():
+        raise Refusal("", f"{shown(value)} is not a number of trials", "give a whole number from 1")
+    return value
+
+
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 MOST, MOST_EXAMPLES = 10**6, 10**15
 """Limits for trials, seeds, epochs and so on, and for training examples: more is a mistake that would run for ever."""
@@ -92,6 +100,7 @@ MOST_POINTS = 10**4
 Seconds = Annotated[Positive, BeforeValidator(_seconds)]
 ParameterLimit = Annotated[str, BeforeValidator(_limit)]
 Count = Annotated[int, Field(ge=1, le=MOST)]
+Trials = Annotated[Count, BeforeValidator(_trials)]
 CountFromZero = Annotated[int, Field(ge=0, le=MOST)]
 Examples = Annotated[int, Field(ge=1, le=MOST_EXAMPLES)]
 Epochs = Annotated[float, Field(gt=0, le=MOST)]

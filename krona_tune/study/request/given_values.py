@@ -3,11 +3,13 @@
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
+from json import dumps
 from typing import Any, NamedTuple
 
 from krona_tune.refusal import LONGEST_VALUE, Refusal, shown
-from krona_tune.study.request.plain_yaml import DEEPEST, read_yaml
+from krona_tune.study.request.plain_yaml import DEEPEST, by_path, read_yaml
 from krona_tune.study.request.trial import PEFT
+from krona_tune.study.settings import CHANGEABLE, FLAGS, SETTINGS, flag_of
 
 SET = "--set"
 
@@ -18,6 +20,11 @@ class GivenValue(NamedTuple):
     key: str
     value: Any
     by: str
+
+    @property
+    def words(self) -> list[str]:
+        """Returns the words of a command that give the same value."""
+        return [self.by, str(self.value)] if self.by in FLAGS else [SET, f"{self.key}={dumps(self.value)}"]
 
 
 def read_given(settings: Sequence[str], overrides: Mapping[str, Any], flags: Mapping[str, str]) -> list[GivenValue]:
@@ -38,6 +45,35 @@ def _read_setting(setting: str) -> GivenValue:
     if not value.strip():
         raise Refusal(place, "has no value", "write one after '=', or null for none")
     return GivenValue(key.strip(), read_yaml(value, place), place)
+
+
+def given_by(keywords: Mapping[str, Any]) -> list[GivenValue]:
+    """Returns the values that keywords give to their settings, by their flags; None and an empty list give none."""
+    return [
+        GivenValue(SETTINGS[name].key, SETTINGS[name].read(value), flag_of(name, value))
+        for name, value in keywords.items()
+        if value is not None and value != []
+    ]
+
+
+def changing(given: Iterable[GivenValue]) -> list[GivenValue]:
+    """Returns the values, also those within a section, that a resumed study takes, the last of each key."""
+    values = (GivenValue(key, value, each.by) for each in given for key, value in _keys(each))
+    return list({each.key: each for each in values if each.key in CHANGEABLE}.values())
+
+
+def lasting(given: Iterable[GivenValue]) -> list[GivenValue]:
+    """Returns the values, and the sections with one, that a resumed study keeps as it was begun with them."""
+    return [each for each in given if any(key not in CHANGEABLE for key, _ in _keys(each))]
+
+
+def _keys(given: GivenValue) -> Iterator[tuple[str, Any]]:
+    return by_path(given.key, given.value)
+
+
+def giver(key: str, given: Sequence[GivenValue]) -> GivenValue | None:
+    """Returns what gave a key its value last, itself or with a section that it is in; None if the file did."""
+    return next((each for each in reversed(given) if f"{key}.".startswith(f"{each.key}.")), None)
 
 
 @contextmanager

@@ -1,7 +1,7 @@
 """Reads and writes YAML of plain values: nothing is executed, no alias is expanded, and nothing is silently dropped."""
 
 import re
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Iterator, Mapping
 from copy import deepcopy
 from functools import lru_cache
 from numbers import Integral, Real
@@ -145,6 +145,15 @@ def plain_values(value: Any, place: str, levels: int = DEEPEST) -> Any:
     if isinstance(value, list | tuple) and levels:
         return [plain_values(inner, place, levels - 1) for inner in value]
     raise Refusal(place, f"is of the type {type(value).__name__}", "give words, numbers, or lists and dicts of them")
+
+
+def by_path(path: str, value: Any) -> Iterator[tuple[str, Any]]:
+    """Yields a value with its path; of nested mappings all values within, such as one with `search.trials`."""
+    if isinstance(value, Mapping):
+        for name, inner in value.items():
+            yield from by_path(f"{path}.{name}" if path else name, inner)
+    else:
+        yield path, value
 
 
 def _where(place: str, mark: Any) -> str:

@@ -14,6 +14,7 @@ from krona_tune.study.request.field_types import (
     Places,
     Positive,
     Seconds,
+    Trials,
     listed,
 )
 
@@ -53,7 +54,7 @@ class SearchSpec(FrozenValue):
     Each limit of time, examples and device hours counts over all starts of a study.
     """
 
-    trials: Count = 12
+    trials: Trials = 12
     """Searched trials for each task; with `per_method`, for each method of each task."""
     sampler: Sampler = "tpe"
     """Names who proposes points: "tpe" learns from the scores of the same task, "study_model" from those of all tasks

@@ -1,7 +1,7 @@
 """Holds the request of a study, frozen and checked before anything starts."""
 
 import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
@@ -21,6 +21,7 @@ from krona_tune.study.request.field_types import (
     Positive,
     Printable,
 )
+from krona_tune.study.request.plain_yaml import by_path
 from krona_tune.study.request.schedule import ScheduleSpec
 from krona_tune.study.request.search_spec import SearchSpec
 from krona_tune.study.request.task_spec import TaskSpec, refuse_unsupported
@@ -326,7 +327,7 @@ class StudySpec(FrozenValue):
 
     def settings(self) -> dict[str, Any]:
         """Returns the request as values by dotted paths, such as `search.trials`, without reasons."""
-        return dict(_flat("", {name: value for name, value in self.plain().items() if name != "reasons"}))
+        return dict(by_path("", {name: value for name, value in self.plain().items() if name != "reasons"}))
 
     def kept(self) -> dict[str, Any]:
         """Returns the settings that a resumed study keeps. Those at their defaults are left out, so that a later
@@ -354,11 +355,3 @@ def _names_peft(method: Any) -> bool:
     return any(
         isinstance(name, str) and name.startswith(PEFT) for name in (method if isinstance(method, list) else [method])
     )
-
-
-def _flat(path: str, value: Any) -> Iterator[tuple[str, Any]]:
-    if isinstance(value, dict):
-        for name, inner in value.items():
-            yield from _flat(f"{path}.{name}" if path else name, inner)
-    else:
-        yield path, value
