@@ -29,8 +29,15 @@ from krona_tune.study.result import Report, TrialResult, grouped
 
 METHOD = "krona"
 """The method whose points the columns can say."""
-UNSAID = {name: field.default for name, field in KNOBS["adapter"].items() if name not in {*POINT, "method"}}
-"""The adapter's knobs that the columns can't say, with the only value that a contributed point may have."""
+SAVES_MEMORY = {"accumulation", "gradient_checkpointing"}
+"""The knobs that change no result."""
+UNSAID = {
+    name: field.default
+    for knobs in KNOBS.values()
+    for name, field in knobs.items()
+    if name not in {*POINT, *SAVES_MEMORY, "method"}
+}
+"""The knobs that the columns can't say, with the only value that a contributed point may have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +73,8 @@ def contribute(folder: StudyFolder, path: Path) -> Contribution:
     said = [row for row in searched if row.task in scored and _is_said(row.params)]
     if spec.backbone.target_modules is not None or not said:
         problem = "no searched trial with a score is of the method krona, on maps that their roles name"
-        raise Refusal(folder.name, problem, "contribute a study of krona adapters")
+        fix = f"contribute a study of krona adapters, with the defaults of {', '.join(UNSAID)}"
+        raise Refusal(folder.name, problem, fix)
     rows = _rows(said, read_reports(folder.results))
     tried = len({(row["task"], row["number"]) for row in rows})
     if len(rows) == tried:
@@ -82,7 +90,7 @@ def contribute(folder: StudyFolder, path: Path) -> Contribution:
 
 
 def _is_said(params: Mapping[str, Any]) -> bool:
-    """Returns whether the columns of the curves say all of an adapter."""
+    """Returns whether the columns of the curves say all of a configuration that changes its results."""
     return params["method"] == METHOD and all(params.get(name, plain) == plain for name, plain in UNSAID.items())
 
 

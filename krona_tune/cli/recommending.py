@@ -83,5 +83,7 @@ def contribute(
     folder = study_folder(storage_at(storage), study)
     path = home(out, "--out") if out else Path(f"{folder.name}{CURVE_FILE}")
     left = write(folder, path)
-    more = f"; {left.left_out} trials of other methods, or tried twice, are left out" if left.left_out else ""
+    more = (
+        f"; {left.left_out} trials whose knobs no column holds, or tried twice, are left out" if left.left_out else ""
+    )
     say(f"{path}: {left.reports} reports of {left.trials} trials of {left.points} points{more}")

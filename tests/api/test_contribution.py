@@ -1,6 +1,7 @@
 """Tests that a finished study's curves are written as a file from which another one learns, and what is refused."""
 
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,21 @@ from tests.old_studies.stored import FORMATS, put_back
 from tests.record.events import ended, manifest, report, started
 
 
-def study(folder: Path, trials: int = 3, *, rungs: int = 3, of: int | None = None, **params: Any) -> StudyFolder:
-    """Writes a study of `of` trials of which `trials` have ended, the second one diverged; the first two are of one
-    point."""
+def study(
+    folder: Path,
+    trials: int = 3,
+    *,
+    rungs: int = 3,
+    of: int | None = None,
+    of_each: Sequence[Mapping[str, Any]] = (),
+    **params: Any,
+) -> StudyFolder:
+    """Writes a study of `of` trials of which `trials` have ended; the first two are of one point.
+
+    `params` are knobs of all trials; with `of_each` there are as many trials as it has knobs for, of one point but for
+    these.
+    """
+    trials = len(of_each) or trials
     found = StudyFolder(folder)
     folder.mkdir()
     asked = {"model": "m", "name": folder.name, "tasks": ["cola"]}
@@ -38,7 +51,8 @@ def study(folder: Path, trials: int = 3, *, rungs: int = 3, of: int | None = Non
     whole.model_copy(update={"model": model}).write(found.manifest)
     sink = ParquetSink(found.results)
     for number in range(trials):
-        trial = started(number, **{"scale": 2.0 + number // 2, "roles": "value", **params})
+        own = of_each[number] if of_each else {"scale": 2.0 + number // 2}
+        trial = started(number, **{"scale": 2.0, "roles": "value", **params, **own})
         reports = [report(trial, rung, 0.1 * number + 0.1 * rung) for rung in range(rungs)]
         sink.trial_started(trial)
         for each in reports:
@@ -66,6 +80,19 @@ def test_a_file_has_a_row_a_report_and_says_where_it_is_from_without_any_text(tm
     assert said.keys() == {"format", "krona_tune", "versions", "model", "tasks"}
 
 
+def test_a_point_is_written_only_if_the_columns_say_all_that_changes_its_score(tmp_path: Path) -> None:
+    knobs = (
+        {"weight_decay": 0.1},
+        {},
+        {"clip_norm": 0.5},
+        {"dropout_layers": "adapted"},
+        {"scale": 3.0, "accumulation": 4, "gradient_checkpointing": True},
+    )
+    left = contribute(study(tmp_path / "mine", of_each=knobs), tmp_path / "theirs.parquet")
+    assert (left.points, left.trials, left.left_out) == (2, 2, 3)
+    assert [row["score"] for row in read_curves(tmp_path / "theirs.parquet").rows[:1]] == pytest.approx([0.1])
+
+
 def test_what_was_contributed_is_an_earlier_study(tmp_path: Path) -> None:
     contribute(study(tmp_path / "mine", 6), tmp_path / "theirs.parquet")
     found = contributed_curves(str(tmp_path / "theirs.parquet"))
@@ -85,6 +112,7 @@ def test_what_is_no_curve_or_has_not_ended_is_refused(tmp_path: Path) -> None:
         ("single", {"rungs": 1}, r"single: no trial has more than one report, which is no curve; search with --set"),
         ("other", {"method": "lora", "rank": 2}, r"other: no searched trial with a score is of the method krona"),
         ("cdka", {"init": "cdka"}, r"cdka: no searched trial with a score is of the method krona"),
+        ("decay", {"weight_decay": 0.1}, r"decay: no searched trial .* with the defaults of .*weight_decay, clip_norm"),
     ):
         with pytest.raises(Refusal, match=message):
             contribute(study(tmp_path / name, **words), path)
