@@ -30,14 +30,14 @@ from krona_tune.service.queue.entry import Submission, SubmissionAnswer
 from krona_tune.service.queue.sent_study import submission_of
 from krona_tune.service.queue.study_queue import StudyQueue
 from krona_tune.study.request.deploy_target import WORDS
-from krona_tune.study.request.given_values import GivenValue
+from krona_tune.study.request.given_values import GivenValue, given_by
 from krona_tune.study.settings import SETTINGS
 from krona_tune.train.backbone_source import PACKAGED
 
 MOST_SENT = 1_000
 """How many forms are remembered, so that one that comes again begins no second study."""
-OF_SETTINGS = ("model", "trials", "time_budget", "deploy")
-"""The fields that are settings of their names; an empty one is not given."""
+OF_DATA = {"data", "tasks"}
+"""The fields of which each kind of data makes its settings; another field of a setting's name is that setting."""
 
 
 class NotOfferedError(Refusal):
@@ -110,14 +110,11 @@ class NewStudies:
         """Returns what `krona-tune submit` sends for the same. Raises a Refusal if something was not offered."""
         refuse_odd(asked.name)
         offer = self.offer()
-        refuse_unknown("data", "data", values_of(offer.data), asked.data)
+        for name, row in FIELDS.items():
+            if row.control == "choice" and ((chosen := getattr(asked, name)) or not row.empty):
+                refuse_unknown(name, name, values_of(getattr(offer, name)), chosen)
         data = next(each for each in offer.data if each.value == asked.data)
         _refuse_of_others(asked, data.kind)
-        for name in ("model", "space", "deploy"):
-            chosen = getattr(asked, name)
-            refuse_unknown(
-                name, name, values_of(getattr(offer, name)), *([chosen] if chosen or name == "model" else [])
-            )
         given = [*(_own(asked) if data.kind == "file" else _of_glue(asked, data)), *_settings(asked)]
         space = space_file(asked.space, "space") if asked.space else None
         return submission_of(asked.name, space, given, priority=asked.priority)
@@ -139,11 +136,10 @@ def _refuse_of_others(asked: NewStudy, kind: DataKind) -> None:
             raise Refusal(name, f"{row.words.lower()} is not about these data", "leave it empty")
 
 
-def _settings(asked: NewStudy) -> Iterator[GivenValue]:
-    for name in OF_SETTINGS:
-        if value := getattr(asked, name):
-            row = SETTINGS[name]
-            yield GivenValue(row.key, row.read(value), name)
+def _settings(asked: NewStudy) -> list[GivenValue]:
+    """Returns the values of the fields that are settings; an empty field gives none."""
+    names = [name for name in FIELDS if name in SETTINGS and name not in OF_DATA]
+    return given_by({name: getattr(asked, name) or None for name in names})
 
 
 def _of_glue(asked: NewStudy, data: OfferedData) -> Iterator[GivenValue]:

@@ -1,12 +1,15 @@
 """Tests what a service offers to whoever begins a study, what is sent, and that all else is refused at its field."""
 
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Annotated, Any
 
 import pytest
 from starlette.testclient import TestClient
 
-from krona_tune.service.new_study.new_studies import task_name
+from krona_tune.service.new_study.data_roots import DataRoots
+from krona_tune.service.new_study.new_studies import NewStudies, task_name
+from krona_tune.service.new_study.study_form import FIELDS, FormField, NewStudy
 from krona_tune.service.queue.database import Database
 from krona_tune.study.request.loader import parse_spec
 from krona_tune.study.request.study_spec import StudySpec
@@ -128,6 +131,20 @@ def test_each_refusal_names_its_field(
         assert (status, answer["place"]) == (422, field), answer
         assert said in f"{answer['problem']}; {answer['fix']}"
     assert begins.get("/api/queue").json()["entries"] == []
+
+
+class LongerForm(NewStudy):
+    objective: Annotated[str, FormField(words="Objective")] = ""
+
+
+def test_a_field_that_is_added_and_has_the_name_of_a_setting_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FIELDS, "objective", FormField(words="Objective"))
+    sent: list[Any] = []
+    queue: Any = SimpleNamespace(plan=sent.append)
+    asked = LongerForm(name="mine", data="mini", tasks=("rte",), model=PACKAGED, objective="pareto")
+    NewStudies(DataRoots(()), queue).plan(asked)
+    given = {each.key: each.value for each in sent[0].given}
+    assert given == {"data": "mini", "tasks": ["rte"], "model": PACKAGED, "search.objective": "pareto"}
 
 
 @pytest.mark.parametrize(
