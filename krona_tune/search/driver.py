@@ -26,6 +26,7 @@ from krona_tune.search.planning.plan import Plan
 from krona_tune.search.progress.trials_left import by_task, search_left
 from krona_tune.search.ray_metrics import StudyMetrics, readings
 from krona_tune.search.resume import LATER_PHASES, LaterPhase
+from krona_tune.search.running_study import RunningStudy
 from krona_tune.search.searchers.task_searcher import OPEN, GatedSearcher
 from krona_tune.search.startup.begin_study import DriverContext
 from krona_tune.search.study_orders import StudyOrders
@@ -134,6 +135,7 @@ class Driver:
     clock: StudyClock
     stopper: StudyStopper
     view: View
+    study: RunningStudy
     orders: StudyOrders
     metrics: StudyMetrics
     loop: TrialLoop
@@ -164,20 +166,25 @@ class Driver:
             seconds_left=(lambda: self.foretold or 0.0) if forecast else None,
             price=context.price,
         )
-        self.orders = StudyOrders(
-            plan,
-            folder,
-            self.ledger,
-            self.stopper,
-            self.clock,
-            self.view,
-            self._most(),
+        self.study = RunningStudy(
+            plan=plan,
+            folder=folder,
+            ledger=self.ledger,
+            stopping=self.stopper,
+            clock=self.clock,
+            audience=self.view,
+            most=self._most(),
             share=options.start.share,
-            kept=lambda: not self.sinks.unrecorded,
-            full_training=bool(again),
-            earlier=options.earlier,
+            state_changed=self._write_state,
         )
-        self.orders.room = context.room
+        self.orders = StudyOrders(
+            self.study,
+            kept=lambda: not self.sinks.unrecorded,
+            ticked=self._tick,
+            earlier=options.earlier,
+            full_training=bool(again),
+            room=context.room,
+        )
         self.metrics = StudyMetrics(
             folder.name,
             lambda: readings(
@@ -185,8 +192,8 @@ class Driver:
             ),
         )
         self.loop = TrialLoop(ledger=self.ledger, stopper=self.stopper, changed=self._changed, obey=self.orders.look)
-        self.artifacts, self.stage = Artifacts(), "search"
-        self.state_due, self.foretold = 0.0, None
+        self.artifacts, self.state_due, self.foretold = Artifacts(), 0.0, None
+        self.stage = "full training" if again else "search"
         self.searched, self.fulfilled = False, earlier.fulfilled if earlier and not self.opened.message else None
 
     def run(self, write_page: Callable[..., Path]) -> Outcome:
@@ -200,7 +207,7 @@ class Driver:
                 if self.options.again:
                     self._train_fully()
                 elif self._search() and self._train_again() and self.searched:
-                    self.fulfilled = asked_trials(self.orders.plan.spec, self.orders.plan.planned)
+                    self.fulfilled = asked_trials(self.study.plan.spec, self.study.plan.planned)
             if not self.stopper.lost:
                 self.metrics.changed(last=True)
         with interruptible(self.stopper, self.console):
@@ -218,7 +225,7 @@ class Driver:
         self.stopper.reserve = finals_reserve(plan, prepared.works, self.ledger, self._rates, self.forecast)
         contents = {task: facts.contents for task, facts in prepared.facts.items()}
         phase = search_phase(
-            self.orders.plan,
+            self.study.plan,
             prepared.works,
             self.context.folder,
             self.ledger,
@@ -228,7 +235,7 @@ class Driver:
             self._leave_out,
         )
         self._run(phase, "search")
-        plan, rows = self.orders.plan, self.ledger.rows.values()
+        plan, rows = self.study.plan, self.ledger.rows.values()
         self.searched = phase.searcher.exhausted and all(row.ended for row in rows if row.kind in FIRST_TRAINED)
         if phase.surrogate and not self.stopper.interrupted:
             keep_effects(phase.surrogate, plan, self.context.folder)
@@ -245,7 +252,7 @@ class Driver:
 
     def _ends_by_itself(self, task: str) -> bool:
         """Returns whether a task's search ends by itself, and says so."""
-        end = search_end(self.orders.plan.spec.search, self.ledger.rows.values(), task)
+        end = search_end(self.study.plan.spec.search, self.ledger.rows.values(), task)
         if end:
             self.view.say(end.text(self.context.manifest.tasks[task].title))
         return end is not None
@@ -259,7 +266,7 @@ class Driver:
 
         Returns whether nothing of it is left, no more seeds either for which there was no room.
         """
-        plan, facts = self.orders.plan, self.context.manifest.tasks
+        plan, facts = self.study.plan, self.context.manifest.tasks
         ended = all(self._complete(*each) for each in self._rounds(plan))
         return ended and not any(phase.left(plan, self.ledger, facts) for phase in LATER_PHASES)
 
@@ -308,14 +315,13 @@ class Driver:
         """Runs a phase to its end, or until the study is stopped."""
         self.stage = stage
         self.view.expect(phase.new)
-        self.orders.ticked, self.orders.state_changed = self._tick, self._write_state
         self.orders.serve(phase.searcher, search=stage == "search")
         await_slots(self.orders, phase.searcher, self.stopper)
         tune_trials(
             phase,
             self.loop,
             workplace=self.context.workplace(self.context.folder),
-            slots=replace(self.context.slots, count=self.orders.most),
+            slots=replace(self.context.slots, count=self.study.most),
             storage=self.context.folder.ray,
         )
         self.orders.leave()
@@ -332,11 +338,11 @@ class Driver:
         return spent(self.ledger.rows, self.clock.seconds())
 
     def _rates(self) -> Rates:
-        return self.context.rates(self.orders.allowed)
+        return self.context.rates(self.study.allowed)
 
     def _seconds_left(self) -> float:
         assert self.forecast is not None, "without a forecast nobody asks"
-        spec, rows, rates = self.orders.plan.spec, self.ledger.rows.values(), self._rates()
+        spec, rows, rates = self.study.plan.spec, self.ledger.rows.values(), self._rates()
         over = self.stage != "search" and not self.stopper.interrupted
         limits = Budget(seconds=spec.search.time_budget) if over else Budget.of(spec.search)  # the clock ends finals
         left = self.forecast.left(
@@ -372,10 +378,10 @@ class Driver:
             trials=trials,
             ended=ended,
             seconds_left=self.foretold,
-            slots=self.orders.allowed,
-            most=self.orders.most,
-            share=self.orders.share,
-            paused=self.orders.paused,
+            slots=self.study.allowed,
+            most=self.study.most,
+            share=self.study.share,
+            paused=self.study.paused,
             end=end,
             reason=reason,
             cut_short=cut_short,
@@ -400,7 +406,7 @@ class Driver:
             self.artifacts = write_artifacts(self.context, self.ledger, write_page, stopper.halt)
         self._close(cut_short=bool(stopper.lost))
         if not stopper.interrupted and not again:
-            rows, spec = list(self.ledger.rows.values()), self.orders.plan.spec
+            rows, spec = list(self.ledger.rows.values()), self.study.plan.spec
             remove(folder, unneeded(folder, rows, spec, self.context.manifest.tasks, spec.resources.keep_checkpoints))
 
     def _close(self, *, cut_short: bool) -> None:

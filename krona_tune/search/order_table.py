@@ -4,15 +4,15 @@ A check needs only the request and the rows: it is made before a driver reads th
 Optuna. What an order names, and how people give it, stands in `krona_tune.study.order`.
 """
 
-from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Protocol
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
 
 from krona_tune.atomic_write import write_atomically
 from krona_tune.record.driver_state import ask_to_stop, forget_to_stop
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.search.clone import clone_number, clone_of, copy_last_rung, refuse_uncloneable
 from krona_tune.search.resume import numbers_left
+from krona_tune.search.running_study import KnownStudy, RunningStudy
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import format_duration
@@ -21,110 +21,10 @@ from krona_tune.study.order import SEARCH, Order, OrderKind, OrderRequest
 from krona_tune.study.request.loader import dump_spec, load_spec
 from krona_tune.study.request.plain_yaml import dump_yaml
 from krona_tune.study.request.study_spec import StudySpec
-from krona_tune.study.request.trial import TrialConfig
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.settings import ORDERED
 
-if TYPE_CHECKING:
-    from krona_tune.search.budget import StudyClock
-    from krona_tune.search.ledger import Ledger
-    from krona_tune.search.planning.plan import Plan
-    from krona_tune.search.searchers.task_searcher import GatedSearcher
-    from krona_tune.search.study_stopper import StudyStopper
-
 MOST_DIGITS, MOST_AT_ONCE = 9, 10_000
-
-
-@dataclass(frozen=True, kw_only=True)
-class KnownStudy:
-    """Holds what is known of a study when an order is checked: by its driver, or before one has read it.
-
-    Attributes:
-        running: the trials that run, if that is known.
-        orders: those that a driver has read, if they matter.
-        runs: whether a driver runs it; `in_queue`: whether a queue of studies began that.
-        paused: whether it waits until somebody lets it go on; None if that may be another when the order is read.
-        ended: somebody ended its search, which has not gone on since.
-        count: counts a trial's parameters; it refuses a trial that does not fit the backbone.
-    """
-
-    folder: StudyFolder
-    spec: StudySpec
-    rows: Mapping[str, TrialResult]
-    running: Collection[str] = ()
-    orders: Collection[Order] = ()
-    runs: bool = True
-    in_queue: bool = False
-    paused: bool | None = None
-    ended: bool = False
-    count: Callable[[TrialConfig], object] = lambda trial: None
-
-
-class Audience(Protocol):
-    """Whoever is told about orders: the terminal's view."""
-
-    def say(self, text: str) -> None: ...
-
-    def expect(self, new: Mapping[str, int]) -> None: ...
-
-
-@dataclass(eq=False)
-class RunningStudy:
-    """Holds what orders change of a study that a driver runs.
-
-    Attributes:
-        plan: the study's plan with what was ordered since.
-        most: so many trials may run at once, and no more than `share`, if a queue of studies gives the driver one.
-        searcher: gives the trials of the phase that runs; None between two phases.
-        searching: the phase is the search.
-        state_changed: called when the study waits, or waits no longer.
-    """
-
-    plan: "Plan"
-    folder: StudyFolder
-    ledger: "Ledger"
-    stopping: "StudyStopper"
-    clock: "StudyClock"
-    audience: Audience
-    most: int
-    share: int | None = None
-    paused: bool = field(default=False, init=False)
-    searcher: "GatedSearcher | None" = field(default=None, init=False)
-    searching: bool = field(default=False, init=False)
-    state_changed: Callable[[], None] = lambda: None
-
-    @property
-    def allowed(self) -> int:
-        """Returns how many trials may run at once while nobody pauses the study."""
-        return self.most if self.share is None else min(self.most, self.share)
-
-    def slots(self) -> int:
-        return 0 if self.paused else self.allowed
-
-    @property
-    def in_search(self) -> bool:
-        """Returns whether the search may still take a trial."""
-        closed = self.searcher is not None and self.searcher.closed
-        return self.searching and not (self.stopping.ended or closed)
-
-    def known(self) -> KnownStudy:
-        """Gathers what the check of an order reads: the request, the rows, what runs and the earlier orders."""
-        return KnownStudy(
-            folder=self.folder,
-            spec=self.plan.spec,
-            rows=self.ledger.rows,
-            running=self.ledger.running,
-            orders=self.ledger.orders.values(),
-            in_queue=self.share is not None,
-            paused=self.paused,
-            ended=self.searching and bool(self.stopping.ended),
-            count=self.plan.count,
-        )
-
-    def stand(self) -> None:
-        """Stops the study's clock while no trial may run."""
-        self.clock.stand(not self.slots())
-        self.state_changed()
 
 
 @dataclass(frozen=True, kw_only=True)

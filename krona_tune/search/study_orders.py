@@ -7,15 +7,15 @@ done once, whenever the driver is killed. The row says `done` when the effect is
 import logging
 import time
 from collections.abc import Callable, Collection
-from dataclasses import dataclass, field
 from threading import RLock
 
 from krona_tune.record.orders import Inbox, remove_order
 from krona_tune.refusal import Refusal, told
-from krona_tune.search.order_table import OF_A_FULL_TRAINING, ORDER_ACTIONS, RunningStudy
+from krona_tune.search.order_table import OF_A_FULL_TRAINING, ORDER_ACTIONS
+from krona_tune.search.running_study import RunningStudy
 from krona_tune.search.searchers.task_searcher import Gate, GatedSearcher
 from krona_tune.search.waiting_orders import EarlierOrders
-from krona_tune.study.order import OF_A_DRIVER, Order, is_paused, search_ended_by
+from krona_tune.study.order import OF_A_DRIVER, Order, search_ended_by
 
 logger = logging.getLogger(__name__)
 
@@ -23,36 +23,44 @@ TICK = 1e-3
 """The least time between the ends of two orders, in seconds."""
 
 
-@dataclass(eq=False)
-class StudyOrders(RunningStudy, Gate):
-    """The orders of one study, given before and while this driver runs it.
+class StudyOrders(Gate):
+    """The orders of one study, given before and while this driver runs it; the gate that its trials pass.
 
     All methods but `close` are called by the thread that runs the trials.
 
-    Attributes:
+    Args:
+        study: what the orders change.
         kept: returns whether everything so far is in the records; without that no order takes effect.
-        full_training: this driver only trains a configuration on all examples; other orders wait for the next one.
-        earlier: the orders that were given before this driver's command, and what that sets itself.
         ticked: called whenever orders are looked for, several times a second.
+        earlier: the orders that were given before this driver's command, and what that sets itself.
+        full_training: this driver only trains a configuration on all examples; other orders wait for the next one.
+        room: how many trials had room when the study began.
     """
 
-    kept: Callable[[], bool] = lambda: True
-    full_training: bool = False
-    earlier: EarlierOrders = field(default_factory=EarlierOrders)
-    ticked: Callable[[], None] = lambda: None
-
-    def __post_init__(self) -> None:
-        Gate.__init__(self, self.most)
-        self.only: Collection[str] = OF_A_FULL_TRAINING if self.full_training else tuple(ORDER_ACTIONS)
-        self.paused = is_paused(self.ledger.orders.values())
+    def __init__(
+        self,
+        study: RunningStudy,
+        *,
+        kept: Callable[[], bool],
+        ticked: Callable[[], None],
+        earlier: EarlierOrders,
+        full_training: bool,
+        room: int,
+    ) -> None:
+        super().__init__(room=room)
+        self.study, self.kept, self._ticked, self._earlier = study, kept, ticked, earlier
+        self.only: Collection[str] = OF_A_FULL_TRAINING if full_training else tuple(ORDER_ACTIONS)
         self._lock, self._ended = RLock(), False
-        self._inbox = Inbox(self.folder)
+        self._inbox = Inbox(study.folder)
+
+    def slots(self) -> int:
+        return self.study.slots()
 
     def over(self) -> bool:
-        return self.stopping.stop_all()
+        return self.study.stopping.stop_all()
 
     def stopped(self, tune_id: str) -> bool:
-        return tune_id in self.stopping.stopped
+        return tune_id in self.study.stopping.stopped
 
     def begin(self) -> None:
         """Lets orders take effect that an earlier driver had only taken."""
@@ -61,43 +69,43 @@ class StudyOrders(RunningStudy, Gate):
                 self._end(order, "done", "the driver had ended")
             elif not ORDER_ACTIONS[order.what].needs_searcher:
                 self._take_effect(order)
-        self.clock.stand(not self.slots())
-        if self.paused:
+        self.study.clock.stand(not self.slots())
+        if self.study.paused:
             self._say(f"The study is paused. Let it go on with: {self._go_on}")
 
     def serve(self, searcher: GatedSearcher, *, search: bool) -> None:
         """Lets orders reach the trials of a phase from now on, those first that waited; `search`: it is the search."""
-        self.searcher, searcher.gate, self.searching = searcher, self, search
+        self.study.searcher, searcher.gate, self.study.searching = searcher, self, search
         if search:
-            self.stopping.ended = search_ended_by(self.ledger.orders.values())
+            self.study.stopping.ended = search_ended_by(self.study.ledger.orders.values())
         self._inbox.look()
         self.look()
-        if search and self.stopping.ended:
-            self._say(f"{self.stopping.ended} ended the search. Let it go on with: {self._go_on}")
+        if search and self.study.stopping.ended:
+            self._say(f"{self.study.stopping.ended} ended the search. Let it go on with: {self._go_on}")
         for order in self._taken():
             if ORDER_ACTIONS[order.what].needs_searcher:
                 self._begin_late(order)
 
     def _begin_late(self, order: Order) -> None:
         """Lets an order take effect that needs trials, if it may still."""
-        if self.in_search:
+        if self.study.in_search:
             self._take_effect(order)
-        elif not self.searching:
+        elif not self.study.searching:
             self._refuse(order, "the search ended before it began")
 
     def leave(self) -> None:
         """Says that a phase has ended: orders to trials are refused until the next."""
-        self.searching = False  # an order that is read only now would bring no trial
+        self.study.searching = False  # an order that is read only now would bring no trial
         self.look()
-        self.searcher = None
+        self.study.searcher = None
 
     def close(self) -> None:
         """Takes no more orders. Those that mean this driver and came too late are refused, unless Ray was lost: then
         there may be no time."""
         self._inbox.close()
         with self._lock:
-            self.searcher, self.only, self._ended = None, OF_A_DRIVER, True
-            if not self.stopping.lost:
+            self.study.searcher, self.only, self._ended = None, OF_A_DRIVER, True
+            if not self.study.stopping.lost:
                 self._inbox.look()
                 self.look()
             self.only = ()
@@ -105,13 +113,13 @@ class StudyOrders(RunningStudy, Gate):
     def look(self) -> None:
         """Answers the orders that have come, and ends those whose effect is in the records."""
         with self._lock:
-            self.ticked()
+            self._ticked()
             for order in self._inbox.take():
-                if order.id in self.ledger.orders or self._answer(order):
-                    remove_order(self.folder, order)
+                if order.id in self.study.ledger.orders or self._answer(order):
+                    remove_order(self.study.folder, order)
             for order in self._taken():
                 settled = ORDER_ACTIONS[order.what].settled
-                if outcome := settled and settled(self, order):
+                if outcome := settled and settled(self.study, order):
                     self._end(order, "done", outcome)
 
     def _answer(self, order: Order) -> bool:
@@ -136,19 +144,19 @@ class StudyOrders(RunningStudy, Gate):
         if request is None:
             raise Refusal(order.id, "its file is damaged, or can't be read", "give it again")
         action = ORDER_ACTIONS[order.what]
-        if order.what in OF_A_DRIVER and (self._ended or order in self.earlier):
+        if order.what in OF_A_DRIVER and (self._ended or order in self._earlier):
             raise Refusal(order.text, "it was given to a driver that has ended", "give it again")
-        if action.of_the_search and not self.in_search:
+        if action.of_the_search and not self.study.in_search:
             fix = "wait for the study's end, then resume it with --trials"
             raise Refusal(order.text, "the search has ended", fix)
-        self.earlier.refuse_overruled(order)
-        return order.model_copy(update={"state": "taken", "made": action.check(self.known(), request)})
+        self._earlier.refuse_overruled(order)
+        return order.model_copy(update={"state": "taken", "made": action.check(self.study.known(), request)})
 
     def _take_effect(self, order: Order) -> None:
         """Lets a taken order take effect; again changes nothing more. One that can't is refused after all."""
         try:
-            self.earlier.refuse_overruled(order)
-            after = ORDER_ACTIONS[order.what].effect(self, order)
+            self._earlier.refuse_overruled(order)
+            after = ORDER_ACTIONS[order.what].effect(self.study, order)
         except Exception as error:
             logger.exception("the order %s could not take effect", order.id)
             self._refuse(order, str(error) if isinstance(error, Refusal) else told(error))
@@ -162,13 +170,13 @@ class StudyOrders(RunningStudy, Gate):
 
     def _keep(self, order: Order) -> bool:
         """Records an order; returns whether it is in the records. Without that the study halts."""
-        self.ledger.ordered(order)
+        self.study.ledger.ordered(order)
         if not self.kept():
-            self.stopping.halt("an order could not be kept")
+            self.study.stopping.halt("an order could not be kept")
         return self.kept()
 
     def _end(self, order: Order, state: str, outcome: str) -> bool:
-        earlier = max((each.ended_at or 0.0 for each in self.ledger.orders.values()), default=0.0)
+        earlier = max((each.ended_at or 0.0 for each in self.study.ledger.orders.values()), default=0.0)
         now = max(time.time(), earlier + TICK)  # the clock may have been set back, and the last order counts
         kept = self._keep(order.model_copy(update={"state": state, "outcome": outcome, "ended_at": now}))
         if state == "refused":
@@ -180,16 +188,15 @@ class StudyOrders(RunningStudy, Gate):
         self._end(order.model_copy(update={"made": ""}), "refused", outcome)
 
     def _taken(self) -> list[Order]:
-        return [
-            order for order in self.ledger.orders.values() if order.state == "taken" and order.what in ORDER_ACTIONS
-        ]
+        orders = self.study.ledger.orders.values()
+        return [order for order in orders if order.state == "taken" and order.what in ORDER_ACTIONS]
 
     @property
     def _go_on(self) -> str:
-        return f"krona-tune order {self.folder.name} continue{self.folder.storage_flag}"
+        return f"krona-tune order {self.study.folder.name} continue{self.study.folder.storage_flag}"
 
     def _say(self, text: str) -> None:
         try:
-            self.audience.say(text)
+            self.study.audience.say(text)
         except Exception:
             logger.exception("an order could not be shown")

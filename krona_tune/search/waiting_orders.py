@@ -9,7 +9,8 @@ from krona_tune.record.orders import give_order, waiting_orders
 from krona_tune.record.ownership import is_locked, is_running
 from krona_tune.record.parquet_reader import read_orders, read_trials
 from krona_tune.refusal import Refusal
-from krona_tune.search.order_table import ORDER_ACTIONS, KnownStudy
+from krona_tune.search.order_table import ORDER_ACTIONS
+from krona_tune.search.running_study import KnownStudy
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import OF_A_DRIVER, Order, OrderRequest, is_paused, search_ended_by
 from krona_tune.study.request.loader import load_spec

@@ -3,7 +3,6 @@
 import itertools
 from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
 
 from krona_tune.record.driver_state import STOP
 from krona_tune.record.orders import Inbox, give_order
@@ -13,6 +12,7 @@ from krona_tune.search.budget import Amount, Budget, StudyClock
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.resume import known_trials, numbers_left
+from krona_tune.search.running_study import RunningStudy
 from krona_tune.search.searchers.open_samplers import open_samplers
 from krona_tune.search.searchers.task_searcher import StudySearcher
 from krona_tune.search.study_orders import StudyOrders
@@ -74,6 +74,9 @@ class Terminal:
         self.expected |= {task: count for task, count in new.items() if count}
 
 
+def nothing() -> None: ...
+
+
 class Driver:
     """One driver of a study from its records: trial cola-000 has ended, cola-001 runs until somebody stops it."""
 
@@ -97,7 +100,20 @@ class Driver:
         self.stopping = StudyStopper(Budget(), Amount)
         self.terminal, self.clock = Terminal(), StudyClock(folder.clock)
         before = earlier or EarlierOrders.of(folder, sets)
-        self.orders = StudyOrders(*arguments(self), slots, share=share, earlier=before)
+        self.study = RunningStudy(
+            plan=self.plan,
+            folder=folder,
+            ledger=self.ledger,
+            stopping=self.stopping,
+            clock=self.clock,
+            audience=self.terminal,
+            most=slots,
+            share=share,
+            state_changed=nothing,
+        )
+        self.orders = StudyOrders(
+            self.study, kept=lambda: True, ticked=nothing, earlier=before, full_training=False, room=slots
+        )
 
     def run(self, *, search: bool = True) -> "Driver":
         """Runs a phase in which every trial that is asked to stop does so, and every clone begins."""
@@ -110,7 +126,7 @@ class Driver:
         seeds = dict.fromkeys(self.plan.spec.tasks, 1)
         self.searcher = StudySearcher(waiting, samplers, left, self.stopping.verdict, seeds)
         self.orders.serve(self.searcher, search=search)
-        if not self.orders.over() and not self.orders.paused:
+        if not self.orders.over() and not self.study.paused:
             self.begin_trials()
         self.give_while_it_runs()
         self.stop_trials()
@@ -137,7 +153,7 @@ class Driver:
             give_order(self.folder, request, by="ann")
         self.later.clear()
         self.orders.look()
-        if not self.orders.over() and not self.orders.paused:
+        if not self.orders.over() and not self.study.paused:
             self.begin_trials()
 
     def stop_trials(self) -> None:
@@ -195,7 +211,3 @@ def suggested(searcher: StudySearcher, most: int) -> Iterator[str]:
             searcher.on_trial_complete(
                 f"more-{number}", {"score": 0.5, "examples": 1, "train_loss": 1.0, "status": "completed"}
             )
-
-
-def arguments(driver: Driver) -> tuple[Any, ...]:
-    return driver.plan, driver.folder, driver.ledger, driver.stopping, driver.clock, driver.terminal

@@ -21,7 +21,6 @@ from krona_tune.search.order_table import OF_A_FULL_TRAINING, ORDER_ACTIONS
 from krona_tune.search.searchers.open_samplers import open_samplers, open_shared_sampler
 from krona_tune.search.searchers.shared_searcher import SharedSearcher
 from krona_tune.search.searchers.task_searcher import StudySearcher
-from krona_tune.search.study_orders import StudyOrders
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import FOR_PEOPLE, OF_A_DRIVER, OrderKind, OrderRequest
 from krona_tune.study.request.field_types import for_task
@@ -29,7 +28,7 @@ from krona_tune.study.request.loader import load_spec
 from krona_tune.study.settings import ORDERED
 from krona_tune.train import checkpoint
 from tests.search.conftest import never
-from tests.search.order_driver import REQUESTS, Driver, Killed, arguments, suggested
+from tests.search.order_driver import REQUESTS, Driver, Killed, suggested
 from tests.search.plans import plan
 from tests.search.rungs import report
 from tests.syntax_trees import tree_of
@@ -224,11 +223,11 @@ def test_a_share_holds_at_once_and_as_long_as_this_driver_runs(study: StudyFolde
     driver = Driver(study, slots=3, share=3)
     driver.later.append(OrderRequest(what="share", value="1"))
     driver.run()
-    assert (driver.only.outcome, driver.orders.slots(), driver.orders.most) == ("trials at once: 1", 1, 3)
+    assert (driver.only.outcome, driver.orders.slots(), driver.study.most) == ("trials at once: 1", 1, 3)
     assert study.spec.read_text() == request, "a share is no part of the request"
     assert Driver(study, slots=3).run().orders.slots() == 3
-    assert StudyOrders(*arguments(driver), 3, share=2).slots() == 2
-    assert StudyOrders(*arguments(driver), 1, share=2).slots() == 1
+    assert Driver(study, slots=3, share=2).orders.slots() == 2
+    assert Driver(study, slots=1, share=2).orders.slots() == 1
 
 
 def test_a_study_with_no_share_waits_and_its_clock_stands(study: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -237,7 +236,7 @@ def test_a_study_with_no_share_waits_and_its_clock_stands(study: StudyFolder, mo
     driver = Driver(study, share=1)
     driver.later += [OrderRequest(what="share", value="0")]
     driver.run()
-    assert (driver.orders.slots(), driver.orders.paused) == (0, False), "nobody paused it"
+    assert (driver.orders.slots(), driver.study.paused) == (0, False), "nobody paused it"
     stood = driver.clock.seconds()
     now[0] += 7.0
     assert driver.clock.seconds() == stood
@@ -290,7 +289,7 @@ def test_an_order_whose_value_can_not_be_written_changes_nothing(
     give_order(study, REQUESTS["trials"])
     driver = Driver(study).run()
     assert driver.only.state == "refused"
-    assert driver.orders.plan.spec.search.trials == load_spec(study.spec).search.trials == 4
+    assert driver.study.plan.spec.search.trials == load_spec(study.spec).search.trials == 4
 
 
 def test_a_full_training_of_a_clone_has_its_own_name(study: StudyFolder) -> None:

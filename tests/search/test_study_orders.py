@@ -39,8 +39,8 @@ def effects(driver: Driver) -> dict[str, Any]:
         "trials": {row.trial_id: row.params for row in driver.ledger.rows.values()},
         "stopped": {row.trial_id for row in driver.ledger.rows.values() if row.status is Status.STOPPED_BY_USER},
         "spec": (spec.search.trials, spec.search.time_budget, spec.resources.max_concurrent),
-        "numbers": {task: len(numbers_left(driver.orders.plan, driver.ledger, task)) for task in spec.tasks},
-        "now": (driver.orders.paused, bool(driver.stopping.ended)),
+        "numbers": {task: len(numbers_left(driver.study.plan, driver.ledger, task)) for task in spec.tasks},
+        "now": (driver.study.paused, bool(driver.stopping.ended)),
         "waiting": waiting_orders(driver.folder),
         "flags": list(driver.folder.checkpoints.rglob(STOP)),
     }
@@ -193,13 +193,13 @@ def test_a_pause_and_the_end_of_the_search_last_until_somebody_lets_it_go_on(stu
         give_order(study, OrderRequest(what=what))
         Driver(study).run()
     driver = Driver(study).run()
-    assert (driver.orders.slots(), driver.orders.paused, bool(driver.stopping.ended)) == (0, True, True)
+    assert (driver.orders.slots(), driver.study.paused, bool(driver.stopping.ended)) == (0, True, True)
     assert sum("krona-tune order s continue" in line for line in driver.terminal.said) == 2
     for _ in range(2):
         give_order(study, OrderRequest(what="continue"))
         driver = Driver(study).run()
     again = Driver(study).run()
-    assert (again.orders.slots(), again.orders.paused, again.stopping.ended) == (8, False, "")
+    assert (again.orders.slots(), again.study.paused, again.stopping.ended) == (8, False, "")
 
 
 def test_a_cancelled_study_is_not_cancelled_again(study: StudyFolder) -> None:
@@ -264,9 +264,9 @@ def test_an_order_takes_no_effect_before_it_is_in_the_records(study: StudyFolder
     give_order(study, REQUESTS["pause"])
     driver.run()
     assert driver.stopping.halted
-    assert not driver.orders.paused
+    assert not driver.study.paused
     assert len(waiting_orders(study)) == 1
-    assert Driver(study).run().orders.paused
+    assert Driver(study).run().study.paused
 
 
 def test_what_a_terminal_can_not_show_halts_nothing(study: StudyFolder) -> None:
@@ -277,7 +277,7 @@ def test_what_a_terminal_can_not_show_halts_nothing(study: StudyFolder) -> None:
 
     driver.terminal.say = fail  # type: ignore[method-assign]
     driver.later.append(REQUESTS["pause"])
-    assert driver.run().orders.paused
+    assert driver.run().study.paused
 
 
 def test_a_full_training_leaves_orders_about_the_search_to_the_next_driver(study: StudyFolder) -> None:
@@ -296,7 +296,7 @@ def test_a_pause_leaves_the_end_of_the_search_as_it_is(study: StudyFolder) -> No
     assert driver.stopping.ended == "ann"
     give_order(study, OrderRequest(what="continue"), by="ann")
     again = Driver(study).run()
-    assert (again.orders.paused, again.stopping.ended) == (False, "ann")
+    assert (again.study.paused, again.stopping.ended) == (False, "ann")
 
 
 def test_a_clone_whose_row_was_lost_is_restored_by_its_order(study: StudyFolder) -> None:
@@ -336,7 +336,7 @@ def test_a_resumed_study_that_asks_for_more_goes_on(study: StudyFolder) -> None:
     lift_ordered_stop(study, load_spec(study.spec, ("search.trials=9",)))
     assert [order.what for order in waiting_orders(study)] == ["continue"] * 2
     driver = Driver(study).run()
-    assert (driver.orders.paused, driver.stopping.ended) == (False, "")
+    assert (driver.study.paused, driver.stopping.ended) == (False, "")
 
 
 def test_a_clone_teaches_the_studys_model_only_a_point_that_it_can_hold() -> None:
@@ -355,5 +355,5 @@ def test_the_last_order_counts_also_if_the_clock_is_set_back(
     now = time.time()
     monkeypatch.setattr(time, "time", lambda: now - 3600)
     give_order(study, OrderRequest(what="continue"))
-    assert not Driver(study).run().orders.paused
-    assert not Driver(study).run().orders.paused
+    assert not Driver(study).run().study.paused
+    assert not Driver(study).run().study.paused

@@ -34,12 +34,12 @@ class Gate:
     given by Tune's id. `room` is how many trials had room when the study began, `running` how many run.
     """
 
-    def __init__(self, most: int = OPEN) -> None:
-        self.most, self.room, self.running = most, OPEN, 0
+    def __init__(self, most: int = OPEN, room: int = OPEN) -> None:
+        self._most, self.room, self.running = most, room, 0
         self.release: Callable[[], None] = lambda: None
 
     def slots(self) -> int:
-        return self.most
+        return self._most
 
     def reach(self) -> int:
         """Returns how many trials may run or wait for a worker."""
