@@ -22,7 +22,6 @@ from krona_tune.search.driver_options import DriverOptions, Outcome
 from krona_tune.search.forecast import Forecast
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.phases import finals_reserve, full_phase, keep_effects, known_phase, needs_of, search_phase
-from krona_tune.search.planning.plan import Plan
 from krona_tune.search.progress.trials_left import by_task, search_left
 from krona_tune.search.ray_metrics import StudyMetrics, readings
 from krona_tune.search.resume import LATER_PHASES, LaterPhase
@@ -266,23 +265,24 @@ class Driver:
 
         Returns whether nothing of it is left, no more seeds either for which there was no room.
         """
+        ended = all(self._complete(*each) for each in self._rounds())
         plan, facts = self.study.plan, self.context.manifest.tasks
-        ended = all(self._complete(*each) for each in self._rounds(plan))
         return ended and not any(phase.left(plan, self.ledger, facts) for phase in LATER_PHASES)
 
-    def _rounds(self, plan: Plan) -> Iterator[tuple[LaterPhase, str, list[TrialMessage]]]:
+    def _rounds(self) -> Iterator[tuple[LaterPhase, str, list[TrialMessage]]]:
         """Yields each later phase with its trials and what is said of them, then with those that the rows choose next.
 
         A phase without trials is one, too: it refuses the orders that came too late for the search.
         """
         for phase in LATER_PHASES:
-            yield phase, phase.begins(plan.spec), self._paid(phase, plan)
-            while trials := self._paid(phase, plan):
+            yield phase, phase.begins(self.study.plan.spec), self._paid(phase)
+            while trials := self._paid(phase):
                 yield phase, phase.goes_on, trials
 
-    def _paid(self, phase: LaterPhase, plan: Plan) -> list[TrialMessage]:
+    def _paid(self, phase: LaterPhase) -> list[TrialMessage]:
         """Returns what is left of a phase; nothing if all are more seeds for which the study's limits leave no room."""
-        rows, trials = self.ledger.rows, phase.left(plan, self.ledger, self.context.manifest.tasks)
+        plan, rows = self.study.plan, self.ledger.rows
+        trials = phase.left(plan, self.ledger, self.context.manifest.tasks)
         least = {each.trial_id for each in phase.trials(plan.spec, plan.planned, list(rows.values()), None)}
         if any(trial.trial_id in least or trial.trial_id in rows for trial in trials):
             return trials

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from krona_tune.record.driver_state import read_driver_state, write_driver_state
+from krona_tune.record.orders import give_order
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.sink import FanOut
 from krona_tune.search import budget, driver
@@ -32,8 +33,9 @@ from krona_tune.search.trial_message import StepResult, TrialMessage
 from krona_tune.search.tune_host import Phase
 from krona_tune.study.devices import Devices
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.order import OrderRequest
 from krona_tune.study.request.loader import build_spec, dump_spec
-from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.result import ScoreOnTest, Status, TrialResult
 from krona_tune.study.study_state import DriverState, StudyState, asked_trials
 from tests.record.events import curve, manifest
 from tests.search.conftest import count_on
@@ -177,13 +179,17 @@ def test_a_study_that_is_killed_again_and_again_before_its_first_rung_uses_up_it
         assert 60 * drivers >= StudyClock(folder.clock).seconds() > 60 * drivers - 2 * budget.SAVE_SECONDS
 
 
+DRAWS = ScoreOnTest(score=0.5, metrics={}, examples=9, resampled=(0.4, 0.6), validation=(0.4, 0.6))
+
+
 def train(phase: Phase, loop: TrialLoop, **of: object) -> None:
     """Takes the place of Ray Tune: trains all that the phase's searcher gives, one after the other."""
     while isinstance(given := phase.searcher.suggest("tune"), dict):
         message = TrialMessage.from_dict(given)
         loop.start(message)
         score = 0.9 - message.number / 100
-        step = StepResult(report=report(message.trial_id, 0, score, message.task), status=Status.COMPLETED)
+        test = DRAWS if message.kind == "finalist" else None
+        step = StepResult(report=report(message.trial_id, 0, score, message.task), status=Status.COMPLETED, test=test)
         loop.report(message, step)
         loop.end(message, "tune", step.to_dict())
         phase.searcher.on_trial_complete("tune", step.to_dict())
@@ -361,3 +367,28 @@ def test_a_shared_study_in_which_something_was_stopped_ends_with_as_many_trials_
     assert state.finished
     write_driver_state(folder, last.model_copy(update={"fulfilled": None}))
     assert read_status(folder, rows, runs=False, manifest=manifest("cola", "rte")).state.finished
+
+
+@pytest.mark.usefixtures("prompt_inbox", "without_ray")
+@pytest.mark.parametrize("ordered", ["10min", "null", ""])
+def test_a_time_budget_that_is_ordered_in_the_finals_pays_for_more_seeds(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ordered: str
+) -> None:
+    """The first seeds of the finals leave a second of the time budget, and a second seed of each takes longer."""
+    now, folder = [1000.0], StudyFolder(tmp_path)
+    monkeypatch.setattr(budget.time, "monotonic", lambda: now[0])
+
+    def tune(phase: Phase, loop: TrialLoop, **of: object) -> None:
+        train(phase, loop)
+        if now[0] < 1099 and any(row.kind == "finalist" for row in loop.ledger.rows.values()):
+            now[0] = 1099
+            if ordered:
+                give_order(folder, OrderRequest(what="time_budget", value=ordered))
+            loop.obey()
+
+    monkeypatch.setattr(driver, "tune_trials", tune)
+    of = small_plan(2, [1e-3, 1e-2], time_budget=100)
+    finalists = of.spec.finalists.model_copy(update={"seeds": 1, "budget": 4})
+    driven(folder, replace(of, spec=of.spec.model_copy(update={"finalists": finalists})))
+    rows = read_trials(folder.results)
+    assert sum(row.kind == "finalist" for row in rows) == 2 * 2 * (2 if ordered else 1)
