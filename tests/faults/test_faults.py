@@ -37,19 +37,19 @@ from tests.waiting import until
 from tests.whole_studies import ONE_WORKER, RUN_STUDY, Home, WarmProgram
 
 pytestmark = pytest.mark.slow
-TASKS, TRIALS = ("cola", "rte"), 4
+TASKS, TRIALS = ("cola", "rte"), 2
 MOST_SECONDS = 120
 """For steps that take a few seconds on an idle machine."""
 
 
-def started(home: Home, model: Path, name: str) -> Driver:
-    return begun(home, model, name, ",".join(TASKS), TRIALS, *LONG, *TO_THE_END, program=RUN_STUDY)
+def started(home: Home, model: Path, name: str, *more: str) -> Driver:
+    return begun(home, model, name, ",".join(TASKS), TRIALS, *LONG, *TO_THE_END, *more, program=RUN_STUDY)
 
 
-def resumed(home: Home, name: str) -> tuple[Driver, float]:
+def resumed(home: Home, name: str, *more: str) -> tuple[Driver, float]:
     """Resumes a study; returns its driver, and the seconds until the study had a new report or was done."""
     before = rungs(home.study(name))
-    driver = taken_up(home, name, program=RUN_STUDY)
+    driver = taken_up(home, name, *more, program=RUN_STUDY)
     return driver, until_or_end(driver, lambda: rungs(home.study(name)) > before)
 
 
@@ -103,13 +103,13 @@ def test_a_study_outlives_its_worker_its_ray_its_drivers_and_damage(
     home: Home, bert: Path, cost: Cost, run: Run
 ) -> None:
     """Drivers lose their Ray or are asked to stop with all processes; the next loses a worker and is killed itself."""
-    folder, driver = home.study("outlives"), started(home, bert, "outlives")
+    folder, driver = home.study("outlives"), started(home, bert, "outlives", *ONE_WORKER)
     seen(driver, lambda: rungs(folder) >= 2)
     for fault in list(FAULTS)[:2]:
         done = ended(folder)
         ends_in_order(driver, "outlives", *FAULTS[fault])
         assert of(done, ended(folder)) == done
-        driver, seconds = resumed(home, "outlives")
+        driver, seconds = resumed(home, "outlives", *ONE_WORKER)
         cost(fault, seconds)
     refuses_a_second_driver(folder, run)
     cost("a second driver under the same name", 0)
@@ -123,7 +123,7 @@ def test_a_study_outlives_its_worker_its_ray_its_drivers_and_damage(
     killed(driver)
     cut_in_half = [max(parts.glob("reports-*.parquet")), folder.results / "trials.parquet"]
     damage(folder, *cut_in_half)
-    driver, seconds = resumed(home, "outlives")
+    driver, seconds = resumed(home, "outlives", *ONE_WORKER)
     cost("driver killed (SIGKILL), checkpoint and records cut in half", seconds)
     well_ended(driver)
     settled(folder, TASKS, TRIALS)
