@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -12,10 +11,10 @@ from krona_tune.api.folders import earlier_studies
 from krona_tune.api.shipped_spaces import find_space
 from krona_tune.api.study_request import spec_of
 from krona_tune.record.storage import Storage
-from krona_tune.study.request.given_values import GivenValue, read_given
+from krona_tune.study.request.given_values import GivenValue, given_by, read_settings
 from krona_tune.study.request.loader import tasks_defined_in
 from krona_tune.study.request.study_spec import StudySpec
-from krona_tune.study.settings import by_flag, flag_names, overrides
+from krona_tune.study.settings import flag_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,13 +23,11 @@ class AskedRequest:
 
     Attributes:
         space: the file of the space that is named; None: one is picked or made.
-        settings: texts such as `adapter.scale=2`.
-        flags: values by their flags.
+        given: the values of all keys, those of `--set` first.
     """
 
     space: Path | None
-    settings: Sequence[str]
-    flags: Mapping[str, Any]
+    given: Sequence[GivenValue]
 
     @classmethod
     def of(
@@ -49,26 +46,26 @@ class AskedRequest:
             space: a file, or the name of a shipped space.
             place: what gave the space, for messages.
             tasks: names and files, separated by commas.
+            settings: texts such as `adapter.scale=2`.
             keywords: the other settings by their keywords.
 
         Raises:
-            Refusal: there is no such space or task.
+            Refusal: there is no such space or task, or a value can't be read.
         """
         path = find_space(space, place) if space else None
         named = asked_tasks(tasks, tasks_defined_in(path) if path else {}) if tasks else None
-        return cls(space=path, settings=settings or (), flags=by_flag({"tasks": named, "model": model, **keywords}))
+        by_flag = given_by({"tasks": named, "model": model, **keywords})
+        return cls(space=path, given=[*read_settings(settings or ()), *by_flag])
 
     def with_earlier(self, storage: Storage) -> Self:
         """Returns the same with whole paths of the studies that it learns from, which it may name. Raises a Refusal if
         one is not there."""
-        if not (named := self.flags.get("--warm-start")):
-            return self
-        return replace(self, flags={**self.flags, "--warm-start": list(earlier_studies(storage, named))})
 
-    @cached_property
-    def given(self) -> list[GivenValue]:
-        """Returns the values of all keys. Raises a Refusal if one can't be read."""
-        return read_given(self.settings, overrides(self.flags), flag_names(self.flags))
+        def whole(each: GivenValue) -> GivenValue:
+            named = each.by == flag_of("warm_start")
+            return each._replace(value=list(earlier_studies(storage, each.value))) if named else each
+
+        return replace(self, given=list(map(whole, self.given)))
 
     def chosen(self, address: str | None = None, *, dry_run: bool = False) -> ChosenSpace:
         """Returns the space that is named, or what `choose_space` chooses."""

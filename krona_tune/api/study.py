@@ -7,6 +7,7 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
+from krona_tune.api.asked_request import AskedRequest
 from krona_tune.api.asked_tasks import asked_tasks, no_task
 from krona_tune.api.chosen_space import choose_space, is_own
 from krona_tune.api.driver_process import DriverProcess, last_lines, start_driver, stop_driver
@@ -28,7 +29,6 @@ from krona_tune.api.study_request import (
     AUTO,
     default_to_glue,
     resumed_spec,
-    spec_of,
     with_values,
 )
 from krona_tune.api.study_run import run_and_report
@@ -346,9 +346,8 @@ class Study(RecordedStudy):
         given = [*_given_keys({"tasks": tasks, "model": model}), *self._given]
         if self.folder.spec.exists():
             return resumed_spec(self.folder, given, path, adds=False)
-        given.append(GivenValue("name", self.folder.name, "name"))
-        source = choose_space(given).source if path is MADE else path
-        return with_whole_paths(spec_of(source, given)).settled()
+        asked = AskedRequest(space=None if path is MADE else path, given=given)
+        return with_whole_paths(asked.spec(asked.chosen(), self.folder.name))
 
     def _asked_tasks(self, space: Path) -> Any:
         if self._tasks is None:

@@ -16,7 +16,8 @@ from krona_tune.record.orders import whoami
 from krona_tune.record.storage import Storage, storage_at
 from krona_tune.refusal import Refusal, refuse_unknown
 from krona_tune.search.driver_options import StartOptions
-from krona_tune.study.settings import Keywords, flag_names
+from krona_tune.study.request.given_values import giver
+from krona_tune.study.settings import Keywords
 
 if TYPE_CHECKING:
     from krona_tune.service.client import Client
@@ -177,7 +178,8 @@ def submit(
     try:
         answer = _client(to, token_file, by).submit(request)
     except Refusal as refusal:  # the service knows keys alone
-        raise refusal.at(flag_names(asked.flags).get(refusal.place, refusal.place)) from None
+        given = giver(refusal.place, asked.given)
+        raise refusal.at(given.by if given else refusal.place) from None
     print_lines(answer.plan)
     if answer.entry:
         said = f"{study} is number {answer.entry.id} of the queue at {to}, with priority {priority}."

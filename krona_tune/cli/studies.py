@@ -67,15 +67,15 @@ def run(
     begun = _begun(kept_at, asked, name, resume=resume, or_resume=or_resume)
     asked = asked.with_earlier(kept_at)
     if begun:
-        folder, place, values, new = begun, begun.spec, [], None
+        folder, place, new = begun, begun.spec, None
     else:
         if name:
             refuse_taken(kept_at.brought(name), name)
-        values, chosen = asked.given, asked.chosen(address, dry_run=dry_run)
+        chosen = asked.chosen(address, dry_run=dry_run)
         place = chosen.place
         folder = kept_at.brought(name or new_name(place))
         new = asked.spec(chosen, folder.name)
-    with naming_given(place, values), nullcontext() if dry_run else claim(folder):
+    with naming_given(place, asked.given), nullcontext() if dry_run else claim(folder):
         if new:
             refuse_taken(folder, name)  # another driver may have begun it meanwhile
             spec, reason = new, chosen.reason

@@ -18,7 +18,8 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import format_duration
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.order import SEARCH, Order, OrderKind, OrderRequest
-from krona_tune.study.request.loader import dump_spec, load_spec
+from krona_tune.study.request.given_values import read_settings
+from krona_tune.study.request.loader import dump_spec, load_with
 from krona_tune.study.request.plain_yaml import dump_yaml
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import Status, TrialResult
@@ -252,7 +253,7 @@ def _with_value(order: Order | OrderRequest, value: str, spec: StudySpec, folder
     key = ORDERED[order.what]
     section, _, name = key.partition(".")
     try:
-        found = getattr(load_spec(folder.spec, (f"{key}={value}",)), section)
+        found = getattr(load_with(folder.spec, read_settings([f"{key}={value}"])), section)
     except Refusal as refusal:
         raise refusal.at(order.text if refusal.place == f"--set {key}" else refusal.place) from None
     part = getattr(spec, section).model_copy(update={name: getattr(found, name)})

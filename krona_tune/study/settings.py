@@ -1,6 +1,6 @@
 """Holds one row for each setting of a study that has a flag: its key, its words, and who may change it later."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from os import PathLike
 from typing import Annotated, Any, Literal, NamedTuple, TypedDict
@@ -141,21 +141,6 @@ def flag_of(name: str, value: Any = True) -> str:
 
 FLAGS = {flag_of(name, value): row for name, row in SETTINGS.items() for value in (True, False)}
 """The settings by their flags, of a switch by both."""
-
-
-def by_flag(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns values of settings by the flags that give them; what was not given is left out."""
-    return {flag_of(name, value): value for name, value in values.items() if value is not None and value != []}
-
-
-def overrides(given: Mapping[str, Any]) -> dict[str, Any]:
-    """Returns the values that flags give to settings, by the keys of study.yaml."""
-    return {FLAGS[flag].key: FLAGS[flag].read(value) for flag, value in given.items() if flag in FLAGS}
-
-
-def flag_names(given: Iterable[str]) -> dict[str, str]:
-    """Returns the flag that sets each key, of the given flags."""
-    return {FLAGS[flag].key: flag for flag in given if flag in FLAGS}
 
 
 def field_names(fields: Iterable[str]) -> dict[str, str]:

@@ -48,7 +48,8 @@ def test_earlier_studies_become_whole_paths(tmp_path: Path) -> None:
     (tmp_path / "before" / "study.yaml").touch()
     storage = storage_at(str(tmp_path))
     made = asked(keywords={"warm_start": ["before"], "trials": "4"}).with_earlier(storage)
-    assert made.flags == {"--warm-start": [str(tmp_path / "before")], "--trials": "4"}
+    whole = GivenValue("search.warm_start", [str(tmp_path / "before")], "--warm-start")
+    assert made.given == [whole, GivenValue("search.trials", 4, "--trials")]
     assert asked().with_earlier(storage) == asked()
     with pytest.raises(Refusal, match="'befor'"):
         asked(keywords={"warm_start": ["befor"]}).with_earlier(storage)

@@ -8,6 +8,7 @@ from krona_tune.api.asked_tasks import asked_tasks
 from krona_tune.data.tasks import GLUE
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.loader import dump_spec, load_spec, tasks_defined_in
+from tests.study.request.written_specs import load_changed
 
 TICKETS = """tasks:
   tickets: {data: tickets.csv, text: body, label: queue}
@@ -99,7 +100,7 @@ def test_a_space_can_be_narrowed_to_some_of_its_tasks(tmp_path: Path) -> None:
         "model: m\n" + TICKETS + "  leads: {data: leads.csv, text: body, label: won}\n  rte: glue\n"
         "schedule: {epochs: {default: 3, tickets: 5, leads: 7}}\nexamples: {train: {default: 9, leads: 2}}\n"
     )
-    spec = load_spec(path, (), {"tasks": asked_tasks("tickets,rte", tasks_defined_in(path))})
+    spec = load_changed(path, (), {"tasks": asked_tasks("tickets,rte", tasks_defined_in(path))})
     assert (spec.tasks, list(spec.own_tasks)) == (("tickets", "rte"), ["tickets"])
     assert spec.schedule.epochs == {"default": 3, "tickets": 5}
     assert spec.examples.train == {"default": 9}
@@ -110,7 +111,7 @@ def test_a_setting_may_change_what_a_file_of_tasks_says(tmp_path: Path) -> None:
     (tmp_path / "tickets.yaml").write_text(TICKETS)
     (tmp_path / "space.yaml").write_text("model: m\n")
     asked = asked_tasks(f"{tmp_path}/tickets.yaml", {})
-    spec = load_spec(tmp_path / "space.yaml", ["tasks.tickets.metric=macro_f1"], {"tasks": asked})
+    spec = load_changed(tmp_path / "space.yaml", ["tasks.tickets.metric=macro_f1"], {"tasks": asked})
     assert spec.own_tasks["tickets"].metric == ("macro_f1",)
 
 

@@ -21,7 +21,8 @@ from krona_tune.service.queue.drivers import JobDrivers
 from krona_tune.service.queue.entry import Entry, Submission
 from krona_tune.service.queue.study_queue import StudyQueue
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.request.loader import dump_spec, load_spec
+from krona_tune.study.request.loader import dump_spec
+from tests.study.request.written_specs import load_changed
 from tests.waiting import until
 
 SPACE = Path(__file__).resolve().parents[2] / "search_spaces" / "mini.yaml"
@@ -89,7 +90,7 @@ class Bench:
 
     def submit(self, name: str, priority: int = 1, settings: Mapping[str, object] | None = None) -> None:
         asked = {"tasks": ["cola"], "search.trials": TRIALS, "finalists": {"top": 0}, "name": name, **(settings or {})}
-        space = dump_spec(load_spec(SPACE, (), asked))
+        space = dump_spec(load_changed(SPACE, (), asked))
         self._queue.submit(Submission(name=name, space=space, priority=priority), "bench")
 
     def entry(self, name: str) -> Entry:

@@ -16,7 +16,6 @@ import torch
 
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.startup.task_data import prepare_data
-from krona_tune.study.request.loader import load_spec
 from krona_tune.study.request.trial import check_trial
 from krona_tune.train.backbone import Backbone, load_backbone
 from krona_tune.train.device import Device
@@ -24,6 +23,7 @@ from krona_tune.train.hidden_states import HiddenStateStore
 from krona_tune.train.loop import TaskWork, train_trial
 from tests.benchmarks.kron.step import MINILM
 from tests.benchmarks.kron.timing import conditions
+from tests.study.request.written_specs import load_changed
 
 ADAPTER = {"a_out": 16, "a_in": 24, "scale": 4.0, "roles": "query+value", "learning_rate": 5e-3, "dropout": 0.0}
 TRIALS: dict[str, dict[str, Any]] = {
@@ -42,7 +42,7 @@ def seconds(work: TaskWork, backbone: Backbone, knobs: dict[str, Any], store: Hi
 def main(task: str = "rte", rounds: str = "5", precision: str = "bfloat16") -> None:
     """Prints, for each trial, what the first and a later one over stored states take of one that computes all."""
     print(f"{conditions()}, {precision}, {task} of the miniature (synthetic), median of {rounds} rounds")
-    spec = load_spec(Path("search_spaces/mini.yaml"), (), {"tasks": (task,), "model": MINILM})
+    spec = load_changed(Path("search_spaces/mini.yaml"), (), {"tasks": (task,), "model": MINILM})
     work = prepare_data(make_plan(spec, "benchmark"), MINILM).works[task]
     backbone = load_backbone(MINILM, Device(kind="cpu", dtype=getattr(torch, precision)))
     for name, knobs in TRIALS.items():

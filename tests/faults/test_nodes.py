@@ -17,10 +17,10 @@ from krona_tune.search.startup.begin_study import gather_resources
 from krona_tune.search.startup.cluster import connect, connecting
 from krona_tune.search.startup.preflight import NodeReport, inspect_nodes, needed_bytes, package_versions, run_preflight
 from krona_tune.study.manifest import read_manifest
-from krona_tune.study.request.loader import load_spec
 from tests.faults.conftest import Cost
 from tests.faults.consistency import settled
 from tests.faults.drivers import LONG, TO_THE_END, begun, goes_on, in_the_middle, parent_of, rungs, seen, well_ended
+from tests.study.request.written_specs import load_changed
 from tests.waiting import until
 from tests.whole_studies import Home
 
@@ -56,7 +56,7 @@ def test_a_first_batch_is_trained_in_a_worker(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(home.root / "cache"))
     overrides = {"tasks": ("cola",), "precision": "fp32"}
-    plan = make_plan(load_spec(Path(home.space(bert)), (), overrides), "x.yaml")
+    plan = make_plan(load_changed(Path(home.space(bert)), (), overrides), "x.yaml")
     gathered = gather_resources(plan, connecting(three.address))
     found = run_preflight(gathered, home.study("seen"), None)
     assert (found.problems, found.warnings) == ((), ())
@@ -77,7 +77,7 @@ def test_a_first_batch_that_takes_too_long_gives_its_place_back(
     monkeypatch.setenv("XDG_CACHE_HOME", str(home.root / "cache"))
     monkeypatch.setattr(preflight, "FIRST_BATCH_SECONDS", 1)
     monkeypatch.setattr(preflight, "train_first_batch", stuck)
-    plan = make_plan(load_spec(Path(home.space(bert)), (), {"tasks": ("cola",)}), "x.yaml")
+    plan = make_plan(load_changed(Path(home.space(bert)), (), {"tasks": ("cola",)}), "x.yaml")
     gathered = gather_resources(plan, connecting(three.address))
     found = preflight.in_the_first_batch(gathered, home.study("seen"), needed_bytes(gathered))
     assert found.warnings == ("no worker trained a first batch within 1 s",)

@@ -11,9 +11,10 @@ from krona_tune.backbones.introspect import introspect
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.study.request.domain import Choice, Fixed
-from krona_tune.study.request.loader import build_spec, load_spec
+from krona_tune.study.request.loader import build_spec
 from tests.backbone_folders import folder_of
 from tests.backbones.families import tiny
+from tests.study.request.written_specs import load_changed
 
 
 def plan(model_type: str, folder: Path, **sections: Any) -> Plan:
@@ -42,7 +43,7 @@ def test_the_default_space_fits_models_of_two_layers_and_without_attention(
     model_type: str, roles: Any, layers: Any, tmp_path: Path
 ) -> None:
     model = str(folder_of({**tiny(model_type), "hidden_size": 32}, tmp_path / model_type))
-    spec = load_spec(space_file("mini"), (), {"model": model, "tasks": ("rte",)})
+    spec = load_changed(space_file("mini"), (), {"model": model, "tasks": ("rte",)})
     made = make_plan(spec, "mini.yaml")
     [knobs] = made.space.knobs.values()
     assert (knobs["roles"], knobs["layers"]) == (roles, layers)
@@ -58,4 +59,4 @@ def test_another_space_is_refused_with_what_the_model_lacks(tmp_path: Path) -> N
 def test_a_placement_that_is_asked_for_alone_is_refused_and_not_left_out(asked: str, tmp_path: Path) -> None:
     model = str(folder_of({**tiny("bert"), "hidden_size": 32}, tmp_path / "bert"))
     with pytest.raises(Refusal, match=asked.rpartition("=")[2]):
-        make_plan(load_spec(space_file("mini"), (asked,), {"model": model, "tasks": ("rte",)}), "mini.yaml")
+        make_plan(load_changed(space_file("mini"), (asked,), {"model": model, "tasks": ("rte",)}), "mini.yaml")

@@ -25,6 +25,7 @@ from krona_tune.study.request.loader import load_spec
 from krona_tune.study.result import Status
 from tests.search.order_driver import REQUESTS, Driver, Killed, clone
 from tests.search.rungs import report
+from tests.study.request.written_specs import load_changed
 
 pytestmark = pytest.mark.usefixtures("prompt_inbox")
 
@@ -329,11 +330,11 @@ def test_a_resumed_study_that_asks_for_more_goes_on(study: StudyFolder) -> None:
     same = load_spec(study.spec)
     lift_ordered_stop(study, same)
     assert not waiting_orders(study), "nothing more was asked"
-    with suppress(KeyError), lifting_ordered_stop(study, load_spec(study.spec, ("search.trials=9",))):
+    with suppress(KeyError), lifting_ordered_stop(study, load_changed(study.spec, ("search.trials=9",))):
         assert [order.what for order in waiting_orders(study)] == ["continue"] * 2
         raise KeyError
     assert not waiting_orders(study), "the study did not go on"
-    lift_ordered_stop(study, load_spec(study.spec, ("search.trials=9",)))
+    lift_ordered_stop(study, load_changed(study.spec, ("search.trials=9",)))
     assert [order.what for order in waiting_orders(study)] == ["continue"] * 2
     driver = Driver(study).run()
     assert (driver.study.paused, driver.stopping.ended) == (False, "")

@@ -16,6 +16,7 @@ from krona_tune.study.request.plain_yaml import read_yaml
 from krona_tune.study.request.study_spec import StudySpec
 from tests.security.hostile import HOSTILE, ODD_TEXTS, VALUES, changed, damaged
 from tests.security.hostile import clean as clean_of_tracebacks
+from tests.study.request.written_specs import load_changed
 
 SPACES = sorted((Path(__file__).resolve().parents[2] / "search_spaces").glob("*.yaml"))
 RIGHT: dict[str, Any] = {path.stem: read_yaml(path.read_text(encoding="utf-8"), path.name) for path in SPACES}
@@ -45,7 +46,7 @@ def test_a_yaml_can_run_nothing(command: str, tmp_path: Path) -> None:
     with pytest.raises(Refusal, match=r"x\.yaml, line 1, column 8: the tag '.*' means nothing here"):
         load_spec(space)
     with pytest.raises(Refusal, match="--set model, line 1, column 1: the tag "):
-        load_spec(MINI, [f"model={command.format(mark=mark)}"])
+        load_changed(MINI, [f"model={command.format(mark=mark)}"])
     assert not mark.exists()
 
 
@@ -100,7 +101,7 @@ def test_a_space_with_other_values_is_a_spec_that_can_be_written_and_read_again_
     st.text(max_size=30) | VALUES.map(repr),
 )
 def test_any_setting_is_taken_or_refused(key: str, value: str) -> None:
-    clean(lambda: load_spec(MINI, [f"{key}={value}"]))
+    clean(lambda: load_changed(MINI, [f"{key}={value}"]))
 
 
 @pytest.mark.parametrize("number", [10**400, -(10**400), 2**63, 1e308, 1e-320], ids=lambda number: f"{number!r:.8}")

@@ -27,14 +27,13 @@ class GivenValue(NamedTuple):
         return [self.by, str(self.value)] if self.by in FLAGS else [SET, f"{self.key}={dumps(self.value)}"]
 
 
-def read_given(settings: Sequence[str], overrides: Mapping[str, Any], flags: Mapping[str, str]) -> list[GivenValue]:
-    """Returns the values of settings, each a text `adapter.scale=2`, and after them those that overrides have.
+def read_settings(settings: Iterable[str]) -> list[GivenValue]:
+    """Returns the values of settings, each a text `adapter.scale=2` with the value in YAML.
 
     Raises:
         Refusal: a setting has no '=', no value, or one that is no YAML.
     """
-    set_by_key = [GivenValue(key, value, flags.get(key, key)) for key, value in overrides.items() if value is not None]
-    return [*map(_read_setting, settings), *set_by_key]
+    return list(map(_read_setting, settings))
 
 
 def _read_setting(setting: str) -> GivenValue:

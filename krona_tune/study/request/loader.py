@@ -11,12 +11,7 @@ from krona_tune.refusal import Refusal, refusing, shown, unknown
 from krona_tune.study.folder import StudyFolder, own_input
 from krona_tune.study.request.domain import Divisors, Domain
 from krona_tune.study.request.dropped_settings import without_dropped
-from krona_tune.study.request.given_values import (
-    GivenValue,
-    naming_given,
-    read_given,
-    with_given,
-)
+from krona_tune.study.request.given_values import GivenValue, naming_given, with_given
 from krona_tune.study.request.plain_yaml import LONGEST, dump_yaml, read_yaml
 from krona_tune.study.request.study_spec import OF_GLUE, StudySpec
 from krona_tune.study.request.trial import KNOBS, PEFT_FIELD, SECTION_OF, SECTIONS, SIZES
@@ -27,29 +22,21 @@ BEYOND = 2**63
 """The smallest positive integer that no column of the records can hold."""
 
 
-def load_spec(
-    path: Path,
-    settings: Sequence[str] = (),
-    overrides: Mapping[str, Any] | None = None,
-    flags: Mapping[str, str] | None = None,
-) -> StudySpec:
-    """Returns the study that a file asks for, changed by `--set PATH=VALUE` and then by the command line's own flags.
-
-    Args:
-        path: a YAML file.
-        settings: texts `adapter.scale=2`, the value in YAML.
-        overrides: dotted paths and values; None values are ignored.
-        flags: the flag that gave an overridden path its value, by path; without one a refusal names the path.
+def load_spec(path: Path) -> StudySpec:
+    """Returns the study that a file asks for.
 
     Raises:
-        Refusal: something can't be read, is unknown or is out of range, or a setting is the study's name; it names what
-            gave the value.
+        Refusal: something can't be read, is unknown or is out of range; it names the file.
     """
-    return load_with(path, read_given(settings, overrides or {}, flags or {}))
+    return load_with(path, ())
 
 
 def load_with(path: Path, given: Sequence[GivenValue]) -> StudySpec:
-    """Returns the study that a file asks for, with the values that a person gave; raises a Refusal as `load_spec`."""
+    """Returns the study that a file asks for, with the values that a person gave.
+
+    Raises:
+        Refusal: as `load_spec`, or a setting is the study's name; it names the file, or what gave the value.
+    """
     spec = spec_with(read_request(_text_of(path), str(path)), str(path), path.parent, given)
     return _with_own_inputs(spec, path.parent) if StudyFolder(path.parent).spec == path else spec
 
@@ -69,7 +56,7 @@ def spec_with(values: Mapping[str, Any], place: str, folder: Path, given: Sequen
         folder: what relative paths of its own tasks are relative to.
 
     Raises:
-        Refusal: as `load_spec`.
+        Refusal: as `load_with`.
     """
     with naming_given(place, given):
         return _resolved_against(build_spec(with_given(values, place, given), place), folder)

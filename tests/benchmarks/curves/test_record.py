@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from krona_tune.record.recorded_curves import FOLDER
-from krona_tune.study.request.loader import load_spec
 from tests.benchmarks.curves.record import DESIGN, OTHERS, path_of, settings
+from tests.study.request.written_specs import load_changed
 
 
 @pytest.mark.parametrize(
@@ -26,7 +26,7 @@ def test_a_block_asks_for_its_points_on_its_tasks(block: str, first: int, tasks:
 
 @pytest.mark.parametrize("block", ["0-31", "controls-0-15"])
 def test_a_block_has_sizes_of_its_own_tasks_only(block: str, tmp_path: Path) -> None:
-    asked = load_spec(DESIGN, settings(block, tmp_path))
+    asked = load_changed(DESIGN, settings(block, tmp_path))
     sizes = asked.examples.train
     assert len(asked.tasks) == 4
     assert not isinstance(sizes, dict) or sizes.keys() <= {*asked.tasks, "default"}

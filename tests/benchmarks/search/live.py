@@ -35,7 +35,6 @@ from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.planning.space import Params
 from krona_tune.search.startup.task_data import PreparedData, prepare_data
 from krona_tune.study.randomness import stream
-from krona_tune.study.request.loader import load_spec
 from krona_tune.study.request.schedule import Schedule
 from krona_tune.study.request.trial import check_trial
 from krona_tune.study.result import Report
@@ -53,6 +52,7 @@ from tests.benchmarks.search.replay.engine import simulate_study
 from tests.benchmarks.search.replay.rivals import REFERENCE, RIVALS, TAUGHT
 from tests.benchmarks.search.replay.run import RESULTS
 from tests.benchmarks.search.table import FINISHED, LAST, winners
+from tests.study.request.written_specs import load_changed
 
 PAIRS = tuple(combinations(LEARNED, 2))
 BUDGETS = (5.0, 10.0)
@@ -148,7 +148,7 @@ def prepare(data: str, texts_folder: str) -> PreparedData:
     found = reserved.tasks(folder) if reserved.are_in(folder) else learned_tasks(folder)
     settings = [f"tasks={json.dumps(found)}", "finalists.top=1", "schedule.report_every=rung"]
     settings += [f"examples.train={reserved.TRAIN}"] * reserved.are_in(folder)
-    spec = load_spec(DESIGN, settings, {"data": data, "model": MINILM})
+    spec = load_changed(DESIGN, settings, {"data": data, "model": MINILM})
     return prepare_data(make_plan(spec, "live"), MINILM)
 
 

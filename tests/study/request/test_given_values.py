@@ -6,13 +6,12 @@ import pytest
 
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.domain import Fixed, Range
-from krona_tune.study.request.loader import load_spec
-from tests.study.request.test_loader import written
+from tests.study.request.written_specs import load_changed, written
 
 
 def test_settings_override_the_file_and_flags_override_settings(tmp_path: Path) -> None:
     settings = ["adapter.scale=1e-4", "training.learning_rate={low: 1, high: 3}", "search.trials=9", "seed=5"]
-    spec = load_spec(written(tmp_path), settings, {"search.trials": 3, "seed": None, "tasks": ("stsb",)})
+    spec = load_changed(written(tmp_path), settings, {"search.trials": 3, "tasks": ("stsb",)})
     assert spec.adapter["scale"] == Fixed(1e-4)
     assert spec.training["learning_rate"] == Range(1, 3)
     assert (spec.search.trials, spec.seed, spec.tasks) == (3, 5, ("stsb",))
@@ -20,11 +19,11 @@ def test_settings_override_the_file_and_flags_override_settings(tmp_path: Path) 
 
 def test_a_setting_makes_the_section_that_the_file_lacks(tmp_path: Path) -> None:
     path = written(tmp_path, "model: m\n")
-    assert load_spec(path, ["adapter.roles=key+value"]).adapter["roles"] == Fixed("key+value")
+    assert load_changed(path, ["adapter.roles=key+value"]).adapter["roles"] == Fixed("key+value")
 
 
 def test_one_tasks_value_can_be_set_alone(tmp_path: Path) -> None:
-    spec = load_spec(written(tmp_path), ["schedule.epochs.cola=4"])
+    spec = load_changed(written(tmp_path), ["schedule.epochs.cola=4"])
     assert spec.schedule.epochs == {"default": 20, "sst2": 3, "cola": 4}
 
 
@@ -51,7 +50,7 @@ def test_one_tasks_value_can_be_set_alone(tmp_path: Path) -> None:
 )
 def test_a_wrong_setting_is_refused(tmp_path: Path, setting: str, message: str) -> None:
     with pytest.raises(Refusal) as refused:
-        load_spec(written(tmp_path), [setting])
+        load_changed(written(tmp_path), [setting])
     assert message in str(refused.value)
 
 
@@ -78,6 +77,6 @@ def test_what_is_thousands_of_characters_long_is_refused_in_few(tmp_path: Path, 
     for word, long in (("NINES", "9" * 5000), ("PATH", "a." * 5000), ("WORDS", "x " * 2500)):
         setting = setting.replace(word, long)
     with pytest.raises(Refusal) as refused:
-        load_spec(written(tmp_path), [setting])
+        load_changed(written(tmp_path), [setting])
     assert message in str(refused.value)
     assert len(str(refused.value)) < 1000

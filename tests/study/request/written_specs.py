@@ -1,8 +1,11 @@
 """Writes requests as YAML, and reads them."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
-from krona_tune.study.request.loader import build_spec
+from krona_tune.study.request.given_values import GivenValue, read_settings
+from krona_tune.study.request.loader import build_spec, load_with
 from krona_tune.study.request.plain_yaml import read_yaml
 from krona_tune.study.request.study_spec import StudySpec
 
@@ -36,6 +39,12 @@ OWN = "tasks: {{t: {{data: x.csv, text: a, {}}}}}"
 
 def spec_of(text: str) -> StudySpec:
     return build_spec(read_yaml(text, "x.yaml"), "x.yaml")
+
+
+def load_changed(path: Path, settings: Iterable[str] = (), values: Mapping[str, Any] | None = None) -> StudySpec:
+    """Returns the request of a file, changed by texts as `--set` has them and then by values of keys."""
+    by_key = [GivenValue(key, value, key) for key, value in (values or {}).items()]
+    return load_with(path, [*read_settings(settings), *by_key])
 
 
 def written(tmp_path: Path, text: str = FULL) -> Path:
