@@ -16,7 +16,6 @@ from krona_tune.search.running_study import KnownStudy, RunningStudy
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import format_duration
-from krona_tune.study.kinds import TrialKind
 from krona_tune.study.order import SEARCH, Order, OrderKind, OrderRequest
 from krona_tune.study.request.given_values import read_settings
 from krona_tune.study.request.loader import dump_spec, load_with
@@ -61,7 +60,7 @@ def _check_stop(study: KnownStudy, order: OrderRequest) -> str:
     if row.ended:
         state = str(row.status).replace("_", " ")
         raise Refusal(order.text, f"{row.trial_id} does not run, it is {state}", "look at the trials that run")
-    if row.kind != TrialKind.SEARCH:
+    if not row.searched:
         raise Refusal(order.text, f"a {row.kind} is compared with the others", "pause or cancel the study instead")
     return ""
 

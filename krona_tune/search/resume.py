@@ -31,15 +31,15 @@ def known_trials(plan: "Plan", ledger: "Ledger") -> list[TrialMessage]:
     waiting = [
         TrialMessage(r.trial_id, r.task, r.number, r.kind, r.seed, r.params, proposed_by=r.proposed_by) for r in begun
     ]
-    baselines = [config for task in plan.spec.tasks for config in plan.baselines(task)]
-    return waiting + [config for config in baselines if config.trial_id not in ledger.rows]
+    baselines = [message for task in plan.spec.tasks for message in plan.baselines(task)]
+    return waiting + [message for message in baselines if message.trial_id not in ledger.rows]
 
 
 def numbers_left(plan: "Plan", ledger: "Ledger", task: str | None = None) -> list[int]:
     """Returns the numbers that may still be proposed, for a task or for configurations that all tasks share."""
     if task and search_end(plan.spec.search, ledger.rows.values(), task):
         return []
-    own = [row for row in ledger.rows.values() if row.kind == TrialKind.SEARCH and task in {None, row.task}]
+    own = [row for row in ledger.rows.values() if row.searched and task in {None, row.task}]
     proposed = {row.number for row in own}
     lost = {number for of, number in ledger.lost if task in {None, of}}
     asked = [number for number in range(plan.trials + len(lost)) if number not in lost][: plan.trials]
@@ -94,7 +94,7 @@ def _finals(
 def repeat_trials(spec: StudySpec, rows: Iterable[TrialResult]) -> list[TrialMessage]:
     """Returns every repeat of the trials that have ended, however they ended, begun or not: seed by seed."""
     asked = spec.search.repeats
-    ended = [row for row in rows if row.kind == TrialKind.SEARCH and row.ended]
+    ended = [row for row in rows if row.searched and row.ended]
     first = sorted((row for row in ended if 0 <= row.number < asked.points), key=lambda row: row.number)
     return [
         repeat_of(row, TrialKind.REPEAT, row.trial_id, index, spec.seed)
