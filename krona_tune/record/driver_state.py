@@ -78,7 +78,7 @@ class TrialProgress(FrozenValue):
         return self.curve[-1] if self.curve else None
 
 
-SECONDS = 1.0
+NOTE_SECONDS = 1.0
 """The time between two notes."""
 STOP = "stop"
 
@@ -102,7 +102,7 @@ def note_progress(place: Path, progress: Callable[[], TrialProgress]) -> Iterato
             write_atomically(place, progress().model_dump_json(), lasting=False)
 
     def note_until_over() -> None:
-        while not over.wait(SECONDS):
+        while not over.wait(NOTE_SECONDS):
             note()
         note()
 

@@ -11,7 +11,7 @@ from krona_tune.study.result import TrialResult
 from krona_tune.study.standings import Standings
 from krona_tune.study.study_state import TrialStates
 
-SECONDS = 1.0
+READ_SECONDS = 1.0
 """The least time between two readings: each goes over all rows, and Ray exports only every few seconds."""
 
 
@@ -85,17 +85,17 @@ class StudyMetrics:
     """
 
     def __init__(self, study: str, read: Callable[[], Iterator[Reading]]) -> None:
-        self._study, self._read, self._read_at = study, read, -SECONDS
+        self._study, self._read, self._read_at = study, read, -READ_SECONDS
         self._metrics = {name: RAY_CLASSES[each.kind](name, each.about, each.tags) for name, each in MEASURES.items()}
         self._counted: dict[tuple[str, ...], float] = {}
 
     def changed(self, *, last: bool = False) -> None:
-        """Passes the readings to Ray after an event of the study, unless the last time was less than SECONDS ago.
+        """Passes the readings to Ray after an event of the study, unless the last time was less than READ_SECONDS ago.
 
         Args:
             last: no event follows, so the readings are passed in any case.
         """
-        if not last and time.monotonic() - self._read_at < SECONDS:
+        if not last and time.monotonic() - self._read_at < READ_SECONDS:
             return
         self._read_at = time.monotonic()
         for reading in self._read():

@@ -48,7 +48,7 @@ STUDY = "/api/studies/"
 """The beginning of the paths of one study."""
 PART = 2**20
 """The most bytes of an answer that are read at once."""
-SECONDS, SUBMIT_SECONDS = 30.0, 900.0
+ASK_SECONDS, SUBMIT_SECONDS = 30.0, 900.0
 """How long an answer may take, and that to a submission, for which a plan is made: longer than the service tries."""
 
 
@@ -240,11 +240,13 @@ class Client:
             _unpack(packed, built)
         return folder
 
-    def _ask(self, path: str, body: bytes | None = None, method: str | None = None, seconds: float = SECONDS) -> bytes:
+    def _ask(
+        self, path: str, body: bytes | None = None, method: str | None = None, seconds: float = ASK_SECONDS
+    ) -> bytes:
         return b"".join(self._parts(path, body, method, seconds))
 
     def _parts(
-        self, path: str, body: bytes | None = None, method: str | None = None, seconds: float = SECONDS
+        self, path: str, body: bytes | None = None, method: str | None = None, seconds: float = ASK_SECONDS
     ) -> Iterator[bytes]:
         token = token_for(self.url) if self._token is None else self._token
         headers = self._headers | ({"Authorization": f"Bearer {token}"} if token else {})

@@ -13,7 +13,7 @@ from starlette.responses import StreamingResponse
 from krona_tune.refusal import Refusal
 from krona_tune.service.stamped_cache import SlowError
 
-SECONDS, SLICE = 1.0, 0.1
+LOOK_SECONDS, SLICE = 1.0, 0.1
 """The time between two looks, and the longest that a stream goes on after its service is ended."""
 KEEP_ALIVE = 15
 """After so many looks without news a comment is sent, so that nobody between takes the connection for dead."""
@@ -67,7 +67,7 @@ async def events(
     news: Callable[[], News],
     since: str,
     over: Callable[[], bool],
-    seconds: float = SECONDS,
+    seconds: float = LOOK_SECONDS,
     looks: CapacityLimiter | None = None,
 ) -> AsyncIterator[str]:
     """Yields an event `changed` when the stamp differs from the last one, and `now` when that part does, until it is

@@ -33,7 +33,7 @@ ALONE = (*NO_HEAD, "--set", "resources.max_concurrent=1")
 """Lets one trial run after the other."""
 SERVE = f"""
 from krona_tune.service.queue import capacity, database
-capacity.SECONDS, database.BUSY_SECONDS = 1.0, 0.5
+capacity.RENEWAL_SECONDS, database.BUSY_SECONDS = 1.0, 0.5
 {KRONA_TUNE}"""
 """`krona-tune`, but a service's queue looks at the nodes more often, and waits less long for its file."""
 SMALL = {"num_cpus": 1, "object_store_memory": 100 * 2**20}

@@ -26,7 +26,7 @@ from tests.waiting import until
 
 @pytest.fixture
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> StudyFolder:
-    monkeypatch.setattr(driver_state, "SECONDS", 0.01)
+    monkeypatch.setattr(driver_state, "NOTE_SECONDS", 0.01)
     return StudyFolder(tmp_path)
 
 

@@ -47,7 +47,7 @@ class NamedLines:
         return html_of(self)
 
 
-SECONDS = 0.5
+CHANGE_SECONDS = 0.5
 """The shortest time between two changes of a cell."""
 
 
@@ -77,7 +77,7 @@ class CellView:
         self._handle = display(HTML(html_of(self._content)), display_id=True)
 
     def refresh(self) -> None:
-        if time.monotonic() - self._shown > SECONDS:
+        if time.monotonic() - self._shown > CHANGE_SECONDS:
             self._show()
 
     def stop(self) -> None:

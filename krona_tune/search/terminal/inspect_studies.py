@@ -29,7 +29,7 @@ from krona_tune.study.result import TrialResult
 from krona_tune.study.standings import Standings
 from krona_tune.study.study_state import running_trials
 
-SECONDS, REMOTE_SECONDS = 2.0, 15.0
+LOCAL_SECONDS, REMOTE_SECONDS = 2.0, 15.0
 """The time between two looks at a study that runs here, and at one that runs elsewhere."""
 
 
@@ -75,7 +75,7 @@ def watch(folder: StudyFolder, console: Console) -> None:
             live.update(view, refresh=True)
             if not runs:
                 return
-            time.sleep(SECONDS if is_locked(folder) else REMOTE_SECONDS)
+            time.sleep(LOCAL_SECONDS if is_locked(folder) else REMOTE_SECONDS)
             refresh(folder)
 
 

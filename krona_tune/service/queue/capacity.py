@@ -73,7 +73,7 @@ def divide(claims: Iterable[Claim], there: Cluster, limits: Mapping[str, int] | 
 
 MOST_DEVICES = 100_000
 """More CPUs or GPUs than any cluster has."""
-SECONDS = 10.0
+RENEWAL_SECONDS = 10.0
 """How long an answer of the cluster counts as new."""
 
 
@@ -93,12 +93,12 @@ class CapacitySource:
             if count is not None and not 0 <= count <= MOST_DEVICES:
                 raise Refusal(flag, f"{count:g} is refused", f"write a number from 0 to {MOST_DEVICES:,}")
         self._address, self._cpus, self._gpus = address, cpus, gpus
-        self._found, self._at = this_machine() if not address else Cluster(nodes=(), dashboard=""), -SECONDS
+        self._found, self._at = this_machine() if not address else Cluster(nodes=(), dashboard=""), -RENEWAL_SECONDS
         self._failed: Refusal | None = None
 
     def cluster(self) -> Cluster:
         """Returns the nodes; those that were named count as one. Raises a Refusal if the cluster does not answer."""
-        if self._address and time.monotonic() - self._at >= SECONDS:
+        if self._address and time.monotonic() - self._at >= RENEWAL_SECONDS:
             self._at = time.monotonic()
             self._failed = None
             try:

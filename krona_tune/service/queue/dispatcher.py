@@ -32,7 +32,7 @@ from krona_tune.study.study_state import DriverState
 
 logger = logging.getLogger(__name__)
 
-SECONDS, END_SECONDS = 1.0, 10.0
+ROUND_SECONDS, END_SECONDS = 1.0, 10.0
 """The time between two rounds, and how long the end waits for a round that a silent cluster holds up."""
 MOST_RESTARTS, WITHIN_SECONDS = 3, 3600.0
 """How often a dead driver is started again within which time."""
@@ -122,7 +122,7 @@ class Dispatcher:
                 self.problem = f"the queue could not look after its studies: {type(error).__name__}"
             else:
                 self.problem = ""
-            self._woken.wait(SECONDS * self._pace)
+            self._woken.wait(ROUND_SECONDS * self._pace)
 
     def _tell(self, problem: str) -> None:
         if problem != self.problem:
