@@ -13,7 +13,7 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import Order, OrderRequest
 from krona_tune.study.request.loader import load_spec
 from krona_tune.study.result import Status
-from tests.faults.drivers import ENDLESS, LONG, begun, rungs, running, seen, trainers_of, well_ended
+from tests.faults.drivers import ENDLESS, LONG, NO_HEAD, begun, rungs, running, seen, trainers_of, well_ended
 from tests.waiting import until
 from tests.whole_studies import ONE_WORKER, Home, WarmProgram, rows_of
 
@@ -39,8 +39,8 @@ def reported_of(folder: StudyFolder, trials: list[str]) -> set[str]:
 
 def test_a_running_study_takes_orders(home: Home, bert: Path, warm: WarmProgram) -> None:
     folder = home.study("steered")
-    length = ("--set", "schedule.epochs=30")  # the head alone and the clone are trained to their ends
-    driver = begun(home, bert, "steered", "cola", 3, *ENDLESS, *length, "--max-concurrent", "2")
+    length = ("--set", "schedule.epochs=30")  # the clone is trained to its end
+    driver = begun(home, bert, "steered", "cola", 3, *ENDLESS, *length, *NO_HEAD, "--max-concurrent", "2")
     stopped = seen(driver, lambda: rungs(folder) >= 3 and running(folder))[0]
     assert ordered(folder, what="stop_trial", trial=stopped).state == "done"
     assert rows_of(folder)[stopped].status is Status.STOPPED_BY_USER
