@@ -73,8 +73,10 @@ def test_a_study_whose_machine_is_lost_is_completed_from_its_bucket(
     folder, copy = storage.study("lost"), Store(f"{server}/lost")
 
     def pushed() -> bool:
-        return "files.json" in copy.names() and any(
-            row.status is not Status.INTERRUPTED for row in read_trials(elsewhere.brought("lost").results)
+        return (
+            bool(copy.names("checkpoints"))  # before this nothing is worth bringing
+            and "files.json" in copy.names()
+            and any(row.status is not Status.INTERRUPTED for row in read_trials(elsewhere.brought("lost").results))
         )
 
     elsewhere = Storage(folder=tmp_path, uri=server)
