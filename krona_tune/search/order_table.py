@@ -75,7 +75,7 @@ def _stop_trial(study: RunningStudy, order: Order) -> Order:
     """Asks the trial's worker to stop, or ends a trial that no worker has."""
     checkpoints, ledger = study.folder.checkpoints.resolve(), study.ledger
     if tune_id := study.searcher and study.searcher.tune_id(order.trial):
-        study.stopping.stopped.add(tune_id)
+        study.stopper.stopped.add(tune_id)
         ask_to_stop(checkpoints, order.trial)
         return order
     forget_to_stop(checkpoints, order.trial)
@@ -143,7 +143,7 @@ def _begin_clone(study: RunningStudy, order: Order) -> Order:
     else:
         outcome += "; its point lies outside the space, so the sampler learns nothing from it"
     searcher.add(message)
-    study.audience.expect({message.task: 1})
+    study.view.expect({message.task: 1})
     return order.model_copy(update={"outcome": outcome})
 
 
@@ -175,7 +175,7 @@ def _check_continue(study: KnownStudy, order: OrderRequest) -> str:
 
 def _continue(study: RunningStudy, order: Order) -> Order:
     if order.made == SEARCH:
-        study.stopping.ended = ""
+        study.stopper.ended = ""
         return done(order, "the search goes on" if study.in_search else "the search goes on when the study is resumed")
     study.paused = False
     study.stand()
@@ -183,7 +183,7 @@ def _continue(study: RunningStudy, order: Order) -> Order:
 
 
 def _end_search(study: RunningStudy, order: Order) -> Order:
-    study.stopping.ended = order.by
+    study.stopper.ended = order.by
     return done(order, "the search ends; the finalists are trained next")
 
 
@@ -194,7 +194,7 @@ def _check_cancel(study: KnownStudy, order: OrderRequest) -> str:
 
 
 def _cancel(study: RunningStudy, order: Order) -> Order:
-    study.stopping.ask("cancelled")
+    study.stopper.ask("cancelled")
     return done(order, "the driver ends; running trials are kept at their last rungs")
 
 
@@ -280,10 +280,10 @@ def _set_trials(study: RunningStudy, order: Order) -> Order:
     if isinstance(study.searcher, SharedSearcher):
         more_of_all = added()
         study.searcher.extend(more_of_all)
-        study.audience.expect(dict.fromkeys(study.plan.spec.tasks, len(more_of_all)))
+        study.view.expect(dict.fromkeys(study.plan.spec.tasks, len(more_of_all)))
     if isinstance(study.searcher, StudySearcher):
         more = {task: added(task) for task in study.plan.spec.tasks}
-        study.audience.expect(study.searcher.extend(more))
+        study.view.expect(study.searcher.extend(more))
     return answered
 
 
@@ -295,7 +295,7 @@ def _set_at_once(study: RunningStudy, order: Order) -> Order:
 
 def _set_time(study: RunningStudy, order: Order) -> Order:
     answered = _set_value(study, order)
-    study.stopping.allow(study.plan.spec.search.time_budget)
+    study.stopper.allow(study.plan.spec.search.time_budget)
     return answered
 
 

@@ -43,8 +43,8 @@ class KnownStudy:
     count: Callable[[TrialConfig], object] = lambda trial: None
 
 
-class Audience(Protocol):
-    """Whoever is told about orders: the terminal's view."""
+class StudyView(Protocol):
+    """A view of the study that is told about orders, such as the terminal's."""
 
     def say(self, text: str) -> None: ...
 
@@ -67,9 +67,9 @@ class RunningStudy:
     plan: "Plan"
     folder: StudyFolder
     ledger: "Ledger"
-    stopping: "StudyStopper"
+    stopper: "StudyStopper"
     clock: "StudyClock"
-    audience: Audience
+    view: StudyView
     most: int
     share: int | None
     state_changed: Callable[[], None]
@@ -92,7 +92,7 @@ class RunningStudy:
     def in_search(self) -> bool:
         """Returns whether the search may still take a trial."""
         closed = self.searcher is not None and self.searcher.closed
-        return self.searching and not (self.stopping.ended or closed)
+        return self.searching and not (self.stopper.ended or closed)
 
     def known(self) -> KnownStudy:
         """Gathers what the check of an order reads: the request, the rows, what runs and the earlier orders."""
@@ -104,7 +104,7 @@ class RunningStudy:
             orders=self.ledger.orders.values(),
             in_queue=self.share is not None,
             paused=self.paused,
-            ended=self.searching and bool(self.stopping.ended),
+            ended=self.searching and bool(self.stopper.ended),
             count=self.plan.count,
         )
 

@@ -57,10 +57,10 @@ class StudyOrders(Gate):
         return self.study.slots()
 
     def over(self) -> bool:
-        return self.study.stopping.stop_all()
+        return self.study.stopper.stop_all()
 
     def stopped(self, tune_id: str) -> bool:
-        return tune_id in self.study.stopping.stopped
+        return tune_id in self.study.stopper.stopped
 
     def begin(self) -> None:
         """Lets orders take effect that an earlier driver had only taken."""
@@ -77,11 +77,11 @@ class StudyOrders(Gate):
         """Lets orders reach the trials of a phase from now on, those first that waited; `search`: it is the search."""
         self.study.searcher, searcher.gate, self.study.searching = searcher, self, search
         if search:
-            self.study.stopping.ended = search_ended_by(self.study.ledger.orders.values())
+            self.study.stopper.ended = search_ended_by(self.study.ledger.orders.values())
         self._inbox.look()
         self.look()
-        if search and self.study.stopping.ended:
-            self._say(f"{self.study.stopping.ended} ended the search. Let it go on with: {self._go_on}")
+        if search and self.study.stopper.ended:
+            self._say(f"{self.study.stopper.ended} ended the search. Let it go on with: {self._go_on}")
         for order in self._taken():
             if ORDER_ACTIONS[order.what].needs_searcher:
                 self._begin_late(order)
@@ -105,7 +105,7 @@ class StudyOrders(Gate):
         self._inbox.close()
         with self._lock:
             self.study.searcher, self.only, self._ended = None, OF_A_DRIVER, True
-            if not self.study.stopping.lost:
+            if not self.study.stopper.lost:
                 self._inbox.look()
                 self.look()
             self.only = ()
@@ -172,7 +172,7 @@ class StudyOrders(Gate):
         """Records an order; returns whether it is in the records. Without that the study halts."""
         self.study.ledger.ordered(order)
         if not self.kept():
-            self.study.stopping.halt("an order could not be kept")
+            self.study.stopper.halt("an order could not be kept")
         return self.kept()
 
     def _end(self, order: Order, state: str, outcome: str) -> bool:
@@ -197,6 +197,6 @@ class StudyOrders(Gate):
 
     def _say(self, text: str) -> None:
         try:
-            self.study.audience.say(text)
+            self.study.view.say(text)
         except Exception:
             logger.exception("an order could not be shown")

@@ -147,7 +147,7 @@ def leave_closed_terminal() -> None:
 
 
 @contextmanager
-def interruptible(stopping: StudyStopper, console: Console) -> Iterator[None]:
+def interruptible(stopper: StudyStopper, console: Console) -> Iterator[None]:
     """Makes a first Ctrl-C, SIGTERM from a cluster's scheduler, or a terminal that is closed end the study without loss
     at the next safe moment; a second one stops it at once, but for that of a terminal, which may come several times.
 
@@ -155,13 +155,13 @@ def interruptible(stopping: StudyStopper, console: Console) -> Iterator[None]:
     """
 
     def ask(number: int, frame: FrameType | None) -> None:
-        again = stopping.asked or stopping.settled
+        again = stopper.asked or stopper.settled
         if number == HANGUP:
             leave_closed_terminal()
         elif again:
             raise KeyboardInterrupt
         if not again:
-            stopping.ask(HEARD[number])
+            stopper.ask(HEARD[number])
             console.print("Stopping: the state of each trial's last rung is kept. Press Ctrl-C again to stop now.")
 
     heard = [number for number in HEARD if number != HANGUP or signal.getsignal(number) != signal.SIG_IGN]
@@ -172,7 +172,7 @@ def interruptible(stopping: StudyStopper, console: Console) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         trials, copies = "running trials continue from their last rungs", "copies of the records are completed"
-        logger.warning("stopped at once; %s when the study is resumed", copies if stopping.settled else trials)
+        logger.warning("stopped at once; %s when the study is resumed", copies if stopper.settled else trials)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -97,16 +97,16 @@ class Driver:
         sink = Mortal(folder.results, write, after=after)
         recorded = read_records(folder.results)
         self.ledger = Ledger(count_on(SHAPE), sink, list(recorded.trials), orders=recorded.orders)
-        self.stopping = StudyStopper(Budget(), Amount)
+        self.stopper = StudyStopper(Budget(), Amount)
         self.terminal, self.clock = Terminal(), StudyClock(folder.clock)
         before = earlier or EarlierOrders.of(folder, sets)
         self.study = RunningStudy(
             plan=self.plan,
             folder=folder,
             ledger=self.ledger,
-            stopping=self.stopping,
+            stopper=self.stopper,
             clock=self.clock,
-            audience=self.terminal,
+            view=self.terminal,
             most=slots,
             share=share,
             state_changed=nothing,
@@ -124,7 +124,7 @@ class Driver:
         self.seen: list[str] = []
         self.begun: dict[str, TrialMessage] = {}
         seeds = dict.fromkeys(self.plan.spec.tasks, 1)
-        self.searcher = StudySearcher(waiting, samplers, left, self.stopping.verdict, seeds)
+        self.searcher = StudySearcher(waiting, samplers, left, self.stopper.verdict, seeds)
         self.orders.serve(self.searcher, search=search)
         if not self.orders.over() and not self.study.paused:
             self.begin_trials()
@@ -161,7 +161,7 @@ class Driver:
         for tune_id, message in self.begun.items():
             if (self.folder.checkpoints / message.trial_id / STOP).exists():
                 self.searcher.on_trial_complete(tune_id, {"score": 0.5, "examples": 1, "train_loss": 1.0})
-                self.ledger.ended(message.trial_id, self.stopping.verdict(tune_id, {"score": 0.5}, False))
+                self.ledger.ended(message.trial_id, self.stopper.verdict(tune_id, {"score": 0.5}, False))
 
     @property
     def only(self) -> Order:

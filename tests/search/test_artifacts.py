@@ -135,9 +135,9 @@ def test_adapters_that_can_not_be_written_halt_the_study_and_a_page_does_not(
     monkeypatch: pytest.MonkeyPatch, adapters: Any, page: Any, halted: str, no_page: str, paths: tuple[Path, ...]
 ) -> None:
     context: Any = SimpleNamespace(folder=StudyFolder(Path("x")), manifest=None, plan=None)
-    stopping = StudyStopper(Budget(), Amount)
+    stopper = StudyStopper(Budget(), Amount)
     monkeypatch.setattr(artifacts, "save_best_adapters", adapters)
-    left = artifacts.write_artifacts(context, ledger()[0], page, stopping.halt)
+    left = artifacts.write_artifacts(context, ledger()[0], page, stopper.halt)
     assert (left.paths, left.no_page) == (paths, no_page)
-    assert stopping.halted.startswith(halted)
-    assert bool(stopping.halted) == bool(halted)
+    assert stopper.halted.startswith(halted)
+    assert bool(stopper.halted) == bool(halted)

@@ -165,7 +165,7 @@ def test_more_configurations_for_all_tasks_reach_each_of_them(study: StudyFolder
     driver.run()
     seeds: dict[str, int] = dict.fromkeys(driver.plan.spec.tasks, 1)
     sampler = open_shared_sampler(driver.plan.spec, driver.plan.space, study.journal, never)
-    shared = SharedSearcher([], sampler, ("cola", "rte"), [], seeds, driver.stopping.verdict, [], 3)
+    shared = SharedSearcher([], sampler, ("cola", "rte"), [], seeds, driver.stopper.verdict, [], 3)
     driver.orders.serve(shared, search=True)
     give_order(study, OrderRequest(what="trials", value="+3"))
     driver.orders.look()
@@ -177,7 +177,7 @@ def test_more_trials_are_refused_once_the_search_gives_none_any_more(study: Stud
     driver = Driver(study)
     driver.stop_trials = lambda: give_order(study, REQUESTS["trials"])  # type: ignore[method-assign,assignment]
     driver.run()
-    searcher = StudySearcher([], {}, {}, driver.stopping.verdict, {})
+    searcher = StudySearcher([], {}, {}, driver.stopper.verdict, {})
     driver.orders.serve(searcher, search=True)
     assert searcher.suggest("t0") == Searcher.FINISHED
     give_order(study, REQUESTS["trials"])
@@ -191,7 +191,7 @@ def test_more_trials_are_refused_once_the_search_gives_none_any_more(study: Stud
 def test_a_search_that_gives_no_trial_any_more_goes_on_with_the_next_driver(study: StudyFolder) -> None:
     driver = Driver(study)
     driver.run()
-    searcher = StudySearcher([], {}, {}, driver.stopping.verdict, {})
+    searcher = StudySearcher([], {}, {}, driver.stopper.verdict, {})
     driver.orders.serve(searcher, search=True)
     for what in ("stop", "continue", "stop"):
         give_order(study, OrderRequest(what=what))
@@ -201,14 +201,14 @@ def test_a_search_that_gives_no_trial_any_more_goes_on_with_the_next_driver(stud
     driver.orders.look()
     told = [each.outcome for each in driver.ledger.orders.values()]
     assert told[1::2] == ["the search goes on", "the search goes on when the study is resumed"]
-    assert driver.stopping.ended == ""
+    assert driver.stopper.ended == ""
 
 
 def test_the_number_of_trials_at_once_holds_at_once(study: StudyFolder) -> None:
     driver = Driver(study, slots=2)
     driver.orders.begin()
     samplers = open_samplers(driver.plan.spec, driver.plan.space, study.journal, never)
-    searcher = StudySearcher([], samplers, {"rte": [0, 1, 2]}, driver.stopping.verdict, {"rte": 1})
+    searcher = StudySearcher([], samplers, {"rte": [0, 1, 2]}, driver.stopper.verdict, {"rte": 1})
     driver.orders.serve(searcher, search=True)
     assert [bool(searcher.suggest(f"t{number}")) for number in range(3)] == [True, True, False]
     give_order(study, OrderRequest(what="max_concurrent", value="3"))

@@ -41,7 +41,7 @@ def effects(driver: Driver) -> dict[str, Any]:
         "stopped": {row.trial_id for row in driver.ledger.rows.values() if row.status is Status.STOPPED_BY_USER},
         "spec": (spec.search.trials, spec.search.time_budget, spec.resources.max_concurrent),
         "numbers": {task: len(numbers_left(driver.study.plan, driver.ledger, task)) for task in spec.tasks},
-        "now": (driver.study.paused, bool(driver.stopping.ended)),
+        "now": (driver.study.paused, bool(driver.stopper.ended)),
         "waiting": waiting_orders(driver.folder),
         "flags": list(driver.folder.checkpoints.rglob(STOP)),
     }
@@ -194,35 +194,35 @@ def test_a_pause_and_the_end_of_the_search_last_until_somebody_lets_it_go_on(stu
         give_order(study, OrderRequest(what=what))
         Driver(study).run()
     driver = Driver(study).run()
-    assert (driver.orders.slots(), driver.study.paused, bool(driver.stopping.ended)) == (0, True, True)
+    assert (driver.orders.slots(), driver.study.paused, bool(driver.stopper.ended)) == (0, True, True)
     assert sum("krona-tune order s continue" in line for line in driver.terminal.said) == 2
     for _ in range(2):
         give_order(study, OrderRequest(what="continue"))
         driver = Driver(study).run()
     again = Driver(study).run()
-    assert (again.orders.slots(), again.study.paused, again.stopping.ended) == (8, False, "")
+    assert (again.orders.slots(), again.study.paused, again.stopper.ended) == (8, False, "")
 
 
 def test_a_cancelled_study_is_not_cancelled_again(study: StudyFolder) -> None:
     first = Driver(study)
     first.later.append(OrderRequest(what="cancel"))
     first.run()
-    assert first.stopping.asked
+    assert first.stopper.asked
     assert first.only.state == "done"
-    assert not Driver(study).run().stopping.asked
+    assert not Driver(study).run().stopper.asked
 
 
 def test_an_order_to_cancel_means_the_driver_whose_command_had_begun(study: StudyFolder) -> None:
     begun = EarlierOrders.of(study)
     give_order(study, OrderRequest(what="cancel"))
     driver = Driver(study, earlier=begun).run()
-    assert (driver.only.state, driver.stopping.asked) == ("done", "cancelled")
+    assert (driver.only.state, driver.stopper.asked) == ("done", "cancelled")
 
 
 def test_an_order_to_cancel_that_no_driver_read_ends_no_later_one(study: StudyFolder) -> None:
     give_order(study, OrderRequest(what="cancel"))
     driver = Driver(study).run()
-    assert not driver.stopping.asked
+    assert not driver.stopper.asked
     assert (driver.only.state, "a driver that has ended" in driver.only.outcome) == ("refused", True)
 
 
@@ -231,7 +231,7 @@ def test_an_order_to_this_driver_that_comes_as_it_ends_is_refused_and_others_wai
     study: StudyFolder, lost: str
 ) -> None:
     driver = Driver(study, share=2).run()
-    driver.stopping.lost = lost
+    driver.stopper.lost = lost
     for asked in (OrderRequest(what="share", value="0"), OrderRequest(what="cancel"), REQUESTS["pause"]):
         give_order(study, asked)
     driver.orders.close()
@@ -254,7 +254,7 @@ def test_a_clone_that_had_not_begun_when_the_search_ended_is_refused(study: Stud
     driver.run()
     clone = next(each for each in driver.ledger.orders.values() if each.what == "clone_trial")
     assert clone.state == "taken"
-    driver.orders.serve(StudySearcher([], {}, {}, driver.stopping.verdict, {}), search=False)
+    driver.orders.serve(StudySearcher([], {}, {}, driver.stopper.verdict, {}), search=False)
     assert driver.ledger.orders[clone.id].state == "refused"
     assert "cola-clone-0" not in Driver(study).run().ledger.rows
 
@@ -264,7 +264,7 @@ def test_an_order_takes_no_effect_before_it_is_in_the_records(study: StudyFolder
     driver.orders.kept = lambda: False
     give_order(study, REQUESTS["pause"])
     driver.run()
-    assert driver.stopping.halted
+    assert driver.stopper.halted
     assert not driver.study.paused
     assert len(waiting_orders(study)) == 1
     assert Driver(study).run().study.paused
@@ -294,10 +294,10 @@ def test_a_pause_leaves_the_end_of_the_search_as_it_is(study: StudyFolder) -> No
     driver = Driver(study)
     driver.later += [REQUESTS["stop"], REQUESTS["pause"]]
     driver.run()
-    assert driver.stopping.ended == "ann"
+    assert driver.stopper.ended == "ann"
     give_order(study, OrderRequest(what="continue"), by="ann")
     again = Driver(study).run()
-    assert (again.study.paused, again.stopping.ended) == (False, "ann")
+    assert (again.study.paused, again.stopper.ended) == (False, "ann")
 
 
 def test_a_clone_whose_row_was_lost_is_restored_by_its_order(study: StudyFolder) -> None:
@@ -337,7 +337,7 @@ def test_a_resumed_study_that_asks_for_more_goes_on(study: StudyFolder) -> None:
     lift_ordered_stop(study, load_changed(study.spec, ("search.trials=9",)))
     assert [order.what for order in waiting_orders(study)] == ["continue"] * 2
     driver = Driver(study).run()
-    assert (driver.study.paused, driver.stopping.ended) == (False, "")
+    assert (driver.study.paused, driver.stopper.ended) == (False, "")
 
 
 def test_a_clone_teaches_the_studys_model_only_a_point_that_it_can_hold() -> None:

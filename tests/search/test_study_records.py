@@ -210,11 +210,11 @@ def test_a_study_that_holds_a_score_that_is_no_number_goes_on(
     works: Any = {task: SimpleNamespace(schedule=schedule) for task in of.spec.tasks}
     book = ledger(open_records(of, folder))
     assert {book.rows[name].status for name in ("cola-000", "cola-001")} == {Status.DIVERGED}
-    stopping = StudyStopper(Budget(), Amount)
-    phase = search_phase(of, works, folder, book, stopping)
+    stopper = StudyStopper(Budget(), Amount)
+    phase = search_phase(of, works, folder, book, stopper)
     asked = [phase.searcher.suggest(f"tune-{number}") for number in range(5)]
     assert len([message for message in asked if message and message["kind"] == "search"]) >= 2
-    assert not stopping.halted
+    assert not stopper.halted
 
 
 class Told(NullSink):

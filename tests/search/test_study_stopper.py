@@ -25,12 +25,12 @@ def heard_hangups() -> Iterator[None]:
     signal.signal(signal.SIGHUP, before)
 
 
-def stopping() -> StudyStopper:
+def stopper() -> StudyStopper:
     return StudyStopper(Budget(), Amount)
 
 
 def test_a_trial_that_could_not_keep_its_state_ends_the_study() -> None:
-    study = stopping()
+    study = stopper()
     assert not study.stop("cola-000", {"score": 0.5})
     assert not study.stop("cola-001", {"status": "failed", "error": "KeyError", "done": True})
     assert not study.stop_all()
@@ -41,7 +41,7 @@ def test_a_trial_that_could_not_keep_its_state_ends_the_study() -> None:
 
 
 def test_trials_that_were_under_way_when_the_study_was_halted_are_interrupted() -> None:
-    study = stopping()
+    study = stopper()
     assert study.verdict("a", AT_A_RUNG, False) is Status.STOPPED_EARLY
     study.halt("the records could not be kept")
     assert study.verdict("b", AT_A_RUNG, False) is Status.INTERRUPTED
@@ -49,7 +49,7 @@ def test_trials_that_were_under_way_when_the_study_was_halted_are_interrupted() 
 
 
 def test_a_trials_status_is_decided_once_whatever_happens_between_two_who_ask() -> None:
-    study = stopping()
+    study = stopper()
     assert study.verdict("a", AT_A_RUNG, False) is Status.STOPPED_EARLY
     study.ask("interrupted")
     assert study.verdict("a", AT_A_RUNG, False) is Status.STOPPED_EARLY
@@ -57,7 +57,7 @@ def test_a_trials_status_is_decided_once_whatever_happens_between_two_who_ask() 
 
 
 def test_a_trial_whose_worker_went_with_ray_is_interrupted_and_not_failed() -> None:
-    study = stopping()
+    study = stopper()
     assert study.verdict("a", None, True) is Status.FAILED
     study.abandon("Ray's raylet ended")
     assert study.verdict("b", None, True) is Status.INTERRUPTED
@@ -66,10 +66,10 @@ def test_a_trial_whose_worker_went_with_ray_is_interrupted_and_not_failed() -> N
 @pytest.mark.parametrize("how", ["interrupted", "terminated", "cancelled"])
 def test_a_run_that_is_abandoned_after_somebody_asked_for_its_end_ends_as_asked(how: Asked) -> None:
     """Else a queue would start the driver again that a person has stopped by pressing Ctrl-C twice."""
-    study = stopping()
+    study = stopper()
     study.abandon("Ray's raylet ended")
     assert study.end == ("lost", "Ray's raylet ended")
-    study = stopping()
+    study = stopper()
     study.ask(how)
     study.abandon("a second request to stop")
     assert study.end == (how, "")
@@ -88,31 +88,31 @@ def test_the_clock_alone_ends_the_finals() -> None:
 
 
 def test_a_trial_that_somebody_stops_ends_at_its_next_result_and_says_so() -> None:
-    stopping = StudyStopper(Budget(), Amount)
-    assert not stopping.stop("t0", {"score": 0.5})
-    stopping.stopped.add("t0")
-    assert stopping.stop("t0", {"score": 0.5})
-    assert stopping.verdict("t0", {"score": 0.5}, False) is Status.STOPPED_BY_USER
-    assert stopping.verdict("t1", {"score": 0.5}, False) is Status.STOPPED_EARLY
+    stopper = StudyStopper(Budget(), Amount)
+    assert not stopper.stop("t0", {"score": 0.5})
+    stopper.stopped.add("t0")
+    assert stopper.stop("t0", {"score": 0.5})
+    assert stopper.verdict("t0", {"score": 0.5}, False) is Status.STOPPED_BY_USER
+    assert stopper.verdict("t1", {"score": 0.5}, False) is Status.STOPPED_EARLY
 
 
 def test_an_ordered_end_of_the_search_lasts_until_the_finals() -> None:
-    stopping = StudyStopper(Budget(), Amount)
-    stopping.ended = "ann"
-    assert stopping.stop_all()
-    assert not stopping.interrupted
-    assert stopping.verdict("t0", {"score": 0.5}, False) is Status.INTERRUPTED
-    stopping.let_finals_end()
-    assert not stopping.stop_all()
+    stopper = StudyStopper(Budget(), Amount)
+    stopper.ended = "ann"
+    assert stopper.stop_all()
+    assert not stopper.interrupted
+    assert stopper.verdict("t0", {"score": 0.5}, False) is Status.INTERRUPTED
+    stopper.let_finals_end()
+    assert not stopper.stop_all()
 
 
 def test_a_new_time_budget_counts_at_once() -> None:
-    stopping = StudyStopper(Budget(seconds=10), lambda: Amount(seconds=20))
-    assert stopping.stop_all()
-    stopping.allow(30)
-    assert not stopping.stop_all()
-    stopping.allow(None)
-    assert not stopping.stop_all()
+    stopper = StudyStopper(Budget(seconds=10), lambda: Amount(seconds=20))
+    assert stopper.stop_all()
+    stopper.allow(30)
+    assert not stopper.stop_all()
+    stopper.allow(None)
+    assert not stopper.stop_all()
 
 
 @pytest.mark.parametrize(
@@ -120,7 +120,7 @@ def test_a_new_time_budget_counts_at_once() -> None:
     [(signal.SIGINT, "interrupted"), (signal.SIGTERM, "terminated"), (signal.SIGHUP, "terminated")],
 )
 def test_it_keeps_whether_a_person_or_the_system_asked_first(number: int, how: str) -> None:
-    study = stopping()
+    study = stopper()
     with interruptible(study, Console(quiet=True)):
         signal.raise_signal(number)
     assert (study.asked, study.interrupted) == (how, True)
@@ -129,7 +129,7 @@ def test_it_keeps_whether_a_person_or_the_system_asked_first(number: int, how: s
 
 
 def test_a_terminal_may_say_several_times_that_it_is_closed() -> None:
-    study, done = stopping(), list[str]()
+    study, done = stopper(), list[str]()
     with interruptible(study, Console(quiet=True)):
         for _ in range(3):
             signal.raise_signal(signal.SIGHUP)
@@ -140,7 +140,7 @@ def test_a_terminal_may_say_several_times_that_it_is_closed() -> None:
 
 
 def test_a_study_that_nohup_started_does_not_hear_its_terminal() -> None:
-    study = stopping()
+    study = stopper()
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         with interruptible(study, Console(quiet=True)):
@@ -187,7 +187,7 @@ def test_a_study_whose_terminal_is_closed_comes_to_its_end(tmp_path: Path) -> No
 
 @pytest.mark.parametrize("asked", ["", "interrupted"])
 def test_a_signal_after_it_is_settled_how_the_driver_ends_only_cuts_short_what_is_left(asked: Asked) -> None:
-    study, done = stopping(), list[str]()
+    study, done = stopper(), list[str]()
     study.ask(asked)
     study.settled = True
     with interruptible(study, Console(quiet=True)):

@@ -126,8 +126,8 @@ def tuned(number: int, result: dict[str, Any] | None = None) -> Any:
     return SimpleNamespace(trial_id=f"tune{number}", config=config(number).to_dict(), last_result=result)
 
 
-def recorder_of(book: Ledger, stopping: StudyStopper, changed: Callable[[], None] = lambda: None) -> Recorder:
-    return Recorder(TrialLoop(ledger=book, stopper=stopping, changed=changed))
+def recorder_of(book: Ledger, stopper: StudyStopper, changed: Callable[[], None] = lambda: None) -> Recorder:
+    return Recorder(TrialLoop(ledger=book, stopper=stopper, changed=changed))
 
 
 @pytest.fixture
@@ -136,49 +136,49 @@ def book() -> Ledger:
 
 
 @pytest.fixture
-def stopping() -> StudyStopper:
+def stopper() -> StudyStopper:
     return StudyStopper(Budget(), Amount)
 
 
-def test_a_trial_is_recorded_from_its_start_to_its_end(book: Ledger, stopping: StudyStopper) -> None:
+def test_a_trial_is_recorded_from_its_start_to_its_end(book: Ledger, stopper: StudyStopper) -> None:
     shown: list[int] = []
-    recorder = recorder_of(book, stopping, lambda: shown.append(len(book.running)))
+    recorder = recorder_of(book, stopper, lambda: shown.append(len(book.running)))
     recorder.on_trial_start(0, [], tuned(0))
     recorder.on_trial_complete(0, [], tuned(0, {"status": "completed", "score": 0.5}))
     assert book.rows["cola-000"].status is Status.COMPLETED
     assert shown == [1, 0]
 
 
-def test_a_trial_that_got_further_may_lose_its_worker_as_often_again(book: Ledger, stopping: StudyStopper) -> None:
+def test_a_trial_that_got_further_may_lose_its_worker_as_often_again(book: Ledger, stopper: StudyStopper) -> None:
     """Nodes that are taken away from time to time fail no long trial; a repeated report is no step forward."""
-    recorder, trial = recorder_of(book, stopping), Trial("KronaTrial", stub=True, config=config(0).to_dict())
+    recorder, trial = recorder_of(book, stopper), Trial("KronaTrial", stub=True, config=config(0).to_dict())
     recorder.on_trial_start(0, [], trial)
     for rung, failures in ((0, 0), (0, 2), (1, 0)):
         trial.run_metadata.num_failures = 2
         recorder.on_trial_result(0, [], trial, StepResult(report=report("cola-000", rung, 0.5)).to_dict())
-        assert (stopping.halted, trial.num_failures) == ("", failures)
+        assert (stopper.halted, trial.num_failures) == ("", failures)
 
 
-def test_an_event_that_can_not_be_recorded_halts_the_study(book: Ledger, stopping: StudyStopper) -> None:
-    recorder = recorder_of(book, stopping)
+def test_an_event_that_can_not_be_recorded_halts_the_study(book: Ledger, stopper: StudyStopper) -> None:
+    recorder = recorder_of(book, stopper)
     recorder.on_trial_start(0, [], tuned(0))
     recorder.on_trial_result(0, [], tuned(0), {"report": {"odd": 1}, "checkpoint": ""})
-    assert stopping.halted.startswith("the event on_trial_result could not be recorded: TypeError: ")
+    assert stopper.halted.startswith("the event on_trial_result could not be recorded: TypeError: ")
     recorder.on_trial_complete(0, [], tuned(0, {"score": 0.5}))
     assert book.rows["cola-000"].status is Status.INTERRUPTED
 
 
-def test_an_error_of_the_view_does_not_stop_the_study(book: Ledger, stopping: StudyStopper) -> None:
+def test_an_error_of_the_view_does_not_stop_the_study(book: Ledger, stopper: StudyStopper) -> None:
     def broken() -> None:
         raise KeyError("a flaw of the view")
 
-    recorder_of(book, stopping, broken).on_trial_start(0, [], tuned(0))
+    recorder_of(book, stopper, broken).on_trial_start(0, [], tuned(0))
     assert book.running == {"cola-000"}
-    assert not stopping.interrupted
+    assert not stopper.interrupted
 
 
-def test_a_run_that_was_abandoned_records_nothing_more(book: Ledger, stopping: StudyStopper) -> None:
-    recorder = recorder_of(book, stopping)
+def test_a_run_that_was_abandoned_records_nothing_more(book: Ledger, stopper: StudyStopper) -> None:
+    recorder = recorder_of(book, stopper)
     recorder.on_trial_start(0, [], tuned(0))
     recorder.close()
     recorder.on_trial_error(0, [], tuned(0))
@@ -197,12 +197,12 @@ def test_a_run_that_was_abandoned_records_nothing_more(book: Ledger, stopping: S
     ],
 )
 def test_an_error_of_a_trial_is_recorded_whatever_it_says(
-    book: Ledger, stopping: StudyStopper, error: Exception | None, said: str
+    book: Ledger, stopper: StudyStopper, error: Exception | None, said: str
 ) -> None:
     failed = tuned(0)
     failed.pickled_error_file, failed.get_pickled_error = "there", lambda: error
-    recorder_of(book, stopping).on_trial_error(0, [], failed)
-    assert not stopping.halted
+    recorder_of(book, stopper).on_trial_error(0, [], failed)
+    assert not stopper.halted
     assert (book.rows["cola-000"].status, book.rows["cola-000"].error) == (Status.FAILED, said)
 
 

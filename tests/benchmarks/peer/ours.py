@@ -119,14 +119,12 @@ def study(case: Case, data: str, precision: str, folder: StudyFolder) -> tuple[L
 
 
 def _search(started: DriverContext, ledger: Ledger, case: Case) -> None:
-    stopping = StudyStopper(Budget(), Amount)
+    stopper = StudyStopper(Budget(), Amount)
     sampler: Any = Listed(case)
     numbers = list(range(case.trials))
     view = View(Console(), ledger, started.manifest.tasks, lambda trial_id: TrialProgress(), quiet=True)
     phase = Phase(
-        searcher=StudySearcher(
-            [], {case.task: sampler}, {case.task: numbers}, stopping.verdict, {case.task: case.seed}
-        ),
+        searcher=StudySearcher([], {case.task: sampler}, {case.task: numbers}, stopper.verdict, {case.task: case.seed}),
         trials=len(numbers),
         new=Counter(),
         works=started.prepared.works,
@@ -134,7 +132,7 @@ def _search(started: DriverContext, ledger: Ledger, case: Case) -> None:
     phase.searcher.gate = Gate(started.slots.count)
     tune_trials(
         phase,
-        TrialLoop(ledger=ledger, stopper=stopping, changed=view.changed),
+        TrialLoop(ledger=ledger, stopper=stopper, changed=view.changed),
         workplace=started.workplace(started.folder),
         slots=started.slots,
         storage=started.folder.ray,
