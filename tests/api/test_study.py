@@ -300,7 +300,7 @@ def test_a_begun_study_is_resumed_elsewhere_with_the_flags_of_its_constructor(
     assert words == {**AS_FLAGS, **asked}, "what nobody asks for now, an order may change"
     monkeypatch.setattr(sys, "argv", ["krona-tune", *heard, "--dry-run"])
     with pytest.raises(SystemExit) as ended:
-        cli.program()
+        cli.main()
     assert not ended.value.code, "the driver understands its words"
 
 
