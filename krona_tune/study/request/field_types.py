@@ -86,8 +86,8 @@ def _limit(value: Any) -> Any:
 
 
 def _trials(value: Any) -> Any:
-    """Returns a number of trials. Refuses a text of more than digits, such as +20, which only a resumed study takes."""
-    if isinstance(value, str) and not value.isdecimal():
+    """Returns a number of trials. Refuses true, a list, and a text of more than digits: +20 is for resumed studies."""
+    if isinstance(value, bool | list) or (isinstance(value, str) and not value.isdecimal()):
         raise Refusal("", f"{shown(value)} is not a number of trials", "give a whole number from 1")
     return value
 
