@@ -18,11 +18,12 @@ from krona_tune.record.parquet_reader import read_orders
 from krona_tune.service import Client
 from krona_tune.service.queue.entry import Entry, Submission
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.request.loader import dump_spec, load_spec
+from krona_tune.study.request.loader import dump_spec
 from tests.faults.conftest import Cost
 from tests.faults.consistency import settled
 from tests.faults.drivers import ENDLESS, NO_HEAD, ended, rungs, running, stop
 from tests.services.processes import free_port
+from tests.study.request.written_specs import load_changed
 from tests.waiting import until
 from tests.whole_studies import KRONA_TUNE, ONE_CPU, Home
 
@@ -60,7 +61,8 @@ def submit(
     client: Client, home: Home, model: Path, name: str, trials: int, length: Sequence[str] = ENDLESS, priority: int = 1
 ) -> None:
     settings = [word for word in (*length, *ALONE) if word != "--set"]
-    spec = load_spec(Path(home.space(model)), settings, {"tasks": ["cola"], "search.trials": trials, "name": name})
+    given = {"tasks": ["cola"], "search.trials": trials, "name": name}
+    spec = load_changed(Path(home.space(model)), settings, given)
     client.submit(Submission(name=name, space=dump_spec(spec), priority=priority))
 
 
