@@ -250,7 +250,7 @@ def test_a_machine_without_the_backbone_uses_up_no_trials(worker: Workers, loads
     loading, trial = loads(*[AWAY] * 3), worker(config())
     result = trial.step()
     said = f"{socket.gethostname()} can't load the backbone: Refusal: {AWAY}"
-    assert (result, loading.tries) == ({"status": "interrupted", "done": True, "error": said}, 3)
+    assert (result["status"], result["done"], result["error"], loading.tries) == ("interrupted", True, said, 3)
 
 
 def test_a_hub_that_is_away_for_a_moment_is_waited_for(worker: Workers, loads: Callable[..., Loading]) -> None:
