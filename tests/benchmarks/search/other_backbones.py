@@ -24,6 +24,7 @@ from krona_tune.record.recorded_curves import CONSTANT, curves
 from krona_tune.search.planning.earlier_study import shipped_curves
 from krona_tune.search.planning.expected_score import BEST, recorded_shares
 from tests.benchmarks.curves.record import KNOBS, OTHERS
+from tests.benchmarks.search.recommend import in_intervals
 from tests.benchmarks.search.replay.recorded import Recorded, recorded, recorded_tasks
 from tests.benchmarks.search.tabular import REFERENCE, ROWS, coordinates, measure
 from tests.benchmarks.search.tabular_proposals import mean_of_teachers
@@ -94,9 +95,8 @@ def recommendation_lines(own: Mapping[str, Recorded], minilm: Mapping[str, Recor
         first = int(np.argmax(mean_of_teachers(others)))
         last = table.scores[:, -1]
         teachers = recorded_shares(shipped_curves(without=[task]))
-        foretold = [teachers.expected(number) for number in table.numbers]
         shares = (last - CONSTANT[task]) / (BEST - CONSTANT[task])
-        held = sum(each.low <= share <= each.high for each, share in zip(foretold, shares, strict=True))
+        held = int(in_intervals(teachers, table.numbers, shares).sum())
         interval = binomtest(held, len(last)).proportion_ci()
         cells = (
             f"{regrets(table)[first]:.2f}",

@@ -57,7 +57,7 @@ def left_out(task: str) -> LeftOut:
     others, shares = recorded_shares(curves_of_others), own.shares[:, own.tasks.index(task)]
     first = by_mean_score(curves_of_others)[0]
     number = next(row.number for row in curves_of_others.rows if row.params == first)
-    held, widths = _held(others, others.numbers, shares), _widths(others)
+    held, widths = in_intervals(others, others.numbers, shares), _widths(others)
     chosen = float(shares[others.numbers.index(number)])
     best = np.argsort(-others.means, kind="stable")[:TOP]
     return LeftOut(
@@ -131,11 +131,11 @@ def control(task: str) -> tuple[int, int]:
     table = curves()
     rows = table[(table.task == task) & (table.kind == "search") & (table.epochs.round() == LAST_EPOCH)]
     shares = (rows.score.to_numpy() - CONTROLS[task]) / (BEST - CONTROLS[task])
-    held = _held(recorded_shares(shipped_curves()), rows.number.tolist(), shares)
+    held = in_intervals(recorded_shares(shipped_curves()), rows.number.tolist(), shares)
     return int(held.sum()), len(held)
 
 
-def _held(teachers: RecordedShares, numbers: Sequence[int], shares: Array) -> Array:
+def in_intervals(teachers: RecordedShares, numbers: Sequence[int], shares: Array) -> Array:
     """Returns for each point whether its share lies in the interval (n,)."""
     found = [teachers.expected(number) for number in numbers]
     return np.array([each.low <= share <= each.high for each, share in zip(found, shares, strict=True)])
