@@ -18,6 +18,8 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from sphinx.pycode import ModuleAnalyzer
 
+from krona_tune.api.study import StudyKeywords
+from krona_tune.search.start_options import START_OPTIONS, StartKeywords
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.request.task_spec import PartSpec, TaskSpec
 from krona_tune.study.request.trial import AdapterConfig, TrainingConfig
@@ -85,14 +87,14 @@ def _signature(name: str, value: Any) -> str:
 
 
 def _parameters(value: Any) -> str:
-    """Returns the arguments of a call with their defaults; those of settings have a table of their own."""
+    """Returns the arguments of a call with their defaults; the keywords of `Study` have a table of their own."""
     try:
         taken = [each.replace(annotation=Parameter.empty) for each in inspect.signature(value).parameters.values()]
     except ValueError:
         return ""
     own = [each for each in taken if each.name not in {"self", "cls"}]
-    typed = Keywords.__annotations__.keys() <= {each.name for each in own}
-    own = [each for each in own if not (typed and each.name in Keywords.__annotations__)]
+    typed = StudyKeywords.__annotations__.keys() <= {each.name for each in own}
+    own = [each for each in own if not (typed and each.name in StudyKeywords.__annotations__)]
     more = ["**keywords"] if typed else []
     written = str(inspect.Signature(own))[1:-1]
     return f"({', '.join(filter(None, [written, *more]))})"
@@ -142,8 +144,9 @@ def _without_help(command: str) -> str:
 
 
 def study_keywords() -> str:
-    """Returns a table of the settings that are keywords of `Study`, and of the keys that they set."""
+    """Returns a table of the keywords of `Study`: settings, with the keys that they set, and options of a start."""
     rows = [f"| `{name}` | `{SETTINGS[name].key}` | {SETTINGS[name].help} |" for name in Keywords.__annotations__]
+    rows += [f"| `{name}` | | {START_OPTIONS[name].help} |" for name in StartKeywords.__annotations__]
     return "\n".join(["| keyword | key | |", "|---|---|---|", *rows])
 
 

@@ -9,7 +9,7 @@ from inspect import BoundArguments, Parameter, Signature, signature
 from os import PathLike
 from pathlib import Path
 from types import UnionType
-from typing import Any, Literal, ParamSpec, TypeVar, Unpack, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, ParamSpec, TypeVar, Unpack, get_args, get_origin, get_type_hints
 
 from krona_tune.refusal import Refusal, shown, unknown
 
@@ -22,8 +22,7 @@ LONGEST_NAME, LONGEST_PATH = 255, 3000
 FREE = {"settings", "examples"}
 """Arguments and flags that hold texts of any kind instead of names."""
 KEYWORDS = {f"--{name.replace('_', '-')}": name for name in (
-    "address", "all_data", "model", "name", "notify", "seeds", "space", "storage", "task", "tasks", "tracking_uri",
-    "trial", "wandb",
+    "all_data", "model", "name", "seeds", "space", "storage", "task", "tasks", "trial",
 )} | {"--set": "settings", "--per-task": "shared"}  # fmt: skip
 """Python's keywords, by the flags of which they take the place. Those of settings are added when the function that
 takes them is defined."""
@@ -48,10 +47,12 @@ def refusing_at_the_caller(method: Callable[Given, Found]) -> Callable[Given, Fo
     """Refuses arguments that are not of the annotated types, before the method runs, and lets every Refusal rise from
     the caller's line, without the lines of this package before it; flags of the command line become keywords there.
 
-    A keyword that `**keywords: Unpack[...]` takes counts as left out where it is None, as the signature shows it.
+    A keyword that `**keywords: Unpack[...]` takes counts as left out where it is None, as the signature shows it. One
+    that is `Annotated[...]` there is checked by whoever reads it.
     """
     expected = signature(method)
     typed = _typed_keywords(expected)
+    keywords = {name: kind for name, kind in typed.items() if get_origin(kind) is not Annotated}
     KEYWORDS.update({f"--{name.replace('_', '-')}": name for name in typed})
 
     @wraps(method)
@@ -60,7 +61,7 @@ def refusing_at_the_caller(method: Callable[Given, Found]) -> Callable[Given, Fo
             named = {name: value for name, value in kwargs.items() if value is not None or name not in typed}
             bound = _bound(expected, _name_of(method), args, named)
             for name, value in bound.arguments.items():
-                bound.arguments[name] = _checked(value, expected.parameters[name])
+                bound.arguments[name] = _checked(value, expected.parameters[name], keywords)
             return method(*bound.args, **bound.kwargs)
         except Refusal as refusal:
             refused = in_fields(refusal, KEYWORDS)
@@ -101,14 +102,15 @@ def naming_fields(fields: Mapping[str, str]) -> Iterator[None]:
 def _typed_keywords(expected: Signature) -> dict[str, Any]:
     """Returns the keywords that a function takes by `**keywords: Unpack[...]`, and their types."""
     unpacked = [kind for each in expected.parameters.values() if get_origin(kind := each.annotation) is Unpack]
-    return get_type_hints(get_args(unpacked[0])[0]) if unpacked else {}
+    return get_type_hints(get_args(unpacked[0])[0], include_extras=True) if unpacked else {}
 
 
 def _one_by_one(expected: Signature) -> Signature:
     """Returns a signature with every typed keyword by itself, as help and an editor show them."""
     typed = _typed_keywords(expected)
     own = [each for each in expected.parameters.values() if each.kind is not Parameter.VAR_KEYWORD or not typed]
-    words = [Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=kind) for name, kind in typed.items()]
+    kinds = {name: get_args(kind)[0] if get_origin(kind) is Annotated else kind for name, kind in typed.items()}
+    words = [Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=kind) for name, kind in kinds.items()]
     return expected.replace(parameters=[*own, *words])
 
 
@@ -187,10 +189,13 @@ def _type_text(kind: Any) -> str:
     return WORDS.get(origin) or f"a {origin.__name__} of {origin.__module__.partition('.')[0]}"
 
 
-def _checked(value: Any, parameter: Parameter) -> Any:
+def _checked(value: Any, parameter: Parameter, keywords: Mapping[str, Any]) -> Any:
     """Returns an argument, in a list if it could be read only once. Raises a Refusal if it is none."""
+    if parameter.kind is Parameter.VAR_KEYWORD:
+        parts = {name: Parameter(name, Parameter.KEYWORD_ONLY, annotation=kind) for name, kind in keywords.items()}
+        return {name: _checked(each, parts[name], {}) if name in parts else each for name, each in value.items()}
     name, kind = parameter.name, parameter.annotation
-    if kind is Parameter.empty or parameter.kind is Parameter.VAR_KEYWORD:
+    if kind is Parameter.empty:
         return value
     value = list(value) if isinstance(value, Iterator) else value
     refuse_misfit(value, kind, name)

@@ -22,11 +22,11 @@ from krona_tune.study.result import TrialResult
 
 if TYPE_CHECKING:
     from krona_tune.search.budget import Amount
-    from krona_tune.search.driver_options import StartOptions
     from krona_tune.search.forecast import Forecast
     from krona_tune.search.full_training import FullTraining
     from krona_tune.search.ledger import Ledger
     from krona_tune.search.planning.plan import Plan
+    from krona_tune.search.start_options import StartOptions
     from krona_tune.search.startup.begin_study import DriverContext
     from krona_tune.study.manifest import Manifest
     from krona_tune.train.export import ExportResult

@@ -39,9 +39,10 @@ from krona_tune.record.ownership import claim
 from krona_tune.record.storage import storage_at
 from krona_tune.refusal import Refusal, refuse_unknown, refusing
 from krona_tune.refused_calls import refusing_at_the_caller
-from krona_tune.search.driver_options import DriverOptions, StartOptions
+from krona_tune.search.driver_options import DriverOptions
 from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.search.planning.recommendation import recommend_point
+from krona_tune.search.start_options import StartKeywords, StartOptions
 from krona_tune.search.startup.cluster import slots, this_machine
 from krona_tune.search.terminal.cell_view import in_notebook, silence_widgets
 from krona_tune.study.folder import STUDIES, StudyFolder
@@ -52,7 +53,7 @@ from krona_tune.study.request.given_values import GivenValue, changing, given_by
 from krona_tune.study.request.loader import dump_spec, load_spec, resolve_tasks, tasks_defined_in
 from krona_tune.study.request.plain_yaml import dump_yaml, plain_values
 from krona_tune.study.request.study_spec import StudySpec
-from krona_tune.study.settings import Keywords
+from krona_tune.study.settings import SETTINGS, Keywords
 
 if in_notebook():
     silence_widgets()
@@ -71,7 +72,11 @@ AFTER_RESTART = "restart the program, or the notebook's kernel, then .run() resu
 STOPPED_ITSELF = "the study stopped itself: {}; when that is fixed, .run() resumes it"
 
 
-class StudyArguments(Keywords, total=False):
+class StudyKeywords(Keywords, StartKeywords, total=False):
+    """The keywords of `Study` that its `__init__` does not name: the settings, and the options of a start."""
+
+
+class StudyArguments(StudyKeywords, total=False):
     """The arguments of `Study` but the space, with their types; `Study` describes them."""
 
     tasks: Tasks
@@ -80,10 +85,6 @@ class StudyArguments(Keywords, total=False):
     name: str | None
     storage: str | PathLike[str]
     settings: Mapping[str, Any] | None
-    address: str | None
-    tracking_uri: str | None
-    wandb: str | None
-    notify: str | Sequence[str]
 
 
 class Study(RecordedStudy):
@@ -119,11 +120,7 @@ class Study(RecordedStudy):
         name: str | None = None,
         storage: str | PathLike[str] = STUDIES,
         settings: Mapping[str, Any] | None = None,
-        address: str | None = None,
-        tracking_uri: str | None = None,
-        wandb: str | None = None,
-        notify: str | Sequence[str] = (),
-        **keywords: Unpack[Keywords],
+        **keywords: Unpack[StudyKeywords],
     ) -> None:
         """Describes a study; nothing runs before `run`.
 
@@ -139,18 +136,12 @@ class Study(RecordedStudy):
                 same request is resumed.
             storage: a folder or a URI; the study is kept in a folder of it.
             settings: further keys of the YAML, such as `{"schedule.epochs": 4}`.
-            address: a Ray cluster to join, auto or host:6379; without it Ray starts on this machine.
-            tracking_uri: an MLflow server; without it, `mlflow.db` beside the studies.
-            wandb: a project of W&B to send the trials to.
-            notify: an address of a service to tell how the study goes, or several.
-            keywords: further settings, each as the flag of the command line with its name.
+            keywords: further settings, and options of each start, each as the flag of the command line with its name.
         """
-        addresses = (notify,) if isinstance(notify, str) else tuple(notify)
         refuse_odd(name)
-        self._start = StartOptions(address=address, tracking_uri=tracking_uri, wandb=wandb, notify=addresses)
-        self._start.refuse_odd()
         known = ("space", *StudyArguments.__annotations__)
         refuse_unknown("Study", "keyword", known, *sorted(keywords))
+        self._start = StartOptions.among(keywords)
         if space is None:
             space = MADE if _is_own(tasks, model, keywords) else choose_space(()).place
         elif not isinstance(space, Mapping):
@@ -161,7 +152,7 @@ class Study(RecordedStudy):
         self._tasks, self._model, self._tokenizer = tasks, model, tokenizer
         by_key = plain_values(settings or {}, "settings")
         refuse_name(by_key, "settings: name")
-        by_keyword = {name: plain_values(value, name) for name, value in keywords.items()}
+        by_keyword = {name: plain_values(value, name) for name, value in keywords.items() if name in SETTINGS}
         named = listed(by_keyword.get("warm_start"))
         if isinstance(named, list) and all(isinstance(each, str) for each in named):
             by_keyword["warm_start"] = list(earlier_studies(kept_at, named))

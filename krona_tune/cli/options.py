@@ -2,29 +2,28 @@
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from functools import partial
+from functools import partial, wraps
 from importlib import import_module
 from inspect import Parameter, Signature, signature
 from pathlib import Path
+from types import UnionType
 from typing import Annotated, Any, TypeVar, get_args, get_origin
 
 import typer
 
 from krona_tune import __version__
 from krona_tune.api.printing import OF_THE_SERVICE
-from krona_tune.record.mlflow_mirror.tracking_uri import TRACKING
-from krona_tune.record.notifications import NOTIFY
 from krona_tune.refusal import Refusal, refusing
+from krona_tune.search.start_options import KINDS, START_OPTIONS, StartOptions
 from krona_tune.study import folder, settings
-from krona_tune.study.settings import SETTINGS, Keywords, flag_of
+from krona_tune.study.settings import SETTINGS, Keywords, as_flag, flag_of
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
 KEPT = partial(typer.Option, rich_help_panel=settings.KEPT)
-BEGIN = partial(typer.Option, rich_help_panel="Begin, resume")
+BEGIN = partial(typer.Option, rich_help_panel=settings.BEGIN)
 """The panels of what is no setting of a study; each makes an option that `--help` shows in it."""
 SEARCHED = partial(typer.Option, rich_help_panel=settings.SEARCHED)
-RESOURCES = partial(typer.Option, rich_help_panel=settings.RESOURCES)
 
 
 def option_of(name: str) -> Any:
@@ -32,6 +31,30 @@ def option_of(name: str) -> Any:
     row = SETTINGS[name]
     sides = "/".join(filter(None, (flag_of(name), row.off)))
     return typer.Option(sides, rich_help_panel=row.panel, help=row.help)
+
+
+def with_start(*names: str) -> Callable[[Command], Command]:
+    """Returns what gives a command an option for each option of a start, in place of its argument `start`.
+
+    What is given is refused before the command runs if no study can be started with it.
+
+    Args:
+        names: the options that the command has; none: all.
+    """
+
+    def decorate(command: Command) -> Command:
+        @wraps(command)
+        def call(**words: Any) -> None:
+            given = {name: words.pop(name) for name in START_OPTIONS if name in words}
+            command(**words, start=StartOptions.among(given))
+
+        own = signature(command).parameters.values()
+        taken = [_start_parameter(name) for name in START_OPTIONS if not names or name in names]
+        parameters = [part for each in own for part in (taken if each.name == "start" else [each])]
+        _set_parameters(call, parameters)
+        return call  # type: ignore[return-value]
+
+    return decorate
 
 
 def with_settings(command: Command) -> Command:
@@ -62,12 +85,33 @@ def _set_parameters(command: Callable[..., None], parameters: Sequence[Parameter
 
 
 def _parameter(name: str) -> Parameter:
-    """Returns the parameter of a setting: of text where Python takes text too."""
-    kinds = get_args(get_args(Keywords.__annotations__[name])[0])
-    kind = str if str in kinds else kinds[0]
-    kind = list[str] if any(get_origin(each) is Sequence for each in kinds) else kind
-    option = Annotated[kind | None, option_of(name)]  # type: ignore[valid-type]
-    return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=option)
+    """Returns the parameter of a setting."""
+    return _optional(name, get_args(Keywords.__annotations__[name])[0], option_of(name))
+
+
+def _start_parameter(name: str) -> Parameter:
+    """Returns the parameter of an option of a start."""
+    row, kind = START_OPTIONS[name], get_args(KINDS[name])[0]
+    option = typer.Option(
+        as_flag(name),
+        rich_help_panel=row.panel,
+        help=row.help,
+        metavar=row.metavar or None,
+        envvar=row.variable or None,
+        hidden=row.hidden,
+        min=row.least,
+    )
+    if kind is bool:
+        return Parameter(name, Parameter.KEYWORD_ONLY, default=False, annotation=Annotated[bool, option])
+    return _optional(name, kind, option)
+
+
+def _optional(name: str, kind: Any, option: Any) -> Parameter:
+    """Returns the parameter of an option that may be left out: of text where Python takes text too."""
+    kinds = get_args(kind) if isinstance(kind, UnionType) else (kind,)
+    one = str if str in kinds else kinds[0]
+    one = list[str] if any(get_origin(each) is Sequence for each in kinds) else one
+    return Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=Annotated[one | None, option])
 
 
 def _print_version(asked: bool) -> None:
@@ -101,36 +145,13 @@ SpaceFile = Annotated[
 Tasks = Annotated[str | None, option_of("tasks")]
 Model = Annotated[str | None, option_of("model")]
 Settings = Annotated[list[str] | None, SEARCHED("--set", help="Set a key of the YAML: PATH=VALUE. May be repeated.")]
-Share = Annotated[
-    int | None, RESOURCES("--share", hidden=True, min=0, help="The most trials at once until an order changes it.")
-]
 STUDIES = folder.STUDIES
 """The default of `Storage`."""
-Address = Annotated[
-    str | None, RESOURCES(help="Join a Ray cluster: auto, or host:6379. Without it Ray starts on this machine.")
-]
 Concurrent = Annotated[int | None, option_of("max_concurrent")]
 Storage = Annotated[str, KEPT(help="Where studies are kept: a folder, or a URI such as s3://bucket/studies.")]
 Name = Annotated[str | None, KEPT(help="The study's name; without it, the space and the time.")]
-Tracking = Annotated[
-    str | None,
-    KEPT("--tracking-uri", envvar=TRACKING, help="An MLflow server; without it, mlflow.db beside the studies."),
-]
 Experiment = Annotated[str | None, option_of("experiment")]
-Wandb = Annotated[
-    str | None, KEPT("--wandb", metavar="PROJECT", help="Also send the trials to this project of Weights & Biases.")
-]
-Notify = Annotated[
-    list[str] | None,
-    KEPT(
-        "--notify",
-        metavar="URL",
-        envvar=NOTIFY,
-        help="Tell a service that apprise knows, such as slack://…, of the end, a halt and a first success.",
-    ),
-]
 DryRun = Annotated[bool, BEGIN("--dry-run", help="Print the plan and start nothing.")]
-Quiet = Annotated[bool, BEGIN("--quiet", help="Print only the results, at the end.")]
 OrResume = Annotated[bool, BEGIN("--or-resume", help="Resume the study of that --name if there is one.")]
 Resume = Annotated[str | None, BEGIN("--resume", metavar="NAME", help="Resume an interrupted or finished study.")]
 

@@ -15,7 +15,7 @@ from krona_tune.cli import options
 from krona_tune.record.orders import whoami
 from krona_tune.record.storage import Storage, storage_at
 from krona_tune.refusal import Refusal, refuse_unknown
-from krona_tune.search.driver_options import StartOptions
+from krona_tune.search.start_options import StartOptions
 from krona_tune.study.request.given_values import giver
 from krona_tune.study.settings import Keywords
 
@@ -140,6 +140,7 @@ SAID = {
 
 
 @options.with_settings
+@options.with_start("tracking_uri", "notify")
 def submit(
     space: options.SentSpace = None,
     tasks: options.Tasks = None,
@@ -147,8 +148,7 @@ def submit(
     model: options.Model = None,
     *,
     name: options.Name = None,
-    tracking_uri: options.Tracking = None,
-    notify: options.Notify = None,
+    start: StartOptions,
     priority: SubmitPriority = 1,
     to: To = HERE,
     token_file: options.TokenFile = None,
@@ -161,7 +161,6 @@ def submit(
     from krona_tune.service.queue.sent_study import submission_of
 
     refuse_odd(name)
-    StartOptions(tracking_uri=tracking_uri, notify=notify or ()).refuse_odd()
     if not LEAST_PRIORITY <= priority <= MOST_PRIORITY:
         raise Refusal("--priority", f"{priority} is none", f"write {LEAST_PRIORITY} to {MOST_PRIORITY}")
     asked = AskedRequest.of(space=space, place="SPACE", tasks=tasks, model=model, settings=settings, keywords=keywords)
@@ -171,8 +170,8 @@ def submit(
         asked.space,
         asked.given,
         priority=priority,
-        tracking_uri=tracking_uri,
-        notify=tuple(notify or ()),
+        tracking_uri=start.tracking_uri,
+        notify=tuple(start.notify),
         only_plan=dry_run,
     )
     try:

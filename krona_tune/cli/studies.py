@@ -1,7 +1,6 @@
 """Defines the commands that change a study: run, resume, train, sync, clean."""
 
 from contextlib import nullcontext
-from dataclasses import fields
 from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
 import typer
@@ -13,12 +12,12 @@ from krona_tune.api.study_request import default_to_glue, resumed_spec
 from krona_tune.api.study_run import resume_command, run_and_report
 from krona_tune.cli import options
 from krona_tune.cli.ending import exit_as, this_command
-from krona_tune.record.mlflow_mirror.tracking_uri import refuse_no_store
 from krona_tune.record.ownership import claim
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.storage import Storage, storage_at
 from krona_tune.refusal import Refusal, refuse_unknown
-from krona_tune.search.driver_options import DriverOptions, StartOptions
+from krona_tune.search.driver_options import DriverOptions
+from krona_tune.search.start_options import START_OPTIONS, StartOptions
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.request.given_values import changing, given_by, lasting, naming_given
@@ -36,32 +35,24 @@ KEPT: dict[str, Keep] = {"winners": "winners", "finalists": "finalists"}
 
 
 @options.with_settings
+@options.with_start()
 def run(
     tasks: options.Tasks = None,
     space: options.SpaceFile = None,
     settings: options.Settings = None,
     model: options.Model = None,
     *,
-    address: options.Address = None,
     storage: options.Storage = options.STUDIES,
     name: options.Name = None,
-    tracking_uri: options.Tracking = None,
-    notify: options.Notify = None,
-    wandb: options.Wandb = None,
+    start: StartOptions,
     dry_run: options.DryRun = False,
-    quiet: options.Quiet = False,
     resume: options.Resume = None,
     or_resume: options.OrResume = False,
-    share: options.Share = None,
     version: options.Version = False,
     **keywords: Unpack[Keywords],
 ) -> None:
     """Search Kronecker adapters for tasks, or resume a study with --resume."""
     refuse_odd(name)
-    start = StartOptions(
-        address=address, tracking_uri=tracking_uri, wandb=wandb, notify=notify or (), quiet=quiet, share=share
-    )
-    start.refuse_odd()
     kept_at = storage_at(storage)
     asked = AskedRequest.of(space=space, tasks=tasks, model=model, settings=settings, keywords=keywords)
     begun = _begun(kept_at, asked, name, resume=resume, or_resume=or_resume)
@@ -71,7 +62,7 @@ def run(
     else:
         if name:
             refuse_taken(kept_at.brought(name), name)
-        chosen = asked.chosen(address, dry_run=dry_run)
+        chosen = asked.chosen(start.address, dry_run=dry_run)
         place = chosen.place
         folder = kept_at.brought(name or new_name(place))
         new = asked.spec(chosen, folder.name)
@@ -89,7 +80,7 @@ def run(
     exit_as(outcome)
 
 
-OF_A_START = ("storage", "dry_run", *(each.name for each in fields(StartOptions)))
+OF_A_START = ("storage", "dry_run", *START_OPTIONS)
 """The options of each start of a study, which no study keeps."""
 
 
@@ -99,19 +90,20 @@ def resume(study: Annotated[str, typer.Argument(help="The study's name.")], **wo
     run(resume=study, **words)
 
 
+@options.with_start("tracking_uri")
 def sync(
     study: options.Study,
     storage: options.Storage = options.STUDIES,
-    tracking_uri: options.Tracking = None,
     experiment: options.Experiment = None,
+    *,
+    start: StartOptions,
 ) -> None:
     """Send MLflow what it lacks of a study; a running study can't be synced."""
     from krona_tune.record.mlflow_mirror.mlflow_sink import sync as bring_up
 
-    refuse_no_store(tracking_uri)
     folder = study_folder(storage_at(storage), study)
     with claim(folder):
-        outcome = bring_up(folder, tracking_uri, experiment)
+        outcome = bring_up(folder, start.tracking_uri, experiment)
     where = outcome.page or f"mlflow ui --backend-store-uri {outcome.tracking_uri}"
     say(f"{outcome.updated} of {outcome.trials} trials were brought up to date: {where}")
 
@@ -180,6 +172,7 @@ def _recorded(folder: StudyFolder) -> str:
         return str(refusal)
 
 
+@options.with_start("address", "tracking_uri", "quiet", "share")
 def train(
     study: Annotated[str, typer.Argument(help="The study's name or folder.")],
     task: Annotated[
@@ -191,16 +184,12 @@ def train(
     ] = False,
     seeds: Annotated[int, typer.Option("--seeds", min=1, max=MOST_SEEDS, help="How many seeds to train with.")] = 1,
     max_concurrent: options.Concurrent = None,
-    address: options.Address = None,
     storage: options.Storage = options.STUDIES,
-    tracking_uri: options.Tracking = None,
     dry_run: options.DryRun = False,
-    quiet: options.Quiet = False,
-    share: options.Share = None,
+    *,
+    start: StartOptions,
 ) -> None:
     """Train what a study has chosen again on all training examples, or on all data; write its adapter."""
-    start = StartOptions(address=address, tracking_uri=tracking_uri, quiet=quiet, share=share)
-    start.refuse_odd()
     folder = study_folder(storage_at(storage), study)
 
     def asked(plan: "Plan") -> "FullTraining":

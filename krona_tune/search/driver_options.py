@@ -1,60 +1,16 @@
 """Holds what a driver is told and what it returns, for callers that load neither Ray nor torch."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from krona_tune.record.mlflow_mirror.tracking_uri import TRACKING, refuse_no_store
-from krona_tune.record.notifications import NOTIFY, joined_addresses, refuse_unknown_services
-from krona_tune.record.wandb_sink import refuse_no_account
-from krona_tune.search.startup.cluster import refuse_odd_address
+from krona_tune.search.start_options import StartOptions
 from krona_tune.search.waiting_orders import EarlierOrders
 from krona_tune.study.result import Status
 
 if TYPE_CHECKING:
     from krona_tune.search.full_training import FullTraining
     from krona_tune.search.ledger import Ledger
-
-
-@dataclass(frozen=True, kw_only=True)
-class StartOptions:
-    """Holds the options of each start of a study, which no study keeps.
-
-    Args:
-        address: a Ray cluster to join; None: Ray is started here.
-        tracking_uri: an MLflow server; None: the study's own store.
-        wandb: a project of W&B to send the trials to.
-        notify: addresses of services to tell how the study goes.
-        quiet: nothing but the results is printed.
-        share: the most trials at once until an order changes it; None: as many as the request says.
-    """
-
-    address: str | None = None
-    tracking_uri: str | None = None
-    wandb: str | None = None
-    notify: Sequence[str] = ()
-    quiet: bool = False
-    share: int | None = None
-
-    def refuse_odd(self) -> None:
-        """Raises a Refusal if no study can be started with one of these."""
-        refuse_no_store(self.tracking_uri)
-        refuse_unknown_services(self.notify)
-        refuse_no_account(self.wandb)
-        refuse_odd_address(self.address)
-
-    def words(self) -> list[str]:
-        """Returns the flags that tell the command of another process these options.
-
-        Addresses that may hold passwords are left to `environment`, because whoever lists processes sees their words.
-        """
-        values = {"--address": self.address, "--wandb": self.wandb, "--share": self.share}
-        given = [word for flag, value in values.items() if value is not None for word in (flag, str(value))]
-        return [*given, *(["--quiet"] if self.quiet else [])]
-
-    def environment(self) -> dict[str, str]:
-        """Returns the variables that tell another process the rest; an empty one hides what this process has."""
-        return {NOTIFY: joined_addresses(self.notify), TRACKING: self.tracking_uri or ""}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +28,7 @@ class DriverOptions:
 
     command: str = ""
     resumed_by: str = ""
-    start: StartOptions = StartOptions()
+    start: StartOptions = field(default_factory=StartOptions)
     keys: Iterable[str] = ()
     earlier: EarlierOrders = field(default_factory=EarlierOrders)
     again: "FullTraining | None" = None

@@ -17,13 +17,14 @@ from krona_tune.record.remote_copy import RemoteSink
 from krona_tune.record.sink import FanOut, NullSink, Sink
 from krona_tune.record.wandb_sink import WandbSink
 from krona_tune.search.clone import clone_number, clone_of
-from krona_tune.search.driver_options import DriverOptions, StartOptions
+from krona_tune.search.driver_options import DriverOptions
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.planning.plan import Plan, trial_seed
 from krona_tune.search.searchers.open_samplers import MethodsInTurn, open_samplers, open_shared_sampler
 from krona_tune.search.searchers.proposal import Proposal
 from krona_tune.search.searchers.shared_searcher import shared_id
 from krona_tune.search.searchers.task_sampler import TaskSampler
+from krona_tune.search.start_options import StartOptions
 from krona_tune.search.startup.begin_study import DriverContext
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.folder import StudyFolder

@@ -6,7 +6,8 @@ from os import PathLike
 from typing import Annotated, Any, Literal, NamedTuple, TypedDict
 
 SEARCHED, BUDGET, RESOURCES, KEPT = "What is searched", "Budget", "Resources", "Where it is kept"
-"""The panels of `--help` that settings stand in."""
+BEGIN = "Begin, resume"
+"""The panels of `--help`; in the last one stands what is no setting."""
 MOST_DIGITS = 9
 """The most digits that a number of trials may have."""
 
@@ -136,7 +137,12 @@ ORDERED = {name: row.key for name, row in SETTINGS.items() if row.changed_by == 
 def flag_of(name: str, value: Any = True) -> str:
     """Returns the flag of the command line that gives a setting a value."""
     off = SETTINGS[name].off
-    return off if off and value is False else f"--{name.replace('_', '-')}"
+    return off if off and value is False else as_flag(name)
+
+
+def as_flag(name: str) -> str:
+    """Returns the flag of the command line that has the name of a keyword."""
+    return f"--{name.replace('_', '-')}"
 
 
 FLAGS = {flag_of(name, value): row for name, row in SETTINGS.items() for value in (True, False)}
@@ -145,4 +151,4 @@ FLAGS = {flag_of(name, value): row for name, row in SETTINGS.items() for value i
 
 def field_names(fields: Iterable[str]) -> dict[str, str]:
     """Returns what a request with these fields calls what flags give: its field, else the key of study.yaml."""
-    return {flag: row.key for flag, row in FLAGS.items()} | {f"--{name.replace('_', '-')}": name for name in fields}
+    return {flag: row.key for flag, row in FLAGS.items()} | {as_flag(name): name for name in fields}

@@ -204,7 +204,7 @@ def read_by(tree: ast.AST, named: dict[str, str]) -> Iterator[str]:
                 func=ast.Attribute(value=ast.Attribute(attr="environ"), attr="get"), args=[ast.Name(id=name), *_]
             ) if name in named:
                 yield named[name]
-            case ast.keyword(arg="envvar", value=ast.Name(id=name)) if name in named:
+            case ast.keyword(arg="envvar" | "variable", value=ast.Name(id=name)) if name in named:
                 yield named[name]
             case ast.Call(
                 func=ast.Attribute(value=ast.Attribute(attr="environ"), attr="get"),

@@ -14,10 +14,10 @@ from rich.table import Table
 from krona_tune.api.plan_view import plan_lines
 from krona_tune.api.printing import SafeConsole, console, errors, print_cost, print_paths, print_started
 from krona_tune.record.sink import NullSink
-from krona_tune.search.driver_options import StartOptions
 from krona_tune.search.forecast import Forecast, TaskForecast, TrialParts
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.planning.plan import Plan, make_plan
+from krona_tune.search.start_options import StartOptions
 from krona_tune.search.startup.begin_study import DriverContext
 from krona_tune.search.startup.cluster import Cluster, Slots
 from krona_tune.study.folder import StudyFolder

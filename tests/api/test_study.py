@@ -24,6 +24,7 @@ from krona_tune.record.ownership import claim
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.refusal import Refusal
 from krona_tune.search.driver_options import DriverOptions, Outcome
+from krona_tune.search.start_options import START_OPTIONS
 from krona_tune.search.startup import cluster
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import dump_spec, load_spec
@@ -257,7 +258,7 @@ def test_a_study_whose_ray_was_lost_is_resumed_in_another_process(
 def test_who_is_told_and_where_results_go_reaches_the_driver(
     model: str, wait: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("krona_tune.search.driver_options.refuse_no_account", lambda project: None)
+    monkeypatch.setitem(START_OPTIONS, "wandb", START_OPTIONS["wandb"]._replace(refuse=lambda project: None))
     heard: dict[str, Any] = {}
 
     def run_here(spec: Any, place: str, reason: str, folder: Any, options: DriverOptions, **more: Any) -> None:

@@ -12,8 +12,9 @@ from krona_tune.api import study_run
 from krona_tune.record.ownership import is_locked
 from krona_tune.refusal import NotNow
 from krona_tune.search import driver
-from krona_tune.search.driver_options import DriverOptions, Outcome, StartOptions
+from krona_tune.search.driver_options import DriverOptions, Outcome
 from krona_tune.search.planning.plan import Plan
+from krona_tune.search.start_options import StartOptions
 from krona_tune.search.startup import begin_study, cluster, preflight
 from krona_tune.search.startup.preflight import Findings
 from krona_tune.search.terminal import result_tables

@@ -16,8 +16,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from krona_tune.api.study import Study, StudyArguments
-from krona_tune.study.settings import Keywords
+from krona_tune.api.study import Study, StudyArguments, StudyKeywords
 from tests.docs.blocks import PAGES, ROOT
 
 pytest.importorskip("sphinx", reason="the extra `docs` is not installed")
@@ -95,9 +94,7 @@ def arguments_of(found: Callable[..., Any]) -> set[str]:
     if isinstance(found, type) and fields_of(found):
         return set()
     taken = set(inspect.signature(found).parameters) - {"self", "cls"}
-    keywords = (
-        set(StudyArguments.__annotations__) if "from_yaml" in found.__qualname__ else set(Keywords.__annotations__)
-    )
+    keywords = set((StudyArguments if "from_yaml" in found.__qualname__ else StudyKeywords).__annotations__)
     return taken - keywords | {"keywords"} if keywords <= taken else taken
 
 

@@ -15,13 +15,14 @@ from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.sink import NullSink
 from krona_tune.search import study_records
 from krona_tune.search.budget import Amount, Budget
-from krona_tune.search.driver_options import DriverOptions, StartOptions
+from krona_tune.search.driver_options import DriverOptions
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.phases import search_phase
 from krona_tune.search.planning.plan import Plan, trial_seed
 from krona_tune.search.resume import known_trials, numbers_left
 from krona_tune.search.searchers.open_samplers import open_samplers, open_shared_sampler
 from krona_tune.search.searchers.shared_searcher import shared_id
+from krona_tune.search.start_options import StartOptions
 from krona_tune.search.study_records import OpenRecords, StudySinks, open_records
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.trial_message import TrialMessage

@@ -18,7 +18,7 @@ from krona_tune.record.orders import PERSON, give_order, waiting_orders
 from krona_tune.record.ownership import is_running
 from krona_tune.record.storage import Storage, refresh
 from krona_tune.refusal import Refusal, told
-from krona_tune.search.driver_options import StartOptions
+from krona_tune.search.start_options import StartOptions
 from krona_tune.service.queue.capacity import CapacitySource, Claim, divide
 from krona_tune.service.queue.database import Database, Start, UnavailableError
 from krona_tune.service.queue.drivers import SPACE, Drivers, NotStartedError

@@ -13,8 +13,8 @@ from krona_tune.api.study_request import default_to_glue, spec_of
 from krona_tune.child_process import ChildProcess, ProcessEnded, TooSlow
 from krona_tune.record.storage import Storage
 from krona_tune.refusal import Refusal
-from krona_tune.search.driver_options import StartOptions
 from krona_tune.search.planning.plan import Plan, make_plan
+from krona_tune.search.start_options import StartOptions
 from krona_tune.search.startup.cluster import Cluster, slots
 from krona_tune.service.queue.drivers import MOST_PACKED, packed
 from krona_tune.service.queue.entry import Submission

@@ -19,8 +19,9 @@ from rich.console import Console
 from krona_tune.record.ownership import claim
 from krona_tune.report.study_page import write_report
 from krona_tune.search.driver import Driver
-from krona_tune.search.driver_options import DriverOptions, StartOptions
+from krona_tune.search.driver_options import DriverOptions
 from krona_tune.search.planning.plan import make_plan
+from krona_tune.search.start_options import StartOptions
 from krona_tune.search.startup import begin_study
 from krona_tune.search.startup.cluster import connecting, leave_ray
 from krona_tune.study.folder import StudyFolder

@@ -12,9 +12,10 @@ from rich.console import Console
 
 from krona_tune.record.ownership import claim
 from krona_tune.search import driver, tune_host
-from krona_tune.search.driver_options import DriverOptions, StartOptions
+from krona_tune.search.driver_options import DriverOptions
 from krona_tune.search.forecast import Forecast, TaskForecast, TrialParts
 from krona_tune.search.planning.plan import make_plan
+from krona_tune.search.start_options import StartOptions
 from krona_tune.search.startup import begin_study
 from krona_tune.search.startup.begin_study import DriverContext
 from krona_tune.search.startup.cluster import QUIET, connecting
