@@ -13,6 +13,7 @@ trial: scores and losses, no text.
 import json
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -37,35 +38,76 @@ KNOBS = [
 TRIAL = ["task", "kind", "number", "seed", "status", "adapter_parameters", "norm_parameters", *KNOBS]
 
 
-def record(block: str, glue: Path, texts_folder: Path, storage: Path) -> Path:
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """Holds what a block records: points `first` to `last` of the design, also of `controls`, or `repeats` of the best.
+
+    `backbone` names a folder of STORAGE/backbones; empty: the packaged encoder.
+    """
+
+    name: str
+    backbone: str
+    controls: bool
+    repeats: bool
+    first: int = 0
+    last: int = 0
+
+    @classmethod
+    def named(cls, text: str) -> "Block":
+        """Returns the block that is named so on the command line."""
+        backbone, _, name = text.rpartition("/")
+        controls, repeats = name.startswith(CONTROLS), name == REPEATS
+        first, last = (0, 0) if repeats else map(int, name.removeprefix(CONTROLS).split("-"))
+        return cls(name=name, backbone=backbone, controls=controls, repeats=repeats, first=first, last=last)
+
+    @property
+    def study(self) -> str:
+        """Returns the name of the block's study."""
+        return "-".join(filter(None, ("curves", self.backbone, self.name)))
+
+    @property
+    def path(self) -> Path:
+        """Returns the file that holds the block."""
+        folder = OTHERS / self.backbone if self.backbone else FOLDER
+        return folder / (f"{self.name}.parquet" if self.controls or self.repeats else f"points-{self.name}.parquet")
+
+    def settings(self, texts_folder: Path) -> list[str]:
+        """Returns what the block's study changes of the design."""
+        tasks = dict.fromkeys(OF_CONTROLS, "glue") if self.controls else learned_tasks(texts_folder)
+        settings = [f"tasks={json.dumps(tasks)}"]
+        if self.controls:
+            settings.append(
+                f"examples.train={CONTROLS_TRAIN}"
+            )  # in place of sizes by task, of tasks that are not there
+        if self.repeats:
+            return [*settings, *OF_REPEATS]
+        heads = "[]" if self.first else "[0.01, 0.001]"
+        points = [f"search.trials={self.last - self.first + 1}", f"search.first_point={self.first}"]
+        return [*settings, *points, f"search.baseline_learning_rates={heads}"]
+
+    def rows(self, study: Path) -> pd.DataFrame:
+        """Returns one row per report of each trial of its study, with the trial's knobs; a trial without a report has
+        one row."""
+        opened = open_study(study)
+        trials = opened.trials.set_index("trial_id").reindex(columns=TRIAL)
+        trials = trials[trials.kind.isin(["repeat"] if self.repeats else ["search", "baseline"])]
+        trials.loc[trials.kind == "search", "number"] += self.first
+        trials["layer_norms"] = trials.layer_norms.map(lambda value: str(value).lower(), na_action="ignore")
+        found = trials.join(opened.reports.set_index("trial_id")[REPORTED])
+        return found.sort_values(["number", "task", "kind", "seed", "epochs"]).reset_index(drop=True)
+
+
+def record(block: Block, glue: Path, texts_folder: Path, storage: Path) -> Path:
     """Runs or resumes the study of one block; returns its folder."""
-    name = f"curves-{block.replace('/', '-')}"
     words = [sys.executable, "run_study.py", "--storage", str(storage), "--quiet"]
-    if (storage / name / "study.yaml").exists():
-        words += ["--resume", name]
+    if (storage / block.study / "study.yaml").exists():
+        words += ["--resume", block.study]
     else:
-        words += ["--space", str(DESIGN), "--data", str(glue), "--name", name]
-        backbone, _, _ = block.rpartition("/")
-        words += ["--model", str(storage / "backbones" / backbone)] if backbone else []
-        words += [word for setting in settings(block, texts_folder) for word in ("--set", setting)]
+        words += ["--space", str(DESIGN), "--data", str(glue), "--name", block.study]
+        words += ["--model", str(storage / "backbones" / block.backbone)] if block.backbone else []
+        words += [word for setting in block.settings(texts_folder) for word in ("--set", setting)]
     subprocess.run(words, check=True, cwd=DESIGN.parents[3])
-    return storage / name
-
-
-def settings(block: str, texts_folder: Path) -> list[str]:
-    """Returns what a block's study changes of the design."""
-    block = block.rpartition("/")[2]
-    controls = block.startswith(CONTROLS)
-    tasks = dict.fromkeys(OF_CONTROLS, "glue") if controls else learned_tasks(texts_folder)
-    settings = [f"tasks={json.dumps(tasks)}"]
-    if controls:
-        settings.append(f"examples.train={CONTROLS_TRAIN}")  # in place of sizes by task, of tasks that are not there
-    if block == REPEATS:
-        return [*settings, *OF_REPEATS]
-    first, last = _range(block)
-    heads = "[]" if first else "[0.01, 0.001]"
-    points = [f"search.trials={last - first + 1}", f"search.first_point={first}"]
-    return [*settings, *points, f"search.baseline_learning_rates={heads}"]
+    return storage / block.study
 
 
 def learned_tasks(texts_folder: Path) -> dict[str, Any]:
@@ -73,38 +115,11 @@ def learned_tasks(texts_folder: Path) -> dict[str, Any]:
     return dict.fromkeys(OF_GLUE, "glue") | texts.tasks(texts_folder)
 
 
-def _range(block: str) -> tuple[int, int]:
-    """Returns the first and the last point of a block."""
-    first, last = block.rpartition("/")[2].split("-")[-2:]
-    return int(first), int(last)
-
-
-def path_of(block: str) -> Path:
-    """Returns the file that holds a block."""
-    backbone, _, name = block.rpartition("/")
-    folder = OTHERS / backbone if backbone else FOLDER
-    return folder / (f"{name}.parquet" if name.startswith((CONTROLS, REPEATS)) else f"points-{name}.parquet")
-
-
-def rows(study: Path, block: str) -> pd.DataFrame:
-    """Returns one row per report of each trial, with the trial's knobs; a trial without a report has one row."""
-    opened = open_study(study)
-    trials = opened.trials.set_index("trial_id").reindex(columns=TRIAL)
-    again = block.endswith(REPEATS)
-    trials = trials[trials.kind.isin(["repeat"] if again else ["search", "baseline"])]
-    if not again:
-        trials.loc[trials.kind == "search", "number"] += _range(block)[0]
-    trials["layer_norms"] = trials.layer_norms.map(lambda value: str(value).lower(), na_action="ignore")
-    found = trials.join(opened.reports.set_index("trial_id")[REPORTED])
-    return found.sort_values(["number", "task", "kind", "seed", "epochs"]).reset_index(drop=True)
-
-
 def main(glue: str, texts_folder: str, storage: str, *blocks: str) -> None:
     """Records and writes the blocks one after the other."""
-    for block in blocks:
+    for block in map(Block.named, blocks):
         study = record(block, Path(glue).resolve(), Path(texts_folder).resolve(), Path(storage).resolve())
-        found = rows(study, block)
-        path = path_of(block)
+        found, path = block.rows(study), block.path
         path.parent.mkdir(parents=True, exist_ok=True)
         found.to_parquet(path, compression="zstd")
         print(f"wrote {path}: {len(found)} rows, {path.stat().st_size:,} bytes")

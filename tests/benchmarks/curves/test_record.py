@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from krona_tune.record.recorded_curves import FOLDER
-from tests.benchmarks.curves.record import DESIGN, OTHERS, path_of, settings
+from tests.benchmarks.curves.record import DESIGN, OTHERS, Block
 from tests.study.request.written_specs import load_changed
 
 
@@ -18,7 +18,7 @@ from tests.study.request.written_specs import load_changed
     ],
 )
 def test_a_block_asks_for_its_points_on_its_tasks(block: str, first: int, tasks: str) -> None:
-    asked = settings(block, Path("somewhere"))
+    asked = Block.named(block).settings(Path("somewhere"))
     assert {"search.trials=16", f"search.first_point={first}"} <= set(asked)
     [found] = [each for each in asked if each.startswith("tasks=")]
     assert tasks in found
@@ -26,7 +26,7 @@ def test_a_block_asks_for_its_points_on_its_tasks(block: str, first: int, tasks:
 
 @pytest.mark.parametrize("block", ["0-31", "controls-0-15"])
 def test_a_block_has_sizes_of_its_own_tasks_only(block: str, tmp_path: Path) -> None:
-    asked = load_changed(DESIGN, settings(block, tmp_path))
+    asked = load_changed(DESIGN, Block.named(block).settings(tmp_path))
     sizes = asked.examples.train
     assert len(asked.tasks) == 4
     assert not isinstance(sizes, dict) or sizes.keys() <= {*asked.tasks, "default"}
@@ -34,7 +34,8 @@ def test_a_block_has_sizes_of_its_own_tasks_only(block: str, tmp_path: Path) -> 
 
 @pytest.mark.parametrize("block", ["repeats", "e5/repeats"])
 def test_repeats_are_of_the_first_points_of_every_task(block: str) -> None:
-    assert {"search.trials=12", "search.repeats={points: 12, seeds: 3}"} <= set(settings(block, Path("somewhere")))
+    asked = Block.named(block).settings(Path("somewhere"))
+    assert {"search.trials=12", "search.repeats={points: 12, seeds: 3}"} <= set(asked)
 
 
 @pytest.mark.parametrize(
@@ -48,4 +49,11 @@ def test_repeats_are_of_the_first_points_of_every_task(block: str) -> None:
     ],
 )
 def test_another_backbone_has_a_folder_of_its_own(block: str, path: Path) -> None:
-    assert path_of(block) == path
+    assert Block.named(block).path == path
+
+
+@pytest.mark.parametrize(
+    ("block", "study"), [("0-31", "curves-0-31"), ("e5/0-31", "curves-e5-0-31"), ("repeats", "curves-repeats")]
+)
+def test_a_block_is_resumed_by_the_name_of_its_study(block: str, study: str) -> None:
+    assert Block.named(block).study == study
