@@ -25,7 +25,7 @@ from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer, check_adapters_t
 from peft.utils import TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING
 from torch import Tensor, nn
 
-from krona_tune.backbones.meta_model import is_quantised
+from krona_tune.backbones.module_facts import is_quantised
 from krona_tune.kron.factors import Init, Scaling, effective_scale, factor_shape, whole_size
 from krona_tune.kron.product import first_factors, kron_linear, kron_weight
 from krona_tune.refusal import Refusal

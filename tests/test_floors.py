@@ -124,7 +124,12 @@ def test_no_two_modules_have_the_same_name() -> None:
 
 
 def loaded_by(*modules: str) -> set[str]:
-    code = f"import sys, {', '.join(modules)}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    return {name.partition(".")[0] for name in modules_after(*modules)}
+
+
+def modules_after(*modules: str) -> set[str]:
+    """Returns all modules that a process has loaded which imported these."""
+    code = f"import sys, {', '.join(modules)}; print(*sys.modules)"
     return set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
 
 
@@ -136,6 +141,13 @@ def test_requests_records_and_factors_need_neither_torch_nor_ray() -> None:
 def test_the_page_and_an_opened_study_need_neither_torch_nor_ray() -> None:
     loaded = loaded_by("krona_tune.api.study", "krona_tune.report.study_page")
     assert not loaded & {"torch", "transformers", "ray", "mlflow", "optuna"}
+
+
+def test_only_workers_load_the_models_of_transformers() -> None:
+    """A driver whose first batch is known trains nothing; they take a second to load."""
+    models = "transformers.modeling_utils"
+    assert models not in modules_after("krona_tune.search.driver", "krona_tune.search.startup.preflight")
+    assert models in modules_after("krona_tune.search.worker.early_imports")
 
 
 def test_a_command_that_needs_no_torch_loads_only_what_it_uses(home: Home) -> None:

@@ -19,7 +19,7 @@ from krona_tune.adapters.placement import count
 from krona_tune.atomic_write import atomic_folder
 from krona_tune.backbones.find_geometry import geometry
 from krona_tune.backbones.geometry import Geometry, Stack
-from krona_tune.backbones.meta_model import base_of, is_quantised
+from krona_tune.backbones.module_facts import base_of, is_quantised
 from krona_tune.hub import home, refuse_unreadable
 from krona_tune.refusal import Refusal, refusing
 from krona_tune.refused_calls import refusing_at_the_caller

@@ -11,7 +11,7 @@ from torch.nn import functional
 
 from krona_tune.adapters.method_table import TrainedModelPart
 from krona_tune.backbones.geometry import Geometry, Role, RoleRows
-from krona_tune.backbones.meta_model import is_norm
+from krona_tune.backbones.module_facts import is_norm
 from krona_tune.refusal import Refusal
 
 

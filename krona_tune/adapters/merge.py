@@ -10,7 +10,7 @@ from krona_tune.adapters.frozen_model import spread
 from krona_tune.adapters.inject import Adapters
 from krona_tune.adapters.method_table import method_named
 from krona_tune.backbones.geometry import Site
-from krona_tune.backbones.meta_model import is_quantised
+from krona_tune.backbones.module_facts import is_quantised
 from krona_tune.refusal import Refusal
 
 __all__ = ["merge", "unmerge"]

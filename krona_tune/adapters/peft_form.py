@@ -26,7 +26,7 @@ from krona_tune.adapters.method_table import is_peft, method_named
 from krona_tune.adapters.nearest_lora import NearestLora
 from krona_tune.adapters.peft_class import make_config
 from krona_tune.adapters.peft_maps import PeftMap
-from krona_tune.backbones.meta_model import base_of
+from krona_tune.backbones.module_facts import base_of
 from krona_tune.kron.product import kron_weight, shape_of
 from krona_tune.study.request.trial import AdapterConfig
 

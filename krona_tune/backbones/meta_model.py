@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 import transformers
-from torch import Tensor, nn
+from torch import nn
 from transformers.activations import ACT2FN
 from transformers.models.auto.modeling_auto import (
     MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
@@ -17,36 +17,8 @@ from transformers.models.auto.modeling_auto import (
 )
 from transformers.pytorch_utils import Conv1D
 
+from krona_tune.backbones.module_facts import base_of, count_norm_biases, count_norms
 from krona_tune.refusal import Refusal, refusing, unknown
-
-
-def is_norm(module: nn.Module) -> bool:
-    """Returns whether a module is a layer norm with parameters, by its name and because it holds vectors alone."""
-    own = list(module.parameters(recurse=False))
-    return "norm" in type(module).__name__.lower() and bool(own) and all(each.ndim == 1 for each in own)
-
-
-def count_norms(module: nn.Module) -> int:
-    """Counts the parameters of all layer norms in a module."""
-    return sum(p.numel() for each in module.modules() if is_norm(each) for p in each.parameters(recurse=False))
-
-
-def count_norm_biases(module: nn.Module) -> int:
-    norms = (each for each in module.modules() if is_norm(each))
-    return sum(p.numel() for each in norms for key, p in each.named_parameters(recurse=False) if key == "bias")
-
-
-def is_quantised(weight: Tensor) -> bool:
-    """Returns whether a weight is kept in codes or in so few bits that nothing can be added to it."""
-    return not weight.is_floating_point() or weight.dtype.itemsize < 2
-
-
-def base_of(whole: nn.Module) -> nn.Module:
-    """Returns the pretrained part of a model of transformers, to which a geometry's names are relative: an
-    encoder-decoder, or a base model, is that itself."""
-    model: Any = whole
-    base: nn.Module = whole if model.config.is_encoder_decoder else getattr(model, "base_model", whole)
-    return base
 
 
 @dataclass(frozen=True)

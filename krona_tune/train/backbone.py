@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from krona_tune.adapters.frozen_model import fingerprint, is_inside
 from krona_tune.backbones.find_geometry import geometry
 from krona_tune.backbones.geometry import Geometry
-from krona_tune.backbones.meta_model import base_of
+from krona_tune.backbones.module_facts import base_of
 from krona_tune.data.tasks import TASKS, Task
 from krona_tune.refusal import Refusal, refusing, shown
 from krona_tune.study.request.trial import TrainingConfig

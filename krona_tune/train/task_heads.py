@@ -6,10 +6,10 @@ from contextlib import contextmanager
 from typing import Any, Protocol, cast
 
 import torch
+import transformers
 from torch import Tensor, nn
 from torch.nn import functional
-from transformers import AutoModelForSequenceClassification, GenerationConfig, PreTrainedTokenizerBase
-from transformers.modeling_outputs import BaseModelOutput
+from transformers import PreTrainedTokenizerBase
 
 from krona_tune.adapters.adapter_files import HEAD
 from krona_tune.backbones.geometry import Stack
@@ -38,7 +38,7 @@ class TextAnswer:
         self._stops = torch.tensor(stop_ids(task, tokenizer), dtype=torch.long, device=backbone.device.kind)
         depths = backbone.geometry.depths
         cached = depths.get(Stack.ENCODER, depths[Stack.DECODER])  # transformers makes a T5's cache that deep
-        self.how = GenerationConfig(
+        self.how = transformers.GenerationConfig(
             max_new_tokens=task.generation.max_new_tokens,
             do_sample=False,
             num_beams=1,
@@ -147,7 +147,7 @@ def _left_padded(inputs: Inputs, pad: int) -> Inputs:
 def _without_generation_config(model: nn.Module) -> Iterator[None]:
     """Hides the model's generation config, whose sampling and length rules would apply where ours says nothing."""
     kept: Any = model.generation_config
-    cast(Any, model).generation_config = GenerationConfig()
+    cast(Any, model).generation_config = transformers.GenerationConfig()
     try:
         yield
     finally:
@@ -273,7 +273,7 @@ def with_head(backbone: Backbone, outputs: int, seed: int, pad_token_id: int | N
         config.pad_token_id = pad_token_id  # an encoder's own may say where its positions begin
     config._attn_implementation = backbone.config._attn_implementation
     with torch.device("meta"):
-        model = AutoModelForSequenceClassification.from_config(config)
+        model = transformers.AutoModelForSequenceClassification.from_config(config)
     setattr(model, model.base_model_prefix, backbone.base)
     device = backbone.device.kind
     with torch.random.fork_rng(devices=[0] if device == "cuda" else []):
@@ -367,7 +367,10 @@ class VerbalizedAnswer:
             inputs = {"input_ids": each, "attention_mask": masks}
             logits = logits_after_prompt(self.model, inputs, targets, self._pad).float()
         else:
-            words, encoded = self._decoder_inputs[candidates], BaseModelOutput(last_hidden_state=each)
+            words, encoded = (
+                self._decoder_inputs[candidates],
+                transformers.modeling_outputs.BaseModelOutput(last_hidden_state=each),
+            )
             logits = self.model(encoder_outputs=encoded, attention_mask=masks, decoder_input_ids=words).logits.float()
         losses = functional.cross_entropy(logits.transpose(1, 2), targets, ignore_index=NO_TOKEN, reduction="none")
         return -losses.sum(-1)

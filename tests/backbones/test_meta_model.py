@@ -5,7 +5,8 @@ import copy
 import pytest
 
 from krona_tune.backbones.introspect import introspect
-from krona_tune.backbones.meta_model import count_norms, read_config
+from krona_tune.backbones.meta_model import read_config
+from krona_tune.backbones.module_facts import count_norms
 from krona_tune.refusal import Refusal
 from tests.backbones.families import build
 from tests.backbones.introspected import of

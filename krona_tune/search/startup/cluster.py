@@ -36,8 +36,8 @@ DRIVERS = {"/proc/driver/nvidia": "NVIDIA", "/dev/nvidiactl": "NVIDIA", "/dev/dx
 """What is there with a GPU's driver, and whose it is. If none exists, Ray need not be imported."""
 LOOPBACK = "127.0.0.1"
 FEW_CPUS = 8
-EARLY = ("krona_tune.search.worker.trainable", "transformers.modeling_utils")
-"""What a worker imports before its first trial; transformers' models import much of torch's compiler."""
+EARLY = "krona_tune.search.worker.early_imports"
+"""The module that a worker imports before its first trial."""
 START = "start one with ray start --head"
 TOKEN = f"if it wants a token, set RAY_AUTH_MODE=token and RAY_AUTH_TOKEN, else {START}"
 """What to do where something listens, but Ray can't join it."""
@@ -312,7 +312,7 @@ def _import_early() -> None:
     Does nothing if there are many CPUs: on a GPU machine most workers would stay idle, each with torch in memory.
     """
     if this_machine().cpus <= FEW_CPUS:
-        os.environ.setdefault("RAY_preload_python_modules", ",".join(EARLY))
+        os.environ.setdefault("RAY_preload_python_modules", EARLY)
 
 
 def _alive() -> list[dict[str, Any]]:
