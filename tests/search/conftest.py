@@ -12,7 +12,11 @@ from krona_tune.backbones.geometry import Geometry
 from krona_tune.data.tasks import TASKS
 from krona_tune.search import study_orders
 from krona_tune.search.ledger import Count
+from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.planning.space import Space, resolve
+from krona_tune.search.startup import begin_study, cluster
+from krona_tune.search.startup.begin_study import Resources
+from krona_tune.search.startup.cluster import Cluster, Node, connecting
 from krona_tune.search.worker.trainable import KronaTrial, Workplace
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import build_spec
@@ -20,7 +24,19 @@ from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.train.backbone import Backbone, warm_backbone
 from krona_tune.train.device import this_device
 from tests.models import build
+from tests.search.models import saved_bert
 from tests.search.workers import WORKS, Workers, worker_here
+
+GIGABYTE = 2**30
+SMALL: dict[str, Any] = {
+    "data": "mini",
+    "tasks": ["cola", "stsb"],
+    "precision": "fp32",
+    "adapter": {"a_out": "divisors", "a_in": "divisors", "roles": ["query", "query+value"]},
+    "training": {"batch_size": [4, 16], "dropout": 0.0},
+    "examples": {"train": 48, "validation": 24, "test": 24, "max_length": 40},
+    "search": {"trials": 7},
+}
 
 
 def never(reason: str) -> None:
@@ -53,6 +69,21 @@ def space(
 ) -> Space:
     """Returns a space resolved on one of the tiny backbones of `tests.models`."""
     return resolve(spec(adapter, training, methods, **search), build(name)[0], "x.yaml")
+
+
+def one_node(cpus: float = 3, memory_bytes: float = 64 * GIGABYTE) -> Cluster:
+    return Cluster(nodes=(Node(cpus, 0, memory_bytes),), dashboard="")
+
+
+@pytest.fixture(scope="module")
+def gathered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Resources]:
+    """Returns a study as it is before its first trial, on a machine of three CPUs; no Ray is started."""
+    home = tmp_path_factory.mktemp("home")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
+        patch.setattr(cluster, "connect", lambda address, nice: one_node())
+        plan = make_plan(build_spec({**SMALL, "model": str(saved_bert(home / "bert"))}, "x.yaml"), "x.yaml")
+        yield begin_study.gather_resources(plan, connecting(None))
 
 
 @pytest.fixture(scope="session")

@@ -23,7 +23,7 @@ from krona_tune.search.planning.footprint import checkpoints_of, largest_point
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.startup import begin_study, cluster, preflight
 from krona_tune.search.startup.begin_study import Resources
-from krona_tune.search.startup.cluster import Cluster, Node, Slots, connecting
+from krona_tune.search.startup.cluster import Slots, connecting
 from krona_tune.search.startup.preflight import (
     NodeReport,
     inspect_node,
@@ -44,34 +44,7 @@ from krona_tune.study.request.loader import build_spec
 from krona_tune.study.result import Status
 from tests.record.damage import cut, other_bytes, unknown_status
 from tests.record.events import ended, started
-from tests.search.conftest import space
-from tests.search.models import saved_bert
-
-GIGABYTE = 2**30
-ASKED: dict[str, Any] = {
-    "data": "mini",
-    "tasks": ["cola", "stsb"],
-    "precision": "fp32",
-    "adapter": {"a_out": "divisors", "a_in": "divisors", "roles": ["query", "query+value"]},
-    "training": {"batch_size": [4, 16], "dropout": 0.0},
-    "examples": {"train": 48, "validation": 24, "test": 24, "max_length": 40},
-    "search": {"trials": 7},
-}
-
-
-def one_node(cpus: float = 3, memory_bytes: float = 64 * GIGABYTE) -> Cluster:
-    return Cluster(nodes=(Node(cpus, 0, memory_bytes),), dashboard="")
-
-
-@pytest.fixture(scope="module")
-def gathered(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Resources]:
-    """Returns a study as it is before its first trial, on a machine of three CPUs; no Ray is started."""
-    home = tmp_path_factory.mktemp("home")
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("XDG_CACHE_HOME", str(home / "cache"))
-        patch.setattr(cluster, "connect", lambda address, nice: one_node())
-        plan = make_plan(build_spec({**ASKED, "model": str(saved_bert(home / "bert"))}, "x.yaml"), "x.yaml")
-        yield begin_study.gather_resources(plan, connecting(None))
+from tests.search.conftest import GIGABYTE, SMALL, one_node, space
 
 
 @pytest.fixture
@@ -226,7 +199,7 @@ def test_a_damaged_file_of_the_records_does_not_keep_a_study_from_its_driver(
 def test_checkpoints_are_counted_by_what_each_trial_trains(gathered: Resources) -> None:
     """Five trials of each method on two tasks, two heads, and both tasks' finals; a head has width 24 and 2 outputs."""
     asked = {
-        **ASKED,
+        **SMALL,
         "model": gathered.plan.spec.model,
         "adapter": {"method": ["lora", "full"], "rank": 1},
         "search": {"trials": 5, "per_method": True, "baseline_learning_rates": [0.01, 0.001]},
@@ -244,7 +217,7 @@ def test_checkpoints_are_counted_by_what_each_trial_trains(gathered: Resources) 
 
 def test_sizes_that_do_not_go_together_are_passed_over(gathered: Resources) -> None:
     asked = {
-        **ASKED,
+        **SMALL,
         "model": gathered.plan.spec.model,
         "adapter": {"method": "compacter", "bottleneck": [5, 6, 7, 8], "phm": [2, 3]},
     }

@@ -19,6 +19,7 @@ from krona_tune.refusal import Refusal, joined, told
 from krona_tune.search.planning.footprint import Footprint, checkpoints_of, footprint
 from krona_tune.search.startup.begin_study import Resources
 from krona_tune.search.startup.cluster import times_in
+from krona_tune.search.startup.known_first_batch import known_first_batch
 from krona_tune.search.worker.first_batch import (
     FirstBatch,
     longest_example,
@@ -295,11 +296,17 @@ def in_the_first_batch(resources: Resources, folder: StudyFolder, need: Footprin
 
 
 def _trained(resources: Resources, folder: StudyFolder, need: Footprint) -> FirstBatch:
-    """Trains the first batch: in this process on one machine without GPUs, else in a worker like a trial's."""
-    fit, usual = resources.slots, usual_point(resources.plan.space)
-    asked = (resources.workplace(folder), resources.prepared.works, need.params, usual)
+    """Trains the first batch: in this process on one machine without GPUs, if it is not known; else in a worker like a
+    trial's."""
+    fit, usual, workplace = resources.slots, usual_point(resources.plan.space), resources.workplace(folder)
+    asked = (workplace, resources.prepared.works, need.params, usual)
     if not fit.gpus and len(resources.cluster.nodes) == 1:
-        return train_first_batch(*asked)
+        known = known_first_batch(resources, workplace, need.params, usual)
+        if known is None:
+            return train_first_batch(*asked)
+        if (done := known.read()) is None:
+            known.keep(done := train_first_batch(*asked))
+        return done
     import ray
 
     task = ray.remote(num_cpus=fit.cpus, num_gpus=fit.gpus, max_retries=0, max_calls=1)(train_first_batch)

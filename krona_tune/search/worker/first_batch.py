@@ -127,10 +127,10 @@ def _probe(backbone: Backbone, works: Mapping[str, TaskWork], params: dict[str, 
 
 def _shortened(work: TaskWork, rows: int) -> TaskWork:
     """Returns the task with only its longest `rows` examples, which make one step, and as many to evaluate on."""
-    train, validation = _of_the_longest(work.train, rows), _of_the_longest(work.validation, rows)
+    train, validation = of_the_longest(work.train, rows), of_the_longest(work.validation, rows)
     once = Schedule(examples_per_epoch=len(train), rungs=(len(train),), reduction=work.schedule.reduction)
     return replace(work, train=train, validation=validation, schedule=once, test=None)
 
 
-def _of_the_longest(table: pa.Table, rows: int) -> pa.Table:
+def of_the_longest(table: pa.Table, rows: int) -> pa.Table:
     return table.take(np.argsort(-lengths(table), kind="stable")[:rows])
