@@ -5,7 +5,7 @@ import json
 import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
+from functools import cached_property, partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -193,7 +193,7 @@ class BackboneSource:
         """Returns its name on the hub, or the whole path of its folder, which are right wherever they are read."""
         return self.location if self.how == IN_FOLDER else self.name
 
-    @property
+    @cached_property
     def fingerprint(self) -> str:
         """Returns the sha256 of the weights, so that an adapter can name the backbone that it was trained on."""
         if self.folder is None:

@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -71,13 +71,13 @@ def known_first_batch(
         name: [resources.prepared.facts[name].model_dump(mode="json"), _digest(work.train), _digest(work.validation)]
         for name, work in resources.prepared.works.items()
     }
-    device = workplace.device
+    device, source = workplace.device, resources.source
     seen = {
         "versions": {package: _version(package) for package in PACKAGES},
         "code": _newest(CODE),
         "processor": [this_processor().name, this_processor().instructions, cores(), workplace.threads],
         "computes": [device.kind, device.precision, workplace.quantize],
-        "model": [resources.source.fingerprint, resources.source.config, asdict(resources.plan.geometry)],
+        "model": [source.fingerprint, source.config, dict(source.roles)],
         "points": [largest, usual],
         "tasks": tasks,
     }
