@@ -113,6 +113,13 @@ def test_the_best_of_trials_that_learn_nothing_is_rarely_above(trials: int) -> N
     assert 1 - (1 - above) ** trials <= 0.025 + 1e-9
 
 
+def test_a_perfect_score_on_a_few_examples_that_chance_gives_is_not_shown() -> None:
+    """One of a hundred coins falls right four times in most cases."""
+    few = FACTS.model_copy(update={"validation_examples": 4, "constant_score": 0.5})
+    assert learned_more(seeds(1.0), few, 100) is Learned.UNSHOWN
+    assert learned_more(seeds(1.0), FACTS, 100) is Learned.YES
+
+
 def test_without_rows_or_facts_it_is_not_known_what_was_learned() -> None:
     assert learned_more([], FACTS) is None
     assert learned_more(seeds(0.5), None) is None

@@ -20,8 +20,12 @@ class Answers(Enum):
 
 
 def of_a_share(value: float, examples: int) -> float:
-    """Returns the binomial √(p(1−p)/n), which the error of a mean of values between 0 and 1 never exceeds."""
-    return sqrt(max(value * (1 - value), 0.0) / examples)
+    """Returns the binomial √(p(1−p)/n), which the error of a mean of values between 0 and 1 never exceeds.
+
+    One success and one failure more are counted for p (Laplace's rule): a perfect score on a few examples has an error.
+    """
+    share = (min(max(value, 0.0), 1.0) * examples + 1) / (examples + 2)
+    return sqrt(share * (1 - share) / examples)
 
 
 def of_a_correlation(value: float, examples: int) -> float:
