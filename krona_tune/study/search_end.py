@@ -4,8 +4,11 @@ from bisect import insort
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from math import inf
+from statistics import fmean
 
 from krona_tune.study.formatting import format_score
+from krona_tune.study.request.metric_table import bounds_of
 from krona_tune.study.request.search_spec import SearchSpec
 from krona_tune.study.result import TrialResult
 
@@ -46,8 +49,10 @@ def expected_gain(best: Sequence[float], more: int) -> float | None:
     """
     count = len(best)
     tail = max(2, count // TAIL)
-    scale = sum(best[:tail]) / tail - best[tail]
-    return scale * sum(1 / number for number in range(count + 1, count + more + 1)) if scale > 0 else None
+    if best[0] == best[tail]:
+        return None
+    scale = fmean(best[:tail]) - best[tail]
+    return scale * sum(1 / number for number in range(count + 1, count + more + 1))
 
 
 def search_end(search: SearchSpec, rows: Iterable[TrialResult], task: str) -> SearchEnd | None:
@@ -63,22 +68,26 @@ def search_end(search: SearchSpec, rows: Iterable[TrialResult], task: str) -> Se
     if len(own) >= search.trials:
         return None
     ended = sorted((row for row in own if row.ended), key=lambda row: (row.ended_at or 0.0, row.number))
-    gain = _too_little(tuple(row.score for row in ended), search.trials, search.least_gain)
+    bounds = next((bounds_of(row.metrics) for row in ended if row.metrics), None)
+    highest = bounds[1] if bounds else inf
+    gain = _too_little(tuple(row.score for row in ended), search.trials, search.least_gain, highest)
     return None if gain is None else SearchEnd(begun=len(own), asked=search.trials, gain=gain)
 
 
 @lru_cache(maxsize=256)
-def _too_little(scores: tuple[float | None, ...], asked: int, least: float) -> float | None:
+def _too_little(scores: tuple[float | None, ...], asked: int, least: float, highest: float) -> float | None:
     """Returns the first expected gain that is less than the least one, while these trials ended; None if none is.
 
-    A trial without a score adds nothing to the tail; of the trials to come, as many are expected to have none.
+    A trial without a score adds nothing to the tail; of the trials to come, as many are expected to have none. Above
+    the `highest` score that there can be nothing is gained.
     """
     falling: list[float] = []
     for count, score in enumerate(scores[: asked - 1], start=1):
         if score is not None:
             insort(falling, score, key=lambda each: -each)
         if len(falling) >= LEAST_TRIALS:
-            gain = expected_gain(falling, round((asked - count) * len(falling) / count))
+            more = round((asked - count) * len(falling) / count)
+            gain = 0.0 if falling[0] >= highest else expected_gain(falling, more)
             if gain is not None and gain < least:
                 return gain
     return None

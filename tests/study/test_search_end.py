@@ -72,10 +72,25 @@ def test_what_ended_after_the_end_changes_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "scores", [(0.5, None, None, None, None), (None,) * 8, (0.0,) * 6, (0.5, 0.527, 0.527, 0.4, 0.527)]
+    "scores",
+    [
+        (0.5, None, None, None, None),
+        (None,) * 8,
+        (0.0,) * 6,
+        (0.5, 0.527, 0.527, 0.4, 0.527),
+        *((equal,) * 15 for equal in (0.1, 0.554, 0.7)),  # whose means are not equal to them
+    ],
 )
 def test_failures_and_equal_scores_end_nothing(scores: tuple[float | None, ...]) -> None:
     assert search_end(search(), rows(scores), "cola") is None
+
+
+def test_nothing_is_gained_above_the_highest_score_that_there_is() -> None:
+    perfect = [replace(row, metrics={"accuracy": row.score or 0.0}) for row in rows((0.9, 1.0, 1.0, 1.0, 1.0))]
+    end = search_end(search(), perfect, "cola")
+    assert end
+    assert end.gain == 0
+    assert search_end(search(), [replace(row, metrics={"my_own": 1.0}) for row in perfect], "cola") is None
 
 
 def test_failures_between_scores_count_as_trials_that_add_nothing() -> None:
