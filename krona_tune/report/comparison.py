@@ -287,7 +287,7 @@ def _held_against(one: TaskSummary, other: TaskSummary, comparisons: float) -> t
     if second is None:
         why = "without finals, its score is one seed's, which was chosen by that score" if other.best else "no result"
         return _none(why), ""
-    if one.facts and other.facts and one.facts.metrics != other.facts.metrics:
+    if one.facts and other.facts and _metrics(one.facts) != _metrics(other.facts):
         return _none("their metrics are others"), ""
     same = _data(one.facts) is not None and _data(one.facts) == _data(other.facts) and first.examples == second.examples
     seeds = first.test_by_seed().keys() & second.test_by_seed().keys()
@@ -304,6 +304,11 @@ def _held_against(one: TaskSummary, other: TaskSummary, comparisons: float) -> t
 
 def _none(why: str) -> Difference:
     return Difference(estimate=None, why_none=why)
+
+
+def _metrics(facts: TaskFacts) -> object:
+    """Returns what a task's scores are of: functions of one's own under one name may differ, or count the other way."""
+    return facts.metrics, facts.functions, facts.averages
 
 
 def _data(facts: TaskFacts | None) -> object:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -69,9 +70,11 @@ def test_a_study_without_finals_or_result_is_not_compared_and_never_the_referenc
     assert [(entries[name].half, entries[name].gain) for name in "bc"] == [("validation", None), (None, None)]
 
 
-def test_other_metrics_are_not_compared(tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", [{"metrics": ("f1",)}, {"functions": "0" * 64}, {"averages": False}], ids=str)
+def test_other_metrics_are_not_compared(tmp_path: Path, change: dict[str, Any]) -> None:
+    """Two functions of one's own may have one name; a score where lower is better is negated and has no average."""
     made = manifest("rte")
-    facts = {"rte": made.tasks["rte"].model_copy(update={"metrics": ("f1",)})}
+    facts = {"rte": made.tasks["rte"].model_copy(update=change)}
     other = write_study(tmp_path / "b", made.model_copy(update={"tasks": facts}), final_rows(HIGH))
     assert compared(final_study(tmp_path / "a", LOW), other).tasks[0].entries[1].verdict == (
         "is not compared with a: their metrics are others"
