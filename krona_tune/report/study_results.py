@@ -197,7 +197,7 @@ def final_average(tasks: Sequence[TaskSummary]) -> FinalAverage | None:
         tasks=tuple(task for task, _, _ in known),
         test=fmean([winner.test.mean for _, _, winner in known]),
         head_only=fmean(heads) if len(heads) == len(known) else None,
-        seeds=tuple(sorted({winner.seeds for _, _, winner in known})),
+        seeds=tuple(sorted({len(winner.learned) for _, _, winner in known})),
     )
 
 

@@ -151,6 +151,15 @@ def test_the_final_average_needs_every_head() -> None:
     assert methods_part(Records(), [], manifest()) is None
 
 
+def test_the_final_average_counts_the_seeds_that_learned() -> None:
+    facts = manifest("rte").tasks["rte"]
+    scores = (0.9, 0.91, 0.5)
+    rows = [replace(row, metrics={"accuracy": row.score or 0.0}) for row in repeats("000", scores, scores)]
+    found = final_average([summarise("rte", rows, facts)])
+    assert found
+    assert (found.seeds, found.test) == ((2,), pytest.approx(0.905))
+
+
 def test_the_page_stays_self_contained(empty: Empty) -> None:
     shown = page(empty("rte"), [SEARCHED, LORA, HEAD, *final_rows()])
     assert [load for load in shown.loads if not load.startswith(("#", "data:"))] == []
