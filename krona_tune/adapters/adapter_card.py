@@ -16,9 +16,9 @@ from krona_tune.study.frozen_value import FrozenValue
 from krona_tune.study.request.field_types import MOST
 from krona_tune.study.request.study_spec import Quantize
 from krona_tune.study.request.trial import AdapterConfig
+from krona_tune.study.standings import BEST_OF_ALL
 
 CARD = "adapter.json"
-SELECTED = "highest validation score of the study's trials; the test half was not looked at"
 SELECTED_IN_FINALS = (
     "highest mean validation score over the seeds, and of its seeds the highest; test was looked at after"
 )
@@ -60,7 +60,7 @@ class AdapterCard(FrozenValue):
     test_score: FiniteFloat | None = None
     test_metrics: dict[str, FiniteFloat] = Field(default_factory=dict)
     test_interval: tuple[FiniteFloat, FiniteFloat] | None = None
-    selected_by: str = SELECTED
+    selected_by: str = BEST_OF_ALL
     winner: str = ""
     synthetic: bool
     trial_id: str

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from krona_tune.adapters.adapter_card import SELECTED, SELECTED_IN_FINALS, AdapterCard, trial_in
+from krona_tune.adapters.adapter_card import SELECTED_IN_FINALS, AdapterCard, trial_in
 from krona_tune.adapters.adapter_files import save_adapter
 from krona_tune.backbones.geometry import Stack
 from krona_tune.record.trial_checkpoints import RemoteCheckpoints
@@ -80,7 +80,7 @@ def save_best_adapters(context: DriverContext, standings: Standings, lack: Calla
             shutil.rmtree(context.folder.adapter(f"{task}{WINNER}"), ignore_errors=True)
         if choice is None or winner is None:
             if best := standings.best(task):
-                left.append(_save(context, lack, best, task, SELECTED, [best]))
+                left.append(_save(context, lack, best, task, standings.rule(task), [best]))
             continue
         chosen, won = choice.finalist, winner.best_row
         selected = choice.reason if finals.compares else SELECTED_IN_FINALS

@@ -180,10 +180,11 @@ def _judged(rows: Iterable[TrialResult]) -> list[TrialResult]:
 
     Trials that were stopped early are included: with a small budget few trials reach the end, and the last scores of
     all trials find better configurations. So are those that the end of the search cut off, which are mostly the best of
-    what ran.
+    what ran; they stand beside the finished ones.
     """
     unstopped = {Status.COMPLETED, Status.INTERRUPTED}
-    return rank_trials(row for row in rows if row.status.stopped or row.status in unstopped)
+    judged = [row for row in rows if row.status.stopped or row.status in unstopped]
+    return rank_trials(judged, lambda row: row.status in unstopped)
 
 
 def _distinct(rows: Iterable[TrialResult], known: Iterable[str]) -> Iterator[TrialResult]:

@@ -12,6 +12,12 @@ from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.result import RECORDED, TrialResult
 
+BEST_OF_ALL = "highest validation score of the study's trials; the test half was not looked at"
+BEST_OF_FINISHED = (
+    "highest validation score of the trials that were trained to their end; the test half was not looked at"
+)
+BEST_ON_AVERAGE = "highest average validation score over the tasks; the test half was not looked at"
+"""Rules by which the best trial of a search is selected."""
 Each = TypeVar("Each")
 Point = tuple[float, float]
 """(cost, score). The cost is the number of trainable parameters, or another number that should be low."""
@@ -86,18 +92,25 @@ def shared_ranking(rows: Iterable[TrialResult], tasks: Collection[str]) -> list[
     return sorted(whole, key=lambda each: (-each.average, each.parameters, each.number))
 
 
-def rank_trials(rows: Iterable[TrialResult]) -> list[TrialResult]:
+def are_taught(rows: Iterable[TrialResult]) -> bool:
+    """Returns whether the recorded curves proposed some of these trials."""
+    return any(row.proposed_by == RECORDED for row in rows)
+
+
+def rank_trials(
+    rows: Iterable[TrialResult], competes: Callable[[TrialResult], bool] = lambda row: row.finished
+) -> list[TrialResult]:
     """Returns the rows that have a score, the highest first; if equal, the one with fewer parameters, then the earlier.
 
     Whatever a trial's status, the score of the last rung that it reached counts. But among trials some of which the
-    recorded curves proposed, those that were trained to their end come first: there are always some, and on recorded
-    tasks this names a winner that loses half as much.
+    recorded curves proposed, those come first that `competes` says, as a rule those that were trained to their end:
+    there are always some, and on recorded tasks this names a winner that loses half as much.
     """
     scored = [row for row in rows if row.scored]
-    taught = any(row.proposed_by == RECORDED for row in scored)
+    taught = are_taught(scored)
 
     def place(row: TrialResult) -> tuple[bool, float, int, int]:
-        return taught and not row.finished, -(row.score or 0.0), row.trainable_parameters, row.number
+        return taught and not competes(row), -(row.score or 0.0), row.trainable_parameters, row.number
 
     return sorted(scored, key=place)
 
@@ -123,6 +136,12 @@ class Standings:
         if self.shared:
             return self.shared[0].rows[task]
         return next(iter(self.searched(task)), None)
+
+    def rule(self, task: str) -> str:
+        """Returns in words how `best` is selected."""
+        if self.shared:
+            return BEST_ON_AVERAGE
+        return BEST_OF_FINISHED if are_taught(self.searched(task)) else BEST_OF_ALL
 
     def front(self, task: str) -> list[TrialResult]:
         """Returns the task's searched trials that none beats with the same or fewer parameters, from few to many."""

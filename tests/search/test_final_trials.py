@@ -13,7 +13,7 @@ from krona_tune.study.finals import DEFAULT
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.request.trial import check_trial
-from krona_tune.study.result import Status
+from krona_tune.study.result import RECORDED, Status
 from tests.record.events import manifest
 from tests.search.searched import final_row, final_rows, head, searched
 
@@ -78,6 +78,16 @@ def test_the_last_score_counts_of_a_trial_that_the_end_of_the_search_cut_off() -
     assert chosen(trials) == {0: "rte-head-1", 1: "rte-005", 2: "rte-001"}
     gone_on = [*ROWS, searched(5, 0.3), searched(6, 0.4), *map(final_row, trials)]
     assert chosen(final_trials(spec(), gone_on)) == {**chosen(trials), 3: "rte-003"}
+
+
+def test_beside_taught_trials_what_was_cut_off_enters_by_its_score_and_what_was_stopped_comes_last() -> None:
+    rows = [
+        searched(0, 0.5, proposed_by=RECORDED),
+        searched(1, 0.9, status=Status.INTERRUPTED),
+        searched(2, 0.6),
+        searched(3, 0.95, status=Status.STOPPED_EARLY),
+    ]
+    assert chosen(final_trials(spec(top=4), rows)) == {1: "rte-001", 2: "rte-002", 3: "rte-000", 4: "rte-003"}
 
 
 def test_equal_configurations_are_one_finalist() -> None:

@@ -3,7 +3,7 @@
 from typing import Any
 
 from krona_tune.study.result import RECORDED, Status, TrialResult
-from krona_tune.study.standings import Standings, rank_trials
+from krona_tune.study.standings import BEST_OF_ALL, BEST_OF_FINISHED, BEST_ON_AVERAGE, Standings, rank_trials
 from tests.rows import row
 from tests.study.final_rows import repeats
 
@@ -39,6 +39,13 @@ def test_beside_taught_trials_those_that_were_trained_to_their_end_come_first() 
     ]
     assert [each.number for each in rank_trials(rows)] == [2, 0, 1, 3]
     assert [each.number for each in rank_trials(rows[1:])] == [1, 3, 2]
+
+
+def test_the_rule_by_which_the_best_is_selected_is_said() -> None:
+    rows = [trial(0, 0.5), trial(0, 0.1, task="rte"), trial(1, 0.6, task="rte", proposed_by=RECORDED)]
+    assert Standings(rows).rule("cola") == BEST_OF_ALL
+    assert Standings(rows).rule("rte") == BEST_OF_FINISHED
+    assert Standings(rows, ("cola", "rte")).rule("cola") == BEST_ON_AVERAGE
 
 
 def test_the_search_the_heads_and_the_tasks_are_apart() -> None:
