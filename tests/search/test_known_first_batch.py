@@ -99,7 +99,13 @@ def other_text(study: Resources) -> Resources:
     return replace(study, prepared=replace(study.prepared, facts={**facts, "cola": changed}))
 
 
-@pytest.mark.parametrize("change", [other_label, other_text])
+def other_task(study: Resources) -> Resources:
+    works = study.prepared.works
+    task = replace(works["cola"].task, class_weights=(1.0, 2.0))
+    return with_works(study, {**works, "cola": replace(works["cola"], task=task)})
+
+
+@pytest.mark.parametrize("change", [other_label, other_text, other_task])
 def test_other_data_have_a_first_batch_of_their_own(
     gathered: Resources, change: Callable[[Resources], Resources]
 ) -> None:

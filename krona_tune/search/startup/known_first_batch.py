@@ -4,7 +4,7 @@ import json
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from hashlib import sha256
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -68,7 +68,11 @@ def known_first_batch(
     if any(is_own_class(str(point["method"])) for point in (largest, usual)):
         return None
     tasks = {
-        name: [resources.prepared.facts[name].model_dump(mode="json"), _digest(work.train), _digest(work.validation)]
+        name: [
+            resources.prepared.facts[name].model_dump(mode="json"),
+            [asdict(work.task), work.candidates, work.pad_token_id],
+            [_digest(work.train), _digest(work.validation)],
+        ]
         for name, work in resources.prepared.works.items()
     }
     device, source = workplace.device, resources.source
