@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from contextlib import contextmanager
 from functools import wraps
 from inspect import BoundArguments, Parameter, Signature, signature
+from numbers import Number
 from os import PathLike
 from pathlib import Path
 from types import UnionType
@@ -198,6 +199,7 @@ def _checked(value: Any, parameter: Parameter, keywords: Mapping[str, Any]) -> A
     if kind is Parameter.empty:
         return value
     value = list(value) if isinstance(value, Iterator) else value
+    value = value.item() if isinstance(value, Number) and hasattr(value, "item") else value  # one of numpy's
     refuse_misfit(value, kind, name)
     if name not in FREE:
         for text in _texts(value):
