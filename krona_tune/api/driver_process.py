@@ -60,6 +60,8 @@ def stop_driver(folder: StudyFolder, child: DriverProcess | None, seconds: float
     if not 0 < seconds < math.inf:
         raise Refusal("seconds", f"{seconds:g} is no time to wait", "give a number of seconds above 0")
     found = driver_of(folder)
+    if found is None and child and child.poll() is None:
+        found = child.pid, this_host()  # it has not claimed the study yet
     if found is None:
         raise Refusal("stop", f"the study {folder.name!r} does not run here", "there is nothing to stop")
     process, machine = found
@@ -77,9 +79,7 @@ def stop_driver(folder: StudyFolder, child: DriverProcess | None, seconds: float
         fix = f"stop it as that user, or with krona-tune order {folder.name}{folder.storage_flag} cancel"
         raise Refusal("stop", problem, fix) from None
     until = time.monotonic() + seconds
-    while is_running(folder):
+    while is_running(folder) or (child and child.poll() is None):
         if time.monotonic() > until:
             raise Refusal("stop", f"the study did not end within {seconds:g} s", "wait, or stop it again")
-        if child:
-            child.poll()
         time.sleep(0.1)

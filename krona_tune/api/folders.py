@@ -1,6 +1,7 @@
 """Finds the folder that a study's or an adapter's name means, and refuses names that no new study can have."""
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from datetime import datetime
 from os.path import lexists
@@ -28,6 +29,8 @@ OF_THE_STORAGE = {
     *("mlartifacts", "comparison.html", "queue", "queue.lock"),
 }
 """Files and folders of a storage that are not studies."""
+_new_names = Counter[str]()
+"""How often this process has given each name to a new study."""
 
 
 def existing(storage: Storage, name: str, words: Iterable[str] = ()) -> StudyFolder:
@@ -97,10 +100,13 @@ def refuse_taken(folder: StudyFolder, name: str | None) -> None:
 
 
 def new_name(space: object) -> str:
-    """Returns a name for a study that was given none: its space's file, if it has one, and the time."""
+    """Returns a name for a study that was given none: its space's file, if it has one, and the time; and a number, if
+    this process has given that name before."""
     stem = space.stem if isinstance(space, Path) else ""
     readable = re.sub(r"[^A-Za-z0-9_.-]+", "-", stem)[:40].strip("-.") or "study"
-    return f"{readable}-{datetime.now():%Y%m%d-%H%M%S}"
+    name = f"{readable}-{datetime.now():%Y%m%d-%H%M%S}"
+    _new_names[name] += 1
+    return name if _new_names[name] == 1 else f"{name}-{_new_names[name]}"
 
 
 def with_whole_paths(spec: StudySpec) -> StudySpec:

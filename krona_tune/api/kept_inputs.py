@@ -14,7 +14,7 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from krona_tune.atomic_write import atomic_folder, atomic_path
+from krona_tune.atomic_write import atomic_folder, atomic_path, write_atomically
 from krona_tune.data.own_examples import columns_of
 from krona_tune.data.own_files import part_of
 from krona_tune.data.separated_text import refuse_lacking
@@ -41,6 +41,20 @@ def note_described(folder: StudyFolder) -> None:
 def note_started(folder: StudyFolder) -> None:
     """Notes that another process begins a study, and needs what is kept for it."""
     _described.discard(StudyFolder(folder.root.resolve()))
+
+
+def keep_text(folder: StudyFolder, name: str, text: str) -> Path:
+    """Writes a text to a file beside what is kept of a study's inputs, and returns its path."""
+    path, fix = folder.inputs / name, "name a folder that can be written"
+    with refusing(str(folder.inputs), f"{name} can't be kept there", fix):
+        folder.inputs.mkdir(parents=True, exist_ok=True)
+        return write_atomically(path, text)
+
+
+def note_used(request: str) -> None:
+    """Notes that a study begins whose request may name what is kept for another one, which then stays."""
+    for folder in [each for each in _described if str(each.inputs) in request]:
+        _described.discard(folder)
 
 
 @atexit.register
@@ -119,7 +133,7 @@ def _refuse_odd_parts(parts: Mapping[Any, Any], place: str) -> None:
 def _keep(rows: Any, path: Path, place: str, *, begun: bool) -> None:
     """Writes rows to a file. Raises a Refusal if a study has begun with others."""
     options = {"index": False} if hasattr(rows, "iloc") else {}  # pandas; datasets writes no index
-    with atomic_path(path) as new:
+    with TemporaryDirectory(prefix="krona_tune-") as aside, atomic_path(Path(aside, "new") if begun else path) as new:
         with refusing(place, "can't be kept as Parquet files", "hold values of one kind in each column"):
             rows.to_parquet(str(new), **options)
         if begun and not _same_values(path, new):
@@ -135,9 +149,11 @@ def _same_values(path: Path, new: Path) -> bool:
 
 
 def _values(path: Path, column: str) -> list[Any]:
-    """Returns a column's values; what is no number is a gap, because it equals nothing."""
+    """Returns a column's values; what is no number is a gap, because it equals nothing, and True is not 1, because the
+    labels' names differ."""
     values = pq.read_table(path, columns=[column])[column].to_pylist()
-    return [None if isinstance(value, float) and isnan(value) else value for value in values]
+    plain = [None if isinstance(value, float) and isnan(value) else value for value in values]
+    return [(bool, value) if isinstance(value, bool) else value for value in plain]
 
 
 def kept_model(model: Any, tokenizer: Any, folder: StudyFolder) -> str:

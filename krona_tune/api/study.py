@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
-from os import PathLike
+from os import PathLike, fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Unpack
 
@@ -20,7 +20,16 @@ from krona_tune.api.folders import (
     study_folder,
     with_whole_paths,
 )
-from krona_tune.api.kept_inputs import REQUEST, has_data, kept_model, kept_tasks, note_described, note_started
+from krona_tune.api.kept_inputs import (
+    REQUEST,
+    has_data,
+    keep_text,
+    kept_model,
+    kept_tasks,
+    note_described,
+    note_started,
+    note_used,
+)
 from krona_tune.api.plan_view import PlanView
 from krona_tune.api.recommendation_view import RecommendationView
 from krona_tune.api.recorded_study import RecordedStudy
@@ -32,12 +41,11 @@ from krona_tune.api.study_request import (
     with_values,
 )
 from krona_tune.api.study_run import run_and_report
-from krona_tune.atomic_write import write_atomically
 from krona_tune.hub import home
 from krona_tune.record.driver_state import state_since, written_at
 from krona_tune.record.ownership import claim
 from krona_tune.record.storage import storage_at
-from krona_tune.refusal import Refusal, refuse_unknown, refusing
+from krona_tune.refusal import Refusal, refuse_unknown
 from krona_tune.refused_calls import refusing_at_the_caller
 from krona_tune.search.driver_options import DriverOptions
 from krona_tune.search.planning.plan import Plan, make_plan
@@ -61,7 +69,7 @@ if in_notebook():
 if TYPE_CHECKING:
     from krona_tune.search.full_training import FullTraining
 
-Tasks = str | Sequence[str] | Mapping[str, str | Mapping[str, Any] | None] | None
+Tasks = str | PathLike[str] | Sequence[str] | Mapping[str, str | Mapping[str, Any] | None] | None
 """What a request names as its tasks."""
 MADE = Path(AUTO)
 """Stands for the space that is made for a request."""
@@ -142,23 +150,26 @@ class Study(RecordedStudy):
         known = ("space", *StudyArguments.__annotations__)
         refuse_unknown("Study", "keyword", known, *sorted(keywords))
         self._start = StartOptions.among(keywords)
+        tasks = fspath(tasks) if isinstance(tasks, PathLike) else tasks
+        by_key = plain_values(settings or {}, "settings")
+        refuse_name(by_key, "settings: name")
         if space is None:
-            space = MADE if _is_own(tasks, model, keywords) else choose_space(()).place
+            named = {"model": model, "data": keywords.get("data"), "tasks": _named(tasks)}
+            space = MADE if is_own([*_by_key(by_key), *_by_key(_given(named))]) else choose_space(()).place
         elif not isinstance(space, Mapping):
             space = find_space(Path(space), "space")
         kept_at = storage_at(str(storage))
         self.folder = kept_at.brought(name or new_name(space))
         self._space: Path | Mapping[str, Any] | None = space
         self._tasks, self._model, self._tokenizer = tasks, model, tokenizer
-        by_key = plain_values(settings or {}, "settings")
-        refuse_name(by_key, "settings: name")
         by_keyword = {name: plain_values(value, name) for name, value in keywords.items() if name in SETTINGS}
-        named = listed(by_keyword.get("warm_start"))
-        if isinstance(named, list) and all(isinstance(each, str) for each in named):
-            by_keyword["warm_start"] = list(earlier_studies(kept_at, named))
-        self._given = [*_given_keys(by_key), *given_by(by_keyword)]
-        self._request: StudySpec | None = None
+        teachers = listed(by_keyword.get("warm_start"))
+        if isinstance(teachers, list) and all(isinstance(each, str) for each in teachers):
+            by_keyword["warm_start"] = list(earlier_studies(kept_at, teachers))
+        self._given = [*_by_key(by_key), *given_by(by_keyword)]
+        self._request: tuple[bool, StudySpec] | None = None
         self._child: DriverProcess | None = None
+        self._has_run = False
         by_name = model is None or isinstance(model, str | Path)
         if by_name and tokenizer is not None:
             raise Refusal("tokenizer", "it goes with a model in memory", "leave it out: a named model has its own")
@@ -194,6 +205,7 @@ class Study(RecordedStudy):
         study = cls.__new__(cls)
         study.folder, study._start = folder, StartOptions()
         study._space, study._request, study._child, study._given, study._seen = None, None, None, [], True
+        study._has_run = True
         return study
 
     @property
@@ -203,11 +215,12 @@ class Study(RecordedStudy):
 
         If the study has not begun when this process ends, they are removed.
         """
-        if self._space is None:
+        begun = self.folder.spec.exists()
+        if self._space is None or (begun and self._has_run):
             return default_to_glue(load_spec(self.folder.spec))
-        if self._request is None:
-            self._request = self._made_request()
-        return self._request
+        if self._request is None or self._request[0] != begun:  # another driver may have begun a study of this name
+            self._request = begun, self._made_request()
+        return self._request[1]
 
     @refusing_at_the_caller
     def plan(self) -> "PlanView":
@@ -244,7 +257,8 @@ class Study(RecordedStudy):
             RuntimeError: Ray ended during the study, or the study stopped itself, as on a full disk; the message says
                 why, and `run` resumes it, after Ray's end in a new process.
         """
-        given = [*self._given, *given_by({"trials": trials, "time_budget": time_budget})]
+        described = [] if self._has_run else self._given
+        given = [*described, *given_by({"trials": trials, "time_budget": time_budget})]
         spec = self._spec_to_run(given)
         if self.folder.spec.exists() and not self.running and self._is_finished(spec):
             print(f"The study {self.folder.name} is finished. run(trials='+8') adds 8 trials a task.")
@@ -269,6 +283,11 @@ class Study(RecordedStudy):
         stop_driver(self.folder, self._child, seconds)
         return self
 
+    @property
+    def running(self) -> bool:
+        """Returns whether a process has the study, here or elsewhere, or one that `run(wait=False)` started begins."""
+        return super().running or (self._child is not None and self._child.poll() is None)
+
     @refusing_at_the_caller
     def wait(self) -> "Study":
         """Waits for the end of a study that `run(wait=False)` started.
@@ -276,9 +295,11 @@ class Study(RecordedStudy):
         Raises:
             RuntimeError: it ended with an error, or stopped itself; the message holds its last lines, or says why.
         """
-        waited = bool(self._child) or self.running
-        if self._child and (status := self._child.wait()) not in ENDED_WELL:
+        waited, child = self.running, self._child
+        self._child = None
+        if child and (status := child.wait()) not in ENDED_WELL:
             raise RuntimeError(f"the study's process ended with status {status}:\n{last_lines(self._output)}")
+        waited = waited or child is not None
         while self.running:
             time.sleep(0.2)
         state = state_since(self.folder, self._state_before)
@@ -326,19 +347,17 @@ class Study(RecordedStudy):
         if path is MADE and self.folder.spec.exists():
             path = self.folder.spec  # it keeps the space that was made for it
         if isinstance(path, Mapping):
-            written, path = dump_yaml(plain_values(path, "space")), self.folder.inputs / "space.yaml"
-            with refusing(
-                str(self.folder.inputs), "the space can't be kept there", "name a folder that can be written"
-            ):
-                self.folder.inputs.mkdir(parents=True, exist_ok=True)
-                write_atomically(path, written)
-        tasks = self._asked_tasks(path)
+            space = plain_values(path, "space")
+            if isinstance(tasks := space.get("tasks"), dict):
+                space["tasks"] = resolve_tasks(tasks, Path.cwd(), "space: tasks")
+            path = keep_text(self.folder, "space.yaml", dump_yaml(space))
+        asked = self._asked_tasks(path)
         model = None if self._model is None else kept_model(self._model, self._tokenizer, self.folder)
-        given = [*_given_keys({"tasks": tasks, "model": model}), *self._given]
+        given = [*self._given, *_by_key(_given({"tasks": asked, "model": model}))]
         if self.folder.spec.exists():
             return resumed_spec(self.folder, given, path, adds=False)
-        asked = AskedRequest(space=None if path is MADE else path, given=given)
-        return with_whole_paths(asked.spec(asked.chosen(), self.folder.name))
+        request = AskedRequest(space=None if path is MADE else path, given=given)
+        return with_whole_paths(request.spec(request.chosen(), self.folder.name))
 
     def _asked_tasks(self, space: Path) -> Any:
         if self._tasks is None:
@@ -386,6 +405,7 @@ class Study(RecordedStudy):
             if not begun:
                 refuse_taken(self.folder, self.folder.name)  # another driver may have begun it meanwhile
             spec = read_spec()
+            note_used(dump_spec(spec))
             outcome = run_and_report(
                 spec,
                 str(self._place),
@@ -399,6 +419,7 @@ class Study(RecordedStudy):
                 ),
                 asked=asked,
             )
+            self._has_run = True
         if outcome and outcome.lost_ray:
             raise RuntimeError(f"Ray ended during the study ({outcome.lost}); {AFTER_RESTART}")
         if outcome and outcome.halted:
@@ -415,29 +436,31 @@ class Study(RecordedStudy):
         if self.folder.spec.exists():
             words = ["resume", self.folder.name, *(word for each in changing(given) for word in each.words)]
         else:
-            request = self.folder.inputs / REQUEST
-            write_atomically(request, dump_spec(spec))
+            request = keep_text(self.folder, REQUEST, dump_spec(spec))
             words = ["run", "--space", str(request), "--name", self.folder.name]
         words += ["--storage", self.folder.storage, *replace(self._start, quiet=True).words()]
         self._state_before = written_at(self.folder)
         note_started(self.folder)
+        note_used(dump_spec(spec))
+        self._has_run = True
         self._child = start_driver(words, self._output, environment=self._start.environment())
 
 
-def _given_keys(values: Mapping[str, Any]) -> list[GivenValue]:
-    """Returns the values that a session gives by their keys; None gives none."""
-    return [GivenValue(key, value, key) for key, value in values.items() if value is not None]
+def _by_key(values: Mapping[str, Any]) -> list[GivenValue]:
+    """Returns the values that a session gives by their keys."""
+    return [GivenValue(key, value, key) for key, value in values.items()]
 
 
-def _is_own(tasks: Tasks, model: Any, keywords: Mapping[str, Any]) -> bool:
-    """Returns whether a session names a model, data or a task of its own."""
-    return is_own(_given_keys({"model": model, "data": keywords.get("data"), "tasks": _named(tasks)}))
+def _given(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the arguments that a session gives; None gives none."""
+    return {name: value for name, value in values.items() if value is not None}
 
 
-def _named(tasks: Tasks) -> Any:
+def _named(tasks: Any) -> Any:
     """Returns tasks as they are, but those that words name, of which files hold tasks of one's own."""
-    words = tasks if isinstance(tasks, str) else ",".join(tasks) if tasks and not isinstance(tasks, Mapping) else None
-    return asked_tasks(words, {}) if words else tasks
+    if isinstance(tasks, Mapping) or not tasks:
+        return tasks
+    return asked_tasks(tasks if isinstance(tasks, str) else ",".join(tasks), {})
 
 
 @refusing_at_the_caller

@@ -65,6 +65,17 @@ def test_a_study_goes_on_with_the_same_values_and_no_others(made: Any, folder: S
     assert pq.read_table(path)["body"].to_pylist() == stars()["body"]
 
 
+def test_true_and_false_are_no_numbers_and_a_begun_study_s_file_stays(folder: StudyFolder) -> None:
+    numbers = pd.DataFrame({"body": ["a", "b"], "stars": [0, 1]})
+    path = keep(folder, numbers) / "train.parquet"
+    begin(folder)
+    before = path.stat().st_mtime_ns
+    with pytest.raises(Refusal, match="the study was begun with other rows"):
+        keep(folder, numbers.assign(stars=[False, True]))
+    keep(folder, numbers)
+    assert path.stat().st_mtime_ns == before
+
+
 def test_a_study_goes_on_with_the_same_parts_and_no_others(folder: StudyFolder) -> None:
     rows = pd.DataFrame(stars())
     keep(folder, {"train": rows, "test": rows})

@@ -9,6 +9,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pandas as pd
 import pytest
 
@@ -28,6 +29,7 @@ from krona_tune.search.start_options import START_OPTIONS
 from krona_tune.search.startup import cluster
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import dump_spec, load_spec
+from krona_tune.study.request.plain_yaml import dump_yaml
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.settings import flag_of
 from krona_tune.study.study_state import DriverState, End
@@ -211,6 +213,9 @@ class Ended:
     def __init__(self, folder: StudyFolder, end: End, reason: str) -> None:
         state = DriverState(stage="end", trials=9, ended=4, slots=2, at=7.0, end=end, reason=reason)
         self._write = lambda: write_driver_state(folder, state)
+
+    def poll(self) -> int:
+        return ExitStatus.INTERRUPTED
 
     def wait(self) -> int:
         self._write()
@@ -434,6 +439,108 @@ def test_the_flags_of_the_constructor_and_of_run_reach_a_new_study(
     study(model, **LATER).run(wait=wait, trials=5, time_budget="1h30")
     search, resources = heard[0].search, heard[0].resources
     assert (search.trials, search.time_budget, resources.max_concurrent, resources.price_per_hour) == (5, 5400, 2, 1.5)
+
+
+def test_a_study_whose_inputs_have_names_is_started_elsewhere(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[StudySpec] = []
+    monkeypatch.setattr(study_module, "start_driver", lambda words, *_, **__: heard.append(load_spec(Path(words[2]))))
+    Path("small.yaml").write_text(dump_yaml(SPACE), encoding="utf-8")
+    made = krona_tune.Study(model=model, tasks="cola", data="mini", space="small.yaml", name="named", trials=2)
+    made.run(wait=False)
+    assert [each.tasks for each in heard] == [("cola",)]
+
+
+def test_two_studies_without_a_name_have_two(model: str) -> None:
+    made = [krona_tune.Study(model=model, tasks="cola", data="mini", space="mini", seed=seed) for seed in range(3)]
+    assert len({each.folder for each in made}) == 3
+
+
+def test_a_study_that_another_begins_under_its_name_is_compared_with_it(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study_module, "run_and_report", lambda *asked, **more: pytest.fail("it was run"))
+    first, second = (study(model, settings={"schedule.epochs": epochs}) for epochs in (2, 3))
+    assert second.request.schedule.epochs == 3
+    begin(first)
+    with pytest.raises(Refusal, match=r"epochs: the study 'reviews' was begun with 2\.0, not 3\.0"):
+        second.run()
+
+
+def test_a_study_goes_on_with_what_it_was_last_asked_for(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[int] = []
+
+    def run_here(spec: StudySpec, place: str, reason: str, folder: StudyFolder, *_: Any, **__: Any) -> None:
+        ran.append(spec.search.trials)
+        folder.spec.write_text(dump_spec(spec), encoding="utf-8")
+
+    monkeypatch.setattr(study_module, "run_and_report", run_here)
+    made = study(model).run()
+    made.run(trials="+8").run()
+    assert ran == [2, 10, 10]
+    assert made.request.search.trials == 10
+    assert study(model).run().request.search.trials == 2, "another object asks for what it was given"
+
+
+def test_null_of_a_setting_is_given_and_an_unknown_key_is_refused(model: str) -> None:
+    space = {**SPACE, "search": {"time_budget": 60}}
+    made = krona_tune.Study(model=model, tasks="cola", data="mini", space=space, settings={"search.time_budget": None})
+    assert made.request.search.time_budget is None
+    with pytest.raises(Refusal, match="nope"):
+        krona_tune.Study(model=model, tasks="cola", data="mini", space=SPACE, settings={"search.nope": None})
+
+
+def test_paths_of_a_space_from_memory_are_those_of_this_process(model: str) -> None:
+    frame().to_csv("reviews.csv", index=False)
+    space = {**SPACE, "model": model, "tasks": reviews("reviews.csv")}
+    assert krona_tune.Study(space=space, name="mapped").plan().plan.own_data["reviews"].parts
+
+
+def test_settings_name_a_model_of_ones_own_as_a_keyword_does(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study_module, "choose_space", lambda *_: pytest.fail("a shipped space was chosen"))
+    given = {"model": model, "data": "mini", "tasks": ["cola"]}
+    assert krona_tune.Study(settings=given, name="own").request.model == model
+
+
+def test_tasks_may_be_the_path_of_a_file_and_numbers_those_of_numpy(model: str) -> None:
+    frame().to_csv("reviews.csv", index=False)
+    Path("tasks.yaml").write_text("tasks: {reviews: {data: reviews.csv, text: body, label: verdict}}", encoding="utf-8")
+    made = krona_tune.Study(model=model, tasks=Path("tasks.yaml"), space=SPACE, name="path")
+    assert made.request.tasks == ("reviews",)
+    with pytest.raises(Refusal, match="train: the study 'path' has not begun"):
+        made.train(seeds=np.int64(3))  # type: ignore[arg-type]
+
+
+def test_data_that_a_begun_study_uses_stay_when_another_described_them(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(study_module, "run_and_report", lambda *asked, **more: None)
+    described = study(model, name="described")
+    used = krona_tune.Study(space=described.recommend().request, name="used")
+    used.run()
+    forget_described()
+    assert (described.folder.inputs / "data" / "reviews" / "train.parquet").exists()
+
+
+class Beginning:
+    """A driver's process that has not claimed its study yet, until it is told to end."""
+
+    pid = 2**22 + 1
+    ended = False
+
+    def poll(self) -> int | None:
+        return ExitStatus.INTERRUPTED if self.ended else None
+
+
+def test_a_study_that_begins_in_another_process_runs(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    child = Beginning()
+    monkeypatch.setattr(study_module, "start_driver", lambda *_, **__: child)
+    monkeypatch.setattr("os.kill", lambda process, _: setattr(child, "ended", process == child.pid))
+    made = study(model).run(wait=False)
+    assert made.running
+    with pytest.raises(Refusal, match="is being run"):
+        made.run(wait=False)
+    made.stop()
+    assert not made.running
 
 
 @pytest.mark.slow

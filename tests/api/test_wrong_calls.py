@@ -75,10 +75,10 @@ def chosen(**words: Any) -> Call:
 WRONG: dict[str, Call] = {
     # what is asked for
     "tasks[0]: 1 is of the type int; give a text": planned(tasks=[1, 2]),
-    "tasks: 5 is of the type int; give a text, a list, a dict or None": planned(tasks=5),
+    "tasks: 5 is of the type int; give a text, a path, a list, a dict or None": planned(tasks=5),
     "tasks: no task in {}; known: glue, cola": planned(tasks={}),
     "tasks: no task in ''; known: glue, cola": planned(tasks=[]),
-    "tasks: {'cola'} is of the type set; give a text, a list": planned(tasks={"cola"}),
+    "tasks: {'cola'} is of the type set; give a text, a path, a list": planned(tasks={"cola"}),
     "tasks: reviews: is of the type DataFrame; give a text, a dict or None": planned(tasks={"reviews": FRAME}),
     "tasks: key: 5 is of the type int; give a text": of_data(FRAME, name=5),
     "'../../up' is refused; write a name of letters": of_data(FRAME, name="../../up"),
@@ -155,7 +155,7 @@ WRONG: dict[str, Call] = {
     "examples[1]: it is no text in UTF-8": finished("predict", "cola", ["fine", "half \ud800"]),
     "tokenizer: it goes with a model in memory; leave it out": planned(tokenizer=5),
     "trials: true is not a number of trials; give a whole number": planned(trials=np.bool_(True)),
-    "inputs: the space can't be kept there (": planned(storage="/proc/nowhere"),
+    "inputs: space.yaml can't be kept there (": planned(storage="/proc/nowhere"),
     "examples[0]: None is of the type NoneType; give a text or a list": finished("predict", "cola", [None]),
     "examples[1]: 5 is of the type int": finished("predict", "cola", ["fine", 5]),
     "examples[0][1]: nan is of the type float; give a text": finished("predict", "cola", [["a", float("nan")]]),
