@@ -91,7 +91,8 @@ def load(model: nn.Module, folder: str | Path, *, check_backbone: bool = True) -
         model: a model of transformers, the adapter's backbone; if it is text to text, with its language-model head.
         folder: what a study leaves in `adapters/<task>`.
         check_backbone: refuse other weights than the adapter was trained on. They are recognised in float32 and
-            bfloat16; a model in another dtype passes if kind and sizes are right. False: a fine-tuned copy passes.
+            bfloat16, by the linear maps of the layers: embeddings, norms and biases are not compared. A model in
+            another dtype passes if kind and sizes are right. False: a fine-tuned copy passes.
 
     Raises:
         Refusal: the files can't be read, the adapter belongs to another backbone, another one is on the model, or the
@@ -165,10 +166,14 @@ def shape_for(card: AdapterCard, shape: Geometry, folder: Path) -> Geometry:
     raise Refusal(str(folder / CARD), said, fix)
 
 
+class OtherBackbone(Refusal):
+    """An adapter was trained on other weights than the model's."""
+
+
 def _refuse_other_weights(found: str | None, folder: Path, card: AdapterCard) -> None:
     named = card.backbone_fingerprint
     if found and named and found != named:
-        raise Refusal(
+        raise OtherBackbone(
             str(folder),
             f"was trained on {card.backbone}, whose weights are {named[:DIGITS]}; the model's are {found[:DIGITS]}",
             "load that backbone, or pass check_backbone=False for a copy of it that was trained further",

@@ -68,7 +68,8 @@ class FormFacts:
         return "{backbone}" in self.lines
 
 
-_BACKBONE = "from transformers import {kind}\n\nmodel = {kind}.from_pretrained({backbone}{outputs})\n"
+_BACKBONE = 'from transformers import {kind}\n\nmodel = {kind}.from_pretrained({backbone}, dtype="float32"{outputs})\n'
+"""Loads a backbone as it was when the export was checked; by itself transformers takes the dtype of its files."""
 _PEFT = f"from peft import PeftModel\n{_BACKBONE}model = PeftModel.from_pretrained(model, {{folder}})"
 
 

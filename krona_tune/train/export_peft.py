@@ -75,7 +75,8 @@ def _leave(job: Job) -> ExportCheck:
     as_lora = logits(dressed, inputs)
     if exact:
         refuse_other_outputs(as_lora, expected, "as a LoRA")
-    return ExportCheck(_write_peft(job, dressed, load, whole, as_lora, job.readme(found)), found)
+    checked = expected if exact else as_lora
+    return ExportCheck(_write_peft(job, dressed, load, whole, checked, job.readme(found)), found)
 
 
 def _write_peft(

@@ -12,7 +12,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from krona_tune.adapters.adapter_card import AdapterCard, read_card, task_of
-from krona_tune.adapters.adapter_files import load, refuse_replaced, shape_for
+from krona_tune.adapters.adapter_files import OtherBackbone, load, refuse_replaced, shape_for
 from krona_tune.adapters.inject import Adapters
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.data.answer_files import answer_columns
@@ -80,7 +80,10 @@ def load_adapted(
     unable = (source.location, f"can't answer {task.title}", "save the model again")
     with quiet(), refusing(*unable):
         answering = make_answer(backbone, task, 0, words, tokenizer.pad_token_id, tokenizer)  # its head is replaced
-    adapters = load(answering.model, folder)
+    try:
+        adapters = load(answering.model, folder)
+    except OtherBackbone as refusal:
+        raise refusal.at(refusal.place, fix="name the backbone that it was trained on with --model") from None
     refuse_replaced(folder, card)
     answering.model.eval()
     with torch.no_grad(), refusing(*unable):

@@ -76,7 +76,7 @@ def test_a_package_gives_the_backbone_to_who_has_the_files_and_the_hub_to_others
     card = made(backbone="org/name")
     lines = loading(card, Form.PEFT, "out", package="carrier")
     assert lines.startswith("from carrier import get_model_path\n")
-    assert "from_pretrained(get_model_path(), num_labels=3, ignore_mismatched_sizes=True)" in lines
+    assert 'from_pretrained(get_model_path(), dtype="float32", num_labels=3, ignore_mismatched_sizes=True)' in lines
     assert "carrier" not in loading(card, Form.PEFT, "me/out", on_hub=True, package="carrier")
     assert "carrier" not in loading(card, Form.MERGED, "out", package="carrier")
 

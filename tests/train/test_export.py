@@ -284,7 +284,8 @@ def test_other_weights_than_the_adapters_are_refused(tmp_path: Path) -> None:
     other = transformers.AutoModelForSequenceClassification.from_pretrained(backbone)
     other.base_model.encoder.layer[1].attention.self.value.weight.data.mul_(1.01)
     other.save_pretrained(backbone)
-    with pytest.raises(Refusal, match=r"whose weights are \w{12}; the model's are \w{12}"):
+    said = r"whose weights are \w{12}; the model's are \w{12}; name the backbone that it was trained on with --model"
+    with pytest.raises(Refusal, match=said):
         export_adapter(adapter, tmp_path / "out", Form.MERGED)
 
 
@@ -413,6 +414,20 @@ def test_the_lines_of_a_form_replace_another_head_of_the_backbone(form: Form, tm
         backbone, num_labels=5, ignore_mismatched_sizes=True
     )
     other.save_pretrained(backbone)
+    adapter = adapter_folder(backbone, tmp_path / "adapter", "cola", "lora")
+    whole = load_adapted(adapter)
+    inputs, names = sample_inputs(whole), dict[str, Any]()
+    exec(export_adapter(adapter, tmp_path / "out", form).loading, names)
+    torch.testing.assert_close(logits(names["model"].eval(), inputs), logits(whole.answer.model, inputs))
+
+
+@pytest.mark.parametrize("form", [Form.ADAPTER, Form.PEFT])
+def test_the_lines_of_a_form_compute_as_the_export_was_checked(form: Form, tmp_path: Path) -> None:
+    """A backbone kept in bfloat16 would be loaded in it, and round the head that was trained in float32."""
+    backbone = backbone_folder("bert", tmp_path / "backbone")
+    transformers.AutoModelForSequenceClassification.from_pretrained(backbone, dtype="bfloat16").save_pretrained(
+        backbone
+    )
     adapter = adapter_folder(backbone, tmp_path / "adapter", "cola", "lora")
     whole = load_adapted(adapter)
     inputs, names = sample_inputs(whole), dict[str, Any]()
