@@ -41,7 +41,7 @@ class RecordedStudy:
 
     @refusing_at_the_caller
     def predict(self, task: str, examples: Sequence[str | Sequence[str]]) -> list[str]:
-        """Answers each example with the task's best adapter, as `krona_tune.predict` does.
+        """Answers each example with the adapter that is chosen of the task, as `krona_tune.predict` does.
 
         Args:
             task: a task of the study.

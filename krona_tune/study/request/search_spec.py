@@ -60,7 +60,7 @@ class SearchSpec(FrozenValue):
     """Names who proposes points: "tpe" learns from the scores of the same task, "study_model" from those of all tasks
     and of earlier studies (a search by method, size or shared configuration is left to TPE), "random" draws evenly,
     "sobol" takes the points of a scrambled Sobol sequence, which cover the space evenly and are the same on every task.
-    Left out: "study_model" with `warm_start`, "tpe" without."""
+    Left out: "study_model" with a `warm_start` that names more than files of curves, else "tpe"."""
     first_point: Annotated[int, Field(ge=0, le=MOST_POINTS)] = 0
     """The number of the first Sobol point, so that several studies can share one design."""
     early_stopping: bool = True
@@ -90,7 +90,8 @@ class SearchSpec(FrozenValue):
     stop_trials: Count | None = None
     """The number of trials that a search with `stop: auto` began with. A new study writes it."""
     startup_trials: CountFromZero = 6
-    """Trials that are drawn evenly before TPE models the scores."""
+    """How many trials of a task have a score, taught ones too, before TPE models the scores. Until then those that are
+    not taught are drawn evenly."""
     baseline_learning_rates: tuple[Positive, ...] = (1e-2,)
     """Learning rates at which the head alone is trained, for comparison; empty: no baseline."""
     max_params: ParameterLimit | None = None
