@@ -6,8 +6,9 @@ Needs the packages onnx, onnxscript and onnxruntime.
 import logging
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from importlib import import_module
+from io import StringIO
 from pathlib import Path
 from statistics import median
 from time import perf_counter
@@ -17,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from krona_tune.refusal import Refusal, refusing
+from krona_tune.refusal import Refusal, refusing, told
 from krona_tune.train.backbone import Inputs, quiet
 
 GRAPH = "model.onnx"
@@ -61,18 +62,25 @@ def write_onnx(model: nn.Module, inputs: Inputs, folder: Path) -> None:
         Refusal: torch can't export the model.
     """
     names = tuple(inputs)
-    unable = ("--format", f"onnx: torch can't export a {type(model).__name__}", "use --format merged")
-    with _silent(), refusing(*unable), torch.no_grad():
-        program: Any = torch.onnx.export(
-            _Logits(model, names).eval(),
-            tuple(inputs.values()),
-            dynamo=True,
-            input_names=list(names),
-            output_names=[LOGITS],
-            dynamic_shapes=(tuple(ROWS_AND_LENGTH for _ in names),),
-            verbose=False,
-        )
+    try:
+        with _silent(), redirect_stdout(StringIO()), redirect_stderr(StringIO()), torch.no_grad():
+            program: Any = torch.onnx.export(
+                _Logits(model, names).eval(),
+                tuple(inputs.values()),
+                dynamo=True,
+                input_names=list(names),
+                output_names=[LOGITS],
+                dynamic_shapes=(tuple(ROWS_AND_LENGTH for _ in names),),
+                verbose=False,
+            )
+    except Exception as error:  # the exporter's own, with the traced graph and pages of advice in its text
+        why = f"onnx: torch can't export a {type(model).__name__} ({told(_first_cause(error))})"
+        raise Refusal("--format", why, "use --format merged") from None
     program.save(folder / GRAPH)
+
+
+def _first_cause(error: BaseException) -> BaseException:
+    return _first_cause(error.__cause__) if error.__cause__ else error
 
 
 def quantise(graph: Path, to: Path) -> None:
@@ -131,7 +139,7 @@ def median_milliseconds(model: OnnxModel, inputs: Inputs) -> float:
 def _silent() -> Iterator[None]:
     """Keeps what the exporter and the quantiser say of their own packages from the terminal."""
     before = logging.root.manager.disable
-    logging.disable(logging.WARNING)
+    logging.disable(logging.ERROR)
     try:
         with warnings.catch_warnings(action="ignore"), quiet():
             yield

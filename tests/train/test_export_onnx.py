@@ -10,6 +10,7 @@ import numpy as np
 import onnxruntime
 import pytest
 import torch
+from torch import nn
 
 from krona_tune.adapters.approximation import Quantisation
 from krona_tune.adapters.export_forms import Form, WrittenDtype
@@ -17,6 +18,7 @@ from krona_tune.data.metrics import measure
 from krona_tune.refusal import Refusal
 from krona_tune.train import export_onnx
 from krona_tune.train.export import export_adapter
+from krona_tune.train.onnx_form import write_onnx
 from krona_tune.train.predict import load_adapted, predictions
 from tests.train.exported_adapters import adapter_folder, backbone_folder, texts, work_on
 
@@ -97,6 +99,25 @@ def test_without_a_package_it_is_refused_with_the_fix(tmp_path: Path, monkeypatc
     monkeypatch.setitem(sys.modules, "onnxscript", None)
     with pytest.raises(Refusal, match=r"the package onnxscript is not installed; pip install 'krona_tune\[onnx\]'"):
         export_adapter(adapter, tmp_path / "out", Form.ONNX)
+
+
+class Untraceable(nn.Module):
+    """Computes otherwise where the tokens say so."""
+
+    def forward(self, input_ids: torch.Tensor) -> SimpleNamespace:
+        return SimpleNamespace(logits=input_ids.float() if input_ids.sum() > 9 else -input_ids.float())
+
+
+def test_why_torch_can_not_trace_a_model_is_one_line(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("onnxscript", reason="the extra `onnx` is not installed")
+    inputs = {"input_ids": torch.ones(2, 12, dtype=torch.long)}
+    with pytest.raises(Refusal) as refused:
+        write_onnx(Untraceable(), inputs, tmp_path)
+    said = str(refused.value)
+    assert said.startswith("--format: onnx: torch can't export a Untraceable (")
+    assert said.endswith("; use --format merged")
+    assert not {"\n", "\x1b"} & set(said)
+    assert capfd.readouterr() == ("", "")
 
 
 def test_in_int8_it_says_what_that_costs_and_saves(tmp_path: Path) -> None:
