@@ -13,10 +13,11 @@ faster.
 
 import math
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import get_args
+from typing import Any, get_args
 
 import torch
 from peft import PEFT_TYPE_TO_CONFIG_MAPPING, PEFT_TYPE_TO_TUNER_MAPPING, PeftConfig
@@ -215,6 +216,13 @@ class KronAModel(BaseTuner):  # type: ignore[misc]
         if adapter_name not in self.active_adapters:
             layer.requires_grad_(False)
         self._replace_module(parent, target_name, layer, target)
+
+    @contextmanager
+    def _enable_peft_forward_hooks(self, *args: Any, **words: Any) -> Iterator[None]:
+        """Refuses a batch whose rows name an adapter each: all would get the active one."""
+        if words.get("adapter_names"):
+            raise Refusal("adapter_names", "KronA computes a batch with one adapter", "set_adapter, a batch for each")
+        yield
 
 
 PEFT_TYPE_TO_CONFIG_MAPPING[PEFT_TYPE] = KronAConfig

@@ -154,6 +154,15 @@ def test_peft_says_itself_what_it_does_not_offer(tmp_path: Path) -> None:
         hotswap_adapter(wrapped, tmp_path, "default")
 
 
+def test_a_batch_whose_rows_name_an_adapter_each_is_refused() -> None:
+    """Every row would get the active one without a word."""
+    model = peft.get_peft_model(build("bert", outputs=2)[1], KronAConfig(target_modules=["query"], a_out=4, a_in=4))
+    ids = torch.ones(2, 5, dtype=torch.long)
+    assert model(input_ids=ids).logits.shape == (2, 2)
+    with pytest.raises(Refusal, match="adapter_names: KronA computes a batch with one adapter"):
+        model(input_ids=ids, adapter_names=["default", "__base__"])
+
+
 def test_a_weight_in_few_bits_is_not_merged_into() -> None:
     _, model, _ = build("bert")
     wrapped = peft.get_peft_model(model, KronAConfig(**SUM))
