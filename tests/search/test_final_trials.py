@@ -81,12 +81,9 @@ def test_the_last_score_counts_of_a_trial_that_the_end_of_the_search_cut_off() -
 
 
 def test_beside_taught_trials_what_was_cut_off_enters_by_its_score_and_what_was_stopped_comes_last() -> None:
-    rows = [
-        searched(0, 0.5, proposed_by=RECORDED),
-        searched(1, 0.9, status=Status.INTERRUPTED),
-        searched(2, 0.6),
-        searched(3, 0.95, status=Status.STOPPED_EARLY),
-    ]
+    finished = [searched(0, 0.5, proposed_by=RECORDED), searched(2, 0.6)]
+    cut_off, stopped = searched(1, 0.9, status=Status.INTERRUPTED), searched(3, 0.95, status=Status.STOPPED_EARLY)
+    rows = [*finished, cut_off, stopped]
     assert chosen(final_trials(spec(top=4), rows)) == {1: "rte-001", 2: "rte-002", 3: "rte-000", 4: "rte-003"}
 
 
