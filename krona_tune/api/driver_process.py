@@ -51,7 +51,7 @@ def last_lines(output: Path) -> str:
 
 
 def stop_driver(folder: StudyFolder, child: DriverProcess | None, seconds: float) -> None:
-    """Asks the process that runs a study to stop, and waits for its end.
+    """Asks the process that runs a study to stop, or the `child` that begins to, and waits for its end.
 
     Raises:
         Refusal: no process runs the study, it is on another machine or in another container, it is another user's, or

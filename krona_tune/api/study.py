@@ -280,13 +280,19 @@ class Study(RecordedStudy):
         Raises:
             Refusal: no process runs the study, it is on another machine, or it does not end in that time.
         """
-        stop_driver(self.folder, self._child, seconds)
+        stop_driver(self.folder, self._child if self.running else None, seconds)
         return self
 
     @property
     def running(self) -> bool:
         """Returns whether a process has the study, here or elsewhere, or one that `run(wait=False)` started begins."""
-        return super().running or (self._child is not None and self._child.poll() is None)
+        return super().running or self._begins
+
+    @property
+    def _begins(self) -> bool:
+        """Returns whether a process that was started here lives and has not written yet how far the study is."""
+        lives = self._child is not None and self._child.poll() is None
+        return lives and written_at(self.folder) == self._state_before
 
     @refusing_at_the_caller
     def wait(self) -> "Study":
