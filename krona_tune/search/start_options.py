@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Annotated, Any, NamedTuple, TypedDict, get_args, get_type_hints
+from typing import Annotated, Any, TypedDict, get_args, get_type_hints
 
 from krona_tune.record.mlflow_mirror.tracking_uri import TRACKING, refuse_no_store
 from krona_tune.record.notifications import NOTIFY, joined_addresses, refuse_unknown_services
@@ -19,7 +19,8 @@ def _as_it_is(value: str | None) -> str:
     return value or ""
 
 
-class StartOption(NamedTuple):
+@dataclass(frozen=True)
+class StartOption:
     """Holds what is true of one option of a start.
 
     Attributes:

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -263,7 +264,7 @@ def test_a_study_whose_ray_was_lost_is_resumed_in_another_process(
 def test_who_is_told_and_where_results_go_reaches_the_driver(
     model: str, wait: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(START_OPTIONS, "wandb", START_OPTIONS["wandb"]._replace(refuse=lambda project: None))
+    monkeypatch.setitem(START_OPTIONS, "wandb", replace(START_OPTIONS["wandb"], refuse=lambda project: None))
     heard: dict[str, Any] = {}
 
     def run_here(spec: Any, place: str, reason: str, folder: Any, options: DriverOptions, **more: Any) -> None:
