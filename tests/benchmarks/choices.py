@@ -1,11 +1,12 @@
 """Simulates whole finals: how often what is chosen is worse than the default configuration, and what that costs.
 
-python -m tests.benchmarks.choices [STUDIES]
+python -m tests.benchmarks.choices [STUDIES [FAILS]]
 
 In a study, the default configuration has an accuracy of .8, and twelve others are better or worse by chance; some learn
-nothing with a quarter of their seeds. One seed of each is judged on the validation examples, the best TOP enter the
-finals, and the same validation examples judge these. Compared are the winner, the rule of `study.chosen_finalist`, and
-the same with more seeds where it asks for them; also with other confidences. All numbers are synthetic.
+nothing with a quarter of their seeds, and the default one with a share FAILS of its own. One seed of each is judged on
+the validation examples, the best TOP enter the finals, and the same validation examples judge these. Compared are the
+winner, the rule of `study.chosen_finalist`, and the same with more seeds where it asks for them; also with other
+confidences. All numbers are synthetic.
 """
 
 import sys
@@ -84,14 +85,16 @@ def decide(scores: Array, numbers: Sequence[int], examples: int, *, race: bool) 
         seeds = [many + (place in asked) for place, many in enumerate(seeds)]
 
 
-def simulate(studies: int, spread: float, deviation: float, examples: int) -> dict[str, tuple[float, float, float]]:
+def simulate(
+    studies: int, spread: float, deviation: float, examples: int, default_fails: float = 0.0
+) -> dict[str, tuple[float, float, float]]:
     """Returns by rule the share of studies that end worse than the default, the mean regret, and trainings a study."""
     rng, metric = np.random.default_rng(8), METRICS["accuracy"]
     found: dict[str, list[tuple[float, float, int]]] = {name: [] for name in RULES}
     for _ in range(studies):
         means = np.clip(LEVEL + spread * rng.standard_normal(OTHERS), 0.55, 0.95)
         level = np.array([OF_HEAD, LEVEL, *means])
-        fails = np.array([0.0, 0.0, *np.where(rng.random(OTHERS) < FAIL, OFTEN, 0.0)])
+        fails = np.array([0.0, default_fails, *np.where(rng.random(OTHERS) < FAIL, OFTEN, 0.0)])
         levels = np.stack([metric.levels(each, deviation, rng.random(1 + MOST)) for each in level])
         levels = np.where(rng.random(levels.shape) < fails[:, None], CONSTANT, levels)
         scores = metric.scores(levels[None], examples, rng)[0]
@@ -113,12 +116,14 @@ def simulate(studies: int, spread: float, deviation: float, examples: int) -> di
     return {name: tuple(np.mean(each, axis=0).tolist()) for name, each in found.items()}
 
 
-def main(studies: str = "300") -> None:
+def main(studies: str = "300", default_fails: str = "0") -> None:
     """Prints one table row for each rule and cell."""
     print("| configurations differ by | seeds by | examples | rule | worse than the default | regret | trainings |")
     print("|---|---|---|---|---|---|---|")
     for spread, deviation, examples in product(SPREADS, SEED_DEVIATIONS, EXAMPLES):
-        for name, (harm, regret, took) in simulate(int(studies), spread, deviation, examples).items():
+        for name, (harm, regret, took) in simulate(
+            int(studies), spread, deviation, examples, float(default_fails)
+        ).items():
             print(
                 f"| {spread} | {deviation} | {examples:,} | {name} | {harm:.3f} | {regret:.4f} | {took:.1f} |",
                 flush=True,
