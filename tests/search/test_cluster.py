@@ -1,6 +1,7 @@
 """Tests how many trials fit: they are counted by node, and refused if no node can hold one."""
 
 import socket
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -291,3 +292,15 @@ def test_ray_is_not_asked_where_no_driver_is(monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setattr(clusters, "DRIVERS", ("/nowhere",))
     monkeypatch.setattr(clusters, "count_gpus", lambda: pytest.fail("Ray was asked"))
     assert this_machine().gpus == 0
+
+
+def test_what_runs_at_a_fork_is_registered_before_the_thread_of_ray_forks() -> None:
+    """If another thread imported it meanwhile, a fork would release a lock that it had not taken."""
+    code = """
+import sys
+from krona_tune.search.startup import cluster
+cluster.connect = lambda *asked: "concurrent.futures.thread" in sys.modules
+print(cluster.connecting(None).result())
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["True"]

@@ -9,6 +9,7 @@ import time
 from collections.abc import Collection, Iterable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -162,6 +163,7 @@ def connecting(address: str | None, asked: ResourcesSpec = USUAL) -> "Future[Clu
     else:
         refuse_temporary_folder()
         refuse_home()
+    import_module("concurrent.futures.thread")  # what it registers for forks must be there before Ray's thread forks
     found: Future[Cluster] = Future()
 
     def connected() -> None:
