@@ -1,7 +1,9 @@
-"""Reads what this machine has: cores and memory within a container's limits, free disk, and how busy it is."""
+"""Reads what this machine has: cores and memory within a container's limits, disk, packages; and how busy it is."""
 
 import shutil
+from collections.abc import Iterable
 from contextlib import suppress
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import psutil
@@ -46,3 +48,12 @@ def shared_memory() -> int | None:
 def free_bytes(folder: Path) -> int:
     """Returns the bytes that are free where a folder is or would be."""
     return shutil.disk_usage(next(path for path in (folder, *folder.parents) if path.exists())).free
+
+
+def installed_versions(packages: Iterable[str]) -> dict[str, str]:
+    """Returns the versions of the packages on this machine; leaves out those that are not installed."""
+    found = {}
+    for package in packages:
+        with suppress(PackageNotFoundError):
+            found[package] = version(package)
+    return found

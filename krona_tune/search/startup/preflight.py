@@ -5,13 +5,12 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from tempfile import NamedTemporaryFile
 from typing import Any
 from uuid import uuid4
 
-from krona_tune.machine import free_bytes
+from krona_tune.machine import free_bytes, installed_versions
 from krona_tune.record.mlflow_mirror.tracking_uri import explain_unreachable
 from krona_tune.record.parquet_reader import pass_over, read_trials
 from krona_tune.record.remote_files import Store, is_uri, refusing_store_errors
@@ -19,7 +18,7 @@ from krona_tune.refusal import Refusal, joined, told
 from krona_tune.search.planning.footprint import Footprint, checkpoints_of, footprint
 from krona_tune.search.startup.begin_study import Resources
 from krona_tune.search.startup.cluster import times_in
-from krona_tune.search.startup.known_first_batch import known_first_batch
+from krona_tune.search.startup.first_batch_cache import cached_first_batch
 from krona_tune.search.worker.first_batch import (
     FirstBatch,
     longest_example,
@@ -151,11 +150,7 @@ def _can_write(storage: str) -> bool:
 
 def package_versions() -> dict[str, str]:
     """Returns the versions of the packages on this node; leaves out those that are not installed."""
-    found = {}
-    for package in PACKAGES:
-        with suppress(PackageNotFoundError):
-            found[package] = version(package)
-    return found
+    return installed_versions(PACKAGES)
 
 
 def node_problems(storage: str, reports: dict[str, NodeReport | str]) -> Iterator[Refusal]:
@@ -301,7 +296,7 @@ def _trained(resources: Resources, folder: StudyFolder, need: Footprint) -> Firs
     fit, usual, workplace = resources.slots, usual_point(resources.plan.space), resources.workplace(folder)
     asked = (workplace, resources.prepared.works, need.params, usual)
     if not fit.gpus and len(resources.cluster.nodes) == 1:
-        known = known_first_batch(resources, workplace, need.params, usual)
+        known = cached_first_batch(resources, workplace, need.params, usual)
         if known is None:
             return train_first_batch(*asked)
         if (done := known.read()) is None:

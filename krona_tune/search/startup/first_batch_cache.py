@@ -6,7 +6,6 @@ from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from hashlib import sha256
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from krona_tune.adapters.peft_class import is_own_class
 from krona_tune.atomic_write import write_atomically
-from krona_tune.machine import busy
+from krona_tune.machine import busy, installed_versions
 from krona_tune.processor import this_processor
 from krona_tune.search.startup.begin_study import Resources
 from krona_tune.search.startup.cluster import cores
@@ -31,7 +30,7 @@ CODE = Path(__file__).parents[2]
 
 
 @dataclass(frozen=True, kw_only=True)
-class KnownFirstBatch:
+class CachedFirstBatch:
     """The file that keeps the result of one first batch, for all studies whose first batch would be the same."""
 
     path: Path
@@ -53,9 +52,9 @@ class KnownFirstBatch:
             logger.warning("the first batch can't be kept for later studies: %s", error)
 
 
-def known_first_batch(
+def cached_first_batch(
     resources: Resources, workplace: Workplace, largest: Mapping[str, Any], usual: Mapping[str, Any]
-) -> KnownFirstBatch | None:
+) -> CachedFirstBatch | None:
     """Returns where the first batch of a study is kept, by everything that it depends on.
 
     Args:
@@ -77,7 +76,7 @@ def known_first_batch(
     }
     device, source = workplace.device, resources.source
     seen = {
-        "versions": {package: _version(package) for package in PACKAGES},
+        "versions": installed_versions(PACKAGES),
         "code": _newest(CODE),
         "processor": [this_processor().name, this_processor().instructions, cores(), workplace.threads],
         "computes": [device.kind, device.precision, workplace.quantize],
@@ -86,18 +85,12 @@ def known_first_batch(
         "tasks": tasks,
     }
     key = sha256(json.dumps(seen, sort_keys=True, default=str).encode()).hexdigest()
-    return KnownFirstBatch(path=Path(platformdirs.user_cache_dir("krona_tune")) / "first_batches" / f"{key[:32]}.json")
+    return CachedFirstBatch(path=Path(platformdirs.user_cache_dir("krona_tune")) / "first_batches" / f"{key[:32]}.json")
 
 
 def _digest(table: pa.Table) -> str:
     """Returns a hash of the examples of a part that a first batch may train or judge."""
     return sha256(json.dumps(of_the_longest(table, FEW_ROWS).to_pylist(), default=str).encode()).hexdigest()
-
-
-def _version(package: str) -> str:
-    with suppress(PackageNotFoundError):
-        return version(package)
-    return ""
 
 
 def _newest(folder: Path) -> int:

@@ -9,10 +9,10 @@ import pyarrow as pa
 import pytest
 
 from krona_tune.search.planning.footprint import largest_point
-from krona_tune.search.startup import known_first_batch as module
+from krona_tune.search.startup import first_batch_cache as module
 from krona_tune.search.startup import preflight
 from krona_tune.search.startup.begin_study import Resources
-from krona_tune.search.startup.known_first_batch import KnownFirstBatch, known_first_batch
+from krona_tune.search.startup.first_batch_cache import CachedFirstBatch, cached_first_batch
 from krona_tune.search.worker.first_batch import FirstBatch, usual_point
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status
@@ -32,10 +32,10 @@ def quiet_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
 
 
-def found(study: Resources, **place: Any) -> KnownFirstBatch | None:
+def found(study: Resources, **place: Any) -> CachedFirstBatch | None:
     space = study.plan.space
     workplace = replace(study.workplace(StudyFolder(Path("x"))), **place)
-    return known_first_batch(study, workplace, largest_point(space), usual_point(space))
+    return cached_first_batch(study, workplace, largest_point(space), usual_point(space))
 
 
 def test_a_study_like_an_earlier_one_trains_no_first_batch(
@@ -50,7 +50,7 @@ def test_a_study_like_an_earlier_one_trains_no_first_batch(
 
 
 def test_what_is_kept_is_read_as_it_was(tmp_path: Path) -> None:
-    kept = KnownFirstBatch(path=tmp_path / "new" / "one.json")
+    kept = CachedFirstBatch(path=tmp_path / "new" / "one.json")
     assert kept.read() is None
     kept.keep(DONE)
     assert kept.read() == DONE
@@ -64,21 +64,21 @@ def test_what_is_kept_is_read_as_it_was(tmp_path: Path) -> None:
     ids=["failed", "not timed"],
 )
 def test_only_what_trained_and_was_timed_is_kept(tmp_path: Path, done: FirstBatch) -> None:
-    kept = KnownFirstBatch(path=tmp_path / "one.json")
+    kept = CachedFirstBatch(path=tmp_path / "one.json")
     kept.keep(done)
     assert kept.read() is None
 
 
 def test_times_of_a_busy_machine_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "busy", lambda: "busy, 9 processes want its 2 cores")
-    kept = KnownFirstBatch(path=tmp_path / "one.json")
+    kept = CachedFirstBatch(path=tmp_path / "one.json")
     kept.keep(DONE)
     assert kept.read() is None
 
 
 def test_a_cache_that_can_not_be_written_stops_no_study(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     (tmp_path / "file").touch()
-    KnownFirstBatch(path=tmp_path / "file" / "one.json").keep(DONE)
+    CachedFirstBatch(path=tmp_path / "file" / "one.json").keep(DONE)
     assert "the first batch can't be kept for later studies" in caplog.text
 
 
@@ -121,7 +121,7 @@ def test_another_release_or_a_changed_file_of_the_package_trains_it_again(
     gathered: Resources, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = found(gathered)
-    monkeypatch.setattr(module, "version", lambda package: "99")
+    monkeypatch.setattr(module, "installed_versions", lambda packages: dict.fromkeys(packages, "99"))
     released = found(gathered)
     (tmp_path / "changed.py").touch()
     monkeypatch.setattr(module, "CODE", tmp_path)
@@ -131,4 +131,4 @@ def test_another_release_or_a_changed_file_of_the_package_trains_it_again(
 def test_a_class_of_ones_own_is_tried_in_every_study(gathered: Resources) -> None:
     space = gathered.plan.space
     own = {**largest_point(space), "method": "peft:mine.Config"}
-    assert known_first_batch(gathered, gathered.workplace(StudyFolder(Path("x"))), own, usual_point(space)) is None
+    assert cached_first_batch(gathered, gathered.workplace(StudyFolder(Path("x"))), own, usual_point(space)) is None
