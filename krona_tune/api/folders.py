@@ -30,7 +30,7 @@ OF_THE_STORAGE = {
 }
 """Files and folders of a storage that are not studies."""
 _new_names = Counter[str]()
-"""How often this process has given each name to a new study."""
+"""Counts the new studies that this process has given each name to."""
 
 
 def existing(storage: Storage, name: str, words: Iterable[str] = ()) -> StudyFolder:

@@ -301,11 +301,10 @@ class Study(RecordedStudy):
         Raises:
             RuntimeError: it ended with an error, or stopped itself; the message holds its last lines, or says why.
         """
-        waited, child = self.running, self._child
+        waited, child = self._child is not None or self.running, self._child
         self._child = None
         if child and (status := child.wait()) not in ENDED_WELL:
             raise RuntimeError(f"the study's process ended with status {status}:\n{last_lines(self._output)}")
-        waited = waited or child is not None
         while self.running:
             time.sleep(0.2)
         state = state_since(self.folder, self._state_before)

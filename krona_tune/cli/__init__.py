@@ -18,8 +18,8 @@ from krona_tune.cli import answering, exporting, inspection, options, recommendi
 from krona_tune.cli.ending import CheckedCommand, CheckedProgram, Output, RayLostExit
 from krona_tune.refusal import NotNow, Refusal
 
-OBJECTS = 50_000
-"""How many new objects let a program look for garbage. With the default of 700 that takes a sixth of its imports."""
+GARBAGE_THRESHOLD = 50_000
+"""Lets a program look for garbage after so many new objects. After 700, the default, that is a sixth of its imports."""
 app = typer.Typer(cls=CheckedProgram, no_args_is_help=True, pretty_exceptions_enable=False)
 
 
@@ -76,7 +76,7 @@ def program() -> NoReturn:
 def end_process_after(run: Callable[[], None]) -> NoReturn:
     """Runs a program, then the exit handlers, and ends the process: the interpreter's own end would take two seconds
     more to free what torch, Ray and MLflow loaded. To look for garbage among that is put off, too."""
-    gc.set_threshold(OBJECTS)
+    gc.set_threshold(GARBAGE_THRESHOLD)
     try:
         run()
         raise SystemExit(0)

@@ -8,6 +8,7 @@ from krona_tune.record.mlflow_mirror.tracking_uri import TRACKING, refuse_no_sto
 from krona_tune.record.notifications import NOTIFY, joined_addresses, refuse_unknown_services
 from krona_tune.record.wandb_sink import refuse_no_account
 from krona_tune.search.startup.cluster import refuse_odd_address
+from krona_tune.study.request.field_types import listed
 from krona_tune.study.settings import BEGIN, KEPT, RESOURCES, as_flag
 
 
@@ -108,8 +109,8 @@ class StartOptions:
             Refusal: no study can be started with one of them.
         """
         own = {name: given[name] for name in START_OPTIONS if given.get(name) is not None}
-        if isinstance(one := own.get("notify"), str):
-            own["notify"] = (one,)
+        if "notify" in own:
+            own["notify"] = tuple(listed(own["notify"]))
         options = cls(**own)
         options.refuse_odd()
         return options

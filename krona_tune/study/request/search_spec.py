@@ -90,8 +90,8 @@ class SearchSpec(FrozenValue):
     stop_trials: Count | None = None
     """The number of trials that a search with `stop: auto` began with. A new study writes it."""
     startup_trials: CountFromZero = 6
-    """How many trials of a task have a score, taught ones too, before TPE models the scores. Until then those that are
-    not taught are drawn evenly."""
+    """Lets TPE model a task's scores as soon as so many of its trials have one, taught trials too. Until then, trials
+    that are not taught are drawn evenly."""
     baseline_learning_rates: tuple[Positive, ...] = (1e-2,)
     """Learning rates at which the head alone is trained, for comparison; empty: no baseline."""
     max_params: ParameterLimit | None = None
