@@ -16,6 +16,7 @@ import requests
 import krona_tune
 from krona_tune import cli
 from tests.conftest import Run
+from tests.services.processes import free_port
 from tests.train.exported_adapters import texts
 from tests.waiting import until
 
@@ -149,12 +150,6 @@ def test_a_late_line_of_a_file_that_is_no_example_is_refused_before_any_answer(
     Path("rows.txt").write_text("a\n" * 9 + "\n", encoding="utf-8")
     words = ("predict", storage / "first" / "adapters" / "cola", "--input", "rows.txt")
     assert ask(*words) == (2, "", "rows.txt:10: it is empty; CoLA takes sentence\n")
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as opened:
-        port: int = opened.getsockname()[1]
-    return port
 
 
 def test_requests_are_answered_until_ctrl_c(ask: Run, storage: Path) -> None:

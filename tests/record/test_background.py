@@ -129,8 +129,8 @@ def test_a_trial_that_always_fails_does_not_hold_up_the_others(monkeypatch: pyte
             raise RuntimeError("always")
 
     store.before_send = fail
-    monkeypatch.setattr(background, "LONGEST_PAUSE_SECONDS", 60)  # the last pause is longer than what is left then
-    monkeypatch.setattr(background, "DRAIN_SECONDS", 2)
+    monkeypatch.setattr(background, "FIRST_PAUSE_SECONDS", 60)
+    monkeypatch.setattr(background, "DRAIN_SECONDS", 20)  # shorter than a pause: the end tries once
     sink = BackgroundSink(store, Records(), name="memory")
     for number in range(3):
         sink.reported(report(started(number), 0, number / 4))

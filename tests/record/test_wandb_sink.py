@@ -297,7 +297,7 @@ def test_a_run_that_was_under_way_when_another_could_not_begin_goes_on(wandb: Fa
 def test_a_server_that_stays_away_stops_no_study_and_is_told_at_the_end(
     wandb: FakeWandb, opened: OpenSink, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(background, "DRAIN_SECONDS", 0.2)
+    monkeypatch.setattr(background, "FIRST_PAUSE_SECONDS", 60)  # longer than the end waits: it tries once
     wandb.failures = 1_000_000
     sinks = FanOut([opened()])
     sinks.trial_started(started(1))

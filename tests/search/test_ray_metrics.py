@@ -8,6 +8,7 @@ from importlib.resources import files
 
 import pytest
 
+from krona_tune.search import ray_metrics
 from krona_tune.search.ray_metrics import MEASURES, Measure, Reading, StudyMetrics, readings
 from krona_tune.study.devices import Devices
 from krona_tune.study.result import Status, TrialResult
@@ -109,6 +110,7 @@ def test_prometheus_reads_the_study_from_rays_endpoint(home: Home, monkeypatch: 
         metrics = StudyMetrics("first", reading)
         metrics.changed()
         now += rows()[1:]
+        monkeypatch.setattr(ray_metrics, "READ_SECONDS", 600.0)
         metrics.changed()  # too soon after the first: nothing is read
         assert len(read) == 1
         metrics.changed(last=True)

@@ -84,7 +84,6 @@ def test_a_storage_that_can_not_be_reached_is_refused(tmp_path: Path, monkeypatc
 def test_a_storage_that_hangs_holds_up_neither_the_health_nor_what_is_known(
     storage: Storage, study: StudyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(stamped_cache, "PATIENCE", 2.0)
     released, waiting = Event(), Semaphore(0)
     listed, asked = Storage.studies, ServedStudies.summaries
 
@@ -99,6 +98,7 @@ def test_a_storage_that_hangs_holds_up_neither_the_health_nor_what_is_known(
     with served(storage) as address, ThreadPoolExecutor(THREADS) as pool, ExitStack() as ending:
         ending.callback(released.set)
         assert [each["name"] for each in requests.get(f"{address}/api/studies", timeout=60).json()] == ["first"]
+        monkeypatch.setattr(stamped_cache, "PATIENCE", 2.0)
         monkeypatch.setattr(Storage, "studies", slow)
         monkeypatch.setattr(ServedStudies, "summaries", counted)
         answers = [pool.submit(requests.get, f"{address}/api/studies", timeout=60) for _ in range(THREADS)]
@@ -171,7 +171,7 @@ def test_while_a_resumed_driver_starts_nothing_is_said_of_the_session_before(
 
 
 def test_many_viewers_cost_one_page(storage: Storage, study: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
-    studies = ServedStudies(storage)
+    studies = ServedStudies(storage, pace=1000)
     asked, drawn = list[int](), list[int]()
 
     def view() -> None:

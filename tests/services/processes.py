@@ -1,6 +1,7 @@
 """Starts and ends programs for tests, each on its own port."""
 
 import os
+import random
 import shutil
 import signal
 import socket
@@ -16,6 +17,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from krona_tune.search.ray_internals import HIGHEST_PORT, LOWEST_PORT
 from tests.waiting import has_ended, until
 
 UNPRIVILEGED = "nobody"
@@ -23,9 +25,12 @@ UNPRIVILEGED = "nobody"
 
 
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """Returns a port on which nobody listens, of those that no system gives to another process meanwhile."""
+    while True:
+        port = random.randint(LOWEST_PORT, HIGHEST_PORT)
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 def get(url: str, seconds: float = 10) -> str:

@@ -23,7 +23,7 @@ from krona_tune.service.pages import STAMP, index_body, index_page
 from krona_tune.service.queue.entry import Entry, Move, QueueView, SlotChange
 from krona_tune.service.response_models import StudySummary
 from krona_tune.service.responses import json_answer, refused
-from tests.report.browser import CHROMIUM, PATIENCE, Tab, chromium, opened_tab
+from tests.report.browser import CHROMIUM, Tab, chromium, opened_tab
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]
 
@@ -141,10 +141,8 @@ def serving(queue: Queue) -> Iterator[str]:
 
 @pytest.fixture(scope="module")
 def tab() -> Iterator[Tab]:
-    expect.set_options(timeout=PATIENCE)
     with chromium() as browser, opened_tab(browser) as opened:
         yield opened
-    expect.set_options(timeout=None)
 
 
 @pytest.fixture
