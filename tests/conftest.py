@@ -88,6 +88,7 @@ def run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureF
 def home() -> Iterator[Home]:
     """Makes a place for the whole studies of a module."""
     with Home.near_the_root() as found:
+        found.make_storage()
         yield found
 
 

@@ -9,6 +9,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -37,11 +38,30 @@ search: {{startup_trials: 2}}
 """
 RUN_STUDY = "from krona_tune.cli import end_process_after, run_study; end_process_after(run_study)"
 KRONA_TUNE = "from krona_tune.cli import program; program()"
+SOON = """
+from functools import partial
+from krona_tune.record import orders
+from krona_tune.search.startup import cluster
+orders.LOOK_SECONDS = 0.1
+cluster.start_patiently = partial(cluster.start_patiently, include_dashboard=False)
+"""
+"""Lets the program that follows look for orders often, and its Ray have no dashboard, whose processes take seconds."""
 ONE_WORKER = ("--max-concurrent", "1")
 """Lets a study start one process that trains, which on a machine of two cores is less work than two."""
 ONE_CPU = {"RAY_OVERRIDE_RESOURCES": '{"CPU": 1}'}
 """Makes a Ray that starts here offer one CPU, so that it begins no worker that would only wait."""
 Done = subprocess.CompletedProcess[str]
+
+
+@cache
+def empty_store() -> bytes:
+    """Returns a database in which MLflow has made its tables, and put nothing."""
+    from krona_tune.record.mlflow_mirror.mlflow_runs import ensure_schema
+
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / "mlflow.db"
+        ensure_schema(f"sqlite:///{path}")
+        return path.read_bytes()
 
 
 @dataclass(frozen=True)
@@ -92,6 +112,11 @@ class Home:
         path.write_text(SPACE.format(model=model), encoding="utf-8")
         return str(path)
 
+    def make_storage(self, storage: str = "studies") -> None:
+        """Makes a folder for studies, with MLflow's database, which else takes their first driver seconds."""
+        (self.root / storage).mkdir()
+        (self.root / storage / "mlflow.db").write_bytes(empty_store())
+
     def study(self, name: str, storage: str = "studies") -> StudyFolder:
         return StudyFolder(self.root / storage / name)
 
@@ -110,6 +135,8 @@ def rows_of(folder: StudyFolder) -> dict[str, TrialResult]:
 class WarmProgram:
     """The program in one process that has imported everything and keeps its Ray: only its first run waits for both.
 
+    Its Ray has one CPU: a study that asks for no number trains one trial after the other.
+
     The runs share what a process shares, as studies in a notebook do. Each trial has a worker process of its own.
     After a run that lost its Ray, or its process, another process begins: one failure is not that of all later runs.
     """
@@ -119,10 +146,9 @@ class WarmProgram:
         self._process = self._begun()
 
     def _begun(self) -> subprocess.Popen[str]:
-        asked = self._place.command(program="from tests.warm_process import serve; serve()")
-        return subprocess.Popen(
-            **{**asked, "cwd": Path(__file__).parent.parent}, stdin=subprocess.PIPE, stdout=subprocess.PIPE
-        )
+        asked = self._place.command(program=f"{SOON}from tests.warm_process import serve; serve()")
+        asked |= {"cwd": Path(__file__).parent.parent, "env": asked["env"] | ONE_CPU}
+        return subprocess.Popen(**asked, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
 
     def run(self, home: Home, *words: str, program: str = "run_study") -> Done:
         """Runs `run_study` or `main` (which is `krona-tune`) at home; returns what it said and its exit status."""

@@ -1,5 +1,6 @@
 """Tests what forms of an export and targets of a deployment hold exactly, also against trained adapters."""
 
+from functools import cache
 from typing import Any
 
 import pytest
@@ -8,14 +9,20 @@ import torch
 from krona_tune.adapters.exact_forms import DEPLOYED_AS, PlacedAdapter, misfit
 from krona_tune.adapters.inject import Adapters
 from krona_tune.adapters.merge import merge
+from krona_tune.backbones.geometry import Geometry
 from krona_tune.study.request.deploy_target import TargetName, read_target
 from krona_tune.study.request.trial import HEAD_ONLY, AdapterConfig
 from tests.models import build
 from tests.trained_adapters import shaped, trained
 
 
+@cache
+def shape_of(name: str) -> Geometry:
+    return build(name)[0]
+
+
 def adapted(name: str, method: str, *, writes: bool = False, quantize: Any = None, **knobs: Any) -> PlacedAdapter:
-    shape = build(name)[0]
+    shape = shape_of(name)
     shape = shape.writing() if writes else shape
     return PlacedAdapter(geometry=shape, adapter=shaped(shape, method, **knobs), quantize=quantize)
 
@@ -111,6 +118,6 @@ def test_a_target_holds_an_adapter_or_says_why_not(target: str, it: PlacedAdapte
 
 
 def test_sizes_that_divide_nothing_are_an_error_and_no_misfit() -> None:
-    it = PlacedAdapter(geometry=build("bert")[0], adapter=AdapterConfig(a_out=7, a_in=4))
+    it = PlacedAdapter(geometry=shape_of("bert"), adapter=AdapterConfig(a_out=7, a_in=4))
     with pytest.raises(ValueError, match="a_out 7 does not divide"):
         misfit(read_target("peft"), it)

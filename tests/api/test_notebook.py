@@ -15,7 +15,7 @@ from nbformat.v4 import new_code_cell
 
 from tests.search.models import saved_bert
 from tests.waiting import until
-from tests.whole_studies import ONE_CPU
+from tests.whole_studies import ONE_CPU, SOON
 
 ROOT = Path(__file__).parents[2]
 pytestmark = [pytest.mark.slow, pytest.mark.filterwarnings("ignore")]
@@ -40,6 +40,8 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NotebookClient]
     for many, few in SHORTER.items():
         [asked] = [cell for cell in notebook.cells if many in cell.source]
         asked.source = asked.source.replace(many, few)
+    first = next(cell for cell in notebook.cells if cell.cell_type == "code")
+    first.source = SOON + first.source
     folder = str(tmp_path_factory.mktemp("empty"))
     client = NotebookClient(notebook, timeout=500, kernel_name="python3", resources={"metadata": {"path": folder}})
     with pytest.MonkeyPatch.context() as patch:

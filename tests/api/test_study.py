@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from functools import partial
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ import pytest
 
 import krona_tune
 from krona_tune import cli
+from krona_tune.api import driver_process
 from krona_tune.api import study as study_module
 from krona_tune.api.exit_status import ExitStatus
 from krona_tune.api.kept_inputs import forget_described, note_started
@@ -37,6 +39,7 @@ from krona_tune.study.study_state import DriverState, End
 from tests.record.events import manifest
 from tests.search.models import saved_bert
 from tests.waiting import until
+from tests.whole_studies import KRONA_TUNE, SOON
 
 GOOD, BAD = ("lovely", "great", "fine"), ("awful", "poor", "dull")
 SPACE = {
@@ -160,8 +163,9 @@ def test_bad_input_is_refused_at_the_callers_line(model: str, words: dict[str, A
 
 @pytest.fixture
 def kept_ray(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """Keeps the Ray that the first study of a test starts for the test's other studies."""
+    """Keeps the Ray, without a dashboard, that the first study of a test starts for the test's other studies."""
     leave = cluster.leave_ray
+    monkeypatch.setattr(cluster, "start_patiently", partial(cluster.start_patiently, include_dashboard=False))
     monkeypatch.setattr(cluster, "leave_ray", lambda *, lost: None)
     yield
     leave(lost=False)
@@ -546,7 +550,8 @@ def test_a_study_that_begins_in_another_process_runs(model: str, monkeypatch: py
 
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_cpu")
-def test_a_study_in_another_process_is_stopped(model: str) -> None:
+def test_a_study_in_another_process_is_stopped(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(driver_process, "CODE", SOON + KRONA_TUNE)
     long = {"schedule.epochs": 200, "schedule.grace_epochs": 1}
     made = study(model, settings=long).run(wait=False)
     until(lambda: made.folder.results.exists() and len(made.reports))

@@ -3,6 +3,7 @@
 python -m tests.backbones.families > docs/families.md
 """
 
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -199,12 +200,20 @@ def saved_family(model_type: str, folder: Path, *, halved: bool = False, **chang
     return folder
 
 
+@cache
+def introspected(name: str) -> Geometry | Refusal:
+    """Returns what introspection finds in a tiny model of a family, or why it refuses it."""
+    try:
+        return introspect(tiny(name), "config.json")
+    except Refusal as refused:
+        return refused
+
+
 def line(name: str) -> str:
     """Returns the row of a family in the table of docs/families.md: what carries adapters, or why nothing does."""
-    try:
-        shape = introspect(tiny(name), "config.json")
-    except Refusal as refused:
-        return f"| {name} | refused | {refused.problem} |"
+    shape = introspected(name)
+    if isinstance(shape, Refusal):
+        return f"| {name} | refused | {shape.problem} |"
     roles = ", ".join(dict.fromkeys(str(site.role) for site in shape.sites if site.role is not Role.FEED_FORWARD))
     lacks = "; ".join(f"{each.name}: {each.reason}" for each in shape.left_out)
     return f"| {name} | {roles} | {lacks.replace('*', chr(92) + '*')} |"

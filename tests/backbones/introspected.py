@@ -1,10 +1,13 @@
 """Looks at the tiny models, and sorts the maps that were found."""
 
+from functools import cache
+
 from krona_tune.backbones.geometry import Geometry, Role, Stack
 from krona_tune.backbones.introspect import introspect
 from tests.models import CONFIGS
 
 
+@cache
 def of(name: str) -> Geometry:
     model_type, values = CONFIGS[name]
     return introspect({"model_type": model_type, **values}, name)

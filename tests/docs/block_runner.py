@@ -17,6 +17,7 @@ from krona_tune import cli
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.study_spec import StudySpec
 from tests.docs.blocks import ROOT, Block
+from tests.whole_studies import KRONA_TUNE, SOON
 
 STARTING = ("run", "resume", "train")
 """The commands that start Ray, if they are not a dry run; each gets a process of its own."""
@@ -27,7 +28,7 @@ PROGRAMS: dict[tuple[str, ...], Callable[[], None]] = {
 """The programs that a block may run, by the words that start them."""
 SMALL = (
     *("--set", "examples.train=256", "--set", "examples.validation=128", "--set", "examples.test=128"),
-    *("--set", "finalists.budget=6"),
+    *("--set", "finalists.budget=4", "--set", "finalists.default=false"),
 )
 """Makes a study of the miniature shorter, of which the pages show the same."""
 NAMED_FILE = re.compile(r"# (\w+\.(?:yaml|py))\n")
@@ -91,8 +92,7 @@ class Runner:
 
     def _process(self, words: Sequence[str]) -> int:
         """Runs `krona-tune` in a process that Ray and MLflow may leave as they like."""
-        start = "from krona_tune.cli import program; program()"
-        command = [sys.executable, "-c", start, *words, *(SMALL if "mini" in words else ())]
+        command = [sys.executable, "-c", SOON + KRONA_TUNE, *words, *(SMALL if "mini" in words else ())]
         ended = subprocess.run(command, capture_output=True, text=True, check=False)
         self.said = ended.stdout + ended.stderr
         return ended.returncode

@@ -15,18 +15,14 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import OrderRequest
 from krona_tune.study.result import Status, TrialResult
 from tests.waiting import until
-from tests.whole_studies import RUN_STUDY, Home, WarmProgram
+from tests.whole_studies import RUN_STUDY, SOON, Home, WarmProgram
 
 Driver = subprocess.Popen[str]
 Found = TypeVar("Found")
 TO_THE_END = ("--set", "search.early_stopping=false")
 """Makes every trial pass each rung, so that one which is seen after its first has more before it."""
-BARE = f"""
-from functools import partial
-from krona_tune.search.startup import cluster
-cluster.start_patiently = partial(cluster.start_patiently, include_dashboard=False)
-{RUN_STUDY}"""
-"""`run_study.py`, but its Ray has no dashboard, whose processes take seconds to start."""
+BARE = f"{SOON}{RUN_STUDY}"
+"""`run_study.py`, but what takes seconds and is not tested is left out."""
 TRAINER = "ray::KronaTrial"
 """What the title of a process begins with that holds a trial."""
 LONG = ("--set", "schedule.epochs=16", "--set", "examples.train=256")

@@ -49,7 +49,7 @@ def started(home: Home, model: Path, name: str, *more: str) -> Driver:
 def resumed(home: Home, name: str, *more: str) -> tuple[Driver, float]:
     """Resumes a study; returns its driver, and the seconds until the study had a new report or was done."""
     before = rungs(home.study(name))
-    driver = taken_up(home, name, *more, program=RUN_STUDY)
+    driver = taken_up(home, name, *more)
     return driver, until_or_end(driver, lambda: rungs(home.study(name)) > before)
 
 

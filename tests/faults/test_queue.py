@@ -25,7 +25,7 @@ from tests.faults.drivers import ENDLESS, NO_HEAD, ended, rungs, running, stop
 from tests.services.processes import free_port
 from tests.study.request.written_specs import load_changed
 from tests.waiting import until
-from tests.whole_studies import KRONA_TUNE, ONE_CPU, Home
+from tests.whole_studies import KRONA_TUNE, ONE_CPU, SOON, Home
 
 pytestmark = pytest.mark.slow
 KILLED, SHARED = "killed", "shared"
@@ -33,10 +33,14 @@ KILLED, SHARED = "killed", "shared"
 ALONE = (*NO_HEAD, "--set", "resources.max_concurrent=1")
 """Lets one trial run after the other."""
 SERVE = f"""
-from krona_tune.service.queue import capacity, database
+from krona_tune.api import driver_process
+from krona_tune.service.queue import capacity, database, study_queue, submission_check
 capacity.RENEWAL_SECONDS, database.BUSY_SECONDS = 1.0, 0.5
+study_queue.check_apart = submission_check.check
+driver_process.CODE = {SOON + KRONA_TUNE!r}
 {KRONA_TUNE}"""
-"""`krona-tune`, but a service's queue looks at the nodes more often, and waits less long for its file."""
+"""`krona-tune`, but a service's queue looks at the nodes more often, waits less long for its file, and begins its
+drivers and checks what it is sent without what takes seconds."""
 SMALL = {"num_cpus": 1, "object_store_memory": 100 * 2**20}
 
 
@@ -98,10 +102,11 @@ def process_of(home: Home, name: str) -> int:
 
 
 def test_studies_outlive_their_service_a_driver_and_a_locked_queue(home: Home, bert: Path, cost: Cost) -> None:
+    home.make_storage(KILLED)
     folders = [home.study(name, KILLED) for name in ("one", "two")]
     with serving(home, KILLED, "--cpus", "2") as (client, process):
         for folder in folders:
-            submit(client, home, bert, folder.name, 2)
+            submit(client, home, bert, folder.name, 1)
         until(lambda: all(rungs(folder) for folder in folders))
         left, killed = process_of(home, "one"), process_of(home, "two")
         process.send_signal(signal.SIGKILL)
@@ -119,7 +124,7 @@ def test_studies_outlive_their_service_a_driver_and_a_locked_queue(home: Home, b
         found = entries(client)
     assert {name: entry.restarts for name, entry in found.items()} == {"one": 0, "two": 1}
     for folder in folders:
-        settled(folder, ("cola",), 2, head=False)
+        settled(folder, ("cola",), 1, head=False)
 
 
 @pytest.fixture
@@ -141,6 +146,7 @@ def test_studies_share_a_cluster_that_loses_a_node_and_let_an_urgent_one_pass(
     home: Home, bert: Path, nodes: Nodes, cost: Cost
 ) -> None:
     address = f"http://{nodes.head_node.webui_url}"
+    home.make_storage(SHARED)
     folders = [home.study(name, SHARED) for name in ("one", "two")]
     with serving(home, SHARED, "--address", address) as (client, _):
         for folder in folders:

@@ -9,6 +9,7 @@ from pathlib import Path
 import fsspec
 import pytest
 
+from krona_tune.record import ownership
 from krona_tune.record.mlflow_mirror.mlflow_runs import ENVIRONMENT
 from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink
 from krona_tune.record.remote_copy import Copy
@@ -90,3 +91,9 @@ def here(uri: str, tmp_path: Path) -> StudyFolder:
     os.symlink(folder.journal, f"{folder.journal}.lock")
     Copy(folder).make_origin()
     return folder
+
+
+@pytest.fixture(autouse=True)
+def settled_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Lets a claim on a study's copy wait for no other: on a folder of this machine each sees the other at once."""
+    monkeypatch.setattr(ownership, "SETTLED_SECONDS", 0.0)

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from krona_tune.record import background, ownership, remote_copy
+from krona_tune.record import background, remote_copy
 from krona_tune.record.ownership import claim, holding, lock_of
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.parquet_sink import ParquetSink
@@ -223,10 +223,9 @@ def test_a_driver_that_was_overtaken_pushes_nothing_and_sets_its_own_aside(
 
 
 def test_an_old_copy_of_a_drivers_folder_pushes_nothing_and_is_set_aside(
-    here: StudyFolder, uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    here: StudyFolder, uri: str, tmp_path: Path
 ) -> None:
     """It has the id of the folder of which it is a copy, as in a snapshot of a machine."""
-    monkeypatch.setattr(ownership, "SETTLED_SECONDS", 0.0)
     with claim(here):
         ParquetSink(here.results).trial_ended(ended(started(3), Status.FAILED, []))
         Copy(here).push()
@@ -253,7 +252,6 @@ def test_a_driver_that_was_killed_while_it_pushed_comes_back_to_its_own_copy(
     here: StudyFolder, monkeypatch: pytest.MonkeyPatch, at: str
 ) -> None:
     write = remote_copy.write_atomically
-    monkeypatch.setattr(ownership, "SETTLED_SECONDS", 0.0)
 
     def killed(path: Path, text: str, **how: Any) -> Path:
         if path.name == at:
@@ -435,15 +433,14 @@ def test_a_store_that_is_away_is_tried_again_and_what_it_lacks_in_the_end_is_sai
             raise ConnectionError("no route to s3://me:hunter2@host")
         push(self)
 
-    monkeypatch.setattr(background, "FIRST_PAUSE_SECONDS", 0.01)
+    monkeypatch.setattr(background, "FIRST_PAUSE_SECONDS", 60)
+    monkeypatch.setattr(background, "DRAIN_SECONDS", 20)  # shorter than a pause: the end tries once
     monkeypatch.setattr(Copy, "push", perhaps)
-    monkeypatch.setattr(background, "DRAIN_SECONDS", 0.2)
     lost = RemoteSink(here)
     with pytest.raises(NotPushedError, match=r"lacks the latest changes \(ConnectionError: no route"):
         lost.study_ended([])
     assert len([line for line in caplog.messages if "the study continues" in line]) == 1
     assert "hunter2" not in caplog.text
-    monkeypatch.setattr(background, "DRAIN_SECONDS", 20)
     sink = RemoteSink(here)
     away = False
     sink.study_ended([])

@@ -151,7 +151,7 @@ def test_a_whole_study_of_a_decoder_leaves_adapters_that_write(home: Home, warm:
         "examples: {max_length: 16}\n"
         "schedule: {epochs: 2, grace_epochs: 1, reduction: 2}\n"
         "search: {trials: 2}\n"
-        "finalists: {top: 1, seeds: 2, budget: 6}\n",
+        "finalists: {top: 1, seeds: 1}\n",
         encoding="utf-8",
     )
     done = warm.run(home, "--space", "text.yaml", "--name", "text", *ONE_WORKER)

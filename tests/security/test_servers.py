@@ -6,6 +6,8 @@ import tempfile
 
 import pytest
 
+from tests.whole_studies import ONE_CPU
+
 pytestmark = pytest.mark.slow
 LISTENERS = """
 import psutil, ray
@@ -24,9 +26,10 @@ print("dashboard", cluster.dashboard)
 def test_every_server_of_a_local_ray_listens_on_the_loopback_alone() -> None:
     pytest.importorskip("psutil")
     with tempfile.TemporaryDirectory(prefix="krona-", ignore_cleanup_errors=True) as room:
+        places = {"PATH": "/usr/bin:/bin", "HOME": room, "RAY_TMPDIR": room}
         done = subprocess.run(
             [sys.executable, "-c", LISTENERS],
-            env={"PATH": "/usr/bin:/bin", "HOME": room, "RAY_TMPDIR": room},
+            env={**places, **ONE_CPU, "RAY_preload_python_modules": "json"},  # in place of torch and others
             capture_output=True, text=True, timeout=180, check=True,
         )  # fmt: skip
     said = [line.split() for line in done.stdout.splitlines() if line.startswith(("listens", "dashboard"))]

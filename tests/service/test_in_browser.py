@@ -26,7 +26,7 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import OrderRequest
 from krona_tune.study.result import Status
 from tests.faults.drivers import ENDLESS, Driver, begun, rungs, running, until_or_end
-from tests.record.events import curve, started
+from tests.record.events import curve, ended, report, started
 from tests.report.browser import CHROMIUM, chromium, opened_tab
 from tests.service.conftest import end, make_study, note
 from tests.service.serving import served as served_here
@@ -36,7 +36,7 @@ from tests.whole_studies import Home
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]
 
 PROGRAM = [sys.executable, "-c", "from krona_tune.cli import program; program()"]
-PATIENCE = 60_000
+PATIENCE = 180_000
 """How long the browser waits for what a driver does, in milliseconds: other tests may run beside it."""
 
 
@@ -178,6 +178,37 @@ def test_a_page_is_usable_on_a_telephone_in_the_dark(
             assert alpha != [0], "the page has no colour of its own"
 
 
+def test_a_service_that_is_killed_while_it_takes_orders_leaves_each_whole_or_none(
+    study: tuple[StudyFolder, Driver], served: Served
+) -> None:
+    """The last test of this study, because it kills the service, and then what trains beside the other tests."""
+    folder, driver = study
+    answered = {order.id for order in read_orders(folder.results)}
+    given: list[str] = []
+    client = Client(served.address)
+    Thread(target=_kill_after_orders, args=(served.process, given)).start()
+    with pytest.raises(Refusal):
+        _order_until_refused(client, given)
+    assert len(given) >= 3
+    until(lambda: not waiting_orders(folder))
+    new = {order.id: order for order in read_orders(folder.results) if order.id not in answered}
+    assert set(given) <= new.keys()
+    assert {order.state for order in new.values()} == {"refused"}
+    assert "unreadable" not in {order.what for order in new.values()}
+    assert driver.poll() is None, "the end of a service ended the study"
+    driver.kill()
+
+
+def _kill_after_orders(process: subprocess.Popen[str], given: list[str]) -> None:
+    until(lambda: len(given) >= 3)
+    process.kill()
+
+
+def _order_until_refused(client: Client, given: list[str]) -> None:
+    while True:
+        given.append(client.order("watched", OrderRequest(what="continue")).id)
+
+
 def test_a_clone_is_checked_while_its_form_is_filled_in_and_given_once(
     storage: Storage, running: StudyFolder, browser: Browser
 ) -> None:
@@ -254,11 +285,12 @@ def test_the_index_is_sorted_by_what_begins_with_a_number_and_is_none(
 def test_a_page_that_comes_newer_than_the_service_had_told_is_not_asked_for_again(
     storage: Storage, root: Path, browser: Browser
 ) -> None:
-    folder, asked = make_study(root / "first"), list[str]()
+    folder, asked, trial = make_study(root / "first"), list[str](), started(4)
+    row = ended(trial, Status.COMPLETED, [report(trial, 2, 0.8)])
 
     def changed_once_more(route: Route) -> None:
         if not asked:
-            end(ParquetSink(folder.results), started(4), 0.8)
+            ParquetSink(folder.results).trial_ended(row)  # one write: the service never tells of a part
         asked.append(route.request.url)
         route.continue_()
 
@@ -291,33 +323,3 @@ def test_a_page_says_where_to_look_when_an_answer_is_lost_and_leads_to_the_login
         page.context.clear_cookies()
         page.evaluate("document.dispatchEvent(new Event('visibilitychange'))")  # the page listens anew
         expect(page.get_by_label("The token of this service")).to_be_visible()
-
-
-def test_a_service_that_is_killed_while_it_takes_orders_leaves_each_whole_or_none(
-    study: tuple[StudyFolder, Driver], served: Served
-) -> None:
-    """The last test here, because it kills the service."""
-    folder, driver = study
-    answered = {order.id for order in read_orders(folder.results)}
-    given: list[str] = []
-    client = Client(served.address)
-    Thread(target=_kill_after_orders, args=(served.process, given)).start()
-    with pytest.raises(Refusal):
-        _order_until_refused(client, given)
-    assert len(given) >= 3
-    until(lambda: not waiting_orders(folder))
-    new = {order.id: order for order in read_orders(folder.results) if order.id not in answered}
-    assert set(given) <= new.keys()
-    assert {order.state for order in new.values()} == {"refused"}
-    assert "unreadable" not in {order.what for order in new.values()}
-    assert driver.poll() is None, "the end of a service ended the study"
-
-
-def _kill_after_orders(process: subprocess.Popen[str], given: list[str]) -> None:
-    until(lambda: len(given) >= 3)
-    process.kill()
-
-
-def _order_until_refused(client: Client, given: list[str]) -> None:
-    while True:
-        given.append(client.order("watched", OrderRequest(what="continue")).id)
