@@ -15,7 +15,7 @@ from rich.console import Console
 
 from krona_tune.record.driver_state import TrialProgress, progress_of, read_driver_state, write_driver_state
 from krona_tune.record.remote_copy import OVERTAKEN
-from krona_tune.record.trial_checkpoints import remove, unneeded
+from krona_tune.record.trial_checkpoints import RemoteCheckpoints, remove, unneeded
 from krona_tune.search.artifacts import Artifacts, write_artifacts
 from krona_tune.search.budget import Amount, Budget, Rates, StudyClock, spent
 from krona_tune.search.driver_options import DriverOptions, Outcome
@@ -34,11 +34,13 @@ from krona_tune.search.study_stopper import StudyStopper, interruptible
 from krona_tune.search.terminal.live_view import View
 from krona_tune.search.trial_message import StepResult, TrialMessage
 from krona_tune.search.tune_host import Phase, tune_trials
+from krona_tune.search.worker.trainable import latest_checkpoint
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.kinds import FIRST_TRAINED
 from krona_tune.study.result import Status
 from krona_tune.study.search_end import search_end
 from krona_tune.study.study_state import Counts, DriverState, End, Stage, asked_trials
+from krona_tune.train import checkpoint
 
 CLOSING_SECONDS = 4.0
 """How long ending the records may take if Ray was lost: whoever sent a signal to all processes soon kills them."""
@@ -324,7 +326,21 @@ class Driver:
             slots=replace(self.context.slots, count=self.study.most),
             storage=self.context.folder.ray,
         )
+        if not self.stopper.lost:
+            self._end_cut_off()
+            self._changed()
         self.orders.leave()
+
+    def _end_cut_off(self) -> None:
+        """Ends the trials that a stop has cut off: Tune tells of none, nor of a rung that one has reached meanwhile."""
+        folder = self.context.folder
+        copies = RemoteCheckpoints(None if self.stopper.lost else folder.remote_checkpoints)
+        for trial_id in sorted(self.ledger.running):
+            copies.bring(folder.checkpoints / trial_id)
+            state = latest_checkpoint(folder.checkpoints / trial_id)
+            if state and (report := checkpoint.report_of_trial(state, self.ledger.rows[trial_id].fingerprint)):
+                self.ledger.reported(report, str(state))
+            self.ledger.ended(trial_id, Status.INTERRUPTED)
 
     # What the phases ask and tell
 
@@ -399,15 +415,17 @@ class Driver:
         self.stage, stopper, folder, again = "end", self.stopper, self.context.folder, self.options.again
         self._write_state()
         self.orders.close()
-        for trial_id in list(self.ledger.running):
-            self.ledger.ended(trial_id, Status.INTERRUPTED)
+        self._end_cut_off()
         self.clock.save(now=True)
         if self.ledger.rows and not (stopper.halted or stopper.lost):  # a page without a trial is refused
             self.artifacts = write_artifacts(self.context, self.ledger, write_page, stopper.halt)
         self._close(cut_short=bool(stopper.lost))
         if not stopper.interrupted and not again:
-            rows, spec = list(self.ledger.rows.values()), self.study.plan.spec
-            remove(folder, unneeded(folder, rows, spec, self.context.manifest.tasks, spec.resources.keep_checkpoints))
+            rows, spec, facts = list(self.ledger.rows.values()), self.study.plan.spec, self.context.manifest.tasks
+            keep = spec.resources.keep_checkpoints
+            if keep == "winners" and any(phase.left(self.study.plan, self.ledger, facts) for phase in LATER_PHASES):
+                keep = "finalists"  # what is left may choose another one of them
+            remove(folder, unneeded(folder, rows, spec, facts, keep))
 
     def _close(self, *, cut_short: bool) -> None:
         """Decides how the driver ends, says so, and ends the records; at once if its end is `cut_short`."""

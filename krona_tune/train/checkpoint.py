@@ -4,7 +4,7 @@ import json
 import operator
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from pickle import UnpicklingError
@@ -91,6 +91,15 @@ def adopt(earlier: Path, folder: Path, trial: TrialConfig) -> None:
         raise Unusable(f"{earlier} can't be read ({type(error).__name__}: {error})") from error
     own = {**progress, "fingerprint": trial.fingerprint, "report": None, "copied_examples": examples}
     (folder / PROGRESS).write_text(json.dumps(own), encoding="utf-8")
+
+
+def report_of_trial(folder: Path, fingerprint: str) -> Report | None:
+    """Returns a state's last report; None if it has none, can't be read, or is not of the trial with that
+    fingerprint."""
+    with suppress(*_UNREADABLE):
+        progress = _progress(folder)
+        return _report(progress) if progress["fingerprint"] == fingerprint else None
+    return None
 
 
 def last_report(folder: Path) -> Report | None:

@@ -1,5 +1,6 @@
 """Tests what a driver does with its trials, and what it says between its phases."""
 
+import json
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
@@ -392,3 +393,44 @@ def test_a_time_budget_that_is_ordered_in_the_finals_pays_for_more_seeds(
     driven(folder, replace(of, spec=of.spec.model_copy(update={"finalists": finalists})))
     rows = read_trials(folder.results)
     assert sum(row.kind == "finalist" for row in rows) == 2 * 2 * (2 if ordered else 1)
+
+
+def test_a_trial_that_the_end_of_the_search_cuts_off_ends_then_with_the_rung_that_it_reached_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_ray: None
+) -> None:
+    """A person ends the search; Tune waits for the running steps, and tells nothing of them."""
+    folder, in_finals = StudyFolder(tmp_path), set[str]()
+
+    def tune(phase: Phase, loop: TrialLoop, **of: object) -> None:
+        if any(row.kind == "search" for row in loop.ledger.rows.values()):
+            in_finals.update(loop.ledger.running)
+            train(phase, loop)
+            return
+        message = TrialMessage.from_dict(cast(dict[str, Any], phase.searcher.suggest("tune")))
+        while message.kind != "search":
+            loop.start(message)
+            step = StepResult(report=report(message.trial_id, 0, 0.5, message.task), status=Status.COMPLETED)
+            loop.report(message, step)
+            loop.end(message, "tune", step.to_dict())
+            phase.searcher.on_trial_complete("tune", step.to_dict())
+            message = TrialMessage.from_dict(cast(dict[str, Any], phase.searcher.suggest("tune")))
+        loop.start(message)
+        first, second = (report(message.trial_id, rung, 0.5 + rung / 10, message.task) for rung in (0, 1))
+        loop.report(message, StepResult(report=first, checkpoint="rung-1"))
+        kept = folder.checkpoints / message.trial_id / "rung-2"
+        kept.mkdir(parents=True)
+        progress = {"fingerprint": message.checked().fingerprint, "report": second.to_dict()}
+        (kept / "progress.json").write_text(json.dumps(progress), encoding="utf-8")
+        loop.stopper.ended = "a person"
+
+    monkeypatch.setattr(driver, "tune_trials", tune)
+    _, rows, _ = driven(folder, small_plan(4, [1e-3, 1e-2]))
+    assert in_finals == set()
+    [cut] = [row for row in rows if row.kind == "search"]
+    assert (cut.status, cut.rung, cut.score, Path(cut.checkpoint or "").name) == (
+        Status.INTERRUPTED,
+        1,
+        0.6,
+        "rung-2",
+    )
+    assert {row.of for row in rows if row.kind == "finalist"} >= {"cola-head-0"}
