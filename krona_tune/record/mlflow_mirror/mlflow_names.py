@@ -26,6 +26,8 @@ TASK = "krona.task"
 TRIAL = "krona.trial_id"
 METHOD = "krona.method"
 STATUS = "krona.status"
+ERROR = "krona.error"
+FINGERPRINT = "krona.fingerprint"
 KIND = "krona.kind"
 OF = "krona.of"
 SYNTHETIC = "krona.synthetic"
@@ -83,13 +85,13 @@ def dataset_input(facts: TaskFacts) -> "DatasetInput":
 
 def trial_tags(result: TrialResult) -> dict[str, str]:
     more = {
-        "krona.error": result.error[:5000],
+        ERROR: result.error[:5000],
         "krona.proposed_by": result.proposed_by,
         OF: result.of,
         METHOD: str(result.params.get("method", "")),
     }
     given = {name: value for name, value in more.items() if value}
-    return {STATUS: str(result.status), KIND: result.kind, "krona.fingerprint": result.fingerprint, **given}
+    return {STATUS: str(result.status), KIND: result.kind, FINGERPRINT: result.fingerprint, **given}
 
 
 def order_tag(order: Order) -> dict[str, str]:

@@ -108,9 +108,21 @@ class StudyRuns:
             self.log(run_id, metric_points(constant, at_ms, 0), params, {})
         return run_id
 
-    def of_trial(self, trial_id: str, task: str, at_ms: int) -> str:
-        """Returns the id of a trial's run; makes the run if it is missing."""
+    def found(self, trial_id: str, fingerprint: str) -> "Run | None":
+        """Returns the run of a trial; None if there is none, or it is of another trial that had the same id: it was
+        sent before the study's machine was lost, and is not in what was left of the records."""
+        run = self.trials.get(trial_id)
+        return run if run and run.data.tags.get(words.FINGERPRINT, fingerprint) == fingerprint else None
+
+    def of_trial(self, trial_id: str, task: str, at_ms: int, fingerprint: str = "") -> str:
+        """Returns the id of a trial's run; makes the run if it is missing, in place of one of another trial.
+
+        Args:
+            fingerprint: the trial's own; empty if it is not known, and whatever run has its id is taken.
+        """
         self._resolve_doubt()
+        if fingerprint and trial_id in self.trials and not self.found(trial_id, fingerprint):
+            self.client.delete_run(self.trials.pop(trial_id).info.run_id)
         if trial_id not in self.trials:
             tags = {words.TRIAL: trial_id, words.PARENT: self.of_task(task, at_ms)}
             self._create(trial_id, task, tags, at_ms)

@@ -128,11 +128,15 @@ class MlflowStore:
         if isinstance(first, Order):
             self._say_order(next(each.what for each in reversed(events) if isinstance(each.what, Order)))
             return
-        run_id = self.runs.of_trial(first.trial_id, first.task, events[0].at_ms)
+        trial = next((each.what for each in events if isinstance(each.what, TrialResult)), None)
+        fingerprint = trial.fingerprint if trial else ""
+        run_id = self.runs.of_trial(first.trial_id, first.task, events[0].at_ms, fingerprint)
         if first.trial_id not in self._running:
             self.runs.client.update_run(run_id, status="RUNNING")
             self._running.add(first.trial_id)
         metrics, params, tags = self._values(events)
+        if trial and self.runs.trials[first.trial_id].data.tags.get(words.ERROR):  # of an end before it was resumed
+            tags = {words.ERROR: "", **tags}
         self.runs.log(run_id, metrics, params, {**tags, **self._awaiting_runs.get(first.trial_id, {})})
         self._awaiting_runs.pop(first.trial_id, None)
         last = events[-1]
@@ -198,7 +202,7 @@ def missing_orders(runs: StudyRuns, rows: Sequence[TrialResult], orders: Sequenc
 
 def _missing(runs: StudyRuns, row: TrialResult, reports: Sequence[Report]) -> Iterator[Event]:
     """Yields the trial's events that its run lacks, and its end again if anything is missing."""
-    run = runs.trials.get(row.trial_id)
+    run = runs.found(row.trial_id, row.fingerprint)
     there: set[int] = set()
     if run is None:
         yield Event(what=row, at_ms=milliseconds(row.started_at))
@@ -214,11 +218,11 @@ def _missing(runs: StudyRuns, row: TrialResult, reports: Sequence[Report]) -> It
 
 def says_its_end(runs: StudyRuns, row: TrialResult) -> bool:
     """Returns whether the trial's run has the trial's final status and tags, which are sent last."""
-    run = runs.trials.get(row.trial_id)
+    run = runs.found(row.trial_id, row.fingerprint)
     if run is None or run.info.status != words.RUN_STATUS[row.status]:
         return False
-    tags: dict[str, str] = run.data.tags
-    return words.trial_tags(row).items() <= tags.items()
+    tags: dict[str, str] = {words.ERROR: "", **run.data.tags}
+    return {words.ERROR: "", **words.trial_tags(row)}.items() <= tags.items()
 
 
 def _timed(row: TrialResult, reports: Sequence[Report]) -> Iterator[tuple[float, Report]]:

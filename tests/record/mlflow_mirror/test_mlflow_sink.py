@@ -387,3 +387,31 @@ def test_a_server_that_is_not_there_only_warns(
             sink.study_ended([])
     assert sink.unsent == 2
     assert "http://127.0.0.1:9 does not answer" in caplog.text
+
+
+def test_a_trial_that_goes_on_after_an_error_loses_it_in_its_run(mlflow_sink: OpenSink, tracking_uri: str) -> None:
+    trial, error = started(1), "the state of cola-0001 could not be kept: No space left on device"
+    first, second = report(trial, 0, 0.25), report(trial, 1, 0.5)
+    for begun, reports, status in ((trial, [first], Status.INTERRUPTED), (trial, [first, second], Status.COMPLETED)):
+        sink = mlflow_sink()
+        sink.trial_started(begun)
+        sink.reported(reports[-1])
+        row = ended(begun, status, reports)
+        sink.trial_ended(replace(row, error=error if status is Status.INTERRUPTED else ""))
+        sink.study_ended([])
+        told = Store(tracking_uri).child("cola-0001").data.tags
+        assert told.get("krona.error") == (error if status is Status.INTERRUPTED else "")
+
+
+def test_a_run_of_another_trial_with_the_same_id_gives_way(mlflow_sink: OpenSink, tracking_uri: str) -> None:
+    """The machine of a study with a bucket was lost, and what it had sent to MLflow was not in the bucket yet."""
+    lost, again = started(1), replace(started(1), fingerprint="another", params={**started(1).params, "scale": 9.5})
+    for trial, score in ((lost, 0.25), (again, 0.75)):
+        sink = mlflow_sink()
+        sink.trial_started(trial)
+        sink.reported(report(trial, 0, score))
+        sink.trial_ended(ended(trial, Status.COMPLETED, [report(trial, 0, score)]))
+        sink.study_ended([])
+    run = Store(tracking_uri).child("cola-0001")
+    assert (run.data.tags["krona.fingerprint"], run.data.params["scale"]) == ("another", "9.5")
+    assert Store(tracking_uri).history(run, "score") == [(RUNGS[0], 0.75)]
