@@ -10,11 +10,13 @@ from krona_tune.data.tasks import GLUE
 from krona_tune.record.orders import give_order, remove_order
 from krona_tune.record.parquet_reader import read_orders
 from krona_tune.refusal import Refusal
+from krona_tune.search.budget import Budget
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest, refuse_edited
 from krona_tune.study.order import Order, OrderKind, OrderRequest, is_paused, search_ended_by
 from krona_tune.study.request.given_values import GivenValue, changing, giver, lasting
 from krona_tune.study.request.loader import load_spec, load_with, spec_with
+from krona_tune.study.request.search_spec import SearchSpec
 from krona_tune.study.request.study_spec import SETTLED, StudySpec
 from krona_tune.study.settings import CHANGEABLE, number_of_trials
 
@@ -89,13 +91,19 @@ def lift_ordered_stop(folder: StudyFolder, spec: StudySpec) -> list[Order]:
     """Lifts an ordered pause, and an ordered end of the search, if a resumed study's request asks for more; returns the
     orders that do it."""
     before, now = load_spec(folder.spec).search, spec.search
-    if now.trials <= before.trials and now.time_budget == before.time_budget:
+    if not _asks_for_more(before, now):
         return []
     orders: list[Order] = []
     with suppress(Refusal):  # what can't be read is renamed by the driver
         orders = read_orders(folder.results)
     stops = filter(None, (is_paused(orders), search_ended_by(orders)))
     return [give_order(folder, OrderRequest(what=OrderKind.CONTINUE)) for _ in stops]
+
+
+def _asks_for_more(before: SearchSpec, now: SearchSpec) -> bool:
+    """Returns whether more trials are asked for, or a limit is raised or lifted."""
+    limits = zip(vars(Budget.of(before)).values(), vars(Budget.of(now)).values(), strict=True)
+    return now.trials > before.trials or any(then is not None and (new is None or new > then) for then, new in limits)
 
 
 @contextmanager

@@ -97,7 +97,7 @@ def _run(plan: "Plan", folder: StudyFolder, options: DriverOptions) -> Outcome:
     resources, forecast = _checked(_resources(plan, workers, folder, options.resumed_by), folder, options)
     with logging_to(folder.log):
         with lifting_ordered_stop(folder, plan.spec):
-            context = begin_study(resources, folder, command=options.command)
+            context = begin_study(resources, folder, command=options.command, full_training=bool(options.again))
         if not options.start.quiet:
             print_started(context, options.start, forecast)
         load = Timer(LOAD_SECONDS, import_module, [REPORT])

@@ -67,7 +67,7 @@ class StudyOrders(Gate):
         for order in self._taken():
             if order.what in OF_A_DRIVER:
                 self._end(order, "done", "the driver had ended")
-            elif not ORDER_ACTIONS[order.what].needs_searcher:
+            elif order.what in self.only and not ORDER_ACTIONS[order.what].needs_searcher:
                 self._take_effect(order)
         self.study.clock.stand(not self.slots())
         if self.study.paused:
@@ -83,7 +83,7 @@ class StudyOrders(Gate):
         if search and self.study.stopper.ended:
             self._say(f"{self.study.stopper.ended} ended the search. Let it go on with: {self._go_on}")
         for order in self._taken():
-            if ORDER_ACTIONS[order.what].needs_searcher:
+            if order.what in self.only and ORDER_ACTIONS[order.what].needs_searcher:
                 self._begin_late(order)
 
     def _begin_late(self, order: Order) -> None:

@@ -44,7 +44,7 @@ def program(run: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     nothing.computing_in = lambda precision: nothing
     monkeypatch.setattr(cluster, "connecting", lambda address, asked: Future())
     monkeypatch.setattr(begin_study, "gather_resources", lambda plan, workers: nothing)
-    monkeypatch.setattr(begin_study, "begin_study", lambda gathered, folder, command: nothing)
+    monkeypatch.setattr(begin_study, "begin_study", lambda *of, **how: nothing)
     monkeypatch.setattr(preflight, "run_preflight", lambda *asked: Findings())
     monkeypatch.setattr(result_tables, "build_result_tables", lambda ledger, tasks, fronts: "the ranking")
     monkeypatch.setattr(study_run, "print_started", lambda *said: None)

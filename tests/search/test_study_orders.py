@@ -21,7 +21,7 @@ from krona_tune.search.study_records import open_records
 from krona_tune.search.waiting_orders import EarlierOrders
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import Order, OrderRequest
-from krona_tune.study.request.loader import load_spec
+from krona_tune.study.request.loader import dump_spec, load_spec
 from krona_tune.study.result import Status
 from tests.search.order_driver import REQUESTS, Driver, Killed, clone
 from tests.search.rungs import report
@@ -290,6 +290,20 @@ def test_a_full_training_leaves_orders_about_the_search_to_the_next_driver(study
     assert [order.what for order in waiting_orders(study)] == ["clone_trial"]
 
 
+def test_a_full_training_leaves_a_clone_that_was_taken_to_the_next_driver(study: StudyFolder) -> None:
+    give_order(study, REQUESTS["clone"])
+    first = Driver(study)
+    first.orders.begin()
+    first.orders.serve(StudySearcher([], {}, {}, first.stopper.verdict, {}), search=True)
+    [order] = first.ledger.orders.values()
+    assert (order.state, "cola-clone-0" in first.ledger.rows) == ("taken", False)
+    training = Driver(study)
+    training.orders.only = ("pause", "continue", "cancel")
+    training.run(search=False)
+    assert training.ledger.orders[order.id].state == "taken"
+    assert Driver(study).run().ledger.rows["cola-clone-0"].of == order.trial
+
+
 def test_a_pause_leaves_the_end_of_the_search_as_it_is(study: StudyFolder) -> None:
     driver = Driver(study)
     driver.later += [REQUESTS["stop"], REQUESTS["pause"]]
@@ -358,3 +372,22 @@ def test_the_last_order_counts_also_if_the_clock_is_set_back(
     give_order(study, OrderRequest(what="continue"))
     assert not Driver(study).run().study.paused
     assert not Driver(study).run().study.paused
+
+
+@pytest.mark.parametrize(
+    ("had", "asks", "lifts"),
+    [
+        ("search.time_budget=2h", "search.time_budget=30min", False),
+        ("search.time_budget=2h", "search.time_budget=3h", True),
+        ("search.time_budget=2h", "search.time_budget=null", True),
+        ("search.device_hours=2", "search.device_hours=3", True),
+        ("search.examples_budget=5000", "search.examples_budget=4000", False),
+    ],
+)
+def test_a_pause_is_lifted_by_who_asks_for_more_and_not_for_less(
+    study: StudyFolder, had: str, asks: str, lifts: bool
+) -> None:
+    study.spec.write_text(dump_spec(load_changed(study.spec, (had,))), encoding="utf-8")
+    give_order(study, REQUESTS["pause"])
+    assert Driver(study).run().study.paused
+    assert bool(lift_ordered_stop(study, load_changed(study.spec, (asks,)))) == lifts

@@ -127,8 +127,13 @@ class DriverContext(Resources):
         return price_of(self.plan.spec.resources)
 
 
-def begin_study(resources: Resources, folder: StudyFolder, command: str) -> DriverContext:
+def begin_study(
+    resources: Resources, folder: StudyFolder, command: str, *, full_training: bool = False
+) -> DriverContext:
     """Writes the request and the manifest into the folder.
+
+    Args:
+        full_training: only a configuration is trained on all examples, so the study keeps the request that it has.
 
     Raises:
         Refusal: a resumed study's inputs changed, or the folder's disk is full; of a new study nothing is left.
@@ -170,7 +175,8 @@ def begin_study(resources: Resources, folder: StudyFolder, command: str) -> Driv
         kept["earlier_devices"] = earlier.unrecorded_devices(load_spec(folder.spec).resources)
         manifest = manifest.model_copy(update=kept)
     try:
-        write_atomically(folder.spec, dump_spec(plan.spec))
+        if not full_training:
+            write_atomically(folder.spec, dump_spec(plan.spec))
         manifest.write(folder.manifest)
     except OSError as error:
         if not resumed:
