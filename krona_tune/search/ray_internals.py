@@ -221,6 +221,13 @@ def _children(process_id: int) -> list[Any]:
     return []
 
 
+def nothing_saved() -> Any:
+    """Returns what Tune takes as the result of saving a trial that has nothing for it to keep."""
+    from ray.tune.trainable.trainable import _TrainingResult
+
+    return _TrainingResult(checkpoint=None, metrics={})
+
+
 def set_process_title(words: str) -> None:
     """Names this worker in `ps`, `py-spy` and the dashboard's list of workers, until its current task ends.
 

@@ -18,7 +18,7 @@ from krona_tune.backbones.geometry import Geometry
 from krona_tune.record.driver_state import TrialProgress, forget_progress, note_progress, place_of
 from krona_tune.record.trial_checkpoints import RemoteCheckpoints
 from krona_tune.refusal import told
-from krona_tune.search.ray_internals import set_process_title
+from krona_tune.search.ray_internals import nothing_saved, set_process_title
 from krona_tune.search.trial_message import StepResult, TrialMessage
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import describe_adapter
@@ -122,8 +122,10 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
     def cleanup(self) -> None:
         self._close()
 
-    def save_checkpoint(self, checkpoint_dir: str) -> None:
-        """Does nothing: the trial writes its own state, at every rung."""
+    def save(self, checkpoint_dir: str | None = None) -> Any:
+        """Keeps nothing, as Tune asks at a pause: the trial writes its own state at every rung, and a worker on another
+        node may not see Tune's folder."""
+        return nothing_saved()
 
     def load_checkpoint(self, checkpoint: Any) -> None:
         """Does nothing: the trial finds its own state."""
