@@ -143,6 +143,11 @@ class ComparedTask:
         return all(each.summary.facts is None or each.summary.facts.averages_on("validation") for each in self.entries)
 
     @property
+    def same_metrics(self) -> bool:
+        """Returns whether the scores of all studies are of the same metrics."""
+        return len({_metrics(each.summary.facts) for each in self.entries if each.summary.facts}) <= 1
+
+    @property
     def synthetic(self) -> bool:
         return any(each.summary.synthetic for each in self.entries)
 
@@ -188,7 +193,7 @@ class Comparison:
     @property
     def common(self) -> list[str]:
         """Returns those of them whose scores have a mean."""
-        return [each.task for each in self.known if len(self.known) == 1 or each.averages]
+        return [each.task for each in self.known if each.same_metrics and (len(self.known) == 1 or each.averages)]
 
     @property
     def synthetic(self) -> bool:
@@ -205,6 +210,8 @@ class Comparison:
         other = [each.title for each in self.tasks if not each.same_data]
         backbones = {study.results.manifest.model.fingerprint for study in self.studies}
         said = [f"On {', '.join(other)} the studies did not see the same examples."] if other else []
+        others = [each.title for each in self.tasks if not each.same_metrics]
+        said += [f"On {', '.join(others)} the studies' scores are of other metrics."] if others else []
         return [*said, *(["The studies adapted different backbones."] if len(backbones) > 1 else [])]
 
 

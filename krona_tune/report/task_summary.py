@@ -10,9 +10,9 @@ from krona_tune.study.finals import Finals
 from krona_tune.study.kinds import counts_by_kind
 from krona_tune.study.learning import STANDARD_ERRORS, quantile_of_best
 from krona_tune.study.manifest import TaskFacts
-from krona_tune.study.request.metric_table import standard_error
+from krona_tune.study.request.metric_table import rows_of, standard_error
 from krona_tune.study.result import Status, TrialResult
-from krona_tune.study.standings import Standings, front_of
+from krona_tune.study.standings import Standings, are_taught, front_of
 from krona_tune.study.study_state import TrialStates
 from krona_tune.study.verdicts import Verdicts, verdicts_of
 
@@ -114,6 +114,21 @@ class TaskSummary:
         return verdicts_of(self.title, self.facts, self.finals, best, [each.trial for each in self.ranked])
 
     @property
+    def negated(self) -> str:
+        """Returns in a sentence what counts negated in the scores; empty if nothing does."""
+        if self.facts is None:
+            return ""
+        if self.facts.compared_by_loss:
+            return "A validation score is the loss of the targets, negated."
+        lower = [metric.name for metric in rows_of(self.facts.metrics) if metric.lower_is_better]
+        return f"In a score {' and '.join(lower)} counts negated, so that the higher is the better." if lower else ""
+
+    @property
+    def taught(self) -> bool:
+        """Returns whether trials that were trained to their end are ranked first, as where recorded curves teach."""
+        return are_taught(each.trial for each in self.ranked)
+
+    @property
     def beats_baseline(self) -> bool | None:
         """Returns whether the gain over the head alone is more than chance may give the best of so many trials; None if
         that can't be decided."""
@@ -166,7 +181,7 @@ def _ranked(ordered: Sequence[TrialResult], facts: TaskFacts | None) -> tuple[Ra
 def _tied(best: TrialResult, best_error: float | None, other: TrialResult, error: float | None) -> bool:
     if best_error is None or error is None:
         return best.score == other.score
-    return (best.score or 0.0) - (other.score or 0.0) <= STANDARD_ERRORS * sqrt(best_error**2 + error**2)
+    return abs((best.score or 0.0) - (other.score or 0.0)) <= STANDARD_ERRORS * sqrt(best_error**2 + error**2)
 
 
 def _difference(best: RankedTrial | None, other: float | None) -> float | None:

@@ -40,9 +40,16 @@ def read_token(file: Path | None) -> str:
     """
     place = str(file) if file else VARIABLE
     text = _content(file) if file else os.environ.get(VARIABLE, "")
+    return checked_token(text, place) if text.strip() or file else ""
+
+
+def checked_token(text: str, place: str) -> str:
+    """Returns a token without the blanks around it.
+
+    Raises:
+        Refusal: it is too short, or has signs that no header may have; the refusal does not say it.
+    """
     token = text.strip()
-    if not token and not file:
-        return ""
     fix = f"use {SHORTEST_TOKEN} letters and digits or more, for example from `openssl rand -hex 32`"
     if len(token) < SHORTEST_TOKEN:
         raise Refusal(place, f"the token has {len(token)} characters", fix)

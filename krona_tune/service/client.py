@@ -17,7 +17,7 @@ from krona_tune.adapters.export_forms import Form
 from krona_tune.atomic_write import atomic_folder
 from krona_tune.hub import home
 from krona_tune.refusal import Refusal, refusing
-from krona_tune.service.access_token import is_http_address, is_loopback, token_for
+from krona_tune.service.access_token import checked_token, is_http_address, is_loopback, token_for
 from krona_tune.service.adapter_exports import EXPORT_SECONDS, ExportAnswer, ExportRequest, download_path
 from krona_tune.service.new_study.study_form import (
     BEGIN,
@@ -76,7 +76,7 @@ class Client:
         if not is_http_address(url):
             raise Refusal("url", f"{redact(url)!r} is no address of a service", "write http://host:port")
         self.url = url.rstrip("/")
-        self._token = token
+        self._token = checked_token(token, "token") if token else token
         self._headers = {"X-User": quote(user, safe=" @.")} if user else {}
         self._handlers = [_NoRedirect(), *([ProxyHandler({})] if is_loopback(urlsplit(url).hostname or "") else [])]
 

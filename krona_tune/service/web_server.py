@@ -20,6 +20,7 @@ from krona_tune.service.new_study.new_studies import NewStudies, NotOfferedError
 from krona_tune.service.new_study.new_study_routes import new_study_routes, no_new_studies
 from krona_tune.service.pages import page_routes
 from krona_tune.service.queue.database import UnavailableError, UnknownEntryError
+from krona_tune.service.queue.entry import LEAST_PRIORITY, MOST_PRIORITY
 from krona_tune.service.queue.queue_routes import no_queue, queue_routes
 from krona_tune.service.queue.study_queue import StudyQueue
 from krona_tune.service.served_studies import ServedStudies, UnknownStudyError
@@ -31,8 +32,9 @@ WRITTEN = {
     "settings": "write each change as NAME=VALUE, such as training.learning_rate=0.001",
     "trial": "name a trial as the page does",
     "value": "write +20 trials, a number of trials at once, or a time such as 2h",
+    "priority": f"write a whole number from {LEAST_PRIORITY} to {MOST_PRIORITY}",
 }
-"""How the fields of an order are written."""
+"""How the fields of an order and of a new study are written."""
 STATUSES: dict[type[Exception], int] = {
     UnknownStudyError: 404,
     UnknownEntryError: 404,

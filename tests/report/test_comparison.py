@@ -50,6 +50,16 @@ def test_other_examples_are_not_paired_and_doubted(tmp_path: Path) -> None:
     assert found.doubts == ["On RTE the studies did not see the same examples."]
 
 
+def test_searches_by_other_metrics_are_doubted_and_have_no_mean(tmp_path: Path) -> None:
+    made = manifest("rte")
+    facts = {"rte": made.tasks["rte"].model_copy(update={"metrics": ("matthews_correlation",)})}
+    rows = [row("000", "search", 0.6)]
+    one = write_study(tmp_path / "a", made, rows)
+    found = compared(one, write_study(tmp_path / "b", made.model_copy(update={"tasks": facts}), rows))
+    assert found.doubts == ["On RTE the studies' scores are of other metrics."]
+    assert ([each.task for each in found.known], found.common) == (["rte"], [])
+
+
 @pytest.mark.parametrize("named", [("a", "b"), ("b", "a")])
 def test_a_study_without_finals_or_result_is_not_compared_and_never_the_reference(
     tmp_path: Path, named: tuple[str, str]

@@ -11,7 +11,7 @@ from krona_tune.report.study_results import average, summaries
 from krona_tune.report.task_summary import TaskSummary, pareto, summarise
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import TaskFacts, read_manifest
-from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.result import RECORDED, Status, TrialResult
 from tests.record.events import ended, manifest, report, started
 
 FACTS = manifest("rte").tasks["rte"]
@@ -129,3 +129,25 @@ def test_a_task_that_the_manifest_does_not_know_is_shown_too(study: StudyFolder)
         "rte",
         "cola",
     ]
+
+
+def test_where_curves_teach_those_trained_to_their_end_come_first_and_a_much_higher_score_is_not_tied() -> None:
+    cut = replace(scored(1, 0.95, 500), status=Status.STOPPED_EARLY)
+    summary = summary_of([scored(0, 0.6, 500, proposed_by=RECORDED), cut])
+    assert [each.score for each in summary.ranked] == [0.6, 0.95]
+    assert [each.tied for each in summary.ranked] == [True, False]
+    assert summary.taught
+    assert not summary_of([scored(0, 0.6, 500)]).taught
+
+
+@pytest.mark.parametrize(
+    ("metrics", "by_loss", "said"),
+    [
+        (("accuracy",), False, ""),
+        (("accuracy",), True, "A validation score is the loss of the targets, negated."),
+        (("perplexity",), False, "In a score perplexity counts negated, so that the higher is the better."),
+    ],
+)
+def test_what_counts_negated_is_said(metrics: tuple[str, ...], by_loss: bool, said: str) -> None:
+    facts = FACTS.model_copy(update={"metrics": metrics, "compared_by_loss": by_loss})
+    assert summary_of([scored(0, 0.6, 500)], facts).negated == said

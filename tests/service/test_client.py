@@ -108,3 +108,10 @@ def test_the_client_needs_no_package_of_the_service() -> None:
     code = f"import sys; import krona_tune.service; print(sorted({heavy} & set(sys.modules)))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_a_token_with_a_line_break_is_used_without_it_and_one_that_no_header_has_is_not_said() -> None:
+    Client("http://127.0.0.1:9", token="secret-secret-secret-123\n")
+    with pytest.raises(Refusal, match="token: the token is longer than a header may be, or has blanks") as refused:
+        Client("http://127.0.0.1:9", token="secret-secret\nsecret-123")
+    assert "secret-s" not in str(refused.value)

@@ -214,12 +214,13 @@
   const fields = document.getElementById("clone-fields");
   const cloneSaid = clone.querySelector(".said");
   const cloneButton = clone.querySelector("button.strong");
-  // Each value of a field that differs, with those of the others: one clone for each combination.
+  // Each value of a field with those of the others: one clone for each combination but that of the trial itself.
   const clones = () => {
-    const changed = [...fields.querySelectorAll("input")]
-      .map((each) => [each, each.value.split(";").map((value) => value.trim()).filter((value) => value !== each.dataset.was)])
-      .filter(([, values]) => values.length);
-    const every = changed.reduce((found, [each, values]) => found.flatMap((one) => values.map((value) => [...one, `${each.dataset.key}=${value}`])), [[]]);
+    const asked = [...fields.querySelectorAll("input")]
+      .map((each) => [each, [...new Set(each.value.split(";").map((value) => value.trim()))]]);
+    const settings = (each, value) => (value === each.dataset.was ? [] : [`${each.dataset.key}=${value}`]);
+    const all = asked.reduce((found, [each, values]) => found.flatMap((one) => values.map((value) => [...one, ...settings(each, value)])), [[]]);
+    const every = all.length > 1 ? all.filter((one) => one.length) : all;
     const from_last_rung = clone.querySelector("form").elements.from_last_rung.checked;
     return every.map((settings) => ({ what: "clone_trial", trial: clone.dataset.trial, settings, from_last_rung }));
   };
@@ -280,7 +281,10 @@
     if (form.elements.value) {
       const value = form.elements.value.value.trim();
       const prefix = form.dataset.prefix || "";
-      if (await give({ what, value: value.startsWith(prefix) ? value : prefix + value }, place)) form.reset();
+      form.dataset.busy = true;
+      const taken = await give({ what, value: value.startsWith(prefix) ? value : prefix + value }, place);
+      delete form.dataset.busy;
+      if (taken) form.reset();
       return;
     }
     if (!clones()[0].settings.length) { say(place, "Nothing is changed yet: the same would be trained again.", true); return; }
