@@ -129,8 +129,9 @@ def test_a_trial_that_always_fails_does_not_hold_up_the_others(monkeypatch: pyte
             raise RuntimeError("always")
 
     store.before_send = fail
-    monkeypatch.setattr(background, "FIRST_PAUSE_SECONDS", 60)
-    monkeypatch.setattr(background, "DRAIN_SECONDS", 20)  # shorter than a pause: the end tries once
+    monkeypatch.setattr(background, "FIRST_PAUSE_SECONDS", 0.1)
+    monkeypatch.setattr(background, "LONGEST_PAUSE_SECONDS", 60)
+    monkeypatch.setattr(background, "DRAIN_SECONDS", 6)  # the last try comes after 3.1 s, a further one after 6.3 s
     sink = BackgroundSink(store, Records(), name="memory")
     for number in range(3):
         sink.reported(report(started(number), 0, number / 4))

@@ -240,7 +240,7 @@ def final_ids(task: str, *numbers: int | str) -> set[str]:
 @pytest.fixture(scope="module")
 def decided(home: Home, bert: Path, warm: WarmProgram) -> StudyFolder:
     """Runs a study with finalists, interrupts it in the finals and resumes it; keeps the rows at the interruption."""
-    long = ["--set", "schedule.epochs=6", "--set", "examples.train=256", "--set", "schedule.grace_epochs=3"]
+    long = ["--set", "schedule.epochs=12", "--set", "examples.train=256", "--set", "schedule.grace_epochs=6"]
     folder = home.study("decided")
     driver = begun(home, bert, "decided", "cola", 3, *FINALS, *long, *ONE_WORKER)
     until_or_end(driver, lambda: list(folder.checkpoints.glob("cola-final-*/rung-1")))
