@@ -29,7 +29,7 @@ from krona_tune.search.driver_options import DriverOptions, Outcome
 from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.search.waiting_orders import EarlierOrders
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.manifest import read_manifest
+from krona_tune.study.manifest import read_manifest, refuse_other_inputs
 from krona_tune.study.redact import redact
 from krona_tune.study.request.study_spec import StudySpec
 
@@ -74,7 +74,10 @@ def run_and_report(
         print_full_training(plan, again) if again else print_plan(plan, reason, folder, earlier)
     if dry_run:
         if again:
-            print_examples(plan, [again.of.task])
+            task = again.of.task
+            known = read_manifest(folder.manifest).tasks[task].fingerprint
+            refuse_other_inputs([(f"data of {task}", known, plan.data_of(task).fingerprint)], "train")
+            print_examples(plan, [task])
         else:
             print_dry_run(plan, here, folder)
         return None

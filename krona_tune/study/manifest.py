@@ -1,5 +1,6 @@
 """Records the circumstances of a study: versions, device, data and model with their fingerprints."""
 
+from collections.abc import Iterable
 from os.path import lexists
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -190,6 +191,27 @@ class Manifest(FrozenValue):
 
     def write(self, path: Path) -> None:
         write_atomically(path, self.model_dump_json(indent=2) + "\n")
+
+
+Inputs = Iterable[tuple[str, str | None, str | None]]
+"""Names of what a study was begun with, each with its hash then and now."""
+
+
+def task_inputs(task: str, then: TaskFacts, now: TaskFacts) -> Inputs:
+    """Yields a task's inputs with their hashes in a study's manifest and now."""
+    yield f"data of {task}", then.fingerprint, now.fingerprint
+    yield f"metric function of {task}", then.functions, now.functions
+    if then.code_of_functions:
+        what = f"metric of {task}, with what its file imports from its folder,"
+        yield what, then.code_of_functions, now.code_of_functions
+
+
+def refuse_other_inputs(inputs: Inputs, place: str = "--resume") -> None:
+    """Raises a Refusal, at this place, if an input of a study that was begun is another one now."""
+    for what, then, now in inputs:
+        if then != now:
+            problem = f"the {what} was {str(then)[:12]}, now it is {str(now)[:12]}"
+            raise Refusal(place, problem, "put back what the study was begun with, or begin a new one")
 
 
 def _with_averages(facts: Any, *, lower: bool) -> Any:

@@ -14,6 +14,8 @@ from krona_tune.adapters.adapter_card import read_card
 from krona_tune.adapters.method_table import METHODS
 from krona_tune.record.parquet_reader import read_reports
 from krona_tune.record.records import read_effects
+from krona_tune.refusal import Refusal
+from krona_tune.search.startup.task_data import validation_data
 from krona_tune.study.finals import DEFAULT, HEAD
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.standings import rank_trials
@@ -264,7 +266,11 @@ def test_a_study_of_own_tasks_is_not_resumed_on_other_data(home: Home, warm: War
     right = path.read_text()
     path.write_text(right.replace("printer 0,", "printer zero,"))
     again = warm.run(home, "--resume", "own", "--trials", "+1")
+    planned = warm.run(home, "train", "own", "--task", "tickets", "--dry-run", program="main")
+    with pytest.raises(Refusal, match="own: the data of tickets was "):
+        validation_data(home.study("own"), "tickets")
     path.write_text(right)
+    assert (planned.returncode, "train: the data of tickets was " in planned.stderr) == (2, True)
     assert again.returncode == 2
     assert "put back what the study was begun with, or begin a new one" in again.stderr
 

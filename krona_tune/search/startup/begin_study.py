@@ -25,7 +25,7 @@ from krona_tune.search.startup.task_data import PreparedData, prepare_data
 from krona_tune.search.worker.trainable import Workplace
 from krona_tune.study.devices import Price, price_of
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.manifest import Manifest, ModelFacts, read_manifest
+from krona_tune.study.manifest import Manifest, ModelFacts, read_manifest, refuse_other_inputs, task_inputs
 from krona_tune.study.request.loader import dump_spec, load_spec
 from krona_tune.study.request.study_spec import Precision
 from krona_tune.train.backbone_source import BackboneSource, download
@@ -169,7 +169,7 @@ def begin_study(
     resumed = folder.spec.exists()
     if folder.manifest.exists():
         earlier = read_manifest(folder.manifest)
-        refuse_changed(earlier, manifest)
+        refuse_changed(earlier, manifest, "train" if full_training else "--resume")
         kept = {name: getattr(earlier, name) for name in ("created_at", "begun_by", "command")}
         kept["resumed_by"] = (*earlier.resumed_by, command)
         kept["earlier_devices"] = earlier.unrecorded_devices(load_spec(folder.spec).resources)
@@ -186,21 +186,14 @@ def begin_study(
     return DriverContext(**vars(resources), folder=folder, manifest=manifest)
 
 
-def refuse_changed(earlier: Manifest, now: Manifest) -> None:
+def refuse_changed(earlier: Manifest, now: Manifest, place: str = "--resume") -> None:
     """Raises a Refusal if a resumed study's weights, data or precision differ from those that it was begun with."""
-    pairs = [("model", earlier.model.fingerprint, now.model.fingerprint)]
-    pairs += [(f"data of {t}", facts.fingerprint, now.tasks[t].fingerprint) for t, facts in earlier.tasks.items()]
-    for t, facts in earlier.tasks.items():
-        pairs.append((f"metric function of {t}", facts.functions, now.tasks[t].functions))
-        if facts.code_of_functions:
-            what = f"metric of {t}, with what its file imports from its folder,"
-            pairs.append((what, facts.code_of_functions, now.tasks[t].code_of_functions))
+    inputs: list[tuple[str, str | None, str | None]] = [("model", earlier.model.fingerprint, now.model.fingerprint)]
+    for task, facts in earlier.tasks.items():
+        inputs += task_inputs(task, facts, now.tasks[task])
     if earlier.computes_in and earlier.computes_in != now.computes_in:
-        pairs.append(("precision", earlier.precision, now.precision))
-    for what, then, present in pairs:
-        if then != present:
-            problem = f"the {what} was {then[:12]}, now it is {present[:12]}"
-            raise Refusal("--resume", problem, "put back what the study was begun with, or begin a new one")
+        inputs.append(("precision", earlier.precision, now.precision))
+    refuse_other_inputs(inputs, place)
 
 
 def _precision(asked: Precision, fit: Slots) -> str:

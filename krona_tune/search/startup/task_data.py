@@ -37,7 +37,7 @@ from krona_tune.data.tasks import Task
 from krona_tune.search.full_training import FullTraining
 from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.manifest import TaskFacts
+from krona_tune.study.manifest import TaskFacts, read_manifest, refuse_other_inputs, task_inputs
 from krona_tune.study.request.loader import load_spec
 from krona_tune.study.request.study_spec import ExamplesSpec
 from krona_tune.train.backbone import candidates, open_tokenizer
@@ -278,9 +278,13 @@ def _constant_score(task: Task, encoded: EncodedTask) -> float:
 
 
 def validation_data(folder: StudyFolder, task: str) -> TaskWork:
-    """Returns a task's encoded data as its study had them. Raises a Refusal if they can't be read any more."""
+    """Returns a task's encoded data as its study had them. Raises a Refusal if they can't be read any more, or are
+    others by now."""
     spec = load_spec(folder.spec)
     finals = spec.finalists.model_copy(update={"top": 0})  # leaves the test half alone
     plan = make_plan(spec.model_copy(update={"tasks": (task,), "finalists": finals}), str(folder.spec))
     source = download(plan.source)
-    return prepare_data(replace(plan, source=source), source.location).works[task]
+    prepared = prepare_data(replace(plan, source=source), source.location)
+    then, now = read_manifest(folder.manifest).tasks[task], prepared.facts[task]
+    refuse_other_inputs(task_inputs(task, then, now), folder.name)
+    return prepared.works[task]
