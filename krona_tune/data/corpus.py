@@ -162,6 +162,9 @@ def find_warnings(data: TaskData) -> Iterator[str]:
         labels = table["label"].unique().to_pylist()
         if len(labels) == 1:
             yield f"{which} all have the {_label_text(data.task, labels[0])}"
+        elif part == "train" and len(labels) < len(data.task.labels):
+            lack = len(data.task.labels) - len(labels)
+            yield f"{which} have {lack} of its {len(data.task.labels)} labels not once; use more of them"
 
 
 def _is_empty(texts: pa.ChunkedArray) -> bool:

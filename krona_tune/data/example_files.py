@@ -145,6 +145,7 @@ def table_examples(path: Path, task: Task, columns: Sequence[str] = ()) -> Table
         inputs = " and ".join(task.inputs)
         raise Refusal("--columns", f"{len(columns)} named, {task.title} takes {inputs}", "name one for each, in order")
     if not kind.rows:
+        refuse_header(path, kind, task)
         if columns:
             problem = f"{path.name} holds lines, which have no columns"
             tables = endings_of(kind for kind in FILE_KINDS if kind.rows or kind.where_named)
@@ -156,6 +157,16 @@ def table_examples(path: Path, task: Task, columns: Sequence[str] = ()) -> Table
         path.open("rb").close()
     schema = resolve_name(kind.schema)(path, asked) if kind.schema else None
     return TableOfExamples(path=path, kind=kind, columns=asked, task=task, schema=schema)
+
+
+def refuse_header(path: Path, kind: FileKind, task: Task) -> None:
+    """Refuses a file of lines whose ending may mean a table and whose first line names the task's inputs."""
+    if kind.where_named and path.is_file():
+        with path.open("rb") as file:
+            first = next(lines_of(file, str(path)), (1, ""))[1].split("\t")
+        if tuple(first) == task.inputs:
+            fix = f"add --columns {','.join(task.inputs)}, or take that line out"
+            raise Refusal(f"{path}:1", "the line holds the names of columns, and would be answered", fix)
 
 
 def column_names(path: Path) -> list[str]:
@@ -219,6 +230,7 @@ def schema_of_parquet(path: Path, columns: Sequence[str]) -> pa.Schema:
     with refusing(str(path), "can't be read as Parquet", "name a file that is Parquet"):
         schema = pq.read_schema(path)
     refuse_lacking(schema.names, columns, str(path), NAME_COLUMNS)
+    refuse_lacking(schema.names, schema.names, str(path))
     return schema.remove_metadata()
 
 

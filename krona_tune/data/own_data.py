@@ -1,7 +1,7 @@
 """Makes a task and its three parts from the files that a request names: as given, or held out by a seed."""
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 
 import numpy as np
@@ -44,6 +44,8 @@ SHARE = 0.15
 """The share of the examples that validation and test each get if nothing else is asked."""
 FEW = 20
 """A part with fewer examples says little: one of them more or less right is 5 % of an accuracy."""
+HALF = 0.5
+"""The share of what is asked of a part below which groups are held out by another rule."""
 Ints = npt.NDArray[np.int64]
 
 
@@ -74,8 +76,10 @@ def divide(parts: dict[str, pa.Table], split: SplitSpec, place: str, *, by_label
     held = _hold_out(rows, sizes, split, by_label=by_label)
     for part, size in sizes.items():
         if not len(held[part]):
-            problem = f"no value of {split.group} has so few examples that {size} for {part} can be held out"
-            raise Refusal(f"{place}.split.group", problem, "hold out more, or leave group out")
+            problem = (
+                f"no value of {split.group} is left that has so few examples that {size} for {part} can be held out"
+            )
+            raise Refusal(f"{place}.split.group", problem, "hold out another number, or leave group out")
     drawn = {part: rows.take(pa.array(np.sort(found))) for part, found in held.items()}
     return {part: drawn[part] if part in drawn else parts[part] for part in PARTS}
 
@@ -95,22 +99,39 @@ def _number(asked: object, rows: int) -> int:
 def _hold_out(rows: pa.Table, sizes: dict[str, int], split: SplitSpec, *, by_label: bool) -> dict[str, Ints]:
     """Returns the rows of each part that is held out, and of "train", the rest.
 
-    A unit, a group or a single row, goes to the first part that it does not make larger than asked.
+    A unit, a group or a single row, goes to the first part that it does not make larger than asked. If that leaves a
+    part of groups less than half of what is asked, it goes to the part of which the larger share is still to be filled.
     """
     rng = np.random.default_rng(split.seed)
     units = _codes(rows[GROUP]) if split.group else np.arange(rows.num_rows)
     labels = _codes(rows[LABEL]) if by_label else np.zeros(rows.num_rows, np.int64)
     order, counts = _order(_most_frequent(labels, units), rng), np.bincount(units)
-    left = dict(sizes)
-    part_of = np.full(len(counts), "train", dtype=object)
+    part_of, filled = _filled(order, counts, sizes, lambda left: 0.0)
+    if split.group and filled < HALF:
+        other, more = _filled(order, counts, sizes, lambda left: left)
+        part_of = other if more > filled else part_of
+    return {part: np.flatnonzero(part_of[units] == part) for part in (*sizes, "train")}
+
+
+def _filled(
+    order: Ints, counts: Ints, sizes: dict[str, int], prefers: Callable[[float], float]
+) -> tuple[npt.NDArray[np.object_], float]:
+    """Returns the part of each unit, (units,), and which share of what is asked the least filled part has.
+
+    Args:
+        prefers: ranks, by the share of a part that is still to be filled, the parts into which a unit fits; of equal
+            ones the first is taken.
+    """
+    left, part_of = dict(sizes), np.full(len(counts), "train", dtype=object)
     for unit in order[:-1]:
-        part = next((part for part, room in left.items() if counts[unit] <= room), None)
-        if part:
+        fitting = [part for part, room in left.items() if counts[unit] <= room]
+        if fitting:
+            part = max(fitting, key=lambda each: prefers(left[each] / sizes[each]))
             part_of[unit] = part
             left[part] -= counts[unit]
         if not any(left.values()):
             break
-    return {part: np.flatnonzero(part_of[units] == part) for part in (*sizes, "train")}
+    return part_of, min(1 - left[part] / size for part, size in sizes.items())
 
 
 def _order(labels: Ints, rng: np.random.Generator) -> Ints:

@@ -34,10 +34,8 @@ PART_WORDS = {
 """The part that a word in a file's name, in the name of a hub's split or in a column means."""
 MOST_SHOWN = 8
 """The most folders that a refusal names."""
-UNCLOSED = "EOF inside string"
 EMPTY = ("corresponds to no data", "BatchSize must be greater than 0")
-"""Mark a quote that is never closed, in what pandas says, and a file without a row, in what `datasets` says of it, and
-of Parquet."""
+"""Mark a file without a row, in what `datasets` says of it, and of Parquet."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -396,10 +394,6 @@ def _reading(place: str, problem: str = "can't be read", fix: str = "") -> Itera
         raise
     except Exception as error:
         cause = error.__cause__ or error
-        if UNCLOSED in str(cause):
-            row = int("".join(filter(str.isdigit, str(cause).rpartition("row")[2])) or 0)
-            problem = f"a quote that opens in row {row} is never closed"
-            raise Refusal(place, problem, "close it, or write a quote within a text twice") from None
         raise Refusal(
             place, "no row" if any(each in str(cause) for each in EMPTY) else f"{problem} ({told(cause)})", fix
         ) from None

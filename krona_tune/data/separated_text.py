@@ -19,6 +19,8 @@ Quoting = Literal[0, 3]
 SEPARATORS = (",", ";", "\t", "|")
 SEPARATOR_LINE = "sep="
 """Begins the line that a spreadsheet may write above the header."""
+UNCLOSED = "unexpected end of data"
+"""What Python's strict reader says of a quote that is never closed."""
 LACKING = "no column"
 """Begins what is said of a column that is missing."""
 CHUNK = 1 << 20
@@ -128,25 +130,47 @@ def _separation(path: Path, columns: Sequence[str]) -> Separation:
 
 
 def _refuse_odd_rows(path: Path, found: Separation) -> None:
-    """Refuses a row with more fields than the header, which is what a separator in a text without quotes makes; and one
-    with fewer that ends in a quoted text with a line break, where quotes are not read."""
-    width = len(found.names)
+    """Refuses a row with more fields than the header, which is what a separator in a text without quotes makes; one
+    with fewer that ends in a quoted text with a line break, where quotes are not read; and a quote without an end."""
+    width, rows, last = len(found.names), 0, list[str]()
     with refusing(str(path), "can't be read"):
-        for line, row in records(path, found.separator, found.quoting):
+        for rows, (line, row) in enumerate(records(path, found.separator, found.quoting, last)):  # noqa: B007
             if len(row) > width and any(row[width:]):
                 fix = "put a text that holds the separator in quotes"
                 raise Refusal(f"{path}:{line}", f"{len(row)} fields, the header has {width}", fix)
             if found.quoting == csv.QUOTE_NONE and 0 < len(row) < width and row[-1][:1] == '"':
                 fix = "save it as CSV, or without quotes and line breaks in texts"
                 raise Refusal(f"{path}:{line}", "this TSV has quotes, which are not read", fix)
+    try:
+        list(csv.reader(last, delimiter=found.separator, quoting=found.quoting, strict=True))
+    except csv.Error as error:
+        if UNCLOSED in str(error):
+            problem = f"a quote that opens in row {rows} is never closed"
+            raise Refusal(str(path), problem, "close it, or write a quote within a text twice") from None
 
 
-def records(path: Path, separator: str, quoting: Quoting) -> Iterator[tuple[int, list[str]]]:
-    """Yields the number of the last line and the fields of each record; one in quotes may have several lines."""
+def records(
+    path: Path, separator: str, quoting: Quoting, lines: list[str] | None = None
+) -> Iterator[tuple[int, list[str]]]:
+    """Yields the number of the last line and the fields of each record; one in quotes may have several lines.
+
+    Args:
+        lines: holds the lines of the record that was yielded last.
+    """
     csv.field_size_limit(sys.maxsize)
     with path.open(encoding="utf-8-sig", newline="") as file:
-        records = csv.reader(file, delimiter=separator, quoting=quoting)
+        taken = list[str]()
+
+        def kept() -> Iterator[str]:
+            for line in file:
+                taken.append(line)
+                yield line
+
+        records = csv.reader(file if lines is None else kept(), delimiter=separator, quoting=quoting)
         for fields in records:
+            if lines is not None:
+                lines[:] = taken
+                taken.clear()
             yield records.line_num, fields
 
 

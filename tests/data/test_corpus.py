@@ -2,6 +2,7 @@
 
 import sys
 import types
+from dataclasses import replace
 from typing import Any
 
 import pyarrow as pa
@@ -141,6 +142,14 @@ def data(name: str, **parts: Any) -> TaskData:
 )
 def test_empty_texts_and_constant_labels_are_doubted(name: str, parts: dict[str, Any], said: list[str]) -> None:
     assert list(find_warnings(data(name, **parts))) == said
+
+
+def test_labels_without_a_training_example_are_doubted() -> None:
+    some = data("rte")
+    three = replace(some, task=replace(some.task, labels=("a", "b", "c")))
+    assert list(find_warnings(three)) == [
+        "the 3 train examples of RTE have 1 of its 3 labels not once; use more of them"
+    ]
 
 
 @pytest.mark.parametrize("name", TASKS)

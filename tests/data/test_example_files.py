@@ -65,6 +65,8 @@ def test_lines_are_rows_of_the_tasks_inputs() -> None:
         ("a.csv", "id,text\n1,a\n", r"a\.csv: no column 'sentence'; found id, text; name the columns .* --columns"),
         ("a.csv", "", r"a\.csv: the file is empty"),
         ("a.csv", 'sentence\na\n" "\n', r"a\.csv:3: it is empty; CoLA takes sentence"),
+        ("a.csv", 'sentence,id\na,1\n"b,2\nc,3\n', r"a\.csv: a quote that opens in row 2 is never closed; close it"),
+        ("a.tsv", "sentence\na\nb\n", r"a\.tsv:1: the line holds the names of columns, .* --columns sentence"),
         ("a.csv", "sentence,sentence\na,b\n", r"the column 'sentence' appears 2 times"),
         ("a.jsonl", '{"sentence": "a"}\n{"sentence": 3}\n', r"a\.jsonl:2: sentence is 3, not a text"),
         ("a.jsonl", '{"sentence": "a"}\n{"text": "b"}\n', r"a\.jsonl:2: no column 'sentence'; found text"),
@@ -79,6 +81,13 @@ def test_what_is_no_example_is_refused_with_its_row(name: str, content: str, mes
     with pytest.raises(Refusal, match=message):
         for _ in table_examples(tmp_path / name, COLA).rows():  # type: ignore[union-attr]
             pass
+
+
+def test_a_parquet_file_with_two_columns_of_one_name_is_refused(tmp_path: Path) -> None:
+    table = pa.table([["a"], [1], [2]], names=["sentence", "x", "x"])
+    pq.write_table(table, tmp_path / "twice.parquet")
+    with pytest.raises(Refusal, match=r"twice\.parquet: the column 'x' appears 2 times"):
+        table_examples(tmp_path / "twice.parquet", COLA)
 
 
 def test_columns_that_do_not_fit_are_refused(tmp_path: Path) -> None:

@@ -108,6 +108,20 @@ def test_a_large_group_is_passed_over_where_it_does_not_fit(seed: int, tmp_path:
     assert [table.num_rows for table in data.parts.values()] == [920, 40, 40]
 
 
+@pytest.mark.parametrize("large", [(400, 400), (300, 300, 300)])
+def test_small_groups_are_shared_by_the_parts_where_large_ones_fit_into_none(
+    large: tuple[int, ...], tmp_path: Path
+) -> None:
+    groups = [f"large {number}" for number, count in enumerate(large) for _ in range(count)]
+    groups += [f"small {number}" for number in range(1000 - len(groups))]
+    some = [row | {"customer": group} for row, group in zip(rows(1000), groups, strict=True)]
+    data = own(write_csv(tmp_path / "tickets.csv", some), split={"group": "customer"})
+    train, validation, test = (table.num_rows for table in data.parts.values())
+    assert train + validation + test == 1000
+    assert min(validation, test) >= 45
+    assert abs(validation - test) <= 60
+
+
 @pytest.mark.parametrize(
     ("count", "split", "said"),
     [

@@ -158,8 +158,8 @@ WRONG_KEYS: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"split": {"group": "customer", "validation": 2, "test": 0.2}},
-        "tasks.tickets.split.group: no value of customer has so few examples that 2 for validation can be held out; "
-        "hold out more, or leave group out",
+        "tasks.tickets.split.group: no value of customer is left that has so few examples that 2 for validation can be "
+        "held out; hold out another number, or leave group out",
     ),
     ({"split": {"column": "id"}}, "tickets.csv: id: '0' is no part; write train, validation or test in each row"),
 ]
