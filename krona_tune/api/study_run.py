@@ -75,8 +75,9 @@ def run_and_report(
     if dry_run:
         if again:
             task = again.of.task
-            known = read_manifest(folder.manifest).tasks[task].fingerprint
-            refuse_other_inputs([(f"data of {task}", known, plan.data_of(task).fingerprint)], "train")
+            if task in plan.own_data:
+                known = read_manifest(folder.manifest).tasks[task].fingerprint
+                refuse_other_inputs([(f"data of {task}", known, plan.data_of(task).fingerprint)], "train")
             print_examples(plan, [task])
         else:
             print_dry_run(plan, here, folder)

@@ -2,6 +2,9 @@
 
 from dataclasses import replace
 
+import pytest
+
+from krona_tune.data.tasks import Generation
 from krona_tune.search.planning.footprint import PROCESS_BYTES, checkpoints_of, footprint, largest_point
 from krona_tune.study.request.domain import Choice, Fixed
 from tests.search.plans import plan
@@ -26,3 +29,22 @@ def test_one_of_five_thousand_points_that_fits_is_found() -> None:
     assert space.sizes() == (space.limit, space.limit)
     found = checkpoints_of(replace(asked, space=space))
     assert 0 < found.usually == found.most
+
+
+@pytest.mark.parametrize(("quantize", "bytes_each"), [("nf4", 0.53), ("int8", 1.01)])
+def test_quantized_weights_take_less_but_for_those_of_words(quantize: str, bytes_each: float) -> None:
+    asked, shape = plan(), plan().geometry
+    backbone = asked.spec.backbone.model_copy(update={"quantize": quantize})
+    spec = asked.spec.model_copy(update={"backbone": backbone, "precision": "fp32"})
+    words = shape.vocabulary * shape.width
+    expected = (shape.parameters - words) * bytes_each + 4 * words
+    assert footprint(replace(asked, spec=spec), 16, 4).weights == round(expected)
+
+
+def test_what_is_written_takes_its_logits() -> None:
+    asked = plan()
+    writing = Generation(prompt="{sentence}", max_new_tokens=50)
+    tasks = {name: replace(task, generation=writing) for name, task in asked.tasks.items()}
+    more = footprint(replace(asked, tasks=tasks), 16, 4).worker - footprint(asked, 16, 4).worker
+    rows = largest_point(asked.space)["batch_size"]
+    assert more > rows * 50 * asked.geometry.vocabulary * 12

@@ -4,6 +4,7 @@ import os
 import re
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,9 +14,10 @@ from krona_tune.data.corpus import PARTS, load
 from krona_tune.data.glue_files import OFFICIAL_SIZES
 from krona_tune.data.tasks import TASKS
 from krona_tune.search.planning.footprint import checkpoints_of
+from krona_tune.search.startup import needs
 from krona_tune.search.startup.cluster import Slots
 from krona_tune.search.startup.estimate import Speed
-from krona_tune.search.startup.needs import Needs, TextMeans, find_needs, means_of, needs_in_words
+from krona_tune.search.startup.needs import Needs, TextMeans, find_needs, itemsize_of, means_of, needs_in_words
 from tests.search.plans import plan
 
 CORES = Slots(cpus=1, gpus=0, count=2)
@@ -60,7 +62,7 @@ def test_money_stands_there_with_a_price_and_a_budget_is_the_most() -> None:
     assert set(words(price=3.0)) == {"time", "hours", "money", "memory", "disk"}
     hours = re.findall(r"[\d.e-]+", words(time_budget=36)["hours"])[:2]
     assert float(hours[1]) == pytest.approx(0.02)  # 36 s of two cores
-    assert "the budget of seconds ends it after 36 s" in words(time_budget=36)["time"]
+    assert "the budget of time ends it after 36 s" in words(time_budget=36)["time"]
     assert words(price=100.0, time_budget=36)["money"].endswith("to 2.00, at 100.00 a device hour")
 
 
@@ -99,3 +101,15 @@ def test_a_gpu_is_named() -> None:
 def test_the_official_files_have_as_many_examples(name: str) -> None:
     data = load(TASKS[name], os.environ["KRONA_GLUE_DIR"])
     assert tuple(getattr(data, part).num_rows for part in PARTS) == OFFICIAL_SIZES[name][:3]
+
+
+@pytest.mark.parametrize(
+    ("precision", "gpus", "fast", "size"),
+    [("fp32", 1, True, 4), ("bf16", 0, False, 2), ("auto", 1, False, 2), ("auto", 0, True, 2), ("auto", 0, False, 4)],
+)
+def test_numbers_have_the_bytes_of_what_a_trial_computes_in(
+    precision: str, gpus: int, fast: bool, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(needs, "this_processor", lambda: SimpleNamespace(prefers_bfloat16=fast))
+    asked = replace(plan(), spec=plan().spec.model_copy(update={"precision": precision}))
+    assert itemsize_of(asked, Slots(cpus=1, gpus=gpus, count=1)) == size

@@ -9,10 +9,15 @@ from typing import Any
 from krona_tune.adapters.placement import TRAINING_BYTES
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.planning.space import Space
+from krona_tune.study.request.study_spec import Quantize
 from krona_tune.study.study_state import Counts
 
 PROCESS_BYTES = 600 * 2**20
 """The memory of a worker before it loads a backbone: Python, torch, transformers."""
+LOGIT_BYTES = 12
+"""Bytes of a logit of a target: in float32, with its gradient and what the loss keeps."""
+QUANTIZED_BYTES: dict[Quantize, float] = {"nf4": 0.53, "int8": 1.01}
+"""Bytes of a quantized weight, with its share of the scales."""
 STATE_BYTES = 12
 """Bytes per trained parameter on disk: a float32 value and its two moments."""
 POINTS, MOST_DRAWS = 200, 1000
@@ -30,7 +35,7 @@ class Footprint:
 @dataclass(frozen=True, kw_only=True)
 class Checkpoints:
     """The number of trials that leave a checkpoint, and their total bytes: `usually`, and at `most` if every trial has
-    the largest adapter."""
+    the largest adapter, and the finals train all seeds that their budget pays for."""
 
     trials: int
     usually: float
@@ -55,28 +60,39 @@ def footprint(plan: Plan, longest: int, itemsize: int) -> Footprint:
     """Returns what the largest adapter of the space needs.
 
     Args:
-        longest: the most tokens of an example.
-        itemsize: the bytes of a number of the backbone.
+        longest: the most tokens of an example, without those that are written.
+        itemsize: the bytes of a number that a trial computes with.
     """
     shape, params = plan.geometry, largest_point(plan.space)
     trained = plan.space.parameters(params) + shape.head_parameters(_most_outputs(plan))
-    tokens = longest * -(-params["batch_size"] // params["accumulation"])
-    activations = tokens * shape.kept_values(recomputed=params["gradient_checkpointing"]) * itemsize
-    weights = shape.parameters * itemsize
-    worker = PROCESS_BYTES + weights + trained * TRAINING_BYTES + activations
+    rows = -(-params["batch_size"] // params["accumulation"])
+    written = max((task.generation.max_new_tokens for task in plan.tasks.values() if task.generation), default=0)
+    activations = (longest + written) * shape.kept_values(recomputed=params["gradient_checkpointing"]) * itemsize
+    logits = written * shape.vocabulary * LOGIT_BYTES
+    weights = _weights(plan, itemsize)
+    worker = PROCESS_BYTES + weights + trained * TRAINING_BYTES + rows * (activations + logits)
     return Footprint(params=params, weights=weights, worker=worker)
+
+
+def _weights(plan: Plan, itemsize: int) -> int:
+    """Returns the bytes of the backbone's weights; those of its words are never quantized."""
+    shape = plan.geometry
+    words = min(shape.parameters, shape.vocabulary * shape.width)
+    quantize = plan.spec.backbone.quantize
+    return round((shape.parameters - words) * (QUANTIZED_BYTES[quantize] if quantize else itemsize) + words * itemsize)
 
 
 def checkpoints_of(plan: Plan) -> Checkpoints:
     """Returns the checkpoints of all tasks: of the search, its repeats, the heads alone, and the finals of both."""
     each, tasks = Counts.of(plan.spec, plan.planned), len(plan.spec.tasks)
     adapters, heads = tasks * (each.searched + each.repeats + each.finals), tasks * (each.heads + each.final_heads)
+    more = tasks * max(0, (plan.spec.finalists.budget or 0) - each.finals - each.final_heads)
     sizes = [plan.space.parameters(point) for point in drawn(plan.space)]
-    beside = (adapters + heads) * plan.geometry.head_parameters(_most_outputs(plan))
+    beside = plan.geometry.head_parameters(_most_outputs(plan))
     return Checkpoints(
         trials=adapters + heads,
-        usually=STATE_BYTES * (adapters * fmean(sizes) + beside),
-        most=STATE_BYTES * (adapters * max(sizes) + beside),
+        usually=STATE_BYTES * (adapters * fmean(sizes) + (adapters + heads) * beside),
+        most=STATE_BYTES * ((adapters + more) * max(sizes) + (adapters + more + heads) * beside),
     )
 
 

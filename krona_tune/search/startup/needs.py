@@ -57,17 +57,22 @@ def find_needs(plan: Plan, slots: Slots, speed: Speed, read: Mapping[str, TextMe
     sizes = {name: _sizes(plan, name, read.get(name)) for name in spec.tasks}
     forecast = replace(untimed_forecast(spec, plan.space, plan.tasks, sizes, speed), planned=plan.planned)
     whole = forecast.amount(spec, slots)
-    checkpoints, bf16 = checkpoints_of(plan), this_processor().prefers_bfloat16
-    itemsize = 2 if slots.gpus or plan.precision == "bf16" or (plan.precision == "auto" and bf16) else 4
+    checkpoints = checkpoints_of(plan)
     return Needs(
         examples=whole.examples,
         seconds=(whole.seconds / speed.spread, whole.seconds * speed.spread),
         device_hours=(whole.device_hours / speed.spread, whole.device_hours * speed.spread),
         how=speed.how,
-        worker_bytes=footprint(plan, spec.examples.max_length, itemsize).worker,
+        worker_bytes=footprint(plan, spec.examples.max_length, itemsize_of(plan, slots)).worker,
         checkpoint_bytes=(checkpoints.usually, checkpoints.most),
         stored_bytes=1e9 * spec.resources.stored_states_gb,
     )
+
+
+def itemsize_of(plan: Plan, slots: Slots) -> int:
+    """Returns the bytes of a number that a trial computes with."""
+    fast = slots.gpus > 0 or this_processor().prefers_bfloat16
+    return 2 if plan.precision == "bf16" or (plan.precision == "auto" and fast) else 4
 
 
 def _sizes(plan: Plan, name: str, read: TextMeans | None) -> TextSizes:
@@ -101,7 +106,8 @@ def needs_in_words(plan: Plan, needs: Needs, slots: Slots, storage: Path) -> Ite
         for seconds, hours in zip(needs.seconds, needs.device_hours, strict=True)
     )
     when = dict.fromkeys(format_duration(used.seconds) for used, limit in (least, most) if limit)
-    ends = f"; the budget of {most[1]} ends it after {' to '.join(when)}" if when else ""
+    limit = "time" if most[1] == "seconds" else most[1]
+    ends = f"; the budget of {limit} ends it after {' to '.join(when)}" if when else ""
     yield "time", f"{format_duration(low)} to {format_duration(high)}, {slots.count} at once, {needs.how}{ends}"
     hours = [used.device_hours for used, _ in (least, most)]
     unit = "GPU" if slots.gpus else "core"

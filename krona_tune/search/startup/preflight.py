@@ -19,6 +19,7 @@ from krona_tune.search.planning.footprint import Footprint, checkpoints_of, foot
 from krona_tune.search.startup.begin_study import Resources
 from krona_tune.search.startup.cluster import times_in
 from krona_tune.search.startup.first_batch_cache import cached_first_batch
+from krona_tune.search.startup.needs import itemsize_of
 from krona_tune.search.worker.first_batch import (
     FirstBatch,
     longest_example,
@@ -31,7 +32,6 @@ from krona_tune.study.redact import redact
 from krona_tune.study.request.study_spec import Precision
 from krona_tune.study.result import Status
 from krona_tune.train.backbone_source import IN_FOLDER
-from krona_tune.train.device import this_device
 from krona_tune.train.step_times import StepTimes
 
 
@@ -170,9 +170,8 @@ def node_problems(storage: str, reports: dict[str, NodeReport | str]) -> Iterato
 
 def needed_bytes(resources: Resources) -> Footprint:
     """Returns what the largest adapter of the space needs, computed from sizes alone."""
-    gpu, longest = resources.slots.gpus > 0, max(map(longest_example, resources.prepared.works.values()))
-    itemsize = 2 if gpu else this_device(resources.plan.precision, gpu=False).dtype.itemsize
-    return footprint(resources.plan, longest, itemsize)
+    longest = max(map(longest_example, resources.prepared.works.values()))
+    return footprint(resources.plan, longest, itemsize_of(resources.plan, resources.slots))
 
 
 PROBE_BLOCKS = 16
