@@ -69,7 +69,8 @@ class PlanView(NamedLines):
     def lines(self) -> dict[str, str]:
         """Returns the plan in named lines, as the command line prints it."""
         lines = plan_lines(self.plan, "", self.folder, EarlierOrders.of(self.folder))
-        return {name: " ".join(text.split()) for name, text in lines.items()}
+        reasons = {"reasons": "; ".join(_reasons(self.plan.spec))} if "reasons" in lines else {}
+        return {name: " ".join(text.split()) for name, text in (lines | reasons).items()}
 
     @cached_property
     def frame(self) -> "pd.DataFrame":

@@ -5,6 +5,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from krona_tune.record.recorded_curves import HARDLY_LEARNED, LEARNED
+from krona_tune.refusal import Refusal
 from krona_tune.search.planning.recommendation import Recommendation, TaskAnswer
 from krona_tune.search.terminal.cell_view import NamedLines
 from krona_tune.study.formatting import describe_adapter, format_bytes, format_duration, format_score
@@ -47,11 +48,22 @@ class RecommendationView(NamedLines):
 
     @cached_property
     def needs(self) -> "Needs | None":
-        """Returns what training it takes, heads alone included; None without slots."""
+        """Returns what training it takes, heads alone included; None without slots, or without the tokenizer that tells
+        how long one's own texts are."""
         from krona_tune.search.startup.estimate import speed_of
-        from krona_tune.search.startup.needs import find_needs
+        from krona_tune.search.startup.needs import find_needs, means_of
 
-        return find_needs(self.found.trains, self.slots, speed_of(self.slots), {}) if self.slots else None
+        if self.slots is None:
+            return None
+        plan, read = self.found.trains, {}
+        if own := [task for task in plan.spec.tasks if task in plan.own_data]:
+            from krona_tune.search.startup.task_data import preview_data
+
+            try:
+                read = {name: means_of(seen.tokens) for name, seen in preview_data(plan, own, 1).items()}
+            except Refusal:  # without a tokenizer nobody knows how long the texts are
+                return None
+        return find_needs(plan, self.slots, speed_of(self.slots), read)
 
     @property
     def plain(self) -> dict[str, Any]:

@@ -1,14 +1,18 @@
 """Tests that a configuration is recommended as text, as JSON and as a space that trains it, and nothing is left."""
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 import krona_tune
 from krona_tune.cli import main
+from krona_tune.search.startup import estimate
+from krona_tune.study.formatting import format_duration
 from krona_tune.study.request.loader import parse_spec
 from tests.conftest import Run
+from tests.search.models import saved_bert
 
 WORDS = ("recommend", "--space", "mini", "--tasks", "cola,stsb")
 
@@ -66,3 +70,18 @@ def test_what_is_wrong_is_refused_as_by_run(run: Run, model: str) -> None:
     code, out, err = run(*WORDS, "--model", model, "--set", "adapter.a_out=7", program=main)
     assert (code, out) == (2, "")
     assert "a_out 7 does not divide 384" in err
+
+
+def test_the_time_of_long_texts_is_that_of_a_dry_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    speed = estimate.Speed(operations=1e9, layer_seconds=1e-3, spread=2.0, how="by nothing")
+    monkeypatch.setattr(estimate, "speed_of", lambda slots: speed)
+    rows = "".join(f"{'the cat sat on the mat ' * 40}{n},{'yes' if n % 2 else 'no'}\n" for n in range(120))
+    Path("long.csv").write_text("body,answer\n" + rows)
+    Path("long.yaml").write_text("tasks: {own: {data: long.csv, text: body, label: answer}}\n")
+    model = saved_bert(Path("bert"))
+    words = ("--tasks", "long.yaml", "--space", "mini", "--model", model, "--set", "examples.max_length=30")
+    found = json.loads(run("recommend", *words, "--format", "json", program=main)[1])
+    Path("it.yaml").write_text(run("recommend", *words, "--format", "yaml", program=main)[1])
+    planned = run("--dry-run", "--space", "it.yaml")[1]
+    [least] = re.findall(r"time +(.+?) to ", planned)
+    assert format_duration(found["seconds"][0]) == least

@@ -107,7 +107,10 @@ def test_what_run_would_take_is_what_is_sent(ask: Ask, address: str, drivers: Fa
             "none.yaml: can't be read: No such file or directory; give a YAML file that can be read",
         ),
         (("submit", SPACE, "--tasks", "colla"), "unknown task 'colla', did you mean 'cola'?"),
-        (("submit", SPACE, "--name", "../x"), "'../x' is no name of a study; use letters, digits, '.', '_' and '-'"),
+        (
+            ("submit", SPACE, "--name", "../x"),
+            "'../x' is no name of a study; use letters, digits, '.', '_' and '-'",
+        ),
         (("submit", SPACE, "--set", "search.trials=0"), "--set search.trials: 0 is refused; "),
         (
             ("submit", SPACE, "--tasks", "cola", "--cpus-per-trial", 64),

@@ -205,6 +205,15 @@ def test_tasks_of_other_sizes_have_epochs_of_their_own() -> None:
     assert found["schedule"]["epochs"] == {"default": 4, "small": 23}
 
 
+def test_few_examples_that_a_person_asks_for_are_seen_as_often_as_those_of_a_small_file(
+    tmp_path: Path, texts: Path
+) -> None:
+    model, few = saved_bert(tmp_path / "bert"), tmp_path / "few.csv"
+    few.write_text("".join(texts.read_text().splitlines(keepends=True)[:101]))
+    asked = derived(model, texts, **{"examples.train": 70}).values["schedule"]["epochs"]
+    assert asked == derived(model, few).values["schedule"]["epochs"] > 9
+
+
 def test_a_time_budget_sizes_the_study_and_what_a_person_gave_stays(
     tmp_path: Path, texts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -336,7 +336,11 @@ def _sized(
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Returns the space of the largest size that fits the time, and why; of the least, if none does."""
     limit, speed = plan.spec.search.time_budget or 60.0 * MINUTES, speed_of(slots)
-    rows = {name: each.rows["train"] for name, each in texts.items()}
+    asked_rows = plan.spec.examples.train
+    rows = {
+        name: min(each.rows["train"], each.rows["train"] if asked_rows is None else for_task(asked_rows, name))
+        for name, each in texts.items()
+    }
     values, forecast, spec = {}, None, plan.spec
     for size in sizes_of_a_study(max(rows.values())):
         sized = values_of_a_size(size, rows)

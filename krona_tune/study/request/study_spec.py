@@ -77,10 +77,11 @@ class FinalistsSpec(FrozenValue):
     that more trials bring later are trained beyond it. A new study writes what holds: two seeds more for each; null if
     there is one seed and no default. null: no more seeds."""
 
-    def settled(self, *, alone: bool, several: bool, head: bool) -> Self:
+    def settled(self, *, trials: int, alone: bool, several: bool, head: bool) -> Self:
         """Returns the request of finals that begin now.
 
         Args:
+            trials: how many trials a task's search has, so that no more of them can be the best.
             alone: whether one configuration of each task is looked for.
             several: whether several methods compete: the default configuration, of one of them, is then left out.
             head: whether the head alone is trained, too.
@@ -91,11 +92,12 @@ class FinalistsSpec(FrozenValue):
         if not self.top or not alone:
             return self.model_copy(update={"default": self.default or False})
         default = self.seeds > 1 and not several if self.default is None else self.default
-        least = (self.top + default + head) * self.seeds
+        best = min(self.top, trials)
+        least = (best + default + head) * self.seeds
         if self.budget is not None and self.budget < least:
             problem = f"{self.budget} trainings are fewer than the {least} of {self.seeds} seeds for each configuration"
             raise Refusal("finalists.budget", problem, f"write {least} or more, or less in finalists.top or seeds")
-        whole = (self.top + 1 + default) * (self.seeds + MORE_SEEDS)
+        whole = (best + 1 + default) * (self.seeds + MORE_SEEDS)
         more = whole if default or self.seeds > 1 else None
         return self.model_copy(update={"default": default, "budget": self.budget or more})
 
@@ -296,7 +298,9 @@ class StudySpec(FrozenValue):
         """Returns the request of a study that begins now, which settles what nobody asked for."""
         search, several = self.search, len(self.domains()["method"].ends()) > 1
         alone = not (search.per_method or search.shared or search.pareto)
-        finalists = self.finalists.settled(alone=alone, several=several, head=bool(search.baseline_learning_rates))
+        finalists = self.finalists.settled(
+            trials=search.trials, alone=alone, several=several, head=bool(search.baseline_learning_rates)
+        )
         return self.model_copy(update={"search": search.settled(several_methods=several), "finalists": finalists})
 
     @property

@@ -75,7 +75,8 @@ def read_layers(text: str, depth: int) -> tuple[int, ...]:
 
 def _within(count: int, depth: int, text: str) -> int:
     if not 1 <= count <= depth:
-        raise Refusal("layers", f"{text!r} of a stack of {depth} layers", f"ask for 1 to {depth}")
+        known = f" of a stack of {depth} layers" if depth < DEEPEST else ""
+        raise Refusal("layers", f"{text!r}{known}", f"ask for 1 to {depth}" if known else "ask for 1 or more")
     return count
 
 

@@ -125,3 +125,9 @@ def test_a_new_study_writes_two_seeds_more_for_each_finalist(
 ) -> None:
     begun = build_spec({"model": "m", "finalists": finalists}, "x.yaml").settled().finalists
     assert (begun.default, begun.budget) == (default, budget)
+
+
+@pytest.mark.parametrize(("trials", "budget"), [(1, 15), (5, 35), (200, 505)])
+def test_no_more_finalists_are_paid_for_than_there_are_trials(trials: int, budget: int) -> None:
+    asked = {"model": "m", "search": {"trials": trials}, "finalists": {"top": 99}}
+    assert build_spec(asked, "x.yaml").settled().finalists.budget == budget
