@@ -124,6 +124,10 @@ def test_teachers_that_are_too_far_foretell_no_score(model: str, tmp_path: Path,
     assert "trained on 500 to 800 examples, this task has 200" in unknown(recommend_point(planned(model, own, **few)))
     short = {"schedule": {"epochs": 2}}
     assert "4,500 to 7,200 examples, this one sees 600" in unknown(recommend_point(planned(model, own, **short)))
+    plan = planned(model, own)
+    many = replace(plan.tasks["reviews"], labels=tuple(map(str, range(41))))
+    wide = replace(plan, tasks={"reviews": many})
+    assert "they have at most 20 labels, this task has 41" in unknown(recommend_point(wide))
 
 
 def test_a_metric_without_a_best_score_of_one_foretells_no_score(model: str, reviews: dict[str, Any]) -> None:

@@ -27,7 +27,10 @@ from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.request.trial import PLACES, section_of
 
 NEAR = 2.0
-"""How many times more or less than a recorded one a size, a step or a number of examples is called near."""
+"""How many times more or less than a recorded one a size or a step is called near; how many times fewer examples, and
+how many times more labels."""
+MOST_LABELS = 20
+"""The labels of the recorded task that has most, Newsgroups."""
 
 UNTAUGHT = "not taught: no recorded curve is of this configuration"
 OF_OTHERS = "it is a point of contributed curves, which foretell no score"
@@ -210,3 +213,5 @@ def _doubts_of_data(plan: Plan, data: TaskData, curves: EarlierStudy) -> Iterato
         yield f"teachers are too far: they trained on {sizes} examples, this task has {examples:,}"
     if examples * epochs < least / NEAR:
         yield f"teachers are too far: they saw {least:,} to {most:,} examples, this one sees {examples * epochs:,.0f}"
+    if (labels := len(data.task.labels)) > MOST_LABELS * NEAR:
+        yield f"teachers are too far: they have at most {MOST_LABELS} labels, this task has {labels}"
