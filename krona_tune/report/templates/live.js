@@ -289,6 +289,7 @@
     }
     if (!clones()[0].settings.length) { say(place, "Nothing is changed yet: the same would be trained again.", true); return; }
     form.dataset.busy = cloneButton.disabled = true;
+    clearTimeout(check.timer); // it would ask whether what is ordered now can be ordered once more
     const wanted = clones();
     let given = 0;
     if (await check()) while (given < wanted.length && await give(wanted[given], place)) given += 1;
