@@ -29,6 +29,8 @@ LONGEST = (
     "tests/search/test_kinds_of_study.py",
 )
 """Files of tests that take long: they begin first, so that no process waits in the end for another's."""
+SLOW_SECONDS = 2400
+"""The limit of a slow test; that of the others is in pyproject.toml."""
 Said = tuple[int, str, str]
 Run = Callable[..., Said]
 
@@ -39,7 +41,13 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.hookimpl(trylast=True)  # after the marks have chosen
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Puts the longest files first if several processes share them; keeps of each test the first case if asked to."""
+    """Puts the longest files first if several processes share them; keeps of each test the first case if asked to.
+
+    A slow test has a limit of its own: of its steps each may take as long as its patience.
+    """
+    for item in items:
+        if item.get_closest_marker("slow"):
+            item.add_marker(pytest.mark.timeout(SLOW_SECONDS))
     if hasattr(config, "workerinput"):  # one process of several
         tests = Counter(item.path for item in items)
         slow = {item.path for item in items if item.get_closest_marker("slow")}

@@ -5,12 +5,14 @@ from collections.abc import Callable
 
 import psutil
 
+PATIENCE = 900.0
+"""Seconds in which a step of a study happens on the slowest and busiest machine; an idle one takes a few."""
 FIRST_PAUSE, LONGEST_PAUSE = 0.005, 0.2
 """The seconds between two looks: of what happens at once, and of what takes long."""
 
 
 def until(
-    happened: Callable[[], object], seconds: float = 300.0, said: Callable[[], str] = lambda: "it did not happen"
+    happened: Callable[[], object], seconds: float = PATIENCE, said: Callable[[], str] = lambda: "it did not happen"
 ) -> float:
     """Returns as soon as something has happened, and the seconds that it took.
 

@@ -19,6 +19,7 @@ from krona_tune.api.exit_status import ExitStatus
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import TrialResult
+from tests.waiting import PATIENCE
 
 SPACE = """\
 model: {model}
@@ -105,7 +106,7 @@ class Home:
 
     def run(self, *words: str, program: str = RUN_STUDY) -> Done:
         command = self.command(*words, program=program)
-        return subprocess.run(**command, capture_output=True, timeout=600, check=False)
+        return subprocess.run(**command, capture_output=True, timeout=PATIENCE, check=False)
 
     def space(self, model: Path) -> str:
         path = self.root / f"{model.name}.yaml"

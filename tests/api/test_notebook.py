@@ -14,7 +14,7 @@ from nbclient.exceptions import CellExecutionError
 from nbformat.v4 import new_code_cell
 
 from tests.search.models import saved_bert
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 from tests.whole_studies import ONE_CPU, SOON
 
 ROOT = Path(__file__).parents[2]
@@ -43,7 +43,9 @@ def kernel(tmp_path_factory: pytest.TempPathFactory) -> Iterator[NotebookClient]
     first = next(cell for cell in notebook.cells if cell.cell_type == "code")
     first.source = SOON + first.source
     folder = str(tmp_path_factory.mktemp("empty"))
-    client = NotebookClient(notebook, timeout=500, kernel_name="python3", resources={"metadata": {"path": folder}})
+    client = NotebookClient(
+        notebook, timeout=int(PATIENCE), kernel_name="python3", resources={"metadata": {"path": folder}}
+    )
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))
         for name, value in {"OMP_NUM_THREADS": "1", **ONE_CPU}.items():

@@ -50,7 +50,6 @@ def test_what_a_page_shows_runs(page: Path, runner: Runner, monkeypatch: pytest.
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1200)
 @pytest.mark.usefixtures("one_cpu")
 def test_what_the_pages_show_of_a_study_runs(runner: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("RAY_ADDRESS", raising=False)

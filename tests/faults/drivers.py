@@ -14,7 +14,7 @@ from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import OrderRequest
 from krona_tune.study.result import Status, TrialResult
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 from tests.whole_studies import RUN_STUDY, SOON, Home, WarmProgram
 
 Driver = subprocess.Popen[str]
@@ -59,7 +59,7 @@ def taken_up(home: Home, name: str, *more: str, program: str = BARE) -> Driver:
 
 def until_or_end(driver: Driver, happened: Callable[[], object]) -> float:
     """Waits until something has happened or the driver has ended; returns the seconds."""
-    return until(lambda: driver.poll() is not None or happened(), 600)
+    return until(lambda: driver.poll() is not None or happened())
 
 
 def seen(driver: Driver, look: Callable[[], Found]) -> Found:
@@ -72,13 +72,13 @@ def seen(driver: Driver, look: Callable[[], Found]) -> Found:
         assert found or driver.poll() is None, driver.communicate()[0]
         return bool(found)
 
-    until(is_found, 600)
+    until(is_found)
     return found
 
 
 def well_ended(driver: Driver) -> str:
     """Waits for the driver, asserts that it ends well, and returns its output."""
-    said, _ = driver.communicate(timeout=300)
+    said, _ = driver.communicate(timeout=PATIENCE)
     assert driver.returncode == 0, said
     return said
 

@@ -33,13 +33,11 @@ from tests.faults.drivers import (
     until_or_end,
     well_ended,
 )
-from tests.waiting import until
+from tests.waiting import PATIENCE, until
 from tests.whole_studies import ONE_WORKER, RUN_STUDY, Home, WarmProgram
 
 pytestmark = pytest.mark.slow
 TASKS, TRIALS = ("cola", "rte"), 2
-MOST_SECONDS = 120
-"""For steps that take a few seconds on an idle machine."""
 
 
 def started(home: Home, model: Path, name: str, *more: str) -> Driver:
@@ -98,7 +96,6 @@ FAULTS = {
 }
 
 
-@pytest.mark.timeout(1200)
 def test_a_study_outlives_its_worker_its_ray_its_drivers_and_damage(
     home: Home, bert: Path, cost: Cost, run: Run
 ) -> None:
@@ -148,11 +145,11 @@ def test_a_study_ends_in_order_whatever_happens_to_its_processes(
 def ends_in_order(driver: Driver, name: str, happens: Callable[[Driver], None], status: int, reason: str) -> None:
     """Lets it happen; asserts that the driver ends soon, says how to resume and leaves no process."""
     happens(driver)
-    said, _ = driver.communicate(timeout=MOST_SECONDS)
+    said, _ = driver.communicate(timeout=PATIENCE)
     assert driver.returncode == status, said
     assert f"{reason}: python run_study.py --resume {name}" in said
     assert "Traceback" not in said
-    until(lambda: not session_of(driver), MOST_SECONDS)
+    until(lambda: not session_of(driver))
 
 
 def refuses_a_second_driver(folder: StudyFolder, run: Run) -> None:
@@ -194,7 +191,7 @@ def test_a_study_that_is_asked_to_stop_by_sigterm_says_how_to_go_on(home: Home, 
     driver = started(home, bert, "asked")
     until_or_end(driver, lambda: rungs(home.study("asked")) >= 3)
     driver.send_signal(signal.SIGTERM)
-    said, _ = driver.communicate(timeout=300)
+    said, _ = driver.communicate(timeout=PATIENCE)
     assert driver.returncode == 130, said
     assert "--resume asked" in said
     driver, seconds = resumed(home, "asked")
@@ -228,7 +225,7 @@ def test_a_disk_that_fills_up_stops_the_study_which_goes_on_when_there_is_room(
         seen(driver, lambda: ended(folder))
         ballast = place / "ballast"
         fill(ballast)
-        said, _ = driver.communicate(timeout=300)
+        said, _ = driver.communicate(timeout=PATIENCE)
         assert driver.returncode == 130, said
         assert "When that is fixed, resume with: python run_study.py --resume full" in said
         assert "No space left on device" in said

@@ -27,6 +27,7 @@ from tests.faults.drivers import begun, ended, rungs, seen, until_or_end, worker
 from tests.search.ledgers import ledger
 from tests.search.workers import all_steps, config, worker_here
 from tests.train.conftest import tiny_work
+from tests.waiting import PATIENCE
 from tests.whole_studies import ONE_WORKER, Home
 
 GIANT = [
@@ -58,7 +59,7 @@ def short_of_room(home: Home, model: Path, name: str) -> dict[str, TrialResult]:
     until_or_end(driver, lambda: Status.OUT_OF_MEMORY in {row.status for row in ended(folder).values()})
     with suppress(FileNotFoundError, ProcessLookupError):
         limit(process, None)
-    driver.communicate(timeout=300)
+    driver.communicate(timeout=PATIENCE)
     return settled(folder, ("rte",), 6)
 
 

@@ -13,6 +13,7 @@ from krona_tune.study.result import Status
 from tests.faults.drivers import begun, rungs, seen
 from tests.search.rungs import CONTINUE, STOP, added, at, judges, report
 from tests.search.samplers import opened, told
+from tests.waiting import PATIENCE
 from tests.whole_studies import ONE_WORKER, Home, WarmProgram
 
 ALONE = (*ONE_WORKER, "--set", "schedule.epochs=4", "--set", "training.dropout=0.1")
@@ -59,7 +60,7 @@ def test_a_resumed_study_finds_what_an_uninterrupted_one_finds(
     driver = begun(home, bert, name, "stsb", TRIALS, *ALONE)
     seen(driver, lambda: rungs(folder) >= moment)
     driver.send_signal(number)
-    said, _ = driver.communicate(timeout=300)
+    said, _ = driver.communicate(timeout=PATIENCE)
     assert driver.returncode == (130 if number is signal.SIGINT else -number), said
     assert len(what_happened(folder)["trials"]) < len(uninterrupted["trials"])
     done = warm.run(home, "--resume", name)

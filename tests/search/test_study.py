@@ -26,6 +26,7 @@ from krona_tune.study.request.loader import load_spec
 from krona_tune.study.result import Status, TrialResult
 from tests.faults.drivers import begun, until_or_end
 from tests.search.models import saved_t5
+from tests.waiting import PATIENCE
 from tests.whole_studies import ONE_WORKER, Done, Home, WarmProgram, rows_of
 
 TOLD = {
@@ -190,7 +191,7 @@ def test_an_interrupted_study_is_completed_with_every_trial_once(home: Home, ber
     driver = begun(home, bert, "cut", "cola", 6, "--max-concurrent", "2", *longer)
     until_or_end(driver, lambda: len(list(cut.results.glob("parts/reports-*"))) >= 8)
     driver.send_signal(signal.SIGINT)
-    said, _ = driver.communicate(timeout=300)
+    said, _ = driver.communicate(timeout=PATIENCE)
     assert driver.returncode == 130, said
     assert "--resume cut" in said
     before = rows_of(cut)
@@ -245,7 +246,7 @@ def decided(home: Home, bert: Path, warm: WarmProgram) -> StudyFolder:
     driver = begun(home, bert, "decided", "cola", 3, *FINALS, *long, *ONE_WORKER)
     until_or_end(driver, lambda: list(folder.checkpoints.glob("cola-final-*/rung-1")))
     driver.send_signal(signal.SIGINT)
-    said, _ = driver.communicate(timeout=300)
+    said, _ = driver.communicate(timeout=PATIENCE)
     assert driver.returncode == 130, said
     assert "Its best are trained again with 2 seeds" in said
     assert "finalists to go" in said

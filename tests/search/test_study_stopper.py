@@ -13,6 +13,7 @@ from rich.console import Console
 from krona_tune.search.budget import Amount, Budget
 from krona_tune.search.study_stopper import Asked, StudyStopper, interruptible
 from krona_tune.study.result import Status
+from tests.waiting import PATIENCE
 
 AT_A_RUNG = {"score": 0.5}
 
@@ -184,7 +185,7 @@ def test_a_study_whose_terminal_is_closed_comes_to_its_end(tmp_path: Path) -> No
     os.close(inside)
     assert os.read(terminal, 5) == b"begun"
     os.close(terminal)
-    assert program.wait(60) == 0
+    assert program.wait(PATIENCE) == 0
     assert (tmp_path / "kept").read_text(encoding="utf-8") == "terminated"
 
 

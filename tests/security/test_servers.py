@@ -6,6 +6,7 @@ import tempfile
 
 import pytest
 
+from tests.waiting import PATIENCE
 from tests.whole_studies import ONE_CPU
 
 pytestmark = pytest.mark.slow
@@ -30,7 +31,7 @@ def test_every_server_of_a_local_ray_listens_on_the_loopback_alone() -> None:
         done = subprocess.run(
             [sys.executable, "-c", LISTENERS],
             env={**places, **ONE_CPU, "RAY_preload_python_modules": "json"},  # in place of torch and others
-            capture_output=True, text=True, timeout=180, check=True,
+            capture_output=True, text=True, timeout=PATIENCE, check=True,
         )  # fmt: skip
     said = [line.split() for line in done.stdout.splitlines() if line.startswith(("listens", "dashboard"))]
     heard = {address.removeprefix("::ffff:") for kind, address in said if kind == "listens"}

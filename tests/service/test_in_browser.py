@@ -36,7 +36,7 @@ from tests.whole_studies import Home
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]
 
 PROGRAM = [sys.executable, "-c", "from krona_tune.cli import program; program()"]
-PATIENCE = 180_000
+PATIENCE = 900_000
 """How long the browser waits for what a driver does, in milliseconds: other tests may run beside it."""
 
 
