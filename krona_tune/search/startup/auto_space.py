@@ -336,11 +336,7 @@ def _sized(
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Returns the space of the largest size that fits the time, and why; of the least, if none does."""
     limit, speed = plan.spec.search.time_budget or 60.0 * MINUTES, speed_of(slots)
-    asked_rows = plan.spec.examples.train
-    rows = {
-        name: min(each.rows["train"], each.rows["train"] if asked_rows is None else for_task(asked_rows, name))
-        for name, each in texts.items()
-    }
+    rows = {name: plan.spec.examples.used("train", name, each.rows["train"]) for name, each in texts.items()}
     values, forecast, spec = {}, None, plan.spec
     for size in sizes_of_a_study(max(rows.values())):
         sized = values_of_a_size(size, rows)
@@ -369,10 +365,7 @@ def foretell(plan: Plan, texts: Mapping[str, Texts], speed: Speed) -> Forecast:
 def _used(spec: StudySpec, name: str, texts: Texts) -> TextSizes:
     """Returns the examples and tokens of a task that a study uses."""
     cut = texts.whole - texts.read + np.minimum(texts.read, spec.examples.max_length)
-    most = {part: getattr(spec.examples, part) for part in PARTS}
-    used = {
-        part: rows if most[part] is None else min(rows, for_task(most[part], name)) for part, rows in texts.rows.items()
-    }
+    used = {part: spec.examples.used(part, name, rows) for part, rows in texts.rows.items()}
     return TextSizes(**used, tokens=float(cut.mean()), pairs=float(np.square(cut).mean()))
 
 
@@ -392,7 +385,7 @@ def _reasons(
     fits = f"the most within {aim}" if spec.search.trials < MOST_TRIALS else f"the most that is asked for, within {aim}"
     if seconds > limit:
         fits = f"the fewest, but longer than {aim} (a smaller model or examples.max_length is faster)"
-    trains, at_once = spec.examples.train, f"{slots.count} at once"
+    at_once = f"{slots.count} at once"
     found = {
         "search.trials": f"{fits}: about {format_duration(seconds)} ({between}), {at_once}, {speed.how}",
         "examples.validation": f"as many as are trained on, but {VALIDATION[0]} to {VALIDATION[1]:,}"
@@ -401,8 +394,9 @@ def _reasons(
     if spec.search.early_stopping:
         ranks = "recorded trials rank there as at their end by .72 to .96 (Spearman)"
         found["schedule.grace_epochs"] = f"a third of all: {ranks}"
-    if trains is not None:
-        taken = ", ".join(f"{min(count, for_task(trains, name)):,} of {count:,} {name}" for name, count in rows.items())
+    if spec.examples.train is not None:
+        used = {name: spec.examples.used("train", name, count) for name, count in rows.items()}
+        taken = ", ".join(f"{used[name]:,} of {count:,} {name}" for name, count in rows.items())
         found["examples.train"] = f"{taken}: a trial sees each {_said(spec)} times in the time that it has"
     return found
 

@@ -20,6 +20,7 @@ from krona_tune.study.request.field_types import (
     Place,
     Positive,
     Printable,
+    for_task,
 )
 from krona_tune.study.request.plain_yaml import by_path
 from krona_tune.study.request.schedule import ScheduleSpec
@@ -50,6 +51,11 @@ class ExamplesSpec(FrozenValue):
     """The most test examples; the same forms."""
     max_length: Annotated[int, Field(ge=4, le=MOST)] = 128
     """The most tokens of an example; the rest is cut."""
+
+    def used(self, part: str, task: str, rows: int) -> int:
+        """Returns how many of so many rows, which a task has in a part, a study uses."""
+        most = getattr(self, part)
+        return rows if most is None else min(rows, for_task(most, task))
 
 
 MORE_SEEDS = 2
