@@ -1,7 +1,6 @@
 """Makes a clone of a trial: its configuration with a few changes, from the start or from its last rung."""
 
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -114,11 +113,11 @@ def _is_of_the_end(state: Path, schedule: ScheduleSpec) -> bool:
     """Returns whether a state is that of its trial's last rung; a trial may be cut off between that and its end."""
     from krona_tune.train import checkpoint  # imports torch
 
-    with suppress(OSError, ValueError, KeyError):  # `adopt` says what can't be read
-        if report := checkpoint.last_report(state):
-            whole = schedule.of(report.task, round(report.examples / report.epochs))
-            return report.examples >= whole.total_examples
-    return False
+    report = checkpoint.last_report(state)  # `adopt` says what can't be read
+    if report is None:
+        return False
+    whole = schedule.of(report.task, round(report.examples / report.epochs))
+    return report.examples >= whole.total_examples
 
 
 def _change(setting: str, source: TrialResult) -> tuple[str, Any]:

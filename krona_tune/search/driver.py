@@ -338,7 +338,7 @@ class Driver:
         for trial_id in sorted(self.ledger.running):
             copies.bring(folder.checkpoints / trial_id)
             state = latest_checkpoint(folder.checkpoints / trial_id)
-            if state and (report := checkpoint.report_of_trial(state, self.ledger.rows[trial_id].fingerprint)):
+            if state and (report := checkpoint.last_report(state, self.ledger.rows[trial_id].fingerprint)):
                 self.ledger.reported(report, str(state))
             self.ledger.ended(trial_id, Status.INTERRUPTED)
 

@@ -93,18 +93,16 @@ def adopt(earlier: Path, folder: Path, trial: TrialConfig) -> None:
     (folder / PROGRESS).write_text(json.dumps(own), encoding="utf-8")
 
 
-def report_of_trial(folder: Path, fingerprint: str) -> Report | None:
-    """Returns a state's last report; None if it has none, can't be read, or is not of the trial with that
-    fingerprint."""
+def last_report(folder: Path, fingerprint: str = "") -> Report | None:
+    """Returns a state's last report; None if it is a clone's that has reported nothing yet, or can't be read.
+
+    Args:
+        fingerprint: that of the trial; the state of another one has no report. Empty: any trial's counts.
+    """
     with suppress(*_UNREADABLE):
         progress = _progress(folder)
-        return _report(progress) if progress["fingerprint"] == fingerprint else None
+        return _report(progress) if fingerprint in {"", progress["fingerprint"]} else None
     return None
-
-
-def last_report(folder: Path) -> Report | None:
-    """Returns the last report of a state's trial; None if it is a clone's that has reported nothing yet."""
-    return _report(_progress(folder))
 
 
 def examples_of(folder: Path) -> int:
