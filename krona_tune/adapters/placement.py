@@ -28,6 +28,8 @@ STORES_STATES = frozenset(
 """The model types whose first layers can be replaced by stored states, as tests show."""
 TRAINING_BYTES = 16
 """Bytes per trained parameter in memory: a float32 value, its gradient and its two moments."""
+KEPT_IN = {"fp32": 4.0, "bf16": 2.0, "int8": 1.0, "nf4": 0.5}
+"""Bytes of a frozen weight, by what it is kept in."""
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -6,15 +6,12 @@ from contextlib import suppress
 
 from krona_tune.adapters.method_table import METHODS
 from krona_tune.adapters.peft_class import known_methods
-from krona_tune.adapters.placement import TRAINING_BYTES, count, why_nothing_is_stored
+from krona_tune.adapters.placement import KEPT_IN, TRAINING_BYTES, count, why_nothing_is_stored
 from krona_tune.backbones.geometry import Geometry, Role, Site
 from krona_tune.refusal import Refusal
 from krona_tune.study.formatting import format_bytes
 from krona_tune.study.request.trial import AdapterConfig
 from krona_tune.train.backbone_source import BackboneSource
-
-KEPT_IN = {"fp32": 4.0, "bf16": 2.0, "int8": 1.0, "nf4": 0.5}
-"""Bytes of a frozen weight, by what it is kept in."""
 
 
 def model_lines(source: BackboneSource) -> Iterator[tuple[str, str]]:

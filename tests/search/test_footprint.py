@@ -31,7 +31,7 @@ def test_one_of_five_thousand_points_that_fits_is_found() -> None:
     assert 0 < found.usually == found.most
 
 
-@pytest.mark.parametrize(("quantize", "bytes_each"), [("nf4", 0.53), ("int8", 1.01)])
+@pytest.mark.parametrize(("quantize", "bytes_each"), [("nf4", 0.5), ("int8", 1.0)])
 def test_quantized_weights_take_less_but_for_those_of_words(quantize: str, bytes_each: float) -> None:
     asked, shape = plan(), plan().geometry
     backbone = asked.spec.backbone.model_copy(update={"quantize": quantize})

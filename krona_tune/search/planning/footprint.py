@@ -6,18 +6,15 @@ from math import ceil
 from statistics import fmean
 from typing import Any
 
-from krona_tune.adapters.placement import TRAINING_BYTES
+from krona_tune.adapters.placement import KEPT_IN, TRAINING_BYTES
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.planning.space import Space
-from krona_tune.study.request.study_spec import Quantize
 from krona_tune.study.study_state import Counts
 
 PROCESS_BYTES = 600 * 2**20
 """The memory of a worker before it loads a backbone: Python, torch, transformers."""
 LOGIT_BYTES = 12
 """Bytes of a logit of a target: in float32, with its gradient and what the loss keeps."""
-QUANTIZED_BYTES: dict[Quantize, float] = {"nf4": 0.53, "int8": 1.01}
-"""Bytes of a quantized weight, with its share of the scales."""
 STATE_BYTES = 12
 """Bytes per trained parameter on disk: a float32 value and its two moments."""
 POINTS, MOST_DRAWS = 200, 1000
@@ -79,7 +76,7 @@ def _weights(plan: Plan, itemsize: int) -> int:
     shape = plan.geometry
     words = min(shape.parameters, shape.vocabulary * shape.width)
     quantize = plan.spec.backbone.quantize
-    return round((shape.parameters - words) * (QUANTIZED_BYTES[quantize] if quantize else itemsize) + words * itemsize)
+    return round((shape.parameters - words) * (KEPT_IN[quantize] if quantize else itemsize) + words * itemsize)
 
 
 def checkpoints_of(plan: Plan) -> Checkpoints:
