@@ -33,6 +33,11 @@ class Rates:
     slots: int
 
 
+def _words(limit: str) -> str:
+    """Returns the name of a limit in words."""
+    return "time" if limit == "seconds" else limit.replace("_", " ")
+
+
 @dataclass(frozen=True, kw_only=True)
 class Budget:
     """Limits of a study; None means no limit."""
@@ -50,7 +55,7 @@ class Budget:
         """Returns the name of the first limit that the amounts together reach, in words; None if there is none."""
         for name, limit in vars(self).items():
             if limit is not None and sum(getattr(amount, name) for amount in amounts) >= limit:
-                return name.replace("_", " ")
+                return _words(name)
         return None
 
     def cut(self, whole: Amount) -> tuple[Amount, str]:
@@ -60,7 +65,7 @@ class Budget:
         shares = {name: limit / used for name, limit in limits.items() if (used := getattr(whole, name)) > limit}
         first = min(shares, key=lambda name: shares[name], default="")
         share = shares.get(first, 1.0)
-        return Amount(**{name: share * used for name, used in vars(whole).items()}), first.replace("_", " ")
+        return Amount(**{name: share * used for name, used in vars(whole).items()}), _words(first)
 
     def seconds_left(self, used: Amount, rates: Rates) -> float:
         """Returns in how many seconds on the clock the first limit is reached, if all slots train until then at the

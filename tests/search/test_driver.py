@@ -79,8 +79,8 @@ def test_a_trial_whose_worker_took_too_much_memory_says_how_large_it_was(loop: T
     ("limit", "left", "said"),
     [
         (1, 0, ""),
-        (1, 1, "The budget of seconds ended the search with 1 trial to go."),
-        (1, 3, "The budget of seconds ended the search with 3 trials to go."),
+        (1, 1, "The budget of time ended the search with 1 trial to go."),
+        (1, 3, "The budget of time ended the search with 3 trials to go."),
         (9, 3, ""),
     ],
 )

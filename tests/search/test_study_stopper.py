@@ -85,7 +85,7 @@ def test_the_clock_alone_ends_the_finals() -> None:
     study.let_finals_end()
     assert study.used_up is None
     used = Amount(seconds=10)
-    assert study.used_up == "seconds"
+    assert study.used_up == "time"
 
 
 def test_a_trial_that_somebody_stops_ends_at_its_next_result_and_says_so() -> None:

@@ -106,8 +106,7 @@ def needs_in_words(plan: Plan, needs: Needs, slots: Slots, storage: Path) -> Ite
         for seconds, hours in zip(needs.seconds, needs.device_hours, strict=True)
     )
     when = dict.fromkeys(format_duration(used.seconds) for used, limit in (least, most) if limit)
-    limit = "time" if most[1] == "seconds" else most[1]
-    ends = f"; the budget of {limit} ends it after {' to '.join(when)}" if when else ""
+    ends = f"; the budget of {most[1]} ends it after {' to '.join(when)}" if when else ""
     yield "time", f"{format_duration(low)} to {format_duration(high)}, {slots.count} at once, {needs.how}{ends}"
     hours = [used.device_hours for used, _ in (least, most)]
     unit = "GPU" if slots.gpus else "core"
