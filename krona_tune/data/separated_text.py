@@ -20,7 +20,7 @@ SEPARATORS = (",", ";", "\t", "|")
 SEPARATOR_LINE = "sep="
 """Begins the line that a spreadsheet may write above the header."""
 UNCLOSED = "unexpected end of data"
-"""What Python's strict reader says of a quote that is never closed."""
+"""Marks a quote that is never closed, in what Python's strict reader says of it."""
 LACKING = "no column"
 """Begins what is said of a column that is missing."""
 CHUNK = 1 << 20

@@ -34,7 +34,7 @@ WRITTEN = {
     "value": "write +20 trials, a number of trials at once, or a time such as 2h",
     "priority": f"write a whole number from {LEAST_PRIORITY} to {MOST_PRIORITY}",
 }
-"""How the fields of an order and of a new study are written."""
+"""Says how the fields of an order and of a new study are written."""
 STATUSES: dict[type[Exception], int] = {
     UnknownStudyError: 404,
     UnknownEntryError: 404,

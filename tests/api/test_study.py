@@ -585,9 +585,8 @@ def test_the_command_line_resumes_what_python_planned(model: str) -> None:
         "--name",
         "one",
     ]
-    code = "from krona_tune.cli import program; program()"
     said = subprocess.run(
-        [sys.executable, "-c", code, "run", "--dry-run", *words], capture_output=True, text=True, check=True
+        [sys.executable, "-c", KRONA_TUNE, "run", "--dry-run", *words], capture_output=True, text=True, check=True
     )
     plan = krona_tune.Study(model=model, tasks="cola", data="mini", space="space.yaml", trials=2, name="one").plan()
     shown = " ".join(said.stdout.split())

@@ -2,7 +2,6 @@
 
 import logging
 import os
-import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from krona_tune.record.remote_copy import Copy
 from krona_tune.study.folder import StudyFolder
 from tests.record.copies import on, recorded
 from tests.record.events import manifest
+from tests.whole_studies import empty_store
 
 SPEC = "model: tiny\n"
 
@@ -30,19 +30,9 @@ def _environment() -> Iterator[None]:
     os.environ.update(before)
 
 
-@pytest.fixture(scope="session")
-def empty_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("store")
-    uri = f"sqlite:///{folder / 'mlflow.db'}"
-    sink = MlflowSink(tracking_uri=uri, artifact_location=None, study="none", manifest=manifest(), spec=SPEC)
-    sink.study_ended([])
-    assert sink.unsent == 0
-    return folder / "mlflow.db"
-
-
 @pytest.fixture
-def tracking_uri(empty_store: Path, tmp_path: Path) -> str:
-    shutil.copy(empty_store, tmp_path / "mlflow.db")
+def tracking_uri(tmp_path: Path) -> str:
+    (tmp_path / "mlflow.db").write_bytes(empty_store())
     return f"sqlite:///{tmp_path / 'mlflow.db'}"
 
 

@@ -27,8 +27,8 @@ from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.request.trial import PLACES, section_of
 
 NEAR = 2.0
-"""How many times more or less than a recorded one a size or a step is called near; how many times fewer examples, and
-how many times more labels."""
+"""Says how many times more or less than a recorded one a size or a step is called near; how many times fewer examples,
+and how many times more labels."""
 MOST_LABELS = 20
 """The labels of the recorded task that has most, Newsgroups."""
 

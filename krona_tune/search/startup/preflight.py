@@ -67,7 +67,7 @@ def problem(place: str, what: str, fix: str) -> Findings:
 PACKAGES = ("krona_tune", "torch", "transformers")
 """The packages that a worker needs in the driver's version, so that its trials give the same results."""
 LOOK_SECONDS = 180
-"""How long a node may take to answer: on a busy one it imports everything for a minute and more."""
+"""Limits how long a node may take to answer: a busy one imports everything for a minute and more."""
 
 
 @dataclass(frozen=True, kw_only=True)

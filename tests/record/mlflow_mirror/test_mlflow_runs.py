@@ -20,6 +20,7 @@ from krona_tune.study.result import Status
 from tests.record.conftest import SPEC
 from tests.record.events import RUNGS, ended, manifest, report, started
 from tests.waiting import until
+from tests.whole_studies import empty_store
 
 WRITES = ("create_run", "delete_run", "log_batch", "log_inputs", "set_terminated", "update_run")
 REQUESTS = 13
@@ -106,10 +107,10 @@ def content(uri: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(empty_store: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[str]]:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], list[str]]:
     """Returns what a store holds in the end if no request fails, and its requests."""
     copy = tmp_path_factory.mktemp("undisturbed") / "mlflow.db"
-    copy.write_bytes(empty_store.read_bytes())
+    copy.write_bytes(empty_store())
     with pytest.MonkeyPatch.context() as patch:
         store, client = opened(f"sqlite:///{copy}", patch)
         sent(store)
