@@ -101,7 +101,7 @@ def last_report(folder: Path, fingerprint: str = "") -> Report | None:
     """
     with suppress(*_UNREADABLE):
         progress = _progress(folder)
-        return _report(progress) if fingerprint in {"", progress["fingerprint"]} else None
+        return _report(progress) if not fingerprint or progress["fingerprint"] == fingerprint else None
     return None
 
 
