@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from krona_tune.study.formatting import format_answer
+
 
 @dataclass(frozen=True, kw_only=True)
 class Approximation:
@@ -31,7 +33,8 @@ class Approximation:
         norm = f"The nearest LoRA of rank {self.rank}: it keeps {self.kept:.1%} of the adapter's squared norm"
         if self.before is None or self.after is None:
             return f"{norm}; what that costs on validation was not measured."
-        return f"{norm}; its validation score is {self.after:.4f}, the adapter's {self.before:.4f}, both in float32."
+        after, before = format_answer(self.after), format_answer(self.before)
+        return f"{norm}; its validation score is {after}, the adapter's {before}, both in float32."
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +58,7 @@ class Quantisation:
         if self.before is None or self.after is None:
             said += "what that costs on validation was not measured."
         else:
-            said += f"its validation score is {self.after:.4f}, in float32 {self.before:.4f}."
+            said += f"its validation score is {format_answer(self.after)}, in float32 {format_answer(self.before)}."
         times = [f"{int8:.1f} ms instead of {whole:.1f}" for whole, int8 in self.milliseconds.values()]
         sizes = " and ".join(f"{time} for a batch of {n}" for n, time in zip(self.milliseconds, times, strict=True))
         before, after = (size / 1e6 for size in self.file_bytes)
@@ -66,4 +69,4 @@ class Quantisation:
 
 
 def _told(score: float | None) -> str:
-    return "not measured" if score is None else f"{score:.4f}"
+    return "not measured" if score is None else format_answer(score)

@@ -11,6 +11,7 @@ from krona_tune.adapters.adapter_card import AdapterCard
 from krona_tune.adapters.approximation import Approximation, Quantisation
 from krona_tune.adapters.export_forms import UNPUBLISHED, Form, Licence, Publication, loading, quoted
 from krona_tune.data.tasks import TASKS
+from krona_tune.study.formatting import format_answer
 
 README = "README.md"
 TEMPLATES = Path(__file__).parent / "templates"
@@ -92,12 +93,12 @@ def _data(card: AdapterCard) -> str:
 
 def _halves(card: AdapterCard) -> dict[str, list[str]]:
     """Returns the score and each metric on the validation half and, if it was evaluated there, on the test half."""
-    halves = {} if card.score is None else {"validation": (f"{card.score:.4f}", card.metrics)}
+    halves = {} if card.score is None else {"validation": (format_answer(card.score), card.metrics)}
     if card.test_score is not None:
-        within = " ({:.4f} to {:.4f})".format(*card.test_interval) if card.test_interval else ""
-        halves["test"] = (f"{card.test_score:.4f}{within}", card.test_metrics)
+        within = " ({} to {})".format(*map(format_answer, card.test_interval)) if card.test_interval else ""
+        halves["test"] = (f"{format_answer(card.test_score)}{within}", card.test_metrics)
     return {
-        half: [score, *(f"{metrics[name]:.4f}" if name in metrics else "–" for name in card.metric_names)]
+        half: [score, *(format_answer(metrics[name]) if name in metrics else "–" for name in card.metric_names)]
         for half, (score, metrics) in halves.items()
     }
 

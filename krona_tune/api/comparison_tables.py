@@ -6,7 +6,7 @@ from statistics import fmean
 import pandas as pd
 
 from krona_tune.report.comparison import COMPARED_NOTE, ComparedStudy, ComparedWinner, Comparison
-from krona_tune.study.formatting import format_count, format_score
+from krona_tune.study.formatting import format_count, format_deviation, format_score
 
 COLUMNS = (
     "task", "study", "winner", "half", "score", "deviation", "low", "high", "seeds", "head_only", "constant",
@@ -107,7 +107,7 @@ def comparison_latex(comparison: Comparison) -> str:
 def _cell(entry: ComparedWinner | None) -> str:
     if entry is None or entry.score is None:
         return "--"
-    spread = "" if entry.score.deviation is None else rf"{{\scriptsize $\pm$ {format_score(entry.score.deviation)}}}"
+    spread = "" if entry.score.deviation is None else rf"{{\scriptsize $\pm$ {format_deviation(entry.score)}}}"
     mark = APART if entry.difference and entry.difference.apart else ""
     mark += NOT_TESTED if entry.half == "validation" else ""
     raised = rf"\textsuperscript{{{mark}}}" if mark else ""

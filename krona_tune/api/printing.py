@@ -15,7 +15,7 @@ from krona_tune.adapters.export_forms import Form
 from krona_tune.search.terminal.cell_view import WIDTH as CELL_WIDTH
 from krona_tune.search.terminal.cell_view import in_notebook
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.formatting import describe_adapter, format_duration, format_money
+from krona_tune.study.formatting import describe_adapter, format_duration, format_money, format_score
 from krona_tune.study.redact import redact
 from krona_tune.study.request.field_types import for_task
 from krona_tune.study.result import TrialResult
@@ -98,7 +98,7 @@ def print_trained(trials: Iterable[str], rows: Mapping[str, TrialResult], folder
     for row in map(rows.get, trials):
         if row:
             halves = {"validation": row.score, "test": row.test_score}
-            scores = [f"{score:.3f} on {half}" for half, score in halves.items() if score is not None]
+            scores = [f"{format_score(score)} on {half}" for half, score in halves.items() if score is not None]
             ended = ", ".join(scores) or ("no score, nothing was held out" if row.checkpoint else row.error)
             say(f"{row.trial_id}  {row.status}  {ended}")
             if folder.adapter(row.trial_id).is_dir():

@@ -100,7 +100,8 @@ def _scores(comparison: Comparison, facts: dict[str, TaskFacts]) -> RenderableTy
 
 def _numbers(entry: ComparedWinner) -> list[str]:
     mark = " v" if entry.half == "validation" else ""
-    within = "\n\\[{:.3f}, {:.3f}]".format(*entry.score.interval) if entry.score and entry.score.interval else ""
+    interval = entry.score.interval if entry.score else None
+    within = "\n\\[{}, {}]".format(*map(format_score, interval)) if interval else ""
     around = "\n\\[{}, {}]".format(*map(format_gain, entry.gain_interval)) if entry.gain_interval else ""
     return [
         f"{format_spread(entry.score)}{mark}{within}",

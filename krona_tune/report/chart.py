@@ -12,7 +12,7 @@ from krona_tune.report.record_frames import shape_word
 from krona_tune.report.task_summary import RankedTrial, TaskSummary
 from krona_tune.study.backbone_outline import BackboneOutline
 from krona_tune.study.finals import Spread
-from krona_tune.study.formatting import format_tick
+from krona_tune.study.formatting import format_score, format_tick
 from krona_tune.study.result import TrialResult
 
 
@@ -188,7 +188,7 @@ def hover(each: RankedTrial) -> str:
     """Returns what a trial's point says under the mouse."""
     params = each.trial.params
     lines = [
-        f"<b>{each.score:.3f}</b> {each.trial.trial_id}",
+        f"<b>{format_score(each.score)}</b> {each.trial.trial_id}",
         f"{params.get('method', '')} {each.trial.trainable_parameters:,} parameters".strip(),
     ]
     if shape := shape_word(each.trial):
@@ -203,5 +203,5 @@ def _origin(trial: TrialResult) -> list[str]:
         return []
     expected = ""
     if trial.expected_score is not None and trial.expected_deviation is not None:
-        expected = f", expected {trial.expected_score:.3f} ± {trial.expected_deviation:.3f}"
+        expected = f", expected {format_score(trial.expected_score)} ± {format_score(trial.expected_deviation)}"
     return [f"proposed by {trial.proposed_by}{expected}"]

@@ -10,6 +10,7 @@ from krona_tune.kron.factors import divisors
 from krona_tune.report.chart import SCALE, Chart, Range, Subject, colour_bar, empty_figure, product_ends, product_line
 from krona_tune.report.record_frames import shape_word
 from krona_tune.report.task_summary import RankedTrial
+from krona_tune.study.formatting import format_score
 
 MOST_LINES = 9
 EDGE = 0.45
@@ -36,13 +37,13 @@ def draw_factor_shapes(subject: Subject) -> Chart | None:
             x=_places(columns),
             y=_places(rows),
             z=[[cell.score if cell else None for cell in line] for line in cells],
-            text=[[f"{cell.score:.3f}" if cell else "" for cell in line] for line in cells],
+            text=[[format_score(cell.score) if cell else "" for cell in line] for line in cells],
             customdata=[
                 [[row, column, tried[row, column], _terms(cell)] for column, cell in zip(columns, line, strict=True)]
                 for row, line in zip(rows, cells, strict=True)
             ],
             texttemplate="%{text}" if len(best) <= 60 else None,
-            hovertemplate="A %{customdata[0]}×%{customdata[1]}%{customdata[3]}: best %{z:.3f} of %{customdata[2]}"
+            hovertemplate="A %{customdata[0]}×%{customdata[1]}%{customdata[3]}: best %{z:.4g} of %{customdata[2]}"
             "<extra></extra>",
             hoverongaps=False,
             colorscale=SCALE,

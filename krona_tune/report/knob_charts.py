@@ -77,7 +77,7 @@ def _traces(some: Sequence[Effect]) -> list[go.Scatter]:
         down = [effect.expected - effect.low for effect in some]
         bars = {"type": "data", "array": up, "arrayminus": down, "symmetric": False, "thickness": 1.5}
         places = [(effect.value, effect.expected) for effect in some]
-        return [points(None, places, {"color": Colour.BLUE}, "%{x}: %{y:.3f}", bars=("error_y", bars))]
+        return [points(None, places, {"color": Colour.BLUE}, "%{x}: %{y:.4g}", bars=("error_y", bars))]
     numbers = [effect.number for effect in some]
     band = with_alpha(Colour.BLUE, 0.2)
     edge = {"mode": "lines", "line": {"width": 0}, "hoverinfo": "skip"}
@@ -86,7 +86,7 @@ def _traces(some: Sequence[Effect]) -> list[go.Scatter]:
         go.Scatter(x=numbers, y=[effect.high for effect in some], fill="tonexty", fillcolor=band, **edge),
         go.Scatter(
             x=numbers, y=expected, mode="lines+markers", line={"color": Colour.BLUE},
-            hovertemplate="%{x:.3g}: %{y:.3f}<extra></extra>",
+            hovertemplate="%{x:.3g}: %{y:.4g}<extra></extra>",
         ),
     ]  # fmt: skip
 

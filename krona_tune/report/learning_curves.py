@@ -51,7 +51,7 @@ def draw_learning_curves(subject: Subject) -> Chart | None:
         if ends := [curves[trial][-1] for trial in such if trial in curves]:
             places, ids = [(end.epochs, end.score) for end in ends], [end.trial_id for end in ends]
             marker = {"symbol": mark, "size": 8, "line": {"width": 1.5, "color": Colour.GREY}}
-            figure.add_trace(points(name, places, marker, "%{text} was stopped at %{y:.3f}", ids))
+            figure.add_trace(points(name, places, marker, "%{text} was stopped at %{y:.4g}", ids))
             stopped += sentence
     for number, epochs in enumerate(_rungs(subject), start=1):
         figure.add_vline(
@@ -86,7 +86,7 @@ def _lines(name: str, curves: Sequence[Sequence[Report]], line: dict[str, object
         x=[point.epochs if point else None for point in points],
         y=[point.score if point else None for point in points],
         text=[point.trial_id if point else "" for point in points],
-        hovertemplate="%{text}: %{y:.3f} after %{x:.3g} epochs<extra></extra>",
+        hovertemplate="%{text}: %{y:.4g} after %{x:.3g} epochs<extra></extra>",
         mode="lines+markers",
         opacity=line["opacity"],
         line={**{key: line[key] for key in ("color", "width", "dash")}, **({"width": 0.8} if crowded else {})},

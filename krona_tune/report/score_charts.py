@@ -42,7 +42,7 @@ def draw_score_against_parameters(subject: Subject) -> Chart | None:
     figure.add_trace(pareto_line(front, _size, 13, bars))
     if summary.baseline is not None:
         head = [(summary.baseline.trainable_parameters, summary.baseline.score)]
-        said = "head only: %{y:.3f}, %{x:,} parameters"
+        said = "head only: %{y:.4g}, %{x:,} parameters"
         figure.add_trace(points("head only", head, {"color": Colour.GREEN, "symbol": "diamond", "size": 11}, said))
     if summary.constant_score is not None:
         figure.add_hline(summary.constant_score, line={"color": Colour.GREY, "dash": "dot", "width": 1})
@@ -102,7 +102,7 @@ def front_line(name: str, front: Front, colour: str) -> go.Scatter:
         mode="lines+markers",
         line={"color": colour, "shape": "hv", "width": 2},
         marker={"size": 7},
-        hovertemplate=f"{name}: %{{y:.3f}} with at most %{{x:,}} parameters<extra></extra>",
+        hovertemplate=f"{name}: %{{y:.4g}} with at most %{{x:,}} parameters<extra></extra>",
     )
 
 

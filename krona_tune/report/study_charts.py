@@ -58,7 +58,7 @@ def _name_rows(figure: go.Figure, titles: Sequence[str]) -> None:
 
 def _marks(name: str, scores: Sequence[float | None], shift: float, colour: str, symbol: str) -> go.Scatter:
     marker = {"color": colour, "symbol": symbol, "size": 10, "line": {"width": 2, "color": colour}}
-    return points(name, [(score, place - shift) for place, score in enumerate(scores)], marker, f"{name}: %{{x:.3f}}")
+    return points(name, [(score, place - shift) for place, score in enumerate(scores)], marker, f"{name}: %{{x:.4g}}")
 
 
 def _best(scored: Sequence[TaskSummary]) -> go.Scatter:
@@ -76,7 +76,7 @@ def _winners(scored: Sequence[TaskSummary]) -> go.Scatter:
 
 def _intervals(name: str, places: Sequence[tuple[float, float]], colour: str, bars: dict[str, Any]) -> go.Scatter:
     error = ("error_x", bars | {"color": colour})
-    return points(name, places, {"color": colour, "size": 11}, f"{name}: %{{x:.3f}}", bars=error)
+    return points(name, places, {"color": colour, "size": 11}, f"{name}: %{{x:.4g}}", bars=error)
 
 
 BESIDE = 0.14
@@ -122,14 +122,14 @@ def _dots(name: str, everyone: Sequence[Finalist], score: str, shift: float, col
     rows = [(place + shift, row) for place, each in enumerate(everyone) for row in each.rows]
     text = [f"{row.trial_id}, seed {row.seed}" for _, row in rows]
     marker = {"color": colour, "size": 9, "opacity": 0.75}
-    return points(name, [(x, getattr(row, score)) for x, row in rows], marker, "%{text}: %{y:.3f}", text)
+    return points(name, [(x, getattr(row, score)) for x, row in rows], marker, "%{text}: %{y:.4g}", text)
 
 
 def _means(name: str, means: Sequence[float], shift: float, bars: dict[str, Any]) -> go.Scatter:
     places = [(place + shift, mean) for place, mean in enumerate(means)]
     marker = {"symbol": "line-ew-open", "color": Colour.GREY, "size": 22, "line": {"width": 2.5}}
     error = ("error_y", {"color": Colour.GREY, "thickness": 1.5, **bars})
-    return points(name, places, marker, "mean %{y:.3f}", bars=error).update(showlegend="visible" not in bars)
+    return points(name, places, marker, "mean %{y:.4g}", bars=error).update(showlegend="visible" not in bars)
 
 
 _COLOURS = {

@@ -15,7 +15,7 @@ from krona_tune.search.resume import numbers_left
 from krona_tune.search.running_study import KnownStudy, RunningStudy
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.formatting import format_duration
+from krona_tune.study.formatting import format_duration, format_score
 from krona_tune.study.order import SEARCH, Order, OrderKind, OrderRequest
 from krona_tune.study.request.given_values import read_settings
 from krona_tune.study.request.loader import dump_spec, load_with
@@ -97,7 +97,7 @@ def _stopped(study: RunningStudy, order: Order) -> str:
 
 
 def _end_of(row: TrialResult) -> str:
-    score = "no score" if row.score is None else f"score {row.score:.3f}"
+    score = "no score" if row.score is None else f"score {format_score(row.score)}"
     words = str(row.status).replace("_", " ")
     return f"{words}, {score}, trained {format_duration(row.train_seconds)}"
 

@@ -12,6 +12,8 @@ from krona_tune.study.request.trial import ADDED, PEFT_FIELD
 
 NOTHING = "–"
 """Stands where there is no value."""
+SMALL_SCORE = 0.01
+"""Begins where three decimals of a score show two digits of it; a loss in small units lies below."""
 AXIS_UNITS = ((1e6, "M"), (1e3, "k"))
 ADAPTER = {
     "method": "{method}",
@@ -40,19 +42,31 @@ class MeanScore(Protocol):
 
 
 def format_score(value: float | None) -> str:
-    return f"{value:.3f}" if value is not None and isfinite(value) else NOTHING
+    """Writes a score with three decimals, or with two digits if it is small; a dash for none."""
+    if value is None or not isfinite(value):
+        return NOTHING
+    return f"{value:.2g}" if 0 < abs(value) < SMALL_SCORE else f"{value:.3f}"
 
 
 def format_gain(value: float | None) -> str:
-    """Writes a difference with its sign, which is a true minus."""
-    return f"{value:+.3f}".replace("-", "−") if value is not None and isfinite(value) else NOTHING
+    """Writes a difference as a score, with its sign, which is a true minus."""
+    if value is None or not isfinite(value):
+        return NOTHING
+    return ("−" if value < 0 else "+") + format_score(abs(value))
+
+
+def format_deviation(value: MeanScore) -> str:
+    """Writes a standard deviation with no more decimals than its mean has; a dash for a single seed."""
+    if value.deviation is None or abs(value.mean) < SMALL_SCORE:
+        return format_score(value.deviation)
+    return f"{value.deviation:.3f}"
 
 
 def format_spread(value: MeanScore | None, plus_minus: str = "±") -> str:
     """Writes a mean over seeds with its standard deviation, `0.612±0.013`; a single seed has none."""
     if value is None:
         return NOTHING
-    return format_score(value.mean) + ("" if value.deviation is None else plus_minus + format_score(value.deviation))
+    return format_score(value.mean) + ("" if value.deviation is None else plus_minus + format_deviation(value))
 
 
 def format_answer(value: float) -> str:

@@ -4,7 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from krona_tune.study.formatting import format_answer, format_money, plain
+from krona_tune.study.finals import Spread
+from krona_tune.study.formatting import format_answer, format_gain, format_money, format_score, format_spread, plain
 
 
 @pytest.mark.parametrize(
@@ -19,6 +20,28 @@ def test_money_has_two_decimals_or_two_digits(value: float, text: str) -> None:
 )
 def test_a_predicted_number_keeps_its_digits_where_it_is_small(value: float, text: str) -> None:
     assert format_answer(value) == text
+
+
+@pytest.mark.parametrize(
+    ("value", "text", "gain"),
+    [
+        (0.5, "0.500", "+0.500"),
+        (-0.0504, "-0.050", "−0.050"),
+        (0.0, "0.000", "+0.000"),
+        (-0.000421, "-0.00042", "−0.00042"),
+        (1.3e-05, "1.3e-05", "+1.3e-05"),
+        (float("nan"), "–", "–"),
+        (None, "–", "–"),
+    ],
+)
+def test_a_loss_in_small_units_is_seen(value: float | None, text: str, gain: str) -> None:
+    assert (format_score(value), format_gain(value)) == (text, gain)
+
+
+def test_a_deviation_has_no_more_decimals_than_its_mean() -> None:
+    spreads = [(0.5, 0.004), (-0.00042, 3.1e-05), (0.5, None)]
+    written = [format_spread(Spread(mean=mean, deviation=deviation)) for mean, deviation in spreads]
+    assert written == ["0.500±0.004", "-0.00042±3.1e-05", "0.500"]
 
 
 def test_what_json_lacks_is_null_or_a_text() -> None:

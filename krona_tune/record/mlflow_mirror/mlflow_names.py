@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from krona_tune.adapters.adapter_card import AdapterCard
+from krona_tune.study.formatting import format_answer
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.order import Order
@@ -208,7 +209,7 @@ def task_note(values: Mapping[str, float], card: AdapterCard | None, knobs: Trie
 def model_note(card: AdapterCard) -> str:
     """Writes which adapter this is, what it scored and how it was chosen, in two sentences."""
     halves = {"validation": card.score, "test": card.test_score}
-    scores = ", ".join(f"{score:.4f} on {half}" for half, score in halves.items() if score is not None)
+    scores = ", ".join(f"{format_answer(score)} on {half}" for half, score in halves.items() if score is not None)
     synthetic = " (synthetic data)" if card.synthetic else ""
     return (
         f"`{card.adapter.method}` on {card.backbone} for {card.task}, trial {card.trial_id}: "

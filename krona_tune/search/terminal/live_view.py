@@ -14,7 +14,7 @@ from krona_tune.search.ledger import Ledger
 from krona_tune.search.terminal.cell_view import CellView, in_notebook
 from krona_tune.search.terminal.result_tables import synthetic_mark
 from krona_tune.study.devices import Price
-from krona_tune.study.formatting import format_duration, format_money, format_number
+from krona_tune.study.formatting import format_duration, format_money, format_number, format_score
 from krona_tune.study.kinds import FIRST_TRAINED
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.result import TrialResult
@@ -100,9 +100,9 @@ class View:
                 self.say(self._line(row))
 
     def _line(self, row: TrialResult) -> str:
-        score = "no score" if row.score is None else f"score {row.score:.3f} after {row.epochs:g} epochs"
+        score = "no score" if row.score is None else f"score {format_score(row.score)} after {row.epochs:g} epochs"
         if row.test_score is not None:
-            score += f", {row.test_score:.3f} on test"
+            score += f", {format_score(row.test_score)} on test"
         tail = f"  {row.error}" if row.error else ""
         ended = f"[{len(self._seen)}/{sum(self._totals.values())}]"
         return f"{ended} {row.trial_id}  {row.status}  {score}  {row.trainable_parameters:,} parameters{tail}"
@@ -131,9 +131,9 @@ class View:
             str(counts.stopped or "·"),
             Text(str(counts.failed), style="red") if counts.failed else "·",
             str(counts.to_go),
-            Text(f"{best.score:.3f}", style="green") if best and best.score is not None else "",
-            f"{head.score:.3f}" if head and head.score is not None else "",
-            f"{facts.constant_score:.3f}",
+            Text(format_score(best.score), style="green") if best else "",
+            format_score(head.score) if head else "",
+            format_score(facts.constant_score),
             f"{best.trainable_parameters:,}" if best else "",
         ]
 

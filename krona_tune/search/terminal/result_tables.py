@@ -171,13 +171,13 @@ def _search_table(standings: Standings, facts: dict[str, TaskFacts], verdicts: M
     table.add_column("adapter", overflow="fold")
     for task, fact in facts.items():
         best, head = standings.best(task), standings.baseline(task)
-        beside = (format_score(head.score if head else None), f"{fact.constant_score:.3f}")
+        beside = (format_score(head.score if head else None), format_score(fact.constant_score))
         if best is None or best.score is None:
             table.add_row(fact.title, "no result", *beside)
             continue
         table.add_row(
             fact.title,
-            f"[{_good(verdicts[task])}]{best.score:.3f}[/]",
+            f"[{_good(verdicts[task])}]{format_score(best.score)}[/]",
             *beside,
             f"{best.trainable_parameters:,}",
             escape(describe_adapter(best.params)),
@@ -194,7 +194,7 @@ def _finals_table(standings: Standings, facts: dict[str, TaskFacts], verdicts: M
         table.add_column(name, justify="left" if left else "right", no_wrap=whole, overflow="fold")
     for task, fact in facts.items():
         finals, best = standings.finals(task, fact), standings.best(task)
-        beside = (format_spread(finals.head_only.test if finals.head_only else None), f"{fact.constant_score:.3f}")
+        beside = (format_spread(finals.head_only.test if finals.head_only else None), format_score(fact.constant_score))
         if finals.winner is None:
             found = (escape(best.trial_id), f"{format_score(best.score)} (search)") if best else ("no result", "")
             table.add_row(fact.title, *found, "", *beside)
@@ -209,7 +209,7 @@ def _finals_table(standings: Standings, facts: dict[str, TaskFacts], verdicts: M
 
 
 def _finalist(each: Finalist, marks: str, beside: tuple[str, str], *, style: str) -> tuple[str, ...]:
-    within = "\n\\[{:.3f}, {:.3f}]".format(*each.test.interval) if each.test.interval else ""
+    within = "\n\\[{}, {}]".format(*map(format_score, each.test.interval)) if each.test.interval else ""
     return (
         escape(each.of) + marks,
         f"[{style}]{format_spread(each.validation)}[/{style}]",
