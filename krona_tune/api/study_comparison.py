@@ -38,9 +38,9 @@ def compare(studies: Sequence[str | PathLike[str]], storage: str | PathLike[str]
     `parameters`, `synthetic`, and the winner's knobs under their own names.
 
     The first study with finals on a task is the `reference` of the others' rows: `difference` is their score on test
-    less its own, `difference_low` and `difference_high` the 95 % interval over seeds and test examples, for as many
-    comparisons as the task has; `apart` says whether it is more than chance gives (None: that can't be decided),
-    `pairing` how they were paired, and `verdict` all that in words.
+    less its own, over the seeds that both have if those are two or more; `difference_low` and `difference_high` are its
+    95 % interval over seeds and test examples, for as many comparisons as the task has; `apart` says whether it is more
+    than chance gives (None: that can't be decided), `pairing` how they were paired, and `verdict` all that in words.
 
     Args:
         studies: two studies or more: names, or folders such as `studies/NAME`.

@@ -14,6 +14,7 @@ from krona_tune.cli import options
 from krona_tune.cli.ending import exit_as, this_command
 from krona_tune.record.ownership import claim
 from krona_tune.record.parquet_reader import read_trials
+from krona_tune.record.records import read_trials_so_far
 from krona_tune.record.storage import Storage, storage_at
 from krona_tune.refusal import Refusal, refuse_unknown
 from krona_tune.search.driver_options import DriverOptions
@@ -196,7 +197,7 @@ def train(
         from krona_tune.search.full_training import FullTraining, configuration
 
         facts = read_manifest(folder.manifest).tasks
-        chosen = configuration(read_trials(folder.results), plan.spec, facts, task, trial)
+        chosen = configuration(read_trials_so_far(folder.results), plan.spec, facts, task, trial)
         return FullTraining(of=chosen, seeds=seeds, everything=all_data)
 
     with nullcontext() if dry_run else claim(folder):

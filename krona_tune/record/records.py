@@ -11,7 +11,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from krona_tune.atomic_write import atomic_path
-from krona_tune.record.parquet_reader import read_orders, read_reports, read_trials
+from krona_tune.record.parquet_reader import Unreadable, read_orders, read_reports, read_trials, refuse
 from krona_tune.study.order import Order
 from krona_tune.study.result import CurvePoint, Report, TrialResult, grouped
 from krona_tune.study.study_state import running_trials
@@ -102,6 +102,19 @@ def read_records(results: Path, *, runs: bool = False) -> Records:
         effects=tuple(read_effects(results)),
         orders=tuple(read_orders(results)),
     )
+
+
+def read_trials_so_far(results: Path, unreadable: Unreadable = refuse) -> list[TrialResult]:
+    """Returns every trial once, as far as it has reported; reads no reports if each trial has ended.
+
+    Raises:
+        Refusal: a file can't be read.
+    """
+    trials = read_trials(results, unreadable)
+    if all(trial.ended for trial in trials):
+        return trials
+    by_trial = grouped(read_reports(results, unreadable), lambda report: report.trial_id)
+    return [as_far_as_reported(trial, by_trial[trial.trial_id]) for trial in trials]
 
 
 def as_far_as_reported(trial: TrialResult, reports: Sequence[Report]) -> TrialResult:

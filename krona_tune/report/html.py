@@ -18,7 +18,7 @@ from krona_tune.report.knobs import knobs_of
 from krona_tune.study import formatting
 from krona_tune.study.learning import SHOWN
 from krona_tune.study.order import OrderKind, order_controls
-from krona_tune.study.verdicts import FINALS_NOTE, difference_text, rate_text
+from krona_tune.study.verdicts import FINALS_NOTE, both_text, difference_text, rate_text
 
 DOCTYPE = b"<!DOCTYPE html>"
 """How every page begins."""
@@ -51,6 +51,7 @@ FILTERS = {
     "adapter": formatting.describe_adapter,
     "words": formatting.format_name,
     "against": difference_text,
+    "both": both_text,
     "failures": rate_text,
 }
 

@@ -148,12 +148,14 @@ FEW_VALUES = 12
 
 
 def draw_importance(subject: Subject) -> Chart | None:
-    """Draws how much each knob mattered, and what chance gives; None for fewer than FEWEST ranked trials."""
+    """Draws how much each knob mattered, and what chance gives; None for fewer than FEWEST scores or equal ones."""
     ranked = subject.summary.ranked
     knobs = searched_knobs([each.trial.params for each in ranked])
-    if len(ranked) < FEWEST or not knobs or subject.recorded.effects:  # the model's effects say more
-        return None
     scores = [each.score for each in ranked]
+    if len(ranked) < FEWEST or not knobs or len(set(scores)) == 1:
+        return None
+    if subject.recorded.effects:  # the model's effects say more
+        return None
     found, *by_chance = importances(knobs, [scores, *_shuffled(scores)])
     chance = {name: sorted(each[name] for each in by_chance)[int(0.95 * SHUFFLES) - 1] for name in knobs}
     names = sorted(knobs, key=lambda name: found[name])
@@ -192,7 +194,8 @@ def importances(knobs: dict[str, list[Any]], scorings: Sequence[Sequence[float]]
     study.add_trials(trials)
     evaluator = optuna.importance.PedAnovaImportanceEvaluator(target_quantile=TOP)
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message=".*to achieve low `target` values")
+        for message in (".*to achieve low `target` values", ".*quantiles select the same set"):
+            warnings.filterwarnings("ignore", message=message)
         return [dict(evaluator.evaluate(study, target=_losses(scores))) for scores in scorings]
 
 

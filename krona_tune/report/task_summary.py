@@ -120,7 +120,10 @@ class TaskSummary:
             return ""
         if self.facts.compared_by_loss:
             return "A validation score is the loss of the targets, negated."
-        lower = [metric.name for metric in rows_of(self.facts.metrics) if metric.lower_is_better]
+        named = rows_of(self.facts.metrics)
+        lower = [metric.name for metric in named if metric.lower_is_better]
+        if not lower and not self.facts.averages:  # those of one's own do
+            lower = [name for name in self.facts.metrics if name not in {metric.name for metric in named}]
         return f"In a score {' and '.join(lower)} counts negated, so that the higher is the better." if lower else ""
 
     @property

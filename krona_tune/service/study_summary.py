@@ -2,15 +2,15 @@
 
 from typing import Any
 
-from krona_tune.record.parquet_reader import read_orders, read_trials
-from krona_tune.record.records import Records, read_records
+from krona_tune.record.parquet_reader import read_orders
+from krona_tune.record.records import Records, read_trials_so_far
 from krona_tune.refusal import Refusal
 from krona_tune.report.study_results import StudyResults, request_text
 from krona_tune.search.progress.study_status import StudyStatus, read_status
 from krona_tune.service.response_models import StudySummary
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest, read_manifest
-from krona_tune.study.study_state import UNREADABLE, DriverState
+from krona_tune.study.study_state import UNREADABLE, DriverState, running_trials
 
 
 def recorded_status(folder: StudyFolder, results: StudyResults, *, runs: bool) -> StudyStatus:
@@ -21,10 +21,9 @@ def recorded_status(folder: StudyFolder, results: StudyResults, *, runs: bool) -
 
 def records_for_summary(folder: StudyFolder, *, runs: bool) -> Records:
     """Returns the study's trials, as far as they have reported; reads no reports if each trial has ended."""
-    trials = read_trials(folder.results)
-    if not all(trial.ended for trial in trials):
-        return read_records(folder.results, runs=runs)
-    return Records(trials=tuple(trials), orders=tuple(read_orders(folder.results)))
+    trials = tuple(read_trials_so_far(folder.results))
+    running = running_trials(trials) if runs else frozenset()
+    return Records(trials=trials, running=running, orders=tuple(read_orders(folder.results)))
 
 
 def summarise_study(folder: StudyFolder, *, runs: bool) -> StudySummary:

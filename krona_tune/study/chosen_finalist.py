@@ -88,8 +88,13 @@ def is_better(first: Finalist, second: Finalist) -> bool:
 
     Compared are the seeds that both have, on the same draws of the examples; it takes two seeds, and draws.
     """
-    found = difference(first.validated_by_seed(), second.validated_by_seed()).estimate
+    found = _validated(first, second)
     return found is not None and _is_above_zero(found)
+
+
+def _validated(first: Finalist, second: Finalist) -> Estimate | None:
+    """Returns the difference of their validation scores; None if they share no seed."""
+    return difference(first.validated_by_seed(), second.validated_by_seed(), first.validation_examples).estimate
 
 
 def _is_above_zero(found: Estimate) -> bool:
@@ -101,7 +106,7 @@ def _is_above_zero(found: Estimate) -> bool:
 def lower_bound(each: Finalist) -> float:
     """Returns what its mean validation score is above with that confidence; the mean itself if that is not known."""
     scored = each.validated_by_seed().values()
-    found = estimate([score for score, _ in scored], [draws for _, draws in scored])
+    found = estimate([score for score, _ in scored], [draws for _, draws in scored], each.validation_examples)
     return found.mean if found.lacks else found.mean - found.quantile(ONE_SIDED_CONFIDENCE) * found.deviation
 
 
@@ -128,7 +133,7 @@ def _may_change(leader: Finalist, other: Finalist, worth: float) -> bool:
     """Returns whether more seeds may change what is known of a difference: chance between seeds alone leaves it open by
     more than `worth`, or there is one seed of each and none was lost. Against chance between examples no seed helps,
     nor where that chance is not known."""
-    found = difference(leader.validated_by_seed(), other.validated_by_seed()).estimate
+    found = _validated(leader, other)
     if found is None or not found.drawn or _is_above_zero(found):
         return False
     if found.seeds < 2:

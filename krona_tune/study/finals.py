@@ -39,7 +39,7 @@ class Finalist:
     `test` is a mean over the seeds that learned, on the test half, and `estimate` what they say of it; `validation` is
     one over all of `rows`. `unlearned` are the rows of `rows` that did not learn, and those that diverged; `lost` are
     others that ended without a test score. `difference` is the winner's test mean less its own; None for the winner and
-    for the head alone.
+    for the head alone. `validation_examples` are 0 if their number is not known.
     """
 
     of: str
@@ -50,6 +50,7 @@ class Finalist:
     unlearned: tuple[TrialResult, ...] = ()
     lost: tuple[TrialResult, ...] = ()
     difference: Difference | None = None
+    validation_examples: int = 0
 
     @property
     def params(self) -> Mapping[str, Any]:
@@ -238,6 +239,7 @@ def _finalist(of: str, repeats: Sequence[TrialResult], facts: TaskFacts | None) 
         estimate=known,
         unlearned=(*flat, *(row for row in others if row.status is Status.DIVERGED)),
         lost=tuple(row for row in others if row.status is not Status.DIVERGED),
+        validation_examples=facts.validation_examples if facts else 0,
     )
     return found if found.undrawn else replace(found, test=replace(found.test, interval=known.interval(found.bounds)))
 

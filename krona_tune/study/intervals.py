@@ -120,11 +120,13 @@ class Difference:
 
     `estimate` is None if they share no seed; `comparisons` are those that it is one of. `why_none` says why they are
     not compared, if that is another reason than the seeds that they share. `bounds` are the metric's least and greatest
-    value, None if it may have any.
+    value, None if it may have any. `partly`: one of the two has seeds that the other lacks; their means then
+    differ by another number.
     """
 
     estimate: Estimate | None
     comparisons: float = 1.0
+    partly: bool = False
     why_none: str = ""
     bounds: tuple[float, float] | None = None
 
@@ -241,7 +243,8 @@ def difference(
     scores = [one - other for (one, _), (other, _) in pairs]
     whole = all(len(one) == len(other) for (_, one), (_, other) in pairs)
     draws = [np.subtract(one, other).tolist() for (_, one), (_, other) in pairs] if whole else []
-    return Difference(estimate=estimate(scores, draws, examples), comparisons=comparisons)
+    partly = first.keys() != second.keys()
+    return Difference(estimate=estimate(scores, draws, examples), comparisons=comparisons, partly=partly)
 
 
 def unpaired_difference(

@@ -145,7 +145,14 @@ def difference_text(value: Difference, first: str = "the winner") -> str:
         return f"is not compared with {first}: {value.lacks}"
     if not value.apart:
         return f"can't be told apart from {first}{_seen(value)}"
-    return f"is {'worse' if value.estimate.mean > 0 else 'better'} than {first} by {_size(value)} on test"
+    return f"is {'worse' if value.estimate.mean > 0 else 'better'} than {first} by {_size(value)}"
+
+
+def both_text(value: Difference) -> str:
+    """Says which seeds a difference is over."""
+    if not value.partly or value.estimate is None:
+        return "under the same seeds"
+    return f"over the {value.estimate.seeds:g} {'seed' if value.estimate.seeds == 1 else 'seeds'} that both have"
 
 
 def head_text(finals: Finals) -> str:
@@ -154,14 +161,15 @@ def head_text(finals: Finals) -> str:
     if value is None or value.estimate is None or value.apart is None:
         return f"the winner is not compared with the head alone: {value.lacks if value else 'there is none'}"
     if finals.beats_head:
-        return f"the winner is better than the head alone by {_size(value)} on test"
+        return f"the winner is better than the head alone by {_size(value)}"
     if value.apart:
-        return f"the winner is worse than the head alone by {_size(value)} on test"
+        return f"the winner is worse than the head alone by {_size(value)}"
     return f"the winner can't be told apart from the head alone{_seen(value)}"
 
 
 def _size(value: Difference) -> str:
-    return format_score(abs(value.estimate.mean) if value.estimate else None)
+    over = f", {both_text(value)}" if value.partly else ""
+    return f"{format_score(abs(value.estimate.mean) if value.estimate else None)} on test{over}"
 
 
 def _seen(value: Difference) -> str:

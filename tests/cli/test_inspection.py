@@ -5,6 +5,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from typer.testing import CliRunner
 
 from krona_tune import cli
 from krona_tune.api.printing import print_paths
+from krona_tune.api.study import open_study
 from krona_tune.cli import app
 from krona_tune.record.driver_state import write_driver_state
 from krona_tune.record.ownership import is_running
@@ -28,7 +30,7 @@ from krona_tune.study.request.loader import build_spec, dump_spec
 from krona_tune.study.result import Status
 from krona_tune.study.study_state import DriverState
 from tests.conftest import Run
-from tests.record.events import manifest
+from tests.record.events import manifest, report, started
 from tests.report.compared import final_study
 from tests.search.models import saved_bert
 from tests.study.final_rows import row
@@ -103,6 +105,19 @@ def test_a_trial_that_runs_is_shown_as_running(study: StudyFolder, capsys: pytes
         text = said("show", str(study.root)) + capsys.readouterr().out
     assert ": running 1 now, 1 completed, 1 stopped early\n" in text
     assert "interrupted" not in text
+
+
+def test_what_a_trial_without_an_end_has_reported_is_shown_as_on_the_page(
+    study: StudyFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    sink = ParquetSink(study.results)
+    sink.reported(replace(report(started(2, "rte"), 0, 0.95), trial_id="rte-002"))
+    sink.study_ended([])
+    text = said("show", str(study.root)) + capsys.readouterr().out
+    assert "RTE   0.950" in text
+    best = open_study(study.root).best("rte")
+    assert best is not None
+    assert (best.trial_id, best.score) == ("rte-002", 0.95)
 
 
 def test_a_paused_study_says_so(study: StudyFolder, capsys: pytest.CaptureFixture[str]) -> None:

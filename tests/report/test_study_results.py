@@ -15,7 +15,7 @@ from krona_tune.study.manifest import Manifest
 from krona_tune.study.result import Status
 from tests.record.events import manifest
 from tests.report.conftest import Empty
-from tests.report.finalists import HEAD, LORA, SEARCHED, final_rows, page, sized
+from tests.report.finalists import HEAD, KNOBS, LORA, SEARCHED, final_rows, page, sized
 from tests.report.pages import read
 from tests.study.final_rows import repeats, row
 
@@ -35,6 +35,13 @@ def test_one_tasks_headline_is_the_winners_test_score(empty: Empty) -> None:
     assert "the test half was looked at once, afterwards" in text
 
 
+def test_a_gain_over_fewer_seeds_than_the_winner_has_says_so(empty: Empty) -> None:
+    more = replace(repeats("000", (0.66,), (0.9,), task="rte")[0], params=KNOBS, of="rte-000", trial_id="more", seed=7)
+    text = page(empty("rte"), [SEARCHED, HEAD, *final_rows(), more]).text
+    assert "test score 0.700 ± 0.174" in text
+    assert "+0.150 against training the head alone over the 2 seeds that both have (over all of its seeds 0.450" in text
+
+
 def test_the_table_says_why_a_finalist_has_no_interval(empty: Empty) -> None:
     rows = [
         replace(each, test_resampled=(), test_note="no interval: <slow>") if each.of == "rte-000" else each
@@ -50,7 +57,7 @@ def test_several_tasks_are_averaged_on_the_test_half(empty: Empty) -> None:
     rows = [SEARCHED, *final_rows(), row("000", "search", 0.9, task="mrpc"), *final_rows("mrpc", shift=0.2)]
     text = page(empty("rte", "mrpc", "cola"), [*rows, row("003", "search", 0.3, task="cola")]).text
     assert "The winners average 0.700 on the test half over 2 tasks, each a mean over 2 seeds" in text
-    assert "+0.250 against training the head alone under the same seeds (0.450)" in text
+    assert "+0.250 against training the head alone (0.450)" in text
     assert "Without finalists yet: COLA" in text
 
 

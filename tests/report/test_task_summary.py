@@ -151,3 +151,9 @@ def test_where_curves_teach_those_trained_to_their_end_come_first_and_a_much_hig
 def test_what_counts_negated_is_said(metrics: tuple[str, ...], by_loss: bool, said: str) -> None:
     facts = FACTS.model_copy(update={"metrics": metrics, "compared_by_loss": by_loss})
     assert summary_of([scored(0, 0.6, 500)], facts).negated == said
+
+
+def test_a_metric_of_ones_own_that_counts_negated_is_named() -> None:
+    facts = FACTS.model_copy(update={"metrics": ("mae", "worst"), "averages": False})
+    said = "In a score mae and worst counts negated, so that the higher is the better."
+    assert summary_of([scored(0, -0.2, 500)], facts).negated == said

@@ -101,6 +101,8 @@ def test_the_head_alone_is_compared_in_the_same_words() -> None:
     assert head(0.79, 0.83, 0.80).startswith("RTE: the winner can't be told apart from the head alone; 0.0")
     assert head(0.80, 0.82, 0.81).endswith("can't be told apart from the head alone: all scores are equal.")
     assert head(0.7).endswith("is not compared with the head alone: fewer than two seeds are shared.")
+    few = "RTE: the winner is better than the head alone by 0.204 on test, over the 2 seeds that both have."
+    assert head(0.60, 0.612) == few
 
 
 def test_finalists_that_all_failed_have_a_sentence_with_the_first_reason() -> None:

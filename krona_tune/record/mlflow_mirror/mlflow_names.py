@@ -13,7 +13,7 @@ from krona_tune.study.formatting import format_answer
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.order import Order
-from krona_tune.study.result import TEST_METRIC, Curve, Report, Status, TrialResult, metric_columns
+from krona_tune.study.result import RECORDED, TEST_METRIC, Curve, Report, Status, TrialResult, metric_columns
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
@@ -29,6 +29,7 @@ METHOD = "krona.method"
 STATUS = "krona.status"
 ERROR = "krona.error"
 FINGERPRINT = "krona.fingerprint"
+PROPOSED_BY = "krona.proposed_by"
 KIND = "krona.kind"
 OF = "krona.of"
 SYNTHETIC = "krona.synthetic"
@@ -87,7 +88,7 @@ def dataset_input(facts: TaskFacts) -> "DatasetInput":
 def trial_tags(result: TrialResult) -> dict[str, str]:
     more = {
         ERROR: result.error[:5000],
-        "krona.proposed_by": result.proposed_by,
+        PROPOSED_BY: result.proposed_by,
         OF: result.of,
         METHOD: str(result.params.get("method", "")),
     }
@@ -146,6 +147,7 @@ def trial_line(tags: Mapping[str, str], params: Mapping[str, str], metrics: Mapp
     told = {"score": metrics.get("score", math.nan), "test_score": metrics.get("test_score", "")}
     last = {name: value for name, value in metrics.items() if name not in params}  # a learning rate is a curve, too
     known = {"trial_id": tags[TRIAL], "kind": tags.get(KIND), "status": tags.get(STATUS)}
+    known |= {"proposed_by": tags.get(PROPOSED_BY, "")}
     return {**known, **told, **params, **last, **told}
 
 
@@ -183,11 +185,14 @@ def table_text(lines: Sequence[Mapping[str, Any]], last: Collection[str] = ()) -
 
 def task_metrics(lines: Sequence[Mapping[str, Any]], card: AdapterCard | None) -> dict[str, float]:
     """Returns a task's run in a few numbers; `chosen_…` are those of the adapter that is chosen, `winner_…` those of
-    the trial that won, as a rule the same one. Both are always there, so that none of an earlier end is left."""
+    the trial that won, as a rule the same one. Both are always there, so that none of an earlier end is left. Where
+    recorded curves teach, the best is one that was trained to its end, as everywhere."""
     values = {"trials": float(len(lines))}
     for name, kind in (("best_score", TrialKind.SEARCH), ("head_only_score", TrialKind.BASELINE)):
-        scores = [line["score"] for line in lines if line["kind"] == kind and not math.isnan(line["score"])]
-        values.update({name: max(scores)} if scores else {})
+        scored = [line for line in lines if line["kind"] == kind and not math.isnan(line["score"])]
+        taught = any(line["proposed_by"] == RECORDED for line in scored)
+        whole = [line for line in scored if line["status"] == Status.COMPLETED] if taught else []
+        values.update({name: max(line["score"] for line in whole or scored)} if scored else {})
     if card:
         chosen = {"score": card.score, "test_score": card.test_score}
         won = next((line for line in lines if line["trial_id"] == card.winner), {}) if card.winner else chosen

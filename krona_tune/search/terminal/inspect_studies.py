@@ -13,7 +13,7 @@ from rich.table import Table
 
 from krona_tune.record.driver_state import progress_of
 from krona_tune.record.ownership import is_locked, is_running
-from krona_tune.record.parquet_reader import read_trials
+from krona_tune.record.records import read_trials_so_far
 from krona_tune.record.sink import NullSink
 from krona_tune.record.storage import LISTED, Storage, refresh
 from krona_tune.refusal import Refusal
@@ -115,8 +115,8 @@ def _looked_at(folder: StudyFolder) -> tuple[list[TrialResult], str]:
 
 
 def _rows(folder: StudyFolder) -> tuple[list[TrialResult], set[Path]]:
-    """Returns the study's rows and the parts that can't be read; raises a Refusal if the compacted file can't be read,
-    because too much would be missing."""
+    """Returns the study's rows, as far as they have reported, and the parts that can't be read; raises a Refusal if the
+    compacted file can't be read, because too much would be missing."""
     unread: set[Path] = set()
 
     def leave_out(path: Path, refusal: Refusal) -> None:
@@ -124,4 +124,4 @@ def _rows(folder: StudyFolder) -> tuple[list[TrialResult], set[Path]]:
             raise refusal
         unread.add(path)
 
-    return read_trials(folder.results, leave_out), unread
+    return read_trials_so_far(folder.results, leave_out), unread

@@ -3,7 +3,7 @@
 from contextlib import suppress
 
 from krona_tune.api.study_request import lift_ordered_stop, resumed_spec
-from krona_tune.record.parquet_reader import read_trials
+from krona_tune.record.records import read_trials_so_far
 from krona_tune.refusal import Refusal
 from krona_tune.refused_calls import naming_fields
 from krona_tune.search.full_training import configuration
@@ -56,7 +56,7 @@ def train_study(queue: StudyQueue, studies: ServedStudies, asked: TrainingReques
         Refusal: there is no such study, it runs or has a place, or it has no such task or trial.
     """
     folder = _idle_folder(queue, studies, asked.name)
-    rows, facts = read_trials(folder.results), read_manifest(folder.manifest).tasks
+    rows, facts = read_trials_so_far(folder.results), read_manifest(folder.manifest).tasks
     configuration(rows, resumed_spec(folder), facts, asked.task or None, asked.trial or None)
     return queue.train(asked, person)
 

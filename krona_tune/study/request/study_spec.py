@@ -103,7 +103,7 @@ class FinalistsSpec(FrozenValue):
         if self.budget is not None and self.budget < least:
             problem = f"{self.budget} trainings are fewer than the {least} of {self.seeds} seeds for each configuration"
             raise Refusal("finalists.budget", problem, f"write {least} or more, or less in finalists.top or seeds")
-        whole = (best + 1 + default) * (self.seeds + MORE_SEEDS)
+        whole = (best + head + default) * (self.seeds + MORE_SEEDS)
         more = whole if default or self.seeds > 1 else None
         return self.model_copy(update={"default": default, "budget": self.budget or more})
 

@@ -15,6 +15,7 @@ from mlflow.entities import Run
 
 from krona_tune.record import background
 from krona_tune.record.background import NotSentError
+from krona_tune.record.mlflow_mirror.mlflow_names import task_metrics, trial_line
 from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink, MlflowStore
 from krona_tune.record.records import Records
 from krona_tune.study.result import Report, Status
@@ -186,6 +187,15 @@ def test_artifacts_stand_with_the_tasks_that_they_concern(
     rising = store.client.get_metric_history(cola.info.run_id, "best_so_far")
     assert [(point.step, point.value) for point in rising] == [(1, 0.25), (2, 0.75), (3, 0.75)]
     assert rte.data.metrics["constant_score"] == 0.55
+
+
+def test_where_curves_teach_the_best_is_one_that_was_trained_to_its_end() -> None:
+    tags = {"krona.kind": "search", "krona.proposed_by": "recorded curves"}
+    runs = [("stopped_early", 0.7), ("completed", 0.66), ("completed", 0.6)]
+    lines = [trial_line({**tags, "krona.trial_id": str(n), "krona.status": status}, {}, {"score": score})
+             for n, (status, score) in enumerate(runs)]  # fmt: skip
+    assert task_metrics(lines, None)["best_score"] == 0.66
+    assert task_metrics(lines[:1], None)["best_score"] == 0.7
 
 
 def test_a_tasks_run_tells_the_best_scores_and_the_experiment_opens_as_model_training(

@@ -127,6 +127,11 @@ def test_a_new_study_writes_two_seeds_more_for_each_finalist(
     assert (begun.default, begun.budget) == (default, budget)
 
 
+def test_a_head_that_is_not_trained_takes_no_part_of_the_budget() -> None:
+    asked = {"model": "m", "search": {"baseline_learning_rates": []}, "finalists": {"top": 2, "seeds": 3}}
+    assert build_spec(asked, "x.yaml").settled().finalists.budget == 15
+
+
 @pytest.mark.parametrize(("trials", "budget"), [(1, 15), (5, 35), (200, 505)])
 def test_no_more_finalists_are_paid_for_than_there_are_trials(trials: int, budget: int) -> None:
     asked = {"model": "m", "search": {"trials": trials}, "finalists": {"top": 99}}
