@@ -238,23 +238,24 @@ def _key(site: Site) -> str:
 
 
 def _hook_after(model: nn.Module, site: Site, adapter: nn.Module) -> list[Handle]:
-    """Adds adapter(the site's output) to the site's output."""
+    """Adds adapter(the site's output) to the site's output, in its dtype, on which some families rely."""
 
     def add(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return torch.add(output, adapter(output))
+        added: Tensor = adapter(output)
+        return output + added.to(output.dtype)
 
     return [model.get_submodule(site.name).register_forward_hook(add)]
 
 
 def _hook_beside(model: nn.Module, site: Site, adapter: nn.Module) -> list[Handle]:
-    """Adds adapter(the site's input) to the site's output."""
+    """Adds adapter(the site's input) to the site's output, in its dtype, on which some families rely."""
     leaves = model.get_submodule(site.name)
     if site.enters == site.name:
         if site.rows is None and isinstance(adapter, FusedAdapter) and can_override(leaves):
             return [ForwardOverride(cast(nn.Linear, leaves), adapter)]
 
         def add(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            return output + spread(adapter(inputs[0]), site.rows)
+            return output + spread(adapter(inputs[0]), site.rows).to(output.dtype)
 
         return [leaves.register_forward_hook(add)]
 
@@ -264,7 +265,7 @@ def _hook_beside(model: nn.Module, site: Site, adapter: nn.Module) -> list[Handl
         entered[:] = [inputs[0]]
 
     def add_kept(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return output + spread(adapter(entered.pop()), site.rows)
+        return output + spread(adapter(entered.pop()), site.rows).to(output.dtype)
 
     return [
         model.get_submodule(site.enters).register_forward_pre_hook(keep),

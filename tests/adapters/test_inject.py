@@ -301,6 +301,20 @@ def test_bfloat16_backbones_keep_float32_adapters(name: str) -> None:
         assert outputs(model, shape).dtype == torch.bfloat16
 
 
+@pytest.mark.parametrize("method", ["bitfit", "lora", "krona"])
+def test_an_adapted_map_gives_its_own_dtype_also_for_a_float32_input_under_autocast(method: str) -> None:
+    """Layer norms give float32 under autocast; families fill scores with the least number of the query's dtype."""
+    shape, model, base = build("bert")
+    model.bfloat16()
+    with (
+        Adapters(base, shape, shaped(shape, method), torch.Generator().manual_seed(0)) as adapters,
+        torch.autocast("cpu", torch.bfloat16),
+    ):
+        for site, _ in adapters.by_site():
+            width = base.get_submodule(site.name).weight.shape[1]
+            assert base.get_submodule(site.name)(torch.randn(2, width)).dtype == torch.bfloat16
+
+
 def test_sites_follow_roles_stacks_and_layers() -> None:
     shape, _, _ = build("t5")
 
