@@ -6,11 +6,12 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field, FiniteFloat, ValidationError
+from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
 from krona_tune.backbones.geometry import Role
 from krona_tune.data.tasks import TASKS, Task
 from krona_tune.hub import refuse_unreadable
+from krona_tune.machine import installed_versions
 from krona_tune.refusal import Refusal, refusing, unknown
 from krona_tune.study.frozen_value import FrozenValue
 from krona_tune.study.request.field_types import MOST
@@ -19,6 +20,8 @@ from krona_tune.study.request.trial import AdapterConfig
 from krona_tune.study.standings import BEST_OF_ALL
 
 CARD = "adapter.json"
+WRITES_ALONE = "text-generation"
+"""Names what a decoder does that writes, as the hub names it."""
 SELECTED_IN_FINALS = (
     "highest mean validation score over the seeds, and of its seeds the highest; test was looked at after"
 )
@@ -82,7 +85,7 @@ class AdapterCard(FrozenValue):
         """Returns the name that the hub has for this kind of answer."""
         if not self.text_to_text:
             return "text-classification"
-        return "text2text-generation" if self.pad_token_id is None else "text-generation"
+        return "text2text-generation" if self.pad_token_id is None else WRITES_ALONE
 
     @property
     def metric_names(self) -> tuple[str, ...]:
@@ -103,7 +106,23 @@ def read_card(folder: Path) -> AdapterCard:
         first = error.errors(include_url=False)[0]
         where = ".".join(map(str, first["loc"]))
         problem = f"{where}: {first['msg']}" if where else first["msg"]
-        raise Refusal(str(path), f"is no card of an adapter: {problem}", "take the folder that a study left") from None
+        version = _other_version(content)
+        fix = f"install krona_tune {version}, which wrote it" if version else "take the folder that a study left"
+        raise Refusal(str(path), f"is no card of an adapter: {problem}", fix) from None
+
+
+def _other_version(content: bytes) -> str:
+    """Returns the version of krona_tune that wrote a card, as it says itself; empty if it is this one, or not said."""
+    with suppress(ValidationError):
+        version = _AnyCard.model_validate_json(content).krona_tune_version
+        return "" if version == installed_versions(["krona_tune"]).get("krona_tune") else version
+    return ""
+
+
+class _AnyCard(BaseModel):
+    """What the cards of all versions say."""
+
+    krona_tune_version: str
 
 
 def trial_in(folder: Path) -> str:

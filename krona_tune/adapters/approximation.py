@@ -68,5 +68,24 @@ class Quantisation:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class Rounding:
+    """Says how far a model whose weights were written in a `dtype` is from its adapter: the largest `difference` of a
+    logit."""
+
+    dtype: str
+    difference: float
+
+    @property
+    def text(self) -> str:
+        """Writes the dtype and the difference as a sentence for people."""
+        moved = f"moves a logit by at most {self.difference:.2g} on inputs drawn by chance"
+        return f"Its weights are {self.dtype}, which {moved}; what that costs on validation was not measured."
+
+
+Nearness = Approximation | Quantisation | Rounding
+"""Says how near an export comes to its adapter."""
+
+
 def _told(score: float | None) -> str:
     return "not measured" if score is None else format_answer(score)

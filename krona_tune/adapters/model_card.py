@@ -7,8 +7,8 @@ from typing import Any
 import yaml
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from krona_tune.adapters.adapter_card import AdapterCard
-from krona_tune.adapters.approximation import Approximation, Quantisation
+from krona_tune.adapters.adapter_card import WRITES_ALONE, AdapterCard
+from krona_tune.adapters.approximation import Nearness
 from krona_tune.adapters.export_forms import UNPUBLISHED, Form, Licence, Publication, loading, quoted
 from krona_tune.data.tasks import TASKS
 from krona_tune.study.formatting import format_answer
@@ -23,14 +23,15 @@ def render_model_card(
     form: Form,
     folder: str,
     published: Publication = UNPUBLISHED,
-    approximation: Approximation | Quantisation | None = None,
+    approximation: Nearness | None = None,
     *,
     package: str = "",
-    before_answer: str = "",
+    before_answer: str | None = "",
 ) -> str:
     """Returns the text of README.md; a `package` carries the backbone.
 
-    `before_answer` is what the tokenizer's chat template writes between its generation prompt and an answer.
+    `before_answer` is what the tokenizer's chat template writes between its generation prompt and an answer; None if
+    there is no template, empty also where that is not known.
     Values from the card can't break out of their line, cell or quotes.
     """
     environment = Environment(
@@ -52,10 +53,10 @@ def render_model_card(
         halves=_halves(card),
         approximation=approximation.text if approximation else "",
         interval=bool(card.test_interval),
-        prompt=_prompt(card),
+        prompt=_prompt(card, templated=before_answer is not None),
         generation=card.own_task and card.own_task.generation,
         before_answer=before_answer and quoted(before_answer),
-        writes_alone=card.pipeline == "text-generation",
+        writes_alone=card.pipeline == WRITES_ALONE,
         licence=_licence(published.licence),
         data=_data(card),
         language=form.facts.language,
@@ -108,10 +109,15 @@ def _title(card: AdapterCard) -> str:
     return _plain(task.title if task else card.task)
 
 
-def _prompt(card: AdapterCard) -> str:
-    """Returns what a model that answers in words reads, with the names of the inputs in the place of their texts."""
+def _prompt(card: AdapterCard, *, templated: bool) -> str:
+    """Returns what a model that answers in words reads, with the names of the inputs in the place of their texts: a
+    decoder's prompt without blanks at its end, which belong to the answer, unless a chat template may follow."""
     task = card.own_task or TASKS.get(card.task)
-    return task.prompt([f"{{{name}}}" for name in task.inputs]) if task and card.text_to_text else ""
+    if task is None or not card.text_to_text:
+        return ""
+    prompt = task.prompt([f"{{{name}}}" for name in task.inputs])
+    chats = templated and task.generation and task.generation.chat_template
+    return prompt if chats or card.pipeline != WRITES_ALONE else prompt.rstrip(" ")
 
 
 def _backbone(card: AdapterCard) -> str:

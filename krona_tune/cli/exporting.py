@@ -63,7 +63,7 @@ def export(
         str | None, typer.Option("--license", metavar="WORD", help="The hub's word for the licence of the backbone.")
     ] = None,
 ) -> None:
-    """Export an adapter. The exported files are loaded back and must give the same logits."""
+    """Export an adapter. The exported files are loaded back and must give the same logits, or say how near they are."""
     options.import_named(imported)
     if public and to_hub is None:
         raise Refusal("--public", "it is about what --push uploads", "add --push ORG/NAME, or leave it out")

@@ -193,8 +193,9 @@ def _example(line: str, task: Task, place: str) -> tuple[str, ...]:
     return texts
 
 
-def refuse_misshapen(texts: Sequence[str], task: Task, place: str) -> None:
-    """Refuses an example that has another number of texts than the task, or a text that is empty or not in UTF-8."""
+def refuse_misshapen(texts: Sequence[str], task: Task, place: str, how: str = "separated by a tab") -> None:
+    """Refuses an example that has another number of texts than the task, or a text that is empty or not in UTF-8; `how`
+    two texts are to be given."""
     for text in texts:
         with refusing(place, "it is no text in UTF-8", "write its characters whole"):
             text.encode()
@@ -203,6 +204,6 @@ def refuse_misshapen(texts: Sequence[str], task: Task, place: str) -> None:
         raise Refusal(place, "it is empty", wanted)
     if len(texts) != len(task.inputs):
         problem = f"{len(texts)} text{'s' * (len(texts) != 1)} instead of {len(task.inputs)}"
-        raise Refusal(place, problem, wanted + ", separated by a tab" * (len(task.inputs) > 1))
+        raise Refusal(place, problem, wanted + f", {how}" * (len(task.inputs) > 1))
     if empty := [name for name, text in zip(task.inputs, texts, strict=True) if not text.strip()]:
         raise Refusal(place, f"{empty[0]} is empty", wanted)

@@ -9,7 +9,7 @@ import torch
 
 from krona_tune.adapters.adapter_card import AdapterCard, read_card
 from krona_tune.adapters.adapter_files import read_tensors, save_adapter
-from krona_tune.adapters.approximation import Approximation, Quantisation
+from krona_tune.adapters.approximation import Nearness, Rounding
 from krona_tune.adapters.exact_forms import PlacedAdapter, inexact, never_near
 from krona_tune.adapters.export_forms import UNPUBLISHED, Form, Publication, WrittenDtype, loading
 from krona_tune.adapters.model_card import HUB_NAME, render_model_card
@@ -49,7 +49,7 @@ class ExportResult:
     folder: Path
     difference: float
     loading: str
-    approximation: Approximation | Quantisation | None = None
+    approximation: Nearness | None = None
 
 
 def export_adapter(
@@ -133,14 +133,16 @@ def _name_on_hub(card: AdapterCard, source: BackboneSource, form: Form) -> str:
     return named
 
 
-def _before_answer(card: AdapterCard, source: BackboneSource, shape: Geometry) -> str:
+def _before_answer(card: AdapterCard, source: BackboneSource, shape: Geometry) -> str | None:
     """Returns what a chat template writes between its generation prompt and an answer, as a model reads it: blanks at
-    the end of a decoder's prompt belong to the answer."""
+    the end of a decoder's prompt belong to the answer. Returns None if there is no template."""
     task = card.own_task
     if not (task and task.generation and task.generation.chat_template):
-        return ""
+        return None
     tokenizer = open_tokenizer(download(source).location, shape.vocabulary)
-    before = around_answer(task, tokenizer)[0] if in_chat_template(task, tokenizer) else ""
+    if not in_chat_template(task, tokenizer):
+        return None
+    before, _ = around_answer(task, tokenizer)
     return before if shape.is_encoder_decoder else before.rstrip(" ")
 
 
@@ -175,8 +177,10 @@ def leave_merged(job: Job) -> ExportCheck:
         written = logits(again, inputs)
         kept = expected if dtype is torch.float32 else logits(in_float32(model), inputs)
         refuse_other_outputs(written, kept, "read back")
-        write_card(built, job.readme())
-    return ExportCheck(difference(written, expected))
+        moved = difference(written, expected)
+        near = None if dtype is torch.float32 else Rounding(dtype=job.dtype, difference=moved)
+        write_card(built, job.readme(near))
+    return ExportCheck(moved, near)
 
 
 def _refuse_taken(to: Path) -> None:

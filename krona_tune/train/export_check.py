@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor, nn
 
-from krona_tune.adapters.approximation import Approximation, Quantisation
+from krona_tune.adapters.approximation import Nearness
 from krona_tune.adapters.exact_forms import PlacedAdapter, unmergeable
 from krona_tune.adapters.export_forms import Form, WrittenDtype
 from krona_tune.adapters.merge import merge
@@ -58,7 +58,7 @@ class ExportCheck(NamedTuple):
     """Says what a form's writer has compared: the largest `difference` of a logit, and how near it is if only near."""
 
     difference: float
-    approximation: Approximation | Quantisation | None = None
+    approximation: Nearness | None = None
 
 
 def sample_inputs(whole: AdaptedModel) -> Inputs:

@@ -3,6 +3,7 @@
 What may be refused is refused before the export.
 """
 
+import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -161,7 +162,7 @@ def push(to: Destination, folder: Path) -> str:
         hub.upload_folder(repo_id=to.repo, folder_path=folder, commit_message=MESSAGE)
     except Exception as error:  # whatever the hub, the network and their clients raise
         problem = f"the hub did not confirm the upload to {to.repo} ({told(error)})"
-        seen = "" if to.public else " --private"
-        fix = f"the export is whole in {folder}; upload it again with: hf upload {to.repo} {folder}{seen}"
+        words = ["hf", "upload", to.repo, str(folder), *([] if to.public else ["--private"])]
+        fix = f"the export is whole in {folder}; upload it again with: {shlex.join(words)}"
         raise Refusal(AT_HUB, problem, fix) from error
     return str(address)

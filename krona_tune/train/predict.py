@@ -138,7 +138,7 @@ def predict(folder: str | Path, examples: Sequence[str | Sequence[str]], *, mode
     task = task_of(read_card(folder), folder)
     rows = [(example,) if isinstance(example, str) else tuple(example) for example in examples]
     for number, row in enumerate(rows):
-        refuse_misshapen(row, task, f"examples[{number}]")
+        refuse_misshapen(row, task, f"examples[{number}]", "as a tuple")
     return [prediction.text for prediction in predictions(ready(folder, model), rows)]
 
 

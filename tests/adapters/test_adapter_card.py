@@ -55,6 +55,13 @@ def test_what_is_no_json_object_is_refused(content: bytes, tmp_path: Path) -> No
         read_card(tmp_path)
 
 
+def test_a_card_of_another_version_says_which_one_reads_it(tmp_path: Path) -> None:
+    plain = made().model_dump(mode="json") | {"krona_tune_version": "9.0", "format": 3}
+    (tmp_path / CARD).write_text(json.dumps(plain), encoding="utf-8")
+    with pytest.raises(Refusal, match=r"format: Input should be 2; install krona_tune 9\.0, which wrote it"):
+        read_card(tmp_path)
+
+
 def test_a_folder_in_the_cards_place_is_refused(tmp_path: Path) -> None:
     (tmp_path / CARD).mkdir()
     with pytest.raises(Refusal, match=r"adapter\.json: is no file"):

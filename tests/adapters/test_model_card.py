@@ -9,7 +9,7 @@ import yaml
 from krona_tune.adapters.adapter_files import README
 from krona_tune.adapters.export_forms import Form, Publication
 from krona_tune.adapters.model_card import render_model_card
-from krona_tune.data.tasks import TASKS
+from krona_tune.data.tasks import TASKS, Generation, Task
 from tests.adapters.cards import made, saved
 
 
@@ -112,6 +112,20 @@ def test_a_decoder_chooses_from_words_after_a_blank() -> None:
     facts: dict[str, Any] = {"text_to_text": True, "pad_token_id": 0, "labels": TASKS["mnli"].candidates}
     text = render_model_card(made("llama", **facts), Form.MERGED, "out")
     assert "of these candidates, each after a blank and with its end of sequence: `entailment`, " in text
+
+
+@pytest.mark.parametrize(
+    ("family", "before", "said"),
+    [("llama", None, "{a}+{b}="), ("llama", "", "{a}+{b}= "), ("t5", None, "{a}+{b}= ")],
+)
+def test_a_decoders_prompt_is_said_without_the_blanks_at_its_end(family: str, before: str | None, said: str) -> None:
+    asks = Generation(prompt="{a}+{b}= ")
+    task = Task(name="sums", title="Sums", inputs=("a", "b"), labels=(), metrics=("exact_match",), generation=asks)
+    facts: dict[str, Any] = {"own_task": task, "labels": (), "text_to_text": True}
+    pad = {"pad_token_id": 0} if family == "llama" else {}
+    card = made(family, task="sums", **facts, **pad)
+    text = render_model_card(card, Form.MERGED, "out", before_answer=before)
+    assert f"```text\n{said}\n```" in text
 
 
 def test_an_adapter_of_weights_in_few_bits_says_so() -> None:

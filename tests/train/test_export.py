@@ -222,6 +222,10 @@ def test_a_merged_model_can_be_written_in_bfloat16(tmp_path: Path) -> None:
     left = export_adapter(adapter, tmp_path / "out", Form.MERGED, dtype=WrittenDtype.BFLOAT16)
     assert {tensor.dtype for tensor in load_file(tmp_path / "out" / "model.safetensors").values()} == {torch.bfloat16}
     assert 0 < left.difference < 0.1
+    assert left.approximation is not None
+    said = f"Its weights are bfloat16, which moves a logit by at most {left.difference:.2g} on inputs drawn by chance"
+    assert said in left.approximation.text
+    assert said in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_same_form_is_the_same_adapter(tmp_path: Path) -> None:

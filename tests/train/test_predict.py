@@ -88,7 +88,7 @@ def test_an_example_of_another_shape_is_refused_before_anything_is_loaded(tmp_pa
     backbone = backbone_folder("bert", tmp_path / "backbone")
     adapter = adapter_folder(backbone, tmp_path / "adapter", "stsb")
     (backbone / "config.json").unlink()
-    with pytest.raises(Refusal, match=r"examples\[1\]: 1 text instead of 2"):
+    with pytest.raises(Refusal, match=r"examples\[1\]: 1 text instead of 2; .* as a tuple"):
         krona_tune.predict(adapter, [("a", "b"), "a"])
 
 
