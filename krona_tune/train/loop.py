@@ -72,7 +72,7 @@ class Optimiser:
     @property
     def learning_rate(self) -> float:
         """Returns that of the next update."""
-        return float(self.decay.get_last_lr()[0])
+        return float(self.adamw.param_groups[0]["lr"])
 
     def step(self) -> None:
         """Makes one update from the present gradients, with their norm clipped, then clears the gradients."""

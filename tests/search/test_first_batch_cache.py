@@ -35,7 +35,7 @@ def quiet_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def found(study: Resources, **place: Any) -> CachedFirstBatch | None:
     space = study.plan.space
     workplace = replace(study.workplace(StudyFolder(Path("x"))), **place)
-    return cached_first_batch(study, workplace, largest_point(space), usual_point(space))
+    return cached_first_batch(study, workplace, [largest_point(space), usual_point(space)])
 
 
 def test_a_study_like_an_earlier_one_trains_no_first_batch(
@@ -131,4 +131,4 @@ def test_another_release_or_a_changed_file_of_the_package_trains_it_again(
 def test_a_class_of_ones_own_is_tried_in_every_study(gathered: Resources) -> None:
     space = gathered.plan.space
     own = {**largest_point(space), "method": "peft:mine.Config"}
-    assert cached_first_batch(gathered, gathered.workplace(StudyFolder(Path("x"))), own, usual_point(space)) is None
+    assert cached_first_batch(gathered, gathered.workplace(StudyFolder(Path("x"))), [own, usual_point(space)]) is None

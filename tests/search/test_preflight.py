@@ -34,8 +34,10 @@ from krona_tune.search.startup.preflight import (
 from krona_tune.search.startup.task_data import prepare_data
 from krona_tune.search.worker import first_batch
 from krona_tune.search.worker.first_batch import (
+    KINDS,
     FirstBatch,
     longest_example,
+    points_beside,
     train_first_batch,
     usual_point,
 )
@@ -102,6 +104,41 @@ def test_the_first_batch_is_of_the_longest_examples(gathered: Resources, monkeyp
         task: longest_example(work) for task, work in works.items()
     }
     assert set(done.failures) == set(works)
+
+
+def test_a_kind_of_adapter_that_does_not_train_refuses_a_new_study_and_warns_of_one_that_goes_on(
+    gathered: Resources, folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The largest adapter trains layer norms, and trains."""
+    params = largest_point(gathered.plan.space)
+    unfit = {**params, "layer_norms": not params["layer_norms"]}
+    monkeypatch.setattr(first_batch, "drawn", lambda space: [params, unfit])
+    real, kind = first_batch.train_trial, f"layer_norms {'no' if params['layer_norms'] else 'yes'}"
+
+    def fail(trial_id: str, trial: Any, *others: Any) -> Any:
+        if trial.adapter.layer_norms != params["layer_norms"]:
+            raise TypeError("a weight is float32")
+        return real(trial_id, trial, *others)
+
+    monkeypatch.setattr(first_batch, "train_trial", fail)
+    need = preflight.needed_bytes(gathered)
+    [said] = preflight.in_the_first_batch(gathered, folder, need).problems
+    assert (said.place, said.fix) == (f"the first batch with {kind}", "leave it out of the space")
+    assert "TypeError: a weight is float32" in said.problem
+    resumed = replace(gathered, plan=replace(gathered.plan, computes_in="fp32"))
+    found = preflight.in_the_first_batch(resumed, folder, need)
+    assert not found.problems
+    assert any(f"with {kind} failed, as such trials will: TypeError" in each for each in found.warnings)
+
+
+def test_each_other_kind_of_adapter_is_tried_once() -> None:
+    made = space(adapter={"layer_norms": [False, True]}, training={"gradient_checkpointing": [False, True]})
+    largest = largest_point(made)
+    beside = points_beside(made, largest)
+    values = {(name, point[name]) for point in (largest, *beside.values()) for name in KINDS}
+    assert values == {("method", "krona"), *((name, value) for name in KINDS[1:] for value in (False, True))}
+    assert len(beside) <= 2
+    assert points_beside(space(), largest_point(space())) == {}
 
 
 def test_a_metric_that_has_no_value_on_a_few_rows_does_not_refuse_a_study(gathered: Resources, tmp_path: Path) -> None:

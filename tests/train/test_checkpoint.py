@@ -159,6 +159,8 @@ def test_a_clone_goes_on_from_the_state_of_another_trial(tmp_path: Path, rate: f
     first = TrialRun("cola-000", tiny_trial(), tiny_work(), tiny_backbone())
     first.advance()
     checkpoint.save(first, tmp_path)
+    assert first.optimiser is not None
+    next_rate = first.optimiser.learning_rate
     expected = first.advance()
     own = tmp_path / "own"
     own.mkdir()
@@ -172,6 +174,7 @@ def test_a_clone_goes_on_from_the_state_of_another_trial(tmp_path: Path, rate: f
     assert clone.optimiser is not None
     rates = [group["initial_lr"] for group in clone.optimiser.adamw.param_groups]
     assert set(rates) == {rate}
+    assert clone.optimiser.learning_rate == pytest.approx(next_rate * rate / tiny_trial().training.learning_rate)
     found = clone.advance()
     assert found.trial_id == "cola-clone-0"
     assert (found.train_loss == expected.train_loss) is (rate == tiny_trial().training.learning_rate)

@@ -2,7 +2,7 @@
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from hashlib import sha256
@@ -43,7 +43,7 @@ class CachedFirstBatch:
 
     def keep(self, done: FirstBatch) -> None:
         """Keeps a first batch that trained, with its timed steps, if they were not timed on a busy machine."""
-        if done.failures or done.probe is None or busy():
+        if done.failures or done.unfit or done.probe is None or busy():
             return
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -53,18 +53,17 @@ class CachedFirstBatch:
 
 
 def cached_first_batch(
-    resources: Resources, workplace: Workplace, largest: Mapping[str, Any], usual: Mapping[str, Any]
+    resources: Resources, workplace: Workplace, points: Sequence[Mapping[str, Any]]
 ) -> CachedFirstBatch | None:
     """Returns where the first batch of a study is kept, by everything that it depends on.
 
     Args:
-        largest: the point that trains on each task's longest examples.
-        usual: the point whose steps are timed.
+        points: those that it trains.
 
     Returns:
         None if it depends on code that is not of these packages: a class of one's own may change at any time.
     """
-    if any(is_own_class(str(point["method"])) for point in (largest, usual)):
+    if any(is_own_class(str(point["method"])) for point in points):
         return None
     tasks = {
         name: [
@@ -81,7 +80,7 @@ def cached_first_batch(
         "processor": [this_processor().name, this_processor().instructions, cores(), workplace.threads],
         "computes": [device.kind, device.precision, workplace.quantize],
         "model": [source.fingerprint, source.config, dict(source.roles)],
-        "points": [largest, usual],
+        "points": points,
         "tasks": tasks,
     }
     key = sha256(json.dumps(seen, sort_keys=True, default=str).encode()).hexdigest()

@@ -23,6 +23,7 @@ from krona_tune.search.startup.needs import itemsize_of
 from krona_tune.search.worker.first_batch import (
     FirstBatch,
     longest_example,
+    points_beside,
     train_first_batch,
     usual_point,
 )
@@ -283,7 +284,7 @@ def in_the_first_batch(resources: Resources, folder: StudyFolder, need: Footprin
     except TimeoutError:
         return Findings(warnings=(f"no worker trained a first batch within {FIRST_BATCH_SECONDS} s",))
     return Findings(
-        problems=tuple(_refused(done)),
+        problems=tuple(_refused(resources, done)),
         warnings=tuple(_warned(resources, done)),
         probe=done.probe,
         computes_in=done.computes_in,
@@ -293,10 +294,11 @@ def in_the_first_batch(resources: Resources, folder: StudyFolder, need: Footprin
 def _trained(resources: Resources, folder: StudyFolder, need: Footprint) -> FirstBatch:
     """Trains the first batch: in this process on one machine without GPUs, if it is not known; else in a worker like a
     trial's."""
-    fit, usual, workplace = resources.slots, usual_point(resources.plan.space), resources.workplace(folder)
-    asked = (workplace, resources.prepared.works, need.params, usual)
+    fit, space, workplace = resources.slots, resources.plan.space, resources.workplace(folder)
+    usual, beside = usual_point(space), points_beside(space, need.params)
+    asked = (workplace, resources.prepared.works, need.params, usual, beside)
     if not fit.gpus and len(resources.cluster.nodes) == 1:
-        known = cached_first_batch(resources, workplace, need.params, usual)
+        known = cached_first_batch(resources, workplace, [need.params, usual, *beside.values()])
         if known is None:
             return train_first_batch(*asked)
         if (done := known.read()) is None:
@@ -319,16 +321,23 @@ def _trained(resources: Resources, folder: StudyFolder, need: Footprint) -> Firs
     return trained
 
 
-def _refused(done: FirstBatch) -> Iterator[Refusal]:
+def _refused(resources: Resources, done: FirstBatch) -> Iterator[Refusal]:
     for task, (status, error) in done.failures.items():
         if status is Status.FAILED:
             yield Refusal(f"the first batch of {task}", error)
+    if not resources.plan.computes_in:  # the study begins now
+        faster = f", or in bf16 see whether {FASTER}" if done.computes_in == "bf16" else ""
+        for kind, error in done.unfit.items():
+            yield Refusal(f"the first batch with {kind}", error, f"leave it out of the space{faster}")
 
 
 def _warned(resources: Resources, done: FirstBatch) -> Iterator[str]:
     for task, (status, error) in done.failures.items():
         if status is not Status.FAILED:  # a smaller adapter may train
             yield f"the first batch of {task} with the largest adapter: {status}: {error}"
+    if resources.plan.computes_in:
+        for kind, error in done.unfit.items():
+            yield f"the first batch with {kind} failed, as such trials will: {error}"
     if done.lacks_bfloat16 and resources.plan.precision == "bf16":
         advice = "the study was begun in it and keeps it" if resources.plan.computes_in else FASTER
         yield f"{done.device or 'this processor'} is slower in bf16 than in fp32; {advice}"

@@ -1,10 +1,10 @@
-"""Trains a first batch before any trial, with the largest adapter of the space, where trials are trained."""
+"""Trains a first batch before any trial, where trials are trained: with the largest adapter and each other kind."""
 
 import logging
 import warnings
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from statistics import fmean
 from typing import Any
 
@@ -20,6 +20,7 @@ from krona_tune.refusal import Refusal
 from krona_tune.search.planning.footprint import drawn
 from krona_tune.search.planning.space import Space, adapter_of
 from krona_tune.search.worker.trainable import Workplace, describe, status_of_error
+from krona_tune.study.formatting import format_knob
 from krona_tune.study.request.schedule import Schedule
 from krona_tune.study.request.study_spec import Precision
 from krona_tune.study.request.trial import check_trial
@@ -32,19 +33,23 @@ from krona_tune.train.step_times import StepTimes, time_steps
 logger = logging.getLogger(__name__)
 
 FEW_ROWS = 2
-"""The rows that are trained of a task that does not have the longest example."""
+"""The rows that are trained of a task that does not have the longest example, and with an adapter of another kind."""
+KINDS = ("method", "layer_norms", "gradient_checkpointing")
+"""The knobs of which any value may fail in a family, or in a precision, in which the others train."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class FirstBatch:
     """The result: each failed task's status and error, and a GPU's name, memory and peak use.
 
+    `unfit` are the errors of the kinds of adapter that can't be trained, where the largest one can.
     `probe` is the cost of a step; None if a task failed or no step was timed. `lacks_bfloat16`: the device is no faster
     in bfloat16 than in float32.
     """
 
     failures: dict[str, tuple[Status, str]]
     computes_in: Precision
+    unfit: dict[str, str] = field(default_factory=dict)
     probe: StepTimes | None = None
     device: str = ""
     lacks_bfloat16: bool = False
@@ -62,6 +67,17 @@ def usual_point(space: Space) -> dict[str, Any]:
     return alike[len(alike) // 2]
 
 
+def points_beside(space: Space, largest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Returns a point with each value of KINDS that the largest one does not have, under that value's name."""
+    found: dict[str, dict[str, Any]] = {}
+    known = {(name, largest.get(name)) for name in KINDS}
+    for point in sorted(drawn(space), key=space.parameters, reverse=True):
+        if other := [(name, point[name]) for name in KINDS if name in point and (name, point[name]) not in known]:
+            known |= set(other)
+            found[" and ".join(f"{name} {format_knob(value)}" for name, value in other)] = point
+    return found
+
+
 def longest_example(work: TaskWork) -> int:
     """Returns the number of tokens of the task's longest training example."""
     return int(lengths(work.train).max())
@@ -72,10 +88,12 @@ def train_first_batch(
     works: Mapping[str, TaskWork],
     params: dict[str, Any],
     usual: dict[str, Any] | None = None,
+    beside: Mapping[str, dict[str, Any]] | None = None,
 ) -> FirstBatch:
     """Trains and evaluates one batch of each task: a whole one if it has the longest example, else a few rows.
 
-    Then times steps of the point `usual`, if given, with a trial's number of threads.
+    Then trains a few rows of a task with each point of `beside`, and times steps of the point `usual`, if given, with a
+    trial's number of threads.
     """
     device, gpu = workplace.device, workplace.gpu
     if gpu and device.precision == "bf16" and not torch.cuda.is_bf16_supported():
@@ -91,10 +109,12 @@ def train_first_batch(
             peak = max(peak, _train(task, _shortened(work, rows), backbone, {**params, "batch_size": rows}))
         except Exception as error:
             failures[task] = (status_of_error(error), describe(error))
+    unfit = {} if failures else _unfit(heaviest, works[heaviest], backbone, beside or {})
     timed = _probe(backbone, works, usual, workplace.threads) if usual and not failures else None
     done = FirstBatch(
         failures=failures,
         computes_in=device.precision,
+        unfit=unfit,
         probe=timed,
         lacks_bfloat16=not computes_bfloat16(device.kind),
     )
@@ -106,6 +126,18 @@ def train_first_batch(
         memory_bytes=torch.cuda.get_device_properties(0).total_memory,
         peak_bytes=peak,
     )
+
+
+def _unfit(task: str, work: TaskWork, backbone: Backbone, points: Mapping[str, dict[str, Any]]) -> dict[str, str]:
+    """Returns the errors of the points that can't be trained; one that diverges, or lacks memory, may do otherwise."""
+    found: dict[str, str] = {}
+    for kind, point in points.items():
+        try:
+            _train(task, _shortened(work, FEW_ROWS), backbone, {**point, "batch_size": FEW_ROWS})
+        except Exception as error:
+            if status_of_error(error) is Status.FAILED:
+                found[kind] = describe(error)
+    return found
 
 
 def _train(task: str, work: TaskWork, backbone: Backbone, params: dict[str, Any]) -> int:
