@@ -32,3 +32,8 @@ def __getattr__(name: str) -> Any:
     if name in MODULES:
         return getattr(import_module(MODULES[name]), name)
     raise AttributeError(f"module 'krona_tune' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    """Returns the names of the module with those that are not imported yet, so that an editor completes them."""
+    return sorted({*globals(), *__all__})

@@ -190,6 +190,11 @@ def _type_text(kind: Any) -> str:
     return WORDS.get(origin) or f"a {origin.__name__} of {origin.__module__.partition('.')[0]}"
 
 
+def as_python(value: Any) -> Any:
+    """Returns a number of numpy's as one of Python's, and any other value as it is."""
+    return value.item() if isinstance(value, Number) and hasattr(value, "item") else value
+
+
 def _checked(value: Any, parameter: Parameter, keywords: Mapping[str, Any]) -> Any:
     """Returns an argument, in a list if it could be read only once. Raises a Refusal if it is none."""
     if parameter.kind is Parameter.VAR_KEYWORD:
@@ -199,7 +204,7 @@ def _checked(value: Any, parameter: Parameter, keywords: Mapping[str, Any]) -> A
     if kind is Parameter.empty:
         return value
     value = list(value) if isinstance(value, Iterator) else value
-    value = value.item() if isinstance(value, Number) and hasattr(value, "item") else value  # one of numpy's
+    value = as_python(value)
     refuse_misfit(value, kind, name)
     if name not in FREE:
         for text in _texts(value):

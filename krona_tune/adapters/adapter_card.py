@@ -120,7 +120,7 @@ def _other_version(content: bytes) -> str:
 
 
 class _AnyCard(BaseModel):
-    """What the cards of all versions say."""
+    """Holds what the cards of all versions say."""
 
     krona_tune_version: str
 

@@ -347,7 +347,7 @@ def written_domain(domain: Any) -> str:
     written = domain.plain()
     if isinstance(written, list):
         return "{" + ", ".join(map(str, written)) + "}"
-    kind = " log" if written.get("log") else ""
+    kind = " log" if written.get("log") else f" in steps of {written['step']:g}" if written.get("step") else ""
     return f"{written['low']:g}…{written['high']:g}{kind}"
 
 

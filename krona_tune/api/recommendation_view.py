@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["RecommendationView"]
 
 TAUGHT = {True: "near the best of the curves that teach it", False: "the centre of the space, not taught"}
+NUMBERS = ("score", "low", "high")
+"""The columns of an expected score."""
 IF_LEARNED = f"{len(LEARNED)} of {len(LEARNED | HARDLY_LEARNED)} recorded tasks were learned; if this one is"
 """Says how often a recorded task was learned: the score that is foretold is that of such a task."""
 
@@ -87,11 +89,12 @@ class RecommendationView(NamedLines):
 
     @cached_property
     def frame(self) -> "pd.DataFrame":
-        """Returns one row per task: parameters, constant, score, low, high, unknown."""
+        """Returns one row per task: parameters, constant, score, low, high, unknown; NaN if not known."""
         import pandas as pd  # the command line prints recommendations without it
 
         rows = [{"task": each.task, **_flat(each)} for each in self.found.answers]
-        return pd.DataFrame(rows).set_index("task")
+        found = pd.DataFrame(rows).set_index("task")[["parameters", "constant", *NUMBERS, "unknown"]]
+        return found.astype(dict.fromkeys(("constant", *NUMBERS), float))
 
     @property
     def lines(self) -> dict[str, str]:
@@ -119,7 +122,7 @@ def _plain(answer: TaskAnswer) -> dict[str, Any]:
 def _flat(answer: TaskAnswer) -> dict[str, Any]:
     plain = _plain(answer)
     del plain["recorded"]
-    return plain | (plain.pop("expected") or dict.fromkeys(("score", "low", "high")))
+    return plain | (plain.pop("expected") or dict.fromkeys(NUMBERS))
 
 
 def _said(answer: TaskAnswer) -> str:

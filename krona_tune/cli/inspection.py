@@ -13,11 +13,12 @@ from krona_tune.api.folders import study_folder
 from krona_tune.api.plan_view import print_doubts, print_plan
 from krona_tune.api.printing import console, say
 from krona_tune.api.shipped_spaces import find_space, question, space_names, space_text
-from krona_tune.api.study_request import AUTO, written_spec
+from krona_tune.api.study_request import AUTO, spec_of
 from krona_tune.cli import options
 from krona_tune.hub import home
 from krona_tune.record.storage import storage_at
 from krona_tune.refusal import Refusal
+from krona_tune.refused_calls import naming_fields
 from krona_tune.study.request.given_values import naming_given
 from krona_tune.study.settings import Keywords
 
@@ -156,7 +157,9 @@ def inspect(
     from krona_tune.train.backbone_source import find_backbone
 
     named = BackboneSpec(target_modules=tuple(target_modules) if target_modules else None)
-    for name, text in model_lines(find_backbone(model, named.corrections)):
+    with naming_fields({"--model": "MODEL"}):
+        found = find_backbone(model, named.corrections)
+    for name, text in model_lines(found):
         say(f"  {name:<8} {text}")
 
 
@@ -164,7 +167,7 @@ def check(space: options.Space, settings: options.Settings = None, model: option
     """Check a search space and print what it searches; start nothing."""
     place = find_space(space, "SPACE")
     given = AskedRequest.of(model=model, settings=settings, keywords={}).given
-    spec = written_spec(place, given).settled()
+    spec = spec_of(place, given).settled()
     from krona_tune.search.planning.plan import make_plan
 
     with naming_given(place, given):

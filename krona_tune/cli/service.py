@@ -215,7 +215,10 @@ def _client(to: str, token_file: Path | None, by: str) -> "Client":
     from krona_tune.service.access_token import read_token
     from krona_tune.service.client import Client
 
-    return Client(to, read_token(token_file) or None, by or whoami().partition("@")[0])
+    try:
+        return Client(to, read_token(token_file) or None, by or whoami().partition("@")[0])
+    except Refusal as refusal:
+        raise refusal.at("--to" if refusal.place == "url" else refusal.place) from None
 
 
 def _given(priority: int | None) -> int:

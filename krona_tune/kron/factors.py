@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import sqrt
 from operator import index
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 __all__ = ["FactorShape", "effective_scale", "factor_shape", "factor_shapes", "first_step"]
 
@@ -12,6 +12,12 @@ Init = Literal["krona", "cdka"]
 """Which factors start at zero: all B's, or all A's."""
 Scaling = Literal["plain", "stable"]
 """Whether the scale is divided by √(terms·a_in)."""
+
+
+def refuse_unknown_word(name: str, word: str, known: Any) -> None:
+    """Raises ValueError if a word is none of a Literal's."""
+    if word not in get_args(known):
+        raise ValueError(f"{name} is one of {', '.join(get_args(known))}; this is {word!r}")
 
 
 def whole_size(value: Any) -> int | None:
@@ -204,7 +210,11 @@ def effective_scale(shape: FactorShape, scale: float, scaling: Scaling) -> float
         shape: the sizes of the factors.
         scale: the plain factor of the adapter's contribution.
         scaling: "plain" or "stable".
+
+    Raises:
+        ValueError: the scaling is another word.
     """
+    refuse_unknown_word("scaling", scaling, Scaling)
     return scale if scaling == "plain" else scale * float(shape.terms * shape.a_in) ** -0.5
 
 
@@ -221,7 +231,11 @@ def first_step(shape: FactorShape, init: Init, scale: float = 1.0, scaling: Scal
         init: which factors start at zero: "krona" all B's, "cdka" all A's.
         scale: the plain factor of the adapter's contribution, s.
         scaling: "plain", or "stable" for s / √(terms·a_in).
+
+    Raises:
+        ValueError: the start or the scaling is another word.
     """
+    refuse_unknown_word("init", init, Init)
     a, b = (shape.a_out, shape.a_in), (shape.b_out, shape.b_in)
     (rows, columns), (signs_out, signs_in) = (a, b) if init == "krona" else (b, a)
     deviation = 1 / sqrt(columns if init == "krona" else 3 * columns)

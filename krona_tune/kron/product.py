@@ -9,7 +9,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn.functional import linear
 
 from krona_tune.kron.contraction import Contraction, add_product, choose_contraction, gradients, sum_shape
-from krona_tune.kron.factors import FactorShape, Init
+from krona_tune.kron.factors import FactorShape, Init, refuse_unknown_word
 
 __all__ = ["first_factors", "kron_linear", "kron_weight", "linear_plus_kron"]
 
@@ -143,7 +143,11 @@ def first_factors(shape: FactorShape, init: Init, generator: torch.Generator | N
         shape: the sizes of the factors.
         init: "krona" or "cdka".
         generator: draws the values; None: torch's own.
+
+    Raises:
+        ValueError: the start is another word.
     """
+    refuse_unknown_word("init", init, Init)
     terms = () if shape.terms == 1 else (shape.terms,)
     a, b = torch.zeros(*terms, shape.a_out, shape.a_in), torch.zeros(*terms, shape.b_out, shape.b_in)
     if init == "krona":
@@ -204,6 +208,8 @@ def linear_plus_kron(
     shape = _checked(x, a, b)
     if a.dim() > 3 or weight.shape != (shape.d_out, shape.d_in):
         raise ValueError(f"one adapter {shape} beside a weight of its size; the weight is {tuple(weight.shape)}")
+    if bias is not None and bias.shape != (shape.d_out,):
+        raise ValueError(f"a bias of {shape.d_out} numbers beside an adapter {shape}; the bias is {tuple(bias.shape)}")
     if weight.requires_grad or (bias is not None and bias.requires_grad):
         return linear(x, weight, bias) + kron_linear(x, a, b, scale)
     wide = _compute(x)

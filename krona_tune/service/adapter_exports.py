@@ -71,7 +71,7 @@ def downloads(study: StudyFolder, tasks: Iterable[str]) -> list[Download]:
     ]
 
 
-def download_path(study: str, task: str, form: Form | None) -> str:
+def download_path(study: str, task: str, form: str | None) -> str:
     """Returns the path from which the service sends what is chosen of a task, as the study left it or in a form."""
     start = f"/api/studies/{quote(study, safe='')}"
     return f"{start}/exports/{quote(task, safe='')}/{form}" if form else f"{start}/adapters/{quote(task, safe='')}"

@@ -1,11 +1,13 @@
 """Asks a service for studies and gives orders through it, from Python; needs no package of the service's."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from functools import wraps
 from http.client import HTTPException, IncompleteRead
+from inspect import signature
 from pathlib import Path
 from tempfile import TemporaryFile
-from typing import IO, Any, TypeVar
+from typing import IO, Any, ParamSpec, TypeVar
 from urllib.error import HTTPError, URLError
 from urllib.parse import quote, urlencode, urlsplit
 from urllib.request import HTTPRedirectHandler, ProxyHandler, Request, build_opener
@@ -16,7 +18,8 @@ from pydantic import TypeAdapter, ValidationError
 from krona_tune.adapters.export_forms import Form
 from krona_tune.atomic_write import atomic_folder
 from krona_tune.hub import home
-from krona_tune.refusal import Refusal, refusing
+from krona_tune.refusal import Refusal, refuse_unknown, refusing
+from krona_tune.refused_calls import as_python, refuse_misfit
 from krona_tune.service.access_token import checked_token, is_http_address, is_loopback, token_for
 from krona_tune.service.adapter_exports import EXPORT_SECONDS, ExportAnswer, ExportRequest, download_path
 from krona_tune.service.new_study.study_form import (
@@ -44,12 +47,32 @@ from krona_tune.study.order import Order, OrderRequest
 from krona_tune.study.redact import redact
 
 Value = TypeVar("Value")
+Given = ParamSpec("Given")
 STUDY = "/api/studies/"
 """The beginning of the paths of one study."""
 PART = 2**20
 """The most bytes of an answer that are read at once."""
 ASK_SECONDS, SUBMIT_SECONDS = 30.0, 900.0
 """How long an answer may take, and that to a submission, for which a plan is made: longer than the service tries."""
+
+
+def _typed(method: Callable[Given, Value]) -> Callable[Given, Value]:
+    """Refuses arguments that are not of the annotated types, or that a request does not take."""
+    expected = signature(method)
+
+    @wraps(method)
+    def call(*args: Given.args, **kwargs: Given.kwargs) -> Value:
+        bound = expected.bind(*args, **kwargs)
+        for name, value in list(bound.arguments.items())[1:]:
+            bound.arguments[name] = plain = as_python(value)
+            refuse_misfit(plain, expected.parameters[name].annotation, name)
+        try:
+            return method(*bound.args, **bound.kwargs)
+        except ValidationError as error:
+            first = error.errors(include_url=False)[0]
+            raise Refusal(".".join(map(str, first["loc"])), str(first["msg"])) from None
+
+    return call
 
 
 class _NoRedirect(HTTPRedirectHandler):
@@ -68,10 +91,11 @@ class Client:
         user: who asks; empty for whoever the service thinks.
 
     Raises:
-        Refusal: from every method: what the service refuses, or that it can't be reached; from the constructor, that
-            the URL is no address of a service.
+        Refusal: from every method: an argument of another type, what the service refuses, or that it can't be reached;
+            from the constructor, that the URL is no address of a service.
     """
 
+    @_typed
     def __init__(self, url: str, token: str | None = None, user: str = "") -> None:
         if not is_http_address(url):
             raise Refusal("url", f"{redact(url)!r} is no address of a service", "write http://host:port")
@@ -80,10 +104,12 @@ class Client:
         self._headers = {"X-User": quote(user, safe=" @.")} if user else {}
         self._handlers = [_NoRedirect(), *([ProxyHandler({})] if is_loopback(urlsplit(url).hostname or "") else [])]
 
+    @_typed
     def studies(self) -> list[StudySummary]:
         """Returns every study's summary, the newest first."""
         return _read(list[StudySummary], self._ask("/api/studies"))
 
+    @_typed
     def study(self, name: str) -> StudyDetail:
         """Returns a study with its running trials, its orders and its driver's state.
 
@@ -92,6 +118,7 @@ class Client:
         """
         return _read(StudyDetail, self._ask(_path(name)))
 
+    @_typed
     def trials(self, name: str, task: str = "", status: str = "") -> list[dict[str, Any]]:
         """Returns the rows of a study's trials, in the order in which they started; numbers that are not finite are
         None.
@@ -109,6 +136,7 @@ class Client:
             if not page.rows or len(rows) >= page.total:
                 return rows
 
+    @_typed
     def order(self, name: str, request: OrderRequest) -> Order:
         """Leaves an order for the study's driver, and returns it as it waits.
 
@@ -118,6 +146,7 @@ class Client:
         """
         return _read(Order, self._ask(f"{_path(name)}/orders", request.model_dump_json().encode()))
 
+    @_typed
     def submit(self, asked: Submission) -> SubmissionAnswer:
         """Gives a study a place in the queue, or only returns its plan.
 
@@ -128,10 +157,12 @@ class Client:
         """
         return _read(SubmissionAnswer, self._ask(QUEUE, asked.model_dump_json().encode(), seconds=SUBMIT_SECONDS))
 
+    @_typed
     def offer(self) -> Offer:
         """Returns what a new study can be made of, in a service with `--data-root`."""
         return _read(Offer, self._ask(OFFER))
 
+    @_typed
     def columns(self, file: str) -> list[str]:
         """Returns the names of a data file's columns.
 
@@ -140,6 +171,7 @@ class Client:
         """
         return _read(DataColumns, self._ask(f"{COLUMNS}?{urlencode({'file': file})}")).columns
 
+    @_typed
     def plan(self, asked: NewStudy) -> str:
         """Returns the plan of a new study as `krona-tune run --dry-run` prints it; nothing is begun.
 
@@ -148,6 +180,7 @@ class Client:
         """
         return _read(PrintedPlan, self._ask(PLAN, asked.model_dump_json().encode(), seconds=SUBMIT_SECONDS)).text
 
+    @_typed
     def begin(self, asked: NewStudy) -> SubmissionAnswer:
         """Gives a new study a place in the queue.
 
@@ -158,10 +191,12 @@ class Client:
         """
         return _read(SubmissionAnswer, self._ask(BEGIN, asked.model_dump_json().encode(), seconds=SUBMIT_SECONDS))
 
+    @_typed
     def queue(self) -> QueueView:
         """Returns the queue's entries, its slots, and what each person's studies have used."""
         return _read(QueueView, self._ask(QUEUE))
 
+    @_typed
     def move(self, entry: int, priority: int) -> Entry:
         """Gives an entry of the queue another priority, and returns the entry.
 
@@ -171,6 +206,7 @@ class Client:
         """
         return _read(Entry, self._ask(f"{QUEUE}/{entry}", Move(priority=priority).model_dump_json().encode(), "PATCH"))
 
+    @_typed
     def remove(self, entry: int) -> Entry:
         """Removes an entry from the queue; if its study runs, its driver is asked to end, and keeps its trials.
 
@@ -179,6 +215,7 @@ class Client:
         """
         return _read(Entry, self._ask(f"{QUEUE}/{entry}", method="DELETE"))
 
+    @_typed
     def put_back(self, entry: int) -> Entry:
         """Gives an entry that ended its place again; its study is resumed.
 
@@ -187,6 +224,7 @@ class Client:
         """
         return _read(Entry, self._ask(f"{QUEUE}/{entry}/again", b"{}"))
 
+    @_typed
     def resume(self, study: str, trials: int = 0, time_budget: str = "") -> Entry:
         """Gives a study of the service's storage that does not run a place in the queue, which resumes it.
 
@@ -198,6 +236,7 @@ class Client:
         asked = Resumption(name=study, trials=trials, time_budget=time_budget)
         return _read(Entry, self._ask(f"{QUEUE}/resume", asked.model_dump_json().encode()))
 
+    @_typed
     def train(self, asked: TrainingRequest) -> Entry:
         """Gives a full training of what a study of the service's storage has chosen a place in the queue.
 
@@ -206,6 +245,7 @@ class Client:
         """
         return _read(Entry, self._ask(f"{QUEUE}/train", asked.model_dump_json().encode()))
 
+    @_typed
     def export(self, study: str, asked: ExportRequest) -> ExportAnswer:
         """Exports what a study has chosen of a task into the study's folder on the service's machine.
 
@@ -216,17 +256,20 @@ class Client:
         body = asked.model_dump_json().encode()
         return _read(ExportAnswer, self._ask(f"{_path(study)}/exports", body, seconds=2 * EXPORT_SECONDS))
 
-    def download(self, study: str, task: str, to: str | Path, form: Form | None = None) -> Path:
+    @_typed
+    def download(self, study: str, task: str, to: str | Path, form: Form | str | None = None) -> Path:
         """Brings what a study has chosen of a task to this machine, as the study left it or as it was exported.
 
         Args:
             study: the study's name.
             task: the task's.
             to: a folder that does not exist yet.
-            form: the form in which it was exported; None: as the study left it, for `krona_tune.load`.
+            form: the form in which it was exported, such as merged; None: as the study left it, for `krona_tune.load`.
 
         Returns: the folder.
         """
+        if form is not None:
+            refuse_unknown("form", "form", [str(each) for each in Form], str(form))
         folder = home(Path(to), "to")
         if folder.exists():
             raise Refusal("to", f"{folder} is there already", "name a new folder")
@@ -235,7 +278,7 @@ class Client:
             atomic_folder(folder) as built,
             TemporaryFile(dir=built.parent) as packed,
         ):
-            for part in self._parts(download_path(study, task, form), seconds=SUBMIT_SECONDS):
+            for part in self._parts(download_path(study, task, form and str(form)), seconds=SUBMIT_SECONDS):
                 packed.write(part)
             _unpack(packed, built)
         return folder

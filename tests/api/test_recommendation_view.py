@@ -49,7 +49,9 @@ def test_a_notebook_shows_the_same_lines_and_a_frame_with_a_row_a_task(found: Re
     assert "0.740" in view._repr_html_()
     assert repr(view).splitlines()[0].startswith("use     krona")
     assert view.frame.loc["rte", ["score", "low", "high", "constant"]].tolist() == [0.74, 0.61, 0.93, 0.53]
+    assert list(view.frame) == ["parameters", "constant", "score", "low", "high", "unknown"]
     assert view.frame.score.isna().tolist() == [False, True]
+    assert RecommendationView(replace(found, answers=found.answers[1:])).frame.score.dtype == float
     assert view.plain["tasks"]["rte"]["expected"] == {"score": 0.74, "low": 0.61, "high": 0.93}
 
 

@@ -462,3 +462,12 @@ def test_a_dry_run_says_how_many_examples_are_cut(run: Run, tmp_path: Path, most
     assert f"{cut} of 80 examples are longer than {most} tokens and are cut" in out
     warning = "warning: 75% of the examples of own are cut to 8 tokens; --set examples.max_length=16 reads more"
     assert (warning in out) == bool(cut)
+
+
+def test_check_plans_the_trials_that_run_plans(run: Run, tmp_path: Path) -> None:
+    path = tmp_path / "fixed.yaml"
+    model = saved_bert(tmp_path / "model")
+    path.write_text(f"model: {model}\ndata: mini\ntasks: [cola]\nexamples:\n  max_length: 40\n")
+    for words in (("check", str(path)), ("run", "--space", str(path), "--dry-run")):
+        code, out, err = run(*words, program=cli.main)
+        assert (code, "1 a task" in " ".join(out.split())) == (0, True), err

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from krona_tune.kron.factors import FactorShape, divisors, factor_shape, factor_shapes
+from krona_tune.kron.factors import FactorShape, divisors, effective_scale, factor_shape, factor_shapes, first_step
+from krona_tune.kron.product import first_factors
 
 dimensions = st.integers(1, 2048)
 
@@ -104,3 +105,13 @@ def test_sizes_of_numpy_are_the_whole_numbers_that_they_are() -> None:
     assert json.loads(json.dumps(asdict(shape))) == asdict(FactorShape(2, 3, 4, 5, 2))
     assert factor_shapes(np.int16(12), np.int16(10)) == factor_shapes(12, 10)
     assert FactorShape(*np.array([100, 100, 2, 2], dtype=np.int8)).d_out == 200
+
+
+def test_a_word_of_another_spelling_is_refused_with_those_that_are_known() -> None:
+    shape = FactorShape(4, 2, 2, 4)
+    for wrong in (lambda: first_step(shape, "Krona"), lambda: first_factors(shape, "foo")):  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="init is one of krona, cdka; this is '"):
+            wrong()
+    for wrong in (lambda: effective_scale(shape, 1.0, "foo"), lambda: first_step(shape, "cdka", 1.0, "foo")):  # type: ignore[arg-type]
+        with pytest.raises(ValueError, match="scaling is one of plain, stable; this is 'foo'"):
+            wrong()

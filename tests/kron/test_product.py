@@ -260,3 +260,10 @@ def test_a_weight_of_another_size_is_refused() -> None:
     a, b = factors(*WIDE)
     with pytest.raises(ValueError, match=r"one adapter 3x6⊗5x4 beside a weight of its size; the weight is \(24, 15\)"):
         linear_plus_kron(torch.randn(2, 24), torch.randn(24, 15), None, a, b)
+
+
+def test_a_bias_of_another_size_is_refused() -> None:
+    a, b = factors(*WIDE)
+    shape = shape_of(a, b)
+    with pytest.raises(ValueError, match=rf"a bias of {shape.d_out} numbers .*; the bias is \(9,\)"):
+        linear_plus_kron(torch.randn(2, shape.d_in), torch.randn(shape.d_out, shape.d_in), torch.randn(9), a, b)

@@ -4,8 +4,10 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from threading import Thread
 
+import numpy as np
 import pytest
 
 from krona_tune.child_process import START_SECONDS
@@ -115,3 +117,31 @@ def test_a_token_with_a_line_break_is_used_without_it_and_one_that_no_header_has
     with pytest.raises(Refusal, match="token: the token is longer than a header may be, or has blanks") as refused:
         Client("http://127.0.0.1:9", token="secret-secret\nsecret-123")
     assert "secret-s" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("ask", "said"),
+    [
+        (lambda client: client.order("x", "pause"), "request: 'pause' is of the type str; give a OrderRequest"),
+        (lambda client: client.submit({"name": "x"}), "asked: "),
+        (lambda client: client.move(1, "x"), "priority: "),
+        (lambda client: client.move(1, 11), "priority: Input should be less than or equal to 10"),
+        (lambda client: client.resume("x", "y"), "trials: "),
+        (lambda client: client.study(3), "name: "),
+        (lambda client: Client(5), "url: "),
+        (lambda client: Client("http://localhost:1", user=3), "user: "),
+    ],
+)
+def test_a_wrong_argument_is_a_refusal_that_names_it(ask: Callable[[Client], object], said: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        ask(Client("http://127.0.0.1:9", ""))
+    assert str(refused.value).startswith(said)
+
+
+def test_a_number_of_numpys_and_the_word_of_a_form_are_taken(asked: Client, tmp_path: Path) -> None:
+    with pytest.raises(Refusal, match="queue"):
+        asked.remove(np.int64(3))  # type: ignore[arg-type]
+    with pytest.raises(Refusal, match="form: unknown form 'pfet', did you mean 'peft'"):
+        asked.download("first", "cola", tmp_path / "to", "pfet")
+    with pytest.raises(Refusal, match="no study 'first' is here"):
+        asked.download("first", "cola", tmp_path / "to", "peft")

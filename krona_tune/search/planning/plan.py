@@ -241,7 +241,7 @@ def _own_data(spec: StudySpec, tasks: Sequence[str]) -> dict[str, OwnData]:
 def _check_tasks(spec: StudySpec, place: str) -> None:
     for task in spec.own_tasks:
         if task.lower() in {*TASKS, "default", "glue"}:
-            fix = f"choose another name, or write {task}: glue for GLUE's"
+            fix = "choose another name" + f", or write {task}: glue for GLUE's" * (task.lower() in TASKS)
             raise Refusal(f"{place}: tasks.{task}", "this name has a meaning already", fix)
     known = {*TASKS, *spec.own_tasks}
     refuse_unknown(f"{place}: tasks", "task", known, *spec.tasks)
