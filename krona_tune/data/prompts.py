@@ -43,7 +43,11 @@ class PromptWriter:
         self.cut_prompts = 0
 
     def written(self, examples: Sequence[Texts], targets: Texts) -> tuple[list[Ids], list[Ids]]:
-        """Returns each example's prompt and target. Raises a Refusal if a prompt leaves no room for its texts."""
+        """Returns each example's prompt and target.
+
+        Raises:
+            Refusal: a prompt leaves no room for its texts, or nothing of a prompt is left that a decoder could continue.
+        """
         prompts = list(map(self._prompt, examples))
         found = self._read(prompts)
         for row, ids in enumerate(found):
@@ -51,6 +55,9 @@ class PromptWriter:
                 self.cut_prompts += 1
                 prompts[row] = self._cut(examples[row], len(ids))
                 [found[row]] = self._read([prompts[row]])
+        if self._decoder and [] in found:
+            problem = f"the tokenizer leaves nothing of {prompts[found.index([])]!r}"
+            raise Refusal(f"examples of {self._task.name}", problem, "take the example out, or write a prompt around it")
         if not self._decoder:
             return found, list(self._tokenizer(text_target=list(targets)).input_ids)
         return found, self._continuing(prompts, found, targets)

@@ -128,6 +128,13 @@ def test_braces_in_texts_and_unknown_names_stay_as_they_are() -> None:
     assert task("{a} {c} {b}{}").prompt(("{b}", "x")) == "{b} {c} x{}"
 
 
+def test_a_prompt_of_which_the_tokenizer_leaves_nothing_is_refused_where_a_decoder_would_continue_it() -> None:
+    asked = PromptWriter(task("{a}{b}"), character_tokenizer(), decoder=True, max_length=20)
+    assert asked.written([("x", " ")], ["1"])
+    with pytest.raises(Refusal, match=r"examples of sums: the tokenizer leaves nothing of '  '; take the example out"):
+        asked.written([("x", "y"), (" ", " ")], ["1", "2"])
+
+
 def test_the_longest_text_of_an_example_is_cut_not_the_prompt() -> None:
     tokenizer = character_tokenizer()
     writer = PromptWriter(task("a: {a} b: {b} ="), tokenizer, decoder=True, max_length=20)
