@@ -233,7 +233,7 @@ def test_the_programs_are_called_as_they_understand_it(
     head, workers = sorted(job.lines("srun run"), key=lambda line: "--head" not in line)
     assert "--nodes=1 --nodelist=one ray start --head" in head
     assert "--nodes=1 --exclude=one ray start --address=" in workers
-    assert "--node-ip-address=10.1.2.3 --port=6379 --num-cpus=8 --block" in head
+    assert "--node-ip-address=10.1.2.3 --port=20077 --num-cpus=8 --block" in head
     assert all(f" --ntasks-per-node=1 --cpus-per-task=8{told} --nodes=1 " in line for line in (head, workers))
     assert [line.split()[-1] for line in job.log.read_text().splitlines() if "int(sys.argv[2])" in line] == ["1", "2"]
     (line,) = job.lines("krona-tune run")
@@ -242,7 +242,7 @@ def test_the_programs_are_called_as_they_understand_it(
     asked = verb.make_context("run", rest).params
     assert (asked["name"], asked["or_resume"], asked["max_concurrent"], asked["seed"]) == ("mine", True, 6, 3)
     assert asked["storage"] == f"{tmp_path}/studies"
-    assert asked["address"] == "10.1.2.3:6379"
+    assert asked["address"] == "10.1.2.3:20077"
 
 
 def test_the_script_asks_slurm_for_what_resuming_needs() -> None:
