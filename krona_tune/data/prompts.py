@@ -46,7 +46,7 @@ class PromptWriter:
         """Returns each example's prompt and target.
 
         Raises:
-            Refusal: a prompt leaves no room for its texts, or nothing of a prompt is left that a decoder could continue.
+            Refusal: a prompt leaves no room for its texts, or nothing is left of it that a decoder could continue.
         """
         prompts = list(map(self._prompt, examples))
         found = self._read(prompts)
@@ -57,7 +57,7 @@ class PromptWriter:
                 [found[row]] = self._read([prompts[row]])
         if self._decoder and [] in found:
             problem = f"the tokenizer leaves nothing of {prompts[found.index([])]!r}"
-            raise Refusal(f"examples of {self._task.name}", problem, "take the example out, or write a prompt around it")
+            raise Refusal(f"examples of {self._task.name}", problem, "take it out, or write a prompt around it")
         if not self._decoder:
             return found, list(self._tokenizer(text_target=list(targets)).input_ids)
         return found, self._continuing(prompts, found, targets)

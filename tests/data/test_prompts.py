@@ -131,7 +131,7 @@ def test_braces_in_texts_and_unknown_names_stay_as_they_are() -> None:
 def test_a_prompt_of_which_the_tokenizer_leaves_nothing_is_refused_where_a_decoder_would_continue_it() -> None:
     asked = PromptWriter(task("{a}{b}"), character_tokenizer(), decoder=True, max_length=20)
     assert asked.written([("x", " ")], ["1"])
-    with pytest.raises(Refusal, match=r"examples of sums: the tokenizer leaves nothing of '  '; take the example out"):
+    with pytest.raises(Refusal, match=r"examples of sums: the tokenizer leaves nothing of '  '; take it out"):
         asked.written([("x", "y"), (" ", " ")], ["1", "2"])
 
 

@@ -15,7 +15,16 @@ from ray._private.thirdparty import pynvml  # private: what Ray itself counts
 
 from krona_tune.refusal import NotNow, Refusal
 from krona_tune.search.startup import cluster as clusters
-from krona_tune.search.startup.cluster import Cluster, Node, connect, connecting, leave_ray, slots, this_machine
+from krona_tune.search.startup.cluster import (
+    Cluster,
+    Node,
+    connect,
+    connecting,
+    leave_ray,
+    slots,
+    this_machine,
+    visible_gpus,
+)
 from krona_tune.study.request.study_spec import ResourcesSpec
 
 
@@ -235,6 +244,29 @@ def four_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
     monkeypatch.setattr(pynvml, "nvmlShutdown", lambda: None)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: 4)
+
+
+@pytest.mark.parametrize(
+    ("visible", "count", "found"),
+    [
+        (None, 3, ["0", "1", "2"]),
+        ("4,6", 2, ["4", "6"]),
+        ("GPU-a,GPU-b,GPU-c", 2, ["GPU-a", "GPU-b"]),
+        ("", 3, []),
+        ("-1", 3, []),
+    ],
+)
+def test_gpus_are_named_as_this_process_sees_them(
+    visible: str | None, count: int, found: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    monkeypatch.setattr(clusters, "count_gpus", lambda: count)
+    monkeypatch.setattr(clusters, "NVIDIA", tmp_path)
+    assert visible_gpus() == found
+    monkeypatch.setattr(clusters, "NVIDIA", tmp_path / "none")
+    assert visible_gpus() == []
 
 
 VISIBLE = [(None, 4), ("0,2", 2), ("3", 1), ("0,1,2,3,4,5", 4), ("GPU-8932f937,GPU-11", 2), ("", 0), ("NoDevFiles", 0)]

@@ -139,6 +139,14 @@ def _gpus() -> int:
         return listed if visible is None else min(listed, len(visible.split(",")))
 
 
+def visible_gpus() -> list[str]:
+    """Returns NVIDIA's GPUs that this process sees, as CUDA_VISIBLE_DEVICES names them; none of other makers."""
+    if _hides_gpus() or not NVIDIA.exists():
+        return []
+    named, count = os.environ.get(VISIBLE), _gpus()
+    return (named.split(",") if named else list(map(str, range(count))))[:count]
+
+
 def _hides_gpus() -> bool:
     """Returns whether CUDA_VISIBLE_DEVICES hides every GPU: it hides all from the first invalid entry on."""
     return os.environ.get(VISIBLE, "0").split(",")[0].strip() in {"", "-1", "NoDevFiles"}

@@ -4,6 +4,7 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from math import ceil
 
 from krona_tune.refusal import Refusal
 from krona_tune.search.startup.cluster import Cluster, Node, Slots, slots, this_machine
@@ -69,6 +70,23 @@ def divide(claims: Iterable[Claim], there: Cluster, limits: Mapping[str, int] | 
         of_person[first.person] += 1
         cpus, gpus = cpus - first.cpus, gpus - first.gpus
     return held
+
+
+def first_free(count: int, wanted: float, held: Iterable[tuple[int, float]]) -> int:
+    """Returns with which GPU a study begins that takes them one after the other, so that others use the fewest of them.
+
+    Args:
+        count: how many GPUs there are; after the last one comes the first.
+        wanted: how many the study takes.
+        held: of each other study the GPU that it began with, and how many it takes.
+    """
+    used = Counter((first + step) % count for first, taken in held for step in range(ceil(taken)))
+
+    def met(first: int) -> tuple[int, list[int]]:
+        others = [used[(first + step) % count] for step in range(ceil(wanted))]
+        return sum(others), others  # of equal ones, that whose first GPUs are free
+
+    return min(range(count), key=met)
 
 
 MOST_DEVICES = 100_000

@@ -142,6 +142,8 @@ class Dispatcher:
                 claims += self._claims(watched)
         shares = divide(claims, self._source.cluster(), self._limits)
         self._database.give_slots({watched.entry.id: shares.get(watched.entry.id, 0) for watched in there})
+        gpus = {claim.place: shares.get(claim.place, 0) * claim.gpus for claim in claims}
+        held = {each.start.handle: gpus.get(each.entry.id, 0.0) for each in there if each.start and each.begun}
         # those that give slots up come first
         for watched in sorted(there, key=lambda each: not each.begun):
             share = shares.get(watched.entry.id, 0)
@@ -149,7 +151,7 @@ class Dispatcher:
                 if watched.begun:
                     self._tell_driver(watched, share)
                 elif share:
-                    self._start(watched, share)
+                    self._start(watched, share, gpus[watched.entry.id], held)
 
     @contextmanager
     def _noting(self, entry: Entry) -> Iterator[None]:
@@ -288,7 +290,8 @@ class Dispatcher:
             logger.warning("%s: %s", entry.name, said)
             self._database.end_start(entry.id, said, fault=True)
 
-    def _start(self, watched: WatchedEntry, share: int) -> None:
+    def _start(self, watched: WatchedEntry, share: int, gpus: float, held: dict[str, float]) -> None:
+        """Starts a driver that takes so many GPUs; `held` are those that others hold by their handles, and gets its."""
         entry, folder = watched.entry, watched.folder
         if folder.remote:
             refresh(folder, FETCHED)
@@ -309,7 +312,7 @@ class Dispatcher:
         words = ["resume", entry.name] if folder.spec.exists() else ["run", "--space", SPACE, "--name", entry.name]
         words = ["train", entry.name, *shlex.split(entry.training)] if entry.training else words
         words += [*told.words(), *where]
-        environment = {PERSON: entry.person, **told.environment()}
+        environment = {PERSON: entry.person, **told.environment(), **self._drivers.turn(gpus, held)}
         handle = self._drivers.handle(entry.name)
         start = self._database.begin_start(entry.id, share, written_at(folder), handle)
         if start is None:
@@ -319,6 +322,7 @@ class Dispatcher:
         except NotStartedError as error:
             self._database.drop_start(start.id, f"it could not be started yet: {redact(str(error))}")
             return
+        held[known] = gpus
         if known != handle:
             self._database.note_handle(start.id, known)
 

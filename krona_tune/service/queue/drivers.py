@@ -15,7 +15,9 @@ import psutil
 
 from krona_tune.api.driver_process import CODE, LAST_LINES, DriverProcess, last_lines, start_driver
 from krona_tune.refusal import told
+from krona_tune.search.startup.cluster import VISIBLE, visible_gpus
 from krona_tune.search.startup.dashboard import job_client
+from krona_tune.service.queue.capacity import first_free
 
 MOST_PACKED = 100_000
 """The most characters of a packed request: Linux allows 131,072 for a word of a command."""
@@ -45,6 +47,15 @@ class Drivers(Protocol):
         Raises:
             NotStartedError: nothing was started.
         """
+
+    def turn(self, wanted: float, held: Mapping[str, float]) -> Mapping[str, str]:
+        """Returns the environment in which a new driver takes GPUs that the others leave; empty if Ray sees to that.
+
+        Args:
+            wanted: how many GPUs it takes.
+            held: how many each running driver takes, by its handle.
+        """
+        return {}
 
     def runs(self, handle: str) -> bool:
         """Returns whether a driver runs; one that can't be asked about counts as running."""
@@ -78,6 +89,14 @@ class LocalDrivers(Drivers):
             return handle
         return f"{PROCESS} {child.pid} 0 {name}"
 
+    def turn(self, wanted: float, held: Mapping[str, float]) -> Mapping[str, str]:
+        """Returns the GPUs in the order in which the Ray of a new driver takes them: each Ray counts from the first."""
+        gpus = visible_gpus()
+        if len(gpus) < 2:
+            return {}
+        first = first_free(len(gpus), wanted, [(_first_of(handle, gpus), taken) for handle, taken in held.items()])
+        return {VISIBLE: ",".join([*gpus[first:], *gpus[:first]])}
+
     def runs(self, handle: str) -> bool:
         if child := self._children.get(handle):
             return child.poll() is None
@@ -94,6 +113,14 @@ class LocalDrivers(Drivers):
         with suppress(OSError):
             return last_lines(self._place / handle.split(" ", 3)[-1] / "output.txt")
         return ""
+
+
+def _first_of(handle: str, gpus: Sequence[str]) -> int:
+    """Returns the place of the GPU that a driver's Ray takes first, as its environment says; 0 if that is not known."""
+    with suppress(psutil.Error, ValueError, LookupError):
+        seen = psutil.Process(int(handle.split(" ")[1])).environ()[VISIBLE]
+        return gpus.index(seen.split(",")[0])
+    return 0
 
 
 UNPACK = f"from {__name__} import unpack; unpack(); {CODE}"

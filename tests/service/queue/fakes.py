@@ -17,25 +17,26 @@ from krona_tune.study.study_state import DriverState, End
 
 
 class Machine(CapacitySource):
-    """A machine of so many CPUs."""
+    """A machine of so many CPUs, and GPUs if a test says so."""
 
     def __init__(self, cpus: float) -> None:
-        self.cpus, self.answers = cpus, True
+        self.cpus, self.gpus, self.answers = cpus, 0.0, True
 
     def cluster(self) -> Cluster:
         if not self.answers:
             raise Refusal("--address", "the cluster gives no answer", "start it")
-        return Cluster(nodes=(Node(self.cpus, 0),), dashboard="")
+        return Cluster(nodes=(Node(self.cpus, self.gpus),), dashboard="")
 
 
 class FakeDrivers:
     """Drivers that do what a test says. They write into the studies' folders what a real one writes."""
 
-    address = "auto"
+    address: str | None = "auto"
 
     def __init__(self, storage: Storage) -> None:
         self.storage, self.running, self.started = storage, dict[str, str](), list[tuple[str, ...]]()
         self.environments: list[dict[str, str]] = []
+        self.turns: list[tuple[float, dict[str, float]]] = []
         self.fails = self.plans = False
         self.moment = 1000.0
         self.most: int | None = None
@@ -56,6 +57,12 @@ class FakeDrivers:
         self.running[handle] = name
         self.started.append(tuple(words))  # last, because tests wait for it
         return handle
+
+    def turn(self, wanted: float, held: Mapping[str, float]) -> Mapping[str, str]:
+        if not wanted:
+            return {}
+        self.turns.append((wanted, dict(held)))
+        return {"TURN": str(len(self.turns) - 1)}
 
     def runs(self, handle: str) -> bool:
         return handle in self.running

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from krona_tune.refusal import Refusal
 from krona_tune.search.startup.cluster import Cluster, Node
-from krona_tune.service.queue.capacity import CapacitySource, Claim, describe_capacity, divide
+from krona_tune.service.queue.capacity import CapacitySource, Claim, describe_capacity, divide, first_free
 
 
 def of(cpus: float, gpus: float = 0) -> Cluster:
@@ -115,3 +115,21 @@ def test_a_higher_priority_never_gives_less(claims: list[Claim], cpus: int) -> N
     for each in alike:
         more = [replace(other, priority=10) if other is each else other for other in alike]
         assert divide(more, there)[each.place] >= before[each.place]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "held", "first"),
+    [
+        (2, [], 0),
+        (2, [(0, 2)], 2),
+        (2, [(2, 2)], 0),
+        (2, [(3, 2)], 1),
+        (0.5, [(0, 0.5), (1, 1)], 2),
+        (4, [(0, 4)], 0),
+        (3, [(0, 2)], 2),
+    ],
+)
+def test_a_study_begins_with_the_gpu_from_which_it_meets_the_fewest_others(
+    wanted: float, held: list[tuple[int, float]], first: int
+) -> None:
+    assert first_free(4, wanted, held) == first

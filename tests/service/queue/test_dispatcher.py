@@ -309,3 +309,16 @@ def test_a_study_that_is_adopted_during_a_round_is_resumed(
         queue.dispatcher.round()
     assert len(seen) == 4
     assert queue.round() == {"first": ("running", 2)}
+
+
+def test_a_driver_is_started_with_the_gpus_that_are_its_turn(queue: Queue) -> None:
+    queue.machine.cpus, queue.machine.gpus = 8, 4
+    for name in ("first", "second"):
+        queue.submit(name)
+    assert queue.round() == {"first": ("running", 2), "second": ("running", 2)}
+    assert queue.drivers.turns == [(2, {}), (2, {"driver-0": 2})]
+    assert [each["TURN"] for each in queue.drivers.environments] == ["0", "1"]
+    queue.drivers.ends("first", "finished")
+    queue.submit("third")
+    queue.round()
+    assert queue.drivers.turns[2:] == [(2, {"driver-1": 2})]

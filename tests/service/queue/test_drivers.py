@@ -34,6 +34,31 @@ def test_a_process_starts_beside_its_request_and_is_found_by_another_service(
     assert (again.runs("krona-mine-ab12"), again.last_lines("krona-mine-ab12")) == (False, "")
 
 
+def test_a_new_driver_takes_the_gpus_that_those_which_run_leave(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("krona_tune.api.driver_process.CODE", "import signal; print('on', flush=True); signal.pause()")
+    monkeypatch.setattr(queue_drivers, "visible_gpus", lambda: ["0", "1", "2", "3"])
+    first = LocalDrivers(tmp_path)
+    turn = first.turn(2, {})
+    assert turn == {"CUDA_VISIBLE_DEVICES": "0,1,2,3"}
+    handles = {}
+    for name in ("one", "two"):
+        handle = first.start(name, "", ["run"], "model: m", first.turn(2, handles))
+        until(lambda handle=handle: first.last_lines(handle) == "on")
+        handles[handle] = 2.0
+    one, two = handles
+    assert first.turn(1, {two: 2.0}) == turn, "the first driver has ended"
+    again = LocalDrivers(tmp_path)  # of another service
+    assert again.turn(1, {one: 2.0}) == {"CUDA_VISIBLE_DEVICES": "2,3,0,1"}
+    for handle in handles:
+        os.kill(int(handle.split()[1]), 9)
+        until(lambda handle=handle: not first.runs(handle))
+    assert again.turn(2, {one: 2.0}) == {"CUDA_VISIBLE_DEVICES": "2,3,0,1"}, "as if it had begun with the first one"
+    monkeypatch.setattr(queue_drivers, "visible_gpus", lambda: ["0"])
+    assert again.turn(1, handles) == {}
+
+
 def test_what_can_not_be_started_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(NotStartedError, match="file"):
