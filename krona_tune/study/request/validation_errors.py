@@ -30,6 +30,13 @@ FIXES = {
     "model": "write keys and values, or leave it out",
 }
 """The fix to suggest, by pydantic's type of error or the first word of it."""
+OF_COLUMN = "write the name of a column, in quotes if it looks like something else"
+OF_DATA = {
+    "data": "write a file, a folder or hub:NAME; other parts' files stand below split, as in split: {validation: FILE}",
+    "text": "write the name of a column, or a list of two",
+    **dict.fromkeys(("label", "target", "column", "group"), OF_COLUMN),
+}
+"""The fix by the key of a task's, where a value of another type stands."""
 
 
 def refusal_of(error: ValidationError, model: type[BaseModel], place: str) -> Refusal:
@@ -58,9 +65,12 @@ def _refusals(error: ValidationError, model: type[BaseModel], place: str) -> Ite
             yield Refusal(where, cause.problem, cause.fix)
         else:
             where = ": ".join(part for part in (place, ".".join(filter(_is_key, path))) if part)
-            yield Refusal(where, f"{shown(detail['input'])} is refused", _fix(detail))
+            fix = OF_DATA.get(path[-1]) if path[0] == "tasks" and detail["type"] in OF_TYPES else None
+            yield Refusal(where, f"{shown(detail['input'])} is refused", fix or _fix(detail))
 
 
+OF_TYPES = {"string_type", "tuple_type"}
+"""Names pydantic's errors about a value of another type."""
 INTERNAL = {"own_tasks", "reasons"}
 """The fields of a request that no person writes."""
 

@@ -24,6 +24,15 @@ from tests.study.request.written_specs import OWN, spec_of
         ('data: "a\\0"', "x.yaml: data: 'a\\x00' is refused; write a name of at most"),
         ('data: "\\ud800"', "x.yaml: data: '\\ud800' is refused; write it in UTF-8"),
         ("tasks: [cola, 3]", "x.yaml: tasks: 3 is refused; write a word, in quotes"),
+        (
+            "tasks: {a: {data: x.csv, text: 0, label: y}}",
+            "tasks.a.text: 0 is refused; write the name of a column, or a",
+        ),
+        ("tasks: {a: {data: x.csv, text: t, label: 3}}", "tasks.a.label: 3 is refused; write the name of a column, in"),
+        (
+            "tasks: {a: {data: {train: x.csv}, text: t, label: y}}",
+            "tasks.a.data: {'train': 'x.csv'} is refused; write a file, a folder or hub:NAME; other parts' files stand",
+        ),
         ("precision: fp16", "x.yaml: precision: 'fp16' is refused; write 'auto', 'bf16' or 'fp32'"),
         ("adapter: []", "x.yaml: adapter: [] is refused; write keys and values"),
         ("adapter: {a_out: divisor}", "adapter.a_out: unknown form of a size 'divisor', did you mean 'divisors'?"),
