@@ -143,6 +143,7 @@ def test_the_page_and_an_opened_study_need_neither_torch_nor_ray() -> None:
     assert not loaded & {"torch", "transformers", "ray", "mlflow", "optuna"}
 
 
+@pytest.mark.slow
 def test_only_workers_load_the_models_of_transformers() -> None:
     """A driver whose first batch is known trains nothing; they take a second to load."""
     models = "transformers.modeling_utils"

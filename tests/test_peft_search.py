@@ -148,6 +148,7 @@ def test_an_adapted_model_is_refused() -> None:
     assert optuna_space(None, adapted.unload()).peft_type == "KRONA"
 
 
+@pytest.mark.slow
 def test_a_trainer_searches_with_it(tmp_path: Path) -> None:
     rows = [{"input_ids": [5 + n % 7, 6, 7], "labels": n % 2} for n in range(16)]
     tried: list[Any] = []

@@ -72,6 +72,7 @@ def test_every_chart_is_drawn_without_a_complaint_or_a_request(tab: Tab, page: P
     assert own(tab.asked_for) == {page.resolve().as_uri()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("colours", "width"), [("light", 1400), ("dark", 420)])
 def test_nothing_is_in_the_way_of_a_reader(tab: Tab, page: Path, colours: Literal["light", "dark"], width: int) -> None:
     tab.page.emulate_media(color_scheme=colours)

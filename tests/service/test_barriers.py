@@ -39,6 +39,7 @@ def barriers(tab: Tab, address: str) -> dict[str, list[str]]:
     return {**found, "the form of a clone": tab.barriers()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("colours", "width"), LOOKS)
 def test_nothing_is_in_the_way_of_a_reader(
     browser: Browser, storage: Storage, root: Path, running: StudyFolder, colours: Literal["light", "dark"], width: int

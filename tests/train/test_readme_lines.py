@@ -36,6 +36,7 @@ print(json.dumps(answers))
 """
 
 
+@pytest.mark.slow
 def test_the_lines_of_each_readme_give_the_adapters_logits_offline(tmp_path: Path) -> None:
     backbone = backbone_folder("bert", tmp_path / "backbone")
     (backbone / "README.md").write_text("---\nlicense: mit\n---\n", encoding="utf-8")

@@ -170,6 +170,7 @@ def is_being_made(folder: Path) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_studies_that_begin_at_once_make_one_store_and_a_kill_while_it_is_made_spoils_nothing(tmp_path: Path) -> None:
     uri, path = f"sqlite:///{tmp_path / 'mlflow.db'}", tmp_path / "mlflow.db"
     killed = making(uri)
