@@ -19,6 +19,8 @@ from krona_tune.study.redact import redact
 
 LISTED = ("manifest.json", "study.yaml", "results/trials*", "results/parts/trials-*")
 """Patterns of the files that tell what a study is and how far it is: a few kilobytes per study."""
+REPORTED = ("results/reports*", "results/parts/reports-*")
+"""Patterns of the files that tell what trials without an end have reported."""
 
 
 @dataclass(frozen=True, kw_only=True)

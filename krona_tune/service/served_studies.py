@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from hashlib import blake2b
 
@@ -9,8 +10,9 @@ from krona_tune.adapters.adapter_card import CARD
 from krona_tune.api.folders import NAMES, refuse_unnamed
 from krona_tune.record.driver_state import running_state
 from krona_tune.record.orders import given_orders
+from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.records import read_records
-from krona_tune.record.storage import LISTED, Storage, refresh
+from krona_tune.record.storage import LISTED, REPORTED, Storage, refresh
 from krona_tune.refusal import Refusal
 from krona_tune.refused_calls import naming_fields
 from krona_tune.report.comparison import ComparedStudy, comparison_of, refuse_one
@@ -276,10 +278,17 @@ class ServedStudies:
             refuse_links_outward(folder)
             driven = self._runs(folder)
             stamp = stamp_of(folder, runs=driven)
-            summary = self._summaries.get(name, stamp, lambda: summarise_study(folder, runs=driven))[1]
+            summary = self._summaries.get(name, stamp, lambda: summarise_study(self._so_far(folder), runs=driven))[1]
             return with_driver(summary, running_state(folder) if driven else None)
         except Refusal as refusal:
             return StudySummary(name=name, state=UNREADABLE, problem=redact(refusal.problem))
+
+    def _so_far(self, folder: StudyFolder) -> StudyFolder:
+        """Returns a study's folder with its reports, if a trial has no end."""
+        with suppress(Refusal):
+            if folder.remote and not all(trial.ended for trial in read_trials(folder.results)):
+                self._fetch(folder, REPORTED)
+        return folder
 
     def _fetch(self, folder: StudyFolder, only: tuple[str, ...]) -> None:
         if folder.remote:

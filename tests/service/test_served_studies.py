@@ -27,7 +27,7 @@ from krona_tune.service.web_server import make_app
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import OrderRequest
 from krona_tune.study.study_state import DriverState, End
-from tests.record.events import started
+from tests.record.events import report, started
 from tests.report.pages import page_of
 from tests.service.conftest import LOCAL, drive, end, make_study, note
 from tests.service.serving import served
@@ -60,6 +60,19 @@ def test_who_runs_a_study_elsewhere_is_asked_as_seldom_as_its_files_are_fetched(
     assert len(asked) == 1
     studies.summaries()
     assert len(asked) == 2
+
+
+def test_a_killed_study_elsewhere_is_listed_as_far_as_it_has_reported(elsewhere: Storage, tmp_path: Path) -> None:
+    made = make_study(tmp_path / "made" / "killed", day=2)
+    sink = ParquetSink(made.results)
+    sink.trial_started(started(3))
+    sink.reported(report(started(3), 0, 0.9))
+    sink.study_ended([])
+    copy = Copy(StudyFolder(made.root, f"{elsewhere.uri}/killed"))
+    copy.make_origin()
+    copy.push()
+    found = {each.name: each.best for each in ServedStudies(elsewhere).summaries()}
+    assert found == {"killed": 0.9, "far": 0.6}
 
 
 def test_a_storage_elsewhere_is_read_and_gets_the_orders(elsewhere: Storage, tmp_path: Path) -> None:

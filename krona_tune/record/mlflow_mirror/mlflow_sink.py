@@ -326,8 +326,11 @@ def _summarise(
 ) -> None:
     """Completes a task's run; a second call with the same input changes nothing. `texts` are more files by name."""
     run_id = runs.tasks[task]
-    below = [run for run in everyone if run.data.tags.get(words.PARENT) == run_id]
-    children = [run for run in below if words.TRIAL in run.data.tags]  # a person may have added others
+    of_task = [run for run in everyone if run.data.tags.get(words.TASK) == task]
+    children = [run for run in of_task if words.TRIAL in run.data.tags]  # a person may have added others
+    for run in children:
+        if run.data.tags.get(words.PARENT) != run_id:  # the task's run was deleted
+            runs.client.set_tag(run.info.run_id, words.PARENT, run_id)
     lines = [words.trial_line(run.data.tags, run.data.params, run.data.metrics) for run in children]
     knobs = words.tried_knobs(lines, {name for run in children for name in run.data.params} - {"task", "seed"})
     table = {"trials.csv": words.table_text(lines, knobs.same)} if lines else {}

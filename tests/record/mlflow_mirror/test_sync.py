@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from mlflow import MlflowClient
+from mlflow.entities import Run
 
 from krona_tune.adapters.adapter_card import CARD, read_card
 from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink, sync
@@ -76,6 +77,23 @@ def test_a_mirror_that_was_cut_off_is_completed_and_what_it_left_running_is_clos
     after = held(tracking_uri)
     assert (after.statuses, after.scores) == (RUN_STATUSES, SCORES)
     assert {run[0]["status"] for name, run in after.everything.items() if name in {"cola", "rte"}} == {"FINISHED"}
+
+
+def test_a_task_whose_run_was_deleted_gets_one_with_all_of_its_trials(folder: StudyFolder, tracking_uri: str) -> None:
+    sync(folder, tracking_uri)
+    client = MlflowClient(tracking_uri)
+    experiment = client.get_experiment_by_name(folder.name).experiment_id
+
+    def task() -> Run:
+        [found] = client.search_runs([experiment], "attributes.run_name = 'cola'")
+        return found
+
+    before = task()
+    client.delete_run(before.info.run_id)
+    sync(folder, tracking_uri)
+    assert task().data.metrics == before.data.metrics
+    below = client.search_runs([experiment], f"tags.mlflow.parentRunId = '{task().info.run_id}'")
+    assert len(below) == before.data.metrics["trials"]
 
 
 def test_the_store_beside_the_study_is_made_whole_where_there_is_none(folder: StudyFolder) -> None:
