@@ -114,12 +114,17 @@ def print_started(started: "DriverContext", start: "StartOptions", forecast: "Fo
         **({"time": _foretold(started, forecast)} if forecast else {}),
         "lengths": _lengths(manifest),
         "Ray": cluster.dashboard or "no dashboard",
-        "MLflow": redact(start.tracking_uri or "") or f"mlflow ui --backend-store-uri {started.folder.tracking_uri}",
+        "MLflow": redact(start.tracking_uri or "") or mlflow_ui(started.folder.tracking_uri),
         **({"W&B": _at_wandb(started.folder, start.wandb)} if start.wandb else {}),
         **({"page": _serve(started.folder)} if all(map(find_spec, OF_THE_SERVICE)) else {}),
     }
     print_lines(lines)
     console.print()
+
+
+def mlflow_ui(store: str) -> str:
+    """Returns the command that shows a tracking store's runs, without the store's password."""
+    return shlex.join(["mlflow", "ui", "--backend-store-uri", redact(store)])
 
 
 def _lengths(manifest: "Manifest") -> str:
@@ -171,7 +176,7 @@ def print_paths(folder: StudyFolder, took: str, tracking_uri: str | None, lackin
     for key, value in lines.items():
         if (folder.root / key).exists():
             say(f"  {key:<13}{value}")
-    store = redact(tracking_uri or "") or f"mlflow ui --backend-store-uri {folder.tracking_uri}"
+    store = redact(tracking_uri or "") or mlflow_ui(folder.tracking_uri)
     last = f"{lacking}: {_sync(folder, tracking_uri)}" if lacking else f"Compare trials: {store}"
     say(last)
 

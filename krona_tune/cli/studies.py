@@ -7,7 +7,7 @@ import typer
 
 from krona_tune.api.asked_request import AskedRequest
 from krona_tune.api.folders import existing, new_name, refuse_odd, refuse_taken, study_folder
-from krona_tune.api.printing import console, say
+from krona_tune.api.printing import console, mlflow_ui, say
 from krona_tune.api.study_request import default_to_glue, resumed_spec
 from krona_tune.api.study_run import resume_command, run_and_report
 from krona_tune.cli import options
@@ -21,6 +21,7 @@ from krona_tune.search.driver_options import DriverOptions
 from krona_tune.search.start_options import START_OPTIONS, StartOptions
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
+from krona_tune.study.redact import redact
 from krona_tune.study.request.given_values import changing, given_by, lasting, naming_given
 from krona_tune.study.request.loader import load_spec
 from krona_tune.study.request.study_spec import Keep
@@ -105,7 +106,7 @@ def sync(
     folder = study_folder(storage_at(storage), study)
     with claim(folder):
         outcome = bring_up(folder, start.tracking_uri, experiment)
-    where = outcome.page or f"mlflow ui --backend-store-uri {outcome.tracking_uri}"
+    where = redact(outcome.page) if outcome.page else mlflow_ui(outcome.tracking_uri)
     say(f"{outcome.updated} of {outcome.trials} trials were brought up to date: {where}")
 
 

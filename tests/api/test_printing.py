@@ -12,7 +12,7 @@ import pytest
 from rich.table import Table
 
 from krona_tune.api.plan_view import plan_lines
-from krona_tune.api.printing import SafeConsole, console, errors, print_cost, print_paths, print_started
+from krona_tune.api.printing import SafeConsole, console, errors, mlflow_ui, print_cost, print_paths, print_started
 from krona_tune.record.sink import NullSink
 from krona_tune.search.forecast import Forecast, TaskForecast, TrialParts
 from krona_tune.search.ledger import Ledger
@@ -154,3 +154,8 @@ def test_where_the_trials_are_at_w_and_b_is_said(
     assert said in capsys.readouterr().out
     print_started(begun(plan), StartOptions(), None)
     assert "W&B" not in capsys.readouterr().out
+
+
+def test_the_command_that_shows_a_store_can_be_pasted_and_has_no_password() -> None:
+    assert mlflow_ui("sqlite:////tmp/a #b/mlflow.db") == "mlflow ui --backend-store-uri 'sqlite:////tmp/a #b/mlflow.db'"
+    assert "hunter2" not in mlflow_ui("postgresql+psycopg2://ann:hunter2@db/mlflow")

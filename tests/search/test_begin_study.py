@@ -185,3 +185,11 @@ def test_the_manifest_says_what_the_plan_has_decided(model: str, folder: StudyFo
     assert plan.default is not None
     read = read_manifest(folder.manifest).planned
     assert read == plan.planned == PlanFacts(compares=True, default=dict(plan.default))
+
+
+def test_neither_the_first_command_nor_a_later_one_leaves_its_password(model: str, folder: StudyFolder) -> None:
+    study = resources(model, FOUR_CORES, precision="fp32")
+    for _ in range(3):
+        begin_study(study, folder, "krona-tune resume first --tracking-uri http://ann:hunter2@host:5000")
+    assert "hunter2" not in folder.manifest.read_text(encoding="utf-8")
+    assert len(read_manifest(folder.manifest).resumed_by) == 2

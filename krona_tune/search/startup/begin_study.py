@@ -26,6 +26,7 @@ from krona_tune.search.worker.trainable import Workplace
 from krona_tune.study.devices import Price, price_of
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest, ModelFacts, read_manifest, refuse_other_inputs, task_inputs
+from krona_tune.study.redact import redact
 from krona_tune.study.request.loader import dump_spec, load_spec
 from krona_tune.study.request.study_spec import Precision
 from krona_tune.train.backbone_source import BackboneSource, download
@@ -171,7 +172,7 @@ def begin_study(
         earlier = read_manifest(folder.manifest)
         refuse_changed(earlier, manifest, "train" if full_training else "--resume")
         kept = {name: getattr(earlier, name) for name in ("created_at", "begun_by", "command")}
-        kept["resumed_by"] = (*earlier.resumed_by, command)
+        kept["resumed_by"] = (*earlier.resumed_by, redact(command))  # a copy is not validated
         kept["earlier_devices"] = earlier.unrecorded_devices(load_spec(folder.spec).resources)
         manifest = manifest.model_copy(update=kept)
     try:
