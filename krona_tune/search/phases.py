@@ -73,7 +73,8 @@ def _search_by_task(
     leaves_out: Callable[[Mapping[str, int]], None],
 ) -> Phase:
     spec, waiting = plan.spec, known_trials(plan, ledger)
-    remaining = {task: numbers_left(plan, ledger, task) for task in spec.tasks}
+    left = {task: numbers_left(plan, ledger, task) for task in spec.tasks}
+    remaining = {task: left[task] for task in sorted(left, key=lambda task: -len(left[task]))}  # whose turn is next
     schedules = {task: work.schedule for task, work in works.items()}
     surrogate = None
     if spec.search.proposes_by == "study_model":

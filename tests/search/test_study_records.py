@@ -34,6 +34,7 @@ from tests.record.damage import other_bytes
 from tests.search.conftest import count_on, never
 from tests.search.plans import SHAPE, plan
 from tests.search.rungs import report
+from tests.study.final_rows import row
 
 KINDS: dict[str, dict[str, Any]] = {
     "by task": {},
@@ -91,14 +92,14 @@ def test_rows_of_a_damaged_file_are_taken_back_with_their_points(tmp_path: Path,
     opened = open_records(of, folder)
     rows = {row.trial_id: row for row in opened.records.trials}
     assert set(rows) == {"cola-000", "cola-001"}
-    for trial_id, row in rows.items():
+    for trial_id, now in rows.items():
         then = before[trial_id]
-        assert (row.status, row.ended_at) == (Status.INTERRUPTED, None)
-        assert (row.params, row.proposed_by) == (points[trial_id], "even draw")
+        assert (now.status, now.ended_at) == (Status.INTERRUPTED, None)
+        assert (now.params, now.proposed_by) == (points[trial_id], "even draw")
         for same in ("number", "task", "kind", "seed", "fingerprint", "score", "rung", "examples", "train_seconds"):
-            assert getattr(row, same) == getattr(then, same)
-        assert row.trainable_parameters == then.trainable_parameters
-        assert row.checkpoint == str(folder.checkpoints.resolve() / trial_id / "rung-2")
+            assert getattr(now, same) == getattr(then, same)
+        assert now.trainable_parameters == then.trainable_parameters
+        assert now.checkpoint == str(folder.checkpoints.resolve() / trial_id / "rung-2")
     assert opened.message == (
         "Unreadable files of the records, renamed in their folder: 1.\n"
         "Trials whose rows were lost, restored from their reports and Optuna's journal: 2."
@@ -216,6 +217,26 @@ def test_a_study_that_holds_a_score_that_is_no_number_goes_on(
     asked = [phase.searcher.suggest(f"tune-{number}") for number in range(5)]
     assert len([message for message in asked if message and message["kind"] == "search"]) >= 2
     assert not stopper.halted
+
+
+def test_a_resumed_search_goes_on_with_the_task_whose_turn_it_is(tmp_path: Path) -> None:
+    """Three trials of one task and two of the other have ended, each after a whole round of both but the last."""
+    of, folder = plan(trials=5), StudyFolder(tmp_path)
+    schedule = make_schedule(examples_per_epoch=60, epochs=4, grace_epochs=1, reduction=2)
+    works: Any = {task: SimpleNamespace(schedule=schedule) for task in of.spec.tasks}
+
+    def next_ones(count: int) -> list[dict[str, Any]]:
+        phase = search_phase(of, works, folder, ledger(open_records(of, folder)), StudyStopper(Budget(), Amount))
+        asked = (phase.searcher.suggest(f"tune-{number}") for number in range(40))
+        return [each for each in asked if isinstance(each, dict) and each["kind"] == "search"][:count]
+
+    whole = next_ones(7)
+    sink = ParquetSink(folder.results)
+    for each in whole[:5]:
+        named = each["trial_id"].removeprefix(f"{each['task']}-")
+        sink.trial_ended(row(named, "search", 0.5, task=each["task"], number=each["number"], params=each["params"]))
+    sink.study_ended([])
+    assert [each["trial_id"] for each in next_ones(2)] == [each["trial_id"] for each in whole[5:]]
 
 
 class Told(NullSink):

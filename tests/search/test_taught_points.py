@@ -140,3 +140,23 @@ def test_scores_are_compared_where_both_have_reported(
         for number, (s, e) in enumerate(others)
     ]
     assert points.misled(tried) is misled
+
+
+def test_points_that_were_given_up_stay_so_after_a_resume_though_the_others_became_worse(tmp_path: Path) -> None:
+    """The first taught point loses against the second trial; all later ones are worse than it."""
+
+    def go_on(one: Any, numbers: range) -> str:
+        said = ""
+        for number in numbers:
+            name = f"cola-{number:03d}"
+            assert one.ask(name, number) is not None
+            said += "T" if one.origin(name).proposed_by == RECORDED else "o"
+            score = {0: 0.5, 1: 0.6}.get(number, 0.1)
+            one.report(name, 64, score)
+            one.tell(name, Status.COMPLETED, score)
+        return said
+
+    whole = go_on(sampler(tmp_path, 12), range(12))
+    assert whole == "T" + 11 * "o"
+    (tmp_path / "journal").rename(tmp_path / "whole")
+    assert go_on(sampler(tmp_path, 12), range(6)) + go_on(sampler(tmp_path, 12), range(6, 12)) == whole

@@ -202,7 +202,7 @@ def _sampler_in(
         return taught[task].before(lambda number, tried: first) if task in taught else lambda number, tried: first
 
     def sampler(part: Space, name: str, task: str) -> TaskSampler:
-        return TaskSampler(
+        made = TaskSampler(
             part,
             storage,
             f"{spec.name}/{name}",
@@ -212,5 +212,8 @@ def _sampler_in(
             only_suggested=search.sampler == "sobol",
             every_size=search.pareto,
         )
+        if task in taught:
+            taught[task].keep_in(made)
+        return made
 
     return sampler

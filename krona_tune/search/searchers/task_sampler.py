@@ -146,6 +146,14 @@ class TaskSampler:
             for trial in (known[number] for number in sorted(self._numbers.values()))
         ]
 
+    def note(self, fact: str) -> None:
+        """Keeps a fact about the task in Optuna's journal, for those that go on with it."""
+        self._study.set_user_attr(fact, True)
+
+    def has_noted(self, fact: str) -> bool:
+        """Returns whether a fact was kept, also by an earlier process."""
+        return bool(self._study.user_attrs.get(fact))
+
     def point(self, trial_id: str) -> dict[str, Any] | None:
         """Returns the point of a trial that was asked for before; None for any other trial."""
         number = self._numbers.get(trial_id)

@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Sequence
+from typing import Protocol
 
 from krona_tune.search.planning.space import Params, Space
 from krona_tune.search.searchers.proposal import Origin, Proposal, Suggest, TriedPoint
@@ -13,11 +14,23 @@ LEAST_WINS = 0.5
 """The least share of comparisons with untaught points that the taught ones win, while they are believed."""
 
 
+MISLED = "misled"
+"""The fact that is noted when taught points are given up."""
+
+
+class Notes(Protocol):
+    """Keeps facts about a task for those that go on with it."""
+
+    def note(self, fact: str) -> None: ...
+
+    def has_noted(self, fact: str) -> bool: ...
+
+
 class TaughtPoints:
     """The taught points of one task, each to be trained to its end; every other trial is left to others meanwhile.
 
-    Until the first of them has ended no second one begins, so that curves which mislead cost little. Once they are seen
-    to mislead, all further trials are left to others.
+    Until the first of them has ended no second one begins while trials are left for others: curves which mislead cost
+    little. Once they are seen to mislead, all further trials are left to others, also after a resume.
 
     Args:
         points: points of the space, the most promising first.
@@ -30,6 +43,11 @@ class TaughtPoints:
         self._meaning, self._most = space.meaning, search.taught_trials
         self._left_to_others = search.trials - self._most
         self._misled = False
+        self._notes: Notes | None = None
+
+    def keep_in(self, notes: Notes) -> None:
+        """Notes from now on where the points were given up, and knows what was noted before."""
+        self._notes, self._misled = notes, notes.has_noted(MISLED)
 
     def before(self, later: Suggest) -> Suggest:
         """Returns what proposes the taught points, and for all other trials what `later` proposes."""
@@ -73,6 +91,8 @@ class TaughtPoints:
             wins, ties = sum(one > other for one, other in pairs), sum(one == other for one, other in pairs)
             self._misled = bool(pairs) and wins + ties / 2 < LEAST_WINS * len(pairs)
             if self._misled:
+                if self._notes:
+                    self._notes.note(MISLED)
                 said = (
                     "the recorded curves mislead on %s, so no more of their points are tried: "
                     "%d of %d comparisons won and %d equal"
