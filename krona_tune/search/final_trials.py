@@ -141,7 +141,8 @@ def _entries(
     heads = _judged(row for row in rows if row.kind == TrialKind.BASELINE)[:1]
     if HEAD not in taken:
         entered |= {_configuration(row): FinalsEntry(number=HEAD, of=row.trial_id, params=row.params) for row in heads}
-    if default is not None and DEFAULT not in taken:
+    begun = any(row.searched and row.ended for row in rows)  # without any, there is nothing to compare it with
+    if default is not None and DEFAULT not in taken and begun:
         entered |= {_fingerprint(task, default): _default_entry(task, rows, default)}
     for row in winners:
         number = max([HEAD, *(entry.number for entry in entered.values())]) + 1

@@ -284,3 +284,10 @@ def test_the_least_trials_can_be_asked_for_alone() -> None:
     rows = [*ROWS, *final_rows(least, {DEFAULT: [0.2, 0.8], 0: [0.1, 0.11], 1: [0.8, 0.4]})]
     assert len(final_trials(with_default(20), rows, DEFAULT_POINT)) > len(least)
     assert final_trials(with_default(20), rows, DEFAULT_POINT, rounds=False) == least
+
+
+def test_before_a_task_has_searched_anything_its_finals_need_nothing() -> None:
+    heads = [row for row in ROWS if not row.searched]
+    assert not [each for each in final_trials(with_default(20), heads, DEFAULT_POINT) if each.number == DEFAULT]
+    failed = [replace(row, status=Status.FAILED, score=None) for row in ROWS if row.searched][:1]
+    assert [each.number for each in final_trials(with_default(20), failed, DEFAULT_POINT)] == [DEFAULT] * 2
