@@ -205,6 +205,14 @@ def test_tasks_of_other_sizes_have_epochs_of_their_own() -> None:
     assert found["schedule"]["epochs"] == {"default": 4, "small": 23}
 
 
+def test_examples_that_a_person_asks_for_are_those_that_epochs_and_validation_are_sized_for() -> None:
+    size = Size(trials=5, seen=4_608)
+    free, asked = (values_of_a_size(size, {"own": 20_000}, asked=each) for each in (False, True))
+    assert (free["schedule"]["epochs"], free["examples"]["train"], free["examples"]["validation"]) == (4, 1_152, 1_000)
+    assert (asked["schedule"]["epochs"], "train" in asked["examples"]) == (1, False)
+    assert asked["examples"]["validation"] == 1_000
+
+
 def test_few_examples_that_a_person_asks_for_are_seen_as_often_as_those_of_a_small_file(
     tmp_path: Path, texts: Path
 ) -> None:

@@ -290,16 +290,17 @@ def sizes_of_a_study(rows: int) -> Iterator[Size]:
             yield Size(trials=trials, seen=int(seen))
 
 
-def values_of_a_size(size: Size, rows: Mapping[str, int]) -> dict[str, Any]:
+def values_of_a_size(size: Size, rows: Mapping[str, int], *, asked: bool = False) -> dict[str, Any]:
     """Returns what a request says of a size: examples, epochs and trials. The first rung follows from the epochs.
 
     Args:
         rows: the training examples of each task.
+        asked: whether a person has said how many: all of them are taken then.
     """
     most = max(rows.values())
     least, usual = EPOCHS
     passes = min(max(size.seen / most, least), usual)
-    taken = min(most, max(LEAST_ROWS, round(size.seen / passes)))
+    taken = most if asked else min(most, max(LEAST_ROWS, round(size.seen / passes)))
     epochs = {name: _epochs(size.seen, min(taken, each)) for name, each in rows.items()}
     low, high = VALIDATION
     found = {
@@ -339,7 +340,7 @@ def _sized(
     rows = {name: plan.spec.examples.used("train", name, each.rows["train"]) for name, each in texts.items()}
     values, forecast, spec = {}, None, plan.spec
     for size in sizes_of_a_study(max(rows.values())):
-        sized = values_of_a_size(size, rows)
+        sized = values_of_a_size(size, rows, asked=plan.spec.examples.train is not None)
         sized["examples"]["max_length"] = length
         asked_epochs = complete({**fixed, **sized}).schedule.epochs
         sized["schedule"]["grace_epochs"] = _by_task(
