@@ -18,6 +18,7 @@ from krona_tune.record.contributed_curves import (
 from krona_tune.record.ownership import is_running
 from krona_tune.record.parquet_reader import read_reports, read_trials
 from krona_tune.refusal import Refusal
+from krona_tune.search.budget import Budget
 from krona_tune.search.progress.study_status import read_status
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.kinds import TrialKind
@@ -67,7 +68,9 @@ def contribute(folder: StudyFolder, path: Path) -> Contribution:
     state = read_status(folder, trials, runs=is_running(folder), manifest=manifest, spec=spec).state
     if state.runs or state.counts.to_go:
         problem = "it runs" if state.runs else f"{state.counts.to_go} of its trials have not ended"
-        raise Refusal(folder.name, problem, f"let it end first: krona-tune resume {folder.name}{folder.storage_flag}")
+        again = f"let it end first: krona-tune resume {folder.name}{folder.storage_flag}"
+        limited = Budget.of(spec.search) != Budget()
+        raise Refusal(folder.name, problem, again + ", with a higher limit if its own ended it" * limited)
     searched = [row for row in trials if row.searched]
     scored = {row.task for row in searched if row.score is not None and _is_said(row.params)}
     said = [row for row in searched if row.task in scored and _is_said(row.params)]

@@ -324,7 +324,7 @@ def _check_search(spec: StudySpec) -> None:
     others |= {
         "search.per_method": search.per_method,
         "--shared": search.shared,
-        "sampler sobol": search.sampler == "sobol",
+        f"sampler {search.sampler}": search.sampler in {"sobol", "study_model"},
     }
     _refuse_beside("search.taught", "the recorded curves say which points come first", bool(search.taught), others)
 
