@@ -54,7 +54,7 @@ class Quantisation:
     @property
     def text(self) -> str:
         """Writes what it costs and saves as sentences for people."""
-        said = f"Its weights are int8, which moves a logit by at most {self.difference:.2g} on inputs drawn by chance; "
+        said = f"{_moved('int8', self.difference)}; "
         if self.before is None or self.after is None:
             said += "what that costs on validation was not measured."
         else:
@@ -79,12 +79,15 @@ class Rounding:
     @property
     def text(self) -> str:
         """Writes the dtype and the difference as a sentence for people."""
-        moved = f"moves a logit by at most {self.difference:.2g} on inputs drawn by chance"
-        return f"Its weights are {self.dtype}, which {moved}; what that costs on validation was not measured."
+        return f"{_moved(self.dtype, self.difference)}; what that costs on validation was not measured."
 
 
 Nearness = Approximation | Quantisation | Rounding
 """Says how near an export comes to its adapter."""
+
+
+def _moved(dtype: str, difference: float) -> str:
+    return f"Its weights are {dtype}, which moves a logit by at most {difference:.2g} on inputs drawn by chance"
 
 
 def _told(score: float | None) -> str:

@@ -114,12 +114,17 @@ def print_started(started: "DriverContext", start: "StartOptions", forecast: "Fo
         **({"time": _foretold(started, forecast)} if forecast else {}),
         "lengths": _lengths(manifest),
         "Ray": cluster.dashboard or "no dashboard",
-        "MLflow": redact(start.tracking_uri or "") or mlflow_ui(started.folder.tracking_uri),
+        "MLflow": _store(started.folder, start.tracking_uri),
         **({"W&B": _at_wandb(started.folder, start.wandb)} if start.wandb else {}),
         **({"page": _serve(started.folder)} if all(map(find_spec, OF_THE_SERVICE)) else {}),
     }
     print_lines(lines)
     console.print()
+
+
+def _store(folder: StudyFolder, tracking_uri: str | None) -> str:
+    """Returns the address of the server that was named, or the command that shows the store beside the study."""
+    return redact(tracking_uri or "") or mlflow_ui(folder.tracking_uri)
 
 
 def mlflow_ui(store: str) -> str:
@@ -176,7 +181,7 @@ def print_paths(folder: StudyFolder, took: str, tracking_uri: str | None, lackin
     for key, value in lines.items():
         if (folder.root / key).exists():
             say(f"  {key:<13}{value}")
-    store = redact(tracking_uri or "") or mlflow_ui(folder.tracking_uri)
+    store = _store(folder, tracking_uri)
     last = f"{lacking}: {_sync(folder, tracking_uri)}" if lacking else f"Compare trials: {store}"
     say(last)
 

@@ -2,7 +2,7 @@
 
 import logging
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from functools import reduce
 from pathlib import Path
@@ -92,8 +92,7 @@ def read_records(results: Path, *, runs: bool = False) -> Records:
     if not results.exists():
         return Records()
     reports = tuple(read_reports(results))
-    by_trial = grouped(reports, lambda report: report.trial_id)
-    trials = tuple(as_far_as_reported(trial, by_trial[trial.trial_id]) for trial in read_trials(results))
+    trials = tuple(_so_far(read_trials(results), reports))
     running = running_trials(trials) if runs else frozenset()
     return Records(
         trials=trials,
@@ -113,8 +112,12 @@ def read_trials_so_far(results: Path, unreadable: Unreadable = refuse) -> list[T
     trials = read_trials(results, unreadable)
     if all(trial.ended for trial in trials):
         return trials
-    by_trial = grouped(read_reports(results, unreadable), lambda report: report.trial_id)
-    return [as_far_as_reported(trial, by_trial[trial.trial_id]) for trial in trials]
+    return list(_so_far(trials, read_reports(results, unreadable)))
+
+
+def _so_far(trials: Iterable[TrialResult], reports: Iterable[Report]) -> Iterator[TrialResult]:
+    by_trial = grouped(reports, lambda report: report.trial_id)
+    return (as_far_as_reported(trial, by_trial[trial.trial_id]) for trial in trials)
 
 
 def as_far_as_reported(trial: TrialResult, reports: Sequence[Report]) -> TrialResult:
