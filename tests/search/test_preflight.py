@@ -112,7 +112,8 @@ def test_a_kind_of_adapter_that_does_not_train_refuses_a_new_study_and_warns_of_
     """The largest adapter trains layer norms, and trains."""
     params = largest_point(gathered.plan.space)
     unfit = {**params, "layer_norms": not params["layer_norms"]}
-    monkeypatch.setattr(first_batch, "drawn", lambda space: [params, unfit])
+    need = preflight.needed_bytes(gathered)
+    monkeypatch.setitem(vars(gathered.plan.space), "sample", (params, unfit))
     real, kind = first_batch.train_trial, f"layer_norms {'no' if params['layer_norms'] else 'yes'}"
 
     def fail(trial_id: str, trial: Any, *others: Any) -> Any:
@@ -121,7 +122,6 @@ def test_a_kind_of_adapter_that_does_not_train_refuses_a_new_study_and_warns_of_
         return real(trial_id, trial, *others)
 
     monkeypatch.setattr(first_batch, "train_trial", fail)
-    need = preflight.needed_bytes(gathered)
     [said] = preflight.in_the_first_batch(gathered, folder, need).problems
     assert (said.place, said.fix) == (f"the first batch with {kind}", "leave it out of the space")
     assert "TypeError: a weight is float32" in said.problem

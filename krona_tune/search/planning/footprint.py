@@ -1,8 +1,6 @@
 """Computes from sizes alone what the trials of a space take: memory of a worker, and disk for checkpoints."""
 
 from dataclasses import dataclass
-from itertools import islice
-from math import ceil
 from statistics import fmean
 from typing import Any
 
@@ -17,7 +15,6 @@ LOGIT_BYTES = 12
 """Bytes of a logit of a target: in float32, with its gradient and what the loss keeps."""
 STATE_BYTES = 12
 """Bytes per trained parameter on disk: a float32 value and its two moments."""
-POINTS, MOST_DRAWS = 200, 1000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -39,17 +36,9 @@ class Checkpoints:
     most: float
 
 
-def drawn(space: Space) -> list[dict[str, Any]]:
-    """Returns feasible points, equally many per method if found; at least one of each."""
-    found: list[dict[str, Any]] = []
-    for method in map(space.of, space.methods):
-        found += islice(method.feasible_points(MOST_DRAWS), ceil(POINTS / len(space.methods)))
-    return found
-
-
 def largest_point(space: Space) -> dict[str, Any]:
     """Returns the point with the most parameters of many drawn, with the largest batch of its method."""
-    most = max(drawn(space), key=space.parameters)
+    most = max(space.sample, key=space.parameters)
     return {**most, "batch_size": max(space.knobs[most["method"]]["batch_size"].ends())}
 
 
@@ -84,7 +73,7 @@ def checkpoints_of(plan: Plan) -> Checkpoints:
     each, tasks = Counts.of(plan.spec, plan.planned), len(plan.spec.tasks)
     adapters, heads = tasks * (each.searched + each.repeats + each.finals), tasks * (each.heads + each.final_heads)
     more = tasks * max(0, (plan.spec.finalists.budget or 0) - each.finals - each.final_heads)
-    sizes = [plan.space.parameters(point) for point in drawn(plan.space)]
+    sizes = [plan.space.parameters(point) for point in plan.space.sample]
     beside = plan.geometry.head_parameters(_most_outputs(plan))
     return Checkpoints(
         trials=adapters + heads,

@@ -9,7 +9,8 @@ from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import cached_property
-from itertools import product
+from itertools import islice, product
+from math import ceil
 from typing import Any
 
 from krona_tune.adapters.exact_forms import PlacedAdapter, misfit
@@ -34,6 +35,8 @@ from krona_tune.study.request.trial import (
 EVEN_DRAWS = 5_000
 DRAWS = 500
 """Even draws among which a point is sought that is near another one."""
+SAMPLED, MOST_DRAWS = 200, 1_000
+"""The points of a sample of all methods, and the most draws for those of one."""
 SIZE_DRAWS, SHARE_DRAWS = 200, 1_000
 """Draws that estimate the sizes of feasible points, and the share of them."""
 
@@ -185,6 +188,14 @@ class Space:
         if method not in self._drawn:
             self._drawn[method] = list(self.of(method).feasible_points(DRAWS))
         return self._drawn[method]
+
+    @cached_property
+    def sample(self) -> tuple[dict[str, Any], ...]:
+        """Returns feasible points, equally many per method if found, at least one of each; none is to be changed."""
+        few = ceil(SAMPLED / len(self.methods))
+        return tuple(
+            point for each in map(self.of, self.methods) for point in islice(each.feasible_points(MOST_DRAWS), few)
+        )
 
     @cached_property
     def _drawn(self) -> dict[str, list[dict[str, Any]]]:

@@ -17,7 +17,6 @@ from krona_tune.data.batches import lengths
 from krona_tune.data.user_code import NoValue
 from krona_tune.processor import torch_threads
 from krona_tune.refusal import Refusal
-from krona_tune.search.planning.footprint import drawn
 from krona_tune.search.planning.space import Space, adapter_of
 from krona_tune.search.worker.trainable import Workplace, describe, status_of_error
 from krona_tune.study.formatting import format_knob
@@ -60,7 +59,7 @@ class FirstBatch:
 def usual_point(space: Space) -> dict[str, Any]:
     """Returns a point whose steps cost about the mean: of many drawn, those that leave about as many layers frozen as
     the mean (of two numbers the smaller), and of these the one with the median number of parameters."""
-    points = drawn(space)
+    points = space.sample
     frozen = [frozen_layers(space.geometry, adapter_of(point)) for point in points]
     usual = min(sorted(set(frozen)), key=lambda layers: round(abs(layers - fmean(frozen)), 1))
     alike = sorted((p for p, layers in zip(points, frozen, strict=True) if layers == usual), key=space.parameters)
@@ -71,7 +70,7 @@ def points_beside(space: Space, largest: Mapping[str, Any]) -> dict[str, dict[st
     """Returns a point with each value of KINDS that the largest one does not have, under that value's name."""
     found: dict[str, dict[str, Any]] = {}
     known = {(name, largest.get(name)) for name in KINDS}
-    for point in sorted(drawn(space), key=space.parameters, reverse=True):
+    for point in sorted(space.sample, key=space.parameters, reverse=True):
         if other := [(name, point[name]) for name in KINDS if name in point and (name, point[name]) not in known]:
             known |= set(other)
             found[" and ".join(f"{name} {format_knob(value)}" for name, value in other)] = point
