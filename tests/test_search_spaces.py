@@ -12,7 +12,7 @@ from krona_tune.api.asked_tasks import asked_tasks
 from krona_tune.backbones.find_geometry import geometry
 from krona_tune.cli.studies import run
 from krona_tune.data.tasks import GLUE
-from krona_tune.search.planning.space import resolve
+from krona_tune.search.planning.resolved_space import resolve
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.request.loader import build_spec, dump_spec, load_spec, read_yaml
 from tests.backbone_folders import BY_NAME, MINILM, T5_BASE

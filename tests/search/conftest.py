@@ -13,7 +13,8 @@ from krona_tune.data.tasks import TASKS
 from krona_tune.search import study_orders
 from krona_tune.search.ledger import Count
 from krona_tune.search.planning.plan import make_plan
-from krona_tune.search.planning.space import Space, resolve
+from krona_tune.search.planning.resolved_space import resolve
+from krona_tune.search.planning.space import Space
 from krona_tune.search.startup import begin_study, cluster
 from krona_tune.search.startup.begin_study import Resources
 from krona_tune.search.startup.cluster import Cluster, Node, connecting

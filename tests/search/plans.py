@@ -4,7 +4,7 @@ from typing import Any
 
 from krona_tune.data.tasks import TASKS
 from krona_tune.search.planning.plan import Plan
-from krona_tune.search.planning.space import resolve
+from krona_tune.search.planning.resolved_space import resolve
 from krona_tune.study.request.loader import build_spec
 from krona_tune.train.backbone_source import BackboneSource
 from tests.models import build

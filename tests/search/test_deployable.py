@@ -9,7 +9,8 @@ import pytest
 from krona_tune.adapters.exact_forms import PlacedAdapter, misfit
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.deployable import Deployable, deployable
-from krona_tune.search.planning.space import adapter_of, resolve
+from krona_tune.search.planning.resolved_space import resolve
+from krona_tune.search.planning.space import adapter_of
 from krona_tune.study.request.deploy_target import read_target
 from krona_tune.study.request.domain import Choice, Fixed, Range
 from krona_tune.study.request.loader import build_spec

@@ -23,7 +23,7 @@ from krona_tune.search.driver_options import DriverOptions
 from krona_tune.search.forecast import Forecast, TaskForecast, TrialParts
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.planning.plan import Plan
-from krona_tune.search.planning.space import resolve
+from krona_tune.search.planning.resolved_space import resolve
 from krona_tune.search.progress.study_status import read_status
 from krona_tune.search.searchers.task_searcher import StudySearcher
 from krona_tune.search.startup.cluster import Slots

@@ -8,7 +8,7 @@ import pytest
 
 from krona_tune.data.tasks import TASKS
 from krona_tune.search.forecast import Forecast
-from krona_tune.search.planning.space import resolve
+from krona_tune.search.planning.resolved_space import resolve
 from krona_tune.search.startup import estimate as module
 from krona_tune.search.startup.cluster import Slots
 from krona_tune.search.startup.estimate import Speed, TextSizes, mean_shares, speed_of, untimed_forecast

@@ -17,7 +17,8 @@ from krona_tune.refusal import Refusal, refuse_unknown
 from krona_tune.search.planning.default_point import default_point
 from krona_tune.search.planning.deployable import deployable
 from krona_tune.search.planning.earlier_study import EarlierStudy, contributed_curves, read_earlier
-from krona_tune.search.planning.space import Params, Space, adapter_of, resolve
+from krona_tune.search.planning.resolved_space import resolve
+from krona_tune.search.planning.space import Params, Space, adapter_of
 from krona_tune.search.planning.teaching import Teaching, read_teaching
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.kinds import TrialKind

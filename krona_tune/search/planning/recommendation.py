@@ -17,7 +17,8 @@ from krona_tune.search.planning.earlier_study import RUNGS, EarlierStudy, shippe
 from krona_tune.search.planning.expected_score import BEST, ExpectedScore, recorded_shares
 from krona_tune.search.planning.nearest_point import nearest_point
 from krona_tune.search.planning.plan import Plan
-from krona_tune.search.planning.space import Params, adapter_of, resolve
+from krona_tune.search.planning.resolved_space import resolve
+from krona_tune.search.planning.space import Params, adapter_of
 from krona_tune.search.planning.teaching import by_mean_score
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.request.field_types import for_task

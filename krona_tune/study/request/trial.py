@@ -46,6 +46,7 @@ def read_stacks(text: str) -> frozenset[Stack]:
     return _words(text, Stack, "stack")
 
 
+@cache
 def read_layers(text: str, depth: int) -> tuple[int, ...]:
     """Returns the layers that `text` chooses in a stack of that depth, ascending, counted from 0.
 

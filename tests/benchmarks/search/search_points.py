@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 
 from krona_tune.adapters.placement import sites
 from krona_tune.backbones.find_geometry import geometry
-from krona_tune.search.planning.space import Space, resolve
+from krona_tune.search.planning.resolved_space import resolve
+from krona_tune.search.planning.space import Space
 from krona_tune.study.request.loader import build_spec, load_spec
 from krona_tune.study.request.schedule import Schedule, make_schedule
 from krona_tune.study.request.trial import AdapterConfig

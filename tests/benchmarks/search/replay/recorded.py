@@ -13,7 +13,8 @@ from krona_tune.backbones.find_geometry import geometry
 from krona_tune.kron.factors import effective_scale, factor_shape, first_step
 from krona_tune.record.recorded_curves import BACKBONE, LEARNED, curves
 from krona_tune.search.planning.earlier_study import params_of
-from krona_tune.search.planning.space import Params, Space, resolve
+from krona_tune.search.planning.resolved_space import resolve
+from krona_tune.search.planning.space import Params, Space
 from krona_tune.study.request.loader import load_spec
 from krona_tune.study.request.schedule import Schedule, make_schedule
 from tests.benchmarks.curves.record import DESIGN, KNOBS
