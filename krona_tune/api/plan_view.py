@@ -125,9 +125,7 @@ def plan_lines(
         **{name: _own_task(own) for name, own in plan.own_data.items()},
         "search": _indented("; ".join(f"{name} {written_domain(each)}" for name, each in plan.space.searched().items()))
         or "nothing: all is fixed",
-        "trials": f"{plan.trials} a task {SAMPLERS[search.proposes_by]}, "
-        f"and {len(plan.baselines(spec.tasks[0]))} "
-        + ("of the frozen model" if shape.text_to_text else "with the head alone"),
+        "trials": _trials(plan),
         "rungs": _rungs(spec),
     }
     lines |= {name: _indented(text) for name, text in _of_the_search(plan)}
@@ -156,6 +154,15 @@ def plan_lines(
     if set(plan.own_data) == set(spec.tasks):
         del lines["data"]
     return lines
+
+
+def _trials(plan: "Plan") -> str:
+    """Says how many trials a task has, who proposes them, and what is trained beside them."""
+    said = f"{plan.trials} a task {SAMPLERS[plan.spec.search.proposes_by]}"
+    if plan.trials > 1 and not plan.space.searched():
+        said += " (one is trained: others would repeat it)"
+    beside = "of the frozen model" if plan.geometry.text_to_text else "with the head alone"
+    return f"{said}, and {len(plan.baselines(plan.spec.tasks[0]))} {beside}"
 
 
 def _of_the_search(plan: "Plan") -> Iterator[tuple[str, str]]:

@@ -267,10 +267,13 @@ def test_a_study_whose_manifest_does_not_tell_its_request_goes_on(run: Run, firs
 @pytest.mark.parametrize(
     ("more", "trials"),
     [
-        (["--set", "adapter.scale=2"], "1 a task"),
-        (["--set", "adapter.scale=2", "--trials", "5"], "5 a task"),
-        (["--set", "adapter.scale=2", "--set", "search.trials=6"], "6 a task"),
-        ([], "4 a task"),
+        (["--set", "adapter.scale=2"], "1 a task by TPE, and"),
+        (
+            ["--set", "adapter.scale=2", "--trials", "5"],
+            "5 a task by TPE (one is trained: others would repeat it)",
+        ),
+        (["--set", "adapter.scale=2", "--set", "search.trials=6"], "6 a task by TPE (one is trained"),
+        ([], "4 a task by TPE, and"),
     ],
 )
 def test_a_space_in_which_all_is_fixed_plans_one_trial(run: Run, space: str, more: list[str], trials: str) -> None:
