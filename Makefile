@@ -1,6 +1,6 @@
-# `make study` runs the main job, `make test` one case of each quick test, `make test-all` all cases and the tests of
-# faults and whole studies, `make test-long` the remaining ones, `make docs` builds the pages of docs/; each creates .venv
-# if it is missing.
+# `make study` runs the main job, `make test` one case of each quick test of the package, `make test-all` all cases and
+# the tests of faults, whole studies, benchmarks and pages, `make test-long` the remaining ones, `make docs` builds the
+# pages of docs/; each creates .venv if it is missing.
 PYTHON ?= python3
 BIN := .venv/bin
 # Each process runs whole files; tests/conftest.py says which come first.
@@ -12,7 +12,7 @@ study: .venv/study
 	$(BIN)/python run_study.py --tasks glue --space mini
 
 test: .venv/test
-	$(BIN)/python -m pytest -m "not slow and not long" --first-case $(PARALLEL)
+	$(BIN)/python -m pytest -m "not slow and not long" --first-case --ignore tests/benchmarks --ignore tests/docs $(PARALLEL)
 
 test-all: .venv/test
 	$(BIN)/python -m pytest -m "not long" $(PARALLEL) --durations 10

@@ -151,6 +151,7 @@ def test_only_workers_load_the_models_of_transformers() -> None:
     assert models in modules_after("krona_tune.search.worker.early_imports")
 
 
+@pytest.mark.slow
 def test_a_command_that_needs_no_torch_loads_only_what_it_uses(home: Home) -> None:
     """They run one after the other in one process, those that load least first. What is known of a model of one's own
     was found with torch before."""
@@ -164,6 +165,7 @@ def test_a_command_that_needs_no_torch_loads_only_what_it_uses(home: Home) -> No
     assert loaded == [(True, set())] * len(REFUSED) + [(False, packages) for packages in LIGHT.values()]
 
 
+@pytest.mark.slow
 def test_loading_an_adapter_needs_torch_and_transformers_alone() -> None:
     loaded = loaded_by("krona_tune.train.predict", "krona_tune.train.export")
     assert loaded & HEAVY == {"torch", "transformers"}

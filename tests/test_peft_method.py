@@ -122,6 +122,7 @@ print(type(PeftConfig.from_pretrained(sys.argv[1])).__name__)
 """
 
 
+@pytest.mark.slow
 def test_another_process_loads_it_after_the_import_and_not_without(tmp_path: Path) -> None:
     _, wrapped, _ = dressed("bert", BERT)
     wrapped.save_pretrained(tmp_path)

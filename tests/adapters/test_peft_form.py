@@ -133,6 +133,7 @@ def elsewhere(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str,
     return room, expected
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", CASES, ids=str)
 def test_what_is_loaded_without_krona_tune_gives_the_same_logits(
     elsewhere: tuple[Path, dict[str, torch.Tensor]], case: Case

@@ -42,6 +42,7 @@ def test_the_command_says_what_fits_a_model_and_its_named_maps(tmp_path: Path) -
     assert "parallel_adapter" not in named.split("methods", 1)[1]
 
 
+@pytest.mark.slow
 def test_the_memory_of_frozen_weights_and_what_training_adds_are_said(tmp_path: Path) -> None:
     sizes = {"hidden_size": 1000, "num_hidden_layers": 3, "intermediate_size": 40, "num_attention_heads": 4}
     found = find_backbone(str(folder_of({**tiny("bert"), **sizes}, tmp_path / "bert")))

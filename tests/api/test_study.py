@@ -106,6 +106,7 @@ def test_a_study_to_start_warm_from_is_named_or_its_folder_is(model: str, named:
         krona_tune.Study(model=model, tasks="cola", space=SPACE, warm_start="frist")
 
 
+@pytest.mark.slow
 def test_nothing_is_left_of_a_study_that_never_began(model: str) -> None:
     made = {name: study(model, name=name) for name in ("described", "begun", "started")}
     for each in made.values():

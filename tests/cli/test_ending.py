@@ -43,6 +43,7 @@ def ended(
     return subprocess.run([sys.executable, "-c", code], stdout=stdout, stderr=stderr, env=known, check=False)
 
 
+@pytest.mark.slow
 def test_what_an_encoding_lacks_is_replaced() -> None:
     for encoding, said in (
         ("ascii", b"a_out 8...16 x 2 ~ 3 +- 1 ?"),
@@ -57,6 +58,7 @@ def test_what_an_encoding_lacks_is_replaced() -> None:
 FULL = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
 
 
+@pytest.mark.slow
 @FULL
 def test_a_full_disk_under_the_output_lets_the_program_end_and_is_told_by_the_status() -> None:
     with Path("/dev/full").open("w") as full:

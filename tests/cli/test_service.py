@@ -61,6 +61,7 @@ def test_a_study_is_submitted_listed_moved_removed_and_put_back(ask: Ask, addres
     assert ask("queue", "remove", 2)[1] in {"other is removed\n", "other is asked to end; its trials are kept\n"}
 
 
+@pytest.mark.slow
 def test_without_a_space_the_machine_of_the_service_makes_one(ask: Ask, tmp_path: Path) -> None:
     (tmp_path / "books.csv").write_text("".join(["text,label\n", *(f"book {n},{n % 2}\n" for n in range(400))]))
     own = tmp_path / "books.yaml"
@@ -205,6 +206,7 @@ def test_without_the_extra_the_command_says_what_to_install(run: Run, monkeypatc
     assert (status, "pip install 'krona_tune[service]'" in said) == (2, True)
 
 
+@pytest.mark.slow
 def test_ctrl_c_ends_it_at_once_with_open_pages_and_its_queue_wants_the_token(tmp_path: Path) -> None:
     study = make_study(tmp_path / "studies" / "first")
     code = "from krona_tune.cli import program; program()"

@@ -61,6 +61,7 @@ def test_a_positive_label_by_its_capital_is_warned_of(
     assert [each.partition(":")[0] for each in warnings if each.startswith("f1")] == said
 
 
+@pytest.mark.slow
 def test_an_own_metric_gets_labels_and_answers(tmp_path: Path) -> None:
     (tmp_path / "costs.py").write_text(
         "def cost(labels, answers):\n    return 3.0 * ((labels == 'access') & (answers != 'access')).sum()\n"

@@ -121,6 +121,7 @@ def test_a_refused_trial_is_counted_and_the_others_are_sent(caplog: pytest.LogCa
     assert "and more" not in caplog.text
 
 
+@pytest.mark.slow
 def test_a_trial_that_always_fails_does_not_hold_up_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     store = Memory()
 

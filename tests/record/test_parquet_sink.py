@@ -176,6 +176,7 @@ def test_parts_are_as_few_as_one_to_many_rows(tmp_path: Path, early: None) -> No
     assert rows == [4, 8, 12, 16, 20, 25]
 
 
+@pytest.mark.slow
 def test_a_writer_that_is_killed_at_any_step_loses_and_doubles_nothing(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, early: None
 ) -> None:

@@ -48,6 +48,7 @@ def test_only_the_knob_that_matters_has_a_shape(found: list[Effect]) -> None:
     assert spans["learning_rate"] > 2 * max(span for knob, span in spans.items() if knob != "learning_rate")
 
 
+@pytest.mark.slow
 def test_a_task_without_scores_has_no_effects() -> None:
     surrogate = TransferSurrogate(SPACE, BUDGETS, seed=1)
     feed(surrogate, "cola", range(8))

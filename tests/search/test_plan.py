@@ -60,6 +60,7 @@ def test_curves_of_a_task_that_is_scored_otherwise_are_refused(tmp_path: Path, m
     assert other.earlier == ()
 
 
+@pytest.mark.slow
 def test_a_search_that_ends_itself_needs_a_gain_where_a_score_may_have_any_unit(tmp_path: Path, model: str) -> None:
     some = [{"body": f"text {n}", "queue": "no" if n % 2 else "alarm"} for n in range(100)]
     task = {"data": str(write_csv(tmp_path / "alarms.csv", some)), "text": "body", "label": "queue"}

@@ -141,6 +141,7 @@ def recorded(surrogate: TransferSurrogate) -> tuple[list[TrialResult], list[Repo
     return rows, reports
 
 
+@pytest.mark.slow
 def test_a_resumed_study_proposes_what_it_would_have_proposed() -> None:
     whole = TransferSurrogate(SPACE, BUDGETS, seed=1)
     proposed = []

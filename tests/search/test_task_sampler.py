@@ -392,6 +392,7 @@ def test_a_lost_trial_goes_to_the_study_of_its_method(tmp_path: Path) -> None:
     assert [len(trials(tmp_path / "journal", f"cola/{method}")) for method in rivals.methods] == [0, 1, 0]
 
 
+@pytest.mark.slow
 def test_a_recalled_point_is_not_tried_again_though_the_records_keep_whole_numbers_as_floats(tmp_path: Path) -> None:
     two = space("bert", {"method": "krona", "a_out": 4, "a_in": 6, "scale": [1, 2]})
     sampler = opened(tmp_path / "journal", two)

@@ -31,6 +31,7 @@ CODE = "import pathlib\npathlib.Path({mark!r}).touch()\n"
 REMOTE = {"AutoConfig": "hostile.Config", "AutoModel": "hostile.Model", "AutoTokenizer": ["hostile.Words", None]}
 
 
+@pytest.mark.slow
 @HOSTILE
 @given(st.sampled_from(sorted(RIGHT)).flatmap(lambda name: changed(RIGHT[name])))
 def test_any_config_is_a_geometry_or_refused(config: dict[str, Any]) -> None:

@@ -99,6 +99,7 @@ def test_no_request_that_the_description_allows_or_forbids_breaks_the_service(pl
     assert sent.total() > 1_000, sent
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("unchanged")
 @pytest.mark.parametrize("token", ["", TOKEN])
 def test_an_odd_path_leads_nowhere(place: Path, token: str) -> None:

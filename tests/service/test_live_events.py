@@ -68,6 +68,7 @@ def test_a_study_that_can_not_be_read_any_more_changes_its_page_once() -> None:
     assert [each.splitlines()[-2] for each in said] == ["data: unreadable-a", "data: a"]
 
 
+@pytest.mark.slow
 def test_an_open_page_hears_of_a_trials_progress_and_end(storage: Storage, running: StudyFolder) -> None:
     with served(storage) as address:
         with requests.get(f"{address}/studies/running/events", stream=True, timeout=20) as answer:

@@ -94,6 +94,7 @@ def test_a_storage_that_can_not_be_reached_is_refused(tmp_path: Path, monkeypatc
         assert "hunter2" not in answer.text
 
 
+@pytest.mark.slow
 def test_a_storage_that_hangs_holds_up_neither_the_health_nor_what_is_known(
     storage: Storage, study: StudyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

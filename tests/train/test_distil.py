@@ -31,6 +31,7 @@ def on_texts(whole: AdaptedModel) -> TaskWork:
     return work_on(whole, rows, [number % 2 for number in range(len(rows))])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["bert", "t5"])
 def test_the_fitted_lora_is_nearer_to_the_adapter_than_the_nearest_in_norm(name: str, tmp_path: Path) -> None:
     adapter = left(name, tmp_path, **SPREAD)
@@ -63,6 +64,7 @@ def test_the_fitted_lora_is_nearer_to_the_adapter_than_the_nearest_in_norm(name:
     assert (fitted - expected).norm() < (nearest - expected).norm()
 
 
+@pytest.mark.slow
 def test_an_answer_that_is_text_is_fitted_too(tmp_path: Path) -> None:
     adapter = writing_adapter("llama", tmp_path, terms=2, roles="query+value+feed_forward_out")
     whole = load_adapted(adapter)
@@ -84,6 +86,7 @@ def test_a_model_is_no_distance_from_itself_and_some_from_the_frozen_one(tmp_pat
         assert distance(other, whole, batch).item() > 1e-3
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("method", "knobs", "rank", "said"),
     [

@@ -120,6 +120,7 @@ def test_why_torch_can_not_trace_a_model_is_one_line(tmp_path: Path, capfd: pyte
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_in_int8_it_says_what_that_costs_and_saves(tmp_path: Path) -> None:
     """The validation half is what the adapter itself answers, so that its score is 1 and only int8 can lose some."""
     pytest.importorskip("onnxruntime", reason="the extra `onnx` is not installed")

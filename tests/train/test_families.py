@@ -31,6 +31,7 @@ def by_heart(name: str, epochs: int) -> TaskWork:
     return replace(work, train=examples, validation=examples)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", of_each_kind(usual=("bert", "t5")))
 def test_an_adapter_learns_64_examples_by_heart(name: str) -> None:
     run = TrialRun("t", tiny_trial(**BY_HEART), by_heart(name, epochs=56), tiny_backbone(name))

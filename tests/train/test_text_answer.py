@@ -149,6 +149,7 @@ KNOBS: dict[str, Any] = {
 }  # fmt: skip
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", of_each_kind(LEARNERS, usual=("llama", "t5")))
 def test_an_adapter_learns_sums_by_heart(name: str, tmp_path: Path) -> None:
     backbone, tokenizer = loaded(name, tmp_path / "model")

@@ -379,6 +379,7 @@ def test_what_a_killed_driver_had_not_sent_is_sent_when_the_study_goes_on(tracki
     assert [store.child(f"cola-000{number}").info.status for number in (0, 1)] == ["FINISHED"] * 2
 
 
+@pytest.mark.slow
 def test_a_server_that_is_not_there_only_warns(
     caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:

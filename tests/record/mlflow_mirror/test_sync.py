@@ -96,6 +96,7 @@ def test_a_task_whose_run_was_deleted_gets_one_with_all_of_its_trials(folder: St
     assert len(below) == before.data.metrics["trials"]
 
 
+@pytest.mark.slow
 def test_the_store_beside_the_study_is_made_whole_where_there_is_none(folder: StudyFolder) -> None:
     assert sync(folder).page is None
     assert held(folder.tracking_uri).scores == SCORES

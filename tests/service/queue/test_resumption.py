@@ -66,6 +66,7 @@ def test_more_trials_and_time_wait_as_orders_for_the_next_driver(queued: TestCli
     assert waiting_orders(finished) == waiting
 
 
+@pytest.mark.slow
 def test_a_study_that_was_finished_is_resumed_for_orders_that_wait(queued: TestClient, finished: StudyFolder) -> None:
     assert queued.get("/api/studies/first").json()["state"] == "finished"
     assert queued.post("/api/studies/first/orders", json={"what": "trials", "value": "+4"}).status_code == 202

@@ -1,5 +1,7 @@
 """Tests the picture of who had how many slots of the queue."""
 
+import pytest
+
 from krona_tune.report.chart import COLOURS
 from krona_tune.service.queue.entry import SlotChange
 from krona_tune.service.queue.slots_chart import DAY, MOST_MOMENTS, draw_slots
@@ -33,6 +35,7 @@ def test_a_change_before_the_last_day_holds_from_its_beginning() -> None:
     assert set(slots) == {6}
 
 
+@pytest.mark.slow
 def test_a_day_of_many_changes_and_studies_is_drawn_with_few_points_and_the_greatest_areas() -> None:
     changes = [
         SlotChange(at=NOON - DAY + 10 * turn, id=turn % 20, name=f"s{turn % 20}", slots=1 + turn % 20)

@@ -156,6 +156,7 @@ def test_a_request_that_comes_again_to_a_service_that_was_started_again_has_its_
     assert "cola" in answers[0].plan["tasks"]
 
 
+@pytest.mark.slow
 def test_submissions_are_checked_one_after_the_other(queued: TestClient, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(study_queue_module, "TURN_SECONDS", 0.05)
     begun, released = Event(), Event()

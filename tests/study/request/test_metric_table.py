@@ -10,6 +10,7 @@ import pytest
 
 import krona_tune
 from krona_tune.study.request.metric_table import METRICS, USUAL, Answers, bounds_of, rows_of, standard_error
+from tests.syntax_trees import tree_of
 
 PACKAGE = Path(krona_tune.__file__).parent
 SPELLED = set(METRICS)
@@ -108,7 +109,7 @@ def test_the_usual_metric_of_a_kind_of_answers_judges_them() -> None:
 
 def test_no_other_module_spells_a_metric_but_the_table_of_tasks() -> None:
     def spells(path: Path) -> bool:
-        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tree = tree_of(path)
         return any(isinstance(node, ast.Constant) and node.value in SPELLED for node in ast.walk(tree))
 
     found = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*.py") if spells(path)}
