@@ -69,8 +69,10 @@ class PlanView(NamedLines):
     def lines(self) -> dict[str, str]:
         """Returns the plan in named lines, as the command line prints it."""
         lines = plan_lines(self.plan, "", self.folder, EarlierOrders.of(self.folder))
-        reasons = {"reasons": "; ".join(_reasons(self.plan.spec))} if "reasons" in lines else {}
-        return {name: " ".join(text.split()) for name, text in (lines | reasons).items()}
+        more = {"reasons": "; ".join(_reasons(self.plan.spec))} if "reasons" in lines else {}
+        if warnings := [*self.plan.lacking(), *_doubts(self.plan)]:
+            more["warnings"] = "; ".join(map(readable, warnings))
+        return {name: " ".join(text.split()) for name, text in (lines | more).items()}
 
     @cached_property
     def frame(self) -> "pd.DataFrame":
@@ -122,7 +124,7 @@ def plan_lines(
         **({"omitted": _indented("; ".join(_left_out(shape)))} if shape.left_out else {}),
         "data": GLUE_DATA.get(spec.data, spec.data),
         "tasks": ", ".join(spec.tasks),
-        **{name: _own_task(own) for name, own in plan.own_data.items()},
+        **{name: _own_task(spec, own) for name, own in plan.own_data.items()},
         "search": _indented("; ".join(f"{name} {written_domain(each)}" for name, each in plan.space.searched().items()))
         or "nothing: all is fixed",
         "trials": _trials(plan),
@@ -235,10 +237,13 @@ def _deployed(plan: "Plan") -> str:
     return f"as {' and '.join(map(str, plan.spec.deploy))}, exactly{left_out}; {share:.0%} of the space can be drawn"
 
 
-def _own_task(own: "OwnData") -> str:
-    """Says what was found in a task's files: examples, and labels with their shares."""
+def _own_task(spec: "StudySpec", own: "OwnData") -> str:
+    """Says what was found in a task's files: examples, how many of them are used, and labels with their shares."""
     task = own.task
-    sizes = ", ".join(f"{table.num_rows:,} {part}" for part, table in own.parts.items())
+    rows = {part: table.num_rows for part, table in own.parts.items()}
+    used = {part: spec.examples.used(part, task.name, count) for part, count in rows.items()}
+    few = {part: f"{used[part]:,} of " if used[part] < count else "" for part, count in rows.items()}
+    sizes = ", ".join(f"{few[part]}{count:,} {part}" for part, count in rows.items())
     shares = [f"{shown(label)[1:-1]} {share:.1%}" for label, share in zip(task.labels, own.shares, strict=True)]
     more = f" and {len(shares) - MOST_LABELS} more" if len(shares) > MOST_LABELS else ""
     answers = (
@@ -317,9 +322,15 @@ def print_dry_run(plan: "Plan", slots: "Slots | None", folder: StudyFolder) -> N
 
 
 def print_doubts(plan: "Plan") -> None:
-    """Prints what is odd about the data of one's own."""
-    for own in plan.own_data.values():
-        _print_warnings(own.warnings)
+    """Prints what is odd about the data of one's own, as far as the study uses them."""
+    _print_warnings(_doubts(plan))
+
+
+def _doubts(plan: "Plan") -> Iterator[str]:
+    from krona_tune.data.corpus import find_warnings
+
+    for name in plan.own_data:
+        yield from find_warnings(plan.data_of(name))
 
 
 def _print_warnings(warnings: Iterable[str]) -> None:

@@ -104,11 +104,12 @@ def _answer_file(
         if scores and written is LINES:
             errors.print(f"columns: {', '.join(added)}", soft_wrap=True, markup=False, highlight=False)
         if output:
-            refuse_unwritable(output, examples, added)
+            refuse_unwritable(output)
+        if examples.schema is not None:
+            refuse_same_columns(examples.schema.names, added)
         if examples.repeatable:
-            for _ in examples.rows():  # nothing is answered if one of them is not an example
-                pass
-            refuse_same_columns(examples, added)
+            for row in examples.rows():  # nothing is answered if one of them is not an example
+                refuse_same_columns(row, added)
         from krona_tune.train.predict import answer_rows, ready
 
         def told(cut: int, of: int) -> None:

@@ -2,7 +2,7 @@
 
 import csv
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import StringIO
 from itertools import chain, islice
@@ -47,20 +47,18 @@ def answer_kind(path: Path | None, examples: ExampleRows) -> FileKind:
     return examples.kind
 
 
-def refuse_unwritable(path: Path, examples: ExampleRows, added: Mapping[str, Any]) -> None:
-    """Refuses a file that is there, a folder that is not, and columns of the examples with the answers' names."""
+def refuse_unwritable(path: Path) -> None:
+    """Refuses a file that is there, and a folder that is not."""
     if path.exists() or path.is_symlink():
         raise Refusal("--output", f"{path} is there already", "name a file that is not")
     if not path.parent.is_dir():
         raise Refusal("--output", f"there is no folder {path.parent}", "name a file in a folder that is there")
-    refuse_same_columns(examples, added)
 
 
-def refuse_same_columns(examples: ExampleRows, added: Mapping[str, Any]) -> None:
-    """Refuses examples with a column that the answers would have too."""
-    names = examples.schema.names if examples.schema is not None else next(iter(examples.rows()), {})
-    if taken := [name for name in names if name in added]:
-        raise Refusal("--input", f"it has a column {taken[0]!r}, which the answers get", "rename that column")
+def refuse_same_columns(names: Iterable[str], added: Mapping[str, Any]) -> None:
+    """Refuses columns of examples that the answers would have too."""
+    if taken := next((name for name in names if name in added), None):
+        raise Refusal("--input", f"it has a column {taken!r}, which the answers get", "rename that column")
 
 
 @contextmanager

@@ -15,6 +15,8 @@ from krona_tune.data.tasks import Task
 from krona_tune.refusal import Refusal, shown
 
 PARTS = ("train", "validation", "test")
+FEW = 20
+"""A part with fewer examples says little: one of them more or less right is 5 % of an accuracy."""
 
 
 def subsample(parts: dict[str, pa.Table], wanted: dict[str, int | None], seed: int) -> dict[str, pa.Table]:
@@ -89,12 +91,27 @@ def load(
     if source == MINI:
         return _mini(task, wanted, seed)
     if isinstance(source, OwnData):
-        whole, provenance, noticed = source.parts, source.provenance, source.warnings
+        whole, provenance = source.parts, source.provenance
     else:
-        (whole, provenance), noticed = glue.read(task, source), ()
+        whole, provenance = glue.read(task, source)
     parts = subsample(whole, wanted, seed)
+    noticed = (*source.warnings, *_doubt_parts(task, parts)) if isinstance(source, OwnData) else ()
     data = _task_data(task, parts, f"{provenance}; {_counts(parts, whole)}", synthetic=False)
     return replace(data, warnings=noticed, contents=_contents(task, whole))
+
+
+def _doubt_parts(task: Task, parts: dict[str, pa.Table]) -> Iterator[str]:
+    """Yields warnings about parts with few examples, and about labels that a part has no example of, so that its score
+    says nothing of them."""
+    few = [f"{table.num_rows} {part}" for part, table in parts.items() if table.num_rows < FEW]
+    if few:
+        yield f"{task.title} has only {', '.join(few)} examples: with so few, scores are mostly chance"
+    for part, table in parts.items():
+        there = set(table["label"].unique().to_pylist()) if task.labels else set()
+        lacking = [label for number, label in enumerate(task.labels) if number not in there]
+        if lacking and part != "train":
+            many = f"{len(lacking)} of the {len(task.labels)} labels, such as" if len(lacking) > 1 else "the label"
+            yield f"no {part} example of {task.title} has {many} {shown(lacking[0])}"
 
 
 def check(source: str, tasks: Iterable[str]) -> None:

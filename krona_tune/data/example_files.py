@@ -220,8 +220,14 @@ def _beginning(path: Path) -> str:
     return whole.decode().removeprefix(BYTE_ORDER_MARK)
 
 
+def _named(names: Sequence[str]) -> list[str]:
+    """Returns the names of columns without those that a spreadsheet ends each line with, which have none."""
+    named = [number for number, name in enumerate(names, 1) if name]
+    return list(names[: max(named, default=0)])
+
+
 def schema_of_csv(path: Path, columns: Sequence[str]) -> pa.Schema:
-    names = find_separation(path, columns, NAME_COLUMNS).names
+    names = _named(find_separation(path, columns, NAME_COLUMNS).names)
     refuse_lacking(names, names, str(path))
     return pa.schema([(name, pa.string()) for name in names])
 
@@ -236,11 +242,15 @@ def schema_of_parquet(path: Path, columns: Sequence[str]) -> pa.Schema:
 
 def rows_of_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Row]]:
     found = find_separation(path, columns, NAME_COLUMNS)
+    names = _named(found.names)
     with refusing(str(path), "can't be read as CSV", "put texts that hold the separator or line ends in quotes"):
         for number, (line, fields) in enumerate(records(path, found.separator, found.quoting)):
             if number and fields:
-                padded = [*fields, *[""] * (len(found.names) - len(fields))]
-                yield f"{path}:{line}", dict(zip(found.names, padded, strict=False))
+                if unnamed := next(filter(str.strip, fields[len(names) : len(found.names)]), ""):
+                    problem = f"{shown(unnamed)} is in a column without a name"
+                    raise Refusal(f"{path}:{line}", problem, "name it in the first line")
+                padded = [*fields, *[""] * (len(names) - len(fields))]
+                yield f"{path}:{line}", dict(zip(names, padded, strict=False))
 
 
 def rows_of_json_lines(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Row]]:

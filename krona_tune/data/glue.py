@@ -299,10 +299,10 @@ def _labels(task: Task, column: pa.ChunkedArray, place: str) -> pa.ChunkedArray:
     values = column.to_numpy()
     wrong = np.flatnonzero(~((values >= low) & (values <= high)))
     if len(wrong):
-        row = int(wrong[0])
+        first = int(wrong[0])
         raise Refusal(
-            f"{place}: row {row}",
-            f"{values[row]} is not from {low:g} to {high:g}",
+            f"{place}: row {first + 1}",
+            f"{values[first]} is not from {low:g} to {high:g}",
             "-1 marks GLUE's hidden test set; give the labelled splits",
         )
     return column.cast(wanted)

@@ -18,7 +18,6 @@ from krona_tune.data.own_examples import (
     columns_of,
     doubt_labels,
     doubt_positive,
-    doubt_rare,
     examples,
     inputs_of,
     known_labels,
@@ -31,9 +30,9 @@ from krona_tune.data.own_task import (
     answers_of,
     compared_parts,
     make_task,
-    refuse_odd_functions,
     refuse_unmatched,
     try_draws,
+    try_functions,
 )
 from krona_tune.data.tasks import Task
 from krona_tune.refusal import Refusal, shown
@@ -42,8 +41,6 @@ from krona_tune.study.request.task_spec import PartSpec, SplitSpec, TaskSpec
 
 SHARE = 0.15
 """The share of the examples that validation and test each get if nothing else is asked."""
-FEW = 20
-"""A part with fewer examples says little: one of them more or less right is 5 % of an accuracy."""
 HALF = 0.5
 """The share of what is asked of a part below which groups are held out by another rule."""
 Ints = npt.NDArray[np.int64]
@@ -82,13 +79,6 @@ def divide(parts: dict[str, pa.Table], split: SplitSpec, place: str, *, by_label
             raise Refusal(f"{place}.split.group", problem, "hold out another number, or leave group out")
     drawn = {part: rows.take(pa.array(np.sort(found))) for part, found in held.items()}
     return {part: drawn[part] if part in drawn else parts[part] for part in PARTS}
-
-
-def doubt_sizes(parts: dict[str, pa.Table], of: str) -> Iterator[str]:
-    """Yields a warning about parts that are too small."""
-    few = [f"{table.num_rows} {part}" for part, table in parts.items() if table.num_rows < FEW]
-    if few:
-        yield f"{of} has only {', '.join(few)} examples: with so few, scores are mostly chance"
 
 
 def _number(asked: object, rows: int) -> int:
@@ -218,25 +208,23 @@ def load_own(name: str, spec: TaskSpec, place: str) -> OwnData:
         refuse_unmatched(task, parts[part][LABEL], place, part)
     counts = Counter(train[LABEL].to_pylist()) if labelled else Counter()
     encoded = {part: _encoded(table, task) for part, table in parts.items()}
-    refuse_odd_functions(task, encoded["train"][LABEL].to_numpy(), place)
+    odd = try_functions(task, encoded["train"][LABEL].to_numpy(), place)
     tried = try_draws(task, encoded["validation"][LABEL].to_numpy())
     return OwnData(
         task=task,
         parts=encoded,
         provenance=spec.data,
         shares=tuple(counts[label] / train.num_rows for label in task.labels),
-        warnings=(*_doubts(task, spec, parts, unused), *tried),
+        warnings=(*_doubts(task, spec, parts, unused), *odd, *tried),
     )
 
 
 def _doubts(task: Task, spec: TaskSpec, parts: dict[str, pa.Table], unused: Sequence[str]) -> Iterator[str]:
     """Yields what a person should know about the parts before training."""
-    yield from doubt_sizes(parts, task.title)
     if task.labels:
         yield from doubt_labels(task.labels, task.title)
         if spec.positive is None and any(row.of_one_label for row in rows_of(task.metrics)):
             yield from doubt_positive(task.labels, task.title)
-        yield from doubt_rare(parts, task.labels, task.title)
     for (part, earlier), count in overlaps(parts, inputs_of(spec)).items():
         yield _duplicates_text(task, part, earlier, parts[part].num_rows, count)
     yield from (_unused(task, spec, part) for part in unused)

@@ -283,16 +283,6 @@ def doubt_positive(labels: Sequence[str], of: str) -> Iterator[str]:
         yield f"{last}: if you mean {shown(labels[0])}, write positive: {shown(labels[0])}"
 
 
-def doubt_rare(parts: dict[str, pa.Table], labels: Sequence[str], of: str) -> Iterator[str]:
-    """Yields a warning about labels that a part has no example of, so that its score says nothing of them."""
-    for part, table in parts.items():
-        there = set(table[LABEL].unique().to_pylist())
-        lacking = [label for label in labels if label not in there]
-        if lacking:
-            many = f"{len(lacking)} of the {len(labels)} labels, such as" if len(lacking) > 1 else "the label"
-            yield f"no {part} example of {of} has {many} {shown(lacking[0])}"
-
-
 def refuse_alike(train: pa.Table, files: Files, spec: TaskSpec) -> None:
     """Refuses training examples that all have the same label, a word or a number."""
     seen = train[LABEL].unique()

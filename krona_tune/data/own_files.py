@@ -25,11 +25,12 @@ ENDINGS = ", ".join(endings_of(kind for kind in FILE_KINDS if kind.builder))
 PART_WORDS = {
     word: part
     for part, words in {
-        "train": "train training trainset",
-        "validation": "validation valid val dev eval evaluation validationset valset devset evalset",
-        "test": "test testing testset",
+        "train": "train training",
+        "validation": "validation valid val dev eval evaluation",
+        "test": "test testing",
     }.items()
-    for word in words.split()
+    for first in words.split()
+    for word in (first, f"{first}set", f"{first}data")
 }
 """The part that a word in a file's name, in the name of a hub's split or in a column means."""
 MOST_SHOWN = 8

@@ -16,7 +16,7 @@ from krona_tune.child_process import CALL_SECONDS
 from krona_tune.data.metrics import extracted_from, labels_to_try, measure, resampled_scores
 from krona_tune.data.own_examples import inputs_of, sorted_labels
 from krona_tune.data.tasks import PLACEHOLDER, Generation, Task
-from krona_tune.data.user_code import check_function, file_of, refuse_odd_file, telling_messages
+from krona_tune.data.user_code import LABELS_AS, check_function, file_of, refuse_odd_file, telling_messages
 from krona_tune.refusal import Refusal, cut, refuse_unknown, shown, unknown
 from krona_tune.study.randomness import RESAMPLES
 from krona_tune.study.request.metric_table import METRICS, Answers, rows_of
@@ -168,11 +168,12 @@ def refuse_unmatched(task: Task, targets: pa.ChunkedArray, place: str, part: str
 def _grid(values: Values) -> tuple[str, ...]:
     """Returns the numbers that occur, or, if there are too many, as many evenly spaced ones over their range.
 
-    They have six digits, or more if all were the same with six.
+    They have six digits, or as many more as tell them apart.
     """
     distinct = np.unique(values)
     chosen = distinct if len(distinct) <= GRID else np.linspace(distinct[0], distinct[-1], GRID)
-    digits = next((digits for digits in range(6, 18) if len({f"{value:.{digits}g}" for value in chosen}) > 1), 6)
+    words = {digits: {f"{value:.{digits}g}" for value in chosen} for digits in range(6, 18)}
+    digits = next(digits for digits in words if len(words[digits]) == max(map(len, words.values())))
     return tuple(dict.fromkeys(f"{value:.{digits}g}" for value in chosen))
 
 
@@ -201,14 +202,24 @@ def _weights(spec: TaskSpec, place: str, known: list[str], labels: pa.ChunkedArr
             return tuple(float(given.get(label, 1.0)) for label in known)
 
 
-def refuse_odd_functions(task: Task, labels: Values, place: str) -> None:
-    """Refuses a metric function that fails on some training labels answered rightly, or by the first of them."""
+def try_functions(task: Task, labels: Values, place: str) -> list[str]:
+    """Returns a warning if right answers score no better than the first label alone, on some training labels.
+
+    Raises:
+        Refusal: a metric function fails on either.
+    """
+    if not task.functions:
+        return []
     labels = labels_to_try(task, labels)
     with telling_messages():
         for _, function in task.functions:
             check_function(f"{place}.metric", function)
-        for answers in (labels, np.full(len(labels), labels[0])) if task.functions else ():
-            measure(task, answers, labels)
+        right, same = (measure(task, answers, labels)["score"] for answers in (labels, np.full(len(labels), labels[0])))
+    if right > same:
+        return []
+    scores = f"right answers score {right:.4g}, the same answer always {same:.4g}"
+    why = f"direction: lower, if less is better; {LABELS_AS}" if task.labels else "direction: lower, if less is better"
+    return [f"{', '.join(name for name, _ in task.functions)} of {task.title}: {scores} ({why})"]
 
 
 CALLS = 3

@@ -181,7 +181,8 @@ Result = TypeVar("Result")
 
 MOST_PROCESSES = 4
 """How many processes are kept for later calls, each for the code of one folder."""
-TAKES = "it takes labels and answers, and returns a number"
+LABELS_AS = "labels are texts, such as '1'"
+TAKES = f"it takes labels and answers, and returns a number; {LABELS_AS}, but numbers of a regression"
 WRITTEN = "write MODULE:FUNCTION, or FILE.py:FUNCTION beside the YAML file"
 FASTER = "make it faster, or write another"
 

@@ -96,7 +96,7 @@ def predict(
             case Head() | VerbalizedAnswer():
                 outputs = answer.outputs(inputs)
                 _refuse_not_finite(outputs)
-                return answer.chosen(outputs).float().cpu().numpy()
+                return answer.chosen(outputs).double().cpu().numpy()
         return answer.predict(inputs)
 
     _fill(predictions, answers, answer, table, batches, device, enter)

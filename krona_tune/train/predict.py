@@ -15,7 +15,7 @@ from krona_tune.adapters.adapter_card import AdapterCard, read_card, task_of
 from krona_tune.adapters.adapter_files import OtherBackbone, load, refuse_replaced, shape_for
 from krona_tune.adapters.inject import Adapters
 from krona_tune.backbones.geometry import Geometry
-from krona_tune.data.answer_files import answer_columns
+from krona_tune.data.answer_files import answer_columns, refuse_same_columns
 from krona_tune.data.batches import evaluation_batches
 from krona_tune.data.encode import Tokenization, cut_examples
 from krona_tune.data.example_files import ExampleRows, Row
@@ -181,13 +181,14 @@ def answer_rows(
         told: as `predictions` takes it.
     """
     waiting: deque[Row] = deque()
+    added = answer_columns(whole.task, scores=scores)
 
     def texts() -> Iterator[Sequence[str]]:
         for row in examples.rows():
+            refuse_same_columns(row, added)
             waiting.append(row)
             yield [row[name] for name in examples.columns]
 
-    added = answer_columns(whole.task, scores=scores)
     for each in predictions(whole, texts(), told):
         answer = float(each.text) if whole.task.is_regression else each.text
         yield waiting.popleft() | dict(zip(added, (answer, *each.probabilities), strict=False))

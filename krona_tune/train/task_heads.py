@@ -236,7 +236,7 @@ class Head:
 
     def chosen(self, logits: Tensor) -> Tensor:
         if self.task.is_regression:
-            return logits.squeeze(-1) * self.task.spread + self._centre
+            return logits.squeeze(-1).double() * self.task.spread + self._centre
         return logits.argmax(-1)
 
 

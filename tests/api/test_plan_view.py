@@ -1,14 +1,17 @@
 """Tests the lines of a plan."""
 
 from dataclasses import replace
+from pathlib import Path
 
 import psutil
 import pytest
 
-from krona_tune.api.plan_view import plan_lines, print_recommendation, written_domain
+from krona_tune.api.plan_view import PlanView, plan_lines, print_recommendation, written_domain
 from krona_tune.search.planning.plan import make_plan
+from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.study_spec import StudySpec
+from tests.data.own_tickets import rows, write_csv
 
 
 @pytest.mark.parametrize(("load", "line"), [(7.9, None), (8.6, "busy, 9 processes want its 4 cores: all takes longer")])
@@ -19,6 +22,15 @@ def test_a_plan_says_when_the_machine_is_busy(
     monkeypatch.setattr(psutil, "cpu_count", lambda: 4)
     plan = make_plan(StudySpec.model_validate({"model": model, "tasks": ["rte"], "data": "mini"}), "here")
     assert plan_lines(plan, "", None).get("machine") == (line and f"{line}, also Ray's start")
+
+
+def test_a_plan_says_how_many_examples_are_used_and_what_is_odd_about_them(model: str, tmp_path: Path) -> None:
+    path = write_csv(tmp_path / "tickets.csv", rows(200))
+    task = {"data": str(path), "text": "body", "label": "queue"}
+    asked = {"model": model, "tasks": {"tickets": task}, "data": "mini", "examples": {"train": 100, "test": 9}}
+    lines = PlanView(make_plan(build_spec(asked, "x.yaml"), "here"), StudyFolder(tmp_path / "first")).lines
+    assert ": 100 of 140 train, 30 validation, 9 of 30 test; 3 labels: " in lines["tickets"]
+    assert lines["warnings"] == "tickets has only 9 test examples: with so few, scores are mostly chance"
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,14 @@ def test_a_table_is_printed_as_what_it_is_with_each_labels_probability(ask: Run,
     )
 
 
+def test_a_late_row_that_has_an_answer_of_its_own_is_refused_before_any_is_written(ask: Run, storage: Path) -> None:
+    rows = [{"sentence": "a cat"}, {"sentence": "a dog", "prediction": "mine"}]
+    Path("rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    words = ("predict", storage / "first" / "adapters" / "cola", "--input", "rows.jsonl")
+    refused = "--input: it has a column 'prediction', which the answers get; rename that column\n"
+    assert ask(*words) == (2, "", refused)
+
+
 def test_a_late_row_without_a_text_is_refused_before_a_file_is_made(ask: Run, storage: Path) -> None:
     Path("rows.csv").write_text("id,sentence\n" + "7,a cat\n" * 20 + "8,\n", encoding="utf-8")
     words = ("predict", storage / "first" / "adapters" / "cola", "--input", "rows.csv", "--output", "out.parquet")

@@ -182,11 +182,11 @@ def test_half_a_character_in_csv_is_refused(tmp_path: Path) -> None:
 def test_what_can_not_be_written_is_refused_before(tmp_path: Path) -> None:
     given = examples(tmp_path, [{"sentence": "a", "prediction": "b"}])
     with pytest.raises(Refusal, match=r"--output: .*rows\.jsonl is there already; name a file that is not"):
-        refuse_unwritable(tmp_path / "rows.jsonl", given, {})
+        refuse_unwritable(tmp_path / "rows.jsonl")
     with pytest.raises(Refusal, match=r"--output: there is no folder .*nowhere"):
-        refuse_unwritable(tmp_path / "nowhere" / "out.csv", given, {})
+        refuse_unwritable(tmp_path / "nowhere" / "out.csv")
     with pytest.raises(Refusal, match="--input: it has a column 'prediction', which the answers get; rename"):
-        refuse_same_columns(given, ADDED)
+        refuse_same_columns(["sentence", "prediction"], ADDED)
     with pytest.raises(Refusal, match=r"--output: out\.json is JSON as a whole, .*; write one object a line"):
         answer_kind(Path("out.json"), given)
     with pytest.raises(Refusal, match=r"--output: Parquet is not printed; name a file such as answers\.parquet"):

@@ -90,6 +90,17 @@ def test_a_parquet_file_with_two_columns_of_one_name_is_refused(tmp_path: Path) 
         table_examples(tmp_path / "twice.parquet", COLA)
 
 
+def test_separators_at_the_ends_of_lines_are_no_columns(tmp_path: Path) -> None:
+    (tmp_path / "sheet.csv").write_text("sentence,id,,\na cat,1,,\na dog,2\n", encoding="utf-8")
+    found = table_examples(tmp_path / "sheet.csv", COLA)
+    assert found.schema is not None
+    assert found.schema.names == ["sentence", "id"]
+    assert list(found.rows()) == [{"sentence": "a cat", "id": "1"}, {"sentence": "a dog", "id": "2"}]
+    (tmp_path / "sheet.csv").write_text("sentence,id,,\na cat,1,,\na dog,2,x\n", encoding="utf-8")
+    with pytest.raises(Refusal, match=r"sheet\.csv:3: 'x' is in a column without a name; name it in the first line"):
+        list(table_examples(tmp_path / "sheet.csv", COLA).rows())
+
+
 def test_columns_that_do_not_fit_are_refused(tmp_path: Path) -> None:
     path = written(tmp_path, ".csv")
     with pytest.raises(Refusal, match="--columns: 1 named, STS-B takes sentence1 and sentence2; name one for each"):

@@ -277,7 +277,7 @@ def test_a_damaged_parquet_file_is_refused(write_parquet, tmp_path):
         (
             "rte",
             {"sentence1": ["a", "b"], "sentence2": ["c", "d"], "label": pa.array([0, -1], pa.int64())},
-            "{path}: label: row 1: -1 is not from 0 to 1; -1 marks GLUE's hidden test set; give the labelled splits",
+            "{path}: label: row 2: -1 is not from 0 to 1; -1 marks GLUE's hidden test set; give the labelled splits",
         ),
         (
             "rte",

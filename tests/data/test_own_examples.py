@@ -190,8 +190,8 @@ def test_long_numbers_that_differ_in_a_digit_are_two_labels() -> None:
 
 def test_labels_that_a_part_lacks_are_said(tmp_path: Path) -> None:
     some = [*rows(200), {**rows()[0], "queue": "queue"}, {**rows()[0], "body": "new", "queue": "total"}]
-    warnings = own(write_csv(tmp_path / "tickets.csv", some)).warnings
-    assert [each for each in warnings if each.startswith("no ")] == [
+    data = own(write_csv(tmp_path / "tickets.csv", some))
+    assert [each for each in load(data.task, data).warnings if each.startswith("no ")] == [
         "no validation example of tickets has 2 of the 5 labels, such as 'queue'",
         "no test example of tickets has 2 of the 5 labels, such as 'queue'",
     ]

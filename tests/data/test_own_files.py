@@ -181,6 +181,7 @@ def test_a_file_that_changed_under_its_old_date_is_read_again(tmp_path: Path) ->
         ("XTrain", "XTest"),
         ("TRAIN2024", "TEST2024"),
         ("trainset", "testset"),
+        ("traindata", "testdata"),
         ("training", "testing"),
     ],
 )

@@ -11,7 +11,7 @@ import pytest
 from krona_tune.data import own_task
 from krona_tune.data.metrics import measure
 from krona_tune.data.own_data import load_own
-from krona_tune.data.own_task import refuse_odd_functions, try_draws
+from krona_tune.data.own_task import try_draws, try_functions
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.task_spec import TaskSpec
 from tests.data.own_tickets import labelled, own, refusal_of, rows, write_csv
@@ -77,10 +77,35 @@ def test_an_own_metric_gets_labels_and_answers(tmp_path: Path) -> None:
     assert measured == {"accuracy": 0.75, "balanced_accuracy_score": 0.5, "score": 0.625}
 
 
+@pytest.mark.parametrize(
+    ("judges", "direction", "said"),
+    [
+        (
+            "sum(labels != answers)",
+            {},
+            ["right answers score 0, the same answer always "],
+        ),
+        ("sum(labels != answers)", {"direction": "lower"}, []),
+        ("sum((labels == 1) & (answers == 1))", {}, ["labels are texts, such as '1'"]),
+        ("sum(labels == answers)", {}, []),
+    ],
+)
+def test_a_function_by_which_right_answers_are_no_better_than_one_answer_is_warned_of(
+    tmp_path: Path, judges: str, direction: dict[str, Any], said: list[str]
+) -> None:
+    (tmp_path / "judge.py").write_text(f"def judge(labels, answers):\n    return float({judges})\n")
+    path = write_csv(tmp_path / "tickets.csv", rows(429))
+    found = own(path, metric=f"{tmp_path}/judge.py:judge", **direction).warnings
+    assert len(found) == len(said)
+    assert all(part in warning for part, warning in zip(said, found, strict=True))
+
+
 def test_a_function_that_has_no_value_on_many_draws_of_validation_labels_is_warned_of(tmp_path: Path) -> None:
-    (tmp_path / "judge.py").write_text("def judge(labels, answers):\n    return 1 / list(labels).count('access')\n")
+    (tmp_path / "judge.py").write_text(
+        "def judge(labels, answers):\n    return sum(labels == answers) / list(labels).count('access')\n"
+    )
     path = write_csv(tmp_path / "tickets.csv", rows(100))
-    _few, warning = own(path, metric=f"{tmp_path}/judge.py:judge").warnings
+    [warning] = own(path, metric=f"{tmp_path}/judge.py:judge").warnings
     assert warning.startswith(
         "finalists of tickets, tried on its validation labels: no interval: tasks.tickets.metric: no value for "
     )
@@ -89,7 +114,7 @@ def test_a_function_that_has_no_value_on_many_draws_of_validation_labels_is_warn
 
 def test_a_function_that_is_too_slow_for_all_draws_is_warned_of_without_trying_them(tmp_path: Path) -> None:
     (tmp_path / "judge.py").write_text(
-        "import time\n\ndef judge(labels, answers):\n    time.sleep(0.1)\n    return 1\n"
+        "import time\n\ndef judge(labels, answers):\n    time.sleep(0.1)\n    return sum(labels == answers)\n"
     )
     path = write_csv(tmp_path / "tickets.csv", rows(200))
     [warning] = own(path, metric=f"{tmp_path}/judge.py:judge").warnings
@@ -114,7 +139,7 @@ def test_a_function_is_tried_on_some_of_many_examples_and_on_every_label(tmp_pat
     task = own(write_csv(tmp_path / "tickets.csv", rows(500)), metric=f"{tmp_path}/judge.py:judge").task
     labels = np.full(9_000, task.labels.index("billing"))
     labels[4_001] = task.labels.index("access")
-    refuse_odd_functions(task, labels, "tasks.tickets")
+    try_functions(task, labels, "tasks.tickets")
     labels[:] = task.labels.index("access")
     assert list(try_draws(task, labels)) == []
 
@@ -136,7 +161,7 @@ WRONG_KEYS: list[tuple[dict[str, Any], str]] = [
         {"metric": "math:sqrt"},
         "tasks.tickets.metric: math:sqrt failed "
         "(TypeError: math.sqrt() takes exactly one argument (2 given)); "
-        "it takes labels and answers, and returns a number",
+        "it takes labels and answers, and returns a number; labels are texts, such as '1', but numbers of a regression",
     ),
     (
         {"direction": "lower"},

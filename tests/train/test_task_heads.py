@@ -10,7 +10,7 @@ from krona_tune.data.tasks import TASKS
 from krona_tune.refusal import Refusal
 from krona_tune.train.backbone import Backbone, freeze
 from krona_tune.train.device import Device
-from krona_tune.train.task_heads import VerbalizedAnswer, in_units_of_labels, make_answer, start_token, with_head
+from krona_tune.train.task_heads import Head, VerbalizedAnswer, in_units_of_labels, make_answer, start_token, with_head
 from tests.backbones.families import build
 from tests.models import HEADED, T5GEMMA, build_from, tokens
 from tests.train.conftest import WORDS, tiny_backbone
@@ -56,7 +56,7 @@ def test_a_regression_learns_its_scores_and_a_classification_its_classes() -> No
     score.model.eval()
     labels = torch.tensor([0.0, 1.2, 2.4, 3.6, 5.0])
     predicted = score.predict(inputs)
-    torch.testing.assert_close(score.loss(inputs, labels), (predicted - labels).square().mean())
+    torch.testing.assert_close(score.loss(inputs, labels), (predicted - labels).square().mean().float())
     classes = make_answer(backbone, TASKS["rte"], 0)
     classes.model.eval()
     likely = classes.predict(inputs)
@@ -171,6 +171,14 @@ def test_a_regression_learns_in_its_own_scale_and_answers_in_the_labels() -> Non
     with torch.no_grad():
         torch.testing.assert_close(scaled.predict(inputs), plain.predict(inputs) * 50 + 1000)
         torch.testing.assert_close(scaled.loss(inputs, labels), plain.loss(inputs, (labels - 1000) / 50))
+
+
+def test_a_regression_with_a_large_offset_tells_near_answers_apart() -> None:
+    task = replace(TASKS["stsb"], centre=1e9, spread=6.0)
+    answer = make_answer(tiny_backbone(), task, 0)
+    assert isinstance(answer, Head)
+    logits = torch.tensor([[-1.5], [0.1], [0.2], [1.7]])
+    assert (answer.chosen(logits) - 1e9).tolist() == pytest.approx([-9.0, 0.6, 1.2, 10.2], abs=1e-5)
 
 
 def test_a_t5_answers_with_a_regressions_own_words() -> None:

@@ -249,8 +249,11 @@ def _max_length(plan: Plan, texts: Mapping[str, Texts]) -> tuple[int, str]:
         f"{count} tokens of {name}" if len(found) > 1 else f"{count} tokens" for name, count in found.items()
     )
     looked = max(len(each.read) for each in texts.values())
-    capped = ", the most that are read" if max(found.values()) == _longest(plan) else ""
-    return min(rounded, _longest(plan)), f"{PERCENTILE} % of {looked:,} training texts have at most {said}{capped}"
+    most = _longest(plan)
+    if max(found.values()) >= most:
+        many = f"{100 - PERCENTILE} % or more of {looked:,} training texts"
+        return most, f"{many} have {most} tokens or more, and {most} are the most that are read"
+    return min(rounded, most), f"{PERCENTILE} % of {looked:,} training texts have at most {said}"
 
 
 @dataclass(frozen=True, kw_only=True)

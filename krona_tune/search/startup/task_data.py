@@ -262,7 +262,10 @@ MUCH = 0.05
 
 def _doubt_cut(plan: Plan, name: str, cut: int, of: int) -> Iterator[str]:
     """Yields a warning if many examples of a task lose their ends."""
-    length, most = plan.spec.examples.max_length, plan.geometry.positions
+    length, positions = plan.spec.examples.max_length, plan.geometry.positions
+    asked = plan.tasks[name].generation
+    written = asked.max_new_tokens if asked and plan.geometry.writes_alone else 0
+    most = None if positions is None else positions - written
     more = min(2 * length, most or 2 * length)
     if cut > MUCH * of:
         fix = "which is all that the model reads" if most == length else f"--set examples.max_length={more} reads more"
