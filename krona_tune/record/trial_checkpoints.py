@@ -77,8 +77,8 @@ class RemoteCheckpoints:
             for rung in sorted(there, reverse=True):
                 if rung > here and there[rung] not in self._brought:
                     self._brought.add(there[rung])
-                    if _unpack(store.read(there[rung]), trial / f"rung-{rung}"):
-                        self._same = trial / f"rung-{rung}"
+                    if _unpack(store.read(there[rung]), trial / state_name(rung)):
+                        self._same = trial / state_name(rung)
                         return
         except Exception as error:
             logger.warning("%s: no state could be looked for: %s: %s", trial, type(error).__name__, error)
@@ -92,6 +92,11 @@ class RemoteCheckpoints:
             self._brought.clear()
             with suppress(OSError):
                 trial.rmdir()  # unless another worker of this machine has taken the trial up
+
+
+def state_name(rungs: int) -> str:
+    """Returns the name of the folder with a trial's state after so many rungs: that of report 2 is `rung-3`."""
+    return f"rung-{rungs}"
 
 
 def rung_of(path: Path) -> int:

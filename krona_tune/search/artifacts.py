@@ -9,7 +9,7 @@ from pathlib import Path
 from krona_tune.adapters.adapter_card import SELECTED_IN_FINALS, AdapterCard, trial_in
 from krona_tune.adapters.adapter_files import save_adapter
 from krona_tune.backbones.geometry import Stack
-from krona_tune.record.trial_checkpoints import RemoteCheckpoints
+from krona_tune.record.trial_checkpoints import RemoteCheckpoints, state_name
 from krona_tune.refusal import told
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.startup.begin_study import DriverContext
@@ -177,12 +177,16 @@ class NoState:
 def _state(folder: StudyFolder, row: TrialResult) -> checkpoint.AdapterState | NoState:
     """Returns what a trial's last state in the study's folder holds; downloads the state if it is not there.
 
-    The path that a row names is that of the folder at that time, where another study may be by now.
+    The path that a row names is that of the folder at that time, where another study may be by now. The row of a trial
+    that a killed driver left names no state, or an earlier one; then it is that of its last report.
     """
-    here = folder.checkpoints / row.trial_id / Path(row.checkpoint or "none").name
-    if not here.exists():
-        RemoteCheckpoints(folder.remote_checkpoints).bring(here.parent)
-    if not here.exists():
+    trial = folder.checkpoints / row.trial_id
+    last = [] if row.rung is None else [state_name(row.rung + 1)]
+    named = [trial / name for name in (Path(row.checkpoint or "none").name, *last)]
+    if not any(path.exists() for path in named):
+        RemoteCheckpoints(folder.remote_checkpoints).bring(trial)
+    here = next((path for path in named if path.exists()), None)
+    if here is None:
         return NoState(f"the state of {row.trial_id} is gone")
     try:
         found = checkpoint.read_trained(here)

@@ -362,7 +362,13 @@ class Driver:
         over = self.stage != "search" and not self.stopper.interrupted
         limits = Budget(seconds=spec.search.time_budget) if over else Budget.of(spec.search)  # the clock ends finals
         left = self.forecast.left(
-            spec, rows, lambda trial_id: self._progress(trial_id).share, rates.slots, time.time(), search_over=over
+            spec,
+            rows,
+            lambda trial_id: self._progress(trial_id).share,
+            rates.slots,
+            time.time(),
+            running=self.ledger.running,
+            search_over=over,
         )
         return min(left, limits.seconds_left(self._spent(), rates))
 
@@ -423,7 +429,9 @@ class Driver:
         if not stopper.interrupted and not again:
             rows, spec, facts = list(self.ledger.rows.values()), self.study.plan.spec, self.context.manifest.tasks
             keep = spec.resources.keep_checkpoints
-            if keep == "winners" and any(phase.left(self.study.plan, self.ledger, facts) for phase in LATER_PHASES):
+            if spec.search.shared and any(search_left(spec, self.study.plan.planned, rows).values()):
+                keep = "all"  # one that goes on with the other tasks may still win
+            elif keep == "winners" and any(phase.left(self.study.plan, self.ledger, facts) for phase in LATER_PHASES):
                 keep = "finalists"  # what is left may choose another one of them
             remove(folder, unneeded(folder, rows, spec, facts, keep))
 

@@ -1,7 +1,7 @@
 """Forecasts the seconds of a trial and a study from the lengths of their sequences and a few timed steps."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 from itertools import pairwise, takewhile
@@ -223,6 +223,7 @@ class Forecast:
         slots: int,
         now: float,
         *,
+        running: Collection[str] | None = None,
         search_over: bool = False,
     ) -> float:
         """Returns the seconds on the clock until the study's end, from what has been seen of its pace.
@@ -234,18 +235,19 @@ class Forecast:
             share_done: returns the progress of a running trial, from 0 to 1, by its name.
             slots: how many trials run at once.
             now: the time, in seconds since the epoch.
+            running: the trials that run now, if others that have begun and not ended may wait to go on.
             search_over: whether nothing is left of the search, though not all its trials were run.
         """
         known = list(rows)
-        now_running, by_reports = running_trials(known), self.corrected(known)
+        now_running, by_reports = running_trials(known) if running is None else running, self.corrected(known)
         forecast = self._scaled(
             by_reports._seen(row, share_done, now) if row.trial_id in now_running else TrialPace.reported(row)
             for row in known
         )
         done = {row.trial_id: 1.0 if row.ended else forecast.share_of(row, share_done) for row in known}
         left = trials_left(spec, self.planned, known, done=lambda row: done[row.trial_id], search_over=search_over)
-        running = by_task_and_kind(row for row in known if row.trial_id in now_running)
-        lacking = {key: [1 - done[row.trial_id] for row in running.get(key, ())] for key in left}
+        begun = by_task_and_kind(row for row in known if row.trial_id in now_running)
+        lacking = {key: [1 - done[row.trial_id] for row in begun.get(key, ())] for key in left}
         waiting = {key for key, n in left.items() if n > sum(lacking[key]) + SLACK}
         longest = {key: 1.0 if key in waiting else max(lacking[key], default=0.0) for key in left}
         return forecast._on_the_clock(spec, {key: (n, longest[key]) for key, n in left.items()}, slots)

@@ -15,6 +15,7 @@ from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.records import Records, read_records
 from krona_tune.record.remote_copy import RemoteSink
 from krona_tune.record.sink import FanOut, NullSink, Sink
+from krona_tune.record.trial_checkpoints import state_name
 from krona_tune.record.wandb_sink import WandbSink
 from krona_tune.search.clone import clone_number, clone_of
 from krona_tune.search.driver_options import DriverOptions
@@ -156,14 +157,21 @@ def _made_again(plan: Plan, folder: StudyFolder, recorded: Records) -> tuple[lis
         return [], frozenset()
     point_of = _points(plan, folder)
     book, lost = Ledger(plan.count, NullSink(), []), set()
+
+    def begin(message: TrialMessage) -> None:
+        book.started(message)
+        for report in without_row[message.trial_id]:
+            book.reported(report, str(folder.checkpoints.resolve() / message.trial_id / state_name(report.rung + 1)))
+
     for trial_id, own in without_row.items():
         number = searched_number(trial_id, own[0].task)
-        if message := _as_begun(plan, own[0], number, point_of) or _clone(plan, trial_id, recorded.orders, rows):
-            book.started(message)
-            for report in own:
-                book.reported(report, str(folder.checkpoints.resolve() / trial_id / f"rung-{report.rung + 1}"))
+        if begun := _as_begun(plan, own[0], number, point_of):
+            begin(begun)
         elif number is not None:
             lost.add((own[0].task, number))
+    for trial_id in without_row.keys() - book.rows.keys():
+        if clone := _clone(plan, trial_id, recorded.orders, rows | book.rows):
+            begin(clone)
     again = list(book.rows.values())
     return _one_at_a_time(again, recorded.trials) if plan.spec.search.shared else again, frozenset(lost)
 

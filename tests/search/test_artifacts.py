@@ -100,6 +100,18 @@ def test_an_adapter_whose_state_is_gone_or_of_another_trial_stays_the_earlier_on
     assert said == "adapters/rte: the state of rte-001 is gone, so there is none"
 
 
+@pytest.mark.parametrize("named", [None, "elsewhere/rung-1"])
+def test_a_trial_whose_driver_was_killed_has_the_state_of_its_last_report(
+    worker: Workers, tmp_path: Path, named: str | None
+) -> None:
+    """Its row was written when it began, so it names no state, or one that is gone."""
+    folder, book = StudyFolder(tmp_path / "s"), ledger()[0]
+    trained(book, folder, worker)
+    book.rows["rte-000"] = replace(book.rows["rte-000"], status=Status.INTERRUPTED, ended_at=None, checkpoint=named)
+    assert written(folder, book).lacking == ()
+    assert read_card(folder.adapter("rte")).trial_id == "rte-000"
+
+
 @pytest.mark.parametrize("file", [checkpoint.TENSORS, checkpoint.PROGRESS])
 def test_an_adapter_whose_state_is_damaged_is_left_out_and_the_others_are_written(
     worker: Workers, tmp_path: Path, file: str

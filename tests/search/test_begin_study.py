@@ -139,7 +139,7 @@ def test_a_disk_that_is_full_is_refused_and_of_a_new_study_nothing_is_left(
         rf"first: the study's request .*No space left on device\); free.*, then {'resume' if resumed else 'begin'} the"
     )
     with pytest.raises(Refusal, match=said):
-        begun(resources(model, FOUR_CORES), folder)
+        begun(resources(model, FOUR_CORES, search={"trials": 99}), folder)
     assert {path.name: path.read_text() for path in folder.root.iterdir()} == before
 
 

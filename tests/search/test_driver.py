@@ -25,7 +25,7 @@ from krona_tune.search.ledger import Ledger
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.planning.resolved_space import resolve
 from krona_tune.search.progress.study_status import read_status
-from krona_tune.search.searchers.task_searcher import StudySearcher
+from krona_tune.search.searchers.task_searcher import Gate, StudySearcher
 from krona_tune.search.startup.cluster import Slots
 from krona_tune.search.study_orders import StudyOrders
 from krona_tune.search.study_records import OpenRecords
@@ -368,6 +368,37 @@ def test_a_shared_study_in_which_something_was_stopped_ends_with_as_many_trials_
     assert state.finished
     write_driver_state(folder, last.model_copy(update={"fulfilled": None}))
     assert read_status(folder, rows, runs=False, manifest=manifest("cola", "rte")).state.finished
+
+
+def test_shared_configurations_that_are_left_keep_the_states_of_what_they_have_trained(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_ray: None
+) -> None:
+    """An order ends the search when both configurations have trained on the first task."""
+    folder, of = StudyFolder(tmp_path), small_plan(2, [1e-3, 1e-2, 1e-1], shared=True)
+    of = replace(of, spec=of.spec.model_copy(update={"finalists": of.spec.finalists.model_copy(update={"top": 0})}))
+
+    def tune(phase: Phase, loop: TrialLoop, **of: object) -> None:
+        if loop.ledger.rows:
+            train(phase, loop)
+            return
+        phase.searcher.gate = Gate()  # all run at once
+        begun = [TrialMessage.from_dict(cast(Any, phase.searcher.suggest(f"tune{number}"))) for number in range(4)]
+        for number, message in enumerate(begun):
+            (folder.checkpoints / message.trial_id / "rung-1").mkdir(parents=True)
+            score = report(message.trial_id, 0, 0.5 + number / 9, message.task)
+            step = StepResult(report=score, status=Status.COMPLETED)
+            loop.start(message)
+            loop.report(message, step)
+            loop.end(message, f"tune{number}", step.to_dict())
+            phase.searcher.on_trial_complete(f"tune{number}", step.to_dict())
+        loop.stopper.ended = "a person"
+
+    monkeypatch.setattr(driver, "tune_trials", tune)
+    _, rows, _ = driven(folder, of)
+    searched = {row.trial_id for row in rows if row.kind == "search"}
+    assert {row.task for row in rows if row.kind == "search"} == {"cola"}
+    assert len(searched) == 2
+    assert {path.name for path in folder.checkpoints.iterdir()} >= searched
 
 
 @pytest.mark.usefixtures("prompt_inbox", "without_ray")

@@ -228,6 +228,18 @@ def test_a_trial_that_was_interrupted_is_done_as_far_as_its_last_report() -> Non
     assert left == pytest.approx((6 - 0.5 - 3 / 7) * searched + 31)
 
 
+def test_a_trial_that_a_kill_cut_off_long_ago_waits_and_says_nothing_of_the_pace() -> None:
+    """A killed driver leaves a row without an end, and its worker a note of how far it was."""
+    asked, cut = spec(search={"trials": 6}), replace(tried(0, 0.0), trial_id="cut", started_at=0.0)
+    whole = forecast().left(asked, [], lambda trial_id: 0.0, slots=1, now=28_800.0)
+    left = [
+        forecast().left(asked, [cut], lambda trial_id: 0.5, slots=1, now=28_800.0, running=running)
+        for running in (["cut"], [])
+    ]
+    assert left[0] > 10 * whole
+    assert left[1] <= whole
+
+
 def test_what_a_clone_copied_took_it_no_time() -> None:
     clone = replace(tried(300, 1.5 * (RTE.until(300) - RTE.until(100))), copied_examples=100)
     assert forecast().corrected([clone]).trial("rte", 7) == pytest.approx(1.5 * RTE.until(700))

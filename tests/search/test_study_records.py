@@ -27,6 +27,7 @@ from krona_tune.search.study_records import OpenRecords, StudySinks, open_record
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.order import Order
 from krona_tune.study.request.schedule import make_schedule
 from krona_tune.study.result import Status
 from krona_tune.study.study_state import End
@@ -36,6 +37,7 @@ from tests.search.plans import SHAPE, plan
 from tests.search.rungs import report
 from tests.study.final_rows import row
 
+ORDER = "20260101T000000000000Z-00000000"
 KINDS: dict[str, dict[str, Any]] = {
     "by task": {},
     "per method": {"per_method": True},
@@ -190,6 +192,21 @@ def test_a_baseline_is_known_by_the_request_and_a_finalist_by_the_finals(tmp_pat
     [row] = opened.records.trials
     assert (row.trial_id, row.kind, row.params, row.rung) == (head.trial_id, "baseline", head.params, 0)
     assert opened.lost == frozenset()
+
+
+def test_a_clone_is_taken_back_with_its_source(tmp_path: Path) -> None:
+    of, folder = plan(), StudyFolder(tmp_path)
+    points, sink = trained(of, folder), ParquetSink(folder.results)
+    sink.reported(report("cola-clone-0", 0, 0.9))
+    asked = {"what": "clone_trial", "trial": "cola-000", "settings": ("learning_rate=0.0031",)}
+    sink.ordered(Order(id=ORDER, state="done", made="cola-clone-0", **asked))
+    sink.study_ended([])
+    half(folder.results / "trials.parquet")
+    opened = open_records(of, folder)
+    rows = {row.trial_id: row for row in opened.records.trials}
+    assert set(rows) == {"cola-000", "cola-001", "cola-clone-0"}
+    assert rows["cola-clone-0"].params == {**points["cola-000"], "learning_rate": 0.0031}
+    assert rows["cola-clone-0"].score == 0.9
 
 
 def test_whole_records_are_opened_without_a_word(tmp_path: Path) -> None:

@@ -167,7 +167,7 @@ def begin_study(
         computed_once=plan.computed_once(),
         reasons=plan.spec.reasons,
     )
-    resumed = folder.spec.exists()
+    before = folder.spec.read_text(encoding="utf-8") if folder.spec.exists() else None
     if folder.manifest.exists():
         earlier = read_manifest(folder.manifest)
         refuse_changed(earlier, manifest, "train" if full_training else "--resume")
@@ -180,9 +180,9 @@ def begin_study(
             write_atomically(folder.spec, dump_spec(plan.spec))
         manifest.write(folder.manifest)
     except OSError as error:
-        if not resumed:
-            folder.spec.unlink(missing_ok=True)
-        fix = f"free space there, then {'resume' if resumed else 'begin'} the study again"
+        with suppress(OSError):  # what was asked for was not begun
+            folder.spec.unlink(missing_ok=True) if before is None else write_atomically(folder.spec, before)
+        fix = f"free space there, then {'begin' if before is None else 'resume'} the study again"
         raise Refusal(str(folder.root), f"the study's request can't be written ({told(error)})", fix) from None
     return DriverContext(**vars(resources), folder=folder, manifest=manifest)
 

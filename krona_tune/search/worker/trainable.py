@@ -16,7 +16,7 @@ from ray import tune
 from krona_tune.atomic_write import UNFINISHED, atomic_folder
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.record.driver_state import TrialProgress, forget_progress, note_progress, place_of
-from krona_tune.record.trial_checkpoints import RemoteCheckpoints
+from krona_tune.record.trial_checkpoints import RemoteCheckpoints, state_name
 from krona_tune.refusal import told
 from krona_tune.search.ray_internals import nothing_saved, set_process_title
 from krona_tune.search.trial_message import StepResult, TrialMessage
@@ -223,7 +223,7 @@ class TrialCheckpoints:
 
     def of(self, run: TrialRun) -> Path:
         """Returns where the state of the run's current rung is kept."""
-        return self._root / run.trial_id / f"rung-{run.rung}"
+        return self._root / run.trial_id / state_name(run.rung)
 
     def resume(self, run: TrialRun) -> None:
         """Loads the run's highest usable state; renames a state that is damaged or of another trial or backbone, and
