@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from copy import copy
 from dataclasses import replace
 
@@ -29,6 +29,7 @@ class Ledger:
         count: counts what a trial trains; a ledger without it is read-only.
         shared_by: the tasks that share their configurations, if they do.
         devices: what each trial has that begins or goes on; not known if rows are only restored.
+        reports: those of the rows that are recorded.
     """
 
     def __init__(
@@ -40,10 +41,12 @@ class Ledger:
         shared_by: tuple[str, ...] = (),
         orders: Sequence[Order] = (),
         devices: Devices = UNKNOWN,
+        reports: Iterable[Report] = (),
     ) -> None:
         self.orders = {order.id: order for order in orders}
         self._count, self._sink, self._shared_by, self._devices = count, sink, shared_by, devices
         self.rows = {row.trial_id: row for row in earlier}
+        self._seconds = {(each.trial_id, each.rung): each.train_seconds for each in reports}
         self.running: set[str] = set()
         self.lost: frozenset[tuple[str, int]] = frozenset()
 
@@ -57,10 +60,14 @@ class Ledger:
         self._sink.trial_started(row)
 
     def reported(self, report: Report, checkpoint: str) -> None:
-        row = self.rows[report.trial_id]
+        row, before = self.rows[report.trial_id], self._seconds.get((report.trial_id, report.rung))
+        self._seconds[report.trial_id, report.rung] = report.train_seconds
         if row.rung is not None and report.rung <= row.rung:
-            self._set(replace(row, checkpoint=checkpoint))
-            return  # a resumed trial repeats its last report
+            repeats = before in {None, report.train_seconds}  # a resumed trial repeats its last report
+            again = 0.0 if repeats else report.train_seconds + report.evaluation_seconds  # a later state was lost
+            used = row.device_seconds + row.devices * again
+            self._set(replace(row, checkpoint=checkpoint, device_seconds=used))
+            return
         train, evaluation = row.train_seconds + report.train_seconds, row.evaluation_seconds + report.evaluation_seconds
         self._set(replace(row.with_seconds(train, evaluation).with_report(report), checkpoint=checkpoint))
         logger.info("%s at rung %d: score %.4f", report.trial_id, report.rung, report.score)

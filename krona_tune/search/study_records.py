@@ -64,6 +64,7 @@ class OpenRecords:
             shared_by=spec.shared_by,
             orders=self.records.orders,
             devices=context.slots.devices,
+            reports=self.records.reports,
         )
         ledger.lost = self.lost
         return ledger

@@ -73,6 +73,23 @@ def test_a_report_that_is_repeated_counts_once() -> None:
     assert [event.rung for name, event in heard.events if name == "reported"] == [0, 1, 2]
 
 
+def test_a_rung_that_is_trained_again_is_used_on_the_devices_and_says_nothing_else() -> None:
+    """The second state was lost with its machine: the trial repeats the first report, then trains again."""
+    devices = Devices(kind="CPU", count=2)
+    book = Ledger(count_on(SHAPE), Heard(), [], devices=devices)
+    book.started(config(0))
+    first, second = report("cola-000", 0, 0.5), report("cola-000", 1, 0.75)
+    for each in (first, second):
+        book.reported(each, "there")
+    before = book.rows["cola-000"]
+    again = replace(second, score=0.7, train_seconds=second.train_seconds + 1)
+    for each in (first, again, again):
+        book.reported(each, "there")
+    row = book.rows["cola-000"]
+    used = 2 * (again.train_seconds + again.evaluation_seconds)
+    assert row == replace(before, device_seconds=pytest.approx(before.device_seconds + used))
+
+
 def test_the_peak_of_memory_is_the_highest_of_all_reports() -> None:
     book, _ = ledger()
     book.started(config(0))
