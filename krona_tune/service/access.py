@@ -93,12 +93,12 @@ class Access:
 def from_elsewhere(headers: Mapping[str, str]) -> bool:
     """Returns whether a browser says that another site's page makes this request.
 
-    A browser gives a form of a page without a referrer the origin `null`; then it must say that the site is the same.
+    A browser that says that the origin is the same has compared both itself, as before a proxy that names another host.
     """
     site, origin = headers.get("sec-fetch-site"), headers.get("origin")
     if site is not None and site not in SAME_SITE:
         return True
-    if origin is None or (origin == "null" and site == "same-origin"):
+    if origin is None or site == "same-origin":
         return False
     return origin.lower().partition("://")[2] != headers.get("host", "").lower()
 

@@ -13,7 +13,7 @@ from krona_tune.record.orders import given_orders
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.records import read_records
 from krona_tune.record.storage import LISTED, REPORTED, Storage, refresh
-from krona_tune.refusal import Refusal
+from krona_tune.refusal import Refusal, told
 from krona_tune.refused_calls import naming_fields
 from krona_tune.report.comparison import ComparedStudy, comparison_of, refuse_one
 from krona_tune.report.comparison_page import comparison_title, render_comparison
@@ -282,6 +282,8 @@ class ServedStudies:
             return with_driver(summary, running_state(folder) if driven else None)
         except Refusal as refusal:
             return StudySummary(name=name, state=UNREADABLE, problem=redact(refusal.problem))
+        except OSError as error:
+            return StudySummary(name=name, state=UNREADABLE, problem=f"it can't be read ({redact(told(error))})")
 
     def _so_far(self, folder: StudyFolder) -> StudyFolder:
         """Returns a study's folder with its reports, if a trial has no end."""

@@ -149,6 +149,27 @@ def test_watching_says_since_when_the_study_runs(
     assert re.search(r"rte-002 +0%", screen.getvalue())
 
 
+def test_where_nothing_can_be_redrawn_watching_prints_again_after_each_change(
+    study: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    screen, waited = StringIO(), list[str]()
+
+    def wait(seconds: float) -> None:
+        waited.append(screen.getvalue())
+        if len(waited) == 3:
+            lock.release()
+
+    lock = FileLock(study.root / ".lock")
+    lock.acquire()
+    monkeypatch.setattr("krona_tune.search.terminal.inspect_studies.time.sleep", wait)
+    watch(study, Console(file=screen, width=120))
+    first, second, third = waited
+    assert "2 of 13 trials" in first
+    assert first == second == third, "nothing has changed"
+    assert len(screen.getvalue()) > len(third), "the end is a change"
+    assert screen.getvalue().endswith("\n")
+
+
 def test_watching_counts_the_trials_that_were_ordered_meanwhile(
     study: StudyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

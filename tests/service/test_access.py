@@ -120,6 +120,8 @@ def test_without_a_token_this_machines_names_are_accepted(client: TestClient, ho
         ({"Origin": "http://127.0.0.1:8300", "Sec-Fetch-Site": "same-origin"}, 202),
         ({"Sec-Fetch-Site": "none"}, 202),
         ({"Origin": "null", "Sec-Fetch-Site": "same-origin"}, 202),
+        ({"Origin": "https://studies.example", "Sec-Fetch-Site": "same-origin"}, 202),  # a proxy names another host
+        ({"Origin": "https://studies.example", "Sec-Fetch-Site": "none"}, 403),
         ({"Origin": "null"}, 403),
         ({"Origin": "null", "Sec-Fetch-Site": "cross-site"}, 403),
         ({"Origin": "http://127.0.0.1:9999"}, 403),

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Sequence
+from contextlib import nullcontext
 from functools import partial
 from os.path import lexists
 from pathlib import Path
@@ -16,7 +17,7 @@ from krona_tune.record.ownership import is_locked, is_running
 from krona_tune.record.records import read_trials_so_far
 from krona_tune.record.sink import NullSink
 from krona_tune.record.storage import LISTED, Storage, refresh
-from krona_tune.refusal import Refusal
+from krona_tune.refusal import Refusal, told
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.progress.study_status import read_status
 from krona_tune.search.terminal.live_view import View
@@ -60,9 +61,14 @@ def show(folder: StudyFolder, console: Console) -> None:
 
 
 def watch(folder: StudyFolder, console: Console) -> None:
-    """Shows a running study until it ends. Raises a Refusal if it has not begun or can't be read."""
-    manifest = read_manifest(folder.manifest)
-    with Live(console=console, auto_refresh=False) as live:
+    """Shows a running study until it ends; where nothing can be redrawn, again after each change.
+
+    Raises:
+        Refusal: it has not begun, or can't be read.
+    """
+    manifest, shown = read_manifest(folder.manifest), object()
+    redraws = console.is_terminal and not console.is_dumb_terminal
+    with Live(console=console, auto_refresh=False) if redraws else nullcontext() as live:
         while True:
             runs, spec = is_running(folder), load_spec(folder.spec)  # which an order may have changed
             rows = list(map(manifest.unrecorded_devices(spec.resources).counted, _rows(folder)[0]))
@@ -72,7 +78,12 @@ def watch(folder: StudyFolder, console: Console) -> None:
             progress, price = partial(progress_of, folder), price_of(spec.resources)
             view = View(console, ledger, manifest.tasks, progress, quiet=True, span=span, price=price)
             view.expect(read_status(folder, rows, runs=runs, manifest=manifest, spec=spec).to_come or {})
-            live.update(view, refresh=True)
+            now = [(row.trial_id, row.status, row.rung) for row in rows], runs
+            if live:
+                live.update(view, refresh=True)
+            elif now != shown:  # a file, or a terminal that only adds lines
+                console.print(view)
+                shown = now
             if not runs:
                 return
             time.sleep(LOCAL_SECONDS if is_locked(folder) else REMOTE_SECONDS)
@@ -103,6 +114,8 @@ def _line(folder: StudyFolder) -> tuple[str, ...] | None:
         trials = str(len(rows))
     except Refusal as refusal:
         state = f"{Path(refusal.place).name}: {refusal.problem}"
+    except OSError as error:
+        state = f"it can't be read ({told(error)})"
     return folder.name, begun, state, tasks, trials, data
 
 

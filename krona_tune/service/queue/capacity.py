@@ -38,9 +38,11 @@ def describe_capacity(there: Cluster) -> str:
 def divide(claims: Iterable[Claim], there: Cluster, limits: Mapping[str, int] | None = None) -> dict[int, int]:
     """Returns how many slots each claim gets, by its place.
 
-    One slot after the other goes to the claim with the highest quotient of its priority and what it would then hold, as
-    seats go to parties in the method of D'Hondt. What a claim holds is measured by the resource of which it holds the
-    greatest part (dominant resource fairness, Ghodsi et al. 2011), so studies on CPUs and on GPUs can share a cluster.
+    One slot after the other goes to the claim with the highest quotient of its priority and of what it holds with the
+    smallest of all slots, as seats go to parties in the method of D'Hondt. What a claim holds is measured by the
+    resource of which it holds the greatest part (dominant resource fairness, Ghodsi et al. 2011), so studies on CPUs
+    and on GPUs can share a cluster. How large a claim's next slot is does not matter: one with large trials would never
+    get any.
     Studies of equal priority hold equal parts; if there are fewer slots than studies, the older ones have one each.
 
     Args:
@@ -60,10 +62,15 @@ def divide(claims: Iterable[Claim], there: Cluster, limits: Mapping[str, int] | 
             or claim.gpus > gpus
         )
 
-    def right(claim: Claim) -> tuple[float, int, int]:
-        part = max(claim.cpus / there.cpus if there.cpus else 0, claim.gpus / there.gpus if claim.gpus else 0)
-        return claim.priority / ((held[claim.place] + 1) * max(part, TOLERANCE)), -held[claim.place], -claim.place
+    def part(claim: Claim) -> float:
+        asked = ((claim.cpus, there.cpus), (claim.gpus, there.gpus))
+        return max((each / whole for each, whole in asked if each and whole), default=0.0) or TOLERANCE
 
+    def right(claim: Claim) -> tuple[float, int, int]:
+        return claim.priority / (held[claim.place] * part(claim) + least), -held[claim.place], -claim.place
+
+    waiting = {place: claim for place, claim in waiting.items() if not is_full(claim)}
+    least = min(map(part, waiting.values()), default=1.0)
     while waiting := {place: claim for place, claim in waiting.items() if not is_full(claim)}:
         first = max(waiting.values(), key=right)
         held[first.place] += 1

@@ -92,6 +92,7 @@ class Dispatcher:
         self._database, self._storage, self._drivers, self._source = database, storage, drivers, source
         self._limits, self._pace = dict(limits or {}), pace
         self._given: dict[tuple[int, str], tuple[str, float]] = {}
+        self._unplaced: dict[int, str] = {}  # the reasons of entries of which no trial fits now
         self._resources: dict[tuple[int, int | None], ResourcesSpec] = {}
         self._over, self._woken = threading.Event(), threading.Event()
         self._thread = threading.Thread(target=self._run, name="queue", daemon=True)
@@ -140,6 +141,9 @@ class Dispatcher:
         for watched in there:
             with self._noting(watched.entry):
                 claims += self._claims(watched)
+                said = self._unplaced.pop(watched.entry.id, "")
+                if said and said == watched.entry.reason:
+                    self._database.note(watched.entry.id, "")
         shares = divide(claims, self._source.cluster(), self._limits)
         self._database.give_slots({watched.entry.id: shares.get(watched.entry.id, 0) for watched in there})
         gpus = {claim.place: shares.get(claim.place, 0) * claim.gpus for claim in claims}
@@ -198,7 +202,11 @@ class Dispatcher:
         asked = self._asked(watched)
         if state and state.most:  # orders may have changed it since
             asked = asked.model_copy(update={"max_concurrent": state.most})
-        slots = self._source.most(asked)  # refused while a node is gone
+        try:
+            slots = self._source.most(asked)
+        except Refusal as refusal:  # while a node is gone
+            self._unplaced[entry.id] = redact(str(refusal))
+            raise
         most = min(slots.count, max(1, state.left)) if state else slots.count
         return [
             Claim(
@@ -338,7 +346,7 @@ class Dispatcher:
             self._note(entry, BY_HAND)
         elif share != (start.slots if state is None else state.share):
             self._order(watched, OrderRequest(what=OrderKind.SHARE, value=str(share)))
-        elif state and entry.reason:
+        elif state and entry.reason and entry.id not in self._unplaced:
             self._database.note(entry.id, "")
 
     def _order(self, watched: WatchedEntry, request: OrderRequest) -> None:

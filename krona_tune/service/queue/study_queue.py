@@ -172,7 +172,12 @@ class StudyQueue:
         self.refuse_live(name)
         spec = load_spec(self._storage.study(name).spec)
         self._source.most(spec.resources)
-        return Submission(name=name, space=dump_spec(spec), priority=priority)
+        before = next((entry for entry in self._database.ended() if entry.name == name), None)
+        asked = Submission(name=name, space=dump_spec(spec), priority=priority)
+        if before is None:
+            return asked
+        told = self._database.submission(before.id)
+        return asked.model_copy(update={"tracking_uri": told.tracking_uri, "notify": told.notify})
 
     def refuse_live(self, name: str, fix: str = "look at the queue") -> None:
         """Raises a Refusal if a study of this name has a place."""

@@ -43,7 +43,11 @@ def claim(
         # trials of two CPUs hold twice as much
         ([claim(1, cpus=2), claim(2)], 8, {1: 2, 2: 4}),
         ([claim(1, cpus=3)], 8, {1: 2}),
+        # large trials are no reason to get none
+        ([claim(1, priority=5, most=1, cpus=8), claim(2)], 8, {1: 1, 2: 0}),
+        ([claim(1, cpus=5), claim(2)], 8, {1: 1, 2: 3}),
         ([claim(1)], 0, {1: 0}),
+        ([claim(1, cpus=0, most=3), claim(2)], 2, {1: 3, 2: 2}),
     ],
 )
 def test_slots_follow_priorities(claims: list[Claim], cpus: float, held: dict[int, int]) -> None:
@@ -53,8 +57,8 @@ def test_slots_follow_priorities(claims: list[Claim], cpus: float, held: dict[in
 
 def test_studies_on_gpus_and_on_cpus_share_a_cluster() -> None:
     there = of(cpus=64, gpus=8)
-    assert divide([claim(1, gpus=1), claim(2)], there) == {1: 7, 2: 57}, (
-        "each holds seven eighths of what it needs most"
+    assert divide([claim(1, gpus=1), claim(2)], there) == {1: 8, 2: 56}, (
+        "each holds seven eighths of the CPUs, or all GPUs"
     )
     assert divide([claim(1, gpus=1), claim(2, gpus=0.25)], there) == {1: 4, 2: 16}
     assert divide([claim(1, gpus=0.1)], of(cpus=64, gpus=1)) == {1: 10}, "ten tenths do not fill a GPU"

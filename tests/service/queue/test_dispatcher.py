@@ -234,6 +234,24 @@ def test_a_study_that_fits_nowhere_now_waits_and_says_why(queue: Queue) -> None:
     assert queue.round()["large"][0] == "running"
 
 
+def test_the_reason_of_a_study_that_fits_nowhere_stands_as_long_as_it_is_true(queue: Queue) -> None:
+    queue.machine.cpus = 4
+    queue.submit("runs", cpus_per_trial=3)
+    assert queue.round() == {"runs": ("running", 1)}
+    queue.submit("waits", cpus_per_trial=4)
+    queue.round()
+    assert queue.entry("waits").reason == ""
+    queue.machine.cpus = 2
+    for _ in range(3):
+        queue.round()
+        assert "3 asked, the largest node has 2" in queue.entry("runs").reason
+        assert "4 asked, the largest node has 2" in queue.entry("waits").reason
+    queue.machine.cpus = 4
+    queue.round()
+    queue.round()
+    assert (queue.entry("runs").reason, queue.entry("waits").reason) == ("", "")
+
+
 def test_one_study_s_fault_holds_up_no_other(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     queue.submit("first")
     queue.round()

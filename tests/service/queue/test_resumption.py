@@ -17,6 +17,7 @@ from krona_tune.refusal import Refusal
 from krona_tune.search.startup.cluster import Cluster, Node
 from krona_tune.service import Client, TrainingRequest
 from krona_tune.service.queue import database, resumption
+from krona_tune.service.queue.entry import Submission
 from krona_tune.service.queue.study_queue import StudyQueue
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import Order
@@ -166,6 +167,19 @@ def test_a_study_that_was_begun_by_hand_after_it_left_the_queue_is_resumed_there
     assert drivers.started[0][:2] == ("resume", "first")
     drivers.ends("first", "finished")
     until(lambda: queued.get("/api/queue").json()["entries"][0]["state"] == "finished")
+
+
+def test_a_full_training_is_tracked_and_told_of_as_its_study_was(
+    queued: TestClient, storage: Storage, study: StudyFolder
+) -> None:
+    kept = database.Database(storage.folder / "queue.db")
+    asked = {"name": "first", "space": study.spec.read_text(), "priority": 1}
+    told = Submission(tracking_uri="http://mlflow:5000", notify=("json://me",), **asked)
+    entry = kept.adopt(told, "ann", None)
+    kept.remove(entry.id, "ann")
+    trained(queued, task="cola")
+    again = kept.submission(kept.live()[-1].id)
+    assert (again.tracking_uri, again.notify) == (told.tracking_uri, told.notify)
 
 
 @pytest.mark.parametrize(
