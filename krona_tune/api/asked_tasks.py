@@ -28,18 +28,23 @@ def asked_tasks(text: str, defined: Mapping[str, Any]) -> tuple[str, ...] | dict
         Refusal: a word is unknown, a file can't be read, or nothing is named.
     """
     asked: dict[str, Any] = {}
+
+    def take(word: str, task: str, described: Any) -> None:
+        if asked.setdefault(task, described) != described:
+            raise Refusal("--tasks", f"{word} describes {task}, which is described before", "rename one")
+
     for word in (part.strip() for part in text.split(",")):
         name = word.lower().replace("-", "")
         if word.endswith(FILES):
             for task, described in load_tasks(home(Path(word))).items():
-                if asked.setdefault(task, described) != described:
-                    raise Refusal("--tasks", f"{word} describes {task}, which is described before", "rename one")
+                take(word, task, described)
         elif word in defined:
-            asked[word] = defined[word]
+            take(word, word, defined[word])
         elif name == "glue":
-            asked |= dict.fromkeys(GLUE, OF_GLUE)
+            for task in GLUE:
+                take(word, task, OF_GLUE)
         elif name in TASKS:
-            asked[name] = OF_GLUE
+            take(word, name, OF_GLUE)
         elif file_kind(Path(word)).builder:
             fix = f"describe it in a file: tasks: {{NAME: {{data: {word}, text: COLUMN, label: COLUMN}}}}; name that"
             raise Refusal("--tasks", f"{word} holds examples, it describes no task", f"{fix}, which ends in {FILES[0]}")

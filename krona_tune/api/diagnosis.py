@@ -134,8 +134,8 @@ def _warnings(gpus: list[Gpu]) -> Iterator[Refusal]:
 
 def _reached() -> str:
     """Says whether the hub's name is found, which `settle_offline` asks too, but waits only a second for it."""
-    if said := os.environ.get("HF_HUB_OFFLINE"):
-        return f"{YES if said.lower() in FALSE else 'no'}, HF_HUB_OFFLINE is {said}"
+    if (said := os.environ.get("HF_HUB_OFFLINE")) and said.lower() not in FALSE:
+        return f"no, HF_HUB_OFFLINE is {said}"
     try:
         host = hub.hub_host()
     except Refusal as refusal:

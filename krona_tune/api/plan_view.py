@@ -141,7 +141,7 @@ def plan_lines(
         lines["deploy"] = _indented(_deployed(plan))
     if search.repeats.points:
         points = min(search.repeats.points, plan.trials)
-        lines["repeats"] = f"the first {points} of each task again with {search.repeats.seeds} seeds"
+        lines["repeats"] = f"the first {points} of each task again with {_seeds(search.repeats.seeds)}"
     if spec.finalists.top:
         of = "each method on each task" if search.per_method else "each task"
         lines["finals"] = _indented(_finals(plan, of))
@@ -205,12 +205,16 @@ def _taught(plan: "Plan", taught: "Teaching") -> str:
 def _finals(plan: "Plan", of: str) -> str:
     """Says which configurations are trained again, with how many seeds, and which one is the default."""
     finals = plan.spec.finalists
-    said = f"the best {finals.top} of {of} again with {finals.seeds} seeds, then tested"
+    said = f"the best {finals.top} of {of} again with {_seeds(finals.seeds)}, then tested"
     if finals.budget:
         said += f"; more seeds where the best can't be told, {finals.budget} trainings at most"
     if plan.default:
         said += f"; the default, chosen unless one of them is better: {describe_adapter(plan.default)}"
     return said
+
+
+def _seeds(count: int) -> str:
+    return f"{count} seed" + "s" * (count != 1)
 
 
 def _reasons(spec: "StudySpec") -> Iterator[str]:

@@ -151,7 +151,7 @@ class RecordedStudy:
         Raises:
             Refusal: it makes no sense, or nothing can be written beside the study.
         """
-        changes = tuple(f"{name}={value}" for name, value in (settings or {}).items())
+        changes = tuple(f"{name}={'null' if value is None else value}" for name, value in (settings or {}).items())
         request = order_request(what=what, trial=trial, value=value, settings=changes, from_last_rung=from_last_rung)
         return give_checked_order(self.folder, request)
 

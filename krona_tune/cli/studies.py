@@ -132,10 +132,10 @@ def clean(
         if not trials:
             console.print("nothing to remove: no trial has a checkpoint that it needs no more", highlight=False)
             return
-        freed = format_bytes(size(folder, trials))
-        if yes or _agreed(f"Remove the checkpoints of {len(trials)} trials of {folder.name}, {freed}?"):
+        freed, many = format_bytes(size(folder, trials)), "1 trial" if len(trials) == 1 else f"{len(trials)} trials"
+        if yes or _agreed(f"Remove the checkpoints of {many} of {folder.name}, {freed}?"):
             remove(folder, trials)
-            console.print(f"{freed} freed: the checkpoints of {len(trials)} trials", highlight=False)
+            console.print(f"{freed} freed: the checkpoints of {many}", highlight=False)
 
 
 def _agreed(question: str) -> bool:

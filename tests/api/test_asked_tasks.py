@@ -130,3 +130,8 @@ def test_one_task_is_not_described_twice(tmp_path: Path) -> None:
         (tmp_path / f"{name}.yaml").write_text(TICKETS.replace("queue", name))
     with pytest.raises(Refusal, match="yaml describes tickets, which is described before; rename one"):
         asked_tasks(f"{tmp_path}/a.yaml,{tmp_path}/b.yaml", {})
+    (tmp_path / "own.yaml").write_text(TICKETS.replace("tickets:", "cola:"))
+    for glue in ("cola", "glue"):
+        with pytest.raises(Refusal, match=f"--tasks: {glue} describes cola, which is described before; rename one"):
+            asked_tasks(f"{tmp_path}/own.yaml,{glue}", {})
+    assert asked_tasks("cola,glue,CoLA", {})[0] == "cola"

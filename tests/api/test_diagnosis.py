@@ -117,7 +117,7 @@ def test_what_may_fail_later_is_a_warning(
     ("variable", "value", "reached"),
     [
         ("HF_HUB_OFFLINE", "1", "no, HF_HUB_OFFLINE is 1"),
-        ("HF_HUB_OFFLINE", "0", "yes, HF_HUB_OFFLINE is 0"),
+        ("HF_HUB_OFFLINE", "0", "yes, the name huggingface.co is found"),
         ("HF_ENDPOINT", "nowhere", "no, 'nowhere' is no address of a hub"),
         ("HF_ENDPOINT", "https://mirror.example", "yes, the name mirror.example is found"),
         ("HTTPS_PROXY", "http://me:hunter2@proxy:1", "yes, through a proxy"),

@@ -76,7 +76,7 @@ def read_request(text: str, place: str) -> dict[str, Any]:
     written = read_yaml(text, place)
     if not isinstance(written, dict):
         problem = "is empty" if written is None else f"holds {shown(written)}, not keys and values"
-        raise Refusal(place, problem, "see search_spaces/")
+        raise Refusal(place, problem, "see krona-tune spaces")
     return written
 
 

@@ -50,7 +50,7 @@ def test_a_word_that_only_looks_like_a_number_stays_a_word() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "is empty; see search_spaces/"),
+        ("", "is empty; see krona-tune spaces"),
         ("- model", "holds ['model'], not keys and values"),
         ("tasks: [cola]", "the key 'model' is missing; add it"),
     ],
