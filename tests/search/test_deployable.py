@@ -82,6 +82,8 @@ def test_a_fused_map_is_left_out_of_the_places() -> None:
         ("bert", "vllm:8", {}, {}, "vLLM serves LoRA on decoders that write, not on a model with a task's head"),
         ("bert", "gguf", {}, {}, r"gguf: llama\.cpp's LoRA has no head of a task, and this bert answers with one"),
         ("bert", "peft", {"a_out": 4, "a_in": 6}, {}, "peft's LoKr, .*has no 4x6⊗6x4"),
+        ("bert", "peft,vllm:8", {"a_out": 4, "a_in": [6, 4]}, {}, "vLLM serves LoRA on decoders that write"),
+        ("bert", "vllm:8,peft", {"a_out": 4, "a_in": [6, 4]}, {}, "vLLM serves LoRA on decoders that write"),
         (
             "bert",
             "peft",

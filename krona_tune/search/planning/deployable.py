@@ -11,6 +11,7 @@ from typing import Any
 from krona_tune.adapters.exact_forms import PlacedAdapter, misfit
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.space import Space, adapter_of
+from krona_tune.study.request.deploy_target import DeployTarget
 from krona_tune.study.request.domain import Choice, Domain, Fixed, Range, Value
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.request.trial import PLACES, AdapterConfig
@@ -96,21 +97,25 @@ def _held(space: Space) -> dict[str, Domain] | Refusal:
     places = {name: knobs[name].ends() for name in PLACES if name in knobs}
     others = {name: domain.ends()[0] for name, domain in knobs.items()}
     kept: defaultdict[str, set[Value]] = defaultdict(set)
-    refused, is_held = None, False
+    first, able, is_held = dict[DeployTarget, Refusal](), set[DeployTarget](), False
     groups = list(_alike(space, {"method": method, **others}, places))
     if prod(map(len, sizes.values())) * len(groups) > MOST_COMBINATIONS:
         return {}
     for placed, adapter in groups:
         for combination in product(*sizes.values()):
             chosen = dict(zip(sizes, combination, strict=True))
-            if found := _refused(space, adapter.model_copy(update=chosen)):
-                refused = refused or found
+            refused = _refused(space, adapter.model_copy(update=chosen))
+            first = refused | first
+            able |= set(space.targets) - refused.keys()
+            if refused:
                 continue
             is_held = True
             for each in (chosen, *placed):
                 for name, value in each.items():
                     kept[name].add(value)
-    return {name: _narrowed(knobs[name], kept[name]) for name in kept} if is_held or refused is None else refused
+    if is_held or not first:
+        return {name: _narrowed(knobs[name], kept[name]) for name in kept}
+    return next((first[target] for target in space.targets if target not in able), next(iter(first.values())))
 
 
 def _alike(
@@ -133,13 +138,18 @@ def _alike(
         yield alike, adapters[one]
 
 
-def _refused(space: Space, adapter: AdapterConfig) -> Refusal | None:
-    """Returns why some target does not hold an adapter; a combination of sizes that fits nowhere is not held."""
+def _refused(space: Space, adapter: AdapterConfig) -> dict[DeployTarget, Refusal]:
+    """Returns which targets do not hold an adapter, and why; a combination of sizes that fits nowhere is not held."""
     it = PlacedAdapter(geometry=space.geometry, adapter=adapter, quantize=space.quantize)
-    try:
-        return next((refused for target in space.targets if (refused := misfit(target, it))), None)
-    except ValueError as error:
-        return error if isinstance(error, Refusal) else Refusal("adapter", str(error))
+    found: dict[DeployTarget, Refusal] = {}
+    for target in space.targets:
+        try:
+            refused = misfit(target, it)
+        except ValueError as error:
+            refused = error if isinstance(error, Refusal) else Refusal("adapter", str(error))
+        if refused:
+            found[target] = refused
+    return found
 
 
 def _values(domain: Domain) -> tuple[Value, ...]:

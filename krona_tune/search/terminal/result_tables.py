@@ -130,6 +130,8 @@ FINALS_CAPTION = (
 
 WHOLE = {"task", "finalist", "constant", "parameters"}
 """The columns that never wrap."""
+LEAST_WIDTH = 6
+"""The least width of a column of scores, which wrap in a narrow terminal."""
 
 
 def build_result_tables(standings: Standings, facts: dict[str, TaskFacts], *, fronts: bool = False) -> Group:
@@ -144,7 +146,7 @@ def build_result_tables(standings: Standings, facts: dict[str, TaskFacts], *, fr
         _search_table(standings, facts, verdicts),
     ]
     if any(standings.finals(*known).winner for known in facts.items()):
-        tables[-1:] = [_finals_table(standings, facts, verdicts), _legend(standings, facts)]
+        tables[-1:] = [_finals_table(standings, facts, verdicts), _caption(facts), _legend(standings, facts)]
     tables += [Text(text) for each in verdicts.values() for text in each.others]
     if lines := compare_methods(standings.rows, facts):
         tables.append(methods_table(lines, facts))
@@ -185,13 +187,19 @@ def _search_table(standings: Standings, facts: dict[str, TaskFacts], verdicts: M
     return table
 
 
-def _finals_table(standings: Standings, facts: dict[str, TaskFacts], verdicts: Mapping[str, Verdicts]) -> Table:
+def _caption(facts: dict[str, TaskFacts]) -> Text:
+    """Returns what is below the finalists' table; in a narrow terminal it is whole where the table is not."""
     by_loss = [task for task, fact in facts.items() if fact.compared_by_loss]
-    caption = f"{FINALS_CAPTION} On {', '.join(by_loss)} a validation score is the targets' loss, negated."
-    table = titled_table("Finalists of each task", facts, (), caption if by_loss else FINALS_CAPTION)
+    said = f" On {', '.join(by_loss)} a validation score is the targets' loss, negated." if by_loss else ""
+    return Text(FINALS_CAPTION + said, style="table.caption")
+
+
+def _finals_table(standings: Standings, facts: dict[str, TaskFacts], verdicts: Mapping[str, Verdicts]) -> Table:
+    table = titled_table("Finalists of each task", facts, ())
     for name in ("task", "finalist", "validation", "test", "head only\non test", "constant", "parameters"):
         left, whole = name in {"task", "finalist"}, name in WHOLE
-        table.add_column(name, justify="left" if left else "right", no_wrap=whole, overflow="fold")
+        least = None if whole else LEAST_WIDTH
+        table.add_column(name, justify="left" if left else "right", no_wrap=whole, overflow="fold", min_width=least)
     for task, fact in facts.items():
         finals, best = standings.finals(task, fact), standings.best(task)
         beside = (format_spread(finals.head_only.test if finals.head_only else None), format_score(fact.constant_score))
