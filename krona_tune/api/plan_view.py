@@ -19,7 +19,7 @@ from krona_tune.search.searchers.asha_rule import judged_after
 from krona_tune.search.terminal.cell_view import NamedLines
 from krona_tune.search.waiting_orders import EarlierOrders
 from krona_tune.study.folder import StudyFolder, nearest_folder
-from krona_tune.study.formatting import describe_adapter, format_money
+from krona_tune.study.formatting import describe_adapter, format_many, format_money
 from krona_tune.study.redact import redact
 from krona_tune.study.request.field_types import for_task
 from krona_tune.study.request.metric_table import rows_of
@@ -70,9 +70,14 @@ class PlanView(NamedLines):
         """Returns the plan in named lines, as the command line prints it."""
         lines = plan_lines(self.plan, "", self.folder, EarlierOrders.of(self.folder))
         more = {"reasons": "; ".join(_reasons(self.plan.spec))} if "reasons" in lines else {}
-        if warnings := [*self.plan.lacking(), *_doubts(self.plan)]:
-            more["warnings"] = "; ".join(map(readable, warnings))
+        if self._warnings:
+            more["warnings"] = self._warnings
         return {name: " ".join(text.split()) for name, text in (lines | more).items()}
+
+    @cached_property
+    def _warnings(self) -> str:
+        """Returns what the model lacks and what is odd about the data, which is looked for in all rows."""
+        return "; ".join(map(readable, [*self.plan.lacking(), *_doubts(self.plan)]))
 
     @cached_property
     def frame(self) -> "pd.DataFrame":
@@ -141,7 +146,7 @@ def plan_lines(
         lines["deploy"] = _indented(_deployed(plan))
     if search.repeats.points:
         points = min(search.repeats.points, plan.trials)
-        lines["repeats"] = f"the first {points} of each task again with {_seeds(search.repeats.seeds)}"
+        lines["repeats"] = f"the first {points} of each task again with {format_many(search.repeats.seeds, 'seed')}"
     if spec.finalists.top:
         of = "each method on each task" if search.per_method else "each task"
         lines["finals"] = _indented(_finals(plan, of))
@@ -205,16 +210,12 @@ def _taught(plan: "Plan", taught: "Teaching") -> str:
 def _finals(plan: "Plan", of: str) -> str:
     """Says which configurations are trained again, with how many seeds, and which one is the default."""
     finals = plan.spec.finalists
-    said = f"the best {finals.top} of {of} again with {_seeds(finals.seeds)}, then tested"
+    said = f"the best {finals.top} of {of} again with {format_many(finals.seeds, 'seed')}, then tested"
     if finals.budget:
         said += f"; more seeds where the best can't be told, {finals.budget} trainings at most"
     if plan.default:
         said += f"; the default, chosen unless one of them is better: {describe_adapter(plan.default)}"
     return said
-
-
-def _seeds(count: int) -> str:
-    return f"{count} seed" + "s" * (count != 1)
 
 
 def _reasons(spec: "StudySpec") -> Iterator[str]:

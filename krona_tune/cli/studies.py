@@ -121,7 +121,7 @@ def clean(
 ) -> None:
     """Remove the checkpoints that a study needs no more; interrupted trials keep theirs."""
     from krona_tune.record.trial_checkpoints import remove, size, there, unneeded
-    from krona_tune.study.formatting import format_bytes
+    from krona_tune.study.formatting import format_bytes, format_many
 
     refuse_unknown("--keep", "choice", KEPT, keep)
     folder = study_folder(storage_at(storage), study)
@@ -132,7 +132,7 @@ def clean(
         if not trials:
             console.print("nothing to remove: no trial has a checkpoint that it needs no more", highlight=False)
             return
-        freed, many = format_bytes(size(folder, trials)), "1 trial" if len(trials) == 1 else f"{len(trials)} trials"
+        freed, many = format_bytes(size(folder, trials)), format_many(len(trials), "trial")
         if yes or _agreed(f"Remove the checkpoints of {many} of {folder.name}, {freed}?"):
             remove(folder, trials)
             console.print(f"{freed} freed: the checkpoints of {many}", highlight=False)

@@ -106,10 +106,10 @@ def _doubt_parts(task: Task, parts: dict[str, pa.Table]) -> Iterator[str]:
     few = [f"{table.num_rows} {part}" for part, table in parts.items() if table.num_rows < FEW]
     if few:
         yield f"{task.title} has only {', '.join(few)} examples: with so few, scores are mostly chance"
-    for part, table in parts.items():
-        there = set(table["label"].unique().to_pylist()) if task.labels else set()
+    for part in ("validation", "test"):  # `find_warnings` counts what training lacks
+        there = set(parts[part]["label"].unique().to_pylist()) if task.labels else set()
         lacking = [label for number, label in enumerate(task.labels) if number not in there]
-        if lacking and part != "train":
+        if lacking:
             many = f"{len(lacking)} of the {len(task.labels)} labels, such as" if len(lacking) > 1 else "the label"
             yield f"no {part} example of {task.title} has {many} {shown(lacking[0])}"
 

@@ -13,6 +13,7 @@ from typing import BinaryIO, Literal
 
 from krona_tune.data.tasks import Task
 from krona_tune.refusal import Refusal, refusing, shown
+from krona_tune.study.formatting import format_many
 
 Quoting = Literal[0, 3]
 """csv.QUOTE_MINIMAL or csv.QUOTE_NONE."""
@@ -203,7 +204,7 @@ def refuse_misshapen(texts: Sequence[str], task: Task, place: str, how: str = "s
     if not any(text.strip() for text in texts):
         raise Refusal(place, "it is empty", wanted)
     if len(texts) != len(task.inputs):
-        problem = f"{len(texts)} text{'s' * (len(texts) != 1)} instead of {len(task.inputs)}"
+        problem = f"{format_many(len(texts), 'text')} instead of {len(task.inputs)}"
         raise Refusal(place, problem, wanted + f", {how}" * (len(task.inputs) > 1))
     if empty := [name for name, text in zip(task.inputs, texts, strict=True) if not text.strip()]:
         raise Refusal(place, f"{empty[0]} is empty", wanted)

@@ -36,6 +36,7 @@ from krona_tune.search.trial_message import StepResult, TrialMessage
 from krona_tune.search.tune_host import Phase, tune_trials
 from krona_tune.search.worker.trainable import latest_checkpoint
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.formatting import format_many
 from krona_tune.study.kinds import FIRST_TRAINED
 from krona_tune.study.result import Status
 from krona_tune.study.search_end import search_end
@@ -97,7 +98,7 @@ def cut_short(stopper: StudyStopper, left: int) -> str:
     reason = f"The budget of {stopper.used_up}" if stopper.used_up else stopper.ended
     if not (reason and left):
         return ""
-    return f"{reason} ended the search with {left} {'trial' if left == 1 else 'trials'} to go."
+    return f"{reason} ended the search with {format_many(left, 'trial')} to go."
 
 
 def left_over(stopper: StudyStopper, left: int, trials: int, kind: str) -> str:

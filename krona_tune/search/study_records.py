@@ -170,7 +170,7 @@ def _made_again(plan: Plan, folder: StudyFolder, recorded: Records) -> tuple[lis
             begin(begun)
         elif number is not None:
             lost.add((own[0].task, number))
-    for trial_id in without_row.keys() - book.rows.keys():
+    for trial_id in [each for each in without_row if each not in book.rows]:  # of those that are there by now
         if clone := _clone(plan, trial_id, recorded.orders, rows | book.rows):
             begin(clone)
     again = list(book.rows.values())

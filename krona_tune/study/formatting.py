@@ -83,6 +83,11 @@ def format_count(value: float) -> str:
     return f"{value:,.0f}"
 
 
+def format_many(count: int, noun: str) -> str:
+    """Writes a number of things, such as 1 seed and 2 seeds."""
+    return f"{count} {noun}" + "s" * (count != 1)
+
+
 def format_money(value: float) -> str:
     """Writes an amount with two decimals, or with two digits if it is smaller than that shows."""
     return f"{value:,.2f}" if value >= 0.1 or not value else f"{value:.2g}"

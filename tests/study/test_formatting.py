@@ -5,7 +5,15 @@ from pathlib import Path
 import pytest
 
 from krona_tune.study.finals import Spread
-from krona_tune.study.formatting import format_answer, format_gain, format_money, format_score, format_spread, plain
+from krona_tune.study.formatting import (
+    format_answer,
+    format_gain,
+    format_many,
+    format_money,
+    format_score,
+    format_spread,
+    plain,
+)
 
 
 @pytest.mark.parametrize(
@@ -36,6 +44,10 @@ def test_a_predicted_number_keeps_its_digits_where_it_is_small(value: float, tex
 )
 def test_a_loss_in_small_units_is_seen(value: float | None, text: str, gain: str) -> None:
     assert (format_score(value), format_gain(value)) == (text, gain)
+
+
+def test_one_is_counted_as_one() -> None:
+    assert [format_many(count, "seed") for count in (0, 1, 2)] == ["0 seeds", "1 seed", "2 seeds"]
 
 
 def test_a_deviation_has_no_more_decimals_than_its_mean() -> None:

@@ -20,7 +20,7 @@ from krona_tune.record.storage import LISTED, Storage, refresh
 from krona_tune.refusal import Refusal, told
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.progress.study_status import read_status
-from krona_tune.search.terminal.live_view import View
+from krona_tune.search.terminal.live_view import View, can_redraw
 from krona_tune.search.terminal.result_tables import build_result_tables
 from krona_tune.study.devices import price_of
 from krona_tune.study.folder import StudyFolder
@@ -67,8 +67,7 @@ def watch(folder: StudyFolder, console: Console) -> None:
         Refusal: it has not begun, or can't be read.
     """
     manifest, shown = read_manifest(folder.manifest), object()
-    redraws = console.is_terminal and not console.is_dumb_terminal
-    with Live(console=console, auto_refresh=False) if redraws else nullcontext() as live:
+    with Live(console=console, auto_refresh=False) if can_redraw(console) else nullcontext() as live:
         while True:
             runs, spec = is_running(folder), load_spec(folder.spec)  # which an order may have changed
             rows = list(map(manifest.unrecorded_devices(spec.resources).counted, _rows(folder)[0]))
@@ -81,7 +80,7 @@ def watch(folder: StudyFolder, console: Console) -> None:
             now = [(row.trial_id, row.status, row.rung) for row in rows], runs
             if live:
                 live.update(view, refresh=True)
-            elif now != shown:  # a file, or a terminal that only adds lines
+            elif now != shown:
                 console.print(view)
                 shown = now
             if not runs:

@@ -27,6 +27,11 @@ SHOWN = 8
 """How many running trials are named."""
 
 
+def can_redraw(console: Console) -> bool:
+    """Returns whether what was printed can be printed over, unlike in a file and in a terminal that only adds lines."""
+    return console.is_terminal and not console.is_dumb_terminal
+
+
 class View:
     """A view of the ledger. As a context manager it draws until its end; `changed` is called after each event."""
 
@@ -58,7 +63,7 @@ class View:
         self._live: Live | CellView | None = None
         if in_notebook() and not quiet:
             self._live = CellView(self)
-        elif console.is_terminal and not console.is_dumb_terminal and not quiet:
+        elif can_redraw(console) and not quiet:
             self._live = Live(self, console=console, refresh_per_second=2, transient=False)
 
     def __enter__(self) -> "View":
