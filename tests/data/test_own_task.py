@@ -2,6 +2,7 @@
 
 import os
 import re
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -112,10 +113,12 @@ def test_a_function_that_has_no_value_on_many_draws_of_validation_labels_is_warn
     assert own(path, split={"validation": 60, "test": 20}, metric=f"{tmp_path}/judge.py:judge").warnings == ()
 
 
-def test_a_function_that_is_too_slow_for_all_draws_is_warned_of_without_trying_them(tmp_path: Path) -> None:
-    (tmp_path / "judge.py").write_text(
-        "import time\n\ndef judge(labels, answers):\n    time.sleep(0.1)\n    return sum(labels == answers)\n"
-    )
+def test_a_function_that_is_too_slow_for_all_draws_is_warned_of_without_trying_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "judge.py").write_text("def judge(labels, answers):\n    return sum(labels == answers)\n")
+    clock = count()
+    monkeypatch.setattr(own_task, "monotonic", lambda: next(clock) / 10)
     path = write_csv(tmp_path / "tickets.csv", rows(200))
     [warning] = own(path, metric=f"{tmp_path}/judge.py:judge").warnings
     assert re.search(r"no interval: a call takes 0\.\d+ s, 500 of them have 30 s$", warning)
