@@ -3,6 +3,7 @@
 import codecs
 import shlex
 import sys
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from io import BufferedWriter, FileIO, TextIOWrapper
 from typing import Any, TextIO
@@ -12,6 +13,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from krona_tune.api.diagnosis import refuse_gone_folder
 from krona_tune.api.exit_status import status_of
+from krona_tune.refusal import Refusal
 from krona_tune.refused_calls import FREE, refuse_odd_text
 from krona_tune.search.driver_options import Outcome
 
@@ -47,6 +49,10 @@ class QuietFlags:
         return found
 
 
+NAMED_ONCE = {"tasks": "with commas between the tasks"}
+"""Flags that take several things in one text; of one that is given again, the last alone would count."""
+
+
 class CheckedProgram(QuietFlags, TyperGroup):
     """The program with its commands."""
 
@@ -58,7 +64,10 @@ class CheckedCommand(QuietFlags, TyperCommand):
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        words, _, _ = self.make_parser(ctx).parse_args(args=list(args))
+        words, _, given = self.make_parser(ctx).parse_args(args=list(args))
+        for name, times in Counter(each.name for each in given).items():
+            if name in NAMED_ONCE and times > 1:
+                raise Refusal(f"--{name}", f"it is given {times} times", f"give it once, {NAMED_ONCE[name]}")
         for parameter in self.params:
             name = str(parameter.name)
             place = parameter.opts[-1] if parameter.param_type_name == "option" else name.upper()

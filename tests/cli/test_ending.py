@@ -139,3 +139,8 @@ def test_help_shows_no_value_behind_a_flag_that_is_on_or_off(words: list[str]) -
     flags = [line for line in text.splitlines() if re.search(r"--(help|scores|dry-run|version) ", line)]
     assert flags
     assert not [line for line in flags if "<" in line]
+
+
+def test_tasks_that_are_named_in_two_flags_are_refused_and_not_left_out() -> None:
+    with pytest.raises(Refusal, match=r"--tasks: it is given 2 times; give it once, with commas between the tasks"):
+        app(["run", "--tasks", "rte", "--trials", "2", "--tasks", "cola", "--trials", "3"], standalone_mode=False)
