@@ -5,7 +5,7 @@ import platform
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, metadata, requires, version
@@ -20,6 +20,7 @@ from packaging.version import InvalidVersion
 from krona_tune import __version__, hub
 from krona_tune.machine import core_limit, free_bytes, memory, shared_memory
 from krona_tune.processor import this_processor
+from krona_tune.record.mlflow_mirror.tracking_uri import TRACKING, explain_unreachable, refuse_no_store
 from krona_tune.refusal import Refusal
 from krona_tune.search.startup.cluster import (
     DRIVERS,
@@ -49,7 +50,23 @@ def refuse_gone_folder() -> None:
         raise Refusal("the working directory", f"it can't be used: {error.strerror}", "change to another") from None
 
 
-NECESSARY = (refuse_windows, refuse_gone_folder, refuse_cache, refuse_temporary_folder, refuse_home, hub.hub_host)
+def refuse_tracking_variable() -> None:
+    """Raises a Refusal if the environment names a tracking store that none can be."""
+    try:
+        refuse_no_store(os.environ.get(TRACKING) or None)
+    except Refusal as refusal:
+        raise refusal.at(TRACKING) from None
+
+
+NECESSARY = (
+    refuse_windows,
+    refuse_gone_folder,
+    refuse_cache,
+    refuse_temporary_folder,
+    refuse_home,
+    refuse_tracking_variable,
+    hub.hub_host,
+)
 """What must hold before Ray or torch start."""
 
 
@@ -72,6 +89,7 @@ class Diagnosis:
 def diagnose() -> Diagnosis:
     """Returns the facts about this machine and installation, and what is wrong."""
     found, parts, reached = gpus(), extras(), _reached()
+    problems = (*unmet(), *_refused(*NECESSARY))
     return Diagnosis(
         sections={
             "versions": versions(__version__),
@@ -83,8 +101,8 @@ def diagnose() -> Diagnosis:
             },
             "environment": variables(),
         },
-        problems=(*unmet(), *_refused(*NECESSARY)),
-        warnings=tuple(_warnings(found)),
+        problems=problems,
+        warnings=(*_warnings(found), *_tracking_warnings(problems)),
     )
 
 
@@ -130,6 +148,14 @@ def _warnings(gpus: list[Gpu]) -> Iterator[Refusal]:
         yield Refusal(str(here), f"{format_bytes(left)} are free", "free space, or name another folder with --storage")
     if gpus and installed("torch").endswith(OF_THE_CPU):
         yield Refusal("torch", f"{installed('torch')} can't use the GPU", "install a build of torch for your GPU")
+
+
+def _tracking_warnings(problems: Collection[Refusal]) -> Iterator[Refusal]:
+    """Warns of a tracking store in the environment that does not answer."""
+    refused = any(each.place == TRACKING for each in problems)
+    trouble = None if refused else explain_unreachable(os.environ.get(TRACKING) or None)
+    if trouble:
+        yield Refusal(TRACKING, trouble)
 
 
 def _reached() -> str:

@@ -10,6 +10,7 @@ import pytest
 from krona_tune import cli
 from krona_tune.api import diagnosis
 from krona_tune.api.diagnosis import MASK, READ_VARIABLES, SECRET, Gpu, diagnose, extras, unmet, variables
+from krona_tune.record.mlflow_mirror.tracking_uri import TRACKING
 from tests.conftest import Run
 from tests.syntax_trees import tree_of
 
@@ -110,6 +111,27 @@ def test_what_may_fail_later_is_a_warning(
     monkeypatch.setattr(diagnosis, what, lambda *of: answer)
     (warning,) = diagnose().warnings
     assert told in str(warning)
+
+
+@pytest.mark.usefixtures("healthy")
+@pytest.mark.parametrize(
+    ("uri", "problem", "warning"),
+    [
+        ("", "", ""),
+        ("ftp://tracking", "unknown scheme 'ftp'", ""),
+        ("http://me:hunter2@127.0.0.1:9", "", "127.0.0.1:9 does not answer"),
+    ],
+)
+def test_a_tracking_store_of_the_environment_is_checked_as_a_study_checks_it(
+    monkeypatch: pytest.MonkeyPatch, uri: str, problem: str, warning: str
+) -> None:
+    monkeypatch.setattr(diagnosis, "installed", lambda name: "1")
+    monkeypatch.setattr(diagnosis, "unmet", lambda: iter(()))
+    monkeypatch.setenv(TRACKING, uri)
+    found = diagnose()
+    for told, expected in ((found.problems, problem), (found.warnings, warning)):
+        assert [each.place for each in told] == [TRACKING] * bool(expected)
+        assert all(expected in str(each) and "hunter2" not in str(each) for each in told)
 
 
 @pytest.mark.usefixtures("healthy")
