@@ -68,7 +68,8 @@ def _tables(comparison: Comparison) -> Iterator[RenderableType]:
     yield _scores(comparison, facts)
     yield from (Text(text) for each in comparison.tasks for text in each.verdicts)
     yield from (Text(text, style="yellow") for text in comparison.doubts)
-    yield _knobs(comparison, facts)
+    if any(each.knobs.differing for each in comparison.tasks):
+        yield _knobs(comparison, facts)
     if different := comparison.differences:
         table = titled_table(
             "Where the requests differ", {}, ("key", *(escape(study.name) for study in comparison.studies)), words=100

@@ -46,6 +46,16 @@ def test_the_terminal_shows_scores_differences_and_knobs_and_takes_names_as_text
     assert "scale" not in text
 
 
+def test_no_table_of_knobs_is_shown_where_the_winners_have_the_same(tmp_path: Path) -> None:
+    for name, scores in (("one", LOW), ("other", HIGH)):
+        final_study(tmp_path / name, scores, rank=3, scale=4.0)
+    console = Console(file=StringIO(), width=110, record=True)
+    console.print(tables_of(compared([str(tmp_path / "one"), str(tmp_path / "other")], str(tmp_path))))
+    text = console.export_text()
+    assert "The winners of each task" in text
+    assert "knobs" not in text
+
+
 def test_one_study_and_a_word_for_a_list_are_refused(two: Path) -> None:
     with pytest.raises(Refusal, match=r"only .*plain is named; name two studies or more"):
         krona_tune.compare(["plain", two / "plain"], two)
