@@ -1,6 +1,6 @@
 """Serves studies, their trials, reports and orders as JSON."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from anyio import CapacityLimiter
 from anyio.to_thread import run_sync
@@ -12,6 +12,7 @@ from krona_tune.service.response_models import MOST_ROWS, Rows, StudyDetail, Stu
 from krona_tune.service.responses import NO_JSON, PROBLEMS, UNKNOWN, json_answer, only_json
 from krona_tune.service.served_studies import ServedStudies
 from krona_tune.study.order import Order, OrderRequest
+from krona_tune.study.result import Status
 
 MOST_OFFSET = 10_000_000
 MOST_ORDERS = 4
@@ -20,6 +21,7 @@ MOST_ORDERS = 4
 Name = Annotated[str, Path(description="A study's name.", min_length=1, max_length=255)]
 Offset = Annotated[int, Query(ge=0, le=MOST_OFFSET, description="How many rows to leave out.")]
 Limit = Annotated[int, Query(ge=1, le=MOST_ROWS, description="The most rows to return.")]
+StatusFilter = Annotated[Status | Literal[""], Query(description="Only rows with this status; empty for all.")]
 Filter = Annotated[str, Query(max_length=200, description="Only rows with this value; empty for all.")]
 
 
@@ -46,13 +48,13 @@ def study_routes(studies: ServedStudies, access: Access) -> APIRouter:
 
     @router.get("/api/studies/{name}/trials", response_model=Rows, responses=UNKNOWN, operation_id="trials")
     def trials(
-        name: Name, task: Filter = "", status: Filter = "", offset: Offset = 0, limit: Limit = MOST_ROWS
+        name: Name, task: Filter = "", status: StatusFilter = "", offset: Offset = 0, limit: Limit = MOST_ROWS
     ) -> Response:
         """Return a study's trials in the order in which they started."""
         found = [
             row
             for row in studies.read(name).results.recorded.trials
-            if task in {"", row.task} and status in {"", str(row.status)}
+            if task in {"", row.task} and status in {"", row.status}
         ]
         return _page(found, offset, limit)
 

@@ -53,6 +53,9 @@ def test_trials_are_paged_and_filtered(client: TestClient, study: StudyFolder) -
     failed = client.get("/api/studies/first/trials?status=diverged&task=cola").json()
     assert [row["trial_id"] for row in failed["rows"]] == ["cola-0009"]
     assert client.get("/api/studies/first/trials?task=rte").json()["total"] == 0
+    misspelt = client.get("/api/studies/first/trials?status=stopped")
+    assert misspelt.status_code == 422
+    assert "stopped_early" in misspelt.text
 
 
 def test_reports_are_those_of_a_trial_and_what_is_no_number_is_null(client: TestClient, study: StudyFolder) -> None:
