@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -25,6 +26,8 @@ from krona_tune.refusal import Refusal, refusing
 from krona_tune.refused_calls import refusing_at_the_caller
 
 TENSORS = "adapter.safetensors"
+TRIAL = "trial_id"
+"""What the file of the tensors says of them beside their names: the trial that trained them."""
 HEAD = "head."
 DIGITS = 12
 """How many digits of a fingerprint are shown."""
@@ -33,7 +36,7 @@ DIGITS = 12
 def save_adapter(folder: Path, tensors: dict[str, Tensor], card: AdapterCard) -> None:
     """Writes an adapter's whole folder; files that were there before under the same names are replaced."""
     with atomic_folder(folder, last=CARD) as built:
-        save_file(tensors, built / TENSORS)
+        save_file(tensors, built / TENSORS, {TRIAL: card.trial_id})
         (built / README).write_text(render_model_card(card, Form.ADAPTER, built.name), encoding="utf-8")
         (built / CARD).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
@@ -57,10 +60,20 @@ def read_tensors(folder: Path) -> dict[str, Tensor]:
 
 
 def read_adapter(folder: Path) -> tuple[AdapterCard, dict[str, Tensor]]:
-    """Returns a card and its tensors. Raises a Refusal as `read_card` and `read_tensors` do."""
+    """Returns a card and its tensors.
+
+    Raises:
+        Refusal: as `read_card` and `read_tensors` raise it, or the two are of different trials, as a copy leaves them
+            that was cut off.
+    """
     card = read_card(folder)
     tensors = read_tensors(folder)
+    with safe_open(folder / TENSORS, "pt") as file:
+        trial = (file.metadata() or {}).get(TRIAL, card.trial_id)
     refuse_replaced(folder, card)
+    if trial != card.trial_id:
+        problem = f"{TENSORS} is of {trial}, {CARD} of {card.trial_id}"
+        raise Refusal(str(folder), problem, "copy the whole folder again")
     return card, tensors
 
 

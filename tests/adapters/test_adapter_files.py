@@ -212,6 +212,14 @@ def test_a_tensor_too_many_or_of_another_shape_is_refused(tmp_path: Path) -> Non
     assert f"{name} is (2, 7), the model takes (4, 2)" in refused(build("bert")[1], tmp_path)
 
 
+def test_the_tensors_of_one_trial_beside_the_card_of_another_are_refused(tmp_path: Path) -> None:
+    for trial in ("mnli-001", "mnli-002"):
+        saved(tmp_path / trial, "bert", trial_id=trial)
+    (tmp_path / "mnli-001" / TENSORS).replace(tmp_path / "mnli-002" / TENSORS)
+    said = refused(build("bert")[1], tmp_path / "mnli-002")
+    assert "adapter.safetensors is of mnli-001, adapter.json of mnli-002; copy the whole folder again" in said
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
 def test_tensors_that_hold_no_numbers_are_refused(value: float, tmp_path: Path) -> None:
     saved(tmp_path, "bert")
@@ -224,7 +232,7 @@ def test_tensors_that_hold_no_numbers_are_refused(value: float, tmp_path: Path) 
 def test_an_adapter_that_finds_no_room_leaves_the_earlier_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     adapted = saved(tmp_path, "bert")
 
-    def half(tensors: dict[str, torch.Tensor], path: Path) -> None:
+    def half(tensors: dict[str, torch.Tensor], path: Path, said: dict[str, str]) -> None:
         path.write_bytes(b"half")
         raise OSError(28, "No space left on device")
 
