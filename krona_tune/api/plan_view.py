@@ -199,9 +199,11 @@ def _taught(plan: "Plan", taught: "Teaching") -> str:
     count, tasks = plan.planned.taught, f"{len(taught.tasks)} recorded tasks"
     tasks += f" ({taught.synthetic} of them synthetic)" if taught.synthetic else ""
     left_out = f"; {', '.join(taught.unlearned)} left out: no trial there scores above the constant answer"
+    every_size = plan.spec.search.pareto
+    best, expected = ("best at each size", "") if every_size else ("best", f" ({EXPECTED})")
     return (
-        f"{count} of a task's trials are points near the best of {tasks}, trained to their end unless "
-        f"they do worse than others ({EXPECTED}); the first: {describe_adapter(taught.points[0])}"
+        f"{count} of a task's trials are points near the {best} of {tasks}, trained to their end unless "
+        f"they do worse than others{expected}; the first: {describe_adapter(taught.points[0])}"
         + left_out
         * bool(taught.unlearned)
     )

@@ -81,7 +81,8 @@ def _search_by_task(
         from krona_tune.search.searchers.surrogate import TransferSurrogate  # no other study loads its packages
 
         budgets = {task: schedule.total_examples for task, schedule in schedules.items()}
-        surrogate = TransferSurrogate(plan.space, budgets, spec.seed, plan.earlier)
+        every_size = spec.search.fills_front
+        surrogate = TransferSurrogate(plan.space, budgets, spec.seed, plan.earlier, every_size=every_size)
     suggest, history = (surrogate.suggest, surrogate.history) if surrogate else (None, None)
     taught = _taught(plan, contents)
     samplers = open_samplers(spec, plan.space, folder.journal, stopper.halt, _earlier(plan), suggest, taught)

@@ -110,6 +110,17 @@ def test_a_task_keeps_its_own_optimum_where_the_tasks_differ() -> None:
     assert quality(next(surrogate.suggest("rte", 33)).point) < -1.3
 
 
+def test_of_every_size_a_good_small_point_promises_more_than_a_larger_one_that_is_no_better() -> None:
+    """The score of a point grows with its parameters, so that the best of all is always a large one."""
+    sizes: dict[bool, list[int]] = {}
+    for every_size in (False, True):
+        surrogate = TransferSurrogate(SPACE, BUDGETS, seed=1, every_size=every_size)
+        feed(surrogate, "cola", range(30), score=lambda params: log2(SPACE.parameters(params)))
+        proposed = [next(surrogate.suggest("cola", number)).point for number in range(32, 38)]
+        sizes[every_size] = [SPACE.parameters(point) for point in proposed]
+    assert max(sizes[True]) < min(sizes[False])
+
+
 def test_the_first_trials_and_every_eighth_are_even_draws() -> None:
     surrogate = TransferSurrogate(SPACE, BUDGETS, seed=1)
     empty = {number: next(surrogate.suggest("cola", number)) for number in (0, 1, 2, 7, 15)}

@@ -17,6 +17,8 @@ from tests.search.samplers import SPACE
 ANY = {"method": "krona", "a_out": 4, "a_in": 6, "roles": "query", "layers": "last 2"}
 POINTS = [point for scale in range(1, 13) if (point := SPACE.adopted({**ANY, "scale": float(scale)}))]
 
+LARGER = SPACE.adopted({**ANY, "roles": "query+value", "scale": 1.0}) or {}
+
 
 def taught_of(trials: int) -> TaughtPoints:
     return TaughtPoints("cola", SPACE, POINTS, spec(trials=trials, taught=True).search)
@@ -160,3 +162,22 @@ def test_points_that_were_given_up_stay_so_after_a_resume_though_the_others_beca
     assert whole == "T" + 11 * "o"
     (tmp_path / "journal").rename(tmp_path / "whole")
     assert go_on(sampler(tmp_path, 12), range(6)) + go_on(sampler(tmp_path, 12), range(6, 12)) == whole
+
+
+@pytest.mark.parametrize(
+    ("taught", "other", "scores", "misled"),
+    [
+        (POINTS[0], LARGER, (0.4, 0.5), False),
+        (LARGER, POINTS[0], (0.5, 0.4), False),
+        (LARGER, POINTS[0], (0.4, 0.5), True),
+        (POINTS[0], POINTS[1], (0.4, 0.5), True),
+    ],
+)
+def test_of_every_size_a_larger_trial_wins_no_comparison(
+    taught: dict[str, Any], other: dict[str, Any], scores: tuple[float, float], misled: bool
+) -> None:
+    assert SPACE.parameters(POINTS[0]) == SPACE.parameters(POINTS[1]) < SPACE.parameters(LARGER)
+    asked = spec(trials=10, taught=True, objective="pareto").search
+    both = zip((taught, other), scores, strict=True)
+    tried = [TriedPoint(point=point, scores={64: score}, ended=True) for point, score in both]
+    assert TaughtPoints("cola", SPACE, [taught], asked).misled(tried) is misled

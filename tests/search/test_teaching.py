@@ -51,6 +51,22 @@ def test_what_is_taught_fits_the_space_and_begins_with_a_recorded_tasks_own(know
     assert first == ((*own, *taught.points) if known else taught.points)
 
 
+def test_of_every_size_the_front_of_score_and_parameters_is_taught_from_the_largest_down() -> None:
+    best, front = read_teaching(SPACE), read_teaching(SPACE, every_size=True)
+    assert front.points[0] == best.points[0]
+    for points in (front.points, *front.own.values()):
+        sizes = [SPACE.parameters(point) for point in points]
+        assert sizes == sorted(set(sizes), reverse=True)
+    least = SPACE.parameters(front.points[-1])
+    curves = shipped_curves()
+    near = [nearest_point(SPACE, point, curves.geometry) for point in by_mean_score(curves) if curves.geometry]
+    assert all(SPACE.parameters(point) >= least for point in near if point)
+    assert len(front.points) > 1
+    assert {contents: points[0] for contents, points in front.own.items()} == {
+        contents: points[0] for contents, points in best.own.items()
+    }
+
+
 def test_a_space_of_another_method_is_taught_nothing() -> None:
     taught = read_teaching(space("bert", {"method": "lora", "rank": [1, 2]}))
     assert not taught

@@ -196,7 +196,8 @@ def make_plan(spec: StudySpec, place: str) -> Plan:
     _check_shared_scores(spec, tasks)
     _check_least_gain(spec, tasks)
     _refuse_other_metrics([*earlier, *teachers], tasks)
-    taught = read_teaching(space, contributed=teachers) if spec.search.taught_trials else None
+    every_size = spec.search.pareto
+    taught = read_teaching(space, contributed=teachers, every_size=every_size) if spec.search.taught_trials else None
     return Plan(
         spec=spec,
         place=place,
@@ -322,7 +323,8 @@ def _check_search(spec: StudySpec) -> None:
     _refuse_beside("finalists", "default and budget choose one configuration of each task", asked, several)
     others = {"search.objective pareto": search.pareto, "search.warm_start": search.learns_from}
     _refuse_beside("search.sampler", "sobol takes its own points in order", search.sampler == "sobol", others)
-    others |= {
+    others = {
+        "search.warm_start": search.learns_from,
         "search.per_method": search.per_method,
         "--shared": search.shared,
         f"sampler {search.sampler}": search.sampler in {"sobol", "study_model"},

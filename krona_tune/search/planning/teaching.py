@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import zip_longest
+from itertools import accumulate, zip_longest
 from math import ceil
 from statistics import fmean, pstdev
 from typing import Any
@@ -40,23 +40,37 @@ class Teaching:
         return (*self.own.get(contents, ()), *self.points)
 
 
-def read_teaching(space: Space, without: Collection[str] = (), contributed: Sequence[EarlierStudy] = ()) -> Teaching:
+def read_teaching(
+    space: Space,
+    without: Collection[str] = (),
+    contributed: Sequence[EarlierStudy] = (),
+    *,
+    every_size: bool = False,
+) -> Teaching:
     """Returns what the recorded curves teach a space.
 
     Args:
         space: the space of the new study.
         without: recorded tasks of the package to leave out.
         contributed: further curves; their points and the package's take turns, theirs first.
+        every_size: teaches the points of the front of score against parameters, from the largest down, instead of the
+            best ones.
     """
+
+    def near(curves: EarlierStudy, points: Sequence[Params], most: int) -> Points:
+        if every_size:
+            return _front(space, _near(space, curves, points, len(points)))
+        return _near(space, curves, points, most)
+
     designs = (*(curves.without(curves.unlearned) for curves in contributed), shipped_curves(without))
     ordered = [(curves, by_mean_score(curves)) for curves in designs]
-    orders = [_near(space, curves, best, min(MOST, ceil(len(best) / ONE_OF))) for curves, best in ordered]
+    orders = [near(curves, best, min(MOST, ceil(len(best) / ONE_OF))) for curves, best in ordered]
     in_turn = {space.meaning(point): point for turn in zip_longest(*orders) for point in turn if point is not None}
     own: dict[str, Points] = {}
     for curves in designs:
         for task, points in points_by_task(curves.rows).items():
             if contents := curves.contents.get(task):
-                own.setdefault(contents, _near(space, curves, points, MOST_OWN))
+                own.setdefault(contents, near(curves, points, MOST_OWN))
     return Teaching(
         tasks=tuple(sorted(task for curves in designs for task in curves.budgets)),
         points=tuple(in_turn.values())[:MOST],
@@ -90,3 +104,10 @@ def _near(space: Space, curves: EarlierStudy, points: Iterable[Params], most: in
         if len(found) < most and (near := nearest_point(space, params, curves.geometry)):
             found.setdefault(space.meaning(near), near)
     return tuple(found.values())
+
+
+def _front(space: Space, points: Points) -> Points:
+    """Returns, of points in the order of their scores, those that have fewer parameters than every better one."""
+    sizes = [space.parameters(point) for point in points]
+    least_before = accumulate(sizes, min, initial=max(sizes, default=0) + 1)
+    return tuple(point for point, size, least in zip(points, sizes, least_before, strict=False) if size < least)

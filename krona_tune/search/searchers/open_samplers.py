@@ -196,10 +196,12 @@ def _sampler_in(
     def suggest(part: Space, task: str) -> Suggest:
         if search.sampler == "sobol":
             return sobol_points(part, spec.seed, search.first_point)
-        if surrogate:
-            return lambda number, tried: surrogate(task, number)
         first = adopt_points(part, earlier.get(task, ()))
-        return taught[task].before(lambda number, tried: first) if task in taught else lambda number, tried: first
+
+        def later(number: int, tried: Callable[[], Sequence[TriedPoint]]) -> Iterable[Proposal]:
+            return surrogate(task, number) if surrogate else first
+
+        return taught[task].before(later) if task in taught else later
 
     def sampler(part: Space, name: str, task: str) -> TaskSampler:
         made = TaskSampler(

@@ -105,19 +105,26 @@ class TransferSurrogate:
     """A Gaussian process over all reports of a study: their point, their share of the budget and their task.
 
     A candidate is judged by its expected improvement at the full budget on its task, over the expected score of the
-    task's best point. Everything depends on the reports and their order alone, so that with one worker a resumed study
-    proposes what an uninterrupted one would.
+    task's best point or, where every size counts, of the best one with no more parameters. Everything depends on the
+    reports and their order alone, so that with one worker a resumed study proposes what an uninterrupted one would.
 
     Args:
         budgets: the examples of a full training, by task.
         earlier: studies whose tasks are further tasks, and whose best points are among the candidates; with one, no
             trial is drawn evenly at the beginning.
+        every_size: whether the best score at every size is looked for.
     """
 
     def __init__(
-        self, space: Space, budgets: Mapping[str, int], seed: int, earlier: Sequence[EarlierStudy] = ()
+        self,
+        space: Space,
+        budgets: Mapping[str, int],
+        seed: int,
+        earlier: Sequence[EarlierStudy] = (),
+        *,
+        every_size: bool = False,
     ) -> None:
-        self._space, self._seed = space, seed
+        self._space, self._seed, self._every_size = space, seed, every_size
         self._encode = Encoder(space, seed)
         # two folders may hold studies of one name
         earlier = [replace(study, name=f"{number} {study.name}") for number, study in enumerate(earlier)]
@@ -212,11 +219,23 @@ class TransferSurrogate:
         own = [trial for trial in trials if trial.task == task and trial.reports]
         points, coordinates = self._candidates(task, number, own)
         mean, deviation = predict(process, history.complete(coordinates, task))
-        best = predict(process, history.at([1.0] * len(own), own))[0].max() if own else 0.0
+        expected = predict(process, history.at([1.0] * len(own), own))[0] if own else np.zeros(1)
+        best = self._best_no_larger(points, own, expected) if self._every_size else expected.max()
         gain = (mean - best) / deviation
         improvement = deviation * (gain * norm.cdf(gain) + norm.pdf(gain))
         ranked = np.argsort(-improvement, kind="stable")
         return (Proposal(points[index], self._origin(task, mean[index], deviation[index])) for index in ranked)
+
+    def _best_no_larger(self, points: Sequence[Params], own: Sequence[Trial], expected: Array) -> Array:
+        """Returns the highest expected value (n,) of a task's own trials with no more parameters than each point, or
+        that of a middle trial, 0, if it is higher or there is none."""
+        sizes = [self._space.parameters(trial.params) for trial in own]
+        known = sorted(zip(sizes, expected, strict=False))
+        limits = [0, *(size for size, _ in known)]
+        best = np.maximum.accumulate([0.0, *(value for _, value in known)])
+        places = np.searchsorted(limits, [self._space.parameters(point) for point in points], side="right")
+        found: Array = best[places - 1]
+        return found
 
     def _origin(self, task: str, mean: float, deviation: float) -> Origin:
         """Returns the surrogate's expectation in the task's own scores, if it has any."""

@@ -34,11 +34,12 @@ class TaughtPoints:
 
     Args:
         points: points of the space, the most promising first.
-        search: says how many trials there are and how many of them are taught.
+        search: says how many trials there are and how many of them are taught, and whether every size counts: then a
+            larger trial wins no comparison with a smaller one.
     """
 
     def __init__(self, task: str, space: Space, points: Sequence[Params], search: SearchSpec) -> None:
-        self._task = task
+        self._task, self._size_of = task, space.parameters if search.pareto else None
         self._taught = {space.meaning(point): Proposal(dict(point), Origin(proposed_by=RECORDED)) for point in points}
         self._meaning, self._most = space.meaning, search.taught_trials
         self._left_to_others = search.trials - self._most
@@ -87,7 +88,7 @@ class TaughtPoints:
     def _lose(self, taught: Sequence[TriedPoint], others: Sequence[TriedPoint]) -> bool:
         """Compares both, unless the taught points have lost before; returns whether they have."""
         if not self._misled and all(any(each.ended for each in trials) for trials in (taught, others)):
-            pairs = [pair for first in taught for second in others if (pair := _compared(first, second))]
+            pairs = [pair for first in taught for second in others if (pair := self._compared(first, second))]
             wins, ties = sum(one > other for one, other in pairs), sum(one == other for one, other in pairs)
             self._misled = bool(pairs) and wins + ties / 2 < LEAST_WINS * len(pairs)
             if self._misled:
@@ -100,11 +101,17 @@ class TaughtPoints:
                 logger.info(said, self._task, wins, len(pairs), ties)
         return self._misled
 
-
-def _compared(one: TriedPoint, other: TriedPoint) -> tuple[float, float] | None:
-    """Returns what each of two trials counts against the other; None if there is nothing to compare."""
-    if one.worst != other.worst:
-        reported = other.scores if one.worst else one.scores
-        return (-one.worst, -other.worst) if reported else None
-    step = max(one.scores.keys() & other.scores.keys(), default=None)
-    return None if step is None else (one.scores[step], other.scores[step])
+    def _compared(self, one: TriedPoint, other: TriedPoint) -> tuple[float, float] | None:
+        """Returns what each of two trials counts against the other; None if there is nothing to compare."""
+        if one.worst != other.worst:
+            reported = other.scores if one.worst else one.scores
+            return (-one.worst, -other.worst) if reported else None
+        step = max(one.scores.keys() & other.scores.keys(), default=None)
+        if step is None:
+            return None
+        scores = one.scores[step], other.scores[step]
+        if self._size_of:
+            sizes = self._size_of(one.point), self._size_of(other.point)
+            larger_wins = (scores[0] - scores[1]) * (sizes[0] - sizes[1]) > 0
+            return (0.0, 0.0) if larger_wins else scores
+        return scores

@@ -58,7 +58,7 @@ class SearchSpec(FrozenValue):
     """Searched trials for each task; with `per_method`, for each method of each task."""
     sampler: Sampler = "tpe"
     """Names who proposes points: "tpe" learns from the scores of the same task, "study_model" from those of all tasks
-    and of earlier studies (a search by method, size or shared configuration is left to TPE), "random" draws evenly,
+    and of earlier studies (a search by method or of shared configurations is left to TPE), "random" draws evenly,
     "sobol" takes the points of a scrambled Sobol sequence, which cover the space evenly and are the same on every task.
     Left out: "study_model" with a `warm_start` that names more than files of curves, else "tpe"."""
     first_point: Annotated[int, Field(ge=0, le=MOST_POINTS)] = 0
@@ -71,6 +71,10 @@ class SearchSpec(FrozenValue):
     """Whether every method gets trials of its own on each task, and competes only with itself."""
     objective: Literal["score", "pareto"] = "score"
     """Says what is looked for: the best score, or with `pareto` the best score at every size."""
+    front: Literal["model"] | None = None
+    """Who proposes points with `objective: pareto`. "model": the model of the study, those that promise the most over
+    the best point with no more parameters. A new study writes it, unless it names another sampler or searches by
+    method. null: as before this key was there."""
     shared: bool = False
     """Whether all tasks share their configurations, which are judged by their average."""
     warm_start: Places | None = None
@@ -133,12 +137,16 @@ class SearchSpec(FrozenValue):
 
     def settled(self, *, several_methods: bool) -> Self:
         """Returns the request of a search that begins now: it is taught, unless it is asked for otherwise, or several
-        methods compete: what teaches are trainings of one of them."""
+        methods compete: what teaches are trainings of one of them. Where every size counts, a model proposes."""
         studies = self.warm_start and not _are_files(self.warm_start)
         asked = "sampler" in self.model_fields_set or studies or self.first_point
-        otherwise = asked or several_methods or self.per_method or self.shared or self.pareto
+        otherwise = asked or several_methods or self.per_method or self.shared
         taught = not otherwise if self.taught is None else self.taught
-        return self.model_copy(update={"taught": taught, "stop_trials": self.trials if self.stop else None})
+        settled: dict[str, Any] = {"taught": taught, "stop_trials": self.trials if self.stop else None}
+        other = "sampler" in self.model_fields_set and self.sampler != "study_model"
+        if self.pareto and not (self.per_method or other):
+            settled["front"] = "model"
+        return self.model_copy(update=settled)
 
     @property
     def teachers(self) -> tuple[str, ...]:
@@ -153,6 +161,8 @@ class SearchSpec(FrozenValue):
     @property
     def proposes_by(self) -> Sampler:
         """Returns what proposes the points: the sampler asked for, but TPE where no model of all tasks can propose."""
+        if self.fills_front:
+            return "study_model"
         by_task = not (self.per_method or self.pareto or self.shared)
         return self.sampler if by_task or self.sampler != "study_model" else "tpe"
 
@@ -171,3 +181,8 @@ class SearchSpec(FrozenValue):
     def pareto(self) -> bool:
         """Returns whether the best score at every size is looked for."""
         return self.objective == "pareto"
+
+    @property
+    def fills_front(self) -> bool:
+        """Returns whether the model of the study looks for the best score at every size."""
+        return self.pareto and self.front is not None

@@ -34,7 +34,7 @@ Keep = Literal["winners", "finalists", "all"]
 Quantize = Literal["nf4", "int8"]
 
 
-SETTLED = ("search.taught", "search.stop_trials", "finalists.default", "finalists.budget")
+SETTLED = ("search.taught", "search.front", "search.stop_trials", "finalists.default", "finalists.budget")
 """The keys that a new study settles as it begins, if nobody gave them."""
 OF_GLUE = "glue"
 """Stands in a mapping of tasks for the definition of a task of GLUE."""

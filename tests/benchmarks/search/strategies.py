@@ -85,23 +85,29 @@ class RaysOwn:
     """`OptunaSearch` with `ASHAScheduler`, called in the order in which Tune's controller calls them.
 
     A training that diverges ends and reports the score of a constant answer, as an accuracy would be; with `nan` it
-    reports NaN, as a loss would be. A point whose sizes do not fit reports the same at once, and costs nothing.
+    reports NaN, as a loss would be. A point whose sizes do not fit reports the same at once, and costs nothing; beside
+    the score it has the `largest` size.
     """
 
     setting: Setting
     nan: bool = False
+    metrics: tuple[str, ...] = ("score",)
+    modes: tuple[str, ...] = ("max",)
+    largest: int = 0
 
     def __post_init__(self) -> None:
         self.schedule, space = self.setting.schedule, self.setting.space
         domains = {label: distribution_of(domain) for label, domain in space.searched().items()}
+        several = len(self.metrics) > 1
+        metric, mode = (list(self.metrics), list(self.modes)) if several else (self.metrics[0], self.modes[0])
         self._search = OptunaSearch(
             domains,
-            metric="score",
-            mode="max",
+            metric=metric,
+            mode=mode,
             seed=self.setting.seed,
             points_to_evaluate=[space.drawn(point) for point in self.setting.first] or None,
         )
-        self._search._setup_study("max")  # private: Ray Tune calls it, which does not run here
+        self._search._setup_study(mode)  # private: Ray Tune calls it, which does not run here
         self._asha, self._begun = asha(self.schedule, "examples"), 0
 
     def next(self) -> Trial:
@@ -113,7 +119,7 @@ class RaysOwn:
             if self.setting.space.feasible(trial.params):
                 self._asha.on_trial_add(None, trial)
                 return trial
-            told = {"score": self.setting.chance, "training_iteration": 1}
+            told = {"score": self.setting.chance, "size": self.largest, "training_iteration": 1}
             self._search.on_trial_complete(trial.trial_id, result=told)
 
     def heard(self, trial: Trial, seen: Seen) -> bool:
@@ -130,11 +136,15 @@ class RaysOwn:
 
 @dataclass
 class Ours:
-    """krona_tune's sampler and scheduler, with the calls that `search.searchers.task_searcher` makes."""
+    """krona_tune's sampler and scheduler, with the calls that `search.searchers.task_searcher` makes.
+
+    With `every_size`, they look for the best score at every size.
+    """
 
     setting: Setting
     startup: int = 10
     taught: TaughtPoints | None = None
+    every_size: bool = False
 
     def __post_init__(self) -> None:
         self.schedule, self._begun = self.setting.schedule, 0
@@ -145,8 +155,14 @@ class Ours:
             seed=self.setting.seed,
             startup_trials=self.startup,
             suggest=self.taught.before(self._suggested) if self.taught else self._suggested,
+            every_size=self.every_size,
         )
-        self._judge = AshaPerGroup({TASK: self.schedule}, per_method=False, spared=self._spared)
+        self._judge = AshaPerGroup(
+            {TASK: self.schedule},
+            per_method=False,
+            size_of=self.setting.space.parameters if self.every_size else None,
+            spared=self._spared,
+        )
 
     def next(self) -> Trial:
         number = self._begun

@@ -52,7 +52,8 @@ def test_a_spec_takes_no_change() -> None:
         ({"sampler": "sobol", "first_point": 4}, False),
         ({"per_method": True}, False),
         ({"shared": True}, False),
-        ({"objective": "pareto"}, False),
+        ({"objective": "pareto"}, True),
+        ({"objective": "pareto", "per_method": True}, False),
         ({"warm_start": "recorded-curves"}, False),
         ({"taught": True, "sampler": "random"}, True),
     ],
@@ -67,6 +68,26 @@ def test_a_study_that_begins_is_taught_unless_its_search_is_asked_for_otherwise(
     before = build_spec({"model": "m", "search": {key: each for key, each in search.items() if key != "taught"}}, "x")
     assert before.search.taught in {None, False}
     assert before.search.taught_trials == 0
+
+
+@pytest.mark.parametrize(
+    ("search", "front", "sampler"),
+    [
+        ({}, None, "tpe"),
+        ({"objective": "pareto"}, "model", "study_model"),
+        ({"objective": "pareto", "warm_start": "recorded-curves"}, "model", "study_model"),
+        ({"objective": "pareto", "sampler": "tpe"}, None, "tpe"),
+        ({"objective": "pareto", "sampler": "random"}, None, "random"),
+        ({"objective": "pareto", "per_method": True}, None, "tpe"),
+        ({"sampler": "study_model"}, None, "study_model"),
+    ],
+)
+def test_a_study_that_looks_for_every_size_writes_how(search: dict[str, Any], front: str | None, sampler: str) -> None:
+    asked = build_spec({"model": "m", "search": search}, "x.yaml")
+    assert asked.search.proposes_by == ("tpe" if search.get("objective") and sampler != "random" else sampler)
+    begun = asked.settled()
+    assert (begun.search.front, begun.search.proposes_by) == (front, sampler)
+    assert build_spec(begun.plain(), "study.yaml") == begun
 
 
 @pytest.mark.parametrize(("method", "favoured"), [("krona", True), ("lora", True), (["krona", "lora"], False)])

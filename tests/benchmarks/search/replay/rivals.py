@@ -48,7 +48,7 @@ DEFAULT = point_of({
 def by_task(make: Make, first: First = lambda study: ()) -> MakeAll:
     """Returns a maker of strategies that know nothing of one another; each tries the study's `first` points first."""
     return lambda seed, chances: {
-        task: make(_setting(task, seed, chance, first(chances))) for task, chance in chances.items()
+        task: make(setting_of(task, seed, chance, first(chances))) for task, chance in chances.items()
     }
 
 
@@ -82,7 +82,7 @@ def by_one_model(first: First = lambda study: (), *, teacher: Teacher | None = N
         surrogate = TransferSurrogate(space(), dict.fromkeys(chances, rungs().total_examples), seed, earlier)
         return {
             task: Modelled(
-                _setting(task, seed, chance, first(chances)), task=task, startup=STARTUP, surrogate=surrogate
+                setting_of(task, seed, chance, first(chances)), task=task, startup=STARTUP, surrogate=surrogate
             )
             for task, chance in chances.items()
         }
@@ -98,7 +98,7 @@ def by_taught_points(teacher: Teacher) -> MakeAll:
         asked = SearchSpec(trials=TRIALS, taught=True)
         return {
             task: Ours(
-                _setting(task, seed, chance, ()),
+                setting_of(task, seed, chance),
                 startup=STARTUP,
                 taught=TaughtPoints(task, space(), taught.points, asked),
             )
@@ -108,7 +108,8 @@ def by_taught_points(teacher: Teacher) -> MakeAll:
     return made
 
 
-def _setting(task: str, seed: int, chance: float, first: Points) -> Setting:
+def setting_of(task: str, seed: int, chance: float, first: Points = ()) -> Setting:
+    """Returns what a strategy for a task of a study of this seed is made for."""
     drawn = stream(seed, "search", task) % 2**31
     return Setting(space=space(), schedule=rungs(), seed=drawn, chance=chance, first=first)
 
