@@ -22,7 +22,7 @@ from krona_tune.search.driver_options import DriverOptions, Outcome
 from krona_tune.search.forecast import Forecast
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.phases import finals_reserve, full_phase, keep_effects, known_phase, needs_of, search_phase
-from krona_tune.search.progress.trials_left import by_task, search_left
+from krona_tune.search.progress.trials_left import by_task, later_not_begun, search_left
 from krona_tune.search.ray_metrics import StudyMetrics, readings
 from krona_tune.search.resume import LATER_PHASES, LaterPhase
 from krona_tune.search.running_study import RunningStudy
@@ -195,7 +195,7 @@ class Driver:
         )
         self.loop = TrialLoop(ledger=self.ledger, stopper=self.stopper, changed=self._changed, obey=self.orders.look)
         self.artifacts, self.state_due, self.foretold = Artifacts(), 0.0, None
-        self.stage = "full training" if again else "search"
+        self.stage, self.later = "full training" if again else "search", 0
         self.searched, self.fulfilled = False, earlier.fulfilled if earlier and not self.opened.message else None
 
     def run(self, write_page: Callable[..., Path]) -> Outcome:
@@ -236,6 +236,9 @@ class Driver:
             self._ends_by_itself,
             self._leave_out,
         )
+        later = later_not_begun(plan.spec, plan.planned, self.ledger.rows.values(), self.context.manifest.tasks)
+        self.view.expect(later)
+        self.later = sum(later.values())
         self._run(phase, "search")
         plan, rows = self.study.plan, self.ledger.rows.values()
         self.searched = phase.searcher.exhausted and all(row.ended for row in rows if row.kind in FIRST_TRAINED)
@@ -246,6 +249,7 @@ class Driver:
             self.view.say(said)
         if not self.stopper.interrupted:
             self.view.end_search()
+            self.later = 0
         self.stopper.let_finals_end()
         asked = Counts.of(plan.spec, plan.planned).by_kind
         if self.stopper.interrupted and any(asked[phase.kind] for phase in LATER_PHASES):
@@ -400,6 +404,7 @@ class Driver:
             stage=self.stage,
             trials=trials,
             ended=ended,
+            later=self.later,
             seconds_left=self.foretold,
             slots=self.study.allowed,
             most=self.study.most,

@@ -77,16 +77,18 @@ STARTED_AGAIN: frozenset[End] = frozenset({"terminated", "halted", "lost"})
 
 
 class DriverState(FrozenValue):
-    """Holds how far a study is. `trials` counts those of its whole plan, `ended` those that have ended; `seconds_left`
-    is the forecast, None if nobody knows; `slots` is how many trials may run at once, `most` is that without the
-    `share` that a queue leaves to the study (None: no queue runs it); `at` is when the driver wrote this (seconds since
-    the epoch). `end` says how the driver ended, `reason` why; both are empty before. `cut_short`: a second
-    request or Ray's loss left it no time to write what a study leaves. `fulfilled` is what the request
-    asked for (`asked_trials`) when nothing of it was left; None if that has never been so."""
+    """Holds how far a study is. `trials` counts those of its whole plan, `ended` those that have ended, `later` the
+    finals and repeats that only follow the search; `seconds_left` is the forecast, None if nobody knows; `slots` is how
+    many trials may run at once, `most` is that without the `share` that a queue leaves to the study (None: no queue
+    runs it); `at` is when the driver wrote this (seconds since the epoch). `end` says how the driver ended, `reason`
+    why; both are empty before. `cut_short`: a second request or Ray's loss left it no time to write what a study
+    leaves. `fulfilled` is what the request asked for (`asked_trials`) when nothing of it was left; None if that has
+    never been so."""
 
     stage: Stage
     trials: int
     ended: int
+    later: int = 0
     seconds_left: float | None = None
     slots: int
     most: int | None = None
@@ -117,8 +119,8 @@ class DriverState(FrozenValue):
 
     @property
     def left(self) -> int:
-        """Returns how many trials of the plan have not ended."""
-        return self.trials - self.ended
+        """Returns how many trials of the plan have not ended, without those that only follow the search."""
+        return self.trials - self.ended - self.later
 
 
 def running_trials(rows: Iterable[TrialResult]) -> frozenset[str]:

@@ -149,6 +149,21 @@ def test_watching_says_since_when_the_study_runs(
     assert re.search(r"rte-002 +0%", screen.getvalue())
 
 
+def test_watching_says_the_time_left_that_the_driver_foretells_and_none_once_it_has_gone(
+    study: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock = FileLock(study.root / ".lock")
+    lock.acquire()
+    monkeypatch.setattr("krona_tune.search.terminal.inspect_studies.time.sleep", lambda seconds: lock.release())
+    state = DriverState(stage="search", trials=13, ended=2, seconds_left=700.0, slots=2, at=1.0)
+    write_driver_state(study, state)
+    screen = StringIO()
+    watch(study, Console(file=screen, width=120))
+    during, after = screen.getvalue().split("Validation scores")[1:]
+    assert "about 11 min 40 s left" in during
+    assert "left" not in after
+
+
 def test_where_nothing_can_be_redrawn_watching_prints_again_after_each_change(
     study: StudyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

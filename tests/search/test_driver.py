@@ -280,6 +280,9 @@ def test_a_search_that_an_order_ends_leaves_only_its_finals(
     assert finals == {"cola-head-0", "rte-head-0", "cola-000", "rte-000"}
     assert {row.trial_id for row in rows if not row.ended} == {"rte-000"}
     assert last.trials == last.ended == len(rows) - 1 == 3 + 8
+    assert seen[0].trials == asked_trials(of.spec, of.planned) == 2 * (40 + 1 + 4), "with the finals"
+    assert seen[0].left == seen[0].trials - seen[0].ended - 8, "which only follow the search"
+    assert seen[1].left == seen[1].trials - seen[1].ended == 8
     in_search, in_finals = (cast(float, state.seconds_left) for state in seen[:2])
     assert in_search <= 100, "the budget of time ends the study"
     assert in_finals == pytest.approx(8 * 4 * parts.epoch)

@@ -91,6 +91,14 @@ def not_begun(
     return by_task(trials_left(spec, planned, rows, facts))
 
 
+def later_not_begun(
+    spec: StudySpec, planned: PlanFacts, rows: Iterable[TrialResult], facts: Mapping[str, TaskFacts] | None = None
+) -> dict[str, int]:
+    """Returns the number of each task's finals and repeats that have no row yet; takes what `trials_left` takes."""
+    left = trials_left(spec, planned, rows, facts)
+    return by_task({(task, kind): count for (task, kind), count in left.items() if kind not in FIRST_TRAINED})
+
+
 def by_task(left: Left) -> dict[str, int]:
     """Returns how many trials of all kinds are left of each task."""
     found: dict[str, float] = defaultdict(float)

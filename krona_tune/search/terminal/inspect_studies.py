@@ -75,8 +75,12 @@ def watch(folder: StudyFolder, console: Console) -> None:
             ledger.running = set(running_trials(rows)) if runs else set()
             span = _session(folder, None if runs else rows)
             progress, price = partial(progress_of, folder), price_of(spec.resources)
-            view = View(console, ledger, manifest.tasks, progress, quiet=True, span=span, price=price)
-            view.expect(read_status(folder, rows, runs=runs, manifest=manifest, spec=spec).to_come or {})
+            status = read_status(folder, rows, runs=runs, manifest=manifest, spec=spec)
+            foretold = partial(float, status.state.seconds_left or 0.0)
+            view = View(
+                console, ledger, manifest.tasks, progress, quiet=True, seconds_left=foretold, span=span, price=price
+            )
+            view.expect(status.to_come or {})
             now = [(row.trial_id, row.status, row.rung) for row in rows], runs
             if live:
                 live.update(view, refresh=True)
