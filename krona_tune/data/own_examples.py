@@ -184,8 +184,10 @@ def _is_text(kind: pa.DataType) -> bool:
 
 
 def _plain(values: pa.ChunkedArray) -> pa.ChunkedArray:
-    """Returns values without a dictionary, and texts in a type that every function of pyarrow takes."""
+    """Returns values without a dictionary, decimals as float64, and texts in a type that every function of pyarrow
+    takes."""
     values = values.cast(values.type.value_type) if pa.types.is_dictionary(values.type) else values
+    values = values.cast(pa.float64()) if pa.types.is_decimal(values.type) else values
     return values.cast(pa.large_string()) if pa.types.is_string_view(values.type) else values
 
 

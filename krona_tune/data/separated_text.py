@@ -132,22 +132,34 @@ def _separation(path: Path, columns: Sequence[str]) -> Separation:
 
 def _refuse_odd_rows(path: Path, found: Separation) -> None:
     """Refuses a row with more fields than the header, which is what a separator in a text without quotes makes; one
-    with fewer that ends in a quoted text with a line break, where quotes are not read; and a quote without an end."""
+    with fewer that ends in a quoted text with a line break, where quotes are not read; and a quote without an end.
+
+    Further fields that are empty are what separators at the end make, but then of every row."""
     width, rows, last = len(found.names), 0, list[str]()
+    longer: tuple[int, list[str]] | None = None
+    others = False
     with refusing(str(path), "can't be read"):
-        for rows, (line, row) in enumerate(records(path, found.separator, found.quoting, last)):  # noqa: B007
+        for rows, (line, row) in enumerate(records(path, found.separator, found.quoting, last)):
             if len(row) > width and any(row[width:]):
-                fix = "put a text that holds the separator in quotes"
-                raise Refusal(f"{path}:{line}", f"{len(row)} fields, the header has {width}", fix)
+                raise _longer(path, line, row, width)
+            longer = longer or ((line, row) if len(row) > width else None)
+            others |= rows > 0 and 0 < len(row) <= width
             if found.quoting == csv.QUOTE_NONE and 0 < len(row) < width and row[-1][:1] == '"':
                 fix = "save it as CSV, or without quotes and line breaks in texts"
                 raise Refusal(f"{path}:{line}", "this TSV has quotes, which are not read", fix)
+    if longer and others:
+        raise _longer(path, *longer, width)
     try:
         list(csv.reader(last, delimiter=found.separator, quoting=found.quoting, strict=True))
     except csv.Error as error:
         if UNCLOSED in str(error):
             problem = f"a quote that opens in row {rows} is never closed"
             raise Refusal(str(path), problem, "close it, or write a quote within a text twice") from None
+
+
+def _longer(path: Path, line: int, row: Sequence[str], width: int) -> Refusal:
+    fix = "put a text that holds the separator in quotes"
+    return Refusal(f"{path}:{line}", f"{len(row)} fields, the header has {width}", fix)
 
 
 def records(

@@ -145,6 +145,18 @@ def test_numbers_that_can_not_be_learned_are_refused(numbers: list[str], tmp_pat
     assert "tickets.csv: queue" in refusal_of(write_csv(tmp_path / "tickets.csv", some), metric="pearson")
 
 
+@pytest.mark.parametrize("decimals", [1.25, 3.0])
+def test_decimal_numbers_of_a_database_are_numbers_and_whole_ones_are_labels(tmp_path: Path, decimals: float) -> None:
+    prices = pa.array([decimals, 2.0] * 20, pa.float64()).cast(pa.decimal128(9, 2))
+    table = pa.table({"body": [f"text {n}" for n in range(40)], "queue": prices})
+    pq.write_table(table, tmp_path / "tickets.parquet")
+    assert own(tmp_path / "tickets.parquet", regression=True).task.grid[0] == min(decimals, 2.0)
+    if decimals == 3.0:
+        assert own(tmp_path / "tickets.parquet").task.labels == ("2", "3")
+    else:
+        assert "1.25 is no name of a label" in refusal_of(tmp_path / "tickets.parquet", metric="accuracy")
+
+
 def test_numbers_are_judged_over_all_training_examples(tmp_path: Path) -> None:
     for name, number in {"train-0": 1.5, "train-1": 2.5, "dev": 2.5, "test": 1.5}.items():
         count = 1 if name == "test" else 40

@@ -113,6 +113,16 @@ def test_a_file_that_is_written_in_another_way_is_refused_with_what_to_do(
     assert said in str(refused.value)
 
 
+def test_separators_at_the_end_are_those_of_every_row_or_of_a_text_without_quotes(tmp_path: Path) -> None:
+    path = tmp_path / "some.csv"
+    path.write_text("label,text,note\npos,good,,\nneg,bad,,\n\n", encoding="utf-8")
+    assert find_separation(path, ["text"]).names == ["label", "text", "note"]
+    for rows in ("pos,good, really,\nneg,bad,\n", "neg,bad,\npos,good, really,\n"):
+        path.write_text(f"label,text,note\n{rows}", encoding="utf-8")
+        with pytest.raises(Refusal, match=r"some\.csv:[23]: 4 fields, the header has 3; put a text that holds"):
+            find_separation(path, ["text"])
+
+
 def test_a_row_that_is_wider_than_the_header_is_refused_with_its_line(tmp_path: Path) -> None:
     path = tmp_path / "some.csv"
     path.write_text('body,queue\n"two\nlines",x\none, two,x\n', encoding="utf-8")

@@ -130,6 +130,15 @@ def test_teachers_that_are_too_far_foretell_no_score(model: str, tmp_path: Path,
     assert "they have at most 20 labels, this task has 41" in unknown(recommend_point(wide))
 
 
+def test_where_a_label_that_the_metric_is_about_can_not_be_right_no_score_is_expected(
+    model: str, tmp_path: Path, reviews: dict[str, Any]
+) -> None:
+    only = tmp_path / "reviews" / "validation.csv"
+    only.write_text(only.read_text(encoding="utf-8").replace(",good", ",bad"), encoding="utf-8")
+    plan = planned(model, {"reviews": {**reviews, "metric": "f1"}})
+    assert unknown(recommend_point(plan)) == "no validation example has the label 'good', which f1 is about"
+
+
 def test_a_metric_without_a_best_score_of_one_foretells_no_score(model: str, reviews: dict[str, Any]) -> None:
     plan = planned(model, {"reviews": reviews})
     worse = replace(plan.tasks["reviews"], lower_is_better=("accuracy",))

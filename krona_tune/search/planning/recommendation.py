@@ -11,7 +11,7 @@ from krona_tune.data.metrics import constant_baseline
 from krona_tune.data.tasks import Task
 from krona_tune.kron.factors import FactorShape, factor_shape, first_step
 from krona_tune.record.recorded_curves import HARDLY_LEARNED, LEARNED, curve_table
-from krona_tune.refusal import Refusal
+from krona_tune.refusal import Refusal, shown
 from krona_tune.search.planning.default_point import default_point
 from krona_tune.search.planning.earlier_study import RUNGS, EarlierStudy, shipped_curves
 from krona_tune.search.planning.expected_score import BEST, ExpectedScore, recorded_shares
@@ -23,7 +23,7 @@ from krona_tune.search.planning.teaching import by_mean_score
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.request.field_types import for_task
 from krona_tune.study.request.loader import build_spec
-from krona_tune.study.request.metric_table import bounds_of
+from krona_tune.study.request.metric_table import bounds_of, rows_of
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.request.trial import PLACES, section_of
 
@@ -206,6 +206,11 @@ def _shape(geometry: Geometry, params: Params) -> tuple[FactorShape, float]:
 
 def _doubts_of_data(plan: Plan, data: TaskData, curves: EarlierStudy) -> Iterator[str]:
     """Yields what makes the recorded curves say nothing of a score on these data."""
+    task, (trained, judged) = data.task, (set(part["label"].to_pylist()) for part in (data.train, data.validation))
+    if task.labels and len(trained) < 2:
+        yield "all training examples have the same label"
+    if rows_of(task.metrics[:1])[0].of_one_label and 1 not in judged:
+        yield f"no validation example has the label {shown(task.labels[1])}, which {task.metrics[0]} is about"
     examples, epochs = data.train.num_rows, for_task(plan.spec.schedule.epochs, data.task.name)
     budgets: Mapping[str, int] = curves.budgets
     least, most = min(budgets.values()), max(budgets.values())

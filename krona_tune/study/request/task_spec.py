@@ -102,7 +102,8 @@ class SplitSpec(FrozenValue):
     """A column that names each example's part in its own row."""
     validation: HeldOut = None
     """A file, other data with columns of their own, or the share (below 1) or the number of training examples to hold
-    out, which replaces a part that the data have. null: the part that the data have, or 15 %."""
+    out, which replaces a part that the data have, but none that `column` names. null: the part that the data have, or
+    15 %."""
     test: HeldOut = None
     """The same for the test half."""
     group: Column | None = None
