@@ -199,20 +199,23 @@ def _taught(plan: "Plan", taught: "Teaching") -> str:
     count, tasks = plan.planned.taught, f"{len(taught.tasks)} recorded tasks"
     tasks += f" ({taught.synthetic} of them synthetic)" if taught.synthetic else ""
     left_out = f"; {', '.join(taught.unlearned)} left out: no trial there scores above the constant answer"
-    every_size = plan.spec.search.pareto
-    best, expected = ("best at each size", "") if every_size else ("best", f" ({EXPECTED})")
-    return (
-        f"{count} of a task's trials are points near the {best} of {tasks}, trained to their end unless "
-        f"they do worse than others{expected}; the first: {describe_adapter(taught.points[0])}"
-        + left_out
-        * bool(taught.unlearned)
-    )
+    if plan.spec.search.pareto:
+        sizes = sorted(map(plan.space.parameters, taught.points))
+        near = f"up to {count} of a task's trials are points near the best at each size of {tasks}"
+        expected, end = "", f"of {sizes[0]:,} to {sizes[-1]:,} parameters"
+    else:
+        near = f"{count} of a task's trials are points near the best of {tasks}"
+        expected, end = f" ({EXPECTED})", f"the first: {describe_adapter(taught.points[0])}"
+    said = f"{near}, trained to their end unless they do worse than others{expected}; {end}"
+    return said + left_out * bool(taught.unlearned)
 
 
 def _finals(plan: "Plan", of: str) -> str:
     """Says which configurations are trained again, with how many seeds, and which one is the default."""
     finals = plan.spec.finalists
-    said = f"the best {finals.top} of {of} again with {format_many(finals.seeds, 'seed')}, then tested"
+    said = (
+        f"the best {min(finals.top, plan.trials)} of {of} again with {format_many(finals.seeds, 'seed')}, then tested"
+    )
     if finals.budget:
         said += f"; more seeds where the best can't be told, {finals.budget} trainings at most"
     if plan.default:
@@ -230,8 +233,9 @@ def _reasons(spec: "StudySpec") -> Iterator[str]:
 
 def _methods(plan: "Plan") -> str:
     """Says what each method gets: its trials on a task, and how many parameters its points may have."""
-    sizes = {name: dict.fromkeys(plan.space.of(name).sizes()) for name in plan.space.methods}
-    said = [f"{name} {' to '.join(f'{size:,}' for size in both)}" for name, both in sizes.items()]
+    sizes = {name: plan.space.of(name).sizes() or [0] for name in plan.space.methods}
+    ends = {name: dict.fromkeys((found[0], found[-1])) for name, found in sizes.items()}
+    said = [f"{name} {' to '.join(f'{size:,}' for size in both)}" for name, both in ends.items()]
     alone = plan.spec.search.per_method
     trials = f"{plan.spec.search.trials} trials each" if alone else f"{plan.trials} trials together"
     return f"{trials}; parameters: {', '.join(said)}"
@@ -251,7 +255,9 @@ def _own_task(spec: "StudySpec", own: "OwnData") -> str:
     used = {part: spec.examples.used(part, task.name, count) for part, count in rows.items()}
     few = {part: f"{used[part]:,} of " if used[part] < count else "" for part, count in rows.items()}
     sizes = ", ".join(f"{few[part]}{count:,} {part}" for part, count in rows.items())
-    shares = [f"{shown(label)[1:-1]} {share:.1%}" for label, share in zip(task.labels, own.shares, strict=True)]
+    shares = [
+        f"{shown(label)[1:-1]} {format_share(share)}" for label, share in zip(task.labels, own.shares, strict=True)
+    ]
     more = f" and {len(shares) - MOST_LABELS} more" if len(shares) > MOST_LABELS else ""
     answers = (
         f"{len(shares)} labels: {', '.join(shares[:MOST_LABELS])}{more}"
@@ -264,6 +270,14 @@ def _own_task(spec: "StudySpec", own: "OwnData") -> str:
     metrics = " and ".join(_metric(task, name) for name in task.metrics)
     by_loss = ", trials compared by the loss" if task.tested_by_other_scores else ""
     return f"{own.provenance}: {sizes}; {answers}{weighted}; scored by {metrics}{by_loss}"
+
+
+def format_share(share: float) -> str:
+    """Returns a share in percent with one digit; one of some examples is shown neither as none nor as all."""
+    least = 0.001
+    if 0 < share < least or 1 - least < share < 1:
+        return f"<{least:.1%}" if share < least else f">{1 - least:.1%}"
+    return f"{share:.1%}"
 
 
 def _metric(task: "Task", name: str) -> str:

@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from krona_tune.api.plan_view import PlanView, plan_lines, print_recommendation, written_domain
+from krona_tune.api.plan_view import PlanView, format_share, plan_lines, print_recommendation, written_domain
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import build_spec
@@ -76,6 +76,23 @@ def test_a_plan_counts_the_taught_trials_for_which_there_are_points(
     plan = make_plan(StudySpec.model_validate(asked), "here")
     assert (plan.spec.search.taught_trials, plan.planned.taught) == (6, taught)
     assert plan_lines(plan, "", None)["first"].startswith(line)
+
+
+def test_where_every_size_counts_the_sizes_of_the_taught_points_are_said(model: str) -> None:
+    asked = {"model": model, "tasks": ["rte"], "data": "mini", "adapter": {"a_out": "divisors", "a_in": "divisors"}}
+    plan = make_plan(StudySpec.model_validate({**asked, "search": {"taught": True, "objective": "pareto"}}), "here")
+    assert plan.taught
+    sizes = [plan.space.parameters(point) for point in plan.taught.points]
+    line = plan_lines(plan, "", None)["first"]
+    assert "points near the best at each size of 4 recorded tasks" in line
+    assert line.endswith(f"of {min(sizes):,} to {max(sizes):,} parameters")
+
+
+@pytest.mark.parametrize(
+    ("share", "said"), [(0.0, "0.0%"), (1e-5, "<0.1%"), (0.002, "0.2%"), (0.99999, ">99.9%"), (1.0, "100.0%")]
+)
+def test_a_share_of_some_examples_is_neither_none_nor_all(share: float, said: str) -> None:
+    assert format_share(share) == said
 
 
 def test_a_plan_without_a_recommendation_is_no_reason_to_refuse_a_dry_run(

@@ -252,7 +252,8 @@ def _max_length(plan: Plan, texts: Mapping[str, Texts]) -> tuple[int, str]:
     most = _longest(plan)
     if max(found.values()) >= most:
         many = f"{100 - PERCENTILE} % or more of {looked:,} training texts"
-        return most, f"{many} have {most} tokens or more, and {most} are the most that are read"
+        reads = "a made space reads" if most == MOST_TOKENS else "are read"
+        return most, f"{many} have {most} tokens or more, and {most} are the most that {reads}"
     return min(rounded, most), f"{PERCENTILE} % of {looked:,} training texts have at most {said}"
 
 

@@ -17,6 +17,7 @@ from krona_tune.search.startup.estimate import Speed, TextSizes, untimed_forecas
 from krona_tune.study.devices import price_of
 from krona_tune.study.formatting import format_bytes, format_duration, format_money
 from krona_tune.study.request.field_types import for_task
+from krona_tune.study.study_state import Counts
 
 MINI_SIZES = OfficialSizes(512, 256, 512, 20)
 """The examples that a task of mini-GLUE has in each part, where a request does not say it, and their mean tokens."""
@@ -107,7 +108,10 @@ def needs_in_words(plan: Plan, needs: Needs, slots: Slots, storage: Path) -> Ite
     )
     when = dict.fromkeys(format_duration(used.seconds) for used, limit in (least, most) if limit)
     ends = f"; the budget of {most[1]} ends it after {' to '.join(when)}" if when else ""
-    yield "time", f"{format_duration(low)} to {format_duration(high)}, {slots.count} at once, {needs.how}{ends}"
+    each = Counts.of(plan.spec, plan.planned)
+    seeds = max(0, (plan.spec.finalists.budget or 0) - each.finals - each.final_heads)
+    more = f", without the {seeds} trainings a task that finals may add where the best can't be told" if seeds else ""
+    yield "time", f"{format_duration(low)} to {format_duration(high)}, {slots.count} at once, {needs.how}{more}{ends}"
     hours = [used.device_hours for used, _ in (least, most)]
     unit = "GPU" if slots.gpus else "core"
     yield "hours", f"{hours[0]:.2g} to {hours[1]:.2g} {unit} hours"

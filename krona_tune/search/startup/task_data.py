@@ -204,7 +204,7 @@ def _answer(task: Task, label: Any, *, prompts: bool) -> str:
         return str(label)
     if prompts:
         return task.candidates[task.target(label)]
-    return f"{label:g}" if task.is_regression else task.labels[int(label)]
+    return f"{label:.15g}" if task.is_regression else task.labels[int(label)]
 
 
 def _encoding(plan: Plan) -> TokenizerSettings:
