@@ -51,6 +51,10 @@ class Budget:
         """Returns the limits that a request sets."""
         return Budget(seconds=search.time_budget, examples=search.examples_budget, device_hours=search.device_hours)
 
+    def times(self, share: float) -> "Budget":
+        """Returns this share of every limit."""
+        return Budget(**{name: None if limit is None else share * limit for name, limit in vars(self).items()})
+
     def used_up(self, *amounts: Amount) -> str | None:
         """Returns the name of the first limit that the amounts together reach, in words; None if there is none."""
         for name, limit in vars(self).items():

@@ -242,6 +242,24 @@ def test_a_time_budget_sizes_the_study_and_what_a_person_gave_stays(
     assert "the fewest, but longer than the time budget of 1 s" in least.reasons["search.trials"]
 
 
+@pytest.mark.parametrize(
+    ("limit", "most", "least_of", "words"),
+    [("device_hours", 0.4, 1e-6, "device hours"), ("examples_budget", 40_000, 10, "examples")],
+)
+def test_another_limit_sizes_the_study_too(
+    tmp_path: Path, texts: Path, monkeypatch: pytest.MonkeyPatch, limit: str, most: float, least_of: float, words: str
+) -> None:
+    monkeypatch.setattr(auto_space, "speed_of", lambda slots: SLOW)
+    model = saved_bert(tmp_path / "bert")
+    long = {"search.time_budget": "2d"}
+    usual, limited = (derived(model, texts, **long, **given) for given in ({}, {f"search.{limit}": most}))
+    sizes = [(each.values["search"]["trials"], each.values["schedule"]["epochs"]) for each in (usual, limited)]
+    assert sizes[0] > sizes[1]
+    assert limited.reasons["search.trials"].startswith(f"the most within the budget of {words}: about ")
+    least = derived(model, texts, **long, **{f"search.{limit}": least_of})
+    assert f"the fewest, but more than the budget of {words} (" in least.reasons["search.trials"]
+
+
 def test_what_no_study_can_be_run_with_is_refused(tmp_path: Path, texts: Path) -> None:
     model: Mapping[str, Any] = {"model": str(saved_bert(tmp_path / "bert"))}
     with pytest.raises(Refusal, match="unknown task 'clola'"):

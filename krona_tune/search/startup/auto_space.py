@@ -14,6 +14,7 @@ from krona_tune.backbones.geometry import Geometry, Role, Site
 from krona_tune.data.corpus import PARTS, TaskData, load
 from krona_tune.kron.factors import factor_shape
 from krona_tune.refusal import Refusal
+from krona_tune.search.budget import Budget
 from krona_tune.search.forecast import Forecast
 from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.search.startup.cluster import Slots
@@ -339,10 +340,13 @@ def _sized(
     length: int,
     slots: Slots,
 ) -> tuple[dict[str, Any], dict[str, str]]:
-    """Returns the space of the largest size that fits the time, and why; of the least, if none does."""
-    limit, speed = plan.spec.search.time_budget or 60.0 * MINUTES, speed_of(slots)
+    """Returns the space of the largest size that fits the limits and the time, and why; of the least, if none does."""
+    speed, limits = speed_of(slots), Budget.of(plan.spec.search)
+    limits = replace(limits, seconds=limits.seconds or 60.0 * MINUTES)
+    room, ends = limits.times(USED), ""
     rows = {name: plan.spec.examples.used("train", name, each.rows["train"]) for name, each in texts.items()}
-    values, forecast, spec = {}, None, plan.spec
+    values: dict[str, Any] = {}
+    taken, spec = None, plan.spec
     for size in sizes_of_a_study(max(rows.values())):
         sized = values_of_a_size(size, rows, asked=plan.spec.examples.train is not None)
         sized["examples"]["max_length"] = length
@@ -352,12 +356,31 @@ def _sized(
         )
         tried = {**fixed, **sized}
         asked = complete(tried).settled()
-        foretold = foretell(replace(plan, spec=asked), texts, speed)
-        if forecast and foretold.study(asked, slots) > USED * limit:
+        amount = foretell(replace(plan, spec=asked), texts, speed).amount(asked, slots)
+        ends = room.used_up(amount) or ""
+        if values and ends:
             break
-        values, forecast, spec = tried, foretold, asked
-    assert forecast
-    return values, _reasons(spec, texts, forecast.study(spec, slots), limit, speed, slots)
+        values, taken, spec = tried, amount, asked
+    assert taken
+    why = f"{_of_size(spec, ends, limits.used_up(taken) is not None)}: about {_time(taken.seconds, speed)}"
+    return values, _reasons(spec, texts, why, speed, slots)
+
+
+def _of_size(spec: StudySpec, ends: str, over: bool) -> str:
+    """Says which size of a study was taken.
+
+    Args:
+        ends: the limit that a larger one would reach, in words; empty if none.
+        over: whether this one is over a limit, too.
+    """
+    asked = spec.search.time_budget
+    if ends not in {"", "time"}:
+        aim, more = f"the budget of {ends}", "more"
+    else:
+        aim, more = f"the time budget of {format_duration(asked)}" if asked else f"{MINUTES} minutes", "longer"
+    if over:
+        return f"the fewest, but {more} than {aim} (a smaller model or examples.max_length is faster)"
+    return f"the most within {aim}" if ends else f"the most that is asked for, within {aim}"
 
 
 def foretell(plan: Plan, texts: Mapping[str, Texts], speed: Speed) -> Forecast:
@@ -374,9 +397,13 @@ def _used(spec: StudySpec, name: str, texts: Texts) -> TextSizes:
     return TextSizes(**used, tokens=float(cut.mean()), pairs=float(np.square(cut).mean()))
 
 
-def _reasons(
-    spec: StudySpec, texts: Mapping[str, Texts], seconds: float, limit: float, speed: Speed, slots: Slots
-) -> dict[str, str]:
+def _time(seconds: float, speed: Speed) -> str:
+    """Returns a foretold time with its range."""
+    between = " to ".join(format_duration(each) for each in (seconds / speed.spread, seconds * speed.spread))
+    return f"{format_duration(seconds)} ({between})"
+
+
+def _reasons(spec: StudySpec, texts: Mapping[str, Texts], why: str, speed: Speed, slots: Slots) -> dict[str, str]:
     """Returns why a study has this size."""
     rows = {name: each.rows["train"] for name, each in texts.items()}
     judged = spec.examples.validation
@@ -385,14 +412,8 @@ def _reasons(
         for name, each in texts.items()
         if judged and (count := each.rows["validation"]) < for_task(judged, name)
     ]
-    between = " to ".join(format_duration(each) for each in (seconds / speed.spread, seconds * speed.spread))
-    aim = f"the time budget of {format_duration(limit)}" if spec.search.time_budget else f"{MINUTES} minutes"
-    fits = f"the most within {aim}" if spec.search.trials < MOST_TRIALS else f"the most that is asked for, within {aim}"
-    if seconds > limit:
-        fits = f"the fewest, but longer than {aim} (a smaller model or examples.max_length is faster)"
-    at_once = f"{slots.count} at once"
     found = {
-        "search.trials": f"{fits}: about {format_duration(seconds)} ({between}), {at_once}, {speed.how}",
+        "search.trials": f"{why}, {slots.count} at once, {speed.how}",
         "examples.validation": f"as many as are trained on, but {VALIDATION[0]} to {VALIDATION[1]:,}"
         + "".join(f"; {name} has {count:,}" for name, count in few),
     }
