@@ -49,7 +49,7 @@ class QuietFlags:
         return found
 
 
-NAMED_ONCE = {"tasks": "with commas between the tasks"}
+NAMED_ONCE = {"tasks": "with commas between the tasks", "columns": "with a comma between the columns"}
 """Flags that take several things in one text; of one that is given again, the last alone would count."""
 
 

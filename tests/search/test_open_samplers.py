@@ -92,6 +92,12 @@ def test_a_small_space_ends_when_every_point_was_tried(tmp_path: Path) -> None:
         ({"sampler": "sobol", "warm_start": "x"}, "search.warm_start says it too; leave one out"),
         ({"first_point": 3}, "search.first_point: tpe has no point number 3"),
         ({"sampler": "study_model", "taught": True}, "search.taught: .*, and sampler study_model says it too"),
+        ({"front": "model"}, "search.front: it says how .*; write search.objective: pareto, or search.front: null"),
+        (
+            {"objective": "pareto", "front": "model", "per_method": True},
+            "search.front: .* search.per_method says it too",
+        ),
+        ({"objective": "pareto", "front": "model", "sampler": "random"}, "search.front: .* sampler random says it too"),
         ({"per_method": True, "taught": True}, "search.taught: .*, and search.per_method says it too"),
         ({"shared": True, "early_stopping": False}, "--shared: search.early_stopping is false"),
     ],

@@ -132,6 +132,17 @@ def test_with_a_size_for_each_trial_small_adapters_are_searched_as_eagerly_as_la
     assert sizes["pareto"][0] == 6 * 48
 
 
+@pytest.mark.parametrize(("front", "tried"), [("model", {1, 8}), (None, {1})])
+def test_the_largest_size_is_tried_too_and_in_studies_of_before_as_before(
+    tmp_path: Path, front: str | None, tried: set[int]
+) -> None:
+    knobs = {"method": "lora", "rank": [1, 8], "scale": {"low": 1.0, "high": 2.0}}
+    of, asked = space("bert", knobs), spec(startup_trials=40, objective="pareto", front=front)
+    sampler = open_samplers(asked, of, tmp_path / "journal", never)["cola"]
+    points = [sampler.ask(f"cola-{number:03d}", number) for number in range(20)]
+    assert {point["rank"] for point in points if point} == tried
+
+
 def test_a_limit_that_only_rare_adapters_keep_leaves_trials_of_every_size_a_point(tmp_path: Path) -> None:
     knobs = {
         "a_out": "divisors",

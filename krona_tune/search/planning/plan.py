@@ -323,6 +323,14 @@ def _check_search(spec: StudySpec) -> None:
     _refuse_beside("finalists", "default and budget choose one configuration of each task", asked, several)
     others = {"search.objective pareto": search.pareto, "search.warm_start": search.learns_from}
     _refuse_beside("search.sampler", "sobol takes its own points in order", search.sampler == "sobol", others)
+    if search.front and not search.pareto:
+        problem = "it says how the best score at every size is looked for"
+        raise Refusal("search.front", problem, "write search.objective: pareto, or search.front: null")
+    others = {
+        "search.per_method": search.per_method,
+        f"sampler {search.sampler}": search.sampler in {"random", "sobol"},
+    }
+    _refuse_beside("search.front", "the model of the study proposes", search.front is not None, others)
     others = {
         "search.warm_start": search.learns_from,
         "search.per_method": search.per_method,

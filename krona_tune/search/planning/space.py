@@ -196,10 +196,9 @@ class Space:
     def _drawn(self) -> dict[str, list[dict[str, Any]]]:
         return {}
 
-    def sizes(self, draws: int = SIZE_DRAWS) -> tuple[int, int]:
-        """Returns the least and the most parameters of feasible points, estimated by drawing; 0 and 0 if none is."""
-        found = [self.parameters(point) for point in self.feasible_points(draws)]
-        return (min(found), max(found)) if found else (0, 0)
+    def sizes(self, draws: int = SIZE_DRAWS) -> list[int]:
+        """Returns the numbers of parameters that feasible points have, in order, as far as draws find them."""
+        return sorted({self.parameters(point) for point in self.feasible_points(draws)})
 
     def feasible_share(self) -> float:
         """Returns the share of points that are feasible, estimated by drawing."""

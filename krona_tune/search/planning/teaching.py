@@ -53,8 +53,8 @@ def read_teaching(
         space: the space of the new study.
         without: recorded tasks of the package to leave out.
         contributed: further curves; their points and the package's take turns, theirs first.
-        every_size: teaches the points of the front of score against parameters, from the largest down, instead of the
-            best ones.
+        every_size: teaches the points of each design's front of score against parameters instead of its best ones, from
+            the largest down.
     """
 
     def near(curves: EarlierStudy, points: Sequence[Params], most: int) -> Points:
@@ -66,6 +66,9 @@ def read_teaching(
     ordered = [(curves, by_mean_score(curves)) for curves in designs]
     orders = [near(curves, best, min(MOST, ceil(len(best) / ONE_OF))) for curves, best in ordered]
     in_turn = {space.meaning(point): point for turn in zip_longest(*orders) for point in turn if point is not None}
+    first = list(in_turn.values())
+    if every_size:
+        first.sort(key=space.parameters, reverse=True)
     own: dict[str, Points] = {}
     for curves in designs:
         for task, points in points_by_task(curves.rows).items():
@@ -73,7 +76,7 @@ def read_teaching(
                 own.setdefault(contents, near(curves, points, MOST_OWN))
     return Teaching(
         tasks=tuple(sorted(task for curves in designs for task in curves.budgets)),
-        points=tuple(in_turn.values())[:MOST],
+        points=tuple(first[:MOST]),
         own=own,
         synthetic=sum(len(curves.synthetic) for curves in designs),
         unlearned=tuple(curves.task(task) for curves in contributed for task in sorted(curves.unlearned)),

@@ -213,6 +213,7 @@ def _sampler_in(
             suggest=suggest(part, task),
             only_suggested=search.sampler == "sobol",
             every_size=search.pareto,
+            tries_largest=search.fills_front,
         )
         if task in taught:
             taught[task].keep_in(made)

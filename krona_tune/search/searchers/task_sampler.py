@@ -3,6 +3,7 @@
 import logging
 import random
 import warnings
+from bisect import bisect_left
 from collections.abc import Mapping
 from decimal import Decimal
 from math import exp, isfinite, log
@@ -53,6 +54,8 @@ class TaskSampler:
         suggest: returns points from elsewhere that are tried first; those that are not acceptable here are skipped.
         only_suggested: proposes nothing else.
         every_size: gives each trial its own parameter limit, so that small adapters are searched as much as large ones.
+        tries_largest: rounds each of these limits up to a size that a point has; else the largest size would be no
+            trial's, as in studies that began before this was seen.
     """
 
     def __init__(
@@ -66,6 +69,7 @@ class TaskSampler:
         suggest: Suggest = lambda number, tried: (),
         only_suggested: bool = False,
         every_size: bool = False,
+        tries_largest: bool = False,
     ) -> None:
         self._space, self._seed, self._startup, self._suggest = space, seed, startup_trials, suggest
         self._address = name.partition("/")[2]  # randomness depends on what is searched, not on the study's name
@@ -80,7 +84,8 @@ class TaskSampler:
         self._worst: set[str] = set()
         self._exhausted = False
         self._only_suggested = only_suggested
-        self._smallest, self._largest = space.sizes(LIMIT_DRAWS) if every_size else (0, 0)
+        self._sizes = space.sizes(LIMIT_DRAWS) if every_size else []
+        self._tries_largest = tries_largest
 
     def ask(self, trial_id: str, number: int) -> dict[str, Any] | None:
         """Returns a feasible point that was not tried before, by knob name; None if none is found.
@@ -95,7 +100,7 @@ class TaskSampler:
         limit = self._limit(number)
 
         def acceptable(params: Params) -> bool:
-            return self._space.feasible(params, limit) and self._space.meaning(params) not in self._tried
+            return self._is_new(params, limit)
 
         suggested = next((each for each in self._suggest(number, self.tried) if acceptable(each.point)), None)
         if suggested is None and self._only_suggested:
@@ -106,7 +111,7 @@ class TaskSampler:
                 rng = random.Random(stream(self._seed, "even draw", self._address, asked))
                 drawn = self._space.draw_where(acceptable, rng)
                 if drawn is None:
-                    self._exhausted = limit is None
+                    self._exhausted = limit is None or self._space.draw_where(self._is_new, rng) is None
                     return None
                 suggested = Proposal(drawn, Origin(proposed_by=EVEN))
             if suggested and not self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
@@ -120,6 +125,10 @@ class TaskSampler:
                 return self._begun(trial, trial_id, params, origin)
             self._study.tell(trial, state=TrialState.FAIL)
         raise AssertionError("an acceptable point is enqueued in the end")
+
+    def _is_new(self, params: Params, limit: int | None = None) -> bool:
+        """Returns whether a point is feasible within a limit and was not tried before."""
+        return self._space.feasible(params, limit) and self._space.meaning(params) not in self._tried
 
     def origin(self, trial_id: str) -> Origin:
         """Returns who proposed the point of a trial that was asked for before; an empty origin if nobody knows."""
@@ -236,10 +245,11 @@ class TaskSampler:
 
     def _limit(self, number: int) -> int | None:
         """Returns one trial's parameter limit, drawn log-uniformly between the smallest and the largest adapter."""
-        if not self._smallest:
+        if not self._sizes or not self._sizes[0]:
             return None
         rng = random.Random(stream(self._seed, "limit", self._address, number))
-        return round(exp(rng.uniform(log(self._smallest), log(self._largest))))
+        drawn = round(exp(rng.uniform(log(self._sizes[0]), log(self._sizes[-1]))))
+        return self._sizes[bisect_left(self._sizes, drawn)] if self._tries_largest else drawn
 
     def is_open(self, trial_id: str) -> bool:
         """Returns whether a trial was asked for and has not ended."""

@@ -76,9 +76,11 @@ def test_a_study_that_begins_is_taught_unless_its_search_is_asked_for_otherwise(
         ({}, None, "tpe"),
         ({"objective": "pareto"}, "model", "study_model"),
         ({"objective": "pareto", "warm_start": "recorded-curves"}, "model", "study_model"),
-        ({"objective": "pareto", "sampler": "tpe"}, None, "tpe"),
+        ({"objective": "pareto", "sampler": "tpe"}, "model", "study_model"),
+        ({"objective": "pareto", "front": None}, None, "tpe"),
         ({"objective": "pareto", "sampler": "random"}, None, "random"),
         ({"objective": "pareto", "per_method": True}, None, "tpe"),
+        ({"objective": "pareto", "per_method": True, "front": "model"}, "model", "tpe"),
         ({"sampler": "study_model"}, None, "study_model"),
     ],
 )
