@@ -138,13 +138,14 @@ class RaysOwn:
 class Ours:
     """krona_tune's sampler and scheduler, with the calls that `search.searchers.task_searcher` makes.
 
-    With `every_size`, they look for the best score at every size.
+    With `every_size`, they look for the best score at every size; with `tries_largest`, so that the largest is tried.
     """
 
     setting: Setting
     startup: int = 10
     taught: TaughtPoints | None = None
     every_size: bool = False
+    tries_largest: bool = False
 
     def __post_init__(self) -> None:
         self.schedule, self._begun = self.setting.schedule, 0
@@ -156,6 +157,7 @@ class Ours:
             startup_trials=self.startup,
             suggest=self.taught.before(self._suggested) if self.taught else self._suggested,
             every_size=self.every_size,
+            tries_largest=self.tries_largest,
         )
         self._judge = AshaPerGroup(
             {TASK: self.schedule},

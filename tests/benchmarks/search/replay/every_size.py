@@ -112,6 +112,7 @@ def by_model(*, points: Teacher | None = None, trials: Teacher | None = None) ->
                 startup=STARTUP,
                 surrogate=model,
                 every_size=True,
+                tries_largest=True,
                 taught=TaughtPoints(task, space(), first, asked) if points else None,
             )
             for task, chance in chances.items()
