@@ -255,9 +255,8 @@ def _own_task(spec: "StudySpec", own: "OwnData") -> str:
     used = {part: spec.examples.used(part, task.name, count) for part, count in rows.items()}
     few = {part: f"{used[part]:,} of " if used[part] < count else "" for part, count in rows.items()}
     sizes = ", ".join(f"{few[part]}{count:,} {part}" for part, count in rows.items())
-    shares = [
-        f"{shown(label)[1:-1]} {format_share(share)}" for label, share in zip(task.labels, own.shares, strict=True)
-    ]
+    both = zip(task.labels, own.shares, strict=True)
+    shares = [f"{shown(label)[1:-1]} {format_label_share(share)}" for label, share in both]
     more = f" and {len(shares) - MOST_LABELS} more" if len(shares) > MOST_LABELS else ""
     answers = (
         f"{len(shares)} labels: {', '.join(shares[:MOST_LABELS])}{more}"
@@ -272,7 +271,7 @@ def _own_task(spec: "StudySpec", own: "OwnData") -> str:
     return f"{own.provenance}: {sizes}; {answers}{weighted}; scored by {metrics}{by_loss}"
 
 
-def format_share(share: float) -> str:
+def format_label_share(share: float) -> str:
     """Returns a share in percent with one digit; one of some examples is shown neither as none nor as all."""
     least = 0.001
     if 0 < share < least or 1 - least < share < 1:

@@ -6,7 +6,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from krona_tune.api.plan_view import PlanView, format_share, plan_lines, print_recommendation, written_domain
+from krona_tune.api.plan_view import PlanView, format_label_share, plan_lines, print_recommendation, written_domain
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import build_spec
@@ -92,7 +92,7 @@ def test_where_every_size_counts_the_sizes_of_the_taught_points_are_said(model: 
     ("share", "said"), [(0.0, "0.0%"), (1e-5, "<0.1%"), (0.002, "0.2%"), (0.99999, ">99.9%"), (1.0, "100.0%")]
 )
 def test_a_share_of_some_examples_is_neither_none_nor_all(share: float, said: str) -> None:
-    assert format_share(share) == said
+    assert format_label_share(share) == said
 
 
 def test_a_plan_without_a_recommendation_is_no_reason_to_refuse_a_dry_run(
