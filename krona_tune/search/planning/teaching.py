@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, zip_longest
+from itertools import zip_longest
 from math import ceil
 from statistics import fmean, pstdev
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 from krona_tune.search.planning.earlier_study import EarlierStudy, points_by_task, shipped_curves
 from krona_tune.search.planning.nearest_point import nearest_point
 from krona_tune.search.planning.space import Params, Space
+from krona_tune.study.standings import front_of
 
 MOST, MOST_OWN, ONE_OF = 24, 3, 5
 """How many of the points that are best on all recorded tasks are kept, and of those that are best on one; and of how
@@ -111,6 +112,5 @@ def _near(space: Space, curves: EarlierStudy, points: Iterable[Params], most: in
 
 def _front(space: Space, points: Points) -> Points:
     """Returns, of points in the order of their scores, those that have fewer parameters than every better one."""
-    sizes = [space.parameters(point) for point in points]
-    least_before = accumulate(sizes, min, initial=max(sizes, default=0) + 1)
-    return tuple(point for point, size, least in zip(points, sizes, least_before, strict=False) if size < least)
+    placed = front_of(enumerate(points), lambda each: (space.parameters(each[1]), -each[0]))
+    return tuple(point for _, point in reversed(placed))
