@@ -32,7 +32,6 @@ from krona_tune.search.planning.earlier_study import EarlierStudy
 from krona_tune.search.planning.teaching import read_teaching
 from krona_tune.search.searchers.surrogate import TransferSurrogate
 from krona_tune.search.searchers.taught_points import TaughtPoints
-from krona_tune.study.randomness import stream
 from krona_tune.study.request.search_spec import SearchSpec
 from krona_tune.study.result import Report, TrialResult
 from tests.benchmarks.search.curves import Seen
@@ -47,7 +46,9 @@ from tests.benchmarks.search.replay.rivals import (
     Modelled,
     Teacher,
     by_task,
+    rows_by_task,
     setting_of,
+    with_shuffled_points,
 )
 from tests.benchmarks.search.replay.run import RESULTS, WORKERS
 from tests.benchmarks.search.replay.split import elsewhere, instances
@@ -66,28 +67,19 @@ RAYS = "Ray's OptunaSearch, score and size"
 
 def shuffled(study: Collection[str], seed: int) -> EarlierStudy:
     """Returns what teaches in `split`, with the points of each task in places of one another."""
-    found, rows = elsewhere(study, seed), list[TrialResult]()
-    for own in _by_task(found):
-        points = [row.params for row in own]
-        random.Random(stream(seed, "misleading")).shuffle(points)
-        rows += [replace(row, params=point) for row, point in zip(own, points, strict=True)]
-    return replace(found, rows=tuple(rows))
+    return with_shuffled_points(elsewhere(study, seed), seed)
 
 
 def upside_down(study: Collection[str], seed: int) -> EarlierStudy:
     """Returns what teaches in `split`, with each score as far below the middle as it was above."""
     found, rows, reports = elsewhere(study, seed), list[TrialResult](), list[Report]()
-    for own in _by_task(found):
+    for own in rows_by_task(found):
         known = [row.score for row in own if row.score is not None]
         both = min(known) + max(known)
         rows += [row if row.score is None else replace(row, score=both - row.score) for row in own]
         trials = {row.trial_id for row in own}
         reports += [replace(each, score=both - each.score) for each in found.reports if each.trial_id in trials]
     return replace(found, rows=tuple(rows), reports=tuple(reports))
-
-
-def _by_task(found: EarlierStudy) -> list[list[TrialResult]]:
-    return [[row for row in found.rows if row.task == task] for task in found.budgets]
 
 
 def by_model(*, points: Teacher | None = None, trials: Teacher | None = None) -> MakeAll:

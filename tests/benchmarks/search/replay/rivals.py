@@ -58,15 +58,23 @@ def other_tasks(study: Collection[str], seed: int) -> EarlierStudy:
 
 
 def misleading_tasks(study: Collection[str], seed: int) -> EarlierStudy:
-    """Returns the same curves at wrong points: the points have changed places by chance, in all tasks alike, so that
-    the tasks agree with one another but say nothing of the study's."""
-    found, rows = other_tasks(study, seed), list[TrialResult]()
-    for task in found.budgets:
-        own = [row for row in found.rows if row.task == task]
+    """Returns the same curves at wrong points: the tasks agree with one another but say nothing of the study's."""
+    return with_shuffled_points(other_tasks(study, seed), seed)
+
+
+def with_shuffled_points(found: EarlierStudy, seed: int) -> EarlierStudy:
+    """Returns the same curves, whose points have changed places by chance, in all tasks alike."""
+    rows = list[TrialResult]()
+    for own in rows_by_task(found):
         points = [row.params for row in own]
         random.Random(stream(seed, "misleading")).shuffle(points)
         rows += [replace(row, params=point) for row, point in zip(own, points, strict=True)]
     return replace(found, rows=tuple(rows))
+
+
+def rows_by_task(found: EarlierStudy) -> list[list[TrialResult]]:
+    """Returns the rows of each task of an earlier study."""
+    return [[row for row in found.rows if row.task == task] for task in found.budgets]
 
 
 def by_one_model(first: First = lambda study: (), *, teacher: Teacher | None = None) -> MakeAll:
