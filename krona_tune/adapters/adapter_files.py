@@ -27,7 +27,7 @@ from krona_tune.refused_calls import refusing_at_the_caller
 
 TENSORS = "adapter.safetensors"
 TRIAL = "trial_id"
-"""What the file of the tensors says of them beside their names: the trial that trained them."""
+"""Names the fact that the file of the tensors keeps of them: the trial that trained them."""
 HEAD = "head."
 DIGITS = 12
 """How many digits of a fingerprint are shown."""

@@ -72,8 +72,8 @@ class SearchSpec(FrozenValue):
     objective: Literal["score", "pareto"] = "score"
     """Says what is looked for: the best score, or with `pareto` the best score at every size."""
     front: Literal["model"] | None = None
-    """Who proposes points with `objective: pareto`. "model": the model of the study, those that promise the most over
-    the best point with no more parameters. A new study writes it, unless it searches by method or its sampler is
+    """Says who proposes points with `objective: pareto`. "model": the model of the study, those that promise the most
+    over the best point with no more parameters. A new study writes it, unless it searches by method or its sampler is
     "random". null: the `sampler`, as before this key was there."""
     shared: bool = False
     """Whether all tasks share their configurations, which are judged by their average."""
@@ -143,7 +143,7 @@ class SearchSpec(FrozenValue):
         otherwise = asked or several_methods or self.per_method or self.shared
         taught = not otherwise if self.taught is None else self.taught
         settled: dict[str, Any] = {"taught": taught, "stop_trials": self.trials if self.stop else None}
-        if self.pareto and "front" not in self.model_fields_set and not self._front_is_others:
+        if self.pareto and "front" not in self.model_fields_set and not self._excludes_model:
             settled["front"] = "model"
         return self.model_copy(update=settled)
 
@@ -184,9 +184,9 @@ class SearchSpec(FrozenValue):
     @property
     def fills_front(self) -> bool:
         """Returns whether the model of the study looks for the best score at every size; methods apart are TPE's."""
-        return self.pareto and self.front is not None and not self._front_is_others
+        return self.pareto and self.front is not None and not self._excludes_model
 
     @property
-    def _front_is_others(self) -> bool:
+    def _excludes_model(self) -> bool:
         """Returns whether the search is asked for in a way in which no model of all tasks can propose."""
         return self.per_method or self.sampler in {"random", "sobol"}
