@@ -132,8 +132,9 @@ def _name_labels(model: Any, whole: AdaptedModel) -> None:
 
 
 def validation_score(whole: AdaptedModel, judged_on: TaskWork | None) -> float | None:
-    """Returns the validation score of the model as it is now, adapted by us or by peft."""
-    if judged_on is None:
+    """Returns the validation score of the model as it is now, adapted by us or by peft; None if there are no examples
+    on which the adapter was not trained."""
+    if judged_on is None or whole.card.score is None:
         return None
     pad = judged_on.pad_token_id
     return evaluate(whole.answer, whole.task, judged_on.validation, pad, whole.backbone.device)["score"]

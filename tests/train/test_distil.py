@@ -6,6 +6,8 @@ from typing import Any
 import pytest
 import torch
 
+from krona_tune.adapters.adapter_card import read_card
+from krona_tune.adapters.adapter_files import read_tensors, save_adapter
 from krona_tune.adapters.approximation import Approximation
 from krona_tune.adapters.export_forms import Form
 from krona_tune.data.batches import evaluation_batches
@@ -62,6 +64,21 @@ def test_the_fitted_lora_is_nearer_to_the_adapter_than_the_nearest_in_norm(name:
     exec(near.loading, names)
     nearest = logits(names["model"].eval(), inputs)
     assert (fitted - expected).norm() < (nearest - expected).norm()
+
+
+def test_an_adapter_that_was_trained_on_all_data_gets_no_validation_score(tmp_path: Path) -> None:
+    adapter = left("bert", tmp_path, **SPREAD)
+    card = read_card(adapter).model_copy(update={"score": None, "trained_on": "train, validation and test"})
+    save_adapter(adapter, read_tensors(adapter), card)
+    found = export_adapter(
+        adapter, tmp_path / "near", Form.LORA, rank=2, judged_on=on_texts(load_adapted(adapter))
+    ).approximation
+    assert isinstance(found, Approximation)
+    assert (found.before, found.after) == (None, None)
+    said = (tmp_path / "near" / "README.md").read_text(encoding="utf-8")
+    assert "what that costs on validation was not measured" in said
+    assert "The table is of the adapter" not in said
+    assert "Unknown: no example was held out from its training." in said
 
 
 @pytest.mark.slow
