@@ -173,6 +173,8 @@ def leave_merged(job: Job) -> ExportCheck:
             model.generation_config = whole.answer.how
         model.save_pretrained(built)
         save_tokenizer(whole, built)
+        if whole.backbone.use_cache is not None:
+            again.config.use_cache = False  # as in training: with it an FSMT sees all tokens of one call
         again = type(model).from_pretrained(built, dtype=torch.float32).eval()
         written = logits(again, inputs)
         kept = expected if dtype is torch.float32 else logits(in_float32(model), inputs)
