@@ -79,7 +79,9 @@ def export(
         known = published.licence or find_licence(read_card(folder).backbone, model)
         published = Publication(licence=known, repo=to_hub)
     from krona_tune.train.export import export_adapter
+    from krona_tune.train.export_check import free_place
 
+    to = free_place(to)  # before the data are read
     nearly = rank or (dtype is WrittenDtype.INT8 and dtype in form.facts.dtypes)
     work = _data_of(folder) if nearly else None
     exported = export_adapter(

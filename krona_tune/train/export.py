@@ -15,8 +15,7 @@ from krona_tune.adapters.export_forms import UNPUBLISHED, Form, Publication, Wri
 from krona_tune.adapters.model_card import HUB_NAME, render_model_card
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.data.prompts import around_answer, in_chat_template
-from krona_tune.hub import home
-from krona_tune.refusal import Refusal, refusing
+from krona_tune.refusal import Refusal
 from krona_tune.train.backbone import cast_parameters, open_tokenizer
 from krona_tune.train.backbone_source import BackboneSource, download, package_of
 from krona_tune.train.export_check import (
@@ -24,6 +23,7 @@ from krona_tune.train.export_check import (
     Job,
     building,
     difference,
+    free_place,
     in_float32,
     load_merged,
     logits,
@@ -81,8 +81,7 @@ def export_adapter(
         Refusal: `to` is taken, the form can't carry the method, the backbone can't be found or has no name on the hub
             that the hub's readers need, or the outputs differ.
     """
-    to = home(to, "--to").resolve()
-    _refuse_taken(to)
+    to = free_place(to)
     if form.facts.needs_rank if rank is None else not form.facts.near:
         problem = f"{form} needs a rank" if rank is None else f"{form} has none"
         raise Refusal("--rank", problem, "write --format lora --rank 16, or leave both out")
@@ -173,9 +172,9 @@ def leave_merged(job: Job) -> ExportCheck:
             model.generation_config = whole.answer.how
         model.save_pretrained(built)
         save_tokenizer(whole, built)
+        again = type(model).from_pretrained(built, dtype=torch.float32).eval()
         if whole.backbone.use_cache is not None:
             again.config.use_cache = False  # as in training: with it an FSMT sees all tokens of one call
-        again = type(model).from_pretrained(built, dtype=torch.float32).eval()
         written = logits(again, inputs)
         kept = expected if dtype is torch.float32 else logits(in_float32(model), inputs)
         refuse_other_outputs(written, kept, "read back")
@@ -183,12 +182,3 @@ def leave_merged(job: Job) -> ExportCheck:
         near = None if dtype is torch.float32 else Rounding(dtype=job.dtype, difference=moved)
         write_card(built, job.readme(near))
     return ExportCheck(moved, near)
-
-
-def _refuse_taken(to: Path) -> None:
-    fix = "name a folder that is not there yet"
-    with refusing("--to", f"{to} can't be looked at", fix):
-        if to.exists() and not to.is_dir():
-            raise Refusal("--to", f"{to} is no folder", fix)
-        if to.is_dir() and any(to.iterdir()):
-            raise Refusal("--to", f"{to} is not empty", fix)

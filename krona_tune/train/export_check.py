@@ -1,5 +1,7 @@
 """Compares what an export writes with the adapter, on inputs drawn from the vocabulary; what differs is not left."""
 
+import os
+import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -14,7 +16,8 @@ from krona_tune.adapters.exact_forms import PlacedAdapter, unmergeable
 from krona_tune.adapters.export_forms import Form, WrittenDtype
 from krona_tune.adapters.merge import merge
 from krona_tune.adapters.model_card import README
-from krona_tune.atomic_write import atomic_folder
+from krona_tune.atomic_write import UNFINISHED, atomic_folder
+from krona_tune.hub import home
 from krona_tune.processor import torch_threads
 from krona_tune.refusal import Refusal, refusing
 from krona_tune.train.backbone import Inputs, cast_parameters
@@ -26,6 +29,7 @@ LENGTHS = (24, 3, 17, 8, 21, 5, 12, 15)
 ANSWER_LENGTH = 4
 Readme = Callable[..., str]
 """Returns the text of README.md; of what is near an adapter, from how near it is."""
+WRITABLE = "name a writable folder with enough room"
 WEIGHTS_ROUNDING = 1e-4
 """Logits from the same float32 sums in another order differ by less than this share of the largest."""
 FEW_PRODUCTS = 2 * 10**10
@@ -140,12 +144,36 @@ def validation_score(whole: AdaptedModel, judged_on: TaskWork | None) -> float |
     return evaluate(whole.answer, whole.task, judged_on.validation, pad, whole.backbone.device)["score"]
 
 
+def free_place(to: Path) -> Path:
+    """Returns a folder to write to, as an absolute path.
+
+    Raises:
+        Refusal: something is there, or nothing can be written there.
+    """
+    to, fix = home(to, "--to").resolve(), "name a folder that is not there yet"
+    with refusing("--to", f"{to} can't be looked at", fix):
+        if to.exists() and not to.is_dir():
+            raise Refusal("--to", f"{to} is no folder", fix)
+        if to.is_dir() and any(not each.name.startswith(UNFINISHED) for each in to.iterdir()):
+            raise Refusal("--to", f"{to} is not empty", fix)
+        above = next(folder for folder in (to, *to.parents) if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise Refusal("--to", f"{to} can't be written: {above} takes no files", WRITABLE)
+    return to
+
+
 @contextmanager
 def building(to: Path) -> Iterator[Path]:
-    """Yields where to build what moves to `to` at the end of the context, or is removed if anything fails."""
-    fix = "name a writable folder with enough room"
-    with refusing("--to", f"{to} can't be written", fix), atomic_folder(to) as built:
-        yield built
+    """Yields where to build what moves to `to` at the end of the context, or is removed if anything fails.
+
+    What a killed export has left in that folder goes with it.
+    """
+    with refusing("--to", f"{to} can't be written", WRITABLE):
+        left = list(to.glob(f"{UNFINISHED}*"))
+        with atomic_folder(to) as built:
+            yield built
+        for each in left:
+            shutil.rmtree(each, ignore_errors=True)
 
 
 def save_tokenizer(whole: AdaptedModel, built: Path) -> None:

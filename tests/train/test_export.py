@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 
 import krona_tune
 from krona_tune.adapters.adapter_card import CARD, read_card
-from krona_tune.adapters.adapter_files import read_tensors, save_adapter
+from krona_tune.adapters.adapter_files import TENSORS, read_tensors, save_adapter
 from krona_tune.adapters.export_forms import Form, Publication, WrittenDtype
 from krona_tune.data.corpus import load as load_data
 from krona_tune.data.encode import encode
@@ -280,6 +280,20 @@ def test_a_folder_that_holds_something_is_left_alone(tmp_path: Path) -> None:
         export_adapter(adapter, tmp_path / "backbone", Form.MERGED)
     with pytest.raises(Refusal, match=r"--to: .*config\.json is no folder"):
         export_adapter(adapter, tmp_path / "backbone" / "config.json", Form.ADAPTER)
+    with pytest.raises(Refusal, match=r"--to: .*out can't be written: .*config\.json takes no files; name a writable"):
+        export_adapter(adapter, tmp_path / "backbone" / "config.json" / "out", Form.ADAPTER)
+
+
+def test_what_a_killed_export_has_left_in_the_folder_hinders_no_other(tmp_path: Path) -> None:
+    adapter, out = (
+        adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter"),
+        tmp_path / "out",
+    )
+    left = out / ".unfinished-abc" / "out" / "model.safetensors"
+    left.parent.mkdir(parents=True)
+    left.touch()
+    export_adapter(adapter, out, Form.ADAPTER)
+    assert {path.name for path in out.iterdir()} == {CARD, TENSORS, "README.md"}
 
 
 def test_other_weights_than_the_adapters_are_refused(tmp_path: Path) -> None:
