@@ -1,6 +1,7 @@
 """Exports a study's adapters for the service, in a process of its own, into the study's folder; finds what is there."""
 
 import shutil
+import time
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -13,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, StringConstraints
 
 from krona_tune.adapters.adapter_card import CARD, tensors_digest, trial_in
 from krona_tune.adapters.export_forms import Form
-from krona_tune.atomic_write import write_atomically
+from krona_tune.atomic_write import UNFINISHED, write_atomically
 from krona_tune.child_process import ChildProcess, ProcessEnded, TooSlow
 from krona_tune.refusal import Refusal, refuse_unknown, refusing
 from krona_tune.refused_calls import naming_fields
@@ -165,7 +166,7 @@ def export_apart(study: StudyFolder, asked: ExportRequest) -> ExportAnswer:
 
 
 def _make_room(to: Path, source: ExportSource) -> None:
-    """Removes an export of another adapter, and says of which one the next is.
+    """Removes an export of another adapter and what a killed one left, and says of which one the next is.
 
     Raises:
         Refusal: it is of the same adapter, or nothing says of which.
@@ -178,6 +179,9 @@ def _make_room(to: Path, source: ExportSource) -> None:
                 raise Refusal("form", f"{to} is there already{unknown}", "use it, or remove it first")
             shutil.rmtree(to)
         to.parent.mkdir(exist_ok=True)
+        for left in to.parent.glob(f"{UNFINISHED}*"):
+            if left.stat().st_mtime < time.time() - EXPORT_SECONDS:  # of a process that was killed
+                shutil.rmtree(left)
         write_atomically(_source_file(to), source.model_dump_json())
 
 

@@ -1,5 +1,6 @@
 """Tests that a service exports what a study has chosen into the study's folder, sends it, and refuses what it can't."""
 
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
@@ -96,6 +97,16 @@ def test_an_export_of_what_was_chosen_before_is_not_offered_and_gives_way(
     folder = exported_folder(study, "cola", Form.MERGED)
     assert files(folder) == {"model.safetensors": b"of another trial"}
     assert "is there already; use it" in refused(study, "cola")
+
+
+def test_what_a_killed_export_left_is_removed(study: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("krona_tune.service.adapter_exports.ChildProcess", Exporter)
+    left, under_way = study.exports / ".unfinished-old", study.exports / ".unfinished-new"
+    for folder in (left, under_way):
+        folder.mkdir(parents=True)
+    os.utime(left, (0, 0))
+    export_apart(study, ExportRequest(task="cola"))
+    assert (left.exists(), under_way.exists()) == (False, True)
 
 
 def files(folder: Path) -> dict[str, bytes]:
