@@ -20,7 +20,7 @@ from krona_tune.adapters.placement import count
 from krona_tune.atomic_write import atomic_folder
 from krona_tune.backbones.find_geometry import geometry
 from krona_tune.backbones.geometry import Geometry, Stack
-from krona_tune.backbones.module_facts import base_of, is_quantised
+from krona_tune.backbones.module_facts import attend_fully, base_of, is_quantised
 from krona_tune.hub import home, refuse_unreadable
 from krona_tune.refusal import Refusal, refusing
 from krona_tune.refused_calls import refusing_at_the_caller
@@ -97,7 +97,8 @@ def load(model: nn.Module, folder: str | Path, *, check_backbone: bool = True) -
         model = AutoModelForSequenceClassification.from_pretrained(name, num_labels=2)
         adapters = krona_tune.load(model, "studies/NAME/adapters/cola")
 
-    The adapter stands beside the model: `save_pretrained` and `state_dict` leave it out. Merge it first
+    A BigBird attends to all tokens from then on, as it did in training. The adapter stands beside the model:
+    `save_pretrained` and `state_dict` leave it out. Merge it first
     (`krona_tune.adapters.merge.merge`), or use `krona-tune export`.
 
     Args:
@@ -116,6 +117,7 @@ def load(model: nn.Module, folder: str | Path, *, check_backbone: bool = True) -
     _refuse_foreign_class(folder, card.adapter.method)
     shape = _geometry_of(model, folder, card)
     base = base_of(model)
+    attend_fully(model)
     if check_backbone:
         _refuse_other_weights(fingerprint(base, shape), folder, card)
     if sets_on(base):

@@ -5,7 +5,7 @@ The functions of a row are named as `module:name`, so that a form is known witho
 
 import json
 import shlex
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -202,6 +202,8 @@ AUTO_CLASSES = {
 _FETCHING = "from huggingface_hub import snapshot_download\n"
 _OWN_HEAD = ", num_labels={}, ignore_mismatched_sizes=True"
 """The arguments of a backbone whose head, if it has one, is replaced by the adapter's."""
+_AS_IN_TRAINING = dict.fromkeys(("big_bird", "bigbird_pegasus"), ', attention_type="original_full"')
+"""The arguments of the backbones that attend to some of a long text's tokens only, unless they are told otherwise."""
 _LOGITS = '\nlogits = model(**tokenizer({}, padding=True, truncation=True, return_tensors="pt")).logits'
 
 
@@ -221,7 +223,7 @@ def loading(card: AdapterCard, form: Form, place: Path | str, *, on_hub: bool = 
         kind=AUTO_CLASSES[card.pipeline],
         texts=texts,
         logits="" if card.text_to_text else _LOGITS.format(texts),
-        outputs="" if card.text_to_text else _OWN_HEAD.format(max(len(card.labels), 1)) + _padding(card),
+        outputs="".join(_arguments(card)),
         method=_own_import(card),
         package=f"from {package} import get_model_path\n" * packaged,
         backbone="get_model_path()" if packaged else repr(card.backbone),
@@ -245,5 +247,10 @@ def _own_import(card: AdapterCard) -> str:
     return f"import {module}  # makes the method known to peft\n" * named
 
 
-def _padding(card: AdapterCard) -> str:
-    return "" if card.pad_token_id is None else f", pad_token_id={card.pad_token_id}"
+def _arguments(card: AdapterCard) -> Iterator[str]:
+    """Yields what a backbone is loaded with besides its dtype."""
+    if not card.text_to_text:
+        yield _OWN_HEAD.format(max(len(card.labels), 1))
+        if card.pad_token_id is not None:
+            yield f", pad_token_id={card.pad_token_id}"
+    yield _AS_IN_TRAINING.get(card.model_type, "")

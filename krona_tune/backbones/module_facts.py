@@ -26,6 +26,23 @@ def is_quantised(weight: Tensor) -> bool:
     return not weight.is_floating_point() or weight.dtype.itemsize < 2
 
 
+FULL_ATTENTION = "original_full"
+"""The word by which a BigBird attends to all tokens."""
+
+
+def attend_fully(whole: nn.Module) -> None:
+    """Makes a model that can attend to some tokens only attend to all, also when it is saved and loaded again.
+
+    Left alone, a BigBird turns to that at its first text of few tokens, exchanging modules, dropout among them.
+    """
+    for module in list(whole.modules()):
+        if hasattr(module, "set_attention_type"):
+            change: Any = module
+            change.set_attention_type(FULL_ATTENTION)
+            if hasattr(change, "config"):
+                change.config.attention_type = FULL_ATTENTION
+
+
 def base_of(whole: nn.Module) -> nn.Module:
     """Returns the pretrained part of a model of transformers, to which a geometry's names are relative: an
     encoder-decoder, or a base model, is that itself."""

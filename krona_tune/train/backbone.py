@@ -16,7 +16,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 from krona_tune.adapters.frozen_model import fingerprint, is_inside
 from krona_tune.backbones.find_geometry import geometry
 from krona_tune.backbones.geometry import Geometry
-from krona_tune.backbones.module_facts import base_of
+from krona_tune.backbones.module_facts import attend_fully, base_of
 from krona_tune.data.tasks import TASKS, Task
 from krona_tune.refusal import Refusal, refusing, shown
 from krona_tune.study.request.trial import TrainingConfig
@@ -26,10 +26,6 @@ from krona_tune.train.device import Device
 Inputs = dict[str, torch.Tensor]
 UNTRAINABLE = "support_avx512bf16_for_cpu"
 """The switch by which a map in 4 bits, once evaluated on a CPU, is packed in a way that no gradient passes."""
-
-FULL = "set_attention_type", "original_full"
-"""The method by which a BigBird attends to all tokens, and its argument. Left alone, it turns to this at its first text
-of few tokens, exchanging modules, dropout among them."""
 
 POOLER = ".pooler."
 """Stands in the names of the tensors that a model for masked words is saved without."""
@@ -153,12 +149,11 @@ def freeze(whole: nn.Module, shape: Geometry, device: Device) -> Backbone:
     if device.quantize is None:
         cast_parameters(whole.to(device=device.kind), device.dtype)
     whole.requires_grad_(False).eval()
+    attend_fully(whole)
     use_cache = getattr(whole.config, "use_cache", None)
-    for module in list(whole.modules()):
+    for module in whole.modules():
         if hasattr(module, UNTRAINABLE):
             setattr(module, UNTRAINABLE, False)
-        if hasattr(module, FULL[0]):
-            getattr(module, FULL[0])(FULL[1])
         config = getattr(module, "config", None)  # a T5's stacks have configs of their own
         if getattr(config, "use_cache", False):
             cast(Any, config).use_cache = False  # a decoder would keep every layer's keys and values

@@ -99,3 +99,9 @@ def test_two_texts_that_training_read_as_one_are_one_in_the_lines(form: Form) ->
     pair = {"task": "rte", "labels": TASKS["rte"].labels}
     assert 'tokenizer(["a sentence1"], ["a sentence2"], ' in loading(made(**pair), form, "out")
     assert 'tokenizer(["a sentence1\\na sentence2"], ' in loading(made(**pair, joined_texts=True), form, "out")
+
+
+@pytest.mark.parametrize("form", [Form.PEFT, Form.KRONA, Form.LORA, Form.ADAPTER])
+def test_a_backbone_that_may_attend_sparsely_is_loaded_as_it_was_trained(form: Form) -> None:
+    assert ', attention_type="original_full")' in loading(made(model_type="big_bird"), form, "out")
+    assert "attention_type" not in loading(made(), form, "out")

@@ -176,6 +176,17 @@ def test_a_first_text_changes_no_dropout(family: str) -> None:
     assert dropouts(model) == asked
 
 
+@pytest.mark.parametrize("family", ["big_bird", "bigbird_pegasus"])
+def test_a_model_that_may_attend_sparsely_is_saved_as_it_was_trained(family: str, tmp_path: Path) -> None:
+    """Of a text that is long for it, a BigBird would attend to some tokens only when it is loaded again."""
+    shape, model = build_family(family)
+    assert model.config.attention_type == "block_sparse"
+    freeze(model, shape, FLOAT32)
+    model.save_pretrained(tmp_path)
+    inputs = tokens(shape, length=64)
+    assert torch.allclose(type(model).from_pretrained(tmp_path)(**inputs).logits, model(**inputs).logits, atol=1e-5)
+
+
 @pytest.mark.parametrize(("method", "layers"), [("krona", {2}), ("head_only", set()), ("full", {0, 1, 2})])
 def test_dropout_of_adapted_layers_acts_in_them_and_in_the_head(method: str, layers: set[int]) -> None:
     trial = tiny_trial(method=method, layers="last 1", dropout=0.4, dropout_layers="adapted")
