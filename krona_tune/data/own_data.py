@@ -250,20 +250,22 @@ def _files(spec: TaskSpec, place: str, answers: Answers) -> dict[str, list[Examp
     if spec.split.column and len(found) > 1:
         problem = f"the files are parts already: {', '.join(found)}"
         raise Refusal(f"{place}.split.column", problem, "leave it out, or name one file")
-    return {part: [examples(_read(each, part, spec), spec, answers) for each in some] for part, some in found.items()}
+    return {
+        part: [examples(_read(each, part, spec), spec, answers, part) for each in some] for part, some in found.items()
+    }
 
 
 def _of_part(data: str, part: str) -> list[Source]:
     """Returns what holds a part among data that may have several; all of them if they name no part."""
-    found = sources(data)
+    found = sources(data, part)
     if part not in found and len(found) > 1:
         raise Refusal(data, f"has no {part} part; found {', '.join(found)}", "name a file, or hold examples out")
-    return found.get(part, found["train"])
+    return found.get(part) or found["train"]
 
 
 def _read(source: Source, part: str, spec: TaskSpec) -> File:
     """Returns the columns of a part under the task's own names; only training examples, of which others are held out,
-    need a group."""
+    need a group in each row."""
     asked, columns = getattr(spec.split, part, None), columns_of(spec)
     if isinstance(asked, PartSpec):
         theirs = (*(asked.text or spec.text), asked.answer or spec.answer)

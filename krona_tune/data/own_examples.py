@@ -4,6 +4,7 @@ import math
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from itertools import chain
@@ -47,16 +48,17 @@ def columns_of(spec: TaskSpec) -> list[str]:
     return list(dict.fromkeys(name for name in asked if name))
 
 
-def examples(file: File, spec: TaskSpec, answers: Answers) -> Examples:
-    """Returns a file's rows, checked. Raises a Refusal that names file, column and row."""
+def examples(file: File, spec: TaskSpec, answers: Answers, part: str = "train") -> Examples:
+    """Returns a part's rows of a file, checked. Raises a Refusal that names file, column and row."""
     if not file.table.num_rows:
         raise Refusal(file.place, "no row")
     found = {name: _texts(file, column) for name, column in zip(inputs_of(spec), spec.text, strict=True)}
     found[LABEL] = _ANSWERS[answers](file, spec.answer)
     if spec.split.column:
         found[PART] = _parts(file, spec.split.column)
-    if spec.split.group and spec.split.group in file.table.column_names:  # a part elsewhere needs none
-        found[GROUP] = _words(file, spec.split.group, "group")
+    if spec.split.group and spec.split.group in file.table.column_names:
+        with nullcontext() if part == "train" else suppress(Refusal):  # a part elsewhere needs none
+            found[GROUP] = _words(file, spec.split.group, "group")
     return Examples(place=file.place, table=pa.table(found))
 
 

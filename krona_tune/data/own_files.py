@@ -62,24 +62,26 @@ class Source:
     read: Callable[[Sequence[str]], File]
 
 
-def sources(data: str) -> dict[str, list[Source]]:
+def sources(data: str, part: str = "train") -> dict[str, list[Source]]:
     """Returns where the examples of each part of the data are; "train" if nothing says which part a file is.
 
     Args:
         data: a file, a folder of files or of a data set that was saved to disk, or `hub:NAME[:CONFIGURATION]`.
+        part: the part that is looked for; data that have it need no training examples.
 
     Raises:
-        Refusal: the data have no training examples, can't be fetched, or hold what may be a part and is none.
+        Refusal: the data have neither this part nor training examples, can't be fetched, or hold what may be a part and
+            is none.
     """
     if data.startswith(HUB_PREFIX):
-        return _of_the_hub(data)
+        return _of_the_hub(data, part)
     path = Path(data)
     if any((path / name).is_file() for name in SAVED):
-        return _of_saved(path)
-    parts = _parts_of(path) if path.is_dir() else {"train": [path]}
+        return _of_saved(path, part)
+    parts = _parts_of(path, part) if path.is_dir() else {"train": [path]}
     return {
-        part: [Source(place=str(each), read=partial(_read_part, part, each)) for each in paths]
-        for part, paths in parts.items()
+        name: [Source(place=str(each), read=partial(_read_part, name, each)) for each in paths]
+        for name, paths in parts.items()
     }
 
 
@@ -235,7 +237,7 @@ DECODER = json.JSONDecoder(
 NOT_READ: dict[type, pa.DataType] = {dict: pa.struct([]), list: pa.list_(pa.null())}
 
 
-def _of_the_hub(data: str) -> dict[str, list[Source]]:
+def _of_the_hub(data: str, wanted: str) -> dict[str, list[Source]]:
     name, _, configuration = data.removeprefix(HUB_PREFIX).partition(":")
     if not name.strip():
         raise Refusal(data, "names no data set", "write hub:NAME, or hub:NAME:CONFIGURATION")
@@ -243,35 +245,35 @@ def _of_the_hub(data: str) -> dict[str, list[Source]]:
         import datasets
 
         splits = datasets.load_dataset(name, configuration or None)
-    return _of_splits(splits, data)
+    return _of_splits(splits, data, wanted)
 
 
 SAVED = ("dataset_dict.json", "state.json")
 """The files of which `save_to_disk` of `datasets` writes one, for several splits or for one."""
 
 
-def _of_saved(folder: Path) -> dict[str, list[Source]]:
+def _of_saved(folder: Path, wanted: str) -> dict[str, list[Source]]:
     with _reading(str(folder), "can't be read as what save_to_disk wrote", "write files of Parquet with to_parquet"):
         import datasets
 
         saved = datasets.load_from_disk(str(folder))
         splits = saved if isinstance(saved, datasets.DatasetDict) else {"train": saved}
-    return _of_splits(splits, str(folder))
+    return _of_splits(splits, str(folder), wanted)
 
 
-def _of_splits(splits: Mapping[Any, Any], data: str) -> dict[str, list[Source]]:
+def _of_splits(splits: Mapping[Any, Any], data: str, wanted: str) -> dict[str, list[Source]]:
     refuse_two_words(map(str, splits), data)
     found: dict[str, list[Source]] = {}
     for split, rows in splits.items():
         if part := part_of(str(split)):
             place = f"{data}: {split}"
             found.setdefault(part, []).append(Source(place=place, read=partial(_selected, rows, place=place)))
-    if "train" not in found:
+    if not found.keys() & {"train", wanted}:
         raise Refusal(data, f"has no split 'train'; found {', '.join(splits)}", "save it as files, and name those")
     return found
 
 
-def _parts_of(folder: Path) -> dict[str, list[Path]]:
+def _parts_of(folder: Path, wanted: str) -> dict[str, list[Path]]:
     inside = sorted(path for path in folder.iterdir() if not path.name.startswith("."))
     files = [path for path in inside if file_kind(path).builder]
     _refuse_passed_over([path for path in inside if path.is_file()])
@@ -296,7 +298,7 @@ def _parts_of(folder: Path) -> dict[str, list[Path]]:
     if odd := found.get(""):
         fix = "name every file after train, validation or test, or none of them"
         raise Refusal(str(odd[0]), "its name says no part, those of other files do", fix)
-    if "train" not in found:
+    if not found.keys() & {"train", wanted}:
         raise Refusal(str(folder), f"no training file; found {', '.join(path.name for path in files)}", "add train.csv")
     return found
 

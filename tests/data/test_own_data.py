@@ -79,6 +79,24 @@ def test_a_group_is_asked_only_of_the_examples_that_others_are_held_out_of(tmp_p
     assert "train.csv: no column 'customer'; found id, body, queue" in refusal_of(train, split={"group": "customer"})
 
 
+def test_a_part_elsewhere_may_have_gaps_among_its_groups(tmp_path: Path) -> None:
+    train = write_csv(tmp_path / "train.csv", rows(80))
+    some = [row | {"customer": "" if number % 3 else row["customer"]} for number, row in enumerate(rows(40))]
+    later = write_csv(tmp_path / "later.csv", some)
+    assert own(train, split={"group": "customer", "test": str(later)}).parts["test"].num_rows == 40
+    write_csv(train, some)
+    assert "have no group, the first is row" in refusal_of(train, split={"group": "customer"})
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_a_part_is_taken_from_data_that_have_no_other(part: str, tmp_path: Path) -> None:
+    train = write_csv(tmp_path / "train.csv", rows(80))
+    (tmp_path / "exam").mkdir()
+    write_csv(tmp_path / "exam" / f"{part}.csv", rows(40))
+    assert own(train, split={part: str(tmp_path / "exam")}).parts[part].num_rows == 40
+    assert "exam: no training file; found" in refusal_of(tmp_path / "exam")
+
+
 def test_another_seed_draws_another_split_and_the_same_one_the_same(tmp_path: Path) -> None:
     path = write_csv(tmp_path / "tickets.csv", rows())
     first, again, other = (texts(own(path, split={"seed": seed}), "test") for seed in (1, 1, 2))
