@@ -305,7 +305,8 @@ class VerbalizedAnswer:
         self._targets = torch.tensor(padded, device=device)
         if self._encoder is not None:
             self._decoder_inputs = shifted(self._targets, start_token(backbone), self._pad)
-        self._values = torch.tensor(task.grid or range(len(padded)), device=device)
+        values = torch.tensor(task.grid, dtype=torch.float64) if task.grid else torch.arange(len(padded))
+        self._values = values.to(device)
         self._weights = class_weights(task, device)
 
     def head(self) -> Iterator[tuple[str, nn.Parameter]]:
@@ -329,7 +330,7 @@ class VerbalizedAnswer:
 
     def _chosen(self, labels: Tensor) -> Tensor:
         """Returns the index of each label's candidate, (n,)."""
-        return (labels.float()[:, None] - self._values.float()).abs().argmin(-1)
+        return (labels.double()[:, None] - self._values.double()).abs().argmin(-1)  # dates differ by little
 
     def _token_weights(self, chosen: Tensor) -> Tensor:
         """Returns the weight in the loss of each token of these candidates, (n, tokens)."""

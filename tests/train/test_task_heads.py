@@ -103,7 +103,7 @@ def test_many_candidates_are_scored_in_chunks_like_at_once(
         torch.testing.assert_close(words.outputs(inputs), together)
         assert chunks[1:] == pairs
         scores = words.predict(inputs)
-    assert torch.equal(scores, together.argmax(-1) / 5)
+    assert torch.equal(scores, together.argmax(-1).double() / 5)
 
 
 def build_frozen(name: str) -> Backbone:
@@ -189,6 +189,17 @@ def test_a_t5_answers_with_a_regressions_own_words() -> None:
     expected = backbone.base(**inputs, labels=torch.tensor([[12, 1]] * 5)).loss
     torch.testing.assert_close(words.loss(inputs, torch.tensor([4.4] * 5)), expected)
     assert set(words.predict(inputs).tolist()) <= {1.0, 2.0, 5.0}
+
+
+def test_words_of_a_regression_with_a_large_offset_are_told_apart() -> None:
+    dates = replace(TASKS["stsb"], grid=(20240101.0, 20240102.0, 20240103.0), words=("1", "2", "3"))
+    answer = VerbalizedAnswer(tiny_backbone("t5"), dates, ((10, 1), (11, 1), (12, 1)))
+    assert answer.chosen(torch.eye(3)).tolist() == list(dates.grid)
+    inputs = {
+        key: value[:1] for key, value in tokens(tiny_backbone("t5").geometry).items() if key != "decoder_input_ids"
+    }
+    losses = {answer.loss(inputs, torch.tensor([date], dtype=torch.float64)).item() for date in dates.grid}
+    assert len(losses) == 3
 
 
 @pytest.mark.parametrize("name", HEADED)
