@@ -320,7 +320,7 @@ def download(source: BackboneSource) -> BackboneSource:
     """
     if source.folder is not None:
         return source
-    wanted = [f"*{suffix}" for suffix in sorted({*READ_SUFFIXES, SAFE})]
+    wanted = [*(f"*{suffix}" for suffix in sorted(READ_SUFFIXES)), f"model*{SAFE}"]  # the same weights may lie beside
     fix = "connect to the hub, make room in its cache, or give a local folder"
     with refusing("--model", f"{source.name!r} can't be fetched from the hub", fix):
         from huggingface_hub import snapshot_download
@@ -329,7 +329,7 @@ def download(source: BackboneSource) -> BackboneSource:
         folder = Path(fetch(allow_patterns=wanted))
         files = weight_files(folder)
         if not files or not all(file.exists() for file in files):  # pickled ones, whose index is JSON
-            folder = Path(fetch(allow_patterns=[*wanted, "pytorch_model*.bin"]))
+            folder = Path(fetch(allow_patterns=[*wanted, f"*{SAFE}", "pytorch_model*.bin"]))
     return _in_folder(source.name, folder, f"hub, revision {folder.name[:12]}", source.roles)
 
 

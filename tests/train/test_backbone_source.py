@@ -184,6 +184,15 @@ def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return source
 
 
+def test_weights_that_lie_there_twice_are_fetched_once(repository: Path, tmp_path: Path) -> None:
+    weights = saved(repository) / "model.safetensors"
+    for other in ("consolidated.safetensors", "original/model.safetensors"):
+        (repository / other).parent.mkdir(exist_ok=True)
+        shutil.copy(weights, repository / other)
+    download(BackboneSource(name="org/name", folder=None, how="hub", config={}))
+    assert [path.name for path in (tmp_path / "cache").rglob("*.safetensors")] == ["model.safetensors"]
+
+
 @pytest.mark.parametrize("names", [["pytorch_model.bin"], ["pytorch_model-1.bin", "pytorch_model-2.bin"]])
 def test_pickled_weights_are_fetched_where_there_are_no_others(names: list[str], repository: Path) -> None:
     weights = saved(repository) / "model.safetensors"
