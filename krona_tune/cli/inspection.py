@@ -148,15 +148,17 @@ def report(
 def inspect(
     model: Annotated[str, typer.Argument(help="A model's name on the hub, or a local folder.")],
     target_modules: Annotated[
-        list[str] | None, typer.Option("--target-modules", help="A map's name or its end, as in peft. May be repeated.")
+        list[str] | None,
+        typer.Option("--target-modules", help="A map's name or its end, or all-linear, as in peft. May be repeated."),
     ] = None,
 ) -> None:
     """Say what a model offers: layers, maps and their roles, what is left out and why, memory, methods that fit."""
     from krona_tune.api.model_view import model_lines
-    from krona_tune.study.request.study_spec import BackboneSpec
+    from krona_tune.study.request.study_spec import ALL_LINEAR, BackboneSpec
     from krona_tune.train.backbone_source import find_backbone
 
-    named = BackboneSpec(target_modules=tuple(target_modules) if target_modules else None)
+    maps = ALL_LINEAR if target_modules == [ALL_LINEAR] else tuple(target_modules or ()) or None
+    named = BackboneSpec(target_modules=maps)
     with naming_fields({"--model": "MODEL"}):
         found = find_backbone(model, named.corrections)
     for name, text in model_lines(found):
