@@ -282,3 +282,9 @@ def test_a_space_in_which_all_is_fixed_plans_one_trial(run: Run, space: str, mor
     assert (code, err) == (0, "")
     assert trials in out
     assert ("nothing: all is fixed" in out) == bool(more)
+
+
+def test_tasks_that_a_flag_and_a_setting_name_are_refused(run: Run, space: str) -> None:
+    code, _, err = run("--dry-run", "--space", space, "--tasks", "cola", "--set", "tasks=[rte]")
+    assert code == 2
+    assert "--set tasks: --tasks names the tasks too; leave one of them out" in err

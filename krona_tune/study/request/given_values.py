@@ -43,7 +43,8 @@ def _read_setting(setting: str) -> GivenValue:
     place = f"{SET} {key.strip()}" if len(key) <= LONGEST_VALUE else SET
     if not value.strip():
         raise Refusal(place, "has no value", "write one after '=', or null for none")
-    return GivenValue(key.strip(), read_yaml(value, place), place)
+    more = key.strip() == SETTINGS["trials"].key and value.strip().startswith("+")  # 20 to YAML
+    return GivenValue(key.strip(), value.strip() if more else read_yaml(value, place), place)
 
 
 def given_by(keywords: Mapping[str, Any]) -> list[GivenValue]:
@@ -107,9 +108,11 @@ def _where_given(refusal: Refusal, path: str, given: Sequence[GivenValue]) -> Re
     if refusal.place != path and not refusal.place.startswith(f"{path}: "):
         return refusal
     key = refusal.place.removeprefix(path).removeprefix(": ").replace(": ", ".")
+    within = key.split(".") if key else []
     for each in reversed(given):
-        parent, _, last = each.key.rpartition(".")
-        if parent == key and refusal.problem.startswith(f"unknown key {shown(last)}"):
+        names = each.key.split(".")
+        below = names[len(within) :] if names[: len(within)] == within else []
+        if below and refusal.problem.startswith(f"unknown key {shown(below[0])}"):
             return refusal.at(each.by)
         if f"{key}.".startswith(f"{each.key}."):
             inside = key.removeprefix(each.key).replace(".", ": ", 1)
@@ -128,6 +131,8 @@ def with_given(values: Mapping[str, Any], place: str, given: Sequence[GivenValue
     by_flag = [each for each in given if not each.by.startswith(SET)]
     refuse_name((each.key for each in settings), "--set name")
     for each in [each for each in by_flag if each.key == "tasks"]:  # first, since a setting may change a task
+        if twice := next((one for one in settings if one.key == "tasks"), None):
+            raise Refusal(twice.by, f"{each.by} names the tasks too", "leave one of them out")
         _choose_tasks(written, each.value)
     for each in settings:
         put(written, each, each.by)

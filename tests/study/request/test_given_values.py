@@ -6,6 +6,7 @@ import pytest
 
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.domain import Fixed, Range
+from krona_tune.study.request.given_values import read_settings
 from tests.study.request.written_specs import load_changed, written
 
 
@@ -41,6 +42,8 @@ def test_one_tasks_value_can_be_set_alone(tmp_path: Path) -> None:
         ("adapter.scael=2", "--set adapter.scael: unknown key 'scael', did you mean 'scale'?"),
         ("adapter.scale={", "--set adapter.scale, line 1, column 2: not YAML"),
         ("seed.deep=1", "--set seed.deep: 'seed' holds 11, not keys; name an existing path"),
+        ("serch.trials=3", "--set serch.trials: unknown key 'serch', did you mean 'search'?"),
+        ("examples.trian.cola=3", "--set examples.trian.cola: unknown key 'trian', did you mean 'train'?"),
         ("=3", "unknown key ''"),
         ("resources.nice=20", "--set resources.nice: 20 is refused; write 19 or less"),
         ("resources.nice=-1", "--set resources.nice: -1 is refused; write 0 or more"),
@@ -80,3 +83,7 @@ def test_what_is_thousands_of_characters_long_is_refused_in_few(tmp_path: Path, 
         load_changed(written(tmp_path), [setting])
     assert message in str(refused.value)
     assert len(str(refused.value)) < 1000
+
+
+def test_a_number_of_more_trials_is_read_as_its_flag_reads_it() -> None:
+    assert [each.value for each in read_settings(["search.trials=+20", "search.trials=20"])] == ["+20", 20]
