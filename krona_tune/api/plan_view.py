@@ -165,9 +165,10 @@ def plan_lines(
 
 def _trials(plan: "Plan") -> str:
     """Says how many trials a task has, who proposes them, and what is trained beside them."""
-    said = f"{plan.trials} a task {SAMPLERS[plan.spec.search.proposes_by]}"
-    if plan.trials > 1 and not plan.space.searched():
-        said += " (one is trained: others would repeat it)"
+    if plan.space.searched():
+        said = f"{plan.trials} a task {SAMPLERS[plan.spec.search.proposes_by]}"
+    else:
+        said = f"{plan.trials} a task" + " (one is trained: others would repeat it)" * (plan.trials > 1)
     beside = "of the frozen model" if plan.geometry.text_to_text else "with the head alone"
     return f"{said}, and {len(plan.baselines(plan.spec.tasks[0]))} {beside}"
 
@@ -187,7 +188,7 @@ def _of_the_search(plan: "Plan") -> Iterator[tuple[str, str]]:
 
 
 def _learnt(study: "EarlierStudy") -> str:
-    """Says what an earlier study has to learn from; trials that have not ended count as far as they have come."""
+    """Says what an earlier study has to learn from; trials that have not ended teach nothing."""
     running = sum(not row.ended for row in study.rows)
     return f"from {study.name}, {len(study.rows)} trials" + (f", {running} of them not ended" if running else "")
 

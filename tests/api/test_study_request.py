@@ -267,12 +267,12 @@ def test_a_study_whose_manifest_does_not_tell_its_request_goes_on(run: Run, firs
 @pytest.mark.parametrize(
     ("more", "trials"),
     [
-        (["--set", "adapter.scale=2"], "1 a task by TPE, and"),
+        (["--set", "adapter.scale=2"], "1 a task, and"),
         (
             ["--set", "adapter.scale=2", "--trials", "5"],
-            "5 a task by TPE (one is trained: others would repeat it)",
+            "5 a task (one is trained: others would repeat it)",
         ),
-        (["--set", "adapter.scale=2", "--set", "search.trials=6"], "6 a task by TPE (one is trained"),
+        (["--set", "adapter.scale=2", "--set", "search.trials=6"], "6 a task (one is trained"),
         ([], "4 a task by TPE, and"),
     ],
 )
