@@ -7,6 +7,7 @@ from anyio.to_thread import run_sync
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
 
 from krona_tune import __version__
+from krona_tune.refusal import refuse_unknown
 from krona_tune.service.access import Access
 from krona_tune.service.response_models import MOST_ROWS, Rows, StudyDetail, StudySummary, Version
 from krona_tune.service.responses import NO_JSON, PROBLEMS, UNKNOWN, json_answer, only_json
@@ -51,11 +52,11 @@ def study_routes(studies: ServedStudies, access: Access) -> APIRouter:
         name: Name, task: Filter = "", status: StatusFilter = "", offset: Offset = 0, limit: Limit = MOST_ROWS
     ) -> Response:
         """Return a study's trials in the order in which they started."""
-        found = [
-            row
-            for row in studies.read(name).results.recorded.trials
-            if task in {"", row.task} and status in {"", row.status}
-        ]
+        results = studies.read(name).results
+        if task:
+            refuse_unknown("task", "task", results.manifest.tasks, task)
+        rows = results.recorded.trials
+        found = [row for row in rows if task in {"", row.task} and status in {"", row.status}]
         return _page(found, offset, limit)
 
     @router.get("/api/studies/{name}/reports", response_model=Rows, responses=UNKNOWN, operation_id="reports")

@@ -52,7 +52,8 @@ def test_trials_are_paged_and_filtered(client: TestClient, study: StudyFolder) -
     assert (part["total"], part["offset"], part["rows"]) == (4, 1, whole["rows"][1:3])
     failed = client.get("/api/studies/first/trials?status=diverged&task=cola").json()
     assert [row["trial_id"] for row in failed["rows"]] == ["cola-0009"]
-    assert client.get("/api/studies/first/trials?task=rte").json()["total"] == 0
+    unknown = client.get("/api/studies/first/trials?task=coal")
+    assert (unknown.status_code, unknown.json()["problem"]) == (422, "unknown task 'coal', did you mean 'cola'?")
     misspelt = client.get("/api/studies/first/trials?status=stopped")
     assert misspelt.status_code == 422
     assert "stopped_early" in misspelt.text
