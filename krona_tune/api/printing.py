@@ -155,6 +155,7 @@ def _serve(folder: StudyFolder) -> str:
 def _foretold(started: "DriverContext", forecast: "Forecast") -> str:
     """Says what the whole request takes here, of which a resumed study has done some; and its own limits, if less."""
     from krona_tune.search.budget import Budget
+    from krona_tune.search.startup.needs import said_of_finals
 
     spec, slots, price = started.plan.spec, started.slots, started.price
 
@@ -166,7 +167,8 @@ def _foretold(started: "DriverContext", forecast: "Forecast") -> str:
     whole = forecast.amount(spec, slots)
     used, limit = Budget.of(spec.search).cut(whole)
     cut = f"; the budget of {limit} ends it after {in_words(used)}, finals included" if limit else ""
-    return f"about {in_words(whole)} by a few timed steps{cut}"
+    more = said_of_finals(forecast.may_add(spec, slots))
+    return f"about {in_words(whole)} by a few timed steps{more}{cut}"
 
 
 def print_paths(folder: StudyFolder, took: str, tracking_uri: str | None, lacking: str = "") -> None:

@@ -198,6 +198,11 @@ class Forecast:
         return self._on_the_clock(spec, {key: (n, min(n, 1)) for key, n in parts.items()}, slots.count)
 
     def device_hours(self, spec: StudySpec, slots: "Slots") -> float:
+    def may_add(self, spec: StudySpec, slots: "Slots") -> float:
+        """Returns the seconds on the clock that finals add at most, where the best can't be told."""
+        each = Counts.of(spec, self.planned).may_add
+        return each * sum(self._whole(task, TrialKind.FINALIST, 0.0) for task in spec.tasks) / slots.count
+
         """Returns the hours of GPUs, or of CPU cores if trials get no GPU."""
         return self.busy(spec) * slots.devices.count / 3600
 

@@ -25,13 +25,15 @@ RUNNING: Final = "running"
 
 @dataclass(frozen=True, kw_only=True)
 class Counts:
-    """The number of trials of each kind that a task has; with `search.per_method`, each method has its own search."""
+    """The number of trials of each kind that a task has; with `search.per_method`, each method has its own search.
+    `may_add` is how many its finals may add to these where the best can't be told."""
 
     searched: int
     heads: int
     repeats: int
     finals: int
     final_heads: int
+    may_add: int
 
     @classmethod
     def of(cls, spec: StudySpec, planned: PlanFacts) -> "Counts":
@@ -43,12 +45,15 @@ class Counts:
         searched = search.trials * (planned.methods if search.per_method else 1)
         groups, compares = searched // search.trials, bool(planned.compares and finalists.top)
         top = min(finalists.top, search.trials - (compares and planned.tries_default)) + compares
+        finals = groups * top * finalists.seeds
+        heads = finalists.seeds if finalists.top and search.baseline_learning_rates else 0
         return cls(
             searched=searched,
             heads=len(search.baseline_learning_rates[: 1 if planned.text_to_text else None]),
             repeats=min(search.repeats.points, searched) * search.repeats.seeds,
-            finals=groups * top * finalists.seeds,
-            final_heads=finalists.seeds if finalists.top and search.baseline_learning_rates else 0,
+            finals=finals,
+            final_heads=heads,
+            may_add=max(0, (finalists.budget or 0) - finals - heads),
         )
 
     @property

@@ -69,6 +69,12 @@ def test_a_trial_takes_its_epochs_and_the_evaluations_on_its_way() -> None:
     assert RTE.until(700, baseline=True) == 28 + 3
 
 
+@pytest.mark.parametrize(("budget", "trainings"), [(15, 9), (6, 0), (None, 0)])
+def test_finals_may_add_what_their_budget_leaves(budget: int | None, trainings: int) -> None:
+    asked = spec(finalists={"top": 1, "seeds": 3, "budget": budget})
+    assert forecast().may_add(asked, Slots(cpus=1.0, gpus=0.0, count=2)) == trainings * 73 / 2
+
+
 def test_of_many_arrivals_about_one_in_reduction_goes_on_and_of_few_more() -> None:
     assert survivors(1, 3) == 1
     assert survivors(2, 3) == 1.5

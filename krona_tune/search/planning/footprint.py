@@ -72,7 +72,7 @@ def checkpoints_of(plan: Plan) -> Checkpoints:
     """Returns the checkpoints of all tasks: of the search, its repeats, the heads alone, and the finals of both."""
     each, tasks = Counts.of(plan.spec, plan.planned), len(plan.spec.tasks)
     adapters, heads = tasks * (each.searched + each.repeats + each.finals), tasks * (each.heads + each.final_heads)
-    more = tasks * max(0, (plan.spec.finalists.budget or 0) - each.finals - each.final_heads)
+    more = tasks * each.may_add
     sizes = [plan.space.parameters(point) for point in plan.space.sample]
     beside = plan.geometry.head_parameters(_most_outputs(plan))
     return Checkpoints(

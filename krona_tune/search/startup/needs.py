@@ -17,7 +17,6 @@ from krona_tune.search.startup.estimate import Speed, TextSizes, untimed_forecas
 from krona_tune.study.devices import price_of
 from krona_tune.study.formatting import format_bytes, format_duration, format_money
 from krona_tune.study.request.field_types import for_task
-from krona_tune.study.study_state import Counts
 
 MINI_SIZES = OfficialSizes(512, 256, 512, 20)
 """The examples that a task of mini-GLUE has in each part, where a request does not say it, and their mean tokens."""
@@ -35,11 +34,12 @@ class TextMeans:
 @dataclass(frozen=True, kw_only=True)
 class Needs:
     """The needs of a study that no limit ends: seconds on the clock and device hours, each from and to, and training
-    examples; bytes of a worker, of checkpoints usually and at most, and of stored states at most. `how` says in words
-    where the times are from."""
+    examples; seconds that finals may add, at most; bytes of a worker, of checkpoints usually and at most, and of stored
+    states at most. `how` says in words where the times are from."""
 
     examples: float
     seconds: Range
+    may_add: float
     device_hours: Range
     how: str
     worker_bytes: int
@@ -62,6 +62,7 @@ def find_needs(plan: Plan, slots: Slots, speed: Speed, read: Mapping[str, TextMe
     return Needs(
         examples=whole.examples,
         seconds=(whole.seconds / speed.spread, whole.seconds * speed.spread),
+        may_add=forecast.may_add(spec, slots) * speed.spread,
         device_hours=(whole.device_hours / speed.spread, whole.device_hours * speed.spread),
         how=speed.how,
         worker_bytes=footprint(plan, spec.examples.max_length, itemsize_of(plan, slots)).worker,
@@ -100,6 +101,11 @@ def needs_in_words(plan: Plan, needs: Needs, slots: Slots, storage: Path) -> Ite
 
     Args:
         storage: the folder, or the nearest one above it, that the study's files go to.
+def said_of_finals(seconds: float) -> str:
+    """Returns what a forecast says of the seconds that finals may add; nothing if they add none."""
+    return f"; finals add up to {format_duration(seconds)} where the best can't be told" if seconds else ""
+
+
     """
     limits, low, high = Budget.of(plan.spec.search), *needs.seconds
     least, most = (
@@ -108,9 +114,7 @@ def needs_in_words(plan: Plan, needs: Needs, slots: Slots, storage: Path) -> Ite
     )
     when = dict.fromkeys(format_duration(used.seconds) for used, limit in (least, most) if limit)
     ends = f"; the budget of {most[1]} ends it after {' to '.join(when)}" if when else ""
-    each = Counts.of(plan.spec, plan.planned)
-    seeds = max(0, (plan.spec.finalists.budget or 0) - each.finals - each.final_heads)
-    more = f", without the {seeds} trainings a task that finals may add where the best can't be told" if seeds else ""
+    more = said_of_finals(needs.may_add)
     yield "time", f"{format_duration(low)} to {format_duration(high)}, {slots.count} at once, {needs.how}{more}{ends}"
     hours = [used.device_hours for used, _ in (least, most)]
     unit = "GPU" if slots.gpus else "core"
