@@ -12,7 +12,7 @@ import krona_tune
 from krona_tune.backbones.introspect import introspect
 from krona_tune.record.recorded_curves import LEARNED
 from krona_tune.refusal import Refusal
-from krona_tune.search.planning.plan import make_plan
+from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.search.startup import auto_space
 from krona_tune.search.startup.auto_space import (
     AUTO,
@@ -65,6 +65,24 @@ def derived(model: Path, texts: Path, **given: Any) -> DerivedSpace:
     asked = [GivenValue(key, value, key) for key, value in values.items()]
     complete = partial(spec_with, place=AUTO, folder=Path.cwd(), given=asked)
     return derive_space(complete, {"model": "m", "data": "mini"}, SLOTS)
+
+
+def test_batches_that_do_not_fit_into_memory_are_computed_in_parts(
+    tmp_path: Path, texts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def a_hundred_in_all(plan: Plan, length: int, slots: Slots) -> int:
+        return 100 // int(max(plan.space.knobs["krona"]["accumulation"].ends()))
+
+    monkeypatch.setattr(auto_space, "worker_bytes", a_hundred_in_all)
+    model = saved_bert(tmp_path / "bert")
+    for bytes_there, parts in ((200, None), (60, 4), (1, 32)):
+        monkeypatch.setattr(auto_space, "memory", lambda there=bytes_there: (there, there))
+        found = derived(model, texts)
+        assert found.values["training"].get("accumulation") == parts
+        assert ("training.accumulation" in found.reasons) == bool(parts)
+    assert "accumulation" not in derived(model, texts, training={"accumulation": 2}).reasons
+    small = derived(model, texts, training={"batch_size": 4})
+    assert small.values["training"]["accumulation"] == 4
 
 
 def test_it_cuts_one_text_in_twenty_at_most(tmp_path: Path, texts: Path) -> None:

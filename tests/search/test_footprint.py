@@ -19,6 +19,14 @@ def test_a_worker_holds_the_weights_and_what_its_steps_keep() -> None:
     assert small.params == largest_point(asked.space)
 
 
+def test_attention_that_is_not_fused_keeps_a_weight_of_each_pair_of_tokens() -> None:
+    asked = plan()
+    some, twice = (
+        footprint(asked, length, 2).worker - footprint(asked, length, 2, fused=True).worker for length in (64, 128)
+    )
+    assert twice == 4 * some > 0
+
+
 def test_one_of_five_thousand_points_that_fits_is_found() -> None:
     asked = plan()
     knobs = {**asked.space.knobs["lora"], "learning_rate": Fixed(1e-3), "rank": Choice(tuple(range(1, 5_001)))}

@@ -13,6 +13,12 @@ PROCESS_BYTES = 600 * 2**20
 """The memory of a worker before it loads a backbone: Python, torch, transformers."""
 LOGIT_BYTES = 12
 """Bytes of a logit of a target: in float32, with its gradient and what the loss keeps."""
+SOFTMAX_BYTES = 4
+"""Bytes of the weight of a pair of tokens that attention keeps in float32, beside the one that it computes with."""
+HEADS = ("num_attention_heads", "num_heads", "n_heads", "n_head", "encoder_attention_heads")
+"""The names of the number of heads in configs."""
+HEAD_WIDTH = 64
+"""The usual width of a head, where a config names no number."""
 STATE_BYTES = 12
 """Bytes per trained parameter on disk: a float32 value and its two moments."""
 
@@ -42,22 +48,32 @@ def largest_point(space: Space) -> dict[str, Any]:
     return {**most, "batch_size": max(space.knobs[most["method"]]["batch_size"].ends())}
 
 
-def footprint(plan: Plan, longest: int, itemsize: int) -> Footprint:
+def footprint(plan: Plan, longest: int, itemsize: int, *, fused: bool = False) -> Footprint:
     """Returns what the largest adapter of the space needs.
 
     Args:
         longest: the most tokens of an example, without those that are written.
         itemsize: the bytes of a number that a trial computes with.
+        fused: attention is computed as on a GPU, which keeps nothing of each pair of tokens.
     """
     shape, params = plan.geometry, largest_point(plan.space)
     trained = plan.space.parameters(params) + shape.head_parameters(_most_outputs(plan))
     rows = -(-params["batch_size"] // params["accumulation"])
     written = max((task.generation.max_new_tokens for task in plan.tasks.values() if task.generation), default=0)
-    activations = (longest + written) * shape.kept_values(recomputed=params["gradient_checkpointing"]) * itemsize
+    tokens, recomputed = longest + written, params["gradient_checkpointing"]
+    activations = tokens * shape.kept_values(recomputed=recomputed) * itemsize
+    if not fused:
+        layers = 1 if recomputed else sum(shape.depths.values()) * shape.uses
+        activations += layers * _heads(plan) * tokens**2 * (SOFTMAX_BYTES + itemsize)
     logits = written * shape.vocabulary * LOGIT_BYTES
     weights = _weights(plan, itemsize)
     worker = PROCESS_BYTES + weights + trained * TRAINING_BYTES + rows * (activations + logits)
     return Footprint(params=params, weights=weights, worker=worker)
+
+
+def _heads(plan: Plan) -> int:
+    named = (plan.source.config.get(name) for name in HEADS)
+    return next((each for each in named if isinstance(each, int)), 0) or max(1, plan.geometry.width // HEAD_WIDTH)
 
 
 def _weights(plan: Plan, itemsize: int) -> int:

@@ -13,12 +13,14 @@ from krona_tune.adapters.placement import MAPS, common_dimensions, sites
 from krona_tune.backbones.geometry import Geometry, Role, Site
 from krona_tune.data.corpus import PARTS, TaskData, load
 from krona_tune.kron.factors import factor_shape
+from krona_tune.machine import memory
 from krona_tune.refusal import Refusal
 from krona_tune.search.budget import Budget
 from krona_tune.search.forecast import Forecast
 from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.search.startup.cluster import Slots
 from krona_tune.search.startup.estimate import Speed, TextSizes, speed_of, untimed_forecast
+from krona_tune.search.startup.needs import worker_bytes
 from krona_tune.study.formatting import format_duration
 from krona_tune.study.request.domain import Choice, Divisors
 from krona_tune.study.request.field_types import for_task
@@ -87,8 +89,29 @@ def derive_space(complete: Complete, defaults: Mapping[str, Any], slots: Slots) 
     reasons = {key: why for key, why in reasons.items() if key.rpartition(".")[2] in searched}
     texts = {name: _read(plan, name) for name in plan.spec.tasks}
     length, reasons["examples.max_length"] = _max_length(plan, texts)
+    left_alone = slots.gpus or "accumulation" in asked.training  # the memory of a GPU is not known here
+    parts = 1 if left_alone else _parts_of_a_batch(complete, fixed, length, slots)
+    if parts > 1:
+        fixed["training"] = {**domains["training"], "accumulation": parts}
+        reasons["training.accumulation"] = (
+            f"so that {slots.count} at once, with batches of texts of {length} tokens, fit into this machine's memory"
+        )
     values, sized = _sized(complete, plan, texts, fixed, length, slots)
     return DerivedSpace(values=values, reasons=reasons | sized)
+
+
+PARTS_OF_A_BATCH = (1, 2, 4, 8, 16, 32)
+
+
+def _parts_of_a_batch(complete: Complete, fixed: Mapping[str, Any], length: int, slots: Slots) -> int:
+    """Returns in how many parts a batch is computed, so that all trials at once fit into this machine's memory."""
+    for parts in PARTS_OF_A_BATCH:
+        training = {**fixed["training"], "accumulation": parts}
+        cut = complete({**fixed, "training": training, "examples": {"max_length": length}})
+        largest = max(map(int, cut.training["batch_size"].ends()))
+        if parts >= largest or slots.count * worker_bytes(make_plan(cut, AUTO), length, slots) <= memory()[0]:
+            return parts
+    return parts
 
 
 FINALISTS = {"top": 1, "seeds": 3}

@@ -65,10 +65,15 @@ def find_needs(plan: Plan, slots: Slots, speed: Speed, read: Mapping[str, TextMe
         may_add=forecast.may_add(spec, slots) * speed.spread,
         device_hours=(whole.device_hours / speed.spread, whole.device_hours * speed.spread),
         how=speed.how,
-        worker_bytes=footprint(plan, spec.examples.max_length, itemsize_of(plan, slots)).worker,
+        worker_bytes=worker_bytes(plan, spec.examples.max_length, slots),
         checkpoint_bytes=(checkpoints.usually, checkpoints.most),
         stored_bytes=1e9 * spec.resources.stored_states_gb,
     )
+
+
+def worker_bytes(plan: Plan, longest: int, slots: Slots) -> int:
+    """Returns roughly the bytes of a worker on such slots, with at most so many tokens of an example."""
+    return footprint(plan, longest, itemsize_of(plan, slots), fused=slots.gpus > 0).worker
 
 
 def itemsize_of(plan: Plan, slots: Slots) -> int:
@@ -96,16 +101,16 @@ def means_of(lengths: Sequence[int]) -> TextMeans:
     return TextMeans(tokens=fmean(lengths), pairs=fmean(each**2 for each in lengths))
 
 
-def needs_in_words(plan: Plan, needs: Needs, slots: Slots, storage: Path) -> Iterator[tuple[str, str]]:
-    """Yields what a study takes, each as a word and a line.
-
-    Args:
-        storage: the folder, or the nearest one above it, that the study's files go to.
 def said_of_finals(seconds: float) -> str:
     """Returns what a forecast says of the seconds that finals may add; nothing if they add none."""
     return f"; finals add up to {format_duration(seconds)} where the best can't be told" if seconds else ""
 
 
+def needs_in_words(plan: Plan, needs: Needs, slots: Slots, storage: Path) -> Iterator[tuple[str, str]]:
+    """Yields what a study takes, each as a word and a line.
+
+    Args:
+        storage: the folder, or the nearest one above it, that the study's files go to.
     """
     limits, low, high = Budget.of(plan.spec.search), *needs.seconds
     least, most = (

@@ -173,7 +173,8 @@ def node_problems(storage: str, reports: dict[str, NodeReport | str]) -> Iterato
 def needed_bytes(resources: Resources) -> Footprint:
     """Returns what the largest adapter of the space needs, computed from sizes alone."""
     longest = max(map(longest_example, resources.prepared.works.values()))
-    return footprint(resources.plan, longest, itemsize_of(resources.plan, resources.slots))
+    plan, slots = resources.plan, resources.slots
+    return footprint(plan, longest, itemsize_of(plan, slots), fused=slots.gpus > 0)
 
 
 PROBE_BLOCKS = 16
