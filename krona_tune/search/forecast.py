@@ -175,11 +175,12 @@ class Forecast:
             fits = stored_bytes((work.train, work.validation), width, WIDEST) <= limit
             stored = probe.head_share is not None and fits
             head = probe.head_share if probe.head_share is not None and fits else share
+            kept = probe.stored_share if probe.stored_share is not None and fits else 1.0
             found[task] = TaskForecast(
                 schedule=work.schedule,
                 adapter=TrialParts(
                     epoch=epoch, evaluation=share * judged, test=probe.test_shares.get(task, share) * tested
-                ),
+                ).times(kept),
                 head=TrialParts(
                     epoch=head * epoch, evaluation=head * judged, test=probe.test_shares.get(task, head) * tested
                 ),
@@ -197,12 +198,12 @@ class Forecast:
         parts = {(task, kind): n for task in spec.tasks for kind, (n, _) in self.parts(task, spec).items()}
         return self._on_the_clock(spec, {key: (n, min(n, 1)) for key, n in parts.items()}, slots.count)
 
-    def device_hours(self, spec: StudySpec, slots: "Slots") -> float:
     def may_add(self, spec: StudySpec, slots: "Slots") -> float:
         """Returns the seconds on the clock that finals add at most, where the best can't be told."""
         each = Counts.of(spec, self.planned).may_add
         return each * sum(self._whole(task, TrialKind.FINALIST, 0.0) for task in spec.tasks) / slots.count
 
+    def device_hours(self, spec: StudySpec, slots: "Slots") -> float:
         """Returns the hours of GPUs, or of CPU cores if trials get no GPU."""
         return self.busy(spec) * slots.devices.count / 3600
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from krona_tune.train.step_times import SIZES, sequences, time_steps
+from krona_tune.train.step_times import SIZES, sequences, sizes_of, time_steps
 from tests.train.conftest import WORDS, tiny_backbone, tiny_trial, tiny_work
 
 
@@ -25,6 +25,22 @@ def test_steps_of_three_sizes_are_timed_and_a_prediction_of_each_task(name: str)
     assert (found.head_share is None) == (name == "t5")
     assert name == "t5" or 0 < found.head_share < 1
     assert all(torch.equal(tensor, before[key]) for key, tensor in backbone.whole.state_dict().items())
+
+
+def test_a_trial_that_leaves_layers_frozen_is_timed_over_stored_states_too() -> None:
+    backbone, works = tiny_backbone(), {"rte": tiny_work()}
+    found = [time_steps(backbone, works, tiny_trial(layers=layers)).stored_share for layers in ("all", "last 1")]
+    assert found[0] is None
+    assert found[1] is not None
+    assert found[1] > 0
+
+
+def test_long_texts_are_timed_at_their_length_in_few_rows() -> None:
+    work = tiny_work()
+    assert sizes_of({"rte": work}) == list(SIZES)
+    for length, rows in ((200, 8), (1_000, 2), (4_000, 1)):
+        long = replace(work, train=sequences(work, 10, length))
+        assert sizes_of({"rte": work, "mrpc": long}) == [*SIZES[:2], (rows, length)]
 
 
 def test_a_metric_that_has_no_value_on_a_few_rows_does_not_prevent_timing(tmp_path: Path) -> None:
