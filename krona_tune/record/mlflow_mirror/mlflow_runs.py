@@ -211,12 +211,12 @@ class StudyRuns:
 
     def _read(self) -> "list[Run]":
         """Reads the runs that the store holds. Of several runs of one trial, the one with most parameters counts."""
+        runs = list(self.all())  # first: while it fails, what is known stays, and the doubt
         self.tasks: dict[str, str] = {}
         self.trials: dict[str, Run] = {}
         self._described: dict[str, set[str]] = {}
         self._doubles: list[str] = []
         self._in_doubt = False
-        runs = list(self.all())
         for run in sorted(runs, key=lambda run: len(run.data.params), reverse=True):
             self._remember(run)
         return runs

@@ -63,25 +63,26 @@ def opened(
     return store, client
 
 
-def until_it_works(step: Callable[[], object]) -> None:
-    """Runs a step again if it fails, as the mirror's thread does; it fails at most once."""
-    try:
-        step()
-    except ConnectionError:
-        step()
+def until_it_works(step: Callable[[], object], failures: int = 1) -> None:
+    """Runs a step again if it fails, as the mirror's thread does; it fails so many times at most."""
+    for _ in range(failures):
+        with suppress(ConnectionError):
+            step()
+            return
+    step()
 
 
-def sent(store: MlflowStore) -> None:
-    """Sends a trial of two rungs, the first with the trial's start."""
+def sent(store: MlflowStore, failures: int = 1) -> None:
+    """Sends a trial of two rungs, the first with the trial's start; each step fails so many times at most."""
     trial = started(0)
     rungs = [report(trial, 0, 0.25), report(trial, 1, 0.5)]
     start = Event(what=trial, at_ms=milliseconds(trial.started_at))
     told = [Event(what=rung, at_ms=milliseconds(trial.started_at) + 1 + rung.rung) for rung in rungs]
     end = Event(what=ended(trial, Status.COMPLETED, rungs), at_ms=told[-1].at_ms + 1, ended=True)
-    until_it_works(lambda: list(store.behind(Records())))
-    until_it_works(lambda: store.send([start, told[0]]))
-    until_it_works(lambda: store.send([told[1], end]))
-    until_it_works(lambda: store.close([]))
+    until_it_works(lambda: list(store.behind(Records())), failures)
+    until_it_works(lambda: store.send([start, told[0]]), failures)
+    until_it_works(lambda: store.send([told[1], end]), failures)
+    until_it_works(lambda: store.close([]), failures)
 
 
 def content(uri: str) -> dict[str, Any]:
@@ -132,6 +133,25 @@ def test_a_request_that_fails_costs_nothing(
     sent(store)
     assert len(client.requests) >= REQUESTS, client.requests[failing]
     assert content(tracking_uri) == expected, client.requests[failing]
+
+
+@pytest.mark.parametrize("looks", [1, 2, 3])
+def test_a_store_that_is_away_for_several_tries_holds_each_run_once(
+    undisturbed: tuple[dict[str, Any], list[str]], tracking_uri: str, monkeypatch: pytest.MonkeyPatch, looks: int
+) -> None:
+    """The answer to the first run's creation is lost, and so are the next looks at which runs there are."""
+    store, client = opened(tracking_uri, monkeypatch, 0, done=True)
+    search, away = client.client.search_runs, [LOST] * looks
+
+    def perhaps(*args: Any, **kwargs: Any) -> Any:
+        if client.requests and away:
+            raise away.pop()
+        return search(*args, **kwargs)
+
+    monkeypatch.setattr(client.client, "search_runs", perhaps)
+    sent(store, failures=1 + looks)
+    assert content(tracking_uri) == undisturbed[0]
+    assert not away
 
 
 def test_a_run_that_a_repeated_request_made_twice_is_deleted(
