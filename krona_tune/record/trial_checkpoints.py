@@ -37,24 +37,42 @@ class RemoteCheckpoints:
         self._uri = uri
         self._brought: set[str] = set()
         self._same: Path | None = None  # the last state that is both here and there
+        self._unsent: dict[str, Path] = {}  # by trial
         self._again_at = 0.0
 
     def send(self, kept: Path) -> None:
-        """Sends a state, then removes the trial's earlier ones."""
+        """Sends a state, then removes the trial's earlier ones; what can't be sent is tried again beside later ones."""
         self._same = None
-        if not self._uri or time.monotonic() < self._again_at:
+        if not self._uri:
             return
-        trial, name = kept.parent.name, f"{kept.name}.zip"
-        try:
-            store = Store(self._uri)
-            store.write(f"{trial}/{name}", pack(kept))
-            self._same = kept
-            for other in store.names(trial):
-                if other != name:
-                    store.remove(f"{trial}/{other}")
-        except Exception as error:
-            self._again_at = time.monotonic() + PAUSE_SECONDS
-            logger.warning("%s could not be sent: %s: %s", kept, type(error).__name__, error)
+        self._unsent.pop(kept.parent.name, None)
+        late = list(self._unsent.values())
+        self._unsent[kept.parent.name] = kept
+        if time.monotonic() >= self._again_at:
+            self._send_each([kept], late)
+
+    def _send_each(self, new: Iterable[Path], late: Iterable[Path]) -> None:
+        """Sends states until one fails: new ones, and those that waited, whose trials others may have taken further."""
+        for kept, waited in (*((each, False) for each in new), *((each, True) for each in late)):
+            try:
+                self._send(kept, waited=waited)
+                del self._unsent[kept.parent.name]
+            except Exception as error:
+                self._again_at = time.monotonic() + PAUSE_SECONDS
+                logger.warning("%s could not be sent: %s: %s", kept, type(error).__name__, error)
+                return
+
+    def _send(self, kept: Path, *, waited: bool) -> None:
+        store, trial, name = Store(str(self._uri)), kept.parent.name, f"{kept.name}.zip"
+        if waited:
+            further = any(rung_of(Path(other)) > rung_of(kept) for other in store.names(trial))
+            if further or not kept.exists():
+                return
+        store.write(f"{trial}/{name}", pack(kept))
+        self._same = self._same or kept
+        for other in store.names(trial):
+            if other != name:
+                store.remove(f"{trial}/{other}")
 
     def remove(self, trials: Iterable[str]) -> None:
         """Removes all states of these trials."""
@@ -85,7 +103,9 @@ class RemoteCheckpoints:
 
     def leave(self, trial: Path) -> None:
         """Removes here what `bring` fetches again: the trial's state, if it was sent or brought. One that could not be
-        sent stays."""
+        sent so far is tried again, whatever the pause, and stays if that fails."""
+        if waiting := self._unsent.get(trial.name):
+            self._send_each([waiting], ())
         if self._same and self._same.parent == trial:
             shutil.rmtree(self._same, ignore_errors=True)
             self._same = None

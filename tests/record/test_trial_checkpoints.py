@@ -202,3 +202,52 @@ def test_a_store_that_is_away_costs_a_worker_a_warning(tmp_path: Path, caplog: p
     worker.send(kept)
     worker.send(kept)  # it is not retried at once
     assert len([line for line in caplog.messages if "could not be sent" in line]) == 1
+
+
+def test_a_state_that_could_not_be_sent_is_sent_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri, away = f"file://{tmp_path}/there", [True]
+    write = Store.write
+
+    def perhaps(store: Store, name: str, content: bytes) -> None:
+        if away[0]:
+            raise ConnectionError("no route")
+        write(store, name, content)
+
+    monkeypatch.setattr(Store, "write", perhaps)
+    worker, here = RemoteCheckpoints(uri), tmp_path / "here"
+    worker.send(rung(here / "rte-001", 3, "last"))
+    worker.leave(here / "rte-001")
+    assert (here / "rte-001" / "rung-3").exists()
+    away[0] = False
+    monkeypatch.setattr("krona_tune.record.trial_checkpoints.time.monotonic", lambda: 1e9)  # the pause is over
+    worker.send(rung(here / "rte-002", 1, "next"))
+    assert (Store(uri).names("rte-001"), Store(uri).names("rte-002")) == (["rung-3.zip"], ["rung-1.zip"])
+
+
+def test_the_end_of_a_trial_does_not_wait_for_a_pause(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    uri, failures = f"file://{tmp_path}/there", [ConnectionError("no route")]
+    write = Store.write
+
+    def perhaps(store: Store, name: str, content: bytes) -> None:
+        if failures:
+            raise failures.pop()
+        write(store, name, content)
+
+    monkeypatch.setattr(Store, "write", perhaps)
+    worker, here = RemoteCheckpoints(uri), tmp_path / "rte-001"
+    worker.send(rung(here, 3, "last"))
+    worker.leave(here)
+    assert (Store(uri).names("rte-001"), here.exists()) == (["rung-3.zip"], False)
+
+
+def test_a_state_that_waited_replaces_no_later_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another worker has taken the trial further meanwhile."""
+    uri = f"file://{tmp_path}/there"
+    worker, other = RemoteCheckpoints(uri), RemoteCheckpoints(uri)
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "write", lambda *_: (_ for _ in ()).throw(ConnectionError("no route")))
+        worker.send(rung(tmp_path / "a" / "rte-001", 1, "early"))
+    other.send(rung(tmp_path / "b" / "rte-001", 2, "further"))
+    monkeypatch.setattr("krona_tune.record.trial_checkpoints.time.monotonic", lambda: 1e9)
+    worker.send(rung(tmp_path / "a" / "rte-002", 1, "next"))
+    assert Store(uri).names("rte-001") == ["rung-2.zip"]
