@@ -80,10 +80,16 @@ class Worker(Generic[Item]):
             return self.problem
         return f"still busy after {seconds:g} s" + (f", {self.problem}" if self.problem else "")
 
-    def drain(self) -> str:
-        """Ends the thread and waits for it as long as its patience is now; returns what `wait` does."""
+    def drain(self, *, while_it_works: bool = False) -> str:
+        """Ends the thread and waits for it as long as its patience is now; returns what `wait` does.
+
+        Args:
+            while_it_works: wait on while the last work goes on and nothing has failed.
+        """
         seconds = self._patience()
         self.end()
+        while while_it_works and not self._finished.wait(max(0.0, seconds)) and not self.problem:
+            logger.info("%s: still busy", self._name)
         return self.wait(seconds)
 
     def _serve(self) -> None:

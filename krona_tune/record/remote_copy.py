@@ -326,8 +326,9 @@ class RemoteSink(NullSink):
         self._worker.put(order.id)
 
     def study_ended(self, artifacts: Sequence[Path]) -> None:
-        """Waits until the copy has everything, at most `DRAIN_SECONDS`. Raises NotPushedError if it does not."""
-        if why := self._worker.drain() or self._overtaken:
+        """Waits until the copy has everything, and beyond `DRAIN_SECONDS` only while nothing fails: no later push knows
+        what this one has sent. Raises NotPushedError if something is lacking."""
+        if why := self._worker.drain(while_it_works=True) or self._overtaken:
             raise NotPushedError(f"{self._name} lacks the latest changes ({why}); {self._folder.root} has everything")
 
     def _push(self, changed: Sequence[str], last: bool) -> None:

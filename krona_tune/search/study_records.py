@@ -112,8 +112,10 @@ class StudySinks(FanOut):
 
 
 def _copies(context: DriverContext, start: StartOptions, earlier: Records) -> Iterator[Sink]:
-    """Yields the sinks that keep elsewhere what the records have."""
+    """Yields the sinks that keep elsewhere what the records have; the copy first, which a lost machine needs most."""
     folder, manifest = context.folder, context.manifest
+    if folder.remote:
+        yield RemoteSink(folder)
     yield MlflowSink(
         tracking_uri=start.tracking_uri or folder.tracking_uri,
         artifact_location=None if start.tracking_uri else folder.artifact_location,
@@ -125,8 +127,6 @@ def _copies(context: DriverContext, start: StartOptions, earlier: Records) -> It
     )
     if start.wandb:
         yield WandbSink(project=start.wandb, study=folder.name, manifest=manifest, folder=folder.root, earlier=earlier)
-    if folder.remote:
-        yield RemoteSink(folder)
 
 
 def open_records(plan: Plan, folder: StudyFolder) -> OpenRecords:

@@ -172,7 +172,9 @@ def interruptible(stopper: StudyStopper, console: Console) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         trials, copies = "running trials continue from their last rungs", "copies of the records are completed"
-        logger.warning("stopped at once; %s when the study is resumed", copies if stopper.settled else trials)
+        said = f"Stopped at once; {copies if stopper.settled else trials} when the study is resumed."
+        logger.warning(said)
+        console.print(said)
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)

@@ -293,3 +293,14 @@ def test_a_worker_that_is_busy_says_so_with_its_last_failure() -> None:
     assert worker.drain() == "still busy after 0.2 s, OSError: http://me:***@host is away"
     release.set()
     assert worker.wait(10) == ""
+
+
+def test_a_worker_is_waited_for_as_long_as_it_works() -> None:
+    release = threading.Event()
+
+    def work(items: Sequence[int], last: bool) -> None:
+        release.wait(10)
+
+    worker = Worker(work, name="work", patience=lambda: 0.05)
+    threading.Timer(0.3, release.set).start()
+    assert worker.drain(while_it_works=True) == ""
