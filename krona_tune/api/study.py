@@ -43,7 +43,7 @@ from krona_tune.api.study_request import (
 from krona_tune.api.study_run import run_and_report
 from krona_tune.hub import home
 from krona_tune.record.driver_state import state_since, written_at
-from krona_tune.record.ownership import claim
+from krona_tune.record.ownership import claim, is_locked
 from krona_tune.record.storage import storage_at
 from krona_tune.refusal import Refusal, refuse_unknown
 from krona_tune.refused_calls import refusing_at_the_caller
@@ -346,6 +346,8 @@ class Study(RecordedStudy):
     def _made_request(self) -> StudySpec:
         if not self.folder.spec.exists():
             refuse_taken(self.folder, self.folder.name)
+            if is_locked(self.folder):  # its driver reads the data that would be written anew here
+                raise Refusal("name", f"a run of the study {self.folder.name!r} begins", "wait for it, or name another")
             note_described(self.folder)
         path = self._space
         assert path is not None, "a study that was opened has its request"

@@ -472,6 +472,12 @@ def test_a_study_that_another_begins_under_its_name_is_compared_with_it(
         second.run()
 
 
+def test_a_study_that_another_run_begins_keeps_its_data(model: str) -> None:
+    first = study(model)
+    with claim(first.folder), pytest.raises(Refusal, match="name: a run of the study 'reviews' begins; wait for it"):
+        study(model).plan()
+
+
 def test_a_study_goes_on_with_what_it_was_last_asked_for(model: str, monkeypatch: pytest.MonkeyPatch) -> None:
     ran: list[int] = []
 
