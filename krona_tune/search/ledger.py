@@ -102,6 +102,12 @@ class Ledger:
         logger.info("%s ended: %s %s", trial_id, status, error)
         self._sink.trial_ended(self.rows[trial_id])
 
+    def stopped_while_waiting(self, trial_id: str) -> None:
+        """Records the end, by an order, of a trial that no worker has; the time since it was last seen is a pause."""
+        self._set(_continued(self.rows[trial_id], time.time()))
+        self.running.add(trial_id)
+        self.ended(trial_id, Status.STOPPED_BY_USER)
+
     def ordered(self, order: Order) -> None:
         """Records what became of an order so far."""
         self.orders[order.id] = order

@@ -21,7 +21,7 @@ from krona_tune.study.request.given_values import read_settings
 from krona_tune.study.request.loader import dump_spec, load_with
 from krona_tune.study.request.plain_yaml import dump_yaml
 from krona_tune.study.request.study_spec import StudySpec
-from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.result import TrialResult
 from krona_tune.study.settings import ORDERED
 
 MOST_DIGITS, MOST_AT_ONCE = 9, 10_000
@@ -83,8 +83,7 @@ def _stop_trial(study: RunningStudy, order: Order) -> Order:
         study.searcher.withdraw(order.trial)
     row = ledger.rows.get(order.trial)
     if row and not row.ended:
-        ledger.running.add(row.trial_id)
-        ledger.ended(row.trial_id, Status.STOPPED_BY_USER)
+        ledger.stopped_while_waiting(row.trial_id)
     return done(order, _end_of(ledger.rows[order.trial]) if row else "the trial is gone")
 
 

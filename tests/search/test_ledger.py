@@ -286,3 +286,14 @@ def test_the_pause_of_a_trial_whose_driver_was_killed_counts_from_its_last_repor
     book, _ = ledger(killed)
     book.started(config(0))
     assert book.rows["cola-000"].paused_seconds == 5000 - 1002
+
+
+def test_a_waiting_trial_that_an_order_ends_has_not_run_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    killed = replace(run(ledger()[0], config(0), 0.5), status=Status.INTERRUPTED, ended_at=None, started_at=1000.0)
+    monkeypatch.setattr("krona_tune.search.ledger.time.time", lambda: 5000.0)
+    book, heard = ledger(killed)
+    book.stopped_while_waiting("cola-000")
+    row = book.rows["cola-000"]
+    assert (row.status, row.ended_at, row.paused_seconds) == (Status.STOPPED_BY_USER, 5000.0, 5000 - 1002)
+    assert heard.events == [("ended", row)]
+    assert total_cost([row], DeviceRates()).wall_seconds == 2
