@@ -87,7 +87,7 @@ def with_values(spec: StudySpec, given: Sequence[GivenValue]) -> StudySpec:
     return spec_with(spec.plain(), "the request", Path.cwd(), given)
 
 
-def lift_ordered_stop(folder: StudyFolder, spec: StudySpec) -> list[Order]:
+def lift_ordered_stop(folder: StudyFolder, spec: StudySpec, by: str = "") -> list[Order]:
     """Lifts an ordered pause, and an ordered end of the search, if a resumed study's request asks for more; returns the
     orders that do it."""
     before, now = load_spec(folder.spec).search, spec.search
@@ -97,7 +97,7 @@ def lift_ordered_stop(folder: StudyFolder, spec: StudySpec) -> list[Order]:
     with suppress(Refusal):  # what can't be read is renamed by the driver
         orders = read_orders(folder.results)
     stops = filter(None, (is_paused(orders), search_ended_by(orders)))
-    return [give_order(folder, OrderRequest(what=OrderKind.CONTINUE)) for _ in stops]
+    return [give_order(folder, OrderRequest(what=OrderKind.CONTINUE), by) for _ in stops]
 
 
 def _asks_for_more(before: SearchSpec, now: SearchSpec) -> bool:
