@@ -75,7 +75,8 @@ def left_out(tasks: Mapping[str, TaskFacts | None], halves: Iterable[Half]) -> t
 def compare_methods(rows: Iterable[TrialResult], tasks: Mapping[str, TaskFacts | None]) -> tuple[MethodLine, ...]:
     """Returns one line per method, the best average first, the head alone last; empty for fewer than two methods.
 
-    Methods without an average come after those with one, in the order in which they started.
+    Averages on validation come after those on test, since one seed that was chosen by its score looks better than it
+    is, and methods without an average last, in the order in which they started.
     """
     known = [row for row in rows if row.task in tasks]
     searched = list(dict.fromkeys(_method(row) for row in known if row.searched))
@@ -85,8 +86,9 @@ def compare_methods(rows: Iterable[TrialResult], tasks: Mapping[str, TaskFacts |
     return tuple(sorted(lines, key=lambda line: (line.method == HEAD_ONLY, *_by_average(line))))
 
 
-def _by_average(line: MethodLine) -> tuple[bool, float]:
-    return line.average is None, -line.average.score if line.average else 0.0
+def _by_average(line: MethodLine) -> tuple[int, float]:
+    halves: tuple[Half, ...] = get_args(Half)
+    return (halves.index(line.average.half), -line.average.score) if line.average else (len(halves), 0.0)
 
 
 def _line(method: str, rows: Sequence[TrialResult], tasks: Mapping[str, TaskFacts | None]) -> MethodLine:

@@ -57,6 +57,15 @@ def test_with_finalists_the_test_mean_of_the_methods_own_winner_stands() -> None
     assert lines["head_only"].cells["rte"].score == pytest.approx(0.40)
 
 
+def test_an_average_on_validation_comes_after_those_on_test() -> None:
+    rows = [searched("krona", 0.8), searched("lora", 0.9), *repeats("k", (0.7, 0.7), (0.6, 0.6))]
+    first, second, _ = compare_methods(rows, RTE)
+    assert [(line.method, line.average.half) for line in (first, second) if line.average] == [
+        ("krona", "test"),
+        ("lora", "validation"),
+    ]
+
+
 def test_halves_are_never_averaged_together() -> None:
     rows = [
         searched("krona", 0.9),
