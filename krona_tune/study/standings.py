@@ -141,7 +141,9 @@ class Standings:
         """Returns in words how `best` is selected."""
         if self.shared:
             return BEST_ON_AVERAGE
-        return BEST_OF_FINISHED if are_taught(self.searched(task)) else BEST_OF_ALL
+        best = self.best(task)
+        finished = best is None or best.finished
+        return BEST_OF_FINISHED if finished and are_taught(self.searched(task)) else BEST_OF_ALL
 
     def front(self, task: str) -> list[TrialResult]:
         """Returns the task's searched trials that none beats with the same or fewer parameters, from few to many."""

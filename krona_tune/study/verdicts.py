@@ -19,7 +19,7 @@ TIED = "≈"
 FINALS_NOTE = (
     "± is the standard deviation over seeds. The 95 % interval of the test mean covers seeds and test examples. "
     f"{TIED} can't be told apart from the winner on test, by seeds and test examples, with about one false alarm in 20 "
-    "studies however many finalists there are; a difference that “would have been seen” is seen in 4 of 5 cases."
+    "tasks however many finalists there are; a difference that “would have been seen” is seen in 4 of 5 cases."
 )
 """What the table of finalists says below it."""
 

@@ -45,6 +45,8 @@ def test_the_rule_by_which_the_best_is_selected_is_said() -> None:
     rows = [trial(0, 0.5), trial(0, 0.1, task="rte"), trial(1, 0.6, task="rte", proposed_by=RECORDED)]
     assert Standings(rows).rule("cola") == BEST_OF_ALL
     assert Standings(rows).rule("rte") == BEST_OF_FINISHED
+    cut_short = [trial(0, 0.5, status=Status.INTERRUPTED, proposed_by=RECORDED)]
+    assert Standings(cut_short).rule("cola") == BEST_OF_ALL
     assert Standings(rows, ("cola", "rte")).rule("cola") == BEST_ON_AVERAGE
 
 

@@ -81,7 +81,8 @@ class FinalistsSpec(FrozenValue):
     """The most trainings of a task's finals, with the head alone. What `top` and `seeds` leave of it gives more seeds
     to those among which the best can't be told yet; a new study may not ask for fewer than these two take. Finalists
     that more trials bring later are trained beyond it. A new study writes what holds: two seeds more for each; null if
-    there is one seed and no default. null: no more seeds."""
+    there is one seed and no default, or the search is by method, by size or for all tasks at once. null: no more
+    seeds."""
 
     def settled(self, *, trials: int, alone: bool, several: bool, head: bool) -> Self:
         """Returns the request of finals that begin now.
