@@ -105,7 +105,7 @@ class View:
                 self.say(self._line(row))
 
     def _line(self, row: TrialResult) -> str:
-        score = "no score" if row.score is None else f"score {format_score(row.score)} after {row.epochs:g} epochs"
+        score = "no score" if row.score is None else f"score {format_score(row.score)} after {row.epochs:.3g} epochs"
         if row.test_score is not None:
             score += f", {format_score(row.test_score)} on test"
         tail = f"  {row.error}" if row.error else ""
