@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from krona_tune.data.batches import TARGET, Batch, input_lengths, lengths, target_lengths, training_batches
+from krona_tune.data.batches import TARGET, Batch, input_lengths, target_lengths, training_batches
 from krona_tune.data.tasks import Task
 from krona_tune.data.user_code import NoValue
 from krona_tune.study.request.trial import HEAD_ONLY, AdapterConfig, TrialConfig
@@ -23,8 +23,6 @@ SHORT, LONG = 16, 96
 FEW, SOME, MANY = 2, 8, 32
 SIZES = ((FEW, SHORT), (MANY, SHORT), (SOME, LONG))
 """(rows, tokens per row): each shows one of a step's fixed cost, the cost of tokens, and that of long sequences."""
-TYPICAL, MOST_TOKENS = 90, 2_048
-"""The percentile of the training texts' lengths that is timed where it is above LONG; and the tokens of such a step."""
 REPEATS, PATIENCE_SECONDS = 3, 0.2
 
 
@@ -42,14 +40,12 @@ class StepTimes:
     """Timed training steps, and for each task the time of a prediction as a share of a step of the same size.
 
     `test_shares` are the same for tasks that are tested otherwise than they are judged: by what they write.
-    `stored_share` is the share of such a step that the same trial takes over stored states, `head_share` that of the
-    head alone over them; None if it can't use them.
+    `head_share` is the share of such a step that the head alone takes over stored states; None if it can't use them.
     """
 
     steps: tuple[StepTime, ...]
     forward_shares: Mapping[str, float]
     test_shares: Mapping[str, float] = field(default_factory=dict)
-    stored_share: float | None = None
     head_share: float | None = None
 
 
@@ -59,7 +55,7 @@ def time_steps(backbone: Backbone, works: Mapping[str, TaskWork], trial: TrialCo
     Costs about ten small steps; what is built at the first step of a size is not counted. Sequences that are longer
     than the backbone can read are cut.
     """
-    sizes = [(rows, min(length, backbone.geometry.positions or length)) for rows, length in sizes_of(works)]
+    sizes = [(rows, min(length, backbone.geometry.positions or length)) for rows, length in SIZES]
     first = next(iter(works))
     steps: list[StepTime] = []
     shares: dict[str, float] = {}
@@ -77,34 +73,23 @@ def time_steps(backbone: Backbone, works: Mapping[str, TaskWork], trial: TrialCo
                 tested[task] = _prediction(run, generating(work.task), *sizes[1]) / steps[1].seconds
         finally:
             run.close()
-    own = trial.model_copy(update={"task": first})
-    alone = own.model_copy(update={"adapter": AdapterConfig(method=HEAD_ONLY)})
-    stored = _over_stored_states(backbone, works[first], own, *sizes[1])
-    head = None if backbone.geometry.text_to_text else _over_stored_states(backbone, works[first], alone, *sizes[1])
+    head = _head_alone(backbone, works[first], trial.model_copy(update={"task": first}), *sizes[1])
     return StepTimes(
         steps=tuple(steps),
         forward_shares=shares,
         test_shares=tested,
-        stored_share=None if stored is None else stored / steps[1].seconds,
         head_share=None if head is None else head / steps[1].seconds,
     )
 
 
-def sizes_of(works: Mapping[str, TaskWork]) -> list[tuple[int, int]]:
-    """Returns the sizes that are timed, the last one with texts as long as the longest task's typically are."""
-    typical = max(int(np.percentile(lengths(work.train), TYPICAL)) for work in works.values())
-    *short, (rows, length) = SIZES
-    length = max(length, typical)
-    return [*short, (max(1, min(rows, MOST_TOKENS // length)), length)]
-
-
-def _over_stored_states(backbone: Backbone, work: TaskWork, trial: TrialConfig, rows: int, length: int) -> float | None:
-    """Returns the seconds of a trial's step over states of zeros; None if it computes all layers in each epoch."""
-    if not skipped_layers(backbone, trial):
+def _head_alone(backbone: Backbone, work: TaskWork, trial: TrialConfig, rows: int, length: int) -> float | None:
+    """Returns the seconds of a step of the head alone over states of zeros; None if it is computed as ever."""
+    alone = trial.model_copy(update={"adapter": AdapterConfig(method=HEAD_ONLY)})
+    if backbone.geometry.text_to_text or not skipped_layers(backbone, alone):
         return None
     table = sequences(work, rows, length)
     blank = _BlankStates(Path(), 0)
-    run = TrialRun("stored-probe", trial, replace(work, train=table, validation=table, test=None), backbone, blank)
+    run = TrialRun("head-probe", alone, replace(work, train=table, validation=table, test=None), backbone, blank)
     try:
         batch = _batch(table, work)
         run.answer.model.train()

@@ -3,13 +3,14 @@
 import os
 import shutil
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import partial
 from itertools import cycle
 from pathlib import Path
 
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright
+from playwright.sync_api import Error as PlaywrightError
 
 from tests.waiting import until
 
@@ -50,12 +51,15 @@ class Tab:
         """Scrolls each chart into view and waits until all are drawn; returns how many there are.
 
         Charts above that are drawn meanwhile may move it out of view, so it is scrolled there until it is drawn, to
-        another line each time, so that the browser always has a frame to draw.
+        another line each time. A picture of the page makes the browser draw a frame, without which it never sees what
+        is in view: on a busy machine one drew none for a quarter of an hour.
         """
         lines = cycle(("center", "start", "end"))
 
         def drawn(place: Locator) -> bool:
             place.evaluate("(place, line) => place.scrollIntoView({ block: line })", next(lines))
+            with suppress(PlaywrightError):
+                self.page.screenshot(type="jpeg", quality=1)
             return place.locator("svg.main-svg").locator("path, rect, image").count() > 0
 
         def missing(place: Locator) -> str:
