@@ -175,12 +175,11 @@ class Forecast:
             fits = stored_bytes((work.train, work.validation), width, WIDEST) <= limit
             stored = probe.head_share is not None and fits
             head = probe.head_share if probe.head_share is not None and fits else share
-            kept = probe.stored_share if probe.stored_share is not None and fits else 1.0
             found[task] = TaskForecast(
                 schedule=work.schedule,
                 adapter=TrialParts(
                     epoch=epoch, evaluation=share * judged, test=probe.test_shares.get(task, share) * tested
-                ).times(kept),
+                ),
                 head=TrialParts(
                     epoch=head * epoch, evaluation=head * judged, test=probe.test_shares.get(task, head) * tested
                 ),

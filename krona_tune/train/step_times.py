@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from krona_tune.data.batches import TARGET, Batch, input_lengths, target_lengths, training_batches
+from krona_tune.data.batches import TARGET, Batch, input_lengths, lengths, target_lengths, training_batches
 from krona_tune.data.tasks import Task
 from krona_tune.data.user_code import NoValue
 from krona_tune.study.request.trial import HEAD_ONLY, AdapterConfig, TrialConfig
@@ -23,6 +23,8 @@ SHORT, LONG = 16, 96
 FEW, SOME, MANY = 2, 8, 32
 SIZES = ((FEW, SHORT), (MANY, SHORT), (SOME, LONG))
 """(rows, tokens per row): each shows one of a step's fixed cost, the cost of tokens, and that of long sequences."""
+TYPICAL, MOST_TOKENS = 90, 2_048
+"""The percentile of the training texts' lengths that is timed where it is above LONG; and the tokens of such a step."""
 REPEATS, PATIENCE_SECONDS = 3, 0.2
 
 
@@ -55,7 +57,7 @@ def time_steps(backbone: Backbone, works: Mapping[str, TaskWork], trial: TrialCo
     Costs about ten small steps; what is built at the first step of a size is not counted. Sequences that are longer
     than the backbone can read are cut.
     """
-    sizes = [(rows, min(length, backbone.geometry.positions or length)) for rows, length in SIZES]
+    sizes = [(rows, min(length, backbone.geometry.positions or length)) for rows, length in sizes_of(works)]
     first = next(iter(works))
     steps: list[StepTime] = []
     shares: dict[str, float] = {}
@@ -80,6 +82,14 @@ def time_steps(backbone: Backbone, works: Mapping[str, TaskWork], trial: TrialCo
         test_shares=tested,
         head_share=None if head is None else head / steps[1].seconds,
     )
+
+
+def sizes_of(works: Mapping[str, TaskWork]) -> list[tuple[int, int]]:
+    """Returns the sizes that are timed, the last one with texts as long as the longest task's typically are."""
+    typical = max(int(np.percentile(lengths(work.train), TYPICAL)) for work in works.values())
+    *short, (rows, length) = SIZES
+    length = max(length, typical)
+    return [*short, (max(1, min(rows, MOST_TOKENS // length)), length)]
 
 
 def _head_alone(backbone: Backbone, work: TaskWork, trial: TrialConfig, rows: int, length: int) -> float | None:

@@ -187,12 +187,6 @@ def test_a_forecast_is_made_of_the_lengths_that_the_study_has() -> None:
     assert (
         found.adapter.test == found.head.test == pytest.approx(0.25 * PACE.seconds(Load(steps=1, tokens=10, pairs=50)))
     )
-    over_stored = replace(probe, stored_share=0.5)
-    assert Forecast.of(gathered, over_stored).tasks["rte"] == replace(found, adapter=found.adapter.times(0.5))
-    room = {"stored_states_gb": 1e-8}
-    gathered.plan.spec = spec(training={"batch_size": 2}, resources=room)
-    assert Forecast.of(gathered, over_stored).tasks["rte"].adapter == found.adapter
-    gathered.plan.spec = spec(training={"batch_size": 2})
     gathered.prepared.tests = {}
     assert Forecast.of(gathered, probe).tasks["rte"] == replace(
         found, adapter=replace(found.adapter, test=0.0), head=replace(found.head, test=0.0)

@@ -27,14 +27,6 @@ def test_steps_of_three_sizes_are_timed_and_a_prediction_of_each_task(name: str)
     assert all(torch.equal(tensor, before[key]) for key, tensor in backbone.whole.state_dict().items())
 
 
-def test_a_trial_that_leaves_layers_frozen_is_timed_over_stored_states_too() -> None:
-    backbone, works = tiny_backbone(), {"rte": tiny_work()}
-    found = [time_steps(backbone, works, tiny_trial(layers=layers)).stored_share for layers in ("all", "last 1")]
-    assert found[0] is None
-    assert found[1] is not None
-    assert found[1] > 0
-
-
 def test_long_texts_are_timed_at_their_length_in_few_rows() -> None:
     work = tiny_work()
     assert sizes_of({"rte": work}) == list(SIZES)
