@@ -49,13 +49,13 @@ class RemoteCheckpoints:
         late = list(self._unsent.values())
         self._unsent[kept.parent.name] = kept
         if time.monotonic() >= self._again_at:
-            self._send_each([kept], late)
+            self._send_each(kept, late)
 
-    def _send_each(self, new: Iterable[Path], late: Iterable[Path]) -> None:
-        """Sends states until one fails: new ones, and those that waited, whose trials others may have taken further."""
-        for kept, waited in (*((each, False) for each in new), *((each, True) for each in late)):
+    def _send_each(self, own: Path, late: Iterable[Path] = ()) -> None:
+        """Sends states until one fails: its own, then those that waited, whose trials others may have taken further."""
+        for kept in (own, *late):
             try:
-                self._send(kept, waited=waited)
+                self._send(kept, waited=kept != own)
                 del self._unsent[kept.parent.name]
             except Exception as error:
                 self._again_at = time.monotonic() + PAUSE_SECONDS
@@ -105,7 +105,7 @@ class RemoteCheckpoints:
         """Removes here what `bring` fetches again: the trial's state, if it was sent or brought. One that could not be
         sent so far is tried again, whatever the pause, and stays if that fails."""
         if waiting := self._unsent.get(trial.name):
-            self._send_each([waiting], ())
+            self._send_each(waiting)
         if self._same and self._same.parent == trial:
             shutil.rmtree(self._same, ignore_errors=True)
             self._same = None
