@@ -10,7 +10,7 @@ from krona_tune.data.glue_files import OFFICIAL_SIZES, OfficialSizes
 from krona_tune.machine import free_bytes, memory
 from krona_tune.processor import this_processor
 from krona_tune.search.budget import Amount, Budget
-from krona_tune.search.planning.footprint import checkpoints_of, footprint
+from krona_tune.search.planning.footprint import Footprint, checkpoints_of, footprint
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.startup.cluster import Slots
 from krona_tune.search.startup.estimate import Speed, TextSizes, untimed_forecast
@@ -73,7 +73,12 @@ def find_needs(plan: Plan, slots: Slots, speed: Speed, read: Mapping[str, TextMe
 
 def worker_bytes(plan: Plan, longest: int, slots: Slots) -> int:
     """Returns roughly the bytes of a worker on such slots, with at most so many tokens of an example."""
-    return footprint(plan, longest, itemsize_of(plan, slots), fused=slots.gpus > 0).worker
+    return footprint_on(slots, plan, longest).worker
+
+
+def footprint_on(slots: Slots, plan: Plan, longest: int) -> Footprint:
+    """Returns what the largest adapter needs on such slots, with at most so many tokens of an example."""
+    return footprint(plan, longest, itemsize_of(plan, slots), fused=slots.gpus > 0)
 
 
 def itemsize_of(plan: Plan, slots: Slots) -> int:

@@ -15,11 +15,11 @@ from krona_tune.record.mlflow_mirror.tracking_uri import explain_unreachable
 from krona_tune.record.parquet_reader import pass_over, read_trials
 from krona_tune.record.remote_files import Store, is_uri, refusing_store_errors
 from krona_tune.refusal import Refusal, joined, told
-from krona_tune.search.planning.footprint import Footprint, checkpoints_of, footprint
+from krona_tune.search.planning.footprint import Footprint, checkpoints_of
 from krona_tune.search.startup.begin_study import Resources
 from krona_tune.search.startup.cluster import times_in
 from krona_tune.search.startup.first_batch_cache import cached_first_batch
-from krona_tune.search.startup.needs import itemsize_of
+from krona_tune.search.startup.needs import footprint_on
 from krona_tune.search.worker.first_batch import (
     FirstBatch,
     longest_example,
@@ -173,8 +173,7 @@ def node_problems(storage: str, reports: dict[str, NodeReport | str]) -> Iterato
 def needed_bytes(resources: Resources) -> Footprint:
     """Returns what the largest adapter of the space needs, computed from sizes alone."""
     longest = max(map(longest_example, resources.prepared.works.values()))
-    plan, slots = resources.plan, resources.slots
-    return footprint(plan, longest, itemsize_of(plan, slots), fused=slots.gpus > 0)
+    return footprint_on(resources.slots, resources.plan, longest)
 
 
 PROBE_BLOCKS = 16
