@@ -75,10 +75,33 @@ def evaluate(
 ) -> dict[str, float]:
     """Returns what trials are compared by, over the whole table and in evaluation mode: the task's metrics or the loss
     of its targets, and `score`. Raises Diverged as `predict` does."""
+    return measured(task, table, judged(answer, task, table, pad_token_id, device, enter))
+
+
+def judged(
+    answer: Answer, task: Task, table: pa.Table, pad_token_id: int, device: Device, enter: Enter = nothing
+) -> Values:
+    """Returns (n,) what a trial is judged by on each row: the loss of its target, or what the model answers."""
     if task.judged_by_loss:
-        return measure_losses(task, target_losses(answer, table, pad_token_id, device, enter), target_lengths(table))
-    labels = table.column("label").to_numpy()
-    return measure(task, predict(answer, task, table, pad_token_id, device, enter), labels)
+        return target_losses(answer, table, pad_token_id, device, enter)
+    return predict(answer, task, table, pad_token_id, device, enter)
+
+
+def measured(task: Task, table: pa.Table, found: Values) -> dict[str, float]:
+    """Returns the metrics and the score of what was found on each row of a table."""
+    if task.judged_by_loss:
+        return measure_losses(task, found, target_lengths(table))
+    return measure(task, found, table.column("label").to_numpy())
+
+
+def resampled(task: Task, table: pa.Table, found: Values) -> tuple[float, ...]:
+    """Returns the scores of `measured` on resampled rows; none if the task's own function is too slow.
+
+    The draws are the same for all trials of a task, so that their differences are paired.
+    """
+    if task.judged_by_loss:
+        return resampled_losses(task, found, target_lengths(table))
+    return resampled_scores(task, found, table["label"].to_numpy())[0]
 
 
 @torch.no_grad()
@@ -161,16 +184,3 @@ def evaluate_on_test(
     metrics = measure(task, predictions, labels)
     scores, note = resampled_scores(task, predictions, labels)
     return ScoreOnTest(score=metrics.pop("score"), metrics=metrics, examples=len(labels), resampled=scores, note=note)
-
-
-def resampled_validation(
-    answer: Answer, task: Task, table: pa.Table, pad_token_id: int, device: Device, enter: Enter = nothing
-) -> tuple[float, ...]:
-    """Returns the scores of `evaluate` on resampled examples of the table; none if the task's own function is too slow.
-
-    The draws are the same for all trials of a task, so that their differences are paired.
-    """
-    if task.judged_by_loss:
-        return resampled_losses(task, target_losses(answer, table, pad_token_id, device, enter), target_lengths(table))
-    answers = predict(answer, task, table, pad_token_id, device, enter)
-    return resampled_scores(task, answers, table["label"].to_numpy())[0]

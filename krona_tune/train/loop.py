@@ -19,6 +19,7 @@ from krona_tune.adapters.inject import Adapters
 from krona_tune.adapters.method_table import method_named
 from krona_tune.adapters.placement import adapted_layers
 from krona_tune.data.batches import Batch, training_batches
+from krona_tune.data.metrics import Values
 from krona_tune.data.tasks import Task
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.randomness import stream
@@ -28,10 +29,11 @@ from krona_tune.study.result import Report, ScoreOnTest, is_score
 from krona_tune.train.backbone import Backbone, assign_dropouts, dropouts, set_dropout
 from krona_tune.train.evaluate import (
     Diverged,
-    evaluate,
     evaluate_on_test,
+    judged,
+    measured,
     noting_batch_shape,
-    resampled_validation,
+    resampled,
     to_device,
 )
 from krona_tune.train.hidden_states import FrozenPrefix, HiddenStates, HiddenStateStore, open_states, skipped_layers
@@ -193,6 +195,7 @@ class TrialRun:
         self.trial_id, self.trial, self.work, self.backbone = trial_id, trial, work, backbone
         self.rung, self.step = 0, 0
         self.last_report: Report | None = None
+        self._judged: Values | None = None
         backbone.device.start_measuring()
         batch_size = trial.training.batch_size
         self._steps = [work.schedule.step_at(examples, batch_size) for examples in work.schedule.reports]
@@ -266,9 +269,10 @@ class TrialRun:
         self.step = self._steps[self.rung]
         trained = time.perf_counter()
         work, device = self.work, self.backbone.device
-        measured = {"score": math.nan}
+        metrics = {"score": math.nan}
         if len(work.validation):
-            measured = evaluate(self.answer, work.task, work.validation, work.pad_token_id, device, self._enter)
+            self._judged = self._judge()
+            metrics = measured(work.task, work.validation, self._judged)
         examples = work.schedule.reports[self.rung]
         self.rung += 1
         self.last_report = Report(
@@ -278,8 +282,8 @@ class TrialRun:
             examples=examples,
             epochs=examples / work.schedule.examples_per_epoch,
             step=self.step,
-            score=measured.pop("score"),
-            metrics=measured,
+            score=metrics.pop("score"),
+            metrics=metrics,
             train_loss=loss,
             train_seconds=trained - started,
             evaluation_seconds=time.perf_counter() - trained,
@@ -309,8 +313,13 @@ class TrialRun:
             raise Diverged(f"the score on test is {found.score}")
         if self.trial.kind is not TrialKind.FINALIST:
             return found
-        drawn = resampled_validation(self.answer, task, self.work.validation, pad, device, self._enter)
-        return replace(found, validation=drawn)
+        answers = self._judge() if self._judged is None else self._judged
+        return replace(found, validation=resampled(task, self.work.validation, answers))
+
+    def _judge(self) -> Values:
+        """Returns what is found on the rows of the validation half."""
+        work, device = self.work, self.backbone.device
+        return judged(self.answer, work.task, work.validation, work.pad_token_id, device, self._enter)
 
     def _train_until(self, last_step: int, stop_asked: Callable[[], bool]) -> None:
         """Trains up to `last_step`. A loss that is no number ends it at the next point of the curve."""

@@ -298,7 +298,7 @@ def test_a_score_that_is_no_number_gives_a_row_that_diverged_and_no_score(
         progress.write_text(json.dumps(held))
         trial = worker(config())
     else:
-        monkeypatch.setattr("krona_tune.train.loop.evaluate", lambda *given: {"score": nan})
+        monkeypatch.setattr("krona_tune.train.loop.measured", lambda *given: {"score": nan})
     result = trial.step()
     assert (result["status"], result["done"]) == ("diverged", True)
     assert [point[0] for point in result.get("curve", ())] == ([] if again else [24, 48])

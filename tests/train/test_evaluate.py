@@ -2,6 +2,7 @@
 
 import re
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -11,7 +12,9 @@ import torch
 from krona_tune.data.batches import Batch
 from krona_tune.data.metrics import measure
 from krona_tune.data.tasks import TASKS
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.randomness import RESAMPLES
+from krona_tune.train import checkpoint
 from krona_tune.train.evaluate import evaluate, predict
 from krona_tune.train.loop import TrialRun
 from tests.train.conftest import WORDS, table, tiny_backbone, tiny_trial, tiny_work
@@ -87,6 +90,29 @@ def test_every_finalist_of_a_task_has_the_same_draws_of_examples(monkeypatch: py
     first, second = (run.evaluate_on_test() for run in runs)
     assert first.resampled == second.resampled
     assert len(set(first.resampled)) > 5
+
+
+def test_a_finalist_predicts_no_half_twice(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """What its last evaluation found is drawn from; a trial that was resumed after that finds it again."""
+    ended = finished()
+    checkpoint.save(ended, tmp_path)
+    resumed = TrialRun("t1", ended.trial, ended.work, tiny_backbone())
+    checkpoint.load(resumed, tmp_path)
+    seen: list[int] = []
+    usual = predict
+
+    def counted(answer: object, task: object, of: pa.Table, *given: object) -> object:
+        seen.append(len(of))
+        return usual(answer, task, of, *given)  # type: ignore[arg-type]
+
+    monkeypatch.setattr("krona_tune.train.evaluate.predict", counted)
+    draws = []
+    for run in (ended, resumed):
+        run.trial = run.trial.model_copy(update={"kind": TrialKind.FINALIST})
+        draws.append(run.evaluate_on_test().validation)
+    assert seen == [44, 44, len(ended.work.validation)]
+    assert len(draws[0]) == RESAMPLES
+    assert draws[0] == draws[1]
 
 
 def test_predictions_stand_in_the_tables_order() -> None:

@@ -199,7 +199,7 @@ def test_outputs_that_are_no_numbers_are_a_divergence(task: str, name: str) -> N
 def test_a_score_that_is_no_number_is_told_as_a_divergence(monkeypatch: pytest.MonkeyPatch, score: float) -> None:
     reports: list[Report] = []
     measured = iter([0.5, score])
-    monkeypatch.setattr("krona_tune.train.loop.evaluate", lambda *given: {"score": next(measured)})
+    monkeypatch.setattr("krona_tune.train.loop.measured", lambda *given: {"score": next(measured)})
     with pytest.raises(Diverged, match=f"the score on validation is {score} at step"):
         train_trial("t", tiny_trial(), tiny_work(), tiny_backbone(), reports.append)
     assert [each.score for each in reports] == [0.5]
