@@ -4,6 +4,7 @@ import os
 import re
 import shlex
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from importlib.util import find_spec
 from textwrap import indent
 from typing import TYPE_CHECKING, Any
@@ -106,12 +107,15 @@ def print_trained(trials: Iterable[str], rows: Mapping[str, TrialResult], folder
                 say(f"  {shlex.join(words)}")
 
 
-def print_started(started: "DriverContext", start: "StartOptions", forecast: "Forecast | None") -> None:
+def print_started(
+    started: "DriverContext", start: "StartOptions", forecast: "Forecast | None", passed: float = 0.0
+) -> None:
+    """Prints what is used and how long it takes; `passed` are the seconds since the command's start."""
     manifest, cluster = started.manifest, started.cluster
     computing = f"{manifest.workers} at once on {manifest.device}, {manifest.precision}, {len(cluster.nodes)} node(s)"
     lines = {
         "workers": computing,
-        **({"time": _foretold(started, forecast)} if forecast else {}),
+        **({"time": _foretold(started, forecast, passed)} if forecast else {}),
         "lengths": _lengths(manifest),
         "Ray": cluster.dashboard or "no dashboard",
         "MLflow": _store(started.folder, start.tracking_uri),
@@ -152,8 +156,9 @@ def _serve(folder: StudyFolder) -> str:
     return f"krona-tune serve{folder.storage_flag}"
 
 
-def _foretold(started: "DriverContext", forecast: "Forecast") -> str:
-    """Says what the whole request takes here, of which a resumed study has done some; and its own limits, if less."""
+def _foretold(started: "DriverContext", forecast: "Forecast", passed: float) -> str:
+    """Says what the whole request takes here with its start, of which a resumed study has done some; and its own
+    limits, if less."""
     from krona_tune.search.budget import Budget
     from krona_tune.search.startup.needs import said_of_finals
 
@@ -168,6 +173,7 @@ def _foretold(started: "DriverContext", forecast: "Forecast") -> str:
     used, limit = Budget.of(spec.search).cut(whole)
     cut = f"; the budget of {limit} ends it after {in_words(used)}, finals included" if limit else ""
     more = said_of_finals(forecast.may_add(spec, slots))
+    whole = replace(whole, seconds=passed + whole.seconds)
     return f"about {in_words(whole)} by a few timed steps{more}{cut}"
 
 

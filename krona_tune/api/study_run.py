@@ -103,7 +103,7 @@ def _run(plan: "Plan", folder: StudyFolder, options: DriverOptions) -> Outcome:
         with lifting_ordered_stop(folder, plan.spec):
             context = begin_study(resources, folder, command=options.command, full_training=bool(options.again))
         if not options.start.quiet:
-            print_started(context, options.start, forecast)
+            print_started(context, options.start, forecast, time.monotonic() - began)
         load = Timer(LOAD_SECONDS, import_module, [REPORT])
         load.daemon = True
         load.start()

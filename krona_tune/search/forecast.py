@@ -3,7 +3,6 @@
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
-from functools import partial
 from itertools import pairwise, takewhile
 from math import floor, sqrt
 from statistics import median
@@ -15,6 +14,7 @@ import pyarrow as pa
 
 from krona_tune.data.batches import evaluation_order, lengths, training_order
 from krona_tune.search.budget import Amount
+from krona_tune.search.layer_passes import LayerPasses, StudyPasses, layer_passes, timed_points
 from krona_tune.search.progress.trials_left import by_task_and_kind, trials_left
 from krona_tune.search.searchers.asha_rule import judged_after
 from krona_tune.study.kinds import PHASES, TrialKind, facts_of
@@ -23,7 +23,7 @@ from krona_tune.study.request.domain import Domain, Range
 from krona_tune.study.request.schedule import Schedule
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.request.trial import HEAD_ONLY
-from krona_tune.study.result import TrialResult
+from krona_tune.study.result import RECORDED, TrialResult
 from krona_tune.study.study_state import Counts, running_trials
 
 if TYPE_CHECKING:
@@ -62,17 +62,21 @@ class Pace:
         return self.step * load.steps + self.token * load.tokens + self.pair * load.pairs
 
     @classmethod
-    def of(cls, timed: Iterable["StepTime"]) -> "Pace":
-        """Returns the pace that best fits the timed steps, with no part negative."""
+    def of(cls, timed: Iterable["StepTime"], longer: float = 1.0) -> "Pace":
+        """Returns the pace that best fits the timed steps if each takes so many times longer, with no part negative."""
         from scipy.optimize import nnls
 
         steps = list(timed)
-        seconds = np.array([step.seconds for step in steps])
+        seconds = longer * np.array([step.seconds for step in steps])
         loads = np.array([(1, step.rows * step.length, step.rows * step.length**2) for step in steps], dtype=float)
         step, token, pair = nnls(loads / seconds[:, None], np.ones(len(steps)))[0]  # minimises relative errors
         return cls(step=float(step), token=float(token), pair=float(pair))
 
 
+DRAWN_FINALS = 0.25
+"""The share of finals with a drawn adapter, where some are taught: none of the default's, half of the winner's."""
+BESIDE = 1.15
+"""How many times longer a step takes on a processor beside another trial than alone: 1.12 to 1.23 in seven studies."""
 WIDEST = 4
 """Bytes of a stored number in the widest precision that a worker may have."""
 
@@ -89,23 +93,71 @@ class TrialParts:
     def times(self, factor: float) -> "TrialParts":
         return TrialParts(epoch=factor * self.epoch, evaluation=factor * self.evaluation, test=factor * self.test)
 
+    def mixed(self, other: "TrialParts", share: float) -> "TrialParts":
+        """Returns the mean parts of trials of which a `share` has the other parts."""
+        own, theirs = self.times(1 - share), other.times(share)
+        return TrialParts(
+            epoch=own.epoch + theirs.epoch, evaluation=own.evaluation + theirs.evaluation, test=own.test + theirs.test
+        )
+
+    def of_head(self, share: float, forward: float) -> "TrialParts":
+        """Returns the parts of trials of the head alone, whose steps take a `share` of these, and all of whose
+        predictions take as long as a step; `forward` is the share that a prediction of these takes."""
+        return TrialParts(
+            epoch=share * self.epoch,
+            evaluation=share / forward * self.evaluation,
+            test=share / forward * self.test,
+        )
+
+    def passing(self, passes: LayerPasses, timed: LayerPasses, forward: float) -> "TrialParts":
+        """Returns the parts of trials with these passes, from those of trials with the `timed` ones, which pass all
+        layers forward; `forward` is the share that this is of a step."""
+        backward = passes.backward / timed.backward if timed.backward else 1.0
+        return TrialParts(
+            epoch=self.epoch * (forward * passes.forward + (1 - forward) * backward),
+            evaluation=self.evaluation * passes.forward,
+            test=self.test * passes.forward,
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class TaskForecast:
-    """Seconds of one task: the parts of a trial with an `adapter` and of one with the `head` alone, and `filling`, in
-    which the states that the head needs are computed once."""
+    """Seconds of one task: the parts of a trial with an `adapter` that is drawn, of one with a `taught` adapter, if
+    there are any, and of one with the `head` alone; and `filling`, by kind of trial, in which the states that such
+    trials need are computed once."""
 
     schedule: Schedule
     adapter: TrialParts
     head: TrialParts
-    filling: float = 0.0
+    taught: TrialParts | None = None
+    filling: Mapping[str, float] = field(default_factory=dict)
 
-    def until(self, examples: float, *, baseline: bool = False, reported: float | None = None) -> float:
+    @property
+    def best(self) -> TrialParts:
+        """Returns the parts of a trial of the default configuration, or of a good point: taught ones, if there are."""
+        return self.taught or self.adapter
+
+    @property
+    def final(self) -> TrialParts:
+        """Returns the mean parts of a finalist."""
+        return self.best.mixed(self.adapter, DRAWN_FINALS)
+
+    def parts_of(self, row: TrialResult) -> TrialParts:
+        """Returns the parts of a trial by its row."""
+        if _is_head(row):
+            return self.head
+        return self.best if row.proposed_by == RECORDED or row.kind != TrialKind.SEARCH else self.adapter
+
+    def until(self, examples: float, parts: TrialParts | None = None, reported: float | None = None) -> float:
         """Returns a trial's seconds until it has seen `examples`, with its evaluations at rungs until then, or only at
-        those up to `reported`."""
-        parts, last = self.head if baseline else self.adapter, examples if reported is None else reported
+        those up to `reported`; of a drawn adapter, if no other `parts` are given."""
+        parts, last = parts or self.adapter, examples if reported is None else reported
         judged = sum(rung <= last for rung in self.schedule.reports)
         return parts.epoch * examples / self.schedule.examples_per_epoch + parts.evaluation * judged
+
+    def whole(self, parts: TrialParts) -> float:
+        """Returns a trial's seconds if nothing stops it."""
+        return self.until(self.schedule.total_examples, parts)
 
     def search(self, trials: int, *, early_stopping: bool = True, taught: int = 0) -> float:
         """Returns the seconds of this many searched trials, some of which ASHA stops at each rung.
@@ -115,19 +167,43 @@ class TaskForecast:
             early_stopping: False if none is stopped.
             taught: how many of them are points of the recorded curves, which are not stopped.
         """
-        whole = self.until(self.schedule.total_examples)
+        remaining, total = float(trials - taught), taught * self.whole(self.best)
         if not early_stopping:
-            return trials * whole
-        rungs = (0, *self.schedule.rungs)
-        remaining, total = float(trials - taught), taught * whole
-        for below, rung in pairwise(rungs):
+            return total + remaining * self.whole(self.adapter)
+        for below, rung in pairwise((0, *self.schedule.rungs)):
             total += remaining * (self.until(rung) - self.until(below))
             remaining = survivors(remaining, self.schedule.reduction)
         return total
 
 
+def filling(
+    passes: StudyPasses, counts: Counts, *, taught: int, once: float, tested: float, heads: bool
+) -> dict[str, float]:
+    """Returns by kind of trial the seconds in which the states that such trials are the first to need are computed.
+
+    Args:
+        taught: how many of the searched trials have a taught adapter.
+        once: the seconds in which all layers pass the training and validation parts.
+        tested: those of the test half.
+        heads: whether the head alone reads stored states.
+    """
+    best, depths = passes.taught or passes.drawn, float(heads)
+    searched = passes.drawn.filled(counts.searched - taught) + (passes.taught.filled(taught) if passes.taught else 0.0)
+    return {
+        TrialKind.BASELINE: depths * once if counts.heads else 0.0,
+        TrialKind.SEARCH: searched * once,
+        TrialKind.FINALIST: (best.filled(counts.finals) + (depths if counts.final_heads else 0.0)) * tested,
+    }
+
+
 START = 10.0
 """The most seconds that a worker takes from a trial's start to its first step."""
+IDLE = 0.3
+"""How much of its longest trial a phase's other slots have nothing to do at its end: the mean of twenty phases."""
+PHASE = 6.0
+"""The seconds in which the workers of a phase start."""
+ADDED = 0.2
+"""How much of what finals may add they add: 9 of 48 trainings in seven studies of different kinds."""
 SLACK = 1e-6
 """Less than any trial, and more than the rounding of a sum of shares."""
 
@@ -159,33 +235,45 @@ class Forecast:
         from krona_tune.train.evaluate import EVALUATION_TOKENS
         from krona_tune.train.hidden_states import stored_bytes
 
-        pace = Pace.of(probe.steps)
+        plan, together = resources.plan, resources.slots.count > 1 and not resources.slots.gpus
+        pace = Pace.of(probe.steps, BESIDE if together else 1.0)
         tokens = EVALUATION_TOKENS["cuda" if resources.slots.gpus else "cpu"]
-        batch_size = round(middle(resources.plan.spec.domains()["batch_size"]))
-        limit, width = resources.plan.spec.resources.stored_states_gb * 1e9, resources.plan.geometry.width
+        batch_size = round(middle(plan.spec.domains()["batch_size"]))
+        limit, width = plan.spec.resources.stored_states_gb * 1e9, plan.geometry.width
+        points = timed_points(plan.space, plan.taught_points)
+        timed, usual = (layer_passes(plan.space, [points[place]], stores=False) for place in (0, -1))
         tests, found = resources.prepared.tests, {}
 
         def evaluating(table: pa.Table) -> float:
             return pace.seconds(Load.of(evaluation_order(lengths(table), tokens), lengths(table)))
 
         for task, work in resources.prepared.works.items():
-            train, share = lengths(work.train), probe.forward_shares[task]
-            epoch = pace.seconds(Load.of(training_order(train, batch_size, np.random.default_rng(0)), train))
-            judged, tested = evaluating(work.validation), evaluating(tests[task]) if task in tests else 0.0
-            fits = stored_bytes((work.train, work.validation), width, WIDEST) <= limit
-            stored = probe.head_share is not None and fits
-            head = probe.head_share if probe.head_share is not None and fits else share
+            train, forward = lengths(work.train), probe.forward_shares[task]
+            whole = TrialParts(
+                epoch=pace.seconds(Load.of(training_order(train, batch_size, np.random.default_rng(0)), train)),
+                evaluation=forward * evaluating(work.validation),
+                test=probe.test_shares.get(task, forward) * evaluating(tests[task]) if task in tests else 0.0,
+            )
+            stores = stored_bytes((work.train, work.validation), width, WIDEST) <= limit
+            passes = StudyPasses.of(plan.space, plan.space.sample, plan.taught_points, stores=stores)
+            head = probe.head_share if stores else None
             found[task] = TaskForecast(
                 schedule=work.schedule,
-                adapter=TrialParts(
-                    epoch=epoch, evaluation=share * judged, test=probe.test_shares.get(task, share) * tested
+                adapter=replace(whole, epoch=probe.usual_share * whole.epoch).passing(
+                    passes.drawn, usual, forward / probe.usual_share
                 ),
-                head=TrialParts(
-                    epoch=head * epoch, evaluation=head * judged, test=probe.test_shares.get(task, head) * tested
+                taught=whole.passing(passes.taught, timed, forward) if passes.taught else None,
+                head=whole.of_head(forward if head is None else head, forward),
+                filling=filling(
+                    passes,
+                    Counts.of(plan.spec, plan.planned),
+                    taught=plan.planned.taught,
+                    once=forward * whole.epoch + whole.evaluation,
+                    tested=whole.test,
+                    heads=head is not None,
                 ),
-                filling=share * (epoch + judged + tested) if stored else 0.0,
             )
-        return cls(tasks=found, planned=resources.plan.planned)
+        return cls(tasks=found, planned=plan.planned)
 
     def trial(self, task: str, epochs: float) -> float:
         """Returns the seconds of one trial until it has trained `epochs`, with the evaluations at its rungs."""
@@ -194,13 +282,15 @@ class Forecast:
 
     def study(self, spec: StudySpec, slots: "Slots") -> float:
         """Returns the seconds on the clock from the first trial's start to the last one's end."""
-        parts = {(task, kind): n for task in spec.tasks for kind, (n, _) in self.parts(task, spec).items()}
-        return self._on_the_clock(spec, {key: (n, min(n, 1)) for key, n in parts.items()}, slots.count)
+        counts = {(task, kind): n for task in spec.tasks for kind, (n, _) in self.parts(task, spec).items()}
+        phases = sum(any(counts[task, kind] for task in spec.tasks for kind in phase) for phase in PHASES)
+        trained = self._on_the_clock(spec, {key: (n, min(n, 1)) for key, n in counts.items()}, slots.count)
+        return PHASE * phases + trained + ADDED * self.may_add(spec, slots)
 
     def may_add(self, spec: StudySpec, slots: "Slots") -> float:
         """Returns the seconds on the clock that finals add at most, where the best can't be told."""
         each = Counts.of(spec, self.planned).may_add
-        return each * sum(self._whole(task, TrialKind.FINALIST, 0.0) for task in spec.tasks) / slots.count
+        return each * sum(map(self._final, spec.tasks)) / slots.count
 
     def device_hours(self, spec: StudySpec, slots: "Slots") -> float:
         """Returns the hours of GPUs, or of CPU cores if trials get no GPU."""
@@ -268,17 +358,27 @@ class Forecast:
         for phase in PHASES:
             of_phase = [(task, kind) for task in spec.tasks for kind in phase]
             busy = sum(left[key][0] * means[key] for key in of_phase)
-            longest = {key: left[key][1] * self._whole(*key, means[key]) for key in of_phase}
+            longest = {key: left[key][1] * self._longest(*key) for key in of_phase}
             in_turn = sum(longest.get((task, TrialKind.SEARCH), 0.0) for task in spec.shared_by)
-            total += max(busy / slots, in_turn, *longest.values())
+            waiting = (
+                IDLE * (1 - 1 / slots) * max(longest.values(), default=0.0)
+                if sum(left[key][0] for key in of_phase) > slots
+                else 0.0
+            )
+            total += max(busy / slots + waiting, in_turn, *longest.values())
         return total
 
-    def _whole(self, task: str, kind: str, mean: float) -> float:
-        """Returns the seconds of one trial that nothing stops; `mean` of a head alone, which nothing stops."""
-        if kind == TrialKind.BASELINE:
-            return mean
+    def _longest(self, task: str, kind: str) -> float:
+        """Returns the seconds of one trial that nothing stops, and that computes states for others."""
         forecast = self.tasks[task]
-        return forecast.until(forecast.schedule.total_examples) + forecast.adapter.test * facts_of(kind).tested
+        if kind == TrialKind.BASELINE:
+            return forecast.whole(forecast.head) + forecast.filling.get(kind, 0.0)
+        return self._final(task) if facts_of(kind).tested else forecast.whole(forecast.adapter)
+
+    def _final(self, task: str) -> float:
+        """Returns the mean seconds of a finalist with an adapter."""
+        forecast = self.tasks[task]
+        return forecast.whole(forecast.final) + forecast.final.test
 
     def _seen(self, row: TrialResult, share_done: Callable[[str], float], now: float) -> TrialPace:
         """Returns how far a running trial is, its progress since its last report included, and what seconds it took.
@@ -289,14 +389,15 @@ class Forecast:
         reported = TrialPace.reported(row)
         if row.task not in self.tasks:
             return reported
-        task, is_head = self.tasks[row.task], _is_head(row)
+        task = self.tasks[row.task]
+        parts = task.parts_of(row)
         examples = share_done(row.trial_id) * task.schedule.total_examples
         if examples <= max(row.examples, row.copied_examples):
             return reported
         clock = now - row.started_at - row.paused_seconds
-        least = clock - START - (task.head if is_head else task.adapter).evaluation
-        foretold = task.until(examples, baseline=is_head, reported=max(row.examples, row.copied_examples))
-        foretold -= task.until(row.copied_examples, baseline=is_head)
+        least = clock - START - parts.evaluation - task.filling.get(row.kind, 0.0)
+        foretold = task.until(examples, parts, max(row.examples, row.copied_examples))
+        foretold -= task.until(row.copied_examples, parts)
         return TrialPace(row=row, examples=examples, seconds=min(max(foretold, least), max(clock, row.busy_seconds)))
 
     def share_of(self, row: TrialResult, share_done: Callable[[str], float]) -> float:
@@ -312,19 +413,27 @@ class Forecast:
         The finalists include those of the head alone.
         """
         forecast, each = self.tasks[task], Counts.of(spec, self.planned)
-        full, head = (forecast.until(forecast.schedule.total_examples, baseline=head) for head in (False, True))
-        tested, tested_head = full + forecast.adapter.test, head + forecast.head.test
+        head = forecast.whole(forecast.head)
         finals, search = each.finals + each.final_heads, spec.search
         if search.shared:
-            searched = full * self._shared_reaching(task, spec)
+            searched = forecast.whole(forecast.adapter) * self._shared_reaching(task, spec)
         else:
             stops, taught = search.early_stopping, self.planned.taught
-            searched = forecast.search(search.trials, early_stopping=stops, taught=taught)
+            searched = (
+                forecast.search(search.trials, early_stopping=stops, taught=taught) * each.searched / search.trials
+            )
+        seconds = {
+            TrialKind.SEARCH: (each.searched, searched),
+            TrialKind.REPEAT: (each.repeats, each.repeats * forecast.whole(forecast.best)),
+            TrialKind.BASELINE: (each.heads, each.heads * head),
+            TrialKind.FINALIST: (
+                finals,
+                each.finals * self._final(task) + each.final_heads * (head + forecast.head.test),
+            ),
+        }
         return {
-            TrialKind.SEARCH: (each.searched, searched / search.trials),
-            TrialKind.REPEAT: (each.repeats, full),
-            TrialKind.BASELINE: (each.heads, head + forecast.filling / max(1, each.heads)),
-            TrialKind.FINALIST: (finals, (each.finals * tested + each.final_heads * tested_head) / max(1, finals)),
+            kind: (count, (total + forecast.filling.get(kind, 0.0)) / max(1, count))
+            for kind, (count, total) in seconds.items()
         }
 
     def _shared_reaching(self, task: str, spec: StudySpec) -> float:
@@ -342,19 +451,24 @@ class Forecast:
 
     def _scaled(self, rows: Iterable[TrialPace]) -> "Forecast":
         took, foretold = {True: 0.0, False: 0.0}, {True: 0.0, False: 0.0}
-        alike: Counter[tuple[str, bool, float, int, int]] = Counter()  # most rows have come to one of a few rungs
+        alike: Counter[tuple[str, bool, TrialParts, float, int, int]] = Counter()  # most rows are at one of a few rungs
         for seen in rows:
             row, copied = seen.row, seen.row.copied_examples
             if seen.examples > copied and row.task in self.tasks:
-                is_head = _is_head(row)
+                is_head, parts = _is_head(row), self.tasks[row.task].parts_of(row)
                 took[is_head] += seen.seconds
-                alike[row.task, is_head, seen.examples, max(row.examples, copied), copied] += 1
-        for (task, is_head, examples, reported, copied), count in alike.items():
-            until = partial(self.tasks[task].until, baseline=is_head)
-            foretold[is_head] += count * (until(examples, reported=reported) - until(copied))
+                alike[row.task, is_head, parts, seen.examples, max(row.examples, copied), copied] += 1
+        for (task, is_head, parts, examples, reported, copied), count in alike.items():
+            each = self.tasks[task]
+            foretold[is_head] += count * (each.until(examples, parts, reported) - each.until(copied, parts))
         by = {kind: took[kind] / foretold[kind] if foretold[kind] else 1.0 for kind in (True, False)}
         scaled = {
-            task: replace(each, adapter=each.adapter.times(by[False]), head=each.head.times(by[True]))
+            task: replace(
+                each,
+                adapter=each.adapter.times(by[False]),
+                taught=each.taught and each.taught.times(by[False]),
+                head=each.head.times(by[True]),
+            )
             for task, each in self.tasks.items()
         }
         return replace(self, tasks=scaled)

@@ -25,7 +25,7 @@ SIZES = ((FEW, SHORT), (MANY, SHORT), (SOME, LONG))
 """(rows, tokens per row): each shows one of a step's fixed cost, the cost of tokens, and that of long sequences."""
 TYPICAL, MOST_TOKENS = 90, 2_048
 """The percentile of the training texts' lengths that is timed where it is above LONG; and the tokens of such a step."""
-REPEATS, PATIENCE_SECONDS = 3, 0.2
+REPEATS, PATIENCE_SECONDS = 5, 0.3
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,17 +42,22 @@ class StepTimes:
     """Timed training steps, and for each task the time of a prediction as a share of a step of the same size.
 
     `test_shares` are the same for tasks that are tested otherwise than they are judged: by what they write.
-    `head_share` is the share of such a step that the head alone takes over stored states; None if it can't use them.
+    `usual_share` is the share of such a step that one of another trial takes, `head_share` that of the head alone over
+    stored states; None if it can't use them.
     """
 
     steps: tuple[StepTime, ...]
     forward_shares: Mapping[str, float]
     test_shares: Mapping[str, float] = field(default_factory=dict)
+    usual_share: float = 1.0
     head_share: float | None = None
 
 
-def time_steps(backbone: Backbone, works: Mapping[str, TaskWork], trial: TrialConfig) -> StepTimes:
+def time_steps(
+    backbone: Backbone, works: Mapping[str, TaskWork], trial: TrialConfig, usual: TrialConfig | None = None
+) -> StepTimes:
     """Times a trial's steps on the first task, and a prediction on each task; a head costs about the same on all.
+    Of a `usual` trial, if it is another one, one step is timed.
 
     Costs about ten small steps; what is built at the first step of a size is not counted. Sequences that are longer
     than the backbone can read are cut.
@@ -76,10 +81,18 @@ def time_steps(backbone: Backbone, works: Mapping[str, TaskWork], trial: TrialCo
         finally:
             run.close()
     head = _head_alone(backbone, works[first], trial.model_copy(update={"task": first}), *sizes[1])
+    other = steps[1].seconds
+    if usual and usual.adapter != trial.adapter:
+        run = TrialRun("usual-probe", usual.model_copy(update={"task": first}), works[first], backbone)
+        try:
+            other = _step(run, *sizes[1])
+        finally:
+            run.close()
     return StepTimes(
         steps=tuple(steps),
         forward_shares=shares,
         test_shares=tested,
+        usual_share=other / steps[1].seconds,
         head_share=None if head is None else head / steps[1].seconds,
     )
 
@@ -103,7 +116,7 @@ def _head_alone(backbone: Backbone, work: TaskWork, trial: TrialConfig, rows: in
     try:
         batch = _batch(table, work)
         run.answer.model.train()
-        return _seconds(lambda: run.train_on(batch).item())
+        return _seconds(lambda: run.train_on(batch).item(), run)
     finally:
         run.close()
 
@@ -121,7 +134,7 @@ class _BlankStates(HiddenStateStore):
 def _step(run: TrialRun, rows: int, length: int) -> float:
     batch = _batch(sequences(run.work, rows, length), run.work)
     run.answer.model.train()
-    return _seconds(lambda: run.train_on(batch).item())
+    return _seconds(lambda: run.train_on(batch).item(), run)
 
 
 def _prediction(run: TrialRun, task: Task, rows: int, length: int) -> float:
@@ -131,7 +144,7 @@ def _prediction(run: TrialRun, task: Task, rows: int, length: int) -> float:
         with suppress(NoValue):  # of a metric that a few rows can't have
             evaluate(run.answer, task, table, work.pad_token_id, run.backbone.device)
 
-    return _seconds(once)
+    return _seconds(once, run)
 
 
 def generating(task: Task) -> Task:
@@ -140,14 +153,21 @@ def generating(task: Task) -> Task:
     return replace(task, generation=replace(task.generation, evaluate="generate"))
 
 
-def _seconds(once: Callable[[], object]) -> float:
-    """Returns the shortest time of several, after a first one that is not counted; what takes long is timed once."""
+def _seconds(once: Callable[[], object], run: TrialRun) -> float:
+    """Returns the shortest time of several, after a first one that is not counted; what takes long is timed once.
+
+    What one thread computes is timed by the thread's own clock, which stands while others have its processor; but code
+    of the task's own runs in another process.
+    """
+    task, computing = run.work.task, run.backbone.device.kind == "cpu" and torch.get_num_threads() == 1
+    own_code = bool(task.functions or (task.generation and task.generation.extract))
+    clock = time.thread_time if computing and not own_code else time.perf_counter
     once()
     times: list[float] = []
     while len(times) < REPEATS and sum(times) < PATIENCE_SECONDS:
-        began = time.perf_counter()
+        began = clock()
         once()
-        times.append(time.perf_counter() - began)
+        times.append(clock() - began)
     return min(times)
 
 

@@ -11,7 +11,7 @@ from krona_tune.search.forecast import Forecast
 from krona_tune.search.planning.resolved_space import resolve
 from krona_tune.search.startup import estimate as module
 from krona_tune.search.startup.cluster import Slots
-from krona_tune.search.startup.estimate import Speed, TextSizes, mean_shares, speed_of, untimed_forecast
+from krona_tune.search.startup.estimate import Speed, TextSizes, speed_of, untimed_forecast
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.study_spec import StudySpec
 from tests.models import build
@@ -21,7 +21,7 @@ SPEED = Speed(operations=1e9, layer_seconds=1e-3, spread=2.0, how="")
 SIZES = TextSizes(train=640, validation=300, test=200, tokens=20.0, pairs=500.0)
 
 
-def spec(layers: str = "all", **training: Any) -> StudySpec:
+def spec(layers: str | list[str] = "all", **training: Any) -> StudySpec:
     return build_spec(
         {
             "model": "m",
@@ -51,20 +51,23 @@ def test_a_trial_takes_longer_with_more_of_anything() -> None:
     assert [name for name, each in more.items() if each.trial("cola", 3) <= usual] == []
 
 
-def test_what_is_below_the_adapters_is_computed_once_and_needs_no_gradients() -> None:
-    depth = sum(SHAPE.depths.values())
-    for layers, dropout, forward in (("all", 0.0, 1.0), ("last 1", 0.0, 1 / depth), ("last 1", 0.1, 1.0)):
-        asked = spec(layers, dropout=dropout)
-        shares = mean_shares(resolve(asked, SHAPE, "x.yaml"), asked)
-        assert shares.forward == pytest.approx(forward)
-        assert shares.backward == pytest.approx(1.0 if layers == "all" else 1 / depth)
+def test_what_is_below_the_adapters_is_computed_once() -> None:
     assert foretold(spec("last 1")).trial("cola", 3) < foretold(spec("last 1", dropout=0.1)).trial("cola", 3)
+
+
+def test_taught_points_are_foretold_by_their_own_layers() -> None:
+    asked = spec(["all", "last 1"])
+    of = resolve(asked, SHAPE, "x.yaml")
+    taught = next(point for point in of.sample if point["layers"] == "last 1")
+    task = untimed_forecast(asked, of, TASKS, {"cola": SIZES}, SPEED, [taught]).tasks["cola"]
+    assert task.taught == foretold(spec("last 1")).tasks["cola"].adapter
+    assert task.taught.epoch < task.adapter.epoch < foretold(spec("all")).tasks["cola"].adapter.epoch
 
 
 def test_the_head_alone_takes_little_where_states_are_stored() -> None:
     stored, computed = (foretold(spec("last 1", dropout=rate)).tasks["cola"] for rate in (0.0, 0.1))
     assert stored.head.epoch < 0.1 * stored.adapter.epoch
-    assert stored.filling > 0 == computed.filling
+    assert stored.filling["baseline"] > 0 == computed.filling["baseline"]
     assert computed.head.epoch > stored.head.epoch
 
 

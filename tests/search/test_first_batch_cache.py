@@ -8,12 +8,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from krona_tune.search.layer_passes import usual_point
 from krona_tune.search.planning.footprint import largest_point
 from krona_tune.search.startup import first_batch_cache as module
 from krona_tune.search.startup import preflight
 from krona_tune.search.startup.begin_study import Resources
 from krona_tune.search.startup.first_batch_cache import CachedFirstBatch, cached_first_batch
-from krona_tune.search.worker.first_batch import FirstBatch, usual_point
+from krona_tune.search.worker.first_batch import FirstBatch
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status
 from krona_tune.train.step_times import StepTime, StepTimes

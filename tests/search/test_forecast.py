@@ -1,7 +1,9 @@
 """Tests that the forecast is computed from lengths and timed steps: plain numbers in, seconds out."""
 
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
 from itertools import pairwise
+from statistics import fmean
 from types import SimpleNamespace
 from typing import Any
 
@@ -9,15 +11,32 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from krona_tune.search.forecast import Forecast, Load, Pace, TaskForecast, TrialParts, middle, survivors
+from krona_tune.search.forecast import (
+    ADDED,
+    BESIDE,
+    DRAWN_FINALS,
+    IDLE,
+    PHASE,
+    Forecast,
+    Load,
+    Pace,
+    TaskForecast,
+    TrialParts,
+    filling,
+    middle,
+    survivors,
+)
+from krona_tune.search.layer_passes import LayerPasses, StudyPasses
 from krona_tune.search.startup.cluster import Slots
 from krona_tune.study.manifest import PlanFacts
 from krona_tune.study.request.domain import Choice, Domain, Fixed, Range
 from krona_tune.study.request.schedule import Schedule
 from krona_tune.study.request.study_spec import StudySpec
-from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.result import RECORDED, Status, TrialResult
+from krona_tune.study.study_state import Counts
 from krona_tune.train.step_times import StepTime, StepTimes
 from tests.rows import row
+from tests.search.conftest import space
 
 PACE = Pace(step=0.02, token=1e-4, pair=3e-7)
 RUNGS = Schedule(examples_per_epoch=100, rungs=(100, 300, 700), reduction=3)
@@ -66,13 +85,16 @@ def test_a_noisy_probe_gives_no_negative_pace_and_little_error() -> None:
 def test_a_trial_takes_its_epochs_and_the_evaluations_on_its_way() -> None:
     assert forecast().trial("rte", 7) == 70 + 3
     assert forecast().trial("rte", 2) == 20 + 1
-    assert RTE.until(700, baseline=True) == 28 + 3
+    assert RTE.until(700, RTE.head) == 28 + 3
 
 
 @pytest.mark.parametrize(("budget", "trainings"), [(15, 9), (6, 0), (None, 0)])
 def test_finals_may_add_what_their_budget_leaves(budget: int | None, trainings: int) -> None:
-    asked = spec(finalists={"top": 1, "seeds": 3, "budget": budget})
-    assert forecast().may_add(asked, Slots(cpus=1.0, gpus=0.0, count=2)) == trainings * 73 / 2
+    asked, slots = spec(finalists={"top": 1, "seeds": 3, "budget": budget}), Slots(cpus=1.0, gpus=0.0, count=2)
+    assert forecast().may_add(asked, slots) == trainings * 73 / 2
+    least = spec(finalists={"top": 1, "seeds": 3, "budget": 6})
+    added = forecast().study(asked, slots) - forecast().study(least, slots)
+    assert added == pytest.approx(ADDED * trainings * 73 / 2)
 
 
 def test_of_many_arrivals_about_one_in_reduction_goes_on_and_of_few_more() -> None:
@@ -99,10 +121,13 @@ def test_a_study_is_its_trials_less_what_is_stopped_over_the_slots() -> None:
     second, third = survivors(6, 3), survivors(survivors(6, 3), 3)
     busy = 6 * 11 + second * 21 + third * 41 + 2 * 31 + 8 * 73 + 4 * 31
     assert forecast().busy(asked) == pytest.approx(busy)
-    assert forecast().study(asked, Slots(cpus=2, gpus=0.5, count=2)) == pytest.approx(busy / 2)
-    finals = (8 * 73 + 4 * 31) / 5  # which wait for the search, which takes no less than its longest trial
-    assert forecast().study(asked, Slots(cpus=2, gpus=0.5, count=5)) == pytest.approx(73 + finals)
-    assert forecast().study(asked, Slots(cpus=2, gpus=0.5, count=500)) == 73 + 73
+    start, waiting = 2 * PHASE, 2 * IDLE * 73  # of two phases
+    assert forecast().study(asked, Slots(cpus=2, gpus=0.5, count=2)) == pytest.approx(start + (busy + waiting) / 2)
+    finals = 8 * 73 + 4 * 31  # which wait for the search
+    assert forecast().study(asked, Slots(cpus=2, gpus=0.5, count=5)) == pytest.approx(
+        start + 73 + (finals + 4 * IDLE * 73) / 5  # the search takes no less than its longest trial
+    )
+    assert forecast().study(asked, Slots(cpus=2, gpus=0.5, count=500)) == start + 73 + 73
     assert forecast().device_hours(asked, Slots(cpus=2, gpus=0.5, count=5)) == pytest.approx(busy * 0.5 / 3600)
     assert forecast().device_hours(asked, Slots(cpus=2, gpus=0, count=5)) == pytest.approx(busy * 2 / 3600)
     without_head = Forecast(tasks={"rte": RTE}, planned=PlanFacts(text_to_text=True))
@@ -129,7 +154,8 @@ def test_a_shared_configuration_is_stopped_between_tasks_only_the_cheap_ones_fir
     busy = 6 * (20 + 2) + second * 73 + survivors(second, 2) * 73
     assert found.busy(asked) == pytest.approx(busy)
     slots = [Slots(cpus=1, gpus=0, count=count) for count in (2, 500)]
-    assert [found.study(asked, each) for each in slots] == pytest.approx([busy / 2, 22 + 73 + 73])
+    waiting = IDLE * 73 / 2
+    assert [found.study(asked, each) - PHASE for each in slots] == pytest.approx([busy / 2 + waiting, 22 + 73 + 73])
 
 
 def test_taught_trials_are_trained_to_their_end_where_the_plan_found_points() -> None:
@@ -164,33 +190,91 @@ def test_what_rows_took_corrects_what_is_to_come() -> None:
     assert forecast().corrected([]) == forecast()
 
 
-def test_a_forecast_is_made_of_the_lengths_that_the_study_has() -> None:
+def gathered(layers: list[str], taught: Sequence[Mapping[str, Any]] = (), **training: Any) -> Any:
+    """Returns what a forecast is made of: a space on a tiny encoder, texts with known lengths, two slots."""
+
     def table(*lengths: int) -> pa.Table:
         return pa.table({"input_ids": [[7] * length for length in lengths], "label": [0] * len(lengths)})
 
-    schedule = Schedule(examples_per_epoch=4, rungs=(4, 8), reduction=2)
-    work = SimpleNamespace(train=table(9, 9, 9, 9), validation=table(6, 6, 6), schedule=schedule)
-    gathered: Any = SimpleNamespace(
-        plan=SimpleNamespace(
-            spec=spec(training={"batch_size": 2}), geometry=SimpleNamespace(width=4), planned=PlanFacts()
-        ),
+    of = space("bert", {"a_out": [2, 4], "a_in": [2, 4], "layers": layers}, training={"dropout": 0.0})
+    work = SimpleNamespace(train=table(9, 9, 9, 9), validation=table(6, 6, 6), schedule=SHORT)
+    plan = {"space": of, "geometry": of.geometry, "planned": PlanFacts(taught=len(taught)), "taught_points": taught}
+    return SimpleNamespace(
+        plan=SimpleNamespace(spec=spec(training={"batch_size": 2, **training}), **plan),
         prepared=SimpleNamespace(works={"rte": work}, tests={"rte": table(5, 5)}),
-        slots=Slots(cpus=1, gpus=0, count=2),
+        slots=Slots(cpus=1, gpus=0, count=1),
     )
-    probe = StepTimes(steps=(timed(2, 16), timed(32, 16), timed(8, 96)), forward_shares={"rte": 0.25})
-    found = Forecast.of(gathered, probe).tasks["rte"]
-    gathered.plan.spec = spec(training={"batch_size": {"low": 1, "high": 4, "log": True}})
-    assert Forecast.of(gathered, probe).tasks["rte"] == found
-    assert found.adapter.epoch == pytest.approx(PACE.seconds(Load(steps=2, tokens=36, pairs=4 * 81)))
-    assert found.head.epoch == pytest.approx(found.adapter.epoch / 4)
-    assert found.adapter.evaluation == pytest.approx(0.25 * PACE.seconds(Load(steps=1, tokens=18, pairs=3 * 36)))
-    assert (
-        found.adapter.test == found.head.test == pytest.approx(0.25 * PACE.seconds(Load(steps=1, tokens=10, pairs=50)))
+
+
+SHORT = Schedule(examples_per_epoch=4, rungs=(4, 8), reduction=2)
+EPOCH, JUDGED, TESTED = (Load(steps=2, tokens=36, pairs=4 * 81), Load(steps=1, tokens=18, pairs=3 * 36),
+                         Load(steps=1, tokens=10, pairs=50))  # fmt: skip
+PROBE = StepTimes(steps=(timed(2, 16), timed(32, 16), timed(8, 96)), forward_shares={"rte": 0.25}, head_share=0.01)
+
+
+def test_a_forecast_is_made_of_the_lengths_that_the_study_has() -> None:
+    probe = replace(PROBE, head_share=None)
+    found = Forecast.of(gathered(["all"]), probe).tasks["rte"]
+    assert Forecast.of(gathered(["all"], batch_size={"low": 1, "high": 4, "log": True}), probe).tasks["rte"] == found
+    assert found.adapter == TrialParts(
+        epoch=pytest.approx(PACE.seconds(EPOCH)),
+        evaluation=pytest.approx(0.25 * PACE.seconds(JUDGED)),
+        test=pytest.approx(0.25 * PACE.seconds(TESTED)),
     )
-    gathered.prepared.tests = {}
-    assert Forecast.of(gathered, probe).tasks["rte"] == replace(
+    assert found.head == replace(found.adapter, epoch=pytest.approx(found.adapter.epoch / 4))
+    two = gathered(["all"])
+    two.slots = Slots(cpus=1, gpus=0, count=2)
+    assert Forecast.of(two, probe).tasks["rte"].adapter.epoch == pytest.approx(BESIDE * found.adapter.epoch)
+    untested = gathered(["all"])
+    untested.prepared.tests = {}
+    assert Forecast.of(untested, probe).tasks["rte"] == replace(
         found, adapter=replace(found.adapter, test=0.0), head=replace(found.head, test=0.0)
     )
+
+
+def test_what_is_stored_is_computed_once_and_then_spared() -> None:
+    """Of three layers the last one is adapted, whose step was timed; what it passes below is spared."""
+    whole, last = (Forecast.of(gathered([layers]), PROBE).tasks["rte"] for layers in ("all", "last 1"))
+    timed_whole = PACE.seconds(EPOCH)
+    assert whole.adapter.epoch == pytest.approx(timed_whole)
+    assert last.adapter.epoch == pytest.approx((0.25 / 3 + 0.75) * timed_whole)
+    assert (last.adapter.evaluation, last.adapter.test) == pytest.approx(
+        (whole.adapter.evaluation / 3, whole.adapter.test / 3)
+    )
+    assert last.head.epoch == pytest.approx(0.01 * timed_whole)
+    once = 0.25 * timed_whole + whole.adapter.evaluation
+    assert whole.filling == {"baseline": pytest.approx(once), "search": 0.0, "finalist": 0.0}  # there are no finals
+    assert last.filling["search"] == pytest.approx(2 / 3 * once)
+
+
+def test_taught_points_are_timed_and_drawn_ones_by_a_usual_step() -> None:
+    """The usual point has adapters in all layers, the taught one in the last: half of those drawn have either."""
+    both, step = gathered(["all", "last 1"]), PACE.seconds(EPOCH)
+    last = next(point for point in both.plan.space.sample if point["layers"] == "last 1")
+    found = Forecast.of(gathered(["all", "last 1"], [last]), replace(PROBE, usual_share=1.5)).tasks["rte"]
+    assert found.taught == Forecast.of(gathered(["last 1"]), PROBE).tasks["rte"].adapter
+    share = fmean(point["layers"] == "last 1" for point in both.plan.space.sample)
+    passed = 1 - share * 2 / 3
+    assert found.adapter.epoch == pytest.approx((0.25 * passed + 1.25 * passed) * step)
+    assert found.adapter.evaluation == pytest.approx(0.25 * passed * PACE.seconds(JUDGED))
+    assert found.final.epoch == pytest.approx(
+        (1 - DRAWN_FINALS) * found.taught.epoch + DRAWN_FINALS * found.adapter.epoch
+    )
+    drawn, final, head = (tried(4, 1.0, kind) for kind in ("search", "finalist", "baseline"))
+    rows = [drawn, replace(drawn, proposed_by=RECORDED), final, head]
+    assert [found.parts_of(each) for each in rows] == [found.adapter, found.taught, found.taught, found.head]
+
+
+def test_states_are_computed_by_the_trials_that_are_the_first_to_need_them() -> None:
+    passes = [LayerPasses(forward=1 - depth, backward=1.0, stored={depth: 1.0}) for depth in (0.5, 0.75)]
+    counts = Counts(searched=5, heads=1, repeats=0, finals=6, final_heads=3, may_add=0)
+    both = StudyPasses(drawn=passes[0], taught=passes[1])
+    found = filling(both, counts, taught=2, once=8.0, tested=4.0, heads=True)
+    assert found == {"baseline": 8.0, "search": pytest.approx(8 * 1.25), "finalist": pytest.approx(4 * 1.75)}
+    alone = filling(StudyPasses(drawn=passes[0]), counts, taught=0, once=8.0, tested=4.0, heads=False)
+    assert alone == {"baseline": 0.0, "search": pytest.approx(4), "finalist": pytest.approx(2)}
+    none = Counts(**dict.fromkeys(asdict(counts), 0))
+    assert not any(filling(both, none, taught=0, once=8.0, tested=4.0, heads=True).values())
 
 
 def test_finalists_also_take_their_evaluation_on_the_test_half() -> None:
@@ -202,7 +286,7 @@ def test_finalists_also_take_their_evaluation_on_the_test_half() -> None:
 
 
 def test_a_head_over_stored_states_is_forecast_by_its_own_pace_and_corrected_by_its_own_rows() -> None:
-    stored = replace(RTE, head=TrialParts(epoch=0.5, evaluation=0.1), filling=3.0)
+    stored = replace(RTE, head=TrialParts(epoch=0.5, evaluation=0.1), filling={"baseline": 3.0})
     asked = spec(search={"trials": 6, "baseline_learning_rates": [0.01, 0.001]})
     found = Forecast(tasks={"rte": stored})
     assert found.parts("rte", asked)["baseline"] == (2, pytest.approx(7 * 0.5 + 3 * 0.1 + 3.0 / 2))
@@ -218,7 +302,7 @@ def test_what_is_left_is_what_no_row_and_no_running_trial_has_done() -> None:
     ended, running = tried(100, 11.0), tried(0, 0.0)
     ended, running = replace(ended, status=Status.COMPLETED, ended_at=3.0), replace(running, trial_id="r")
     left = forecast().left(asked, [ended, running], lambda trial_id: 0.5, slots=2, now=40.0)
-    assert left == pytest.approx((4.5 * searched + 31) / 2)
+    assert left == pytest.approx((4.5 * searched + 31 + IDLE * 73) / 2)
     slower = replace(ended, train_seconds=22.0)
     assert forecast().left(asked, [slower], lambda trial_id: 0.0, slots=1, now=40.0) == pytest.approx(
         2 * 5 * searched + 31
@@ -279,7 +363,7 @@ def seen_at(now: float, pace: float, start: float, trials: int) -> tuple[list[Tr
 def test_the_time_left_follows_the_pace_that_is_seen_before_the_first_report_too(pace: float, start: float) -> None:
     """From 200 s after the start to the last eighth; at three times what was forecast the first report takes 660 s."""
     asked = spec(search={"trials": 4, "early_stopping": False, "baseline_learning_rates": [0.01]})
-    whole, head = 4 * (start + pace * LONG.until(700)), LONG.until(700, baseline=True)
+    whole, head = 4 * (start + pace * LONG.until(700)), LONG.until(700, LONG.head)
     found = []
     for now in np.linspace(200, 7 / 8 * whole, 200):
         rows, shares = seen_at(now, pace, start, trials=4)

@@ -39,7 +39,7 @@ def test_times_are_a_range_around_the_estimate() -> None:
     needs = found()
     assert needs.seconds[1] == pytest.approx(4 * needs.seconds[0])
     assert needs.device_hours[1] == pytest.approx(4 * needs.device_hours[0])
-    assert found(Slots(cpus=1, gpus=0, count=1)).seconds[0] == pytest.approx(2 * needs.seconds[0])
+    assert 1.5 < found(Slots(cpus=1, gpus=0, count=1)).seconds[0] / needs.seconds[0] < 2  # two wait for each other
     assert found(trials=8).device_hours[0] > needs.device_hours[0]
 
 
@@ -61,9 +61,11 @@ def test_money_stands_there_with_a_price_and_a_budget_is_the_most() -> None:
     assert "money" not in words()
     assert set(words(price=3.0)) == {"time", "hours", "money", "memory", "disk"}
     hours = re.findall(r"[\d.e-]+", words(time_budget=36)["hours"])[:2]
-    assert float(hours[1]) == pytest.approx(0.02)  # 36 s of two cores
+    assert 0.015 < float(hours[1]) < 0.02  # 36 s of two cores, less what they wait
     assert "the budget of time ends it after 36 s" in words(time_budget=36)["time"]
-    assert words(price=100.0, time_budget=36)["money"].endswith("to 2.00, at 100.00 a device hour")
+    cost = re.search(r"to ([\d.]+), at 100.00 a device hour$", words(price=100.0, time_budget=36)["money"])
+    assert cost
+    assert float(cost[1]) == pytest.approx(100 * float(hours[1]), abs=0.05)
 
 
 def test_every_limit_cuts_time_hours_and_money_and_the_first_one_is_named() -> None:

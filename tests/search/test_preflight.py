@@ -19,6 +19,7 @@ from krona_tune.data.tasks import TASKS
 from krona_tune.record.mlflow_mirror.tracking_uri import explain_unreachable
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.refusal import Refusal, joined
+from krona_tune.search.layer_passes import usual_point
 from krona_tune.search.planning.footprint import checkpoints_of, largest_point
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.startup import begin_study, cluster, preflight
@@ -39,7 +40,6 @@ from krona_tune.search.worker.first_batch import (
     longest_example,
     points_beside,
     train_first_batch,
-    usual_point,
 )
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import build_spec
@@ -261,13 +261,6 @@ def test_sizes_that_do_not_go_together_are_passed_over(gathered: Resources) -> N
     space = make_plan(build_spec(asked, "x.yaml"), "x.yaml").space
     assert space.feasible_share() < 0.6
     assert all(map(space.feasible, (largest_point(space), usual_point(space))))
-
-
-@pytest.mark.parametrize(("layers", "timed"), [(["all", "last 1"], "all"), (["last 1"], "last 1"), (["all"], "all")])
-def test_the_timed_point_trains_about_as_many_layers_as_the_mean(layers: list[str], timed: str) -> None:
-    of = space("bert", {"a_out": [2, 4], "a_in": [2, 4, 6], "layers": layers})
-    assert usual_point(of)["layers"] == timed
-    assert of.feasible(usual_point(of))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")

@@ -1,11 +1,15 @@
 """Tests that a probe times steps like those of trials, and leaves the backbone unchanged."""
 
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 
+from krona_tune.processor import torch_threads
+from krona_tune.train import step_times as module
 from krona_tune.train.step_times import SIZES, sequences, sizes_of, time_steps
 from tests.train.conftest import WORDS, tiny_backbone, tiny_trial, tiny_work
 
@@ -27,6 +31,15 @@ def test_steps_of_three_sizes_are_timed_and_a_prediction_of_each_task(name: str)
     assert all(torch.equal(tensor, before[key]) for key, tensor in backbone.whole.state_dict().items())
 
 
+def test_a_step_of_another_trial_is_timed_beside() -> None:
+    trial, works = tiny_trial(), {"rte": tiny_work()}
+    assert time_steps(tiny_backbone(), works, trial).usual_share == 1.0
+    assert time_steps(tiny_backbone(), works, trial, trial).usual_share == 1.0
+    found = time_steps(tiny_backbone(), works, trial, tiny_trial(layers="last 1"))
+    assert found.usual_share > 0
+    assert found.usual_share != 1.0
+
+
 def test_long_texts_are_timed_at_their_length_in_few_rows() -> None:
     work = tiny_work()
     assert sizes_of({"rte": work}) == list(SIZES)
@@ -40,6 +53,25 @@ def test_a_metric_that_has_no_value_on_a_few_rows_does_not_prevent_timing(tmp_pa
     work = tiny_work()
     task = replace(work.task, metrics=("judge",), functions=(("judge", f"{tmp_path}/judge.py:judge"),))
     assert time_steps(tiny_backbone(), {"rte": replace(work, task=task)}, tiny_trial()).forward_shares["rte"] > 0
+
+
+@pytest.mark.parametrize(
+    ("threads", "own", "clock"), [(1, False, "thread_time"), (1, True, "perf_counter"), (2, False, "perf_counter")]
+)
+def test_one_thread_is_timed_by_its_own_clock(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, threads: int, own: bool, clock: str
+) -> None:
+    """Each look at the right clock is one second later, so that everything takes one second."""
+    (tmp_path / "judge.py").write_text("def judge(labels, answers):\n    return 1.0\n")
+    work = tiny_work()
+    functions = (("judge", f"{tmp_path}/judge.py:judge"),) if own else ()
+    work = replace(work, task=replace(work.task, functions=functions, metrics=("judge",) if own else work.task.metrics))
+    seconds = count()
+    monkeypatch.setattr(module, "time", SimpleNamespace(**{clock: lambda: float(next(seconds))}))
+    with torch_threads(threads):
+        found = time_steps(tiny_backbone(), {"rte": work}, tiny_trial())
+    assert [step.seconds for step in found.steps] == [1.0] * 3
+    assert (found.forward_shares["rte"], found.head_share) == (1.0, 1.0)
 
 
 def test_a_baseline_that_trains_nothing_is_not_asked_for() -> None:

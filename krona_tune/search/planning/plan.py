@@ -84,8 +84,13 @@ class Plan:
             compares=self.default is not None,
             default=None if self.default is None else dict(self.default),
             tries_default=bool(self.taught) or not self.spec.searches,
-            taught=min(self.spec.search.taught_trials, len(self.taught.points)) if self.taught else 0,
+            taught=len(self.taught_points),
         )
+
+    @property
+    def taught_points(self) -> Sequence[Params]:
+        """Returns the points of the recorded curves that a task's search tries."""
+        return self.taught.points[: self.spec.search.taught_trials] if self.taught else ()
 
     def count(self, trial: TrialConfig) -> ParameterCount:
         """Counts the parameters that a trial trains. Raises a Refusal if its sizes do not fit the backbone."""

@@ -84,7 +84,7 @@ def derive_space(complete: Complete, defaults: Mapping[str, Any], slots: Slots) 
     domains = placed(geometry, given)
     reasons = _why_placed(geometry, given, domains["adapter"])
     fixed = {**defaults, **domains, "finalists": FINALISTS}
-    plan = make_plan(complete({**fixed, "examples": {"max_length": FIRST_LENGTH}}), AUTO)
+    plan = make_plan(complete({**fixed, "examples": {"max_length": FIRST_LENGTH}}).settled(), AUTO)
     searched = {name for knobs in plan.space.knobs.values() for name in knobs}
     reasons = {key: why for key, why in reasons.items() if key.rpartition(".")[2] in searched}
     texts = {name: _read(plan, name) for name in plan.spec.tasks}
@@ -408,9 +408,8 @@ def _of_size(spec: StudySpec, ends: str, over: bool) -> str:
 
 def foretell(plan: Plan, texts: Mapping[str, Texts], speed: Speed) -> Forecast:
     """Returns the forecast of a plan whose texts were read."""
-    return untimed_forecast(
-        plan.spec, plan.space, plan.tasks, {name: _used(plan.spec, name, each) for name, each in texts.items()}, speed
-    )
+    sizes = {name: _used(plan.spec, name, each) for name, each in texts.items()}
+    return untimed_forecast(plan.spec, plan.space, plan.tasks, sizes, speed, plan.taught_points)
 
 
 def _used(spec: StudySpec, name: str, texts: Texts) -> TextSizes:

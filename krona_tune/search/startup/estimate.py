@@ -2,23 +2,22 @@
 
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import ceil
-from statistics import fmean
-from typing import Any
 
 import numpy as np
 
-from krona_tune.adapters.placement import frozen_layers, sites
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.data.tasks import Task
 from krona_tune.processor import this_processor
-from krona_tune.search.forecast import Forecast, Load, Pace, TaskForecast, TrialParts, middle
-from krona_tune.search.planning.space import Space, adapter_of
+from krona_tune.search.forecast import Forecast, Load, Pace, TaskForecast, TrialParts, filling, middle
+from krona_tune.search.layer_passes import LayerPasses, StudyPasses
+from krona_tune.search.planning.space import Params, Space
 from krona_tune.search.startup.cluster import Slots
 from krona_tune.study.manifest import PlanFacts
 from krona_tune.study.request.study_spec import StudySpec
+from krona_tune.study.study_state import Counts
 
 SIDE, PRODUCTS, ROUNDS = 64, 500, 9
 """Square matrices so small that one thread multiplies them, how often in one timed round, and the rounds."""
@@ -92,41 +91,13 @@ def _products_a_second() -> float:
     return 2 * SIDE**3 * PRODUCTS / min(times)
 
 
-@dataclass(frozen=True, kw_only=True)
-class Shares:
-    """The mean shares of a model's layers that a trial's step passes forward and backward."""
-
-    forward: float
-    backward: float
-
-
-def mean_shares(space: Space, spec: StudySpec) -> Shares:
-    """Returns the shares of the points of a space: what is stored is not computed, and no gradient passes below the
-    first adapter."""
-    rng, geometry = random.Random(0), space.geometry
-    depth, stored = sum(geometry.depths.values()), spec.resources.stored_states_gb > 0
-    points = [space.draw(rng) for _ in range(POINTS)]
-    kept = [frozen_layers(geometry, adapter_of(point)) if stored and _quiet(point) else 0 for point in points]
-    lowest = [_lowest(space, point) for point in points]
-    return Shares(forward=1 - fmean(kept) / depth, backward=1 - fmean(lowest) / depth)
-
-
-def _quiet(point: Mapping[str, Any]) -> bool:
-    """Returns whether no dropout acts below the adapters."""
-    return bool(point["dropout"] == 0.0 or point["dropout_layers"] == "adapted")
-
-
-def _lowest(space: Space, point: Mapping[str, Any]) -> int:
-    """Returns how many layers are below the first adapter, counted from the model's input."""
-    geometry, below, found = space.geometry, 0, []
-    for stack, depth in geometry.depths.items():
-        found += [below + site.layer for site in sites(geometry, adapter_of(point)) if site.stack is stack]
-        below += depth
-    return min(found, default=0)
-
-
 def untimed_forecast(
-    spec: StudySpec, space: Space, tasks: Mapping[str, Task], sizes: Mapping[str, TextSizes], speed: Speed
+    spec: StudySpec,
+    space: Space,
+    tasks: Mapping[str, Task],
+    sizes: Mapping[str, TextSizes],
+    speed: Speed,
+    taught: Sequence[Params] = (),
 ) -> Forecast:
     """Returns the forecast of a study of which nothing was timed.
 
@@ -134,30 +105,48 @@ def untimed_forecast(
         space: the request's space on its backbone.
         sizes: of each task, the examples that are used, and their tokens.
         speed: that of a trial's device.
+        taught: the points of the recorded curves that each task's search tries.
     """
-    shares, rows = mean_shares(space, spec), middle(spec.domains()["batch_size"])
-    cost = _Cost(space.geometry, shares, speed)
+    rng, text_to_text = random.Random(0), space.geometry.text_to_text
+    drawn = [space.draw(rng) for _ in range(POINTS)]
+    passes = StudyPasses.of(space, drawn, taught, stores=spec.resources.stored_states_gb > 0)
+    planned = PlanFacts.expected(spec, methods=len(space.methods), text_to_text=text_to_text)
+    rows, cost = middle(spec.domains()["batch_size"]), _Cost(space.geometry, speed)
     return Forecast(
-        tasks={name: _of_task(spec, tasks[name], sizes[name], cost, rows) for name in spec.tasks},
-        planned=PlanFacts.expected(spec, methods=len(space.methods), text_to_text=space.geometry.text_to_text),
+        tasks={name: _of_task(spec, planned, tasks[name], sizes[name], passes, cost, rows) for name in spec.tasks},
+        planned=planned,
     )
 
 
-def _of_task(spec: StudySpec, task: Task, size: TextSizes, cost: "_Cost", rows: float) -> TaskForecast:
-    train = _load(size, size.train, rows)
-    epoch, head = cost.training.seconds(train), cost.head.seconds(train)
-    judged, tested = (_load(size, count, rows) for count in (size.validation, size.test))
-    evaluation, test = cost.prediction.seconds(judged), cost.prediction.seconds(tested)
-    if task.generation and not task.has_perplexity:
-        new = task.generation.max_new_tokens
-        test += cost.writing(size.test, new)
-        evaluation += 0.0 if task.judged_by_loss else cost.writing(size.validation, new)
-    of_head = 0.0 if cost.stores else 1.0
+def _of_task(
+    spec: StudySpec, planned: PlanFacts, task: Task, size: TextSizes, passes: StudyPasses, cost: "_Cost", rows: float
+) -> TaskForecast:
+    train, judged, tested = (_load(size, count, rows) for count in (size.train, size.validation, size.test))
+    new = task.generation.max_new_tokens if task.generation and not task.has_perplexity else 0
+    writing = 0.0 if task.judged_by_loss else cost.writing(size.validation, new), cost.writing(size.test, new)
+
+    def parts(training: Pace, prediction: Pace) -> TrialParts:
+        return TrialParts(
+            epoch=training.seconds(train),
+            evaluation=prediction.seconds(judged) + writing[0],
+            test=prediction.seconds(tested) + writing[1],
+        )
+
+    stores, whole = bool(passes.drawn.stored), cost.predicting(1.0)
+    once = parts(whole, whole)
     return TaskForecast(
         schedule=spec.schedule.of(task.name, size.train),
-        adapter=TrialParts(epoch=epoch, evaluation=evaluation, test=test),
-        head=TrialParts(epoch=head, evaluation=of_head * evaluation, test=of_head * test),
-        filling=0.0 if of_head else cost.whole.seconds(train) + evaluation + test,
+        adapter=parts(*cost.of(passes.drawn)),
+        taught=parts(*cost.of(passes.taught)) if passes.taught else None,
+        head=parts(cost.predicting(0.0), cost.predicting(0.0)) if stores else once,
+        filling=filling(
+            passes,
+            Counts.of(spec, planned),
+            taught=planned.taught if passes.taught else 0,
+            once=once.epoch + once.evaluation,
+            tested=once.test,
+            heads=stores,
+        ),
     )
 
 
@@ -166,18 +155,22 @@ def _load(size: TextSizes, rows: int, batch_size: float) -> Load:
 
 
 class _Cost:
-    """The paces of a step with an adapter, of a prediction, of a step of the head alone, and of the whole model."""
+    """The paces of a training step with an adapter, and of a prediction."""
 
-    def __init__(self, geometry: Geometry, shares: Shares, speed: Speed) -> None:
-        self.stores = shares.forward < 1
+    def __init__(self, geometry: Geometry, speed: Speed) -> None:
         self._depth = sum(geometry.depths.values()) * geometry.uses
         words = 0 if geometry.writes_alone else geometry.vocabulary * geometry.width
         self._weights = max(1, geometry.parameters - words) * geometry.uses
         self._width, self._speed = geometry.width, speed
-        self.training = self._pace(shares.forward + shares.backward, shares.forward + 2 * shares.backward)
-        self.prediction = self._pace(shares.forward, shares.forward)
-        self.whole = self._pace(1.0, 1.0)
-        self.head = self._pace(0.0, 0.0) if self.stores else self.whole
+
+    def of(self, passes: LayerPasses) -> tuple[Pace, Pace]:
+        """Returns the paces of a step with such passes, and of a prediction."""
+        training = self._pace(passes.forward + passes.backward, passes.forward + 2 * passes.backward)
+        return training, self.predicting(passes.forward)
+
+    def predicting(self, forward: float) -> Pace:
+        """Returns the pace of a prediction that passes this share of the layers."""
+        return self._pace(forward, forward)
 
     def _pace(self, passes: float, attended: float) -> Pace:
         """Returns the pace of passes through all layers' maps, and of as many through their attention."""
@@ -191,5 +184,5 @@ class _Cost:
 
     def writing(self, rows: int, tokens: int) -> float:
         """Returns the seconds in which so many tokens are written for each of these rows, one after the other."""
-        pace = self.whole
+        pace = self.predicting(1.0)
         return tokens * (ceil(rows / WRITTEN_ROWS) * pace.step + rows * pace.token)

@@ -56,7 +56,9 @@ def find_needs(plan: Plan, slots: Slots, speed: Speed, read: Mapping[str, TextMe
     """
     spec = plan.spec
     sizes = {name: _sizes(plan, name, read.get(name)) for name in spec.tasks}
-    forecast = replace(untimed_forecast(spec, plan.space, plan.tasks, sizes, speed), planned=plan.planned)
+    forecast = replace(
+        untimed_forecast(spec, plan.space, plan.tasks, sizes, speed, plan.taught_points), planned=plan.planned
+    )
     whole = forecast.amount(spec, slots)
     checkpoints = checkpoints_of(plan)
     return Needs(

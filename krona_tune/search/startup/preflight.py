@@ -15,6 +15,7 @@ from krona_tune.record.mlflow_mirror.tracking_uri import explain_unreachable
 from krona_tune.record.parquet_reader import pass_over, read_trials
 from krona_tune.record.remote_files import Store, is_uri, refusing_store_errors
 from krona_tune.refusal import Refusal, joined, told
+from krona_tune.search.layer_passes import timed_points
 from krona_tune.search.planning.footprint import Footprint, checkpoints_of
 from krona_tune.search.startup.begin_study import Resources
 from krona_tune.search.startup.cluster import times_in
@@ -25,7 +26,6 @@ from krona_tune.search.worker.first_batch import (
     longest_example,
     points_beside,
     train_first_batch,
-    usual_point,
 )
 from krona_tune.study.folder import StudyFolder, nearest_folder
 from krona_tune.study.formatting import format_bytes
@@ -295,10 +295,10 @@ def _trained(resources: Resources, folder: StudyFolder, need: Footprint) -> Firs
     """Trains the first batch: in this process on one machine without GPUs, if it is not known; else in a worker like a
     trial's."""
     fit, space, workplace = resources.slots, resources.plan.space, resources.workplace(folder)
-    usual, beside = usual_point(space), points_beside(space, need.params)
-    asked = (workplace, resources.prepared.works, need.params, usual, beside)
+    timed, beside = timed_points(space, resources.plan.taught_points), points_beside(space, need.params)
+    asked = (workplace, resources.prepared.works, need.params, timed, beside)
     if not fit.gpus and len(resources.cluster.nodes) == 1:
-        known = cached_first_batch(resources, workplace, [need.params, usual, *beside.values()])
+        known = cached_first_batch(resources, workplace, [need.params, *timed, *beside.values()])
         if known is None:
             return train_first_batch(*asked)
         if (done := known.read()) is None:

@@ -2,22 +2,20 @@
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from statistics import fmean
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import torch
 
-from krona_tune.adapters.placement import frozen_layers
 from krona_tune.data.batches import lengths
 from krona_tune.data.user_code import NoValue
 from krona_tune.processor import torch_threads
 from krona_tune.refusal import Refusal
-from krona_tune.search.planning.space import Space, adapter_of
+from krona_tune.search.planning.space import Space
 from krona_tune.search.worker.trainable import Workplace, describe, status_of_error
 from krona_tune.study.formatting import format_knob
 from krona_tune.study.request.schedule import Schedule
@@ -56,16 +54,6 @@ class FirstBatch:
     peak_bytes: int = 0
 
 
-def usual_point(space: Space) -> dict[str, Any]:
-    """Returns a point whose steps cost about the mean: of many drawn, those that leave about as many layers frozen as
-    the mean (of two numbers the smaller), and of these the one with the median number of parameters."""
-    points = space.sample
-    frozen = [frozen_layers(space.geometry, adapter_of(point)) for point in points]
-    usual = min(sorted(set(frozen)), key=lambda layers: round(abs(layers - fmean(frozen)), 1))
-    alike = sorted((p for p, layers in zip(points, frozen, strict=True) if layers == usual), key=space.parameters)
-    return alike[len(alike) // 2]
-
-
 def points_beside(space: Space, largest: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
     """Returns a point with each value of KINDS that the largest one does not have, under that value's name."""
     found: dict[str, dict[str, Any]] = {}
@@ -86,13 +74,13 @@ def train_first_batch(
     workplace: Workplace,
     works: Mapping[str, TaskWork],
     params: dict[str, Any],
-    usual: dict[str, Any] | None = None,
+    timed: Sequence[Mapping[str, Any]] = (),
     beside: Mapping[str, dict[str, Any]] | None = None,
 ) -> FirstBatch:
     """Trains and evaluates one batch of each task: a whole one if it has the longest example, else a few rows.
 
-    Then trains a few rows of a task with each point of `beside`, and times steps of the point `usual`, if given, with a
-    trial's number of threads.
+    Then trains a few rows of a task with each point of `beside`. With a trial's number of threads it times steps of the
+    first point of `timed`, and one of the second, if there is one.
     """
     device, gpu = workplace.device, workplace.gpu
     if gpu and device.precision == "bf16" and not torch.cuda.is_bf16_supported():
@@ -109,12 +97,12 @@ def train_first_batch(
         except Exception as error:
             failures[task] = (status_of_error(error), describe(error))
     unfit = {} if failures else _unfit(heaviest, works[heaviest], backbone, beside or {})
-    timed = _probe(backbone, works, usual, workplace.threads) if usual and not failures else None
+    probe = _probe(backbone, works, timed, workplace.threads) if timed and not failures else None
     done = FirstBatch(
         failures=failures,
         computes_in=device.precision,
         unfit=unfit,
-        probe=timed,
+        probe=probe,
         lacks_bfloat16=not computes_bfloat16(device.kind),
     )
     if not gpu:
@@ -146,11 +134,13 @@ def _train(task: str, work: TaskWork, backbone: Backbone, params: dict[str, Any]
     return backbone.device.peak_memory_bytes()
 
 
-def _probe(backbone: Backbone, works: Mapping[str, TaskWork], params: dict[str, Any], threads: int) -> StepTimes | None:
+def _probe(
+    backbone: Backbone, works: Mapping[str, TaskWork], points: Sequence[Mapping[str, Any]], threads: int
+) -> StepTimes | None:
     """Returns the timed steps; None if they failed, because a study can run without a forecast."""
     try:
         with torch_threads(threads), quiet(), warnings.catch_warnings(action="ignore"):
-            return time_steps(backbone, works, check_trial(next(iter(works)), 0, params))
+            return time_steps(backbone, works, *(check_trial(next(iter(works)), 0, point) for point in points[:2]))
     except Exception:
         logger.exception("no step could be timed, so there is no forecast")
         return None

@@ -1,0 +1,86 @@
+"""Counts the layers that trials' steps pass: none below an adapter is computed again where its outputs are stored."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import fmean
+from typing import Any
+
+from krona_tune.adapters.placement import frozen_layers, sites
+from krona_tune.search.planning.space import Params, Space, adapter_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerPasses:
+    """The mean shares of a model's layers that a step of some points passes `forward` and `backward`.
+
+    `stored` has, by the share of the layers whose outputs are stored, the share of the points that read these.
+    """
+
+    forward: float
+    backward: float
+    stored: Mapping[float, float]
+
+    def filled(self, trials: int) -> float:
+        """Returns how many passes through all layers compute what so many trials read, each depth once, on average."""
+        return sum(depth * (1 - (1 - chance) ** trials) for depth, chance in self.stored.items())
+
+
+def layer_passes(space: Space, points: Sequence[Params], *, stores: bool) -> LayerPasses:
+    """Returns the passes of the points of a space: what is stored is not computed, and no gradient passes below the
+    first adapter.
+
+    Args:
+        stores: whether what enters the layers above those that stay frozen is stored.
+    """
+    geometry = space.geometry
+    depth = sum(geometry.depths.values())
+    kept = [frozen_layers(geometry, adapter_of(point)) if stores and _quiet(point) else 0 for point in points]
+    return LayerPasses(
+        forward=1 - fmean(kept) / depth,
+        backward=1 - fmean(_lowest(space, point) for point in points) / depth,
+        stored={layers / depth: count / len(kept) for layers, count in Counter(kept).items() if layers},
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudyPasses:
+    """The passes of a study's points: of those that are `drawn`, and of the `taught` ones, if there are any."""
+
+    drawn: LayerPasses
+    taught: LayerPasses | None = None
+
+    @classmethod
+    def of(cls, space: Space, drawn: Sequence[Params], taught: Sequence[Params], *, stores: bool) -> "StudyPasses":
+        """Returns the passes of both; see `layer_passes`."""
+        first = layer_passes(space, taught, stores=stores) if taught else None
+        return cls(drawn=layer_passes(space, drawn, stores=stores), taught=first)
+
+
+def timed_points(space: Space, taught: Sequence[Params]) -> Sequence[Params]:
+    """Returns the points whose steps are timed: the first taught one, which finals train again, and a usual one."""
+    return (*taught[:1], usual_point(space))
+
+
+def usual_point(space: Space) -> dict[str, Any]:
+    """Returns a point whose steps cost about the mean: of many drawn, those that leave about as many layers frozen as
+    the mean (of two numbers the smaller), and of these the one with the median number of parameters."""
+    points = space.sample
+    frozen = [frozen_layers(space.geometry, adapter_of(point)) for point in points]
+    usual = min(sorted(set(frozen)), key=lambda layers: round(abs(layers - fmean(frozen)), 1))
+    alike = sorted((p for p, layers in zip(points, frozen, strict=True) if layers == usual), key=space.parameters)
+    return alike[len(alike) // 2]
+
+
+def _quiet(point: Params) -> bool:
+    """Returns whether no dropout acts below the adapters."""
+    return bool(point["dropout"] == 0.0 or point["dropout_layers"] == "adapted")
+
+
+def _lowest(space: Space, point: Params) -> int:
+    """Returns how many layers are below the first adapter, counted from the model's input."""
+    geometry, below, found = space.geometry, 0, []
+    for stack, depth in geometry.depths.items():
+        found += [below + site.layer for site in sites(geometry, adapter_of(point)) if site.stack is stack]
+        below += depth
+    return min(found, default=0)

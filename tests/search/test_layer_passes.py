@@ -1,0 +1,62 @@
+"""Tests that a trial's step passes no layers whose outputs are stored, and which point is timed."""
+
+import pytest
+
+from krona_tune.search.layer_passes import LayerPasses, StudyPasses, layer_passes, timed_points, usual_point
+from krona_tune.search.planning.space import Space
+from tests.search.conftest import space
+
+DEPTH = 3
+"""The layers of the tiny BERT."""
+
+
+def of_layers(*layers: str, dropout: float = 0.0) -> Space:
+    return space("bert", {"a_out": [2, 4], "a_in": [2, 4, 6], "layers": list(layers)}, training={"dropout": dropout})
+
+
+@pytest.mark.parametrize(
+    ("layers", "dropout", "stores", "forward", "backward"),
+    [
+        ("all", 0.0, True, 1.0, 1.0),
+        ("last 1", 0.0, True, 1 / DEPTH, 1 / DEPTH),
+        ("last 1", 0.0, False, 1.0, 1 / DEPTH),
+        ("last 1", 0.1, True, 1.0, 1 / DEPTH),
+    ],
+)
+def test_what_is_below_the_adapters_is_computed_once_and_needs_no_gradients(
+    layers: str, dropout: float, stores: bool, forward: float, backward: float
+) -> None:
+    of = of_layers(layers, dropout=dropout)
+    found = layer_passes(of, of.sample, stores=stores)
+    assert (found.forward, found.backward) == pytest.approx((forward, backward))
+    assert sum(depth * share for depth, share in found.stored.items()) == pytest.approx(1 - forward)
+
+
+def test_the_passes_of_several_points_are_their_mean() -> None:
+    of = of_layers("all", "last 1")
+    whole, last = (next(p for p in of.sample if p["layers"] == layers) for layers in ("all", "last 1"))
+    both = StudyPasses.of(of, [whole, last, last], [last], stores=True)
+    assert both.drawn.forward == both.drawn.backward == pytest.approx((1 + 2 / DEPTH) / 3)
+    assert both.drawn.stored == pytest.approx({2 / DEPTH: 2 / 3})
+    assert both.taught == layer_passes(of, [last], stores=True)
+    assert StudyPasses.of(of, [whole], [], stores=True).taught is None
+
+
+def test_states_are_filled_once_for_each_depth_that_some_trial_needs() -> None:
+    passes = LayerPasses(forward=0.5, backward=0.5, stored={0.5: 0.5, 0.75: 0.25})
+    assert [passes.filled(trials) for trials in (0, 1, 1_000)] == pytest.approx([0, 0.25 + 0.1875, 1.25])
+    assert passes.filled(2) == pytest.approx(0.5 * 0.75 + 0.75 * (1 - 0.75**2))
+
+
+@pytest.mark.parametrize(("layers", "usual"), [(["all", "last 1"], "all"), (["last 1"], "last 1"), (["all"], "all")])
+def test_the_usual_point_trains_about_as_many_layers_as_the_mean(layers: list[str], usual: str) -> None:
+    of = of_layers(*layers)
+    assert usual_point(of)["layers"] == usual
+    assert of.feasible(usual_point(of))
+
+
+def test_the_first_taught_point_is_timed_and_a_usual_one() -> None:
+    of = of_layers("all", "last 1")
+    taught = of.sample[:2]
+    assert timed_points(of, taught) == (taught[0], usual_point(of))
+    assert timed_points(of, ()) == (usual_point(of),)
