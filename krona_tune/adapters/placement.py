@@ -26,6 +26,8 @@ STORES_STATES = frozenset(
     }
 )  # fmt: skip
 """The model types whose first layers can be replaced by stored states, as tests show."""
+OF_ADAPTED_LAYERS = frozenset({TrainedModelPart.NOTHING, TrainedModelPart.ADAPTED_NORMS})
+"""What is trained of a model beside its adapters where no layer without an adapter is trained."""
 TRAINING_BYTES = 16
 """Bytes per trained parameter in memory: a float32 value, its gradient and its two moments."""
 KEPT_IN = {"fp32": 4.0, "bf16": 2.0, "int8": 1.0, "nf4": 0.5}
@@ -115,8 +117,7 @@ def frozen_layers(geometry: Geometry, adapter: AdapterConfig) -> int:
     states, whatever its config says."""
     if why_nothing_is_stored(geometry, {}):
         return 0
-    own = method_named(adapter.method).trains_of_model(adapter)
-    if own not in {TrainedModelPart.NOTHING, TrainedModelPart.ADAPTED_NORMS}:
+    if method_named(adapter.method).trains_of_model(adapter) not in OF_ADAPTED_LAYERS:
         return 0
     first = geometry.first_stack
     adapted = (site.layer for site in sites(geometry, adapter) if site.stack is first)

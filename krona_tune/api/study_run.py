@@ -121,14 +121,14 @@ def _checked(
     resources: "Resources", folder: StudyFolder, options: DriverOptions
 ) -> "tuple[Resources, Forecast | None]":
     """Returns the resources with what they compute in, and a forecast. Refuses what would fail every trial."""
-    from krona_tune.search.forecast import Forecast
     from krona_tune.search.startup.preflight import run_preflight
+    from krona_tune.search.startup.timed_forecast import timed_forecast
 
     findings = run_preflight(resources, folder, options.start.tracking_uri)
     for warning in findings.warnings:
         errors.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
     findings.refuse()
-    forecast = Forecast.of(resources, findings.probe) if findings.probe and not options.again else None
+    forecast = timed_forecast(resources, findings.probe) if findings.probe and not options.again else None
     return resources.computing_in(findings.computes_in), forecast
 
 

@@ -1,25 +1,18 @@
-"""Forecasts the seconds of a trial and a study from the lengths of their sequences and a few timed steps."""
+"""Forecasts the seconds of a study from those of its trials' parts, and from how far its trials have come."""
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise, takewhile
-from math import floor, sqrt
-from statistics import median
+from math import floor
 from typing import TYPE_CHECKING, NamedTuple
 
-import numpy as np
-import numpy.typing as npt
-import pyarrow as pa
-
-from krona_tune.data.batches import evaluation_order, lengths, training_order
 from krona_tune.search.budget import Amount
-from krona_tune.search.layer_passes import LayerPasses, StudyPasses, layer_passes, timed_points
+from krona_tune.search.layer_passes import StudyPasses
 from krona_tune.search.progress.trials_left import by_task_and_kind, trials_left
 from krona_tune.search.searchers.asha_rule import judged_after
 from krona_tune.study.kinds import PHASES, TrialKind, facts_of
 from krona_tune.study.manifest import PlanFacts
-from krona_tune.study.request.domain import Domain, Range
 from krona_tune.study.request.schedule import Schedule
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.request.trial import HEAD_ONLY
@@ -27,58 +20,10 @@ from krona_tune.study.result import RECORDED, TrialResult
 from krona_tune.study.study_state import Counts, running_trials
 
 if TYPE_CHECKING:
-    from krona_tune.search.startup.begin_study import Resources
     from krona_tune.search.startup.cluster import Slots
-    from krona_tune.train.step_times import StepTime, StepTimes
 
-Ints = npt.NDArray[np.int64]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Load:
-    """The load of batches: their number, their padded tokens, and the squared padded lengths, summed over rows."""
-
-    steps: int
-    tokens: int
-    pairs: int
-
-    @classmethod
-    def of(cls, batches: Iterable[Ints], lengths: Ints) -> "Load":
-        """Returns the load of batches, each an array of row numbers, given the length of every row."""
-        sizes = np.array([(len(rows), max(1, lengths[rows].max())) for rows in batches], dtype=np.int64)
-        rows, longest = sizes.reshape(-1, 2).T
-        return cls(steps=len(sizes), tokens=int(rows @ longest), pairs=int(rows @ longest**2))
-
-
-@dataclass(frozen=True, kw_only=True)
-class Pace:
-    """Seconds per training step whatever its size, per padded token, and per pair of tokens."""
-
-    step: float
-    token: float
-    pair: float
-
-    def seconds(self, load: Load) -> float:
-        return self.step * load.steps + self.token * load.tokens + self.pair * load.pairs
-
-    @classmethod
-    def of(cls, timed: Iterable["StepTime"], longer: float = 1.0) -> "Pace":
-        """Returns the pace that best fits the timed steps if each takes so many times longer, with no part negative."""
-        from scipy.optimize import nnls
-
-        steps = list(timed)
-        seconds = longer * np.array([step.seconds for step in steps])
-        loads = np.array([(1, step.rows * step.length, step.rows * step.length**2) for step in steps], dtype=float)
-        step, token, pair = nnls(loads / seconds[:, None], np.ones(len(steps)))[0]  # minimises relative errors
-        return cls(step=float(step), token=float(token), pair=float(pair))
-
-
-DRAWN_FINALS = 0.25
-"""The share of finals with a drawn adapter, where some are taught: none of the default's, half of the winner's."""
-BESIDE = 1.15
-"""How many times longer a step takes on a processor beside another trial than alone: 1.12 to 1.23 in seven studies."""
-WIDEST = 4
-"""Bytes of a stored number in the widest precision that a worker may have."""
+DRAWN_FINALS = 0.4
+"""The share of finals with a drawn adapter, where some are taught: none of the default, most of the winners."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -98,25 +43,6 @@ class TrialParts:
         own, theirs = self.times(1 - share), other.times(share)
         return TrialParts(
             epoch=own.epoch + theirs.epoch, evaluation=own.evaluation + theirs.evaluation, test=own.test + theirs.test
-        )
-
-    def of_head(self, share: float, forward: float) -> "TrialParts":
-        """Returns the parts of trials of the head alone, whose steps take a `share` of these, and all of whose
-        predictions take as long as a step; `forward` is the share that a prediction of these takes."""
-        return TrialParts(
-            epoch=share * self.epoch,
-            evaluation=share / forward * self.evaluation,
-            test=share / forward * self.test,
-        )
-
-    def passing(self, passes: LayerPasses, timed: LayerPasses, forward: float) -> "TrialParts":
-        """Returns the parts of trials with these passes, from those of trials with the `timed` ones, which pass all
-        layers forward; `forward` is the share that this is of a step."""
-        backward = passes.backward / timed.backward if timed.backward else 1.0
-        return TrialParts(
-            epoch=self.epoch * (forward * passes.forward + (1 - forward) * backward),
-            evaluation=self.evaluation * passes.forward,
-            test=self.test * passes.forward,
         )
 
 
@@ -187,12 +113,12 @@ def filling(
         tested: those of the test half.
         heads: whether the head alone reads stored states.
     """
-    best, depths = passes.taught or passes.drawn, float(heads)
-    searched = passes.drawn.filled(counts.searched - taught) + (passes.taught.filled(taught) if passes.taught else 0.0)
+    known = passes.taught is not None
+    finals = passes.filled(0 if known else counts.finals, counts.finals if known else 0)
     return {
-        TrialKind.BASELINE: depths * once if counts.heads else 0.0,
-        TrialKind.SEARCH: searched * once,
-        TrialKind.FINALIST: (best.filled(counts.finals) + (depths if counts.final_heads else 0.0)) * tested,
+        TrialKind.BASELINE: once if heads and counts.heads else 0.0,
+        TrialKind.SEARCH: passes.filled(counts.searched - taught, taught) * once,
+        TrialKind.FINALIST: (finals + (1.0 if heads and counts.final_heads else 0.0)) * tested,
     }
 
 
@@ -229,52 +155,6 @@ class Forecast:
     tasks: Mapping[str, TaskForecast]
     planned: PlanFacts = field(default_factory=PlanFacts)
 
-    @classmethod
-    def of(cls, resources: "Resources", probe: "StepTimes") -> "Forecast":
-        """Returns the forecast for a study's data, batch size and schedules, at the pace that the probe measured."""
-        from krona_tune.train.evaluate import EVALUATION_TOKENS
-        from krona_tune.train.hidden_states import stored_bytes
-
-        plan, together = resources.plan, resources.slots.count > 1 and not resources.slots.gpus
-        pace = Pace.of(probe.steps, BESIDE if together else 1.0)
-        tokens = EVALUATION_TOKENS["cuda" if resources.slots.gpus else "cpu"]
-        batch_size = round(middle(plan.spec.domains()["batch_size"]))
-        limit, width = plan.spec.resources.stored_states_gb * 1e9, plan.geometry.width
-        points = timed_points(plan.space, plan.taught_points)
-        timed, usual = (layer_passes(plan.space, [points[place]], stores=False) for place in (0, -1))
-        tests, found = resources.prepared.tests, {}
-
-        def evaluating(table: pa.Table) -> float:
-            return pace.seconds(Load.of(evaluation_order(lengths(table), tokens), lengths(table)))
-
-        for task, work in resources.prepared.works.items():
-            train, forward = lengths(work.train), probe.forward_shares[task]
-            whole = TrialParts(
-                epoch=pace.seconds(Load.of(training_order(train, batch_size, np.random.default_rng(0)), train)),
-                evaluation=forward * evaluating(work.validation),
-                test=probe.test_shares.get(task, forward) * evaluating(tests[task]) if task in tests else 0.0,
-            )
-            stores = stored_bytes((work.train, work.validation), width, WIDEST) <= limit
-            passes = StudyPasses.of(plan.space, plan.space.sample, plan.taught_points, stores=stores)
-            head = probe.head_share if stores else None
-            found[task] = TaskForecast(
-                schedule=work.schedule,
-                adapter=replace(whole, epoch=probe.usual_share * whole.epoch).passing(
-                    passes.drawn, usual, forward / probe.usual_share
-                ),
-                taught=whole.passing(passes.taught, timed, forward) if passes.taught else None,
-                head=whole.of_head(forward if head is None else head, forward),
-                filling=filling(
-                    passes,
-                    Counts.of(plan.spec, plan.planned),
-                    taught=plan.planned.taught,
-                    once=forward * whole.epoch + whole.evaluation,
-                    tested=whole.test,
-                    heads=head is not None,
-                ),
-            )
-        return cls(tasks=found, planned=plan.planned)
-
     def trial(self, task: str, epochs: float) -> float:
         """Returns the seconds of one trial until it has trained `epochs`, with the evaluations at its rungs."""
         forecast = self.tasks[task]
@@ -285,12 +165,11 @@ class Forecast:
         counts = {(task, kind): n for task in spec.tasks for kind, (n, _) in self.parts(task, spec).items()}
         phases = sum(any(counts[task, kind] for task in spec.tasks for kind in phase) for phase in PHASES)
         trained = self._on_the_clock(spec, {key: (n, min(n, 1)) for key, n in counts.items()}, slots.count)
-        return PHASE * phases + trained + ADDED * self.may_add(spec, slots)
+        return PHASE * phases + trained + ADDED * self._may_add(spec) / slots.count
 
     def may_add(self, spec: StudySpec, slots: "Slots") -> float:
-        """Returns the seconds on the clock that finals add at most, where the best can't be told."""
-        each = Counts.of(spec, self.planned).may_add
-        return each * sum(map(self._final, spec.tasks)) / slots.count
+        """Returns the seconds on the clock that finals add at most to the study's, where the best can't be told."""
+        return (1 - ADDED) * self._may_add(spec) / slots.count
 
     def device_hours(self, spec: StudySpec, slots: "Slots") -> float:
         """Returns the hours of GPUs, or of CPU cores if trials get no GPU."""
@@ -298,7 +177,12 @@ class Forecast:
 
     def busy(self, spec: StudySpec) -> float:
         """Returns the seconds of all the study's trials together."""
-        return sum(count * seconds for task in spec.tasks for count, seconds in self.parts(task, spec).values())
+        trained = sum(count * seconds for task in spec.tasks for count, seconds in self.parts(task, spec).values())
+        return trained + ADDED * self._may_add(spec)
+
+    def _may_add(self, spec: StudySpec) -> float:
+        """Returns the seconds of all trainings that finals add at most."""
+        return Counts.of(spec, self.planned).may_add * sum(map(self._final, spec.tasks))
 
     def amount(self, spec: StudySpec, slots: "Slots") -> Amount:
         """Returns what the whole study uses, if no limit of the request ends it."""
@@ -487,14 +371,3 @@ def survivors(arrivals: float, reduction: int) -> float:
     whole = floor(arrivals)
     chances = [((m - 1) / reduction + 1) / (m + 1) if m else 1.0 for m in range(whole + 1)]
     return sum(chances[:whole]) + (arrivals - whole) * chances[whole]
-
-
-def middle(domain: Domain) -> float:
-    """Returns the middle of a range on its own scale (linear or log), or the median of the other domains' values."""
-    match domain:
-        case Range(low, high, log=True):
-            return sqrt(low) * sqrt(high)
-        case Range(low, high):
-            return low + (high - low) / 2
-        case _:
-            return float(median(map(float, domain.ends())))

@@ -6,8 +6,12 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
-from krona_tune.adapters.placement import frozen_layers, sites
+from krona_tune.adapters.method_table import method_named
+from krona_tune.adapters.placement import OF_ADAPTED_LAYERS, frozen_layers, sites
 from krona_tune.search.planning.space import Params, Space, adapter_of
+
+STATE_BYTES = 4
+"""Bytes of a stored number in the widest precision that a worker may have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -20,10 +24,6 @@ class LayerPasses:
     forward: float
     backward: float
     stored: Mapping[float, float]
-
-    def filled(self, trials: int) -> float:
-        """Returns how many passes through all layers compute what so many trials read, each depth once, on average."""
-        return sum(depth * (1 - (1 - chance) ** trials) for depth, chance in self.stored.items())
 
 
 def layer_passes(space: Space, points: Sequence[Params], *, stores: bool) -> LayerPasses:
@@ -56,6 +56,15 @@ class StudyPasses:
         first = layer_passes(space, taught, stores=stores) if taught else None
         return cls(drawn=layer_passes(space, drawn, stores=stores), taught=first)
 
+    def filled(self, drawn: int, taught: int) -> float:
+        """Returns how many passes through all layers compute what so many trials of each read, each depth once, on
+        average."""
+        first = self.taught.stored if self.taught else {}
+        return sum(
+            depth * (1 - (1 - self.drawn.stored.get(depth, 0.0)) ** drawn * (1 - first.get(depth, 0.0)) ** taught)
+            for depth in {*self.drawn.stored, *first}
+        )
+
 
 def timed_points(space: Space, taught: Sequence[Params]) -> Sequence[Params]:
     """Returns the points whose steps are timed: the first taught one, which finals train again, and a usual one."""
@@ -78,9 +87,12 @@ def _quiet(point: Params) -> bool:
 
 
 def _lowest(space: Space, point: Params) -> int:
-    """Returns how many layers are below the first adapter, counted from the model's input."""
-    geometry, below, found = space.geometry, 0, []
+    """Returns how many layers are below the first that is trained, counted from the model's input."""
+    geometry, adapter = space.geometry, adapter_of(point)
+    if method_named(adapter.method).trains_of_model(adapter) not in OF_ADAPTED_LAYERS:
+        return 0
+    below, found = 0, []
     for stack, depth in geometry.depths.items():
-        found += [below + site.layer for site in sites(geometry, adapter_of(point)) if site.stack is stack]
+        found += [below + site.layer for site in sites(geometry, adapter) if site.stack is stack]
         below += depth
-    return min(found, default=0)
+    return min(found, default=below)

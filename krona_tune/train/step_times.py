@@ -15,7 +15,7 @@ from krona_tune.data.tasks import Task
 from krona_tune.data.user_code import NoValue
 from krona_tune.study.request.trial import HEAD_ONLY, AdapterConfig, TrialConfig
 from krona_tune.train.backbone import Backbone
-from krona_tune.train.evaluate import evaluate
+from krona_tune.train.evaluate import evaluate, to_device
 from krona_tune.train.hidden_states import HiddenStates, HiddenStateStore, skipped_layers
 from krona_tune.train.loop import TaskWork, TrialRun
 
@@ -42,13 +42,14 @@ class StepTimes:
     """Timed training steps, and for each task the time of a prediction as a share of a step of the same size.
 
     `test_shares` are the same for tasks that are tested otherwise than they are judged: by what they write.
-    `usual_share` is the share of such a step that one of another trial takes, `head_share` that of the head alone over
-    stored states; None if it can't use them.
+    `pass_share` is the share of such a step that its pass forward takes, `usual_share` that of another trial's step,
+    `head_share` that of the head alone over stored states; None if it can't use them.
     """
 
     steps: tuple[StepTime, ...]
     forward_shares: Mapping[str, float]
     test_shares: Mapping[str, float] = field(default_factory=dict)
+    pass_share: float = 1 / 3
     usual_share: float = 1.0
     head_share: float | None = None
 
@@ -65,6 +66,7 @@ def time_steps(
     sizes = [(rows, min(length, backbone.geometry.positions or length)) for rows, length in sizes_of(works)]
     first = next(iter(works))
     steps: list[StepTime] = []
+    passed = 0.0
     shares: dict[str, float] = {}
     tested: dict[str, float] = {}
     for task, work in works.items():
@@ -75,6 +77,7 @@ def time_steps(
         try:
             if task == first:
                 steps = [StepTime(rows=n, length=length, seconds=_step(run, n, length)) for n, length in sizes]
+                passed = _forward(run, *sizes[1])
             shares[task] = _prediction(run, work.task, *sizes[1]) / steps[1].seconds
             if work.task.tested_by_other_scores:
                 tested[task] = _prediction(run, generating(work.task), *sizes[1]) / steps[1].seconds
@@ -92,6 +95,7 @@ def time_steps(
         steps=tuple(steps),
         forward_shares=shares,
         test_shares=tested,
+        pass_share=passed / steps[1].seconds,
         usual_share=other / steps[1].seconds,
         head_share=None if head is None else head / steps[1].seconds,
     )
@@ -135,6 +139,17 @@ def _step(run: TrialRun, rows: int, length: int) -> float:
     batch = _batch(sequences(run.work, rows, length), run.work)
     run.answer.model.train()
     return _seconds(lambda: run.train_on(batch).item(), run)
+
+
+def _forward(run: TrialRun, rows: int, length: int) -> float:
+    inputs, labels = to_device(_batch(sequences(run.work, rows, length), run.work), run.backbone.device)
+    run.answer.model.train()
+
+    def once() -> None:
+        with torch.no_grad(), run.backbone.device.autocast():
+            run.answer.loss(inputs, labels).item()
+
+    return _seconds(once, run)
 
 
 def _prediction(run: TrialRun, task: Task, rows: int, length: int) -> float:

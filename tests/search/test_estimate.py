@@ -21,14 +21,14 @@ SPEED = Speed(operations=1e9, layer_seconds=1e-3, spread=2.0, how="")
 SIZES = TextSizes(train=640, validation=300, test=200, tokens=20.0, pairs=500.0)
 
 
-def spec(layers: str | list[str] = "all", **training: Any) -> StudySpec:
+def spec(layers: str | list[str] = "all", epochs: float = 3, **training: Any) -> StudySpec:
     return build_spec(
         {
             "model": "m",
             "tasks": ["cola"],
             "adapter": {"a_out": 4, "a_in": 2, "layers": layers},
             "training": {"dropout": 0.0, "batch_size": 16, **training},
-            "schedule": {"epochs": 3},
+            "schedule": {"epochs": epochs},
         },
         "x.yaml",
     )
@@ -69,6 +69,15 @@ def test_the_head_alone_takes_little_where_states_are_stored() -> None:
     assert stored.head.epoch < 0.1 * stored.adapter.epoch
     assert stored.filling["baseline"] > 0 == computed.filling["baseline"]
     assert computed.head.epoch > stored.head.epoch
+
+
+def test_states_for_which_there_is_no_room_or_no_second_epoch_are_computed_in_every_step() -> None:
+    usual = foretold(spec("last 1")).tasks["cola"]
+    many = foretold(spec("last 1"), replace(SIZES, train=50_000_000)).tasks["cola"]
+    assert many.adapter.epoch / 50_000_000 > 1.2 * usual.adapter.epoch / SIZES.train
+    short = foretold(spec("last 1", epochs=0.5)).tasks["cola"]
+    assert short.adapter.epoch > 1.2 * usual.adapter.epoch
+    assert not any(short.filling.values())
 
 
 def test_the_speed_of_cores_is_measured_and_that_of_a_gpu_assumed(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,55 +1,38 @@
-"""Tests that the forecast is computed from lengths and timed steps: plain numbers in, seconds out."""
+"""Tests that a study's forecast is made of the parts of its trials, and follows how far these have come."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import asdict, replace
 from itertools import pairwise
-from statistics import fmean
-from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 import pytest
 
 from krona_tune.search.forecast import (
     ADDED,
-    BESIDE,
     DRAWN_FINALS,
     IDLE,
     PHASE,
     Forecast,
-    Load,
-    Pace,
     TaskForecast,
     TrialParts,
     filling,
-    middle,
     survivors,
 )
 from krona_tune.search.layer_passes import LayerPasses, StudyPasses
 from krona_tune.search.startup.cluster import Slots
 from krona_tune.study.manifest import PlanFacts
-from krona_tune.study.request.domain import Choice, Domain, Fixed, Range
 from krona_tune.study.request.schedule import Schedule
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import RECORDED, Status, TrialResult
 from krona_tune.study.study_state import Counts
-from krona_tune.train.step_times import StepTime, StepTimes
 from tests.rows import row
-from tests.search.conftest import space
 
-PACE = Pace(step=0.02, token=1e-4, pair=3e-7)
 RUNGS = Schedule(examples_per_epoch=100, rungs=(100, 300, 700), reduction=3)
 RTE = TaskForecast(
     schedule=RUNGS,
     adapter=TrialParts(epoch=10.0, evaluation=1.0),
     head=TrialParts(epoch=4.0, evaluation=1.0),
 )
-
-
-def timed(rows: int, length: int, noise: float = 1.0) -> StepTime:
-    load = Load(steps=1, tokens=rows * length, pairs=rows * length**2)
-    return StepTime(rows=rows, length=length, seconds=noise * PACE.seconds(load))
 
 
 def forecast() -> Forecast:
@@ -65,23 +48,6 @@ def tried(examples: int, seconds: float, kind: str = "search") -> TrialResult:
     return row(kind=kind, params=params, status=Status.INTERRUPTED, examples=examples, train_seconds=seconds)
 
 
-def test_a_load_counts_padding_too() -> None:
-    load = Load.of([np.array([0, 2]), np.array([1])], np.array([3, 7, 5]))
-    assert load == Load(steps=2, tokens=2 * 5 + 7, pairs=2 * 25 + 49)
-
-
-def test_the_pace_is_found_from_three_steps() -> None:
-    found = Pace.of([timed(2, 16), timed(32, 16), timed(8, 96)])
-    assert (found.step, found.token, found.pair) == pytest.approx((PACE.step, PACE.token, PACE.pair))
-
-
-def test_a_noisy_probe_gives_no_negative_pace_and_little_error() -> None:
-    found = Pace.of([timed(2, 16, 1.2), timed(32, 16), timed(8, 96, 0.8)])
-    assert min(found.step, found.token, found.pair) >= 0
-    load = Load(steps=16, tokens=16 * 32 * 70, pairs=16 * 32 * 70**2)
-    assert found.seconds(load) == pytest.approx(PACE.seconds(load), rel=0.3)
-
-
 def test_a_trial_takes_its_epochs_and_the_evaluations_on_its_way() -> None:
     assert forecast().trial("rte", 7) == 70 + 3
     assert forecast().trial("rte", 2) == 20 + 1
@@ -91,10 +57,11 @@ def test_a_trial_takes_its_epochs_and_the_evaluations_on_its_way() -> None:
 @pytest.mark.parametrize(("budget", "trainings"), [(15, 9), (6, 0), (None, 0)])
 def test_finals_may_add_what_their_budget_leaves(budget: int | None, trainings: int) -> None:
     asked, slots = spec(finalists={"top": 1, "seeds": 3, "budget": budget}), Slots(cpus=1.0, gpus=0.0, count=2)
-    assert forecast().may_add(asked, slots) == trainings * 73 / 2
+    assert forecast().may_add(asked, slots) == pytest.approx((1 - ADDED) * trainings * 73 / 2)
     least = spec(finalists={"top": 1, "seeds": 3, "budget": 6})
     added = forecast().study(asked, slots) - forecast().study(least, slots)
     assert added == pytest.approx(ADDED * trainings * 73 / 2)
+    assert forecast().busy(asked) - forecast().busy(least) == pytest.approx(ADDED * trainings * 73)
 
 
 def test_of_many_arrivals_about_one_in_reduction_goes_on_and_of_few_more() -> None:
@@ -167,22 +134,6 @@ def test_taught_trials_are_trained_to_their_end_where_the_plan_found_points() ->
         assert found.busy(asked) - forecast().busy(own) == pytest.approx(more)
 
 
-@pytest.mark.parametrize(
-    ("domain", "size"),
-    [
-        (Fixed(24), 24),
-        (Choice((64, 8, 16)), 16),
-        (Choice((8, 16)), 12),
-        (Range(8, 64), 36),
-        (Range(8, 64, step=8), 36),
-        (Range(4, 64, log=True), 16),
-        (Range(1, 2**63 - 1, log=True), 2**31.5),
-    ],
-)
-def test_the_middle_of_a_domain_is_no_end_of_it(domain: Domain, size: float) -> None:
-    assert middle(domain) == pytest.approx(size)
-
-
 def test_what_rows_took_corrects_what_is_to_come() -> None:
     took = [tried(100, 16.5), tried(300, 48.0), tried(700, 46.5, kind="baseline"), tried(0, 9.0)]
     corrected = forecast().corrected(took)
@@ -190,85 +141,22 @@ def test_what_rows_took_corrects_what_is_to_come() -> None:
     assert forecast().corrected([]) == forecast()
 
 
-def gathered(layers: list[str], taught: Sequence[Mapping[str, Any]] = (), **training: Any) -> Any:
-    """Returns what a forecast is made of: a space on a tiny encoder, texts with known lengths, two slots."""
-
-    def table(*lengths: int) -> pa.Table:
-        return pa.table({"input_ids": [[7] * length for length in lengths], "label": [0] * len(lengths)})
-
-    of = space("bert", {"a_out": [2, 4], "a_in": [2, 4], "layers": layers}, training={"dropout": 0.0})
-    work = SimpleNamespace(train=table(9, 9, 9, 9), validation=table(6, 6, 6), schedule=SHORT)
-    plan = {"space": of, "geometry": of.geometry, "planned": PlanFacts(taught=len(taught)), "taught_points": taught}
-    return SimpleNamespace(
-        plan=SimpleNamespace(spec=spec(training={"batch_size": 2, **training}), **plan),
-        prepared=SimpleNamespace(works={"rte": work}, tests={"rte": table(5, 5)}),
-        slots=Slots(cpus=1, gpus=0, count=1),
-    )
-
-
-SHORT = Schedule(examples_per_epoch=4, rungs=(4, 8), reduction=2)
-EPOCH, JUDGED, TESTED = (Load(steps=2, tokens=36, pairs=4 * 81), Load(steps=1, tokens=18, pairs=3 * 36),
-                         Load(steps=1, tokens=10, pairs=50))  # fmt: skip
-PROBE = StepTimes(steps=(timed(2, 16), timed(32, 16), timed(8, 96)), forward_shares={"rte": 0.25}, head_share=0.01)
-
-
-def test_a_forecast_is_made_of_the_lengths_that_the_study_has() -> None:
-    probe = replace(PROBE, head_share=None)
-    found = Forecast.of(gathered(["all"]), probe).tasks["rte"]
-    assert Forecast.of(gathered(["all"], batch_size={"low": 1, "high": 4, "log": True}), probe).tasks["rte"] == found
-    assert found.adapter == TrialParts(
-        epoch=pytest.approx(PACE.seconds(EPOCH)),
-        evaluation=pytest.approx(0.25 * PACE.seconds(JUDGED)),
-        test=pytest.approx(0.25 * PACE.seconds(TESTED)),
-    )
-    assert found.head == replace(found.adapter, epoch=pytest.approx(found.adapter.epoch / 4))
-    two = gathered(["all"])
-    two.slots = Slots(cpus=1, gpus=0, count=2)
-    assert Forecast.of(two, probe).tasks["rte"].adapter.epoch == pytest.approx(BESIDE * found.adapter.epoch)
-    untested = gathered(["all"])
-    untested.prepared.tests = {}
-    assert Forecast.of(untested, probe).tasks["rte"] == replace(
-        found, adapter=replace(found.adapter, test=0.0), head=replace(found.head, test=0.0)
-    )
-
-
-def test_what_is_stored_is_computed_once_and_then_spared() -> None:
-    """Of three layers the last one is adapted, whose step was timed; what it passes below is spared."""
-    whole, last = (Forecast.of(gathered([layers]), PROBE).tasks["rte"] for layers in ("all", "last 1"))
-    timed_whole = PACE.seconds(EPOCH)
-    assert whole.adapter.epoch == pytest.approx(timed_whole)
-    assert last.adapter.epoch == pytest.approx((0.25 / 3 + 0.75) * timed_whole)
-    assert (last.adapter.evaluation, last.adapter.test) == pytest.approx(
-        (whole.adapter.evaluation / 3, whole.adapter.test / 3)
-    )
-    assert last.head.epoch == pytest.approx(0.01 * timed_whole)
-    once = 0.25 * timed_whole + whole.adapter.evaluation
-    assert whole.filling == {"baseline": pytest.approx(once), "search": 0.0, "finalist": 0.0}  # there are no finals
-    assert last.filling["search"] == pytest.approx(2 / 3 * once)
-
-
-def test_taught_points_are_timed_and_drawn_ones_by_a_usual_step() -> None:
-    """The usual point has adapters in all layers, the taught one in the last: half of those drawn have either."""
-    both, step = gathered(["all", "last 1"]), PACE.seconds(EPOCH)
-    last = next(point for point in both.plan.space.sample if point["layers"] == "last 1")
-    found = Forecast.of(gathered(["all", "last 1"], [last]), replace(PROBE, usual_share=1.5)).tasks["rte"]
-    assert found.taught == Forecast.of(gathered(["last 1"]), PROBE).tasks["rte"].adapter
-    share = fmean(point["layers"] == "last 1" for point in both.plan.space.sample)
-    passed = 1 - share * 2 / 3
-    assert found.adapter.epoch == pytest.approx((0.25 * passed + 1.25 * passed) * step)
-    assert found.adapter.evaluation == pytest.approx(0.25 * passed * PACE.seconds(JUDGED))
-    assert found.final.epoch == pytest.approx(
-        (1 - DRAWN_FINALS) * found.taught.epoch + DRAWN_FINALS * found.adapter.epoch
-    )
+def test_a_rows_parts_are_those_of_its_kind_of_point() -> None:
+    taught = RTE.adapter.times(0.5)
+    of = replace(RTE, taught=taught)
     drawn, final, head = (tried(4, 1.0, kind) for kind in ("search", "finalist", "baseline"))
     rows = [drawn, replace(drawn, proposed_by=RECORDED), final, head]
-    assert [found.parts_of(each) for each in rows] == [found.adapter, found.taught, found.taught, found.head]
+    assert [of.parts_of(each) for each in rows] == [RTE.adapter, taught, taught, RTE.head]
+    assert RTE.parts_of(rows[1]) == RTE.final == RTE.adapter
+    assert of.final.epoch == pytest.approx(10 * (0.5 * (1 - DRAWN_FINALS) + DRAWN_FINALS))
 
 
 def test_states_are_computed_by_the_trials_that_are_the_first_to_need_them() -> None:
     passes = [LayerPasses(forward=1 - depth, backward=1.0, stored={depth: 1.0}) for depth in (0.5, 0.75)]
     counts = Counts(searched=5, heads=1, repeats=0, finals=6, final_heads=3, may_add=0)
     both = StudyPasses(drawn=passes[0], taught=passes[1])
+    same = filling(StudyPasses(drawn=passes[0], taught=passes[0]), counts, taught=2, once=8.0, tested=4.0, heads=True)
+    assert same["search"] == pytest.approx(8 * 0.5), "each depth once"
     found = filling(both, counts, taught=2, once=8.0, tested=4.0, heads=True)
     assert found == {"baseline": 8.0, "search": pytest.approx(8 * 1.25), "finalist": pytest.approx(4 * 1.75)}
     alone = filling(StudyPasses(drawn=passes[0]), counts, taught=0, once=8.0, tested=4.0, heads=False)

@@ -1,5 +1,7 @@
 """Tests that a trial's step passes no layers whose outputs are stored, and which point is timed."""
 
+from typing import Any
+
 import pytest
 
 from krona_tune.search.layer_passes import LayerPasses, StudyPasses, layer_passes, timed_points, usual_point
@@ -43,9 +45,19 @@ def test_the_passes_of_several_points_are_their_mean() -> None:
 
 
 def test_states_are_filled_once_for_each_depth_that_some_trial_needs() -> None:
-    passes = LayerPasses(forward=0.5, backward=0.5, stored={0.5: 0.5, 0.75: 0.25})
-    assert [passes.filled(trials) for trials in (0, 1, 1_000)] == pytest.approx([0, 0.25 + 0.1875, 1.25])
-    assert passes.filled(2) == pytest.approx(0.5 * 0.75 + 0.75 * (1 - 0.75**2))
+    drawn = LayerPasses(forward=0.5, backward=0.5, stored={0.5: 0.5, 0.75: 0.25})
+    alone = StudyPasses(drawn=drawn)
+    assert [alone.filled(trials, 0) for trials in (0, 1, 1_000)] == pytest.approx([0, 0.25 + 0.1875, 1.25])
+    assert alone.filled(2, 0) == pytest.approx(0.5 * 0.75 + 0.75 * (1 - 0.75**2))
+    both = StudyPasses(drawn=drawn, taught=LayerPasses(forward=0.25, backward=0.25, stored={0.75: 1.0}))
+    assert [both.filled(0, 1), both.filled(1_000, 1)] == pytest.approx([0.75, 1.25])
+
+
+@pytest.mark.parametrize("trained", [{"layer_norms": True}, {"method": "bitfit"}])
+def test_gradients_pass_below_the_adapters_where_something_is_trained_there(trained: dict[str, Any]) -> None:
+    of = space("bert", {"a_out": 2, "a_in": 2, "layers": "last 1", **trained}, training={"dropout": 0.0})
+    found = layer_passes(of, of.sample, stores=True)
+    assert (found.forward, found.backward) == (1.0, 1.0)
 
 
 @pytest.mark.parametrize(("layers", "usual"), [(["all", "last 1"], "all"), (["last 1"], "last 1"), (["all"], "all")])

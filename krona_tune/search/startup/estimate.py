@@ -1,18 +1,19 @@
 """Estimates what a study takes before a step is timed: from sizes and, on a CPU, from a few products of matrices."""
 
-import random
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import ceil
 
 import numpy as np
 
 from krona_tune.backbones.geometry import Geometry
+from krona_tune.data.own_task import compared_parts
 from krona_tune.data.tasks import Task
 from krona_tune.processor import this_processor
-from krona_tune.search.forecast import Forecast, Load, Pace, TaskForecast, TrialParts, filling, middle
-from krona_tune.search.layer_passes import LayerPasses, StudyPasses
+from krona_tune.search.forecast import Forecast, TaskForecast, TrialParts, filling
+from krona_tune.search.layer_passes import STATE_BYTES, LayerPasses, StudyPasses
+from krona_tune.search.pace import Load, Pace, middle
 from krona_tune.search.planning.space import Params, Space
 from krona_tune.search.startup.cluster import Slots
 from krona_tune.study.manifest import PlanFacts
@@ -32,7 +33,7 @@ GPU_SPEED, GPU_LAYER_SECONDS = 2e13, 2e-3
 CPU_SPREAD, GPU_SPREAD = 2.0, 4.0
 """How many times more or less it may take."""
 POINTS = 50
-"""The drawn points of a space of which the mean cost is taken."""
+"""The points of a space of which the mean cost is taken, at most."""
 WRITTEN_ROWS = 32
 """Rows that are generated together, roughly."""
 
@@ -107,45 +108,52 @@ def untimed_forecast(
         speed: that of a trial's device.
         taught: the points of the recorded curves that each task's search tries.
     """
-    rng, text_to_text = random.Random(0), space.geometry.text_to_text
-    drawn = [space.draw(rng) for _ in range(POINTS)]
-    passes = StudyPasses.of(space, drawn, taught, stores=spec.resources.stored_states_gb > 0)
-    planned = PlanFacts.expected(spec, methods=len(space.methods), text_to_text=text_to_text)
-    rows, cost = middle(spec.domains()["batch_size"]), _Cost(space.geometry, speed)
+    planned = PlanFacts.expected(spec, methods=len(space.methods), text_to_text=space.geometry.text_to_text)
+    cost, drawn = _Cost(space.geometry, speed), space.sample[:: ceil(len(space.sample) / POINTS)]
+    both = {stores: StudyPasses.of(space, drawn, taught, stores=stores) for stores in (False, True)}
     return Forecast(
-        tasks={name: _of_task(spec, planned, tasks[name], sizes[name], passes, cost, rows) for name in spec.tasks},
+        tasks={name: _of_task(spec, planned, tasks[name], sizes[name], both, cost) for name in spec.tasks},
         planned=planned,
     )
 
 
 def _of_task(
-    spec: StudySpec, planned: PlanFacts, task: Task, size: TextSizes, passes: StudyPasses, cost: "_Cost", rows: float
+    spec: StudySpec,
+    planned: PlanFacts,
+    task: Task,
+    size: TextSizes,
+    both: Mapping[bool, StudyPasses],
+    cost: "_Cost",
 ) -> TaskForecast:
+    """Returns the forecast of a task; `both` are the passes with and without stored states."""
+    rows, schedule = middle(spec.domains()["batch_size"]), spec.schedule.of(task.name, size.train)
     train, judged, tested = (_load(size, count, rows) for count in (size.train, size.validation, size.test))
-    new = task.generation.max_new_tokens if task.generation and not task.has_perplexity else 0
-    writing = 0.0 if task.judged_by_loss else cost.writing(size.validation, new), cost.writing(size.test, new)
+    room = 1e9 * spec.resources.stored_states_gb / (STATE_BYTES * cost.width * size.tokens)
+    fits = size.train + size.validation <= room and schedule.total_examples >= schedule.examples_per_epoch
+    passes, new = both[fits], task.generation.max_new_tokens if task.generation else 0
+    writing = {part: cost.writing(getattr(size, part), new) for part in compared_parts(task)}
 
     def parts(training: Pace, prediction: Pace) -> TrialParts:
         return TrialParts(
             epoch=training.seconds(train),
-            evaluation=prediction.seconds(judged) + writing[0],
-            test=prediction.seconds(tested) + writing[1],
+            evaluation=prediction.seconds(judged) + writing.get("validation", 0.0),
+            test=prediction.seconds(tested) + writing.get("test", 0.0),
         )
 
-    stores, whole = bool(passes.drawn.stored), cost.predicting(1.0)
-    once = parts(whole, whole)
+    reads, whole = bool(passes.drawn.stored) and not planned.text_to_text, cost.predicting(1.0)
+    head = parts(*[cost.predicting(0.0) if reads else whole] * 2)
     return TaskForecast(
-        schedule=spec.schedule.of(task.name, size.train),
+        schedule=schedule,
         adapter=parts(*cost.of(passes.drawn)),
         taught=parts(*cost.of(passes.taught)) if passes.taught else None,
-        head=parts(cost.predicting(0.0), cost.predicting(0.0)) if stores else once,
+        head=replace(head, epoch=0.0) if planned.text_to_text else head,
         filling=filling(
             passes,
             Counts.of(spec, planned),
             taught=planned.taught if passes.taught else 0,
-            once=once.epoch + once.evaluation,
-            tested=once.test,
-            heads=stores,
+            once=whole.seconds(train) + whole.seconds(judged),
+            tested=whole.seconds(tested),
+            heads=reads,
         ),
     )
 
@@ -161,7 +169,7 @@ class _Cost:
         self._depth = sum(geometry.depths.values()) * geometry.uses
         words = 0 if geometry.writes_alone else geometry.vocabulary * geometry.width
         self._weights = max(1, geometry.parameters - words) * geometry.uses
-        self._width, self._speed = geometry.width, speed
+        self.width, self._speed = geometry.width, speed
 
     def of(self, passes: LayerPasses) -> tuple[Pace, Pace]:
         """Returns the paces of a step with such passes, and of a prediction."""
@@ -175,7 +183,7 @@ class _Cost:
     def _pace(self, passes: float, attended: float) -> Pace:
         """Returns the pace of passes through all layers' maps, and of as many through their attention."""
         speed = self._speed
-        pairs = 4 * self._width * self._depth * attended / (ATTENTION_SHARE / CPU_SHARE * speed.operations)
+        pairs = 4 * self.width * self._depth * attended / (ATTENTION_SHARE / CPU_SHARE * speed.operations)
         return Pace(
             step=self._depth * speed.layer_seconds * passes / 2,
             token=2 * self._weights * passes / speed.operations,

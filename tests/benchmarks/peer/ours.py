@@ -23,7 +23,6 @@ from krona_tune.report.study_page import write_report
 from krona_tune.search.artifacts import save_best_adapters
 from krona_tune.search.budget import Amount, Budget
 from krona_tune.search.driver import TrialLoop
-from krona_tune.search.forecast import Forecast
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.searchers.proposal import Origin
@@ -32,6 +31,7 @@ from krona_tune.search.startup import begin_study
 from krona_tune.search.startup.begin_study import DriverContext
 from krona_tune.search.startup.cluster import connecting
 from krona_tune.search.startup.preflight import run_preflight
+from krona_tune.search.startup.timed_forecast import timed_forecast
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.terminal.live_view import View
 from krona_tune.search.tune_host import Phase, tune_trials
@@ -100,7 +100,7 @@ def study(case: Case, data: str, precision: str, folder: StudyFolder) -> tuple[L
     findings = run_preflight(gathered, folder, None)
     findings.refuse()
     assert findings.probe is not None, "nothing was foretold"
-    foretold = Forecast.of(gathered, findings.probe).trial(case.task, case.epochs)
+    foretold = timed_forecast(gathered, findings.probe).trial(case.task, case.epochs)
     with claim(folder):
         started = begin_study.begin_study(gathered, folder, command="benchmark")
         mlflow = MlflowSink(

@@ -9,7 +9,7 @@ import sys
 import numpy as np
 
 from krona_tune.data.batches import Ints, evaluation_order, lengths, training_order
-from krona_tune.search.forecast import Load
+from krona_tune.search.pace import Load
 from krona_tune.train.evaluate import EVALUATION_TOKENS
 from tests.benchmarks.peer.workers import work_of
 

@@ -15,7 +15,7 @@ import torch
 from torch.nn import functional
 
 from krona_tune.data.batches import evaluation_order, lengths, training_order
-from krona_tune.search.forecast import Load
+from krona_tune.search.pace import Load
 from krona_tune.train.evaluate import EVALUATION_TOKENS
 from tests.benchmarks.peer.case import CASES, LAYERS, TRIALS_AT_ONCE
 from tests.benchmarks.peer.workers import work_of
