@@ -381,7 +381,10 @@ class Driver:
         return progress_of(self.context.folder, trial_id)
 
     def _changed(self) -> None:
-        """Renews the view after each event; halts the study if one could not be recorded."""
+        """Renews the view after each event; halts the study if one could not be recorded. While the search trains,
+        something is left, a clone perhaps, for which nobody had asked before."""
+        if any(self.ledger.rows[trial_id].kind in FIRST_TRAINED for trial_id in self.ledger.running):
+            self.fulfilled = None
         if problem := self.sinks.unrecorded:
             self.stopper.halt(f"the records could not be kept: {problem}")
         self.view.changed()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from krona_tune.study.frozen_value import FrozenValue
-from krona_tune.study.kinds import TrialKind
+from krona_tune.study.kinds import UNCOUNTED, TrialKind
 from krona_tune.study.manifest import PlanFacts
 from krona_tune.study.order import Order
 from krona_tune.study.request.study_spec import StudySpec
@@ -216,8 +216,13 @@ class StudyState:
         driver: DriverState | None = None,
         cut_off: bool = False,
     ) -> "StudyState":
-        """Returns the state of a study with these rows and orders, and so many trials that have not begun."""
-        counts = TrialStates.of(rows, running_trials(rows) if runs else (), to_come)
+        """Returns the state of a study with these rows and orders, and so many trials that have not begun.
+
+        A full training that was cut off is none of its plan: whoever asks for it again lets it go on.
+        """
+        running = running_trials(rows) if runs else frozenset[str]()
+        counted = [row for row in rows if row.ended or row.kind not in UNCOUNTED or row.trial_id in running]
+        counts = TrialStates.of(counted, running, to_come)
         ordered = any(order.is_left for order in orders)
         return cls(runs=runs, counts=counts, ordered=ordered, driver=driver, cut_off=cut_off)
 

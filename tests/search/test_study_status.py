@@ -89,6 +89,17 @@ def test_a_study_whose_driver_was_cut_off_before_it_wrote_the_adapters_is_not_fi
     assert (found.state.word, found.state.counts.to_go) == (word, 0)
 
 
+def test_a_full_training_that_was_cut_off_is_not_left_of_the_study(folder: StudyFolder) -> None:
+    """Nothing but the same command trains it."""
+    done = [*ROWS, searched(1, 0.3)]
+    cut = replace(searched(1, 0.3), trial_id="rte-001-full-train-s1", kind="full_train", status=Status.INTERRUPTED)
+    for ended_at in (None, 7.0):
+        found = read_status(folder, [*done, replace(cut, ended_at=ended_at)], runs=False, manifest=MANIFEST)
+        assert (found.state.word, found.state.counts.to_go, found.state.trials) == ("finished", 0, 4)
+    running = read_status(folder, [*done, replace(cut, ended_at=None)], runs=True, manifest=MANIFEST)
+    assert running.state.counts.running == 1
+
+
 def test_an_order_that_waits_leaves_something_until_it_is_answered(folder: StudyFolder) -> None:
     said(folder, end="finished", fulfilled=4)
     give_order(folder, OrderRequest(what="trials", value="+4"))  # type: ignore[arg-type]
