@@ -6,7 +6,8 @@ phase's searcher for trials, gives them to workers and lets the phase's schedule
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections import Counter
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from krona_tune.search.budget import Amount, Budget, Rates, StudyClock, spent
 from krona_tune.search.driver_options import DriverOptions, Outcome
 from krona_tune.search.forecast import Forecast
 from krona_tune.search.ledger import Ledger
-from krona_tune.search.phases import finals_reserve, full_phase, keep_effects, known_phase, needs_of, search_phase
+from krona_tune.search.phases import chosen_phase, finals_reserve, full_phase, keep_effects, needs_of, search_phase
 from krona_tune.search.progress.trials_left import by_task, later_not_begun, search_left
 from krona_tune.search.ray_metrics import StudyMetrics, readings
 from krona_tune.search.resume import LATER_PHASES, LaterPhase
@@ -268,47 +269,68 @@ class Driver:
         self.view.expect({task: -count for task, count in trials.items()})
 
     def _train_again(self) -> bool:
-        """Trains what the rows choose: the trials of each later phase, round by round, if all before have ended.
+        """Trains what the rows choose: the trials of each later phase, if all of the one before have ended.
 
         Returns whether nothing of it is left, no more seeds either for which there was no room.
         """
-        ended = all(self._complete(*each) for each in self._rounds())
+        ended = all(map(self._complete, LATER_PHASES))
         plan, facts = self.study.plan, self.context.manifest.tasks
         return ended and not any(phase.left(plan, self.ledger, facts) for phase in LATER_PHASES)
 
-    def _rounds(self) -> Iterator[tuple[LaterPhase, str, list[TrialMessage]]]:
-        """Yields each later phase with its trials and what is said of them, then with those that the rows choose next.
+    def _complete(self, of: LaterPhase) -> bool:
+        """Trains what is left of a phase, and what the rows choose meanwhile, until they choose nothing more; returns
+        whether all of that has ended.
 
         A phase without trials is one, too: it refuses the orders that came too late for the search.
         """
-        for phase in LATER_PHASES:
-            yield phase, phase.begins(self.study.plan.spec), self._paid(phase)
-            while trials := self._paid(phase):
-                yield phase, phase.goes_on, trials
-
-    def _paid(self, phase: LaterPhase) -> list[TrialMessage]:
-        """Returns what is left of a phase; nothing if all are more seeds for which the study's limits leave no room."""
-        plan, rows = self.study.plan, self.ledger.rows
-        trials = phase.left(plan, self.ledger, self.context.manifest.tasks)
-        least = {each.trial_id for each in phase.trials(plan.spec, plan.planned, list(rows.values()), None)}
-        if any(trial.trial_id in least or trial.trial_id in rows for trial in trials):
-            return trials
-        limits, ready = Budget.of(plan.spec.search), self.context.prepared.works
-        need = needs_of(trials, ready, self.ledger, self._rates(), self.forecast)
-        return [] if limits.used_up(self._spent(), need) else trials
-
-    def _complete(self, of: LaterPhase, says: str, trials: list[TrialMessage]) -> bool:
-        """Trains these trials fully; returns whether all of them have ended."""
         prepared, kind = self.context.prepared, of.kind.facts
         works = prepared.final_works() if kind.tested else prepared.works
-        phase = known_phase(trials, works, self.ledger, self.stopper)
-        if phase.trials:
-            self.view.say(f"{says}: {phase.trials} trials.")
-        self._run(phase, of.stage)
-        left = sum(not self.ledger.has_ended(trial.trial_id) for trial in trials)
-        if left:
-            self.view.say(left_over(self.stopper, left, phase.trials, kind.words))
-        return not left
+        asked: dict[str, TrialMessage] = {}
+        trials, says = self._chosen(of, asked), of.begins(self.study.plan.spec)
+        while True:
+            if trials:
+                self.view.say(f"{says}: {len(trials)} trials.")
+            self._run(
+                chosen_phase(trials, works, self.ledger, self.stopper, self._following(of, asked)),
+                of.stage,
+            )
+            if left := sum(not self.ledger.has_ended(trial_id) for trial_id in asked):
+                self.view.say(left_over(self.stopper, left, len(asked), kind.words))
+                return False
+            if not (trials := self._chosen(of, asked)):
+                return True
+            says = of.goes_on
+
+    def _chosen(self, of: LaterPhase, asked: dict[str, TrialMessage]) -> list[TrialMessage]:
+        """Returns what the rows choose of a phase beyond the trials that were asked for, and adds it to these; nothing
+        if all are more seeds for which the study's limits leave no room."""
+        plan, rows = self.study.plan, self.ledger.rows
+        left = of.left(plan, self.ledger, self.context.manifest.tasks)
+        new = [trial for trial in left if trial.trial_id not in asked]
+        least = {each.trial_id for each in of.trials(plan.spec, plan.planned, list(rows.values()), None)}
+        if new and not any(trial.trial_id in least or trial.trial_id in rows for trial in new):
+            limits, ready = Budget.of(plan.spec.search), self.context.prepared.works
+            need = needs_of(left, ready, self.ledger, self._rates(), self.forecast)
+            new = [] if limits.used_up(self._spent(), need) else new
+        asked |= {trial.trial_id: trial for trial in new}
+        return new
+
+    def _following(self, of: LaterPhase, asked: dict[str, TrialMessage]) -> Callable[[], list[TrialMessage]]:
+        """Returns what asks the rows again when a trial has ended, or the request has changed."""
+        seen: list[object] = [None]
+
+        def following() -> list[TrialMessage]:
+            ended = len(self.ledger.rows) - len(self.ledger.running)
+            if seen[0] == (now := (ended, id(self.study.plan))):
+                return []
+            seen[0] = now
+            if new := self._chosen(of, asked):
+                titles = dict.fromkeys(self.context.manifest.tasks[trial.task].title for trial in new)
+                self.view.say(f"{of.goes_on}: {format_many(len(new), 'trial')} on {', '.join(titles)}.")
+                self.view.expect(Counter(trial.task for trial in new if trial.trial_id not in self.ledger.rows))
+            return new
+
+        return following
 
     def _train_fully(self) -> None:
         """Trains the configuration on all examples, with those seeds that have not completed."""

@@ -20,7 +20,7 @@ from krona_tune.search.searchers.asha import AshaPerGroup
 from krona_tune.search.searchers.open_samplers import SHARED, open_samplers, open_shared_sampler, recall_trials
 from krona_tune.search.searchers.proposal import earlier_points
 from krona_tune.search.searchers.shared_searcher import SharedSearcher
-from krona_tune.search.searchers.task_searcher import StudySearcher
+from krona_tune.search.searchers.task_searcher import ChosenSearcher, StudySearcher
 from krona_tune.search.searchers.taught_points import TaughtPoints
 from krona_tune.search.startup.task_data import full_work
 from krona_tune.search.study_stopper import StudyStopper
@@ -160,10 +160,17 @@ def _earlier(plan: Plan) -> dict[str, list[Params]]:
     return found
 
 
-def known_phase(waiting: list[TrialMessage], works: Works, ledger: Ledger, stopper: StudyStopper) -> Phase:
-    """Trials that are known, over the full budget and without early stopper."""
+def chosen_phase(
+    waiting: list[TrialMessage],
+    works: Works,
+    ledger: Ledger,
+    stopper: StudyStopper,
+    following: Callable[[], Iterable[TrialMessage]] = lambda: (),
+) -> Phase:
+    """Trials that the rows choose, over the full budget and without early stopper; `following` is that of
+    `ChosenSearcher`."""
     return Phase(
-        searcher=StudySearcher(waiting, {}, {}, stopper.verdict, {}),
+        searcher=ChosenSearcher(waiting, stopper.verdict, following),
         trials=len(waiting),
         new=Counter(message.task for message in waiting if message.trial_id not in ledger.rows),
         works=works,
@@ -174,7 +181,7 @@ def full_phase(plan: Plan, location: str, again: FullTraining, ledger: Ledger, s
     """The trials of a full training that have not completed, on all of the task's examples."""
     ended = {row.trial_id for row in ledger.rows.values() if row.status is Status.COMPLETED}
     waiting = [trial for trial in again.trials(plan.spec.seed) if trial.trial_id not in ended]
-    return known_phase(waiting, {again.of.task: full_work(plan, location, again)}, ledger, stopper)
+    return chosen_phase(waiting, {again.of.task: full_work(plan, location, again)}, ledger, stopper)
 
 
 def finals_reserve(

@@ -242,6 +242,22 @@ def test_a_study_whose_space_is_used_up_is_finished_when_its_driver_has_trained_
     assert (last.fulfilled, len(again), state.word) == (asked_trials(of.spec, of.planned), len(rows), "stopped")
 
 
+def test_a_study_whose_search_went_on_is_not_finished_before_its_finals_are(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_ray: None
+) -> None:
+    """The second driver begins what is more of the search, and is stopped then."""
+    folder, of, more = StudyFolder(tmp_path), *(small_plan(trials, [1e-3, 1e-2, 1e-1]) for trials in (2, 3))
+    assert driven(folder, of)[0].fulfilled
+
+    def tune(phase: Phase, loop: TrialLoop, **of: object) -> None:
+        loop.start(TrialMessage.from_dict(cast(dict[str, Any], phase.searcher.suggest("tune"))))
+        loop.changed()
+        loop.stopper.ask("interrupted")
+
+    monkeypatch.setattr(driver, "tune_trials", tune)
+    assert driven(folder, more)[0].fulfilled is None
+
+
 def test_a_search_that_an_order_ends_leaves_only_its_finals(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_ray: None
 ) -> None:
@@ -404,6 +420,51 @@ def test_shared_configurations_that_are_left_keep_the_states_of_what_they_have_t
     assert {path.name for path in folder.checkpoints.iterdir()} >= searched
 
 
+@pytest.mark.usefixtures("without_ray")
+def test_more_seeds_of_a_task_begin_while_the_finals_of_another_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In the same run of Tune, whose workers are warm: four trials are in it, and four more seeds follow."""
+    folder, runs, first_more = StudyFolder(tmp_path), list[int](), list[str]()
+
+    def end(phase: Phase, loop: TrialLoop, tune_id: str, message: TrialMessage) -> None:
+        score = report(message.trial_id, 0, 0.9 - message.number / 100, message.task)
+        step = StepResult(report=score, status=Status.COMPLETED, test=DRAWS)
+        loop.report(message, step)
+        loop.end(message, tune_id, step.to_dict())
+        phase.searcher.on_trial_complete(tune_id, step.to_dict())
+
+    def tune(phase: Phase, loop: TrialLoop, **of: object) -> None:
+        runs.append(phase.trials)
+        if not any(message.kind == "finalist" for message in phase.searcher.waiting):
+            train(phase, loop)
+            return
+        phase.searcher.gate = Gate()  # all run at once
+        begun = {}
+        for number in range(4):
+            begun[f"tune{number}"] = TrialMessage.from_dict(cast(Any, phase.searcher.suggest(f"tune{number}")))
+            loop.start(begun[f"tune{number}"])
+        assert phase.searcher.suggest("none") is None, "nothing follows before a task's trials have ended"
+        for task in ("cola", "rte"):
+            for tune_id, message in begun.items():
+                if message.task == task:
+                    end(phase, loop, tune_id, message)
+            following = TrialMessage.from_dict(cast(Any, phase.searcher.suggest(f"{task}-more")))
+            first_more.append(following.trial_id)
+            loop.start(following)
+            end(phase, loop, f"{task}-more", following)
+        train(phase, loop)
+
+    monkeypatch.setattr(driver, "tune_trials", tune)
+    of = small_plan(2, [1e-3, 1e-2])
+    finalists = of.spec.finalists.model_copy(update={"seeds": 1, "budget": 4})
+    last, rows, state = driven(folder, replace(of, spec=of.spec.model_copy(update={"finalists": finalists})))
+    assert (runs[1:], first_more) == ([4, 0], ["cola-final-1-s2", "cola-final-head-s2"])
+    assert sum(row.kind == "finalist" for row in rows) == 2 * 2 * 2
+    assert last.trials == last.ended == len(rows)
+    assert state.finished
+
+
 @pytest.mark.usefixtures("prompt_inbox", "without_ray")
 @pytest.mark.parametrize("ordered", ["10min", "null", ""])
 def test_a_time_budget_that_is_ordered_in_the_finals_pays_for_more_seeds(
@@ -414,12 +475,12 @@ def test_a_time_budget_that_is_ordered_in_the_finals_pays_for_more_seeds(
     monkeypatch.setattr(budget.time, "monotonic", lambda: now[0])
 
     def tune(phase: Phase, loop: TrialLoop, **of: object) -> None:
-        train(phase, loop)
-        if now[0] < 1099 and any(row.kind == "finalist" for row in loop.ledger.rows.values()):
+        if now[0] < 1099 and any(message.kind == "finalist" for message in phase.searcher.waiting):
             now[0] = 1099
             if ordered:
                 give_order(folder, OrderRequest(what="time_budget", value=ordered))
             loop.obey()
+        train(phase, loop)
 
     monkeypatch.setattr(driver, "tune_trials", tune)
     of = small_plan(2, [1e-3, 1e-2], time_budget=100)

@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping
 from pkgutil import resolve_name
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from ray.tune.search import Searcher
 
 from krona_tune.search.searchers.proposal import Origin
-from krona_tune.search.searchers.task_searcher import Gate, GatedSearcher, StudySearcher
+from krona_tune.search.searchers.task_searcher import ChosenSearcher, Gate, GatedSearcher, StudySearcher
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.result import Status
 
@@ -48,6 +48,12 @@ def heard() -> list[Any]:
 def searcher(heard: list[Any], waiting: list[TrialMessage] | None = None, **remaining: range) -> StudySearcher:
     samplers: Any = {task: Samplers(task, heard) for task in ("cola", "rte", "stsb")}
     return StudySearcher(waiting or [], samplers, remaining, verdict, {"cola": 11, "rte": 12, "stsb": 13})
+
+
+def final(number: int) -> TrialMessage:
+    return TrialMessage(
+        f"cola-final-{number}-s1", "cola", number, "finalist", 1, {"method": "krona"}, f"cola-00{number}"
+    )
 
 
 def suggested(search: StudySearcher) -> list[str]:
@@ -200,6 +206,28 @@ def test_a_baseline_is_no_concern_of_optunas(heard: list[Any]) -> None:
     search.on_trial_result("tune-0", {"score": 0.5, "examples": 64})
     search.on_trial_complete("tune-0", {"score": 0.7, "examples": 128, "status": "completed"})
     assert heard == []
+
+
+def test_chosen_trials_are_given_and_those_that_are_chosen_meanwhile() -> None:
+    """Once the rows choose nothing more and nothing runs, it has given all."""
+    chosen = iter([[], [final(2), final(3)], [], []])
+    search = ChosenSearcher([final(1)], lambda *_: Status.COMPLETED, lambda: next(chosen))
+    assert not search.exhausted
+    assert cast(Any, search.suggest("a"))["trial_id"] == final(1).trial_id
+    assert search.exhausted
+    assert search.suggest("b") is None
+    assert [cast(Any, search.suggest(name))["trial_id"] for name in "bc"] == [final(2).trial_id, final(3).trial_id]
+    assert search.withdraw(final(3).trial_id) is False, "it runs"
+    for name in "abc":
+        search.on_trial_complete(name, {"score": 0.5, "status": "completed"})
+    assert search.suggest("d") == Searcher.FINISHED
+    assert search.closed
+
+
+def test_a_chosen_trial_that_waits_can_be_taken_back() -> None:
+    search = ChosenSearcher([final(1), final(2)], lambda *_: Status.COMPLETED)
+    assert search.withdraw(final(1).trial_id)
+    assert cast(Any, search.suggest("a"))["trial_id"] == final(2).trial_id
 
 
 @pytest.mark.parametrize("name", ["task_searcher:StudySearcher", "shared_searcher:SharedSearcher"])

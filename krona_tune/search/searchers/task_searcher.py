@@ -150,6 +150,39 @@ class GatedSearcher(Searcher):  # type: ignore[misc]
         """Does nothing: a resumed study is rebuilt from its records."""
 
 
+class ChosenSearcher(GatedSearcher):
+    """A searcher that gives Tune the trials which a study's rows choose, those too that they choose meanwhile.
+
+    Args:
+        waiting, verdict: as GatedSearcher takes them.
+        following: returns the trials that the rows choose now, none of them twice.
+    """
+
+    def __init__(
+        self,
+        waiting: Iterable[TrialMessage],
+        verdict: Verdict,
+        following: Callable[[], Iterable[TrialMessage]] = lambda: (),
+    ) -> None:
+        super().__init__(waiting, verdict, {})
+        self._following = following
+
+    @property
+    def exhausted(self) -> bool:
+        return not self.waiting
+
+    def propose(self) -> TrialMessage | None:
+        """Returns the first trial that the rows choose by now; None if they choose none."""
+        self.waiting.extend(self._following())
+        return self.waiting.popleft() if self.waiting else None
+
+    def forget(self, message: TrialMessage) -> None:
+        """Does nothing: no sampler knows of the trial."""
+
+    def tell_end(self, message: TrialMessage, status: Status, result: Mapping[str, Any]) -> None:
+        """Does nothing: no sampler waits for a score."""
+
+
 class StudySearcher(GatedSearcher):
     """A searcher that gives Tune one trial after the other, the tasks in turn, and reports each result to Optuna.
 
