@@ -23,7 +23,7 @@ from krona_tune.study.request.plain_yaml import read_yaml
 from krona_tune.study.request.search_spec import SearchSpec
 from krona_tune.study.result import Half, Status, TrialResult
 from krona_tune.study.search_end import search_end
-from krona_tune.study.standings import Front, SharedConfiguration, front_of, shared_ranking
+from krona_tune.study.standings import Front, SharedConfiguration, Standings, front_of, shared_ranking
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -97,7 +97,7 @@ class StudyResults:
     @cached_property
     def tasks(self) -> tuple[TaskSummary, ...]:
         """Returns one summary per task: those of the manifest in their order, then others that have records."""
-        return judged_together(summaries(self.recorded, self.manifest), self.shared)
+        return judged_together(summaries(self.recorded, self.manifest), self.shared, self.recorded.trials)
 
     @cached_property
     def shared(self) -> SharedPart | None:
@@ -208,11 +208,15 @@ def shared_part(recorded: Records, manifest: Manifest) -> SharedPart:
     return SharedPart(ranked=tuple(ranked), begun=len({row.number for row in searched}))
 
 
-def judged_together(tasks: Sequence[TaskSummary], part: SharedPart | None) -> tuple[TaskSummary, ...]:
-    """Returns the summaries; if the tasks share their configurations, their best is the winner of the average."""
+def judged_together(
+    tasks: Sequence[TaskSummary], part: SharedPart | None, trials: Sequence[TrialResult]
+) -> tuple[TaskSummary, ...]:
+    """Returns the summaries; if the tasks share their configurations, their best is the winner of the average, and so
+    are their finals."""
     if part is None or not part.ranked:
         return tuple(tasks)
-    return tuple(replace(each, shared=part.ranked[0].number) for each in tasks)
+    standings, shared = Standings(trials, tuple(part.ranked[0].rows)), part.ranked[0].number
+    return tuple(replace(each, shared=shared, finals=standings.finals(each.task, each.facts)) for each in tasks)
 
 
 SOURCE = "reported by Edalati et al. (arXiv 2212.10650), as transcribed"

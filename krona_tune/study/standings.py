@@ -4,11 +4,12 @@ from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from statistics import fmean
 from typing import TypeVar
 
 from krona_tune.study.chosen_finalist import choose
 from krona_tune.study.finals import Finals, rank_finals
-from krona_tune.study.kinds import TrialKind
+from krona_tune.study.kinds import TrialKind, searched_number
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.result import RECORDED, TrialResult
 
@@ -154,10 +155,41 @@ class Standings:
         """Returns the shared configurations that were trained on every task, the best average first; else nothing."""
         return shared_ranking(self.rows, self.shared_by) if self.shared_by else []
 
+    @cached_property
+    def _shared_finalist(self) -> int | None:
+        """Returns the shared configuration whose finals have the highest average validation score, of those that have
+        finished on every task."""
+        if not self.shared_by:
+            return None
+        scores: dict[int, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
+        for row in self.rows:
+            number = searched_number(row.of, row.task) if row.kind == TrialKind.FINALIST else None
+            if number is not None and row.finished and row.score is not None:
+                scores[number][row.task].append(row.score)
+        whole = {
+            number: fmean(fmean(by_task[task]) for task in self.shared_by)
+            for number, by_task in scores.items()
+            if by_task.keys() >= set(self.shared_by)
+        }
+        return min(whole, key=lambda number: (-whole[number], number), default=None)
+
     def finals(self, task: str, facts: TaskFacts | None = None) -> Finals:
-        """Returns the task's finals, from the finalists that have ended; `facts` tell which seeds did not learn, and
-        how many each was to get."""
-        return rank_finals((row for row in self.rows if row.task == task), facts)
+        """Returns the task's finals, from the finalists that have ended; if tasks share their configurations, those of
+        the one that is best on average, and of the head.
+
+        Args:
+            facts: tell which seeds did not learn, and how many each was to get.
+        """
+        kept = self._shared_finalist
+        return rank_finals(
+            (
+                row
+                for row in self.rows
+                if row.task == task
+                and (kept is None or row.kind != TrialKind.FINALIST or searched_number(row.of, task) in {None, kept})
+            ),
+            facts,
+        )
 
     def winner(self, task: str, facts: TaskFacts | None = None) -> TrialResult | None:
         """Returns the trial that won: of the winning finalist the seed with the highest validation score; without

@@ -1,5 +1,6 @@
 """Tests the ranking: by score, then smaller, then earlier; by the average if tasks share; by the finals."""
 
+from dataclasses import replace
 from typing import Any
 
 from krona_tune.study.result import RECORDED, Status, TrialResult
@@ -66,6 +67,26 @@ def test_tasks_that_share_their_configurations_have_the_best_average_s() -> None
     assert [each.number for each in standings.shared] == [1, 0]
     assert standings.best("cola") == rows[2]
     assert Standings(rows).best("cola") == rows[4]
+
+
+def test_of_several_shared_finalists_one_is_that_of_all_tasks() -> None:
+    """A study that went on has two: the second wins on average, the first on the one task, a third lacks a task."""
+    scores = {"cola": {3: (0.9, 0.9), 5: (0.8, 0.8), 7: (1.0, 1.0)}, "rte": {3: (0.2, 0.2), 5: (0.6, 0.7)}}
+    rows = [
+        replace(each, task=task, trial_id=f"{task}-{each.trial_id}", of=f"{task}-{number:03d}", number=number)
+        for task, found in scores.items()
+        for number, validation in found.items()
+        for each in repeats(str(number), validation, validation)
+    ]
+    head = [
+        replace(each, task="cola", of="cola-head-0")
+        for each in repeats("head", (0.5,) * 2, (0.5,) * 2, method="head_only")
+    ]
+    together, apart = Standings([*rows, *head], ("cola", "rte")), Standings([*rows, *head])
+    assert [[each.of for each in together.finals(task).finalists] for task in scores] == [["cola-005"], ["rte-005"]]
+    assert together.finals("cola").head_only is not None
+    assert [each.of for each in apart.finals("cola").finalists] == ["cola-007", "cola-003", "cola-005"]
+    assert [row.of for row in (together.winner("cola"), together.chosen("rte")) if row] == ["cola-005", "rte-005"]
 
 
 def test_the_front_rises_with_the_parameters() -> None:
