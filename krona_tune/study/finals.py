@@ -136,13 +136,15 @@ class Finals:
 
     Finalists with fewer completed seeds come later, because means over different numbers of seeds are not compared.
     Where some configurations got more seeds than all were to get, those beyond that number give no advantage.
-    `lost` are the trials of configurations of which every one has ended, none with a test score. `awaits_default`: the
-    default configuration takes part, and none of its trials has ended.
+    `lost` are the trials of configurations that have none to come and none with a test score. `compares`: the default
+    configuration takes part, however far it has come, and however it ended; `awaits_default`: none of its trials has
+    ended.
     """
 
     finalists: tuple[Finalist, ...] = ()
     head_only: Finalist | None = None
     lost: tuple[TrialResult, ...] = ()
+    compares: bool = False
     awaits_default: bool = False
 
     @property
@@ -154,11 +156,6 @@ class Finals:
     def everyone(self) -> tuple[Finalist, ...]:
         """Returns the finalists, and the head alone after them if it was trained."""
         return (*self.finalists, *([self.head_only] if self.head_only else []))
-
-    @property
-    def compares(self) -> bool:
-        """Returns whether the default configuration takes part, however far it has come, and however it ended."""
-        return self.awaits_default or self.default is not None or any(row.number == DEFAULT for row in self.lost)
 
     @property
     def default(self) -> Finalist | None:
@@ -194,6 +191,7 @@ def rank_finals(rows: Iterable[TrialResult], facts: TaskFacts | None = None) -> 
     seed is taken for one that did not learn, and that number is the most that one has.
     """
     begun = [row for row in rows if row.kind == TrialKind.FINALIST]
+    of_default = [row for row in begun if row.number == DEFAULT]
     found = grouped((row for row in begun if row.ended), lambda row: row.of)
     everyone = [each for of, repeats in found.items() if (each := _finalist(of, repeats, facts))]
     most = max((each.seeds for each in everyone if each.method != HEAD_ONLY), default=0)
@@ -204,6 +202,9 @@ def rank_finals(rows: Iterable[TrialResult], facts: TaskFacts | None = None) -> 
 
     ranked = sorted((each for each in everyone if each.method != HEAD_ONLY), key=place)
     known = {each.of for each in everyone}
+    to_come = {row.of for row in begun if not row.ended}
+    if facts and facts.final_seeds:
+        to_come |= {of for of, repeats in found.items() if len(repeats) < facts.final_seeds}
     return Finals(
         finalists=tuple(
             replace(each, difference=_difference(ranked[0], each, len(ranked))) if place else each
@@ -214,9 +215,10 @@ def rank_finals(rows: Iterable[TrialResult], facts: TaskFacts | None = None) -> 
             row
             for of, repeats in found.items()
             for row in repeats
-            if of not in known and row.params["method"] != HEAD_ONLY
+            if of not in known and of not in to_come and row.params["method"] != HEAD_ONLY
         ),
-        awaits_default=DEFAULT in {row.number for row in begun} - {row.number for row in begun if row.ended},
+        compares=bool(of_default),
+        awaits_default=bool(of_default) and not any(row.ended for row in of_default),
     )
 
 

@@ -5,7 +5,7 @@ from math import inf, nan, sqrt
 
 import pytest
 
-from krona_tune.study.finals import deviation, rank_finals
+from krona_tune.study.finals import DEFAULT, deviation, rank_finals
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.result import Status, is_score
 from tests.record.events import manifest
@@ -192,6 +192,32 @@ def test_finalists_that_all_failed_are_kept_as_lost() -> None:
     rows = repeats("a", (0.6, 0.6), (0.6, 0.6))
     held = rank_finals([replace(each, status=Status.FAILED, score=None, test_score=None) for each in rows])
     assert (held.winner, len(held.lost)) == (None, 2)
+
+
+def test_a_configuration_of_which_a_seed_is_to_come_is_not_lost_yet() -> None:
+    whole = [
+        replace(each, status=Status.DIVERGED, score=None, test_score=None)
+        for each in repeats("a", (0.6,) * 3, (0.6,) * 3)
+    ]
+    for seen in (whole[:1], [*whole[:2], replace(whole[2], status=Status.INTERRUPTED, ended_at=None)]):
+        assert rank_finals(seen, FACTS).lost == ()
+    assert rank_finals(whole, FACTS).lost == tuple(whole)
+    assert rank_finals(whole[:1]).lost == tuple(whole[:1]), "of an older study nobody knows how many there were to be"
+
+
+def test_a_default_configuration_takes_part_however_far_it_has_come() -> None:
+    begun = [
+        replace(each, number=DEFAULT, ended_at=None, status=Status.INTERRUPTED) for each in repeats("d", (0.6,), (0.6,))
+    ]
+    failed = [
+        replace(each, number=DEFAULT, status=Status.FAILED, score=None, test_score=None)
+        for each in repeats("d", (0.6,), (0.6,))
+    ]
+    assert [(each.compares, each.awaits_default) for each in map(rank_finals, ([], begun, failed))] == [
+        (False, False),
+        (True, True),
+        (True, False),
+    ]
 
 
 def test_the_more_finalists_the_larger_a_difference_must_be() -> None:

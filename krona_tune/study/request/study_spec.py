@@ -96,7 +96,9 @@ class FinalistsSpec(FrozenValue):
         Raises:
             Refusal: the budget does not pay for the least number of seeds.
         """
-        if not self.top or not alone:
+        if not self.top:
+            return self.model_copy(update={"default": False, "budget": None})
+        if not alone:
             return self.model_copy(update={"default": self.default or False})
         default = self.seeds > 1 and not several if self.default is None else self.default
         best = min(self.top, trials)

@@ -141,6 +141,7 @@ def test_a_budget_of_finals_below_what_they_take_is_refused_where_a_study_begins
         ({"top": 2, "seeds": 1, "default": True}, True, 12),
         ({"top": 2, "seeds": 1, "budget": 12}, False, 12),
         ({"top": 0}, False, None),
+        ({"top": 0, "budget": 20, "default": True}, False, None),  # as a study wrote them that had finals
     ],
 )
 def test_a_new_study_writes_two_seeds_more_for_each_finalist(
