@@ -11,7 +11,7 @@ from krona_tune.api.folders import earlier_studies
 from krona_tune.api.shipped_spaces import find_space
 from krona_tune.api.study_request import spec_of
 from krona_tune.record.storage import Storage
-from krona_tune.study.request.given_values import GivenValue, given_by, read_settings
+from krona_tune.study.request.given_values import GivenValue, given_by, read_settings, with_whole_tasks
 from krona_tune.study.request.loader import tasks_defined_in
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.settings import flag_of
@@ -55,7 +55,8 @@ class AskedRequest:
         path = find_space(space, place) if space else None
         named = asked_tasks(tasks, tasks_defined_in(path) if path else {}) if tasks else None
         by_flag = given_by({"tasks": named, "model": model, **keywords})
-        return cls(space=path, given=[*read_settings(settings or ()), *by_flag])
+        set_to = (with_whole_tasks(each, Path.cwd()) for each in read_settings(settings or ()))
+        return cls(space=path, given=[*set_to, *by_flag])
 
     def with_earlier(self, storage: Storage) -> Self:
         """Returns the same with whole paths of the studies that it learns from, which it may name. Raises a Refusal if

@@ -63,10 +63,11 @@ def _resources_of(given: Sequence[GivenValue]) -> ResourcesSpec:
 
 def is_own(given: Sequence[GivenValue]) -> bool:
     """Returns whether a person names a model, data or a task of their own."""
-    return any(each.key in OWN or (each.key == "tasks" and _names_own(each.value)) for each in given)
+    return any(each.key in OWN or each.key.startswith("tasks.") or _names_own(each) for each in given)
 
 
-def _names_own(tasks: Any) -> bool:
+def _names_own(given: GivenValue) -> bool:
+    tasks = given.value if given.key == "tasks" else None
     return isinstance(tasks, Mapping) and any(task not in (None, OF_GLUE) for task in tasks.values())
 
 

@@ -94,7 +94,9 @@ def has_data(task: Any) -> bool:
 def _kept(name: str, data: Any, spec: TaskSpec, folder: StudyFolder) -> Path:
     """Writes a task's data to its folder, and returns that."""
     said, begun = f"tasks: {name}: data", folder.spec.exists()
-    parts = data if isinstance(data, Mapping) else {"train": data}  # a DatasetDict is a mapping too
+    parts = data if isinstance(data, Mapping) else {"train": data}
+    if hasattr(data, "cache_files"):  # a DatasetDict, whose other splits are passed over, as those of the hub are
+        parts = {name: rows for name, rows in parts.items() if part_of(str(name))}
     _refuse_odd_parts(parts, said)
     place = folder.inputs / DATA / name
     with refusing(said, "can't be kept as Parquet files", GIVE_DATA):

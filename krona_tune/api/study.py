@@ -57,7 +57,7 @@ from krona_tune.study.folder import STUDIES, StudyFolder
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.redact import redact
 from krona_tune.study.request.field_types import listed
-from krona_tune.study.request.given_values import GivenValue, changing, given_by, refuse_name
+from krona_tune.study.request.given_values import GivenValue, changing, given_by, refuse_name, with_whole_tasks
 from krona_tune.study.request.loader import dump_spec, load_spec, resolve_tasks, tasks_defined_in
 from krona_tune.study.request.plain_yaml import dump_yaml, plain_values
 from krona_tune.study.request.study_spec import StudySpec
@@ -152,6 +152,7 @@ class Study(RecordedStudy):
         self._start = StartOptions.among(keywords)
         tasks = fspath(tasks) if isinstance(tasks, PathLike) else tasks
         by_key = plain_values(settings or {}, "settings")
+        self._picked = space is None
         refuse_name(by_key, "settings: name")
         if space is None:
             named = {"model": model, "data": keywords.get("data"), "tasks": _named(tasks)}
@@ -166,7 +167,8 @@ class Study(RecordedStudy):
         teachers = listed(by_keyword.get("warm_start"))
         if isinstance(teachers, list) and all(isinstance(each, str) for each in teachers):
             by_keyword["warm_start"] = list(earlier_studies(kept_at, teachers))
-        self._given = [*_by_key(by_key), *given_by(by_keyword)]
+        set_to = [with_whole_tasks(each, Path.cwd()) for each in _by_key(by_key)]
+        self._given = [*set_to, *given_by(by_keyword)]
         self._request: tuple[bool, StudySpec] | None = None
         self._child: DriverProcess | None = None
         self._has_run = False
@@ -205,6 +207,7 @@ class Study(RecordedStudy):
         study = cls.__new__(cls)
         study.folder, study._start = folder, StartOptions()
         study._space, study._request, study._child, study._given, study._seen = None, None, None, [], True
+        study._picked = False
         study._has_run = True
         return study
 
@@ -351,8 +354,8 @@ class Study(RecordedStudy):
             note_described(self.folder)
         path = self._space
         assert path is not None, "a study that was opened has its request"
-        if path is MADE and self.folder.spec.exists():
-            path = self.folder.spec  # it keeps the space that was made for it
+        if self._picked and self.folder.spec.exists():
+            path = self.folder.spec  # it keeps the space that was picked or made for it
         if isinstance(path, Mapping):
             space = plain_values(path, "space")
             if isinstance(tasks := space.get("tasks"), dict):

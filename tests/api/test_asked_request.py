@@ -43,6 +43,25 @@ def test_a_value_that_does_not_fit_is_refused_with_its_flag() -> None:
         asked(space=Path("minii"), place="SPACE")
 
 
+def test_files_of_tasks_that_are_set_are_relative_to_the_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever the space's folder is, and the study's when the same command is given again."""
+    monkeypatch.chdir(tmp_path)
+    films = "{data: f.csv, text: t, label: l, metric: [f1, c.py:m], split: {validation: v.csv, test: 9}}"
+    part, column = "tasks.films.split.test={data: t.csv, label: x}", "tasks.films.split.column=part"
+    first = [f"tasks={{films: {films}, cola: glue}}", "tasks.films.data=g.csv", "tasks.films.metric=m.py:cost"]
+    own, data, metric, test, *others = (each.value for each in asked(settings=[*first, part, column, "seed=3"]).given)
+    found = own["films"]
+    assert (found["data"], found["split"]) == (f"{tmp_path}/f.csv", {"validation": f"{tmp_path}/v.csv", "test": 9})
+    assert (found["metric"], own["cola"]) == (["f1", f"{tmp_path}/c.py:m"], "glue")
+    assert (data, metric) == (f"{tmp_path}/g.csv", f"{tmp_path}/m.py:cost")
+    assert test == {"data": f"{tmp_path}/t.csv", "label": "x"}
+    assert others == ["part", 3]
+    odd = ["tasks=3", "tasks.films=[1]", "tasks.films.data=hub:imdb", "tasks.films.data=null"]
+    assert [each.value for each in asked(settings=odd).given] == [3, [1], "hub:imdb", None]
+
+
 def test_earlier_studies_become_whole_paths(tmp_path: Path) -> None:
     (tmp_path / "before").mkdir()
     (tmp_path / "before" / "study.yaml").touch()

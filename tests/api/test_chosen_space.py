@@ -27,6 +27,7 @@ def test_a_space_of_ones_own_is_for_a_model_data_or_a_task_of_ones_own() -> None
     assert is_own(given(tasks={"cola": "glue", "mine": own}))
     assert is_own(given(model="m"))
     assert is_own(given(data="hub"))
+    assert is_own([GivenValue("tasks.mine.data", "x.csv", "--set")])
 
 
 @pytest.mark.parametrize(("gpus", "name"), [(0, "mini"), (1, "t5_base")])

@@ -79,9 +79,8 @@ def test_a_task_may_be_in_memory(model: str, kind: str, tmp_path: Path) -> None:
     if kind == "parts":
         data = {"train": frame(), "validation": frame(20), "test": frame(30)}
     elif kind == "dataset":
-        data = datasets.DatasetDict(
-            {"train": datasets.Dataset.from_pandas(frame()), "test": datasets.Dataset.from_pandas(frame(20))}
-        )
+        rows = {"train": frame(), "test": frame(20), "unsupervised": frame(5)}  # the last one says no part
+        data = datasets.DatasetDict({name: datasets.Dataset.from_pandas(each) for name, each in rows.items()})
     elif kind == "file":
         data.to_csv(tmp_path / "reviews.csv", index=False)
         data = "reviews.csv"
@@ -334,6 +333,21 @@ def test_a_begun_study_takes_every_key_that_may_change_and_says_so_at_once(
     assert heard == (
         [(700, "search.examples_budget", "search.trials")] if wait else ["--set", "search.examples_budget=700"]
     )
+
+
+def test_a_begun_study_keeps_its_space_where_none_is_named(model: str) -> None:
+    """Another machine, with a GPU or without, would pick another one."""
+    begin(krona_tune.Study(model=model, tasks="cola", space=SPACE, name="first", trials=2))
+    assert krona_tune.Study(tasks="cola", name="first").request.model == model
+    with pytest.raises(Refusal, match=r"seed: the study 'first' was begun with"):
+        _ = krona_tune.Study(tasks="cola", name="first", seed=7).request
+
+
+def test_files_of_tasks_among_the_settings_are_relative_to_the_process(model: str) -> None:
+    frame().to_csv("reviews.csv", index=False)
+    task = {"data": "reviews.csv", "text": "body", "label": "verdict"}
+    made = krona_tune.Study(model=model, space=SPACE, name="first", settings={"tasks": {"reviews": task}})
+    assert made.request.own_tasks["reviews"].data == str(Path("reviews.csv").resolve())
 
 
 def test_a_begun_study_goes_on_in_a_space_that_learned_to_leave_out_what_a_model_lacks(model: str) -> None:

@@ -199,6 +199,18 @@ def test_a_wrong_key_is_refused_with_its_place(keys: dict[str, Any], message: st
     assert refusal_of(write_csv(tmp_path / "tickets.csv", rows()), **keys) == message
 
 
+def test_a_metric_file_that_is_only_where_the_process_runs_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A worker runs in another folder, where it would not find it."""
+    (tmp_path / "costs.py").write_text("def cost(labels, answers):\n    return 1.0\n")
+    monkeypatch.chdir(tmp_path)
+    data = write_csv(tmp_path / "tickets.csv", rows())
+    asked = {"data": str(data), "text": "body", "label": "queue", "metric": "costs.py:cost"}
+    with pytest.raises(Refusal, match=r"tasks.tickets.metric: .*/conf/costs.py is not there"):
+        load_own("tickets", TaskSpec.model_validate(asked).resolved_against(tmp_path / "conf"), "tasks.tickets")
+
+
 def test_a_metric_file_that_is_a_pipe_is_refused_at_once(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "costs.py")
     write_csv(tmp_path / "tickets.csv", rows())

@@ -4,10 +4,12 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
 from json import dumps
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from krona_tune.refusal import LONGEST_VALUE, Refusal, shown
 from krona_tune.study.request.plain_yaml import DEEPEST, by_path, read_yaml
+from krona_tune.study.request.task_spec import whole_paths
 from krona_tune.study.request.trial import PEFT
 from krona_tune.study.settings import CHANGEABLE, FLAGS, SETTINGS, flag_of
 
@@ -45,6 +47,20 @@ def _read_setting(setting: str) -> GivenValue:
         raise Refusal(place, "has no value", "write one after '=', or null for none")
     more = key.strip() == SETTINGS["trials"].key and value.strip().startswith("+")  # 20 to YAML
     return GivenValue(key.strip(), value.strip() if more else read_yaml(value, place), place)
+
+
+def with_whole_tasks(given: GivenValue, folder: Path) -> GivenValue:
+    """Returns a value with the paths of its own tasks absolute, which were relative to `folder`; others as they are."""
+    first, *keys = given.key.split(".")
+    if first != "tasks":
+        return given
+    nested = given.value
+    for key in reversed(keys):
+        nested = {key: nested}
+    whole = whole_paths(nested, folder)
+    for key in keys:
+        whole = whole[key]
+    return given._replace(value=whole)
 
 
 def given_by(keywords: Mapping[str, Any]) -> list[GivenValue]:

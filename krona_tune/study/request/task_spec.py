@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -247,7 +248,38 @@ def _whole(value: Any, folder: Path) -> Any:
 def _file_of(metric: str, folder: Path) -> str:
     module, colon, function = metric.rpartition(":")
     beside = folder / (module if module.endswith(".py") else f"{module}.py")
-    return f"{os.path.abspath(beside)}:{function}" if colon and os.path.exists(beside) else metric
+    of_a_file = module.endswith(".py") or os.path.exists(beside)
+    return f"{os.path.abspath(beside)}:{function}" if colon and of_a_file else metric
+
+
+def whole_paths(tasks: Any, folder: Path) -> Any:
+    """Returns tasks as a person writes them, checked or not, with absolute paths; they were relative to `folder`."""
+    if not isinstance(tasks, Mapping):
+        return tasks
+    return {name: _with_whole_paths(task, folder) for name, task in tasks.items()}
+
+
+def _with_whole_paths(task: Any, folder: Path) -> Any:
+    if not isinstance(task, Mapping):
+        return task
+    found = dict(task)
+    if "data" in found:
+        found["data"] = _whole_written(found["data"], folder)
+    if isinstance(split := found.get("split"), Mapping):
+        parts = {name: _whole_written(split[name], folder) for name in _FILES if name in split}
+        found["split"] = {**split, **parts}
+    match found.get("metric"):
+        case str(metric):
+            found["metric"] = _file_of(metric, folder)
+        case [*metrics]:
+            found["metric"] = [_file_of(each, folder) if isinstance(each, str) else each for each in metrics]
+    return found
+
+
+def _whole_written(value: Any, folder: Path) -> Any:
+    if isinstance(value, Mapping) and "data" in value:
+        return {**value, "data": _whole_written(value["data"], folder)}
+    return _whole(value, folder) if value else value
 
 
 def refuse_unsupported(name: str, written: Any) -> None:
