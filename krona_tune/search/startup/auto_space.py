@@ -18,6 +18,7 @@ from krona_tune.refusal import Refusal
 from krona_tune.search.budget import Budget
 from krona_tune.search.forecast import Forecast
 from krona_tune.search.planning.plan import Plan, make_plan
+from krona_tune.search.planning.resolved_space import resolve
 from krona_tune.search.startup.cluster import Slots
 from krona_tune.search.startup.estimate import Speed, TextSizes, speed_of, untimed_forecast
 from krona_tune.search.startup.needs import worker_bytes
@@ -90,11 +91,12 @@ def derive_space(complete: Complete, defaults: Mapping[str, Any], slots: Slots) 
     texts = {name: _read(plan, name) for name in plan.spec.tasks}
     length, reasons["examples.max_length"] = _max_length(plan, texts)
     left_alone = slots.gpus or "accumulation" in asked.training  # the memory of a GPU is not known here
-    parts = 1 if left_alone else _parts_of_a_batch(complete, fixed, length, slots)
+    read = complete({**fixed, "examples": {"max_length": length}}).examples.max_length  # a person may give another
+    parts = 1 if left_alone else _parts_of_a_batch(complete, plan, fixed, read, slots)
     if parts > 1:
         fixed["training"] = {**domains["training"], "accumulation": parts}
         reasons["training.accumulation"] = (
-            f"so that {slots.count} at once, with batches of texts of {length} tokens, fit into this machine's memory"
+            f"so that {slots.count} at once, with batches of texts of {read} tokens, fit into this machine's memory"
         )
     values, sized = _sized(complete, plan, texts, fixed, length, slots)
     return DerivedSpace(values=values, reasons=reasons | sized)
@@ -103,13 +105,14 @@ def derive_space(complete: Complete, defaults: Mapping[str, Any], slots: Slots) 
 PARTS_OF_A_BATCH = (1, 2, 4, 8, 16, 32)
 
 
-def _parts_of_a_batch(complete: Complete, fixed: Mapping[str, Any], length: int, slots: Slots) -> int:
+def _parts_of_a_batch(complete: Complete, plan: Plan, fixed: Mapping[str, Any], length: int, slots: Slots) -> int:
     """Returns in how many parts a batch is computed, so that all trials at once fit into this machine's memory."""
     for parts in PARTS_OF_A_BATCH:
         training = {**fixed["training"], "accumulation": parts}
         cut = complete({**fixed, "training": training, "examples": {"max_length": length}})
         largest = max(map(int, cut.training["batch_size"].ends()))
-        if parts >= largest or slots.count * worker_bytes(make_plan(cut, AUTO), length, slots) <= memory()[0]:
+        of_cut = replace(plan, spec=cut, space=resolve(cut, plan.geometry, AUTO))
+        if parts >= largest or slots.count * worker_bytes(of_cut, length, slots) <= memory()[0]:
             return parts
     return parts
 
