@@ -117,7 +117,6 @@ def load(model: nn.Module, folder: str | Path, *, check_backbone: bool = True) -
     _refuse_foreign_class(folder, card.adapter.method)
     shape = _geometry_of(model, folder, card)
     base = base_of(model)
-    attend_fully(model)
     if check_backbone:
         _refuse_other_weights(fingerprint(base, shape), folder, card)
     if sets_on(base):
@@ -137,6 +136,7 @@ def load(model: nn.Module, folder: str | Path, *, check_backbone: bool = True) -
         raise _misfit(folder, card, error) from None
     adapters.round_backbone_parameters()
     adapters.fill(places)
+    attend_fully(model)
     return adapters
 
 

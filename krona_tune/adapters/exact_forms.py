@@ -110,7 +110,7 @@ def held_as_itself(it: PlacedAdapter, rank: int | None) -> Refusal | None:
 
 def held_as_merged(it: PlacedAdapter, rank: int | None) -> Refusal | None:
     of_peft = _plain(it) if is_peft(it.method.name) else ""
-    into_biases = it.method.merges_into == "bias" or of_peft in MERGED_INTO_BIASES
+    into_biases = it.method.merges_into == "bias" or of_peft in MERGED_INTO_BIASES or it.adapter.peft.get("lora_bias")
     unbiased = next((site.name for site in it.sites if into_biases and not site.biased), "")
     reasons = {
         f"{it.method.name} can't be added to the weights of the model": it.method.merges_into is None,

@@ -34,7 +34,7 @@ from krona_tune.train.export_check import (
 )
 from krona_tune.train.hub_push import licence_beside
 from krona_tune.train.loop import TaskWork
-from krona_tune.train.predict import backbone_of, load_adapted
+from krona_tune.train.predict import backbone_of, load_adapted, named_backbone
 from krona_tune.train.task_heads import TextAnswer
 
 DTYPES = {WrittenDtype.FLOAT32: torch.float32, WrittenDtype.BFLOAT16: torch.bfloat16}
@@ -90,7 +90,7 @@ def export_adapter(
         raise Refusal("--dtype", f"{form} has no weights in {dtype}", fix)
     card = read_card(adapter)
     source, shape = backbone_of(card, adapter, model)
-    told = source.lasting_name if model else card.backbone
+    told = source.lasting_name if model else named_backbone(card, adapter)
     if published.repo:
         told = _name_on_hub(card, source, form) or told
     card = card.model_copy(update={"backbone": told})

@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -162,14 +163,22 @@ def free_place(to: Path) -> Path:
     return to
 
 
+ABANDONED_SECONDS = 6 * 3600
+"""After how long without a change of its folder an export is taken for one that was killed."""
+
+
 @contextmanager
 def building(to: Path) -> Iterator[Path]:
     """Yields where to build what moves to `to` at the end of the context, or is removed if anything fails.
 
-    What a killed export has left in that folder goes with it.
+    What a killed export has left in that folder goes with it, and beside it what one has left of a folder of this name
+    hours ago.
     """
     with refusing("--to", f"{to} can't be written", WRITABLE):
-        left = list(to.glob(f"{UNFINISHED}*"))
+        before = time.time() - ABANDONED_SECONDS
+        beside = [each / to.name for each in to.parent.glob(f"{UNFINISHED}*")]
+        left = [each.parent for each in beside if each.is_dir() and each.stat().st_mtime < before]
+        left += to.glob(f"{UNFINISHED}*")
         with atomic_folder(to) as built:
             yield built
         for each in left:

@@ -24,6 +24,7 @@ from krona_tune.data.tasks import Task
 from krona_tune.hub import home
 from krona_tune.refusal import refusing
 from krona_tune.refused_calls import refusing_at_the_caller
+from krona_tune.study.folder import own_input
 from krona_tune.study.formatting import format_answer
 from krona_tune.train.backbone import Backbone, Inputs, candidates, load_backbone, open_tokenizer, quiet
 from krona_tune.train.backbone_source import BackboneSource, download, find_backbone
@@ -104,8 +105,13 @@ def backbone_of(card: AdapterCard, folder: Path, model: str | None) -> tuple[Bac
     Raises:
         Refusal: the backbone can't be found, or the adapter in `folder` belongs to another one.
     """
-    source = find_backbone(card.backbone if model is None else model, card.roles)
+    source = find_backbone(named_backbone(card, folder) if model is None else model, card.roles)
     return source, shape_for(card, source.geometry, folder)
+
+
+def named_backbone(card: AdapterCard, folder: Path) -> str:
+    """Returns the backbone that a card names; that which the study of an adapter in `folder` keeps, where it is now."""
+    return own_input(card.backbone, folder.resolve().parent.parent)
 
 
 ROWS_AT_ONCE = 1024

@@ -73,6 +73,8 @@ ODD = {"a_out": 4, "a_in": 6, "roles": "query+value"}
         ("merged", adapted("gpt2", "bitfit"), ""),
         ("merged", adapted("bert", "peft:BEFT"), ""),
         ("merged", adapted("t5", "peft:BEFT"), "encoder.block.0.layer.0.SelfAttention.q has no bias to merge it into"),
+        ("merged", adapted("bert", "peft:LoRA", peft={"r": 2, "lora_bias": True}), ""),
+        ("merged", adapted("t5", "peft:LoRA", peft={"r": 2, "lora_bias": True}), "has no bias to merge it into"),
         ("merged", adapted("bert", "peft:Lily", peft={"r": 2}), "peft can't merge peft:Lily"),
         ("merged", adapted("bert", HEAD_ONLY), ""),
         ("onnx", adapted("bert", "krona", terms=2, **ODD), ""),

@@ -1,8 +1,10 @@
 """Tests that an export gives the study's outputs in a process without krona_tune, or is refused."""
 
 import json
+import os
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -294,6 +296,18 @@ def test_what_a_killed_export_has_left_in_the_folder_hinders_no_other(tmp_path: 
     left.touch()
     export_adapter(adapter, out, Form.ADAPTER)
     assert {path.name for path in out.iterdir()} == {CARD, TENSORS, "README.md"}
+
+
+def test_what_a_killed_export_has_left_beside_its_folder_goes_once_it_is_old(tmp_path: Path) -> None:
+    adapter = adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter")
+    folders = {}
+    for name, hours in {"out": 7, "other": 7, "young": 0}.items():
+        folders[name] = tmp_path / f".unfinished-{name}" / ("out" if name == "young" else name)
+        folders[name].mkdir(parents=True)
+        then = time.time() - 3600 * hours
+        os.utime(folders[name], (then, then))
+    export_adapter(adapter, tmp_path / "out", Form.ADAPTER)
+    assert {name for name, folder in folders.items() if folder.exists()} == {"other", "young"}
 
 
 def test_other_weights_than_the_adapters_are_refused(tmp_path: Path) -> None:

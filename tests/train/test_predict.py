@@ -6,9 +6,12 @@ import pytest
 import torch
 
 import krona_tune
+from krona_tune.adapters.adapter_card import read_card
+from krona_tune.adapters.export_forms import Form
 from krona_tune.data.tasks import TASKS
 from krona_tune.refusal import Refusal
 from krona_tune.train import predict
+from krona_tune.train.export import export_adapter
 from krona_tune.train.predict import load_adapted, predictions
 from tests.train.conftest import full_above
 from tests.train.exported_adapters import adapter_folder, backbone_folder, texts
@@ -31,6 +34,18 @@ def test_an_encoders_answers_are_those_of_one_text_at_a_time(task: str, tmp_path
             assert prediction.text == TASKS[task].labels[logits.argmax()]
             assert prediction.probabilities == pytest.approx(logits.softmax(-1).tolist(), abs=1e-5)
     assert krona_tune.predict(adapter, rows) == [prediction.text for prediction in answered]
+
+
+def test_a_model_that_a_study_keeps_is_found_where_the_study_is_now(tmp_path: Path) -> None:
+    """A model from memory lies in the folder of its study, which was renamed since."""
+    study = tmp_path / "first"
+    backbone_folder("bert", study / "inputs" / "model")
+    adapter_folder(study / "inputs" / "model", study / "adapters" / "cola")
+    before = krona_tune.predict(study / "adapters" / "cola", texts("cola"))
+    adapter = study.rename(tmp_path / "second") / "adapters" / "cola"
+    assert krona_tune.predict(adapter, texts("cola")) == before
+    export_adapter(adapter, tmp_path / "out", Form.ADAPTER)
+    assert read_card(tmp_path / "out").backbone == str(tmp_path / "second" / "inputs" / "model")
 
 
 @pytest.mark.parametrize("task", ["cola", "stsb"])

@@ -176,6 +176,8 @@ def test_artifacts_stand_with_the_tasks_that_they_concern(
     assert store.artifact(rte, "adapter/adapter.json") == '["rte"]', "what is chosen"
     assert store.artifact(rte, "adapter-winner/adapter.json") == '["rte-winner"]'
     assert not {"adapter", "adapter-winner"} & {file.path for file in store.client.list_artifacts(cola.info.run_id)}
+    mlflow_sink().study_ended([page, adapters[0]])
+    assert store.artifact(rte, "adapter-winner/adapter.json") == '["rte"]', "which has won by now"
     lines = list(csv.DictReader(store.artifact(cola, "trials.csv").splitlines()))
     assert [(line["trial_id"], line["score"]) for line in lines] == [
         ("cola-0001", "0.75"),
