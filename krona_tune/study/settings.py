@@ -60,7 +60,7 @@ class Keywords(TypedDict, total=False):
     A type is what Python takes. The flag takes text where Python takes text or more, else the same.
     """
 
-    data: Annotated[str | None, searched("data", "hub, mini (synthetic), or a folder of TSV or Parquet files.")]
+    data: Annotated[str | None, searched("data", "GLUE's data: hub, mini (synthetic), or a folder of TSV or Parquet.")]
     trials: Annotated[
         int | str | None,
         budget("search.trials", "Trials for each task; +20 adds 20 to a study that is resumed.", read=number_of_trials),
