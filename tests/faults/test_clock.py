@@ -20,9 +20,10 @@ MOMENTS = [
     "search/ledger.py",
     "search/study_orders.py",
     "search/terminal/inspect_studies.py",
+    "train/export_check.py",
 ]
 """The modules that read the time of day in the search and training: a trial's start and end, an order's end, when the
-driver's state was written, and how long a study that another process watches has run."""
+driver's state was written, how long a study that another process watches has run, and how old a folder is."""
 
 
 @pytest.fixture
