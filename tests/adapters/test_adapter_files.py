@@ -15,10 +15,13 @@ from safetensors.torch import load_file, save_file
 import krona_tune
 from krona_tune.adapters import adapter_files
 from krona_tune.adapters.adapter_card import CARD
-from krona_tune.adapters.adapter_files import TENSORS
+from krona_tune.adapters.adapter_files import TENSORS, save_adapter
+from krona_tune.adapters.frozen_model import fingerprint
+from krona_tune.adapters.inject import Adapters
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.trial import AdapterConfig
-from tests.adapters.cards import saved
+from tests.adapters.cards import card_of, saved
+from tests.backbones.families import build as build_family
 from tests.models import ENCODER, build, build_from, of_each_kind
 from tests.trained_adapters import outputs, shaped
 
@@ -185,6 +188,24 @@ def test_a_second_adapter_on_a_model_is_refused_until_the_first_is_detached(tmp_
     first.detach()
     krona_tune.load(model, tmp_path)
     assert torch.equal(outputs(model, shape), adapted)
+
+
+def test_a_big_bird_attends_to_all_once_it_has_its_adapter_and_not_if_it_was_refused(tmp_path: Path) -> None:
+    shape, model = build_family("big_bird")
+    config = shaped(shape, "lora", rank=2)
+    adapters = Adapters(model.bert, shape, config, torch.Generator().manual_seed(0), model)
+    card = card_of(shape, config, fingerprint(model.bert, shape), labels=("a", "b"))
+    head = {f"head.classifier.{name}": value.clone() for name, value in model.classifier.state_dict().items()}
+    save_adapter(tmp_path, adapters.state() | head, card)
+    adapters.detach()
+    other = build_family("big_bird")[1]
+    other.bert.encoder.layer[0].attention.self.query.weight.data.mul_(2)
+    with pytest.raises(Refusal, match="whose weights are"):
+        krona_tune.load(other, tmp_path)
+    assert other.config.attention_type == other.bert.attention_type == "block_sparse"
+    loaded = build_family("big_bird")[1]
+    krona_tune.load(loaded, tmp_path)
+    assert loaded.bert.attention_type == "original_full"
 
 
 def test_a_compiled_model_takes_adapter_and_head(tmp_path: Path) -> None:
