@@ -45,16 +45,20 @@ def layer_passes(space: Space, points: Sequence[Params], *, stores: bool) -> Lay
 
 @dataclass(frozen=True, kw_only=True)
 class StudyPasses:
-    """The passes of a study's points: of those that are `drawn`, and of the `taught` ones, if there are any."""
+    """The passes of a study's points: of those that are `drawn`, of the `taught` ones, if there are any, and of the
+    drawn point that passes the most."""
 
     drawn: LayerPasses
+    most: LayerPasses
     taught: LayerPasses | None = None
 
     @classmethod
     def of(cls, space: Space, drawn: Sequence[Params], taught: Sequence[Params], *, stores: bool) -> "StudyPasses":
         """Returns the passes of both; see `layer_passes`."""
         first = layer_passes(space, taught, stores=stores) if taught else None
-        return cls(drawn=layer_passes(space, drawn, stores=stores), taught=first)
+        each = [layer_passes(space, [point], stores=stores) for point in drawn]
+        most = max(each, key=lambda passes: passes.forward + passes.backward)
+        return cls(drawn=layer_passes(space, drawn, stores=stores), most=most, taught=first)
 
     def filled(self, drawn: int, taught: int) -> float:
         """Returns how many passes through all layers compute what so many trials of each read, each depth once, on

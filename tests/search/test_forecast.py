@@ -64,6 +64,19 @@ def test_finals_may_add_what_their_budget_leaves(budget: int | None, trainings: 
     assert forecast().busy(asked) - forecast().busy(least) == pytest.approx(ADDED * trainings * 73)
 
 
+def test_finals_take_more_where_the_best_has_the_dearest_adapter() -> None:
+    """Of six trainings half are the default's, if it takes part; no more seeds are paid for."""
+    asked, slots = spec(finalists={"top": 1, "seeds": 3}), Slots(cpus=1.0, gpus=0.0, count=2)
+    dear = replace(RTE, dearest=RTE.adapter.times(3))
+    for compares, finals, dearest in ((False, 3, 3), (True, 6, 3)):
+        found = Forecast(tasks={"rte": dear}, planned=PlanFacts(compares=compares))
+        usual = Forecast(tasks={"rte": RTE}, planned=PlanFacts(compares=compares))
+        assert found.parts("rte", asked)["finalist"][0] == finals + 3
+        assert found.may_add(asked, slots) == pytest.approx(dearest * 2 * 73 / 2)
+        assert usual.may_add(asked, slots) == 0.0
+        assert found.study(asked, slots) == usual.study(asked, slots)
+
+
 def test_of_many_arrivals_about_one_in_reduction_goes_on_and_of_few_more() -> None:
     assert survivors(1, 3) == 1
     assert survivors(2, 3) == 1.5
@@ -154,12 +167,14 @@ def test_a_rows_parts_are_those_of_its_kind_of_point() -> None:
 def test_states_are_computed_by_the_trials_that_are_the_first_to_need_them() -> None:
     passes = [LayerPasses(forward=1 - depth, backward=1.0, stored={depth: 1.0}) for depth in (0.5, 0.75)]
     counts = Counts(searched=5, heads=1, repeats=0, finals=6, final_heads=3, may_add=0)
-    both = StudyPasses(drawn=passes[0], taught=passes[1])
-    same = filling(StudyPasses(drawn=passes[0], taught=passes[0]), counts, taught=2, once=8.0, tested=4.0, heads=True)
+    both = StudyPasses(drawn=passes[0], most=passes[0], taught=passes[1])
+    alike = StudyPasses(drawn=passes[0], most=passes[0], taught=passes[0])
+    same = filling(alike, counts, taught=2, once=8.0, tested=4.0, heads=True)
     assert same["search"] == pytest.approx(8 * 0.5), "each depth once"
     found = filling(both, counts, taught=2, once=8.0, tested=4.0, heads=True)
     assert found == {"baseline": 8.0, "search": pytest.approx(8 * 1.25), "finalist": pytest.approx(4 * 1.75)}
-    alone = filling(StudyPasses(drawn=passes[0]), counts, taught=0, once=8.0, tested=4.0, heads=False)
+    drawn = StudyPasses(drawn=passes[0], most=passes[0])
+    alone = filling(drawn, counts, taught=0, once=8.0, tested=4.0, heads=False)
     assert alone == {"baseline": 0.0, "search": pytest.approx(4), "finalist": pytest.approx(2)}
     none = Counts(**dict.fromkeys(asdict(counts), 0))
     assert not any(filling(both, none, taught=0, once=8.0, tested=4.0, heads=True).values())

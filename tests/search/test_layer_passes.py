@@ -41,15 +41,16 @@ def test_the_passes_of_several_points_are_their_mean() -> None:
     assert both.drawn.forward == both.drawn.backward == pytest.approx((1 + 2 / DEPTH) / 3)
     assert both.drawn.stored == pytest.approx({2 / DEPTH: 2 / 3})
     assert both.taught == layer_passes(of, [last], stores=True)
+    assert both.most == layer_passes(of, [whole], stores=True)
     assert StudyPasses.of(of, [whole], [], stores=True).taught is None
 
 
 def test_states_are_filled_once_for_each_depth_that_some_trial_needs() -> None:
     drawn = LayerPasses(forward=0.5, backward=0.5, stored={0.5: 0.5, 0.75: 0.25})
-    alone = StudyPasses(drawn=drawn)
+    alone = StudyPasses(drawn=drawn, most=drawn)
     assert [alone.filled(trials, 0) for trials in (0, 1, 1_000)] == pytest.approx([0, 0.25 + 0.1875, 1.25])
     assert alone.filled(2, 0) == pytest.approx(0.5 * 0.75 + 0.75 * (1 - 0.75**2))
-    both = StudyPasses(drawn=drawn, taught=LayerPasses(forward=0.25, backward=0.25, stored={0.75: 1.0}))
+    both = StudyPasses(drawn=drawn, most=drawn, taught=LayerPasses(forward=0.25, backward=0.25, stored={0.75: 1.0}))
     assert [both.filled(0, 1), both.filled(1_000, 1)] == pytest.approx([0.75, 1.25])
 
 

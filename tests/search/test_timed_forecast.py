@@ -70,9 +70,9 @@ def test_a_forecast_is_made_of_the_lengths_that_the_study_has() -> None:
     assert timed_forecast(two, probe).tasks["rte"].adapter.epoch == pytest.approx(BESIDE * found.adapter.epoch)
     untested = gathered(["all"])
     untested.prepared.tests = {}
-    assert timed_forecast(untested, probe).tasks["rte"] == replace(
-        found, adapter=replace(found.adapter, test=0.0), head=replace(found.head, test=0.0)
-    )
+    without = timed_forecast(untested, probe).tasks["rte"]
+    assert without.adapter == without.dearest == replace(found.adapter, test=0.0)
+    assert without.head == replace(found.head, test=0.0)
 
 
 def test_what_is_stored_is_computed_once_and_then_spared() -> None:
@@ -100,6 +100,8 @@ def test_taught_points_are_timed_and_drawn_ones_by_a_usual_step() -> None:
     passed = 1 - share * 2 / 3
     assert found.adapter.epoch == pytest.approx((0.25 * passed + 1.25 * passed) * step)
     assert found.adapter.evaluation == pytest.approx(0.25 * passed * PACE.seconds(JUDGED))
+    assert found.dearest
+    assert found.dearest.epoch == pytest.approx(1.5 * step), "with adapters in all layers"
 
 
 def test_what_is_written_takes_no_part_in_a_step_and_is_spared_by_no_stored_states() -> None:

@@ -146,6 +146,7 @@ def _of_task(
         schedule=schedule,
         adapter=parts(*cost.of(passes.drawn)),
         taught=parts(*cost.of(passes.taught)) if passes.taught else None,
+        dearest=parts(*cost.of(passes.most)),
         head=replace(head, epoch=0.0) if planned.text_to_text else head,
         filling=filling(
             passes,

@@ -72,6 +72,7 @@ def _of_task(
         schedule=work.schedule,
         adapter=trial(passes.drawn, usual, probe.usual_share),
         taught=trial(passes.taught, first, 1.0) if passes.taught else None,
+        dearest=trial(passes.most, usual, probe.usual_share),
         head=head,
         filling=filling(
             passes,
