@@ -224,6 +224,13 @@ def test_chosen_trials_are_given_and_those_that_are_chosen_meanwhile() -> None:
     assert search.closed
 
 
+def test_what_is_chosen_while_the_study_is_paused_waits_for_the_next_run_of_tune() -> None:
+    search = ChosenSearcher([], lambda *_: Status.COMPLETED, lambda: [final(1)])
+    search.gate = Gate(most=0)
+    assert search.suggest("a") == Searcher.FINISHED
+    assert not search.waiting
+
+
 def test_a_chosen_trial_that_waits_can_be_taken_back() -> None:
     search = ChosenSearcher([final(1), final(2)], lambda *_: Status.COMPLETED)
     assert search.withdraw(final(1).trial_id)

@@ -172,8 +172,9 @@ class ChosenSearcher(GatedSearcher):
         return not self.waiting
 
     def propose(self) -> TrialMessage | None:
-        """Returns the first trial that the rows choose by now; None if they choose none."""
-        self.waiting.extend(self._following())
+        """Returns the first trial that the rows choose by now; None if they choose none, or none may run."""
+        if self.gate.slots():
+            self.waiting.extend(self._following())
         return self.waiting.popleft() if self.waiting else None
 
     def forget(self, message: TrialMessage) -> None:
