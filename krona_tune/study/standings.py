@@ -11,7 +11,7 @@ from krona_tune.study.chosen_finalist import choose
 from krona_tune.study.finals import Finals, rank_finals
 from krona_tune.study.kinds import TrialKind, searched_number
 from krona_tune.study.manifest import TaskFacts
-from krona_tune.study.result import RECORDED, TrialResult
+from krona_tune.study.result import RECORDED, TrialResult, is_score
 
 BEST_OF_ALL = "highest validation score of the study's trials; the test half was not looked at"
 BEST_OF_FINISHED = (
@@ -157,21 +157,21 @@ class Standings:
 
     @cached_property
     def _shared_finalist(self) -> int | None:
-        """Returns the shared configuration whose finals have the highest average validation score, of those that have
-        finished on every task."""
+        """Returns the shared configuration whose finals have finished with the most seeds on every task; of several the
+        one with the highest average validation score."""
         if not self.shared_by:
             return None
         scores: dict[int, dict[str, list[float]]] = defaultdict(lambda: defaultdict(list))
         for row in self.rows:
             number = searched_number(row.of, row.task) if row.kind == TrialKind.FINALIST else None
-            if number is not None and row.finished and row.score is not None:
+            if number is not None and row.finished and row.score is not None and is_score(row.test_score):
                 scores[number][row.task].append(row.score)
         whole = {
-            number: fmean(fmean(by_task[task]) for task in self.shared_by)
+            number: (min(map(len, by_task.values())), fmean(map(fmean, by_task.values())), -number)
             for number, by_task in scores.items()
             if by_task.keys() >= set(self.shared_by)
         }
-        return min(whole, key=lambda number: (-whole[number], number), default=None)
+        return max(whole, key=lambda number: whole[number], default=None)
 
     def finals(self, task: str, facts: TaskFacts | None = None) -> Finals:
         """Returns the task's finals, from the finalists that have ended; if tasks share their configurations, those of

@@ -89,6 +89,18 @@ def test_of_several_shared_finalists_one_is_that_of_all_tasks() -> None:
     assert [row.of for row in (together.winner("cola"), together.chosen("rte")) if row] == ["cola-005", "rte-005"]
 
 
+def test_a_shared_finalist_that_lacks_seeds_does_not_beat_one_that_has_all() -> None:
+    scores = {3: (0.5, 0.5, 0.5), 5: (0.9,)}
+    rows = [
+        replace(each, task=task, trial_id=f"{task}-{each.trial_id}", of=f"{task}-{number:03d}", number=number)
+        for task in ("cola", "rte")
+        for number, validation in scores.items()
+        for each in repeats(str(number), validation, validation)
+    ]
+    standings = Standings(rows, ("cola", "rte"))
+    assert [row.of for row in map(standings.chosen, ("cola", "rte")) if row] == ["cola-003", "rte-003"]
+
+
 def test_the_front_rises_with_the_parameters() -> None:
     rows = [trial(0, 0.5, 9), trial(1, 0.7, 20), trial(2, 0.6, 30), trial(3, 0.4, 5)]
     assert [each.number for each in Standings(rows).front("cola")] == [3, 0, 1]
