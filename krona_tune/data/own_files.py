@@ -100,7 +100,11 @@ def read_file(path: Path, columns: Sequence[str]) -> File:
     """Returns the columns of one file. Raises a Refusal that names file, column or row."""
     kind = file_kind(path)
     if not path.exists():
-        raise Refusal(str(path), "no such file or folder", "paths are relative to the YAML file that names them")
+        raise Refusal(
+            str(path),
+            "no such file or folder",
+            "in a YAML file paths are relative to it, else to the process",
+        )
     if not kind.builder:
         raise Refusal(str(path), f"{path.suffix or 'its ending'} is not read", f"give one of {ENDINGS}")
     refuse_unreadable(path)

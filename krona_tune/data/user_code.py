@@ -46,7 +46,7 @@ def file_of(place: str) -> Path | None:
 def refuse_odd_file(key: str, file: Path) -> None:
     """Refuses what can't be read as a file of code: a folder, a pipe that nobody may ever write to, a huge file."""
     if not os.path.exists(file):  # also of a name that no file can have
-        raise Refusal(key, f"{file} is not there", "paths are relative to the YAML file that names them")
+        raise Refusal(key, f"{file} is not there", "in a YAML file paths are relative to it, else to the process")
     if not file.is_file():
         raise Refusal(key, f"{file} is no regular file", "name a file of Python code")
     if file.stat().st_size > MOST_BYTES:

@@ -183,7 +183,7 @@ WRONG_KEYS: list[tuple[dict[str, Any], str]] = [
     ),
     (
         {"split": {"test": "/nowhere/test.csv"}},
-        "/nowhere/test.csv: no such file or folder; paths are relative to the YAML file that names them",
+        "/nowhere/test.csv: no such file or folder; in a YAML file paths are relative to it, else to the process",
     ),
     (
         {"split": {"group": "customer", "validation": 2, "test": 0.2}},
@@ -209,6 +209,15 @@ def test_a_metric_file_that_is_only_where_the_process_runs_is_refused(
     asked = {"data": str(data), "text": "body", "label": "queue", "metric": "costs.py:cost"}
     with pytest.raises(Refusal, match=r"tasks.tickets.metric: .*/conf/costs.py is not there"):
         load_own("tickets", TaskSpec.model_validate(asked).resolved_against(tmp_path / "conf"), "tasks.tickets")
+
+
+def test_a_metric_file_of_a_study_s_own_request_stays_as_it_was_written(tmp_path: Path) -> None:
+    """An earlier version left it relative to where its command ran."""
+    (tmp_path / "study.yaml").touch()
+    asked = {"data": "x.csv", "text": "body", "label": "queue", "metric": "costs.py:cost"}
+    assert TaskSpec.model_validate(asked).resolved_against(tmp_path).metric == ("costs.py:cost",)
+    (tmp_path / "study.yaml").unlink()
+    assert TaskSpec.model_validate(asked).resolved_against(tmp_path).metric == (f"{tmp_path}/costs.py:cost",)
 
 
 def test_a_metric_file_that_is_a_pipe_is_refused_at_once(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from krona_tune.hub import home
 from krona_tune.refusal import Refusal
+from krona_tune.study.folder import StudyFolder
 from krona_tune.study.frozen_value import FrozenValue
 from krona_tune.study.request.field_types import Place, listed
 from krona_tune.study.request.metric_table import USUAL, Answers
@@ -248,7 +249,8 @@ def _whole(value: Any, folder: Path) -> Any:
 def _file_of(metric: str, folder: Path) -> str:
     module, colon, function = metric.rpartition(":")
     beside = folder / (module if module.endswith(".py") else f"{module}.py")
-    of_a_file = module.endswith(".py") or os.path.exists(beside)
+    kept = StudyFolder(folder).spec.exists()  # a study's request has whole paths, or what its version took
+    of_a_file = os.path.exists(beside) or (module.endswith(".py") and not kept)
     return f"{os.path.abspath(beside)}:{function}" if colon and of_a_file else metric
 
 
