@@ -341,14 +341,14 @@ def _summarise(
             _keep(runs, run_id, path, path.name)
         elif path.name in {task, f"{task}{WINNER}"}:
             _keep(runs, run_id, path, OF_A_TASK[path.parent.name] + path.name.removeprefix(task))
-    own = {path.name: path for path in artifacts if path.parent.name in OF_A_TASK}
-    chosen, winner = own.get(task), f"{OF_A_TASK['adapters']}{WINNER}"
-    if chosen and f"{task}{WINNER}" not in own and runs.client.list_artifacts(run_id, winner):
-        _keep(runs, run_id, chosen, winner)  # at an earlier end another one had won than was chosen
     adapter = _adapter_of(task, artifacts)
+    card = read_card(adapter) if adapter else None
+    winner = f"{OF_A_TASK['adapters']}{WINNER}"
+    if adapter and card and not card.winner and runs.client.list_artifacts(run_id, winner):
+        _keep(runs, run_id, adapter, winner)  # at an earlier end another one had won than was chosen
     if rising := _best_so_far(children):
         runs.log(run_id, rising, {}, {})
-    _describe(runs, task, lines, read_card(adapter) if adapter else None, knobs)
+    _describe(runs, task, lines, card, knobs)
 
 
 def _adapter_of(task: str, artifacts: Sequence[Path]) -> Path | None:

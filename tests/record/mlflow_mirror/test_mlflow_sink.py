@@ -19,6 +19,7 @@ from krona_tune.record.mlflow_mirror.mlflow_names import task_metrics, trial_lin
 from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink, MlflowStore
 from krona_tune.record.records import Records
 from krona_tune.study.result import Report, Status
+from tests.adapters.cards import made
 from tests.record.conftest import SPEC
 from tests.record.events import RUNGS, curve, ended, manifest, report, started
 from tests.waiting import until
@@ -176,8 +177,12 @@ def test_artifacts_stand_with_the_tasks_that_they_concern(
     assert store.artifact(rte, "adapter/adapter.json") == '["rte"]', "what is chosen"
     assert store.artifact(rte, "adapter-winner/adapter.json") == '["rte-winner"]'
     assert not {"adapter", "adapter-winner"} & {file.path for file in store.client.list_artifacts(cola.info.run_id)}
-    mlflow_sink().study_ended([page, adapters[0]])
-    assert store.artifact(rte, "adapter-winner/adapter.json") == '["rte"]', "which has won by now"
+    labels = ("entailment", "not_entailment")
+    cards = [made(task="rte", labels=labels, winner=winner).model_dump_json() for winner in ("rte-007", "")]
+    for card, kept in zip(cards, ('["rte-winner"]', cards[1]), strict=True):
+        (adapters[0] / "adapter.json").write_text(card)
+        mlflow_sink().study_ended([page, adapters[0]])
+        assert store.artifact(rte, "adapter-winner/adapter.json") == kept, "what has won by now, if that is known"
     lines = list(csv.DictReader(store.artifact(cola, "trials.csv").splitlines()))
     assert [(line["trial_id"], line["score"]) for line in lines] == [
         ("cola-0001", "0.75"),
