@@ -22,8 +22,6 @@ from krona_tune.study.study_state import Counts, running_trials
 if TYPE_CHECKING:
     from krona_tune.search.startup.cluster import Slots
 
-DEFAULT_FINALS = 0.5
-"""The share of finals that the default configuration has, where it takes part."""
 DRAWN_FINALS = 0.4
 """The share of finals with a drawn adapter, where some are taught: none of the default, most of the winners."""
 
@@ -169,16 +167,19 @@ class Forecast:
         return forecast.until(epochs * forecast.schedule.examples_per_epoch)
 
     def study(self, spec: StudySpec, slots: "Slots") -> float:
-        """Returns the seconds on the clock from the first trial's start to the last one's end."""
+        """Returns the seconds on the clock from the start of the first workers to the last trial's end, with some of
+        the seeds that finals may add."""
         counts = {(task, kind): n for task in spec.tasks for kind, (n, _) in self.parts(task, spec).items()}
         phases = sum(any(counts[task, kind] for task in spec.tasks for kind in phase) for phase in PHASES)
         trained = self._on_the_clock(spec, {key: (n, min(n, 1)) for key, n in counts.items()}, slots.count)
         return PHASE * phases + trained + ADDED * self._may_add(spec) / slots.count
 
     def may_add(self, spec: StudySpec, slots: "Slots") -> float:
-        """Returns the seconds on the clock that finals add at most to the study's: where the best can't be told, and
-        has the dearest adapter."""
-        counts, winners = Counts.of(spec, self.planned), 1 - DEFAULT_FINALS * self.planned.compares
+        """Returns the seconds on the clock that finals may add to the study's: where the best can't be told, or has
+        the dearest adapter."""
+        counts = Counts.of(spec, self.planned)
+        of_default = spec.finalists.seeds / max(1, counts.finals) if self.planned.compares else 0.0
+        winners = max(0.0, 1 - of_default)
         most = 0.0
         for task in spec.tasks:
             each = self.tasks[task]

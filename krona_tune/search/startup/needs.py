@@ -110,7 +110,7 @@ def means_of(lengths: Sequence[int]) -> TextMeans:
 
 def said_of_finals(seconds: float) -> str:
     """Returns what a forecast says of the seconds that finals may add; nothing if they add none."""
-    return f"; finals take up to {format_duration(seconds)} more, by what proves best" if seconds >= 1 else ""
+    return f"; finals may take {format_duration(seconds)} more, by what proves best" if seconds >= 1 else ""
 
 
 def needs_in_words(plan: Plan, needs: Needs, slots: Slots, storage: Path) -> Iterator[tuple[str, str]]:
