@@ -1,5 +1,7 @@
 """Forecasts a study from the lengths of its sequences and a few timed steps."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pyarrow as pa
 
@@ -26,28 +28,48 @@ def timed_forecast(resources: Resources, probe: StepTimes) -> Forecast:
     plan, slots, tests = resources.plan, resources.slots, resources.prepared.tests
     pace = Pace.of(probe.steps, BESIDE if slots.count > 1 and not slots.gpus else 1.0)
     most = EVALUATION_TOKENS["cuda" if slots.gpus else "cpu"]
-    works = resources.prepared.works.items()
+    works = resources.prepared.works
+    stores = {task: _stores(plan, work) for task, work in works.items()}
+    passes = {
+        each: StudyPasses.of(plan.space, plan.space.sample, plan.taught_points, stores=each)
+        for each in set(stores.values())
+    }
+    points = timed_points(plan.space, plan.taught_points)
+    timed = [layer_passes(plan.space, [points[place]], stores=False) for place in (0, -1)]
     return Forecast(
-        tasks={task: _of_task(plan, task, work, tests.get(task), pace, most, probe) for task, work in works},
+        tasks={
+            task: _of_task(plan, work, tests.get(task), pace, most, probe, timed, passes[stores[task]], stores[task])
+            for task, work in works.items()
+        },
         planned=plan.planned,
     )
 
 
 def _of_task(
-    plan: Plan, task: str, work: TaskWork, test: pa.Table | None, pace: Pace, most: int, probe: StepTimes
+    plan: Plan,
+    work: TaskWork,
+    test: pa.Table | None,
+    pace: Pace,
+    most: int,
+    probe: StepTimes,
+    timed_passes: Sequence[LayerPasses],
+    passes: StudyPasses,
+    stores: bool,
 ) -> TaskForecast:
-    """Returns the forecast of a task; `most` is how many tokens are evaluated together."""
-    stores, train = _stores(plan, work), lengths(work.train)
-    passes = StudyPasses.of(plan.space, plan.space.sample, plan.taught_points, stores=stores)
+    """Returns the forecast of a task.
+
+    Args:
+        most: how many tokens are evaluated together.
+        timed_passes: those of the point whose steps were timed, and of the usual one.
+        stores: whether its trials read stored states, as `passes` say.
+    """
+    task, train = work.task.name, lengths(work.train)
     batches = training_order(train, round(middle(plan.spec.domains()["batch_size"])), np.random.default_rng(0))
     epoch = pace.seconds(Load.of(batches, train))
     judged, tested = (_evaluating(table, pace, most) for table in (work.validation, test))
     judging = probe.forward_shares[task]
     whole = TrialParts(epoch=epoch, evaluation=judging * judged, test=probe.test_shares.get(task, judging) * tested)
-    first, usual = (
-        layer_passes(plan.space, [point], stores=False)
-        for point in (timed_points(plan.space, plan.taught_points)[place] for place in (0, -1))
-    )
+    first, usual = timed_passes
     writes = compared_parts(work.task)
 
     def trial(of: LayerPasses, timed: LayerPasses, step: float) -> TrialParts:
