@@ -1,0 +1,221 @@
+"""`python -m tests.benchmarks.finals.replay [--studies N]`: how far a choice among real finalists holds.
+
+Written before any of these finals was recorded. Each replayed study has tried SEARCHED of a task's twelve recorded
+configurations; the TOP with the best scores in the search enter the finals, beside the default configuration and the
+head alone. The recorded seeds come in a new order in each study: the first SEEDS decide, those up to MOST too where the
+rule asks for more, and the last REPORTED report: their mean test score is what a configuration is worth. Compared are
+
+- the winner, the best validation mean of the best TOP + 1, which costs as much, without the default configuration;
+- what is chosen of three seeds, and of three to five;
+- the default configuration itself.
+
+The figures that count: how often what is used is worth less than the default by more than HARM (aimed at is 1 % of all
+studies), and its regret against the best of the finals, as a share of the winner's (aimed at is .9). Beside them: the
+trainings, and how often a reporting seed of what is used did not learn. Where a seed diverged, it is worth the constant
+answer. Intervals are over tasks, by t.
+"""
+
+import argparse
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from statistics import fmean
+from typing import Any, NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+import pandas as pd
+
+from krona_tune.study.chosen_finalist import choose, contenders
+from krona_tune.study.finals import DEFAULT, HEAD, Finals, rank_finals
+from krona_tune.study.intervals import student_quantile
+from krona_tune.study.kinds import TrialKind
+from krona_tune.study.learning import unlearned
+from krona_tune.study.manifest import TaskFacts
+from krona_tune.study.result import Status, TrialResult
+from tests.benchmarks.finals.record import RESULTS
+from tests.study.final_rows import row as final_row
+
+SEARCHED, TOP, SEEDS, MOST, REPORTED = 6, 2, 3, 5, 3
+HARM = 0.01
+WINNER, DEFAULT_ITSELF = "the winner", "the default"
+RULES = {WINNER: SEEDS, "chosen of three seeds": SEEDS, "chosen of three to five": MOST, DEFAULT_ITSELF: SEEDS}
+"""By name: how many seeds a configuration may have."""
+
+
+class Replayed(NamedTuple):
+    """What one rule uses in one study: whether it harms, its regret, trainings, and whether a seed did not learn."""
+
+    harms: bool
+    regret: float
+    trainings: int
+    fails: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordedFinals:
+    """A task's recorded finals.
+
+    `rows` are finalists by their number and seed, `searched` the score of each number in the search, `failed` the seeds
+    by number that did not learn.
+    """
+
+    facts: TaskFacts
+    rows: dict[int, dict[int, TrialResult]]
+    searched: dict[int, float]
+    failed: dict[int, frozenset[int]]
+
+    @property
+    def seeds(self) -> list[int]:
+        """Returns the seeds that all configurations were trained with."""
+        return sorted(next(iter(self.rows.values())))
+
+    def worth(self, number: int, seeds: Collection[int]) -> float:
+        """Returns the mean test score of a configuration over these seeds."""
+        scores = [self.rows[number][seed].test_score for seed in seeds]
+        return fmean(self.facts.constant_score if score is None else score for score in scores)
+
+
+def read(path: Path) -> RecordedFinals:
+    """Returns what one file holds."""
+    frame = pd.read_parquet(path)
+    told = frame.attrs
+    facts = TaskFacts(
+        title=told["title"], metrics=tuple(told["metrics"]), provenance="", synthetic=False, fingerprint="",
+        train_examples=told["train_examples"], validation_examples=told["validation_examples"],
+        constant_score=told["constant_score"], rungs=(1,), final_seeds=SEEDS,
+    )  # fmt: skip
+    rows: dict[int, dict[int, TrialResult]] = {}
+    for found in frame[frame.kind == TrialKind.FINALIST].to_dict("records"):
+        rows.setdefault(int(found["number"]), {})[int(found["seed"])] = _row(found, facts)
+    searched = frame[frame.kind == TrialKind.SEARCH].set_index("trial_id").score.fillna(-np.inf)
+    of = {number: next(iter(own.values())).of for number, own in rows.items()}
+    return RecordedFinals(
+        facts=facts,
+        rows=rows,
+        searched={number: float(searched[name]) for number, name in of.items() if name in searched.index},
+        failed={
+            number: frozenset(row.seed for row in own.values() if row.score is None)
+            | {row.seed for row in unlearned([row for row in own.values() if row.score is not None], facts)}
+            for number, own in rows.items()
+        },
+    )
+
+
+def _row(found: Mapping[Any, Any], facts: TaskFacts) -> TrialResult:
+    """Returns a finalist."""
+    diverged = found["status"] == Status.DIVERGED
+    scores: dict[str, Any] = {"status": Status.DIVERGED} if diverged else {
+        "metrics": dict.fromkeys(facts.metrics, found["score"]),
+        "test_score": found["test_score"],
+        "test_examples": int(found["test_examples"]),
+        "test_metrics": dict.fromkeys(facts.metrics, found["test_score"]),
+        "validation_resampled": tuple(found["validation_resampled"]),
+        "test_resampled": tuple(found["test_resampled"]),
+    }  # fmt: skip
+    return final_row(
+        f"{found['number']}-s{found['seed']}",
+        TrialKind.FINALIST,
+        None if diverged else found["score"],
+        number=int(found["number"]),
+        of=found["of"],
+        seed=int(found["seed"]),
+        params={"method": found["method"]},
+        **scores,
+    )
+
+
+def decided(finals: RecordedFinals, numbers: Sequence[int], seeds: Sequence[int], most: int) -> tuple[Finals, int]:
+    """Returns the finals of these configurations when they are over, and how many trainings they took.
+
+    Args:
+        seeds: in the order in which each configuration gets them, SEEDS at least.
+        most: how many of them a configuration may have.
+    """
+    counts = dict.fromkeys(numbers, SEEDS)
+    while True:
+        ranked = rank_finals(
+            [finals.rows[number][seed] for number, many in counts.items() for seed in seeds[:many]], finals.facts
+        )
+        asked = [each.number for each in contenders(ranked, finals.facts)]
+        if not asked or min(counts[number] for number in asked) == most:
+            return ranked, sum(counts.values())
+        fewest = min(counts[number] for number in asked)
+        counts |= {number: fewest + 1 for number in asked if counts[number] == fewest}
+
+
+def replay(finals: RecordedFinals, studies: int) -> dict[str, list[Replayed]]:
+    """Returns what each rule uses in each of so many studies."""
+    rng = np.random.default_rng(43)
+    found: dict[str, list[Replayed]] = {name: [] for name in RULES}
+    for _ in range(studies):
+        tried = rng.permutation(list(finals.searched))[:SEARCHED].tolist()
+        best = sorted(tried, key=lambda number: -finals.searched[number])
+        seeds = rng.permutation(finals.seeds).tolist()
+        reports = seeds[-REPORTED:]
+        entered = list(dict.fromkeys([HEAD, DEFAULT, *best[:TOP]]))
+        worths = {number: finals.worth(number, reports) for number in {*entered, *best[: TOP + 1]}}
+        for name, most in RULES.items():
+            took = 0
+            if name == DEFAULT_ITSELF:
+                used = DEFAULT
+            elif name == WINNER:
+                ranked, took = decided(finals, [HEAD, *best[: TOP + 1]], seeds, most)
+                used = ranked.finalists[0].number
+            else:
+                ranked, took = decided(finals, entered, seeds, most)
+                chosen = choose(ranked)
+                assert chosen is not None, "a recorded configuration has a score"
+                used = chosen.finalist.number
+            lost = max(worths.values()) - worths[used]
+            harms = worths[used] < worths[DEFAULT] - HARM
+            found[name].append(Replayed(harms, lost, took, bool(finals.failed[used] & set(reports))))
+    return found
+
+
+def table(found: Mapping[str, Mapping[str, Sequence[Replayed]]]) -> list[str]:
+    """Returns a Markdown table of what the rules use: a row for each task and rule, then one over all tasks.
+
+    Args:
+        found: by task, then by rule, a row for each study.
+    """
+    lines = [
+        "| task | rule | worse than the default | regret | of the winner's | trainings | a seed fails |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    means = {
+        task: {name: np.mean(np.array(studies, float), axis=0) for name, studies in rules.items()}
+        for task, rules in found.items()
+    }
+    overall = {name: np.array([each[name] for each in means.values()]) for name in RULES}
+    for task, rules in means.items():
+        lines += [_line(task, name, *values, of=rules[WINNER][1]) for name, values in rules.items()]
+    for name, values in overall.items():
+        lines.append(_line("all", name, *values.mean(axis=0), of=overall[WINNER][:, 1].mean()))
+    for name, values in overall.items():
+        low, high = interval(values[:, 0])
+        lines.append(f"| all, 95 % over {len(values)} tasks | {name} | {low:.3f} to {high:.3f} | | | | |")
+    return lines
+
+
+def _line(task: str, name: str, harms: float, regret: float, took: float, fails: float, *, of: float) -> str:
+    share = f"{regret / of:.2f}" if of else "–"
+    return f"| {task} | {name} | {harms:.3f} | {regret:.4f} | {share} | {took:.1f} | {fails:.3f} |"
+
+
+def interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Returns the 95 % interval of the mean of these values, by t."""
+    reach = student_quantile(len(values) - 1, 0.975) * values.std(ddof=1) / np.sqrt(len(values))
+    return float(values.mean() - reach), float(values.mean() + reach)
+
+
+def main() -> None:
+    """Prints the table of all recorded tasks."""
+    flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    flags.add_argument("--studies", type=int, default=1000, help="how many studies of each task")
+    studies = flags.parse_args().studies
+    print("\n".join(table({path.stem: replay(read(path), studies) for path in sorted(RESULTS.glob("*.parquet"))})))
+
+
+if __name__ == "__main__":
+    main()

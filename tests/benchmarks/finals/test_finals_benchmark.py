@@ -1,0 +1,86 @@
+"""Tests the replay of finals on tables whose best configuration is known."""
+
+import random
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from krona_tune.study.finals import DEFAULT, HEAD
+from krona_tune.study.kinds import TrialKind
+from tests.benchmarks.finals.record import COLUMNS
+from tests.benchmarks.finals.replay import DEFAULT_ITSELF, RULES, WINNER, read, replay, table
+
+OTHERS, SEEDS, EXAMPLES, CONSTANT = range(1, 8), range(8), 400, 0.5
+
+
+def recorded(folder: Path, levels: dict[int, float], fails: dict[int, set[int]]) -> Path:
+    """Writes finals in which every seed of a configuration has its level, but those that fail, which are constant."""
+    frame = pd.DataFrame([*searched(levels), *finalists(levels, fails)])[COLUMNS]
+    frame.attrs = {
+        "title": "X", "metrics": ["accuracy"], "train_examples": 600, "validation_examples": EXAMPLES,
+        "constant_score": CONSTANT,
+    }  # fmt: skip
+    frame.to_parquet(folder / "x.parquet")
+    return folder / "x.parquet"
+
+
+def searched(levels: dict[int, float]) -> list[dict[str, object]]:
+    kept = {"kind": TrialKind.SEARCH.value, "method": "krona", "status": "completed"}
+    return [
+        {**dict.fromkeys(COLUMNS), **kept, "trial_id": f"x-{number:03d}", "number": number, "score": levels[number]}
+        for number in OTHERS
+    ]
+
+
+def finalists(levels: dict[int, float], fails: dict[int, set[int]]) -> list[dict[str, object]]:
+    return [
+        finalist(number, seed, CONSTANT if seed in fails.get(number, ()) else level + seed_effect(number, seed))
+        for number, level in levels.items()
+        for seed in SEEDS
+    ]
+
+
+def seed_effect(number: int, seed: int) -> float:
+    """Returns what a seed adds: something else for each configuration."""
+    return random.Random(f"{number} {seed}").gauss(0.0, 0.002)
+
+
+def finalist(number: int, seed: int, score: float) -> dict[str, object]:
+    drawn = [round(score + around, 4) for around in (-0.02, 0.0, 0.02)]
+    return {
+        "trial_id": f"x-final-{number}-s{seed}", "task": "x", "kind": TrialKind.FINALIST.value, "number": number,
+        "of": f"x-{number:03d}", "seed": seed, "status": "completed", "score": score, "test_score": score,
+        "method": "head_only" if number == HEAD else "krona", "test_examples": EXAMPLES, "trainable_parameters": 700,
+        "validation_resampled": drawn, "test_resampled": drawn,
+    }  # fmt: skip
+
+
+def test_what_is_far_better_than_the_default_is_chosen(tmp_path: Path) -> None:
+    levels = {HEAD: 0.6, DEFAULT: 0.7, **dict.fromkeys(OTHERS, 0.9)}
+    found = replay(read(recorded(tmp_path, levels, {})), 20)
+    used = [each for name in RULES if name != DEFAULT_ITSELF for each in found[name]]
+    assert all(each.regret < 0.01 and not each.harms for each in used)
+    assert all(each.regret == pytest.approx(0.2, abs=0.01) for each in found[DEFAULT_ITSELF])
+
+
+def test_a_winner_that_is_worse_than_the_default_harms_and_what_is_chosen_does_not(tmp_path: Path) -> None:
+    levels = {HEAD: 0.6, DEFAULT: 0.8, **dict.fromkeys(OTHERS, 0.75)}
+    found = replay(read(recorded(tmp_path, levels, {})), 20)
+    assert all(each.harms for each in found[WINNER])
+    assert not any(each.harms for name in RULES if name != WINNER for each in found[name])
+
+
+def test_a_configuration_that_fails_often_is_seen_to_fail(tmp_path: Path) -> None:
+    levels = {HEAD: 0.6, DEFAULT: 0.8, **dict.fromkeys(OTHERS, 0.95)}
+    found = replay(read(recorded(tmp_path, levels, {number: {0, 1, 2, 3} for number in OTHERS})), 40)
+    assert any(each.fails for each in found[WINNER])
+    assert not any(each.fails for each in found[DEFAULT_ITSELF])
+
+
+def test_the_table_has_a_row_for_each_task_and_rule(tmp_path: Path) -> None:
+    levels = {HEAD: 0.6, DEFAULT: 0.7, **dict.fromkeys(OTHERS, 0.9)}
+    found = replay(read(recorded(tmp_path, levels, {})), 5)
+    lines = table({"x": found, "y": found})
+    assert len(lines) == 2 + 4 * len(RULES)
+    assert lines[2].startswith(f"| x | {WINNER} | 0.000 |")
