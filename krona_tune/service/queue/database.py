@@ -170,6 +170,18 @@ class Database:
             found = connection.execute(asked.limit(MOST_ENDED)).all()
         return self._valid(found, _as_entry)
 
+    def last_ended(self, name: str, *, trainings_too: bool = True) -> Entry | None:
+        """Returns the entry of a study of this name that ended last; None if there is none.
+
+        Args:
+            trainings_too: it may be one of a full training.
+        """
+        asked = _selected().where(entries.c.state.not_in(LIVE), entries.c.name == name)
+        asked = asked if trainings_too else asked.where(trainings.c.entry.is_(None))
+        with self._reading() as connection:
+            found = connection.execute(asked.order_by(entries.c.ended_at.desc()).limit(1)).all()
+        return next(iter(self._valid(found, _as_entry)), None)
+
     def move(self, entry: int, priority: int) -> Entry:
         """Gives an entry another priority. Raises a Refusal if it has no place any more."""
         with self._transaction() as connection:
@@ -185,6 +197,7 @@ class Database:
             changed: dict[str, Any] = {"removed_by": person}
             if found.state == "queued":
                 changed |= {"state": "removed", "ended_at": time.time(), "reason": f"{person} removed it"}
+                self._give_slots(connection, entry, 0)
             self._update(connection, entry, changed)
             return self._entry(connection, entry)
 
@@ -199,10 +212,9 @@ class Database:
             found = self._entry(connection, entry)
             if found.live:
                 raise Refusal(f"entry {entry}", f"{found.name} has a place in the queue", "there is nothing to do")
+            self._give_slots(connection, entry, 0)  # an earlier version left an ended entry its slots
             try:
-                self._update(
-                    connection, entry, {"state": "queued", "ended_at": None, "reason": "", "removed_by": "", "slots": 0}
-                )
+                self._update(connection, entry, {"state": "queued", "ended_at": None, "reason": "", "removed_by": ""})
             except IntegrityError:
                 problem = f"another study named {found.name!r} has a place in the queue"
                 raise Refusal(f"entry {entry}", problem, "wait for its end") from None
@@ -220,10 +232,11 @@ class Database:
             self._end_starts(connection, entry, now)
 
     def give_slots(self, shares: dict[int, int]) -> None:
-        """Notes how many slots each entry has from now on, where that differs from what it had."""
+        """Notes how many slots each entry has from now on, where that differs from what it had; none if it ended."""
         with self._transaction() as connection:
-            for entry, slots in shares.items():
-                self._give_slots(connection, entry, slots)
+            live = connection.execute(sql.select(entries.c.id).where(entries.c.state.in_(LIVE))).scalars().all()
+            for entry in shares.keys() & set(live):
+                self._give_slots(connection, entry, shares[entry])
 
     def begin_start(self, entry: int, slots: int, state_before: float | None, handle: str = "") -> Start | None:
         """Notes that a driver is about to be started; returns None if somebody removed the entry meanwhile."""

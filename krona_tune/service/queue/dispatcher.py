@@ -230,7 +230,7 @@ class Dispatcher:
 
     def _is_taken(self, watched: WatchedEntry) -> bool:
         """Returns whether a person runs a study before its next driver is started; notes it as long as it is so."""
-        if watched.start is None or watched.begun:
+        if watched.begun:
             return False
         taken = is_running(watched.folder)
         if taken != (watched.entry.reason == BY_HAND):
@@ -277,6 +277,8 @@ class Dispatcher:
         if watched.folder.remote:
             refresh(watched.folder, FETCHED)  # what it wrote last came after the last look
         state = state_since(watched.folder, start.state_before) or watched.state
+        if entry.training and state and state.share is None:
+            state = None  # a person has run the study meanwhile, and trained nothing for this entry
         how = state.end if state else ""
         said = self._drivers.last_lines(start.handle) if start.handle else ""
         hour_ago = time.time() - WITHIN_SECONDS

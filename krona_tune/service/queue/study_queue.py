@@ -151,9 +151,8 @@ class StudyQueue:
 
     def _place_for(self, name: str, priority: int, person: str) -> Entry:
         asked = self._of_storage(name, priority)
-        for before in self._database.ended():
-            if before.name == name and not before.training:
-                return self._put_back(before)
+        if before := self._database.last_ended(name, trainings_too=False):
+            return self._put_back(before)
         return self._database.adopt(asked, person, written_at(self._storage.study(name)))
 
     def _put_back(self, entry: Entry) -> Entry:
@@ -172,7 +171,7 @@ class StudyQueue:
         self.refuse_live(name)
         spec = load_spec(self._storage.study(name).spec)
         self._source.most(spec.resources)
-        before = next((entry for entry in self._database.ended() if entry.name == name), None)
+        before = self._database.last_ended(name)
         asked = Submission(name=name, space=dump_spec(spec), priority=priority)
         if before is None:
             return asked

@@ -131,6 +131,14 @@ def test_changes_of_slots_are_kept_once_each(kept: Database) -> None:
     assert [each.slots for each in kept.changes(time.time() + 1)] == [2], "what held on from before is shown"
 
 
+def test_a_queued_entry_that_is_removed_holds_no_slots_any_more(kept: Database) -> None:
+    kept.add(submission("first"), "ann")
+    kept.give_slots({1: 2})
+    kept.remove(1, "bo")
+    kept.give_slots({1: 3})
+    assert (kept.entry(1).slots, [each.slots for each in kept.changes(0.0)]) == (0, [2, 0])
+
+
 def test_an_older_file_is_brought_to_this_format(tmp_path: Path) -> None:
     path = tmp_path / "queue.db"
     Database(path).add(submission(), "ann")

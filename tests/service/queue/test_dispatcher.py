@@ -158,7 +158,7 @@ def test_what_is_removed_during_a_round_is_not_started(queue: Queue, monkeypatch
         return real(entry)
 
     monkeypatch.setattr(queue.database, "submission", removed)
-    assert queue.round() == {"first": ("removed", 2)} or queue.entry("first").state == "removed"
+    assert queue.round() == {"first": ("removed", 0)}
     assert (len(asked), queue.drivers.started) == (2, [])
 
 

@@ -157,6 +157,37 @@ def test_a_study_that_a_person_resumes_before_its_place_is_used_holds_no_slots(q
     assert queue.entry("first").reason == ""
 
 
+def test_a_training_of_a_study_that_a_person_runs_holds_no_slots(queue: Queue) -> None:
+    begin_by_hand(queue)
+    queue.database.add_training(submission("first"), "ann", ["--seeds", "1"])
+    queue.submit("second")
+    with lock_of(queue.storage.study("first")):
+        for _ in range(2):
+            assert queue.round() == {"first": ("queued", 0), "second": ("running", 2)}
+        assert queue.entry("first").reason == dispatcher.BY_HAND
+    assert queue.round() == {"first": ("running", 1), "second": ("running", 1)}
+
+
+def begin_by_hand(queue: Queue) -> None:
+    """Begins the study first as a person does, with no place in the queue."""
+    folder = queue.storage.study("first")
+    folder.root.mkdir()
+    folder.spec.write_text(submission("first").space, encoding="utf-8")
+
+
+def test_a_training_has_not_ended_with_a_study_that_a_person_resumed_after_its_driver_died(queue: Queue) -> None:
+    begin_by_hand(queue)
+    queue.database.add_training(submission("first"), "ann", ["--seeds", "1"])
+    assert queue.round() == {"first": ("running", 2)}
+    queue.drivers.ends("first")
+    queue.drivers.writes("first", None, end="finished")
+    queue.round()
+    assert queue.round() == {"first": ("running", 2)}
+    assert [words[0] for words in queue.drivers.started] == ["train", "train"]
+    queue.drivers.ends("first", "finished")
+    assert queue.round() == {"first": ("finished", 0)}
+
+
 class Killed(BaseException):
     """The service is killed."""
 
