@@ -74,6 +74,14 @@ def earlier_studies(storage: Storage, named: Iterable[str]) -> tuple[str, ...]:
     return tuple(map(whole, named))
 
 
+def whole_teacher(text: str) -> str:
+    """Returns the absolute path of a study's folder or a file of curves that is here; another text, such as a study's
+    name, as it is."""
+    path = home(Path(text))
+    there = path.is_file() if is_curve_file(text) else StudyFolder(path).spec.exists()
+    return str(path.resolve()) if there else text
+
+
 def refuse_odd(name: str | None) -> None:
     """Raises a Refusal if no study can have this name."""
     if name is None:

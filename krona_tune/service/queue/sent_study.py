@@ -1,33 +1,54 @@
 """Makes a submission of a space and of what a person gave beside it; without a space the service picks or makes one."""
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from krona_tune.api.folders import FOLDERS, whole_path, with_whole_paths
+from krona_tune.api.folders import FOLDERS, whole_path, whole_teacher, with_whole_paths
 from krona_tune.api.study_request import spec_of
+from krona_tune.data.tasks import GLUE
+from krona_tune.refusal import Refusal
 from krona_tune.service.queue.entry import RequestValue, Submission
+from krona_tune.study.request.field_types import listed
 from krona_tune.study.request.given_values import GivenValue
 from krona_tune.study.request.loader import dump_spec
+from krona_tune.study.settings import flag_of
+
+TEACHERS = "search.warm_start"
+"""The key of the studies and files of curves that a study learns from."""
 
 
 def submission_of(name: str, space: Path | None, given: Sequence[GivenValue], **more: Any) -> Submission:
-    """Returns a submission whose folders are whole paths.
+    """Returns a submission whose folders and files are whole paths.
 
     Args:
         space: the file of a space; None: none is named.
-        given: what a person gave beside it.
+        given: what a person gave beside it; nothing: GLUE's tasks, as a run without words.
         more: the other fields of the submission.
 
     Raises:
         Refusal: the space can't be read, or a value is refused.
     """
     if space is None:
-        return Submission(name=name, given=tuple(map(_sent, given)), **more)
+        asked = given or [GivenValue("tasks", list(GLUE), flag_of("tasks"))]
+        return Submission(name=name, given=tuple(map(_sent, asked)), **more)
     spec = spec_of(space, [*given, GivenValue("name", name, "name")]).settled()
+    if spec.search.warm_start:
+        whole = tuple(map(whole_teacher, spec.search.warm_start))
+        spec = spec.model_copy(update={"search": spec.search.model_copy(update={"warm_start": whole})})
     return Submission(name=name, space=dump_spec(with_whole_paths(spec)), **more)
 
 
 def _sent(given: GivenValue) -> RequestValue:
-    is_folder = given.key in FOLDERS and isinstance(given.value, str)
-    return RequestValue(key=given.key, value=whole_path(given.value) if is_folder else given.value, by=given.by)
+    """Returns a value as it is sent. Raises a Refusal if JSON has none for it."""
+    value = given.value
+    if given.key in FOLDERS and isinstance(value, str):
+        value = whole_path(value)
+    elif given.key == TEACHERS and isinstance(named := listed(value), list):
+        value = [whole_teacher(each) if isinstance(each, str) else each for each in named]
+    try:
+        json.dumps(value, allow_nan=False)
+    except (TypeError, ValueError):
+        raise Refusal(given.by, f"{value} can't be sent", "write a finite number, a text, or several of them") from None
+    return RequestValue(key=given.key, value=value, by=given.by)
