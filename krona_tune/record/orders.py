@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from socket import gethostname
 
-from krona_tune.atomic_write import write_atomically
+from krona_tune.atomic_write import atomic_path
 from krona_tune.record.remote_files import Store, refusing_store_errors
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
@@ -68,8 +68,9 @@ def give_order(folder: StudyFolder, request: OrderRequest, by: str = "") -> Orde
         return made
     try:
         make_orders_folder(folder)
-        path = write_atomically(folder.orders / f"{made.id}{ENDING}", text)
-        path.chmod(0o644)  # whoever runs the study must read it
+        with atomic_path(folder.orders / f"{made.id}{ENDING}") as path:
+            path.write_text(text, encoding="utf-8")
+            path.chmod(0o644)  # whoever runs the study must read it, as soon as it is there
     except OSError as error:
         raise Refusal(str(folder.orders), f"no order can be left there: {error.strerror}", "make it writable") from None
     return made

@@ -28,7 +28,7 @@ COOKIE = "krona_tune"
 LONGEST_PERSON = 40
 OPEN = frozenset({"/healthz", "/login"})
 """Paths that need no token."""
-LOCAL_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:\d{1,5})?", re.IGNORECASE)
+LOCAL_HOST = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?", re.IGNORECASE)
 """The Host headers that are accepted without a token: a name that an attacker's DNS points to this machine is none."""
 SAME_SITE = frozenset({"same-origin", "none"})
 

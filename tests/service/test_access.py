@@ -102,12 +102,14 @@ def test_a_service_without_a_token_has_no_login(client: TestClient) -> None:
     assert client.post("/login", data={"token": ""}).status_code == 401
 
 
-@pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "localhost@evil", "10.0.0.1", "", "[::2]"])
+@pytest.mark.parametrize(
+    "host", ["evil.example", "127.0.0.1.evil.example", "127.0.0.evil", "localhost@evil", "10.0.0.1", "", "[::2]"]
+)
 def test_without_a_token_another_name_of_this_machine_is_refused(client: TestClient, host: str) -> None:
     assert client.get("/api/studies", headers={"Host": host}).status_code == 421
 
 
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1:8300", "[::1]", "[::1]:8300"])
+@pytest.mark.parametrize("host", ["localhost", "LOCALHOST:1", "127.0.0.1:8300", "127.0.1.1", "[::1]", "[::1]:8300"])
 def test_without_a_token_this_machines_names_are_accepted(client: TestClient, host: str) -> None:
     assert client.get("/api/studies", headers={"Host": host}).status_code == 200
 

@@ -140,7 +140,10 @@ def _folders_of(folder: Path, tasks: Sequence[str]) -> Iterator[str]:
 
 
 def _listed(folder: Path) -> list[Path]:
-    """Returns what a folder holds and may be shown, sorted, up to what is looked at; nothing if it can't be read."""
+    """Returns what a folder holds and may be shown, sorted, up to what is looked at; nothing if it can't be read, or if
+    nothing in it can."""
+    if not os.access(folder, os.R_OK | os.X_OK):
+        return []
     try:
         found = list(islice(folder.iterdir(), MOST_SEEN + 1))
     except OSError:

@@ -60,6 +60,15 @@ def test_a_link_is_followed_as_far_as_the_roots_reach(root: Path, tmp_path: Path
     assert set(files(root, tmp_path / "other")) == {root / "in.csv", root / "other.csv"}
 
 
+def test_a_folder_that_lists_its_files_but_opens_none_hides_nothing_else(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    closed, read = write(root / "closed/in/a.csv").parent.parent, write(root / "in/b.csv")
+    real = os.access
+    monkeypatch.setattr(data_roots.os, "access", lambda path, mode: Path(path) != closed and real(path, mode))
+    assert files(root) == [read]
+
+
 def test_a_root_that_is_a_link_is_the_folder_that_it_leads_to_and_is_looked_through_once(
     root: Path, tmp_path: Path
 ) -> None:
