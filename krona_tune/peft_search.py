@@ -23,7 +23,7 @@ from torch import nn
 from krona_tune.adapters.adapter_files import config_of
 from krona_tune.adapters.method_table import added_parameters, method_named
 from krona_tune.adapters.peft_form import saved_modules, task_type, within
-from krona_tune.adapters.placement import common_dimensions, sites
+from krona_tune.adapters.placement import common_dimensions, refuse_whole_blocks, sites
 from krona_tune.backbones.find_geometry import geometry
 from krona_tune.backbones.geometry import Site
 from krona_tune.kron.factors import divisors
@@ -119,9 +119,11 @@ def _head(model: Any) -> list[str]:
 
 def _placement(roles: str, layers: str) -> AdapterConfig:
     try:
-        return AdapterConfig(roles=roles, layers=layers)
+        asked = AdapterConfig(roles=roles, layers=layers)
     except ValidationError as error:
         raise refusal_of(error, AdapterConfig, "") from None
+    refuse_whole_blocks(roles, "roles")
+    return asked
 
 
 def _sizes(method: str, places: Sequence[Site]) -> list[AdapterConfig]:

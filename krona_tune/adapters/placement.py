@@ -8,7 +8,7 @@ from typing import Any
 from krona_tune.adapters.method_table import AttachPoint, TrainedModelPart, added_parameters, method_named
 from krona_tune.backbones.geometry import Geometry, Role, Site
 from krona_tune.refusal import Refusal, shown
-from krona_tune.study.request.trial import AdapterConfig, read_layers
+from krona_tune.study.request.trial import AdapterConfig, read_layers, read_roles
 
 MAPS = frozenset(Role) - {Role.FEED_FORWARD, Role.NAMED}
 _ROLES = {
@@ -53,6 +53,13 @@ class ParameterCount:
     @property
     def percent(self) -> float:
         return 100 * (self.adapter + self.norms) / self.backbone
+
+
+def refuse_whole_blocks(roles: str, place: str) -> None:
+    """Raises a Refusal if `query+feed_forward` names a block, which no adapter of single maps can be on."""
+    if Role.FEED_FORWARD in read_roles(roles):
+        fix = f"name its maps: {Role.FEED_FORWARD_IN}+{Role.FEED_FORWARD_OUT}"
+        raise Refusal(place, f"{roles}: {Role.FEED_FORWARD} is a whole block", fix)
 
 
 def sites(geometry: Geometry, adapter: AdapterConfig) -> tuple[Site, ...]:

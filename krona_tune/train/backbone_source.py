@@ -109,11 +109,14 @@ def refuse_other_shapes(found: Shapes, config: Mapping[str, Any], shape: Geometr
 
 
 def tying(files: list[Path], found: Shapes) -> dict[str, bool]:
-    """Returns what a text-to-text model's weights say about its two embeddings, whatever its config says: transformers
-    uses both if both are there and differ, else one for both."""
-    there = [name for name in EMBEDDINGS if name in found]
-    if len(there) < len(EMBEDDINGS):
-        return {"tie_word_embeddings": True} if there else {}
+    """Returns what the weights of T5 and its kin say about their two embeddings, whatever their config says:
+    transformers uses both if both are there and differ, else one for both. Of others, whose tables have other names,
+    their config is believed."""
+    table, writer = EMBEDDINGS
+    if table not in found:
+        return {}
+    if writer not in found:
+        return {"tie_word_embeddings": True}
     starts = {start for path in files if path.suffix == SAFE for start in _starts(path, EMBEDDINGS)}
     return {"tie_word_embeddings": len(starts) == 1}
 

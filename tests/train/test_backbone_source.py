@@ -11,6 +11,7 @@ import pytest
 import torch
 from huggingface_hub.utils import filter_repo_objects
 from safetensors.torch import load_file, save_file
+from transformers import AutoConfig, AutoModelForCausalLM
 from transformers.models.auto.tokenization_auto import TOKENIZER_MAPPING_NAMES, tokenizer_class_from_name
 from transformers.utils import CHAT_TEMPLATE_DIR, CHAT_TEMPLATE_FILE
 
@@ -58,6 +59,19 @@ def test_two_embeddings_are_counted_where_the_weights_hold_two_that_differ(
     (tmp_path / "config.json").write_text(json.dumps({"model_type": model_type, **plain, **said}), encoding="utf-8")
     loaded = load_backbone(str(tmp_path), FLOAT32).base
     assert find_backbone(str(tmp_path)).geometry.parameters == sum(p.numel() for p in loaded.parameters())
+
+
+@pytest.mark.parametrize("tied", [True, False])
+@pytest.mark.parametrize("name", ["llama", "gpt2", "opt"])
+def test_a_saved_decoder_that_writes_is_counted_with_its_own_output_embeddings(
+    name: str, tied: bool, tmp_path: Path
+) -> None:
+    model_type, sizes = CONFIGS[name]
+    config = AutoConfig.for_model(model_type, **{**sizes, "tie_word_embeddings": tied})
+    AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    shape = find_backbone(str(tmp_path)).geometry.writing()
+    loaded = load_backbone(str(tmp_path), FLOAT32, shape).whole
+    assert shape.parameters == sum(p.numel() for p in loaded.parameters())
 
 
 def test_folders_without_a_model_are_refused(tmp_path: Path) -> None:
