@@ -131,7 +131,11 @@ def test_a_limit_below_every_adapter_is_refused_with_the_smallest() -> None:
         ),
         ("bert", {"methods": ["dora"]}, "methods: unknown method 'dora', did you mean 'lora'?"),
         ("bert", {"roles": "cross_query"}, "no such site in this bert"),
-        ("bert", {"roles": "query+feed_forward"}, r"roles: query\+feed_forward: feed_forward is a whole block; name its"),
+        (
+            "bert",
+            {"roles": "query+feed_forward"},
+            r"feed_forward is a whole block; name its maps",
+        ),
     ],
 )
 def test_what_peft_can_not_adapt_is_refused(name: str, asked: dict[str, Any], said: str) -> None:

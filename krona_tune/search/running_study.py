@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.order import Order, is_paused
+from krona_tune.study.order import Order, is_paused, search_ended_by
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.request.trial import TrialConfig
 from krona_tune.study.result import TrialResult
@@ -104,11 +104,12 @@ class RunningStudy:
             orders=self.ledger.orders.values(),
             in_queue=self.share is not None,
             paused=self.paused,
-            ended=self.searching and bool(self.stopper.ended),
+            ended=bool(search_ended_by(self.ledger.orders.values())),
             count=self.plan.count,
         )
 
     def stand(self) -> None:
-        """Stops the study's clock while no trial may run."""
-        self.clock.stand(not self.slots())
+        """Lets the study's clock go on if trials may run; where none may, it stops once none runs."""
+        if self.slots():
+            self.clock.stand(False)
         self.state_changed()

@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection
 from threading import RLock
 
 from krona_tune.record.orders import Inbox, remove_order
+from krona_tune.record.trial_checkpoints import remove
 from krona_tune.refusal import Refusal, told
 from krona_tune.search.order_table import OF_A_FULL_TRAINING, ORDER_ACTIONS
 from krona_tune.search.running_study import RunningStudy
@@ -62,6 +63,9 @@ class StudyOrders(Gate):
     def stopped(self, tune_id: str) -> bool:
         return tune_id in self.study.stopper.stopped
 
+    def judge(self, tune_id: str) -> None:
+        self.study.stopper.judged.add(tune_id)
+
     def begin(self) -> None:
         """Lets orders take effect that an earlier driver had only taken."""
         for order in self._taken():
@@ -69,7 +73,6 @@ class StudyOrders(Gate):
                 self._end(order, "done", "the driver had ended")
             elif order.what in self.only and not ORDER_ACTIONS[order.what].needs_searcher:
                 self._take_effect(order)
-        self.study.clock.stand(not self.slots())
         if self.study.paused:
             self._say(f"The study is paused. Let it go on with: {self._go_on}")
 
@@ -91,12 +94,18 @@ class StudyOrders(Gate):
         if self.study.in_search:
             self._take_effect(order)
         elif not self.study.searching:
-            self._refuse(order, "the search ended before it began")
+            self._end(order, "refused", "the search ended before it began")  # no other clone gets its id
 
     def leave(self) -> None:
-        """Says that a phase has ended: orders to trials are refused until the next."""
+        """Says that a phase has ended: orders to trials are refused until the next, and a clone that waits for a worker
+        is given up, unless the study goes on with it when it is resumed."""
         self.study.searching = False  # an order that is read only now would bring no trial
+        self.running = 0
         self.look()
+        if self.study.searcher and not self.study.stopper.interrupted:
+            for order in self._taken():
+                if ORDER_ACTIONS[order.what].needs_searcher and self.study.searcher.withdraw(order.made):
+                    remove(self.study.folder, [order.made])
         self.study.searcher = None
 
     def close(self) -> None:
@@ -114,6 +123,7 @@ class StudyOrders(Gate):
         """Answers the orders that have come, and ends those whose effect is in the records."""
         with self._lock:
             self._ticked()
+            self.study.clock.stand(not (self.slots() or self.running))  # one that is paused trains on to its next rung
             for order in self._inbox.take():
                 if order.id in self.study.ledger.orders or self._answer(order):
                     remove_order(self.study.folder, order)

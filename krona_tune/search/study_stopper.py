@@ -38,7 +38,8 @@ class StudyStopper:
     Ray's run was abandoned: Ray must not be called from then on.
 
     `ended` says who ordered that the search ends; the finals follow. `stopped` has Tune's ids of the trials that
-    somebody ordered to stop. `settled`: how the driver ends is decided; a signal only cuts short what it still does.
+    somebody ordered to stop, `judged` of those that the scheduler has ended because of their scores. `settled`: how the
+    driver ends is decided; a signal only cuts short what it still does.
 
     Args:
         budget: what the study may use.
@@ -49,6 +50,7 @@ class StudyStopper:
         self.asked: Asked = ""
         self.halted, self.lost, self.ended = "", "", ""
         self.stopped: set[str] = set()
+        self.judged: set[str] = set()
         self.settled = False
         self.reserve: Callable[[], Amount] = Amount
         self._budget, self._spent = budget, spent
@@ -130,9 +132,9 @@ class StudyStopper:
             return Status(result["status"])
         if tune_id in self.stopped:
             return Status.STOPPED_BY_USER
-        if self.stop_all() or not result or "score" not in result:
-            return Status.INTERRUPTED
-        return Status.STOPPED_EARLY
+        # one that is judged by the report that uses up the budget has ended
+        over = self.interrupted if tune_id in self.judged else self.stop_all()
+        return Status.INTERRUPTED if over or not result or "score" not in result else Status.STOPPED_EARLY
 
 
 def leave_closed_terminal() -> None:

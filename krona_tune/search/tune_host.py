@@ -23,7 +23,7 @@ from ray.tune.schedulers import FIFOScheduler, TrialScheduler
 
 from krona_tune.refusal import told
 from krona_tune.search.ray_internals import RayWatch, forget_failures, prepare_tune, release_idle_workers
-from krona_tune.search.searchers.asha import CONTINUE
+from krona_tune.search.searchers.asha import CONTINUE, STOP
 from krona_tune.search.searchers.task_searcher import Gate, GatedSearcher
 from krona_tune.search.startup.cluster import Slots
 from krona_tune.search.study_stopper import StudyStopper
@@ -57,6 +57,8 @@ class GatedScheduler(_Unpickled, FIFOScheduler):  # type: ignore[misc]
 
     def on_trial_result(self, tune_controller: Any, trial: Any, result: dict[str, Any]) -> str:
         decision = str(self._inner.on_trial_result(tune_controller, trial, result))
+        if decision == STOP:
+            self._gate.judge(trial.trial_id)
         return PAUSE if decision == CONTINUE and _running(tune_controller) > self._gate.slots() else decision
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:

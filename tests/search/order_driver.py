@@ -21,6 +21,7 @@ from krona_tune.search.trial_message import TrialMessage
 from krona_tune.search.waiting_orders import EarlierOrders
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import Order, OrderRequest
+from krona_tune.study.request.domain import Fixed
 from krona_tune.study.request.loader import dump_spec, load_spec
 from krona_tune.study.result import Status
 from tests.search.conftest import count_on, never
@@ -170,7 +171,8 @@ class Driver:
 
 
 def trial(number: int) -> TrialMessage:
-    params = {"method": "krona", "a_out": 4, "a_in": 6, "rank": 1, "learning_rate": 1e-3}
+    fixed = {name: domain.value for name, domain in plan().space.knobs["krona"].items() if isinstance(domain, Fixed)}
+    params = {"method": "krona", **fixed, "a_out": 4, "a_in": 6, "learning_rate": 1e-3}
     return TrialMessage(f"cola-{number:03d}", "cola", number, "search", 1, params)
 
 

@@ -247,6 +247,24 @@ def test_a_study_with_no_share_waits_and_its_clock_stands(study: StudyFolder, mo
     assert driver.clock.seconds() == stood + 5.0
 
 
+def test_the_clock_of_a_paused_study_stands_once_no_trial_runs(
+    study: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now = [100.0]
+    monkeypatch.setattr(budget.time, "monotonic", lambda: now[0])
+    driver = Driver(study).run()
+    driver.orders.running = 1
+    give_order(study, OrderRequest(what="pause"))
+    driver.orders.look()
+    before = driver.clock.seconds()
+    now[0] += 7.0
+    assert driver.clock.seconds() == before + 7.0, "it trains on to its next rung"
+    driver.orders.running = 0
+    driver.orders.look()
+    now[0] += 5.0
+    assert driver.clock.seconds() == before + 7.0
+
+
 def test_a_share_that_an_earlier_driver_took_means_nothing_to_the_next(study: StudyFolder) -> None:
     driver = Driver(study, write=1, after=True, share=2)
     driver.later.append(OrderRequest(what="share", value="1"))

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
+from optuna.trial import TrialState
 
 from krona_tune.api.study_request import lift_ordered_stop, lifting_ordered_stop
 from krona_tune.record.driver_state import STOP
@@ -16,15 +17,18 @@ from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.records import read_records
 from krona_tune.search.resume import numbers_left
 from krona_tune.search.searchers.history import History
+from krona_tune.search.searchers.open_samplers import open_samplers
 from krona_tune.search.searchers.task_searcher import StudySearcher
 from krona_tune.search.study_records import open_records
 from krona_tune.search.waiting_orders import EarlierOrders
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.order import Order, OrderRequest
+from krona_tune.study.order import Order, OrderRequest, search_ended_by
 from krona_tune.study.request.loader import dump_spec, load_spec
 from krona_tune.study.result import Status
+from tests.search.conftest import never
 from tests.search.order_driver import REQUESTS, Driver, Killed, clone
 from tests.search.rungs import report
+from tests.search.test_task_sampler import trials
 from tests.study.request.written_specs import load_changed
 
 pytestmark = pytest.mark.usefixtures("prompt_inbox")
@@ -256,7 +260,37 @@ def test_a_clone_that_had_not_begun_when_the_search_ended_is_refused(study: Stud
     assert clone.state == "taken"
     driver.orders.serve(StudySearcher([], {}, {}, driver.stopper.verdict, {}), search=False)
     assert driver.ledger.orders[clone.id].state == "refused"
+    give_order(study, OrderRequest(what="continue"))
     assert "cola-clone-0" not in Driver(study).run().ledger.rows
+
+
+def test_the_next_clone_after_one_that_was_refused_is_learned_at_its_own_point(study: StudyFolder) -> None:
+    driver = Driver(study, slots=1)
+    driver.later += [REQUESTS["clone"], OrderRequest(what="stop")]
+    driver.begin_trials = lambda: None  # type: ignore[method-assign]
+    driver.run()
+    driver.orders.serve(StudySearcher([], {}, {}, driver.stopper.verdict, {}), search=False)
+    (given_up,) = (each for each in trials(study.journal) if "cola-clone-0" in each.user_attrs.values())
+    assert given_up.state is TrialState.PRUNED
+    again = Driver(study)
+    give_order(study, OrderRequest(what="continue"))
+    give_order(study, clone("training.learning_rate=0.004"))
+    rows = again.run().ledger.rows
+    (made,) = (trial_id for trial_id in rows if "clone" in trial_id)
+    assert made == "cola-clone-1"
+    assert rows[made].params["learning_rate"] == 0.004
+
+
+def test_an_ended_search_may_be_let_go_on_while_the_finals_run(study: StudyFolder) -> None:
+    driver = Driver(study)
+    driver.later.append(OrderRequest(what="stop"))
+    driver.run()
+    driver.stopper.let_finals_end()
+    give_order(study, OrderRequest(what="continue"))
+    driver.orders.serve(StudySearcher([], {}, {}, driver.stopper.verdict, {}), search=False)
+    last = list(driver.ledger.orders.values())[-1]
+    assert (last.state, last.outcome) == ("done", "the search goes on when the study is resumed")
+    assert search_ended_by(driver.ledger.orders.values()) == ""
 
 
 def test_an_order_takes_no_effect_before_it_is_in_the_records(study: StudyFolder) -> None:
@@ -294,7 +328,8 @@ def test_a_full_training_leaves_a_clone_that_was_taken_to_the_next_driver(study:
     give_order(study, REQUESTS["clone"])
     first = Driver(study)
     first.orders.begin()
-    first.orders.serve(StudySearcher([], {}, {}, first.stopper.verdict, {}), search=True)
+    samplers = open_samplers(first.plan.spec, first.plan.space, study.journal, never)
+    first.orders.serve(StudySearcher([], samplers, {}, first.stopper.verdict, {}), search=True)
     [order] = first.ledger.orders.values()
     assert (order.state, "cola-clone-0" in first.ledger.rows) == ("taken", False)
     training = Driver(study)

@@ -107,6 +107,15 @@ def test_an_ordered_end_of_the_search_lasts_until_the_finals() -> None:
     assert not stopper.stop_all()
 
 
+@pytest.mark.parametrize("halted", ["", "the disk is full"])
+def test_a_trial_that_is_stopped_with_the_report_that_uses_up_the_budget_was_stopped_early(halted: str) -> None:
+    stopper = StudyStopper(Budget(examples=50), lambda: Amount(examples=50))
+    stopper.judged.add("t0")
+    stopper.halted = halted
+    assert stopper.verdict("t0", {"score": 0.5}, False) is (Status.INTERRUPTED if halted else Status.STOPPED_EARLY)
+    assert stopper.verdict("t1", {"score": 0.5}, False) is Status.INTERRUPTED
+
+
 def test_a_new_time_budget_counts_at_once() -> None:
     stopper = StudyStopper(Budget(seconds=10), lambda: Amount(seconds=20))
     assert stopper.stop_all()

@@ -70,6 +70,19 @@ def test_a_trial_pauses_if_more_run_than_may(most: int, decision: str) -> None:
     assert GatedScheduler(Stopping(), Gate(most)).on_trial_result(tune, tune.trials[0], {}) == STOP
 
 
+def test_the_gate_is_told_what_the_scheduler_ends() -> None:
+    told: list[str] = []
+
+    class Judging(Gate):
+        def judge(self, tune_id: str) -> None:
+            told.append(tune_id)
+
+    tune = Tune(Trial.RUNNING)
+    for inner in (FIFOScheduler(), Stopping()):
+        GatedScheduler(inner, Judging()).on_trial_result(tune, tune.trials[0], {})
+    assert told == [tune.trials[0].trial_id]
+
+
 def test_a_paused_trial_continues_when_there_is_room() -> None:
     tune, gate = Tune(Trial.RUNNING, Trial.PAUSED), Gate(1)
     assert GatedScheduler(FIFOScheduler(), gate).choose_trial_to_run(tune) is None

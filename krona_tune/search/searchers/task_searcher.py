@@ -54,6 +54,9 @@ class Gate:
     def stopped(self, tune_id: str) -> bool:
         return False
 
+    def judge(self, tune_id: str) -> None:
+        """Is told that the scheduler ends a trial because of its scores."""
+
 
 class GatedSearcher(Searcher):  # type: ignore[misc]
     """A searcher whose trials pass a gate. `closed`: it has said that it gives no others.
