@@ -383,7 +383,8 @@ class Study(RecordedStudy):
     def _plan(self) -> "Plan":
         if self._start.address is None:
             slots(this_machine(), self.request.resources)
-        return make_plan(with_whole_paths(self.request), str(self._place))
+        begun = read_manifest(self.folder.manifest) if self.folder.manifest.exists() else None
+        return make_plan(with_whole_paths(self.request), str(self._place), begun)
 
     @property
     def _place(self) -> Path:

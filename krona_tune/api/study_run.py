@@ -149,10 +149,9 @@ def _print_results(outcome: Outcome, context: "DriverContext", options: DriverOp
 
 def _planned(spec: StudySpec, place: str, folder: StudyFolder) -> "Plan":
     """Returns the plan of a request; that of a study which was begun computes in what it did then."""
-    plan = make_plan(with_whole_paths(spec), place)
-    if not folder.manifest.exists():
-        return plan
-    return replace(plan, computes_in=read_manifest(folder.manifest).computes_in)
+    begun = read_manifest(folder.manifest) if folder.manifest.exists() else None
+    plan = make_plan(with_whole_paths(spec), place, begun)
+    return replace(plan, computes_in=begun.computes_in) if begun else plan
 
 
 def _print_losses(outcome: Outcome, folder: StudyFolder) -> str:

@@ -18,6 +18,7 @@ from krona_tune.train.backbone import load_backbone
 from tests.adapters.cards import card_of
 from tests.data.own_tickets import write_csv
 from tests.record.curve_files import provenance, rows, task
+from tests.record.events import manifest
 from tests.train.conftest import FLOAT32
 from tests.train.exported_adapters import backbone_folder
 from tests.trained_adapters import trained
@@ -58,6 +59,23 @@ def test_curves_of_a_task_that_is_scored_otherwise_are_refused(tmp_path: Path, m
     assert other.taught is not None
     assert "cola" in other.taught.tasks
     assert other.earlier == ()
+
+
+def test_a_study_that_has_begun_goes_on_without_a_teacher_that_is_gone(tmp_path: Path, model: str) -> None:
+    path = tmp_path / "theirs.parquet"
+    write_curves(path, rows(), provenance())
+    search = {"warm_start": [str(path)]}
+    asked = build_spec({"model": model, "data": "mini", "tasks": ["rte"], "search": search}, "x.yaml").settled()
+    first = make_plan(asked, "x.yaml")
+    path.unlink()
+    with pytest.raises(Refusal, match=r"theirs\.parquet"):
+        make_plan(asked, "x.yaml")
+    begun = manifest("rte").model_copy(update={"planned": first.planned})
+    again = make_plan(asked, "x.yaml", begun)
+    assert again.default == first.default
+    (said,) = again.lacking()
+    assert "theirs.parquet" in said
+    assert "goes on without it" in said
 
 
 @pytest.mark.slow

@@ -1,7 +1,7 @@
 """Makes a plan from a request and refuses everything that can be refused without torch or Ray."""
 
 import random
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
 
@@ -22,7 +22,7 @@ from krona_tune.search.planning.space import Params, Space, adapter_of
 from krona_tune.search.planning.teaching import Teaching, read_teaching
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.kinds import TrialKind
-from krona_tune.study.manifest import PlanFacts
+from krona_tune.study.manifest import Manifest, PlanFacts
 from krona_tune.study.randomness import stream
 from krona_tune.study.request.domain import Domain, Fixed
 from krona_tune.study.request.field_types import for_task
@@ -48,7 +48,8 @@ class Plan:
 
     `own_data` holds the data of the tasks that are not GLUE's, which a plan reads because their labels make the task.
     `computes_in` is what `precision: auto` is in this study; None if it is not known yet. `undeployable` are the words
-    for what the targets of its deployment leave out of the space.
+    for what the targets of its deployment leave out of the space. `unread` says of earlier studies why one that has
+    begun goes on without them.
     """
 
     spec: StudySpec
@@ -63,6 +64,7 @@ class Plan:
     default: Params | None = None
     computes_in: Precision | None = None
     undeployable: tuple[str, ...] = ()
+    unread: tuple[str, ...] = ()
 
     @property
     def precision(self) -> Precision:
@@ -103,7 +105,9 @@ class Plan:
         return corpus.load(self.tasks[name], self.own_data.get(name, self.spec.data), seed=self.spec.seed, **limits)
 
     def lacking(self) -> Iterator[str]:
-        """Yields which placements of the space the model lacks, and which maps of its roles are left out, and why."""
+        """Yields which placements of the space the model lacks, which maps of its roles are left out, and why, and from
+        what a study that has begun can't learn any more."""
+        yield from (f"{said}; the study goes on without it" for said in self.unread)
         for name in sorted(self.spec.adapter.keys() & {"roles", "layers"}) if self.spec.backbone.narrow else ():
             searched = {value for knobs in self.space.knobs.values() if name in knobs for value in knobs[name].ends()}
             if gone := [str(value) for value in self.spec.adapter[name].ends() if value not in searched]:
@@ -165,8 +169,12 @@ def trial_seed(spec: StudySpec, task: str) -> int:
     return stream(spec.seed, "trial", task) % 2**31
 
 
-def make_plan(spec: StudySpec, place: str) -> Plan:
+def make_plan(spec: StudySpec, place: str, begun: Manifest | None = None) -> Plan:
     """Finds the backbone, resolves the space on it and checks the data's files.
+
+    Args:
+        begun: the manifest of a study that has begun. It goes on without earlier studies that are gone, and keeps its
+            default configuration.
 
     Raises:
         Refusal: the request can't be met.
@@ -194,8 +202,9 @@ def make_plan(spec: StudySpec, place: str) -> Plan:
     deployed = deployable(resolve(spec, geometry, place), spec, place)
     space = deployed.space
     _refuse_parts_of_codes(spec, space, place)
-    earlier = tuple(read_earlier(named, space) for named in spec.search.learns_from)
-    teachers = [contributed_curves(named) for named in spec.search.teachers]
+    reading = _Reading(leaves_out=begun is not None)
+    earlier = tuple(reading.each(lambda named: read_earlier(named, space), spec.search.learns_from))
+    teachers = list(reading.each(contributed_curves, spec.search.teachers))
     own = _own_data(spec, [task for task in spec.tasks if task in spec.own_tasks])
     tasks = {name: own[name].task if name in own else TASKS[name] for name in spec.tasks}
     _check_shared_scores(spec, tasks)
@@ -213,9 +222,35 @@ def make_plan(spec: StudySpec, place: str) -> Plan:
         space=space,
         earlier=earlier,
         taught=taught,
-        default=default_point(space, taught) if spec.finalists.default else None,
+        default=_default(spec, space, taught, begun),
         undeployable=deployed.left_out,
+        unread=tuple(reading.unread),
     )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Reading:
+    """Reads what a study learns from. With `leaves_out`, what can't be read is left out, and `unread` says why."""
+
+    leaves_out: bool
+    unread: list[str] = field(default_factory=list)
+
+    def each(self, read: Callable[[str], EarlierStudy], named: Iterable[str]) -> Iterator[EarlierStudy]:
+        for one in named:
+            try:
+                yield read(one)
+            except Refusal as refusal:
+                if not self.leaves_out:
+                    raise
+                self.unread.append(f"{refusal.place}: {refusal.problem}")
+
+
+def _default(spec: StudySpec, space: Space, taught: Teaching | None, begun: Manifest | None) -> Params | None:
+    if not spec.finalists.default:
+        return None
+    if begun and begun.planned and begun.planned.default is not None:
+        return begun.planned.default
+    return default_point(space, taught)
 
 
 def _writing(spec: StudySpec, geometry: Geometry, written: Sequence[str], model: str) -> Geometry:

@@ -285,9 +285,10 @@ def validation_data(folder: StudyFolder, task: str) -> TaskWork:
     others by now."""
     spec = load_spec(folder.spec)
     finals = spec.finalists.model_copy(update={"top": 0})  # leaves the test half alone
-    plan = make_plan(spec.model_copy(update={"tasks": (task,), "finalists": finals}), str(folder.spec))
+    begun = read_manifest(folder.manifest)
+    plan = make_plan(spec.model_copy(update={"tasks": (task,), "finalists": finals}), str(folder.spec), begun)
     source = download(plan.source)
     prepared = prepare_data(replace(plan, source=source), source.location)
-    then, now = read_manifest(folder.manifest).tasks[task], prepared.facts[task]
+    then, now = begun.tasks[task], prepared.facts[task]
     refuse_other_inputs(task_inputs(task, then, now), folder.name)
     return prepared.works[task]
