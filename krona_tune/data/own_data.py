@@ -269,7 +269,11 @@ def _read(source: Source, part: str, spec: TaskSpec) -> File:
     asked, columns = getattr(spec.split, part, None), columns_of(spec)
     if isinstance(asked, PartSpec):
         theirs = (*(asked.text or spec.text), asked.answer or spec.answer)
-        return source.read(theirs).renamed(dict(zip(theirs, (*spec.text, spec.answer), strict=True)))
+        names = dict(zip(theirs, (*spec.text, spec.answer), strict=True))
+        if (group := spec.split.group) and group not in theirs:
+            with suppress(Refusal):
+                return source.read((*theirs, group)).renamed({**names, group: group})
+        return source.read(theirs).renamed(names)
     if part != "train" and spec.split.group:
         with suppress(Refusal):
             return source.read(columns)

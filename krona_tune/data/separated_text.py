@@ -131,22 +131,29 @@ def _separation(path: Path, columns: Sequence[str]) -> Separation:
 
 
 def _refuse_odd_rows(path: Path, found: Separation) -> None:
-    """Refuses a row with more fields than the header, which is what a separator in a text without quotes makes; one
-    with fewer that ends in a quoted text with a line break, where quotes are not read; and a quote without an end.
+    """Refuses a row with more fields than the header, which is what a separator in a text without quotes makes; and a
+    quote without an end. Where quotes are not read, it refuses a row with fewer fields that ends in a quoted text with
+    a line break, and a file in which each text with a quote is quoted, as programs write CSV.
 
     Further fields that are empty are what separators at the end make, but then of every row."""
     width, rows, last = len(found.names), 0, list[str]()
     longer: tuple[int, list[str]] | None = None
     others = False
+    quoted, plain = 0, False
     with refusing(str(path), "can't be read"):
         for rows, (line, row) in enumerate(records(path, found.separator, found.quoting, last)):
             if len(row) > width and any(row[width:]):
                 raise _longer(path, line, row, width)
             longer = longer or ((line, row) if len(row) > width else None)
             others |= rows > 0 and 0 < len(row) <= width
-            if found.quoting == csv.QUOTE_NONE and 0 < len(row) < width and row[-1][:1] == '"':
-                fix = "save it as CSV, or without quotes and line breaks in texts"
-                raise Refusal(f"{path}:{line}", "this TSV has quotes, which are not read", fix)
+            if found.quoting == csv.QUOTE_NONE:
+                if 0 < len(row) < width and row[-1][:1] == '"':
+                    raise _unread_quotes(path, line)
+                with_quotes = [_is_quoted(field) for field in row if '"' in field]
+                quoted = quoted or line * any(with_quotes)
+                plain |= not all(with_quotes)
+    if quoted and not plain:
+        raise _unread_quotes(path, quoted)
     if longer and others:
         raise _longer(path, *longer, width)
     try:
@@ -155,6 +162,17 @@ def _refuse_odd_rows(path: Path, found: Separation) -> None:
         if UNCLOSED in str(error):
             problem = f"a quote that opens in row {rows} is never closed"
             raise Refusal(str(path), problem, "close it, or write a quote within a text twice") from None
+
+
+def _unread_quotes(path: Path, line: int) -> Refusal:
+    fix = "save it as CSV, or without quotes and line breaks in texts"
+    return Refusal(f"{path}:{line}", "this TSV has quotes, which are not read", fix)
+
+
+def _is_quoted(field: str) -> bool:
+    """Returns whether a field is a text in quotes with others inside, each written twice, as CSV has it."""
+    inside = field[1:-1]
+    return field[:1] == field[-1:] == '"' and '""' in inside and '"' not in inside.replace('""', "")
 
 
 def _longer(path: Path, line: int, row: Sequence[str], width: int) -> Refusal:

@@ -3,6 +3,8 @@
 This module is what loads it: `mlflow.pyfunc.load_model("models:/STUDY.TASK/1").predict([...])`.
 """
 
+import logging
+import re
 import tempfile
 from collections.abc import Mapping, Sequence
 from importlib import import_module
@@ -20,9 +22,10 @@ from krona_tune.refusal import refusing
 
 if TYPE_CHECKING:
     import pandas as pd
-    from mlflow import MlflowClient
     from mlflow.entities import LoggedModel
     from mlflow.models import ModelSignature
+
+logger = logging.getLogger(__name__)
 
 LOADER = "krona_tune.record.model"
 """The name of this module, which stands in every registered model."""
@@ -37,16 +40,17 @@ def register(
 
     Args:
         task: the task that has the model in its run.
-        name: of the registered model, `<study>.<task>`.
+        name: of the registered model, `<study>.<task>`; if another study of this name has that one, the name also says
+            when this one began.
         adapter: what a study leaves in `adapters/<task>`.
         aliases: the names that this version gets, which no other version then has.
     """
-    client, card = runs.client, read_card(adapter)
+    client, card, name = runs.client, read_card(adapter), _own_name(runs, name)
     digest = tensors_digest(adapter)
     versions = client.search_model_versions(f"name='{name}'")
     version = next((str(found.version) for found in versions if found.tags.get(words.DIGEST) == digest), None)
     if version is None:
-        _ensure_name(client, name, card)
+        _ensure_name(runs, name, card)
         version = _new_version(runs, runs.tasks[task], name, adapter, words.model_tags(card, digest))
     given = client.get_registered_model(name).aliases
     for alias in aliases:
@@ -55,12 +59,30 @@ def register(
     return version
 
 
-def _ensure_name(client: "MlflowClient", name: str, card: AdapterCard) -> None:
+def _own_name(runs: StudyRuns, name: str) -> str:
     from mlflow.exceptions import MlflowException
 
-    tags = {words.STUDY: card.study, words.TASK: card.task}
     try:
-        client.create_registered_model(name, tags, f"The best adapter of {card.backbone} for {card.task}.")
+        found = runs.client.get_registered_model(name)
+    except MlflowException as error:
+        if error.error_code != "RESOURCE_DOES_NOT_EXIST":
+            raise
+        return name
+    if words.BEGUN not in found.tags:  # as of an earlier version
+        runs.client.set_registered_model_tag(name, words.BEGUN, runs.begun)
+    elif found.tags[words.BEGUN] != runs.begun:
+        own = f"{name}-{re.sub('[:/]', '', runs.begun)}"
+        logger.warning("another study has the registered model %s; this one's is %s", name, own)
+        return own
+    return name
+
+
+def _ensure_name(runs: StudyRuns, name: str, card: AdapterCard) -> None:
+    from mlflow.exceptions import MlflowException
+
+    tags = {words.STUDY: card.study, words.TASK: card.task, words.BEGUN: runs.begun}
+    try:
+        runs.client.create_registered_model(name, tags, f"The best adapter of {card.backbone} for {card.task}.")
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise

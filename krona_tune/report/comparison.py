@@ -145,7 +145,9 @@ class ComparedTask:
     @property
     def same_metrics(self) -> bool:
         """Returns whether the scores of all studies are of the same metrics."""
-        return len({_metrics(each.summary.facts) for each in self.entries if each.summary.facts}) <= 1
+        known = [each.summary.facts for each in self.entries if each.summary.facts]
+        by_loss = {facts.compared_by_loss for facts in known}
+        return len(by_loss) <= 1 and all(_same_metrics(known[0], facts) for facts in known)
 
     @property
     def synthetic(self) -> bool:
@@ -294,7 +296,7 @@ def _held_against(one: TaskSummary, other: TaskSummary, comparisons: float) -> t
     if second is None:
         why = "without finals, its score is one seed's, which was chosen by that score" if other.best else "no result"
         return _none(why), ""
-    if one.facts and other.facts and _metrics(one.facts) != _metrics(other.facts):
+    if one.facts and other.facts and not _same_metrics(one.facts, other.facts):
         return _none("their metrics are others"), ""
     same = _data(one.facts) is not None and _data(one.facts) == _data(other.facts) and first.examples == second.examples
     seeds = first.test_by_seed().keys() & second.test_by_seed().keys()
@@ -313,9 +315,13 @@ def _none(why: str) -> Difference:
     return Difference(estimate=None, why_none=why)
 
 
-def _metrics(facts: TaskFacts) -> object:
-    """Returns what a task's scores are of: functions of one's own under one name may differ, or count the other way."""
-    return facts.metrics, facts.functions, facts.averages
+def _same_metrics(one: TaskFacts, other: TaskFacts) -> bool:
+    """Returns whether two studies' scores of a task on test are of the same metrics: functions of one's own under one
+    name may differ, count the other way, be about another label, or of other parts of the answers."""
+    if None not in (one.counted_label, other.counted_label) and one.counted_label != other.counted_label:
+        return False
+    told = ((each.metrics, each.functions, each.averages, each.extract) for each in (one, other))
+    return len(set(told)) == 1
 
 
 def _data(facts: TaskFacts | None) -> object:

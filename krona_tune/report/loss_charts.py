@@ -49,7 +49,8 @@ def _chosen(subject: Subject) -> dict[str, dict[str, Sequence[CurvePoint]]]:
     curves, trials = subject.recorded.training_curves(), subject.recorded.trials
     if not any(curves.values()):
         return {}
-    best, *others = [each.trial.trial_id for each in subject.summary.ranked[:MOST_BEST]] or [""]
+    best = subject.summary.best.trial.trial_id if subject.summary.best else ""
+    others = [each.trial.trial_id for each in subject.summary.ranked[:MOST_BEST] if each.trial.trial_id != best]
     running = [trial.trial_id for trial in trials if trial.trial_id in subject.recorded.running]
     diverged = [trial.trial_id for trial in trials if trial.status is Status.DIVERGED]
     named = {

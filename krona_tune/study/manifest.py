@@ -1,6 +1,7 @@
 """Records the circumstances of a study: versions, device, data and model with their fingerprints."""
 
 from collections.abc import Iterable
+from hashlib import sha256
 from os.path import lexists
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -39,7 +40,8 @@ class TaskFacts(FrozenValue):
     metrics have a mean with those of other tasks. `cut_examples` of train and validation have more than `max_length`
     tokens and lose their ends; both are None if an older study did not record them. `joined_texts`: the tokenizer gets
     the two texts of an example as one, with a line break between them. `final_seeds` is the least number of seeds that
-    each configuration of its finals gets; None if an older study did not record its request.
+    each configuration of its finals gets; None if an older study did not record its request. `labels` are the names of
+    its labels; None if an older study did not record them. `extract` finds what counts in a target and an answer.
     """
 
     title: str
@@ -62,6 +64,8 @@ class TaskFacts(FrozenValue):
     cut_examples: int | None = None
     joined_texts: bool = False
     final_seeds: int | None = None
+    labels: tuple[str, ...] | None = None
+    extract: str = ""
 
     @property
     def cut_share(self) -> float | None:
@@ -69,6 +73,13 @@ class TaskFacts(FrozenValue):
         return (
             None if self.cut_examples is None else self.cut_examples / (self.train_examples + self.validation_examples)
         )
+
+    @property
+    def counted_label(self) -> str | None:
+        """Returns the label that a metric is about, such as F1; None if none is of one label, or the labels are not
+        known."""
+        of_one = any(metric.of_one_label for metric in rows_of(self.metrics))
+        return self.labels[1] if of_one and self.labels and len(self.labels) > 1 else None
 
     def averages_on(self, half: Half) -> bool:
         """Returns whether a score on this half has a mean with those of other tasks, and fits on one axis with them."""
@@ -172,8 +183,8 @@ class Manifest(FrozenValue):
     @model_validator(mode="before")
     @classmethod
     def _facts_of_older(cls, written: Any) -> Any:
-        """Returns a manifest that says of each task whether it averages, and how many seeds its finals ask for; of an
-        older one, the request knows it."""
+        """Returns a manifest that says of each task whether it averages, how many seeds its finals ask for and what is
+        extracted; of an older one, the request knows it."""
         if not isinstance(written, dict) or not isinstance(written.get("tasks"), dict):
             return written
         request = written.get("request")
@@ -182,7 +193,12 @@ class Manifest(FrozenValue):
         tasks = {task: _with_averages(facts, lower=task in lower) for task, facts in written["tasks"].items()}
         if isinstance(request, dict):
             seeds = {"final_seeds": asked.get("finalists.seeds", FinalistsSpec().seeds)}
-            tasks = {task: seeds | facts if isinstance(facts, dict) else facts for task, facts in tasks.items()}
+            tasks = {
+                task: seeds | {"extract": asked.get(f"tasks.{task}.extract") or ""} | facts
+                if isinstance(facts, dict)
+                else facts
+                for task, facts in tasks.items()
+            }
         return {**written, "tasks": tasks}
 
     @property
@@ -200,10 +216,16 @@ Inputs = Iterable[tuple[str, str | None, str | None]]
 def task_inputs(task: str, then: TaskFacts, now: TaskFacts) -> Inputs:
     """Yields a task's inputs with their hashes in a study's manifest and now."""
     yield f"data of {task}", then.fingerprint, now.fingerprint
+    if then.labels is not None:
+        yield f"set of labels of {task}", _digest(then.labels), _digest(now.labels or ())
     yield f"metric function of {task}", then.functions, now.functions
     if then.code_of_functions:
         what = f"metric of {task}, with what its file imports from its folder,"
         yield what, then.code_of_functions, now.code_of_functions
+
+
+def _digest(names: Iterable[str]) -> str:
+    return sha256("\n".join(names).encode()).hexdigest()
 
 
 def refuse_other_inputs(inputs: Inputs, place: str = "--resume") -> None:

@@ -79,6 +79,16 @@ def test_a_group_is_asked_only_of_the_examples_that_others_are_held_out_of(tmp_p
     assert "train.csv: no column 'customer'; found id, body, queue" in refusal_of(train, split={"group": "customer"})
 
 
+def test_groups_that_are_in_two_parts_are_told_of_however_the_other_part_is_written(tmp_path: Path) -> None:
+    train, exam = write_csv(tmp_path / "train.csv", rows(80)), write_csv(tmp_path / "exam.csv", rows(20))
+    written: list[Any] = [str(exam), {"data": str(exam)}, {"data": str(exam), "text": "body"}]
+    said = [own(train, split={"group": "customer", "test": test}).warnings for test in written]
+    assert said[0] == said[1] == said[2]
+    assert "test examples of tickets have a customer that is also in" in said[0][-1]
+    write_csv(exam, without_a_group(rows(20)))
+    assert own(train, split={"group": "customer", "test": written[2]}).parts["test"].num_rows == 20
+
+
 def test_a_part_elsewhere_may_have_gaps_among_its_groups(tmp_path: Path) -> None:
     train = write_csv(tmp_path / "train.csv", rows(80))
     some = [row | {"customer": "" if number % 3 else row["customer"]} for number, row in enumerate(rows(40))]

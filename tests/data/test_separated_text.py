@@ -98,6 +98,7 @@ def test_the_separator_is_that_of_the_asked_columns(tmp_path: Path, separator: s
     ("name", "text", "said"),
     [
         ("some.tsv", 'body\tqueue\none\tx\n"two\nlines"\ty\n', "some.tsv:3: this TSV has quotes, which are not read;"),
+        ("some.tsv", 'body\tqueue\none\tx\n"a ""b"" c"\ty\n', "some.tsv:3: this TSV has quotes, which are not read;"),
         ("some.csv", "sep=;\nbody;queue\n", "some.csv:1: the line 'sep=;' names no column; take that line out"),
         ("some.csv", "sep=,\nbody,queue\n", "some.csv:1: the line 'sep=' names no column; take that line out"),
         ("some.csv", "queue, body\n", "some.csv: no column 'body'; found queue, ' body'; name one of them"),
@@ -111,6 +112,12 @@ def test_a_file_that_is_written_in_another_way_is_refused_with_what_to_do(
     with pytest.raises(Refusal) as refused:
         find_separation(path, ["body"])
     assert said in str(refused.value)
+
+
+@pytest.mark.parametrize("row", ['"a" b\tx', '"a ""b"" c"\tx\nsays "a" b\tx', '"\tx', '""\tx'])
+def test_a_tsv_may_hold_quotes_that_are_the_text_s_own(tmp_path: Path, row: str) -> None:
+    (tmp_path / "some.tsv").write_text(f"body\tqueue\n{row}\n", encoding="utf-8")
+    assert find_separation(tmp_path / "some.tsv", ["body"]).names == ["body", "queue"]
 
 
 def test_separators_at_the_end_are_those_of_every_row_or_of_a_text_without_quotes(tmp_path: Path) -> None:

@@ -10,10 +10,12 @@ from mlflow import MlflowClient
 from mlflow.exceptions import MlflowException
 
 import krona_tune
+from krona_tune.adapters.adapter_card import tensors_digest
 from krona_tune.data.tasks import TASKS
 from krona_tune.record.mlflow_mirror.mlflow_sink import sync
 from krona_tune.record.model import save_model
 from krona_tune.refusal import Refusal
+from krona_tune.study.manifest import read_manifest
 from tests.adapters.cards import saved
 from tests.models import build
 from tests.record.adapters import study_folder
@@ -99,6 +101,22 @@ def test_the_backbone_may_be_found_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "backbone").rename(tmp_path / "moved")
     model = mlflow.pyfunc.load_model(str(tmp_path / "model"), model_config={"model": str(tmp_path / "moved")})
     assert model.predict(SENTENCES) == expected
+
+
+def test_studies_of_one_name_keep_their_own_registered_models(tmp_path: Path, tracking_uri: str) -> None:
+    first, second = (study_folder(tmp_path / name) for name in ("here", "there"))
+    tensors = second.adapter("cola") / "adapter.safetensors"
+    tensors.write_bytes(tensors.read_bytes()[:-1] + b"\1")
+    later = read_manifest(second.manifest).model_copy(update={"created_at": "2031-01-01T00:00:00+00:00"})
+    later.write(second.manifest)
+    client = MlflowClient(tracking_uri, tracking_uri)
+    for folder in (first, second, first, second):
+        sync(folder, tracking_uri)
+    digests = {
+        name: [version.tags["krona.adapter_sha256"] for version in client.search_model_versions(f"name='{name}'")]
+        for name in ("first-study.cola", "first-study.cola-2031-01-01T000000+0000")
+    }
+    assert list(digests.values()) == [[tensors_digest(each.adapter("cola"))] for each in (first, second)]
 
 
 def test_a_new_adapter_is_a_new_version_and_the_alias_follows_it(tmp_path: Path, tracking_uri: str) -> None:

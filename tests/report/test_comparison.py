@@ -50,9 +50,10 @@ def test_other_examples_are_not_paired_and_doubted(tmp_path: Path) -> None:
     assert found.doubts == ["On RTE the studies did not see the same examples."]
 
 
-def test_searches_by_other_metrics_are_doubted_and_have_no_mean(tmp_path: Path) -> None:
+@pytest.mark.parametrize("change", [{"metrics": ("matthews_correlation",)}, {"compared_by_loss": True}], ids=str)
+def test_searches_by_other_metrics_are_doubted_and_have_no_mean(tmp_path: Path, change: dict[str, Any]) -> None:
     made = manifest("rte")
-    facts = {"rte": made.tasks["rte"].model_copy(update={"metrics": ("matthews_correlation",)})}
+    facts = {"rte": made.tasks["rte"].model_copy(update=change)}
     rows = [row("000", "search", 0.6)]
     one = write_study(tmp_path / "a", made, rows)
     found = compared(one, write_study(tmp_path / "b", made.model_copy(update={"tasks": facts}), rows))
@@ -80,7 +81,9 @@ def test_a_study_without_finals_or_result_is_not_compared_and_never_the_referenc
     assert [(entries[name].half, entries[name].gain) for name in "bc"] == [("validation", None), (None, None)]
 
 
-@pytest.mark.parametrize("change", [{"metrics": ("f1",)}, {"functions": "0" * 64}, {"averages": False}], ids=str)
+@pytest.mark.parametrize(
+    "change", [{"metrics": ("f1",)}, {"functions": "0" * 64}, {"averages": False}, {"extract": r"(\d+)"}], ids=str
+)
 def test_other_metrics_are_not_compared(tmp_path: Path, change: dict[str, Any]) -> None:
     """Two functions of one's own may have one name; a score where lower is better is negated and has no average."""
     made = manifest("rte")
@@ -89,6 +92,18 @@ def test_other_metrics_are_not_compared(tmp_path: Path, change: dict[str, Any]) 
     assert compared(final_study(tmp_path / "a", LOW), other).tasks[0].entries[1].verdict == (
         "is not compared with a: their metrics are others"
     )
+
+
+def test_f1_of_one_label_is_not_compared_with_that_of_the_other(tmp_path: Path) -> None:
+    studies = []
+    for name, labels in {"a": ("ham", "spam"), "b": ("spam", "ham"), "c": None}.items():
+        made = manifest("rte")
+        facts = {"rte": made.tasks["rte"].model_copy(update={"metrics": ("f1",), "labels": labels})}
+        written = made.model_copy(update={"tasks": facts})
+        studies.append(write_study(tmp_path / name, written, final_rows(HIGH if name == "b" else LOW)))
+    _, other, older = compared(*studies).tasks[0].entries
+    assert other.verdict == "is not compared with a: their metrics are others"
+    assert "metrics" not in older.verdict, "an older study did not record its labels"
 
 
 def test_a_score_without_draws_of_its_examples_is_not_compared_and_its_gain_is_told(tmp_path: Path) -> None:

@@ -57,6 +57,14 @@ def test_the_best_the_running_and_those_that_diverged_are_lines_of_their_own() -
     assert (lines["among the best"][2], lines["running"][2]) == ({"cola-0002"}, {"cola-0004"})
 
 
+def test_the_best_of_a_shared_search_is_its_best_configuration() -> None:
+    found = subject(ran(1, 0.7), ran(2, 0.6))
+    chart = draw_training_loss(replace(found, summary=replace(found.summary, shared=2)))
+    assert chart is not None
+    lines = {line.name: set(line.text) for line in chart.figure.data}
+    assert lines == {"best": {"cola-0002"}, "among the best": {"cola-0001"}}
+
+
 def test_of_many_trials_a_few_are_drawn() -> None:
     many = [ran(number, number / 100) for number in range(40)]
     bad = [diverged(number, 0.9, nan) for number in range(50, 70)]

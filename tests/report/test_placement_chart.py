@@ -27,6 +27,18 @@ def test_the_picture_fills_the_sites_of_the_best_trial() -> None:
     assert draw_placement(subject(40)) is None
 
 
+def test_the_picture_of_a_shared_search_fills_the_sites_of_its_best_configuration() -> None:
+    found = subject(40, BERT)
+    first, *others = found.summary.ranked
+    sites = {each.trial.number: places_of(each.trial, BERT.bare()) for each in (first, *others)}
+    number = next(
+        each.trial.number for each in others if len(sites[each.trial.number]) != len(sites[first.trial.number])
+    )
+    chart = draw_placement(replace(found, summary=replace(found.summary, shared=number)))
+    assert chart is not None
+    assert list(chart.figure.data[0].marker.color).count("#3f83c8") == len(sites[number])
+
+
 def test_the_decoder_stands_beside_the_encoder_and_has_cross_attention() -> None:
     chart = draw_placement(subject(5, T5))
     assert chart is not None

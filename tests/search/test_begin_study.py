@@ -111,6 +111,17 @@ def test_a_study_does_not_go_on_with_another_helper_of_its_metric(code: Path) ->
         refuse_changed(earlier, now(code))
 
 
+def test_a_study_does_not_go_on_with_labels_of_other_names(code: Path) -> None:
+    def named(labels: tuple[str, ...] | None) -> Manifest:
+        found = now(code)
+        return found.model_copy(update={"tasks": {"rte": found.tasks["rte"].model_copy(update={"labels": labels})}})
+
+    refuse_changed(named(("bad", "good")), named(("bad", "good")))
+    refuse_changed(named(None), named(("bad", "good")))
+    with pytest.raises(Refusal, match="the set of labels of rte was "):
+        refuse_changed(named(("bad", "good")), named(("bad", "great")))
+
+
 def test_an_older_study_is_compared_by_what_it_recorded(code: Path) -> None:
     earlier = now(code)
     old = earlier.model_copy(

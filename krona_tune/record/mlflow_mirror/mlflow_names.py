@@ -183,16 +183,22 @@ def table_text(lines: Sequence[Mapping[str, Any]], last: Collection[str] = ()) -
     return text.getvalue()
 
 
+def ranked_lines(lines: Sequence[Mapping[str, Any]], kind: TrialKind = TrialKind.SEARCH) -> list[Mapping[str, Any]]:
+    """Returns the lines of the trials of a kind that may be the best: those with a score; where recorded curves teach,
+    those that were trained to their end, if there are any, as everywhere."""
+    scored = [line for line in lines if line["kind"] == kind and not math.isnan(line["score"])]
+    taught = any(line["proposed_by"] == RECORDED for line in scored)
+    whole = [line for line in scored if line["status"] == Status.COMPLETED] if taught else []
+    return whole or scored
+
+
 def task_metrics(lines: Sequence[Mapping[str, Any]], card: AdapterCard | None) -> dict[str, float]:
     """Returns a task's run in a few numbers; `chosen_…` are those of the adapter that is chosen, `winner_…` those of
-    the trial that won, as a rule the same one. Both are always there, so that none of an earlier end is left. Where
-    recorded curves teach, the best is one that was trained to its end, as everywhere."""
+    the trial that won, as a rule the same one. Both are always there, so that none of an earlier end is left."""
     values = {"trials": float(len(lines))}
     for name, kind in (("best_score", TrialKind.SEARCH), ("head_only_score", TrialKind.BASELINE)):
-        scored = [line for line in lines if line["kind"] == kind and not math.isnan(line["score"])]
-        taught = any(line["proposed_by"] == RECORDED for line in scored)
-        whole = [line for line in scored if line["status"] == Status.COMPLETED] if taught else []
-        values.update({name: max(line["score"] for line in whole or scored)} if scored else {})
+        scores = [line["score"] for line in ranked_lines(lines, kind)]
+        values.update({name: max(scores)} if scores else {})
     if card:
         chosen = {"score": card.score, "test_score": card.test_score}
         won = next((line for line in lines if line["trial_id"] == card.winner), {}) if card.winner else chosen

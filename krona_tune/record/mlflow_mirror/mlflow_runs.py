@@ -157,10 +157,15 @@ class StudyRuns:
             self.client.log_batch(run_id, metrics=metrics[start : start + METRICS_A_BATCH], synchronous=True)
 
     @property
+    def begun(self) -> str:
+        """Returns when the study began, which tells it from others of its name."""
+        return self._manifest.created_at
+
+    @property
     def _own(self) -> str:
         """Returns a filter by the time of the study's begin, which few others have; an experiment of its own needs
         none."""
-        return f"tags.`{words.BEGUN}` = '{self._manifest.created_at}'" if self._shared else ""
+        return f"tags.`{words.BEGUN}` = '{self.begun}'" if self._shared else ""
 
     def _find_or_create_experiment(self, artifact_location: str | None) -> str:
         """Returns the experiment of this study, or the one that it shares with others. If an experiment of another kind
@@ -178,15 +183,14 @@ class StudyRuns:
     def _experiment_tags(self) -> dict[str, str]:
         if self._shared:
             return {words.SHARED: "true", **words.EXPERIMENT_KIND}
-        synthetic, begun = str(self._manifest.synthetic).lower(), self._manifest.created_at
-        return {words.STUDY: self._study, words.BEGUN: begun, words.SYNTHETIC: synthetic, **words.EXPERIMENT_KIND}
+        synthetic = str(self._manifest.synthetic).lower()
+        return {words.STUDY: self._study, words.BEGUN: self.begun, words.SYNTHETIC: synthetic, **words.EXPERIMENT_KIND}
 
     def _fits(self, found: "Experiment") -> bool:
         """Returns whether an experiment is this study's; for a shared one, whether it is not a single study's."""
         if self._shared:
             return words.BEGUN not in found.tags
-        begun = self._manifest.created_at
-        return words.SHARED not in found.tags and found.tags.get(words.BEGUN, begun) == begun
+        return words.SHARED not in found.tags and found.tags.get(words.BEGUN, self.begun) == self.begun
 
     def _create_experiment(self, name: str, artifact_location: str | None, tags: dict[str, str]) -> str:
         """Returns a new experiment, or the one that another study made of this name meanwhile."""
@@ -257,7 +261,7 @@ class StudyRuns:
         synthetic = str(facts is not None and facts.synthetic).lower()
         commit = {words.COMMIT: self._manifest.git_commit} if self._manifest.git_commit else {}
         own = {words.STUDY: self._study, words.TASK: task, words.SYNTHETIC: synthetic}
-        own |= {words.BEGUN: self._manifest.created_at} if self._shared else {}
+        own |= {words.BEGUN: self.begun} if self._shared else {}
         return {**own, words.SOURCE: "krona_tune", **commit}
 
 

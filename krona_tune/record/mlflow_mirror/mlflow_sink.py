@@ -23,7 +23,6 @@ from krona_tune.record.parquet_reader import read_orders, read_reports, read_tri
 from krona_tune.record.records import Records
 from krona_tune.refusal import Refusal, refusing
 from krona_tune.study.folder import WINNER, StudyFolder
-from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import Manifest, read_manifest
 from krona_tune.study.order import Order
 from krona_tune.study.redact import redact
@@ -346,7 +345,7 @@ def _summarise(
     winner = f"{OF_A_TASK['adapters']}{WINNER}"
     if adapter and card and not card.winner and runs.client.list_artifacts(run_id, winner):
         _keep(runs, run_id, adapter, winner)  # at an earlier end another one had won than was chosen
-    if rising := _best_so_far(children):
+    if rising := _best_so_far(children, lines):
         runs.log(run_id, rising, {}, {})
     _describe(runs, task, lines, card, knobs)
 
@@ -374,13 +373,14 @@ def _keep(runs: StudyRuns, run_id: str, path: Path, name: str) -> None:
         runs.client.log_artifact(run_id, str(path))
 
 
-def _best_so_far(children: "Sequence[Run]") -> "list[Metric]":
-    """Returns the search's progress as a curve: after each trial that came to its end, the best score until then.
+def _best_so_far(children: "Sequence[Run]", lines: Sequence[Mapping[str, Any]]) -> "list[Metric]":
+    """Returns the search's progress as a curve: after each trial that came to its end, the best score until then, of
+    those that may be the best.
 
     Steps count trials and times are their ends, so a second call adds nothing.
     """
-    searched = [run for run in children if run.data.tags.get(words.KIND) == TrialKind.SEARCH]
-    ended = [run for run in searched if run.info.status == "FINISHED" and "score" in run.data.metrics]
+    ranked = {line["trial_id"] for line in words.ranked_lines(lines)}
+    ended = [run for run in children if run.data.tags[words.TRIAL] in ranked and run.info.status == "FINISHED"]
     ended.sort(key=lambda run: (run.info.end_time, run.info.run_name))
     best = accumulate((run.data.metrics["score"] for run in ended), max)
     told = zip(ended, best, strict=True)
