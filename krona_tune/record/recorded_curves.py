@@ -28,6 +28,11 @@ HARDLY_LEARNED = {
     "wnli": "96aa3b114a9b4c0bc40485d7f5c9f86e60a91e0ae1ebe96861eff12dff76c001",
 }
 """The controls, with the same hash of each."""
+SCORED_BY = {
+    **dict.fromkeys(("newsgroups", "sst2", "rte", "wnli"), ("accuracy",)), "reuters": ("macro_f1",),
+    "stsb": ("pearson", "spearman"), "cola": ("matthews",), "mrpc": ("accuracy", "f1"),
+}  # fmt: skip
+"""The metrics of which a recorded score is the mean."""
 CONSTANT = {"newsgroups": 0.0425, "reuters": 0.0889694041867955, "sst2": 0.565, "stsb": 0.0}
 """The validation score of the best constant answer on each of these tasks; their best possible score is 1."""
 BACKBONE = {

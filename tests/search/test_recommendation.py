@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
+from krona_tune.data.tasks import TASKS
 from krona_tune.record.contributed_curves import write_curves
-from krona_tune.record.recorded_curves import CONSTANT, HARDLY_LEARNED, LEARNED
+from krona_tune.record.recorded_curves import CONSTANT, HARDLY_LEARNED, LEARNED, SCORED_BY
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning import recommendation
 from krona_tune.search.planning.default_point import default_point
@@ -92,6 +93,20 @@ def test_recorded_data_that_were_hardly_learned_foretell_no_score_but_what_was_r
     assert recorded is not None
     assert (recorded.points, recorded.examples) == (8, 600)
     assert recorded.score == pytest.approx(0.565, abs=5e-4)
+
+
+def test_a_recorded_score_is_not_told_beside_one_of_another_metric(
+    model: str, reviews: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = planned(model, {"reviews": {**reviews, "metric": "f1"}})
+    monkeypatch.setattr(recommendation, "LEARNED", {**LEARNED, "sst2": plan.data_of("reviews").contents})
+    assert recommend_point(plan).answers[0].recorded is None
+
+
+def test_the_metrics_of_the_recorded_tasks_are_theirs() -> None:
+    of_glue = SCORED_BY.keys() & TASKS.keys()
+    assert SCORED_BY.keys() == LEARNED.keys() | HARDLY_LEARNED.keys()
+    assert {name: SCORED_BY[name] for name in of_glue} == {name: TASKS[name].metrics for name in of_glue}
 
 
 def test_what_trains_it_is_a_request_of_this_one_point(model: str, reviews: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from krona_tune.data.corpus import TaskData
 from krona_tune.data.metrics import constant_baseline
 from krona_tune.data.tasks import Task
 from krona_tune.kron.factors import FactorShape, factor_shape, first_step
-from krona_tune.record.recorded_curves import HARDLY_LEARNED, LEARNED, curve_table
+from krona_tune.record.recorded_curves import HARDLY_LEARNED, LEARNED, SCORED_BY, curve_table
 from krona_tune.refusal import Refusal, shown
 from krona_tune.search.planning.default_point import default_point
 from krona_tune.search.planning.earlier_study import RUNGS, EarlierStudy, shipped_curves
@@ -54,7 +54,7 @@ class TaskAnswer:
 
     `parameters` are all that is trained. `expected` is its validation score; None if it is `unknown`, which says why.
     `constant` is the score of the best constant answer; None if the data were not read. `recorded` is what the recorded
-    points reached, if they were recorded on the same data.
+    points reached, if they were recorded on the same data and scored by the same metrics.
     """
 
     task: str
@@ -129,7 +129,8 @@ def _answer(plan: Plan, point: Params, name: str, curves: EarlierStudy, recorded
     data = plan.data_of(name)
     constant = constant_baseline(task, data.train["label"].to_numpy(), data.validation["label"].to_numpy())
     same = [task for task, contents in (LEARNED | HARDLY_LEARNED).items() if contents == data.contents]
-    known = replace(known, constant=constant, recorded=_recorded_best(same[0]) if same else None)
+    scored_alike = same and SCORED_BY[same[0]] == task.metrics
+    known = replace(known, constant=constant, recorded=_recorded_best(same[0]) if scored_alike else None)
     if doubt := next(_doubts_of_data(plan, data, curves), ""):
         return replace(known, unknown=doubt)
     if HARDLY_LEARNED.keys() & same:

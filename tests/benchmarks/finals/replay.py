@@ -12,7 +12,7 @@ rule asks for more, and the last REPORTED report: their mean test score is what 
 The figures that count: how often what is used is worth less than the default by more than HARM (aimed at is 1 % of all
 studies), and its regret against the best of the finals, as a share of the winner's (aimed at is .9). Beside them: the
 trainings, and how often a reporting seed of what is used did not learn. Where a seed diverged, it is worth the constant
-answer. Intervals are over tasks, by t.
+answer. Intervals are over tasks, by t. Added when one task was recorded: the choice with other confidences.
 """
 
 import argparse
@@ -21,12 +21,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
+from unittest.mock import patch
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from krona_tune.study.chosen_finalist import choose, contenders
+from krona_tune.study import chosen_finalist
+from krona_tune.study.chosen_finalist import contenders
 from krona_tune.study.finals import DEFAULT, HEAD, Finals, rank_finals
 from krona_tune.study.intervals import student_quantile
 from krona_tune.study.kinds import TrialKind
@@ -39,8 +41,16 @@ from tests.study.final_rows import row as final_row
 SEARCHED, TOP, SEEDS, MOST, REPORTED = 6, 2, 3, 5, 3
 HARM = 0.01
 WINNER, DEFAULT_ITSELF = "the winner", "the default"
-RULES = {WINNER: SEEDS, "chosen of three seeds": SEEDS, "chosen of three to five": MOST, DEFAULT_ITSELF: SEEDS}
-"""By name: how many seeds a configuration may have."""
+CONFIDENCE = chosen_finalist.ONE_SIDED_CONFIDENCE
+RULES = {
+    WINNER: (SEEDS, CONFIDENCE),
+    "chosen of three seeds": (SEEDS, CONFIDENCE),
+    "chosen of three to five": (MOST, CONFIDENCE),
+    "chosen of three to five, .9": (MOST, 0.9),
+    "chosen of three to five, .99": (MOST, 0.99),
+    DEFAULT_ITSELF: (SEEDS, CONFIDENCE),
+}
+"""By name: how many seeds a configuration may have, and the confidence of the choice."""
 
 
 class Replayed(NamedTuple):
@@ -155,16 +165,17 @@ def replay(finals: RecordedFinals, studies: int) -> dict[str, list[Replayed]]:
         reports = seeds[-REPORTED:]
         entered = list(dict.fromkeys([HEAD, DEFAULT, *best[:TOP]]))
         worths = {number: finals.worth(number, reports) for number in {*entered, *best[: TOP + 1]}}
-        for name, most in RULES.items():
+        for name, (most, confidence) in RULES.items():
             took = 0
             if name == DEFAULT_ITSELF:
                 used = DEFAULT
             elif name == WINNER:
-                ranked, took = decided(finals, [HEAD, *best[: TOP + 1]], seeds, most)
+                ranked, took = decided(finals, [HEAD, *best[: TOP + 1]], seeds, SEEDS)
                 used = ranked.finalists[0].number
             else:
-                ranked, took = decided(finals, entered, seeds, most)
-                chosen = choose(ranked)
+                with patch.object(chosen_finalist, "ONE_SIDED_CONFIDENCE", confidence):
+                    ranked, took = decided(finals, entered, seeds, most)
+                    chosen = chosen_finalist.choose(ranked)
                 assert chosen is not None, "a recorded configuration has a score"
                 used = chosen.finalist.number
             lost = max(worths.values()) - worths[used]
@@ -192,7 +203,7 @@ def table(found: Mapping[str, Mapping[str, Sequence[Replayed]]]) -> list[str]:
         lines += [_line(task, name, *values, of=rules[WINNER][1]) for name, values in rules.items()]
     for name, values in overall.items():
         lines.append(_line("all", name, *values.mean(axis=0), of=overall[WINNER][:, 1].mean()))
-    for name, values in overall.items():
+    for name, values in overall.items() if len(means) > 1 else ():
         low, high = interval(values[:, 0])
         lines.append(f"| all, 95 % over {len(values)} tasks | {name} | {low:.3f} to {high:.3f} | | | | |")
     return lines
