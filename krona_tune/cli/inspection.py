@@ -60,10 +60,13 @@ def space(
     tasks: options.Tasks = None,
     model: options.Model = None,
     settings: options.Settings = None,
+    *,
+    storage: options.Storage = options.STUDIES,
     **keywords: Unpack[Keywords],
 ) -> None:
     """Print a search space, to be kept and changed: krona-tune space auto --tasks mine.yaml > space.yaml."""
-    values = AskedRequest.of(tasks=tasks, model=model, settings=settings, keywords=keywords).given
+    asked = AskedRequest.of(tasks=tasks, model=model, settings=settings, keywords=keywords)
+    values = asked.with_earlier(storage_at(storage)).given
     if name != AUTO:
         if values:
             raise Refusal(values[0].by, f"the space {name} is printed as it is", f"leave it out, or write {AUTO}")

@@ -282,6 +282,14 @@ def test_a_space_that_is_made_for_a_request_is_printed_and_runs_as_a_file(run: R
     assert (code, err) == (2, "--trials: the space mini is printed as it is; leave it out, or write auto\n")
 
 
+def test_a_space_is_made_with_what_a_study_of_the_storage_teaches(run: Run, tmp_path: Path, study: StudyFolder) -> None:
+    words = ["space", "auto", "--tasks", "cola", "--warm-start"]
+    code, _, err = run(*words, "nobody", "--storage", str(study.root.parent), program=cli.main)
+    assert (code, err.partition(";")[0]) == (2, f"{study.root.parent}: unknown study 'nobody'")
+    code, _, err = run(*words, study.name, "--storage", str(study.root.parent), program=cli.main)
+    assert "unknown study" not in err
+
+
 def test_studies_are_compared_in_three_forms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     final_study(tmp_path / "one", (0.70, 0.72, 0.71))
     final_study(tmp_path / "two", (0.80, 0.815, 0.812))
