@@ -142,6 +142,14 @@ def test_a_study_that_a_person_resumes_gets_no_orders_until_that_driver_ends(que
     assert queue.round()["first"] == ("removed", 0)
 
 
+def holds_no_slots_while_a_person_runs_it(queue: Queue) -> None:
+    with lock_of(queue.storage.study("first")):
+        for _ in range(2):
+            assert queue.round() == {"first": ("queued", 0), "second": ("running", 2)}
+        assert queue.entry("first").reason == dispatcher.BY_HAND
+    assert queue.round() == {"first": ("running", 1), "second": ("running", 1)}
+
+
 def test_a_study_that_a_person_resumes_before_its_place_is_used_holds_no_slots(queue: Queue) -> None:
     queue.submit("first")
     queue.round()
@@ -149,11 +157,7 @@ def test_a_study_that_a_person_resumes_before_its_place_is_used_holds_no_slots(q
     queue.round()
     queue.database.put_back(1)
     queue.submit("second")
-    with lock_of(queue.storage.study("first")):
-        for _ in range(2):
-            assert queue.round() == {"first": ("queued", 0), "second": ("running", 2)}
-        assert queue.entry("first").reason == dispatcher.BY_HAND
-    assert queue.round() == {"first": ("running", 1), "second": ("running", 1)}
+    holds_no_slots_while_a_person_runs_it(queue)
     assert queue.entry("first").reason == ""
 
 
@@ -161,11 +165,7 @@ def test_a_training_of_a_study_that_a_person_runs_holds_no_slots(queue: Queue) -
     begin_by_hand(queue)
     queue.database.add_training(submission("first"), "ann", ["--seeds", "1"])
     queue.submit("second")
-    with lock_of(queue.storage.study("first")):
-        for _ in range(2):
-            assert queue.round() == {"first": ("queued", 0), "second": ("running", 2)}
-        assert queue.entry("first").reason == dispatcher.BY_HAND
-    assert queue.round() == {"first": ("running", 1), "second": ("running", 1)}
+    holds_no_slots_while_a_person_runs_it(queue)
 
 
 def begin_by_hand(queue: Queue) -> None:
