@@ -58,13 +58,13 @@ class AskedRequest:
         set_to = (with_whole_tasks(each, Path.cwd()) for each in read_settings(settings or ()))
         return cls(space=path, given=[*set_to, *by_flag])
 
-    def with_earlier(self, storage: Storage) -> Self:
+    def with_earlier(self, storage: Storage, *, begun: bool = False) -> Self:
         """Returns the same with whole paths of the studies that it learns from, which it may name. Raises a Refusal if
-        one is not there."""
+        one is not there, unless the study has `begun`."""
 
         def whole(each: GivenValue) -> GivenValue:
             named = each.by == flag_of("warm_start")
-            return each._replace(value=list(earlier_studies(storage, each.value))) if named else each
+            return each._replace(value=list(earlier_studies(storage, each.value, begun=begun))) if named else each
 
         return replace(self, given=list(map(whole, self.given)))
 

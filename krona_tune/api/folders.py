@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from os.path import lexists
 from pathlib import Path
+from typing import Any
 
 from krona_tune.adapters.adapter_card import CARD, read_card
 from krona_tune.hub import home
@@ -61,15 +62,28 @@ def study_folder(storage: Storage, study: str, words: Iterable[str] = ()) -> Stu
     return direct if direct.spec.exists() else existing(storage, study, words)
 
 
-def earlier_studies(storage: Storage, named: Iterable[str]) -> tuple[str, ...]:
+def earlier_studies(storage: Storage, named: Iterable[str], *, begun: bool = False) -> tuple[str, ...]:
     """Returns the whole paths of the studies and files that a new one learns from; the word for the recorded curves
-    stays."""
+    stays.
+
+    Args:
+        begun: a study that has begun learns from them; it goes on without those that are gone, which have the paths
+            that they had.
+    """
     words = [RECORDED_CURVES, NOTHING_EARLIER]
 
     def whole(each: str) -> str:
         if each in words:
             return each
-        return str((home(Path(each)) if is_curve_file(each) else study_folder(storage, each, words).root).resolve())
+        if is_curve_file(each):
+            return str(home(Path(each)).resolve())
+        try:
+            return str(study_folder(storage, each, words).root.resolve())
+        except Refusal:
+            if not begun:
+                raise
+            named_so = NAMES.fullmatch(each)
+            return str((storage.study(each).root if named_so else home(Path(each))).resolve())
 
     return tuple(map(whole, named))
 
@@ -118,8 +132,13 @@ def new_name(space: object) -> str:
 
 
 def with_whole_paths(spec: StudySpec) -> StudySpec:
-    """Returns the spec with absolute paths of local folders, so that the study can be resumed from anywhere."""
-    return spec.model_copy(update={name: whole_path(getattr(spec, name)) for name in FOLDERS})
+    """Returns the spec with absolute paths of local folders and of the studies and curves that teach, so that the study
+    can be resumed from anywhere."""
+    whole: dict[str, Any] = {name: whole_path(getattr(spec, name)) for name in FOLDERS}
+    if spec.search.warm_start:
+        teachers = tuple(map(whole_teacher, spec.search.warm_start))
+        whole["search"] = spec.search.model_copy(update={"warm_start": teachers})
+    return spec.model_copy(update=whole)
 
 
 FOLDERS = ("model", "data")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.markup import escape
 
 from krona_tune import __version__
-from krona_tune.api.printing import console, print_lines, say
+from krona_tune.api.printing import console, errors, print_lines, say
 from krona_tune.backbones.geometry import Geometry, Role
 from krona_tune.data.glue import HUB
 from krona_tune.machine import busy
@@ -345,6 +345,12 @@ def print_dry_run(plan: "Plan", slots: "Slots | None", folder: StudyFolder) -> N
 def print_doubts(plan: "Plan") -> None:
     """Prints what is odd about the data of one's own, as far as the study uses them."""
     _print_warnings(_doubts(plan))
+
+
+def print_unread(plan: "Plan") -> None:
+    """Prints, beside the results, from what a study that has begun can't learn any more."""
+    for said in plan.unread:
+        errors.print(f"[yellow]warning:[/yellow] {escape(readable(said))}", soft_wrap=True)
 
 
 def _doubts(plan: "Plan") -> Iterator[str]:

@@ -38,7 +38,6 @@ from krona_tune.api.study_request import (
     AUTO,
     default_to_glue,
     resumed_spec,
-    with_values,
 )
 from krona_tune.api.study_run import run_and_report
 from krona_tune.hub import home
@@ -166,7 +165,8 @@ class Study(RecordedStudy):
         by_keyword = {name: plain_values(value, name) for name, value in keywords.items() if name in SETTINGS}
         teachers = listed(by_keyword.get("warm_start"))
         if isinstance(teachers, list) and all(isinstance(each, str) for each in teachers):
-            by_keyword["warm_start"] = list(earlier_studies(kept_at, teachers))
+            begun = self.folder.spec.exists()
+            by_keyword["warm_start"] = list(earlier_studies(kept_at, teachers, begun=begun))
         set_to = [with_whole_tasks(each, Path.cwd()) for each in _by_key(by_key)]
         self._given = [*set_to, *given_by(by_keyword)]
         self._request: tuple[bool, StudySpec] | None = None
@@ -268,7 +268,7 @@ class Study(RecordedStudy):
             return self
         if wait:
             keys = [each.key for each in changing(given)]
-            self._run(lambda: self._spec_to_run(given), quiet=quiet, keys=keys)
+            self._run(lambda: self._spec_to_run(given, spec), quiet=quiet, keys=keys)
         else:
             self._run_apart(spec, given)
         return self
@@ -346,7 +346,8 @@ class Study(RecordedStudy):
         self._run(lambda: resumed_spec(self.folder, resources), quiet=False, asked=asked)
         return self
 
-    def _made_request(self) -> StudySpec:
+    def _made_request(self, more: Sequence[GivenValue] = ()) -> StudySpec:
+        """Makes the request anew, with `more` values than the constructor was given."""
         if not self.folder.spec.exists():
             refuse_taken(self.folder, self.folder.name)
             if is_locked(self.folder):  # its driver reads the data that would be written anew here
@@ -363,7 +364,7 @@ class Study(RecordedStudy):
             path = keep_text(self.folder, "space.yaml", dump_yaml(space))
         asked = self._asked_tasks(path)
         model = None if self._model is None else kept_model(self._model, self._tokenizer, self.folder)
-        given = [*self._given, *_by_key(_given({"tasks": asked, "model": model}))]
+        given = [*self._given, *more, *_by_key(_given({"tasks": asked, "model": model}))]
         if self.folder.spec.exists():
             return resumed_spec(self.folder, given, path, adds=False)
         request = AskedRequest(space=None if path is MADE else path, given=given)
@@ -395,12 +396,14 @@ class Study(RecordedStudy):
     def _output(self) -> Path:
         return self.folder.inputs / "output.txt"
 
-    def _spec_to_run(self, given: Sequence[GivenValue]) -> StudySpec:
-        """Returns the request with the given values that may change in a study that has begun."""
+    def _spec_to_run(self, given: Sequence[GivenValue], made: StudySpec | None = None) -> StudySpec:
+        """Returns the request with the given values that may change in a study that has begun; of a new one `made`, if
+        that is given, and nobody else has begun it meanwhile."""
         request = self.request
         if self.folder.spec.exists():
             return resumed_spec(self.folder, changing(given))
-        return with_values(request, changing(given))
+        more = [each for each in changing(given) if each not in self._given]
+        return made or (self._made_request(more) if more else request)
 
     def _run(
         self,
@@ -430,7 +433,7 @@ class Study(RecordedStudy):
                 ),
                 asked=asked,
             )
-            self._has_run = True
+            self._has_run |= asked is None  # a full training takes nothing of what was described
         if outcome and outcome.lost_ray:
             raise RuntimeError(f"Ray ended during the study ({outcome.lost}); {AFTER_RESTART}")
         if outcome and outcome.halted:

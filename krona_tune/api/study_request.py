@@ -82,11 +82,6 @@ def _with_more(given: GivenValue, trials: int) -> GivenValue:
     return given._replace(value=trials + more) if is_more else given
 
 
-def with_values(spec: StudySpec, given: Sequence[GivenValue]) -> StudySpec:
-    """Returns a request with values that a person gave. Raises a Refusal if one is refused."""
-    return spec_with(spec.plain(), "the request", Path.cwd(), given)
-
-
 def lift_ordered_stop(folder: StudyFolder, spec: StudySpec, by: str = "") -> list[Order]:
     """Lifts an ordered pause, and an ordered end of the search, if a resumed study's request asks for more; returns the
     orders that do it."""

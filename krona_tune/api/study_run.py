@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from krona_tune.api.folders import with_whole_paths
-from krona_tune.api.plan_view import print_dry_run, print_examples, print_plan
+from krona_tune.api.plan_view import print_dry_run, print_examples, print_plan, print_unread
 from krona_tune.api.printing import (
     console,
     errors,
@@ -72,6 +72,8 @@ def run_and_report(
     again = asked(plan) if asked else None
     if dry_run or not options.start.quiet:
         print_full_training(plan, again) if again else print_plan(plan, reason, folder, earlier)
+    else:
+        print_unread(plan)
     if dry_run:
         if again:
             task = again.of.task
@@ -173,8 +175,9 @@ def _print_losses(outcome: Outcome, folder: StudyFolder) -> str:
 
 def resume_command(folder: StudyFolder) -> str:
     """Returns the command that resumes a study."""
-    installed = Path(sys.argv[0]).name.startswith("krona-tune")
-    return f"{'krona-tune resume' if installed else 'python run_study.py --resume'} {folder.name}{folder.storage_flag}"
+    begins = {"run_study.py": "python run_study.py --resume", "__main__.py": "python -m krona_tune resume"}
+    verb = begins.get(Path(sys.argv[0]).name, "krona-tune resume")
+    return f"{verb} {folder.name}{folder.storage_flag}"
 
 
 def _resources(plan: "Plan", workers: "Future[Cluster]", folder: StudyFolder, resumed_by: str) -> "Resources":

@@ -6,6 +6,7 @@ import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from io import BufferedWriter, FileIO, TextIOWrapper
+from pathlib import Path
 from typing import Any, TextIO
 
 import typer
@@ -35,7 +36,14 @@ def exit_as(outcome: Outcome | None) -> None:
 
 def this_command() -> str:
     """Returns the command that this program was started with."""
-    return shlex.join(["python", *sys.argv])
+    program, *words = sys.argv
+    match Path(program).name:
+        case "__main__.py":
+            return shlex.join(["python", "-m", "krona_tune", *words])
+        case "-c":  # a driver that another process has started
+            return shlex.join(["krona-tune", *words])
+        case _:
+            return shlex.join(["python", *sys.argv])
 
 
 class QuietFlags:

@@ -20,7 +20,7 @@ from krona_tune.refusal import Refusal, refuse_unknown
 from krona_tune.search.driver_options import DriverOptions
 from krona_tune.search.start_options import START_OPTIONS, StartOptions
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.manifest import read_manifest
+from krona_tune.study.manifest import TaskFacts, read_manifest
 from krona_tune.study.redact import redact
 from krona_tune.study.request.given_values import changing, given_by, lasting, naming_given
 from krona_tune.study.request.loader import load_spec
@@ -58,7 +58,7 @@ def run(
     kept_at = storage_at(storage)
     asked = AskedRequest.of(space=space, tasks=tasks, model=model, settings=settings, keywords=keywords)
     begun = _begun(kept_at, asked, name, resume=resume, or_resume=or_resume)
-    asked = asked.with_earlier(kept_at)
+    asked = asked.with_earlier(kept_at, begun=begun is not None)
     if begun:
         folder, place, new = begun, begun.spec, None
     else:
@@ -121,14 +121,19 @@ def clean(
 ) -> None:
     """Remove the checkpoints that a study needs no more; interrupted trials keep theirs."""
     from krona_tune.record.trial_checkpoints import remove, size, there, unneeded
+    from krona_tune.search.progress.trials_left import kept_while_left
     from krona_tune.study.formatting import format_bytes, format_many
 
     refuse_unknown("--keep", "choice", KEPT, keep)
     folder = study_folder(storage_at(storage), study)
     with claim(folder):
         spec = default_to_glue(load_spec(folder.spec))
-        facts = read_manifest(folder.manifest).tasks if folder.manifest.exists() else {}
-        trials = there(folder, unneeded(folder, read_trials(folder.results), spec, facts, KEPT[keep]))
+        rows, kept, facts = read_trials(folder.results), KEPT[keep], dict[str, TaskFacts]()
+        if folder.manifest.exists():
+            manifest = read_manifest(folder.manifest)
+            facts = manifest.tasks
+            kept = kept_while_left(kept, spec, manifest.planned_of(spec), rows, facts)
+        trials = there(folder, unneeded(folder, rows, spec, facts, kept))
         if not trials:
             console.print("nothing to remove: no trial has a checkpoint that it needs no more", highlight=False)
             return

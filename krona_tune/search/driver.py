@@ -23,7 +23,7 @@ from krona_tune.search.driver_options import DriverOptions, Outcome
 from krona_tune.search.forecast import Forecast
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.phases import chosen_phase, finals_reserve, full_phase, keep_effects, needs_of, search_phase
-from krona_tune.search.progress.trials_left import by_task, later_not_begun, search_left
+from krona_tune.search.progress.trials_left import by_task, kept_while_left, later_not_begun, search_left
 from krona_tune.search.ray_metrics import StudyMetrics, readings
 from krona_tune.search.resume import LATER_PHASES, LaterPhase
 from krona_tune.search.running_study import RunningStudy
@@ -459,11 +459,8 @@ class Driver:
         self._close(cut_short=bool(stopper.lost))
         if not stopper.interrupted and not again:
             rows, spec, facts = list(self.ledger.rows.values()), self.study.plan.spec, self.context.manifest.tasks
-            keep = spec.resources.keep_checkpoints
-            if spec.search.shared and any(search_left(spec, self.study.plan.planned, rows).values()):
-                keep = "all"  # one that goes on with the other tasks may still win
-            elif keep == "winners" and any(phase.left(self.study.plan, self.ledger, facts) for phase in LATER_PHASES):
-                keep = "finalists"  # what is left may choose another one of them
+            asked, planned = spec.resources.keep_checkpoints, self.study.plan.planned
+            keep = kept_while_left(asked, spec, planned, rows, facts)
             remove(folder, unneeded(folder, rows, spec, facts, keep))
 
     def _close(self, *, cut_short: bool) -> None:

@@ -1,5 +1,6 @@
 """Tests a study from Python: planned, run, stopped, resumed and used, and the same as the command line's."""
 
+import os
 import shutil
 import subprocess
 import sys
@@ -21,6 +22,7 @@ from krona_tune.api import driver_process
 from krona_tune.api import study as study_module
 from krona_tune.api.exit_status import ExitStatus
 from krona_tune.api.kept_inputs import forget_described, note_started
+from krona_tune.record.contributed_curves import write_curves
 from krona_tune.record.driver_state import write_driver_state
 from krona_tune.record.mlflow_mirror.tracking_uri import TRACKING
 from krona_tune.record.notifications import NOTIFY
@@ -36,6 +38,7 @@ from krona_tune.study.request.plain_yaml import dump_yaml
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.settings import flag_of
 from krona_tune.study.study_state import DriverState, End
+from tests.record.curve_files import provenance, rows
 from tests.record.events import manifest
 from tests.search.models import saved_bert
 from tests.waiting import until
@@ -363,6 +366,45 @@ def test_a_begun_study_goes_on_in_a_space_that_learned_to_leave_out_what_a_model
         _ = krona_tune.Study(space={**space, "adapter": {**space["adapter"], "scale": 3}}, **words).request
     with pytest.raises(Refusal, match=r"^shared: the study 'reviews' was begun with False, not True"):
         _ = krona_tune.Study(space=SPACE, shared=True, **words).request
+
+
+def test_trials_of_a_run_are_those_that_a_new_search_may_end_before(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    heard: list[Any] = []
+    monkeypatch.setattr(study_module, "run_and_report", lambda spec, *_, **__: heard.append(spec))
+    study(model, settings={"search.stop": "auto"}).run(trials=8)
+    assert (heard[0].search.trials, heard[0].search.stop_trials) == (8, 8)
+    assert heard[0].search.ends_itself
+
+
+def test_a_full_training_takes_nothing_of_what_was_described_for_the_next_run(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begin(study(model))
+    heard: list[int] = []
+    monkeypatch.setattr(study_module, "run_and_report", lambda spec, *_, **__: heard.append(spec.search.trials))
+    words = {"model": model, "tasks": reviews(frame()), "space": SPACE, "name": "reviews", "trials": 9}
+    krona_tune.Study(**words).train("reviews").run()
+    assert heard == [2, 9]
+
+
+def test_a_begun_study_is_described_again_once_what_taught_it_is_gone(model: str, tmp_path: Path) -> None:
+    words: dict[str, Any] = {"model": model, "tasks": "cola", "space": SPACE, "name": "new"}
+    path = tmp_path / "theirs.parquet"
+    write_curves(path, rows(), provenance())
+    relative = Path(os.path.relpath(path))
+    begin(krona_tune.Study(**words, settings={"search.warm_start": [str(relative)]}))
+    made = krona_tune.Study(**words, warm_start=str(relative))
+    assert made.request.search.warm_start == (str(path),), "so that it is found from any folder"
+    old = Path("studies/old")
+    begin(krona_tune.Study(**{**words, "name": "old"}))
+    begun = {**words, "name": "newer"}
+    with pytest.raises(Refusal, match="unknown study"):
+        krona_tune.Study(**begun, warm_start="elder")
+    begin(krona_tune.Study(**begun, warm_start="old"))
+    shutil.rmtree(old)
+    assert krona_tune.Study(**begun, warm_start="old").request.search.warm_start == (str(old.resolve()),)
 
 
 def test_a_full_training_has_the_resources_of_the_constructor_and_the_budget_of_the_study(

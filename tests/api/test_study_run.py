@@ -1,6 +1,7 @@
 """Tests a study's end on the screen and in the exit status, and that Ray stops before the study's lock is released."""
 
 import logging
+import sys
 from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 
 from krona_tune.api import study_run
+from krona_tune.cli.ending import this_command
 from krona_tune.record.ownership import is_locked
 from krona_tune.refusal import NotNow
 from krona_tune.search import driver
@@ -24,6 +26,22 @@ from tests.conftest import Run
 from tests.record.events import manifest
 
 FOLDER = StudyFolder(Path("studies/x"))
+
+
+@pytest.mark.parametrize(
+    ("program", "command", "resumes"),
+    [
+        ("run_study.py", "python run_study.py --trials 2", "python run_study.py --resume x"),
+        ("/lib/krona_tune/__main__.py", "python -m krona_tune --trials 2", "python -m krona_tune resume x"),
+        ("/bin/krona-tune", "python /bin/krona-tune --trials 2", "krona-tune resume x"),
+        ("-c", "krona-tune --trials 2", "krona-tune resume x"),
+    ],
+)
+def test_a_command_is_told_as_it_can_be_given(
+    program: str, command: str, resumes: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "argv", [program, "--trials", "2"])
+    assert (this_command(), study_run.resume_command(FOLDER)) == (command, resumes)
 
 
 def outcome(best: object = "a trial", **more: Any) -> Outcome:
@@ -73,7 +91,7 @@ def program(run: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     [
         (outcome(), 0, "the ranking"),
         (outcome(None), 1, "the ranking"),
-        (outcome(asked=True), 130, "Interrupted. Resume with: python run_study.py --resume x"),
+        (outcome(asked=True), 130, "Interrupted. Resume with: krona-tune resume x"),
         (outcome(no_page="UndefinedError: 'None' has no attribute 'best'"), 0,
          "the page could not be written: UndefinedError: 'None' has no attribute 'best'; krona-tune report x draws it"),
         (outcome(lacking=("adapters/cola: the state of cola-003 is gone, so there is none",)), 0,
@@ -81,7 +99,7 @@ def program(run: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
          "krona-tune train x --trial ID trains a configuration again"),
         (outcome(halted="the adapters could not be written: OSError: [Errno 28] No space left on device"), 130,
          "Stopped, the adapters could not be written: OSError: [Errno 28] No space left on device. When that is fixed, "
-         "resume with: python run_study.py --resume x"),
+         "resume with: krona-tune resume x"),
     ],
 )  # fmt: skip
 def test_a_study_ends_with_its_status_and_ray_stops_while_it_is_locked(
@@ -101,7 +119,7 @@ def test_a_study_that_lost_its_ray_ends_before_rays_own_exit_handlers(
 ) -> None:
     found, text, told = program(outcome(asked=asked, lost="Ray's raylet ended"))
     assert (found, told) == (status, [True, status])
-    assert f"{why} Resume with: python run_study.py --resume x" in text
+    assert f"{why} Resume with: krona-tune resume x" in text
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
@@ -137,7 +155,7 @@ def test_a_plan_computes_in_what_its_study_was_begun_in(
     ("words", "begun"),
     [
         (("--name", "next"), "no study was begun, give the same command again later"),
-        (("--resume", "x"), "the study is as it was, try again later: python run_study.py --resume x"),
+        (("--resume", "x"), "the study is as it was, try again later: krona-tune resume x"),
     ],
 )
 def test_a_ray_that_does_not_start_now_ends_with_a_status_of_its_own(

@@ -82,7 +82,7 @@ class Job:
         slurm = {"JOB_ID": "77", "JOB_NODELIST": "n[1-2]", "CPUS_PER_TASK": "8", "SUBMIT_DIR": str(folder)}
         there = os.environ | {f"SLURM_{name}": value for name, value in slurm.items()} | environment
         there["PATH"] = f"{programs}{os.pathsep}{there['PATH']}"
-        command = [sys.executable, "-c", HEARING, "bash", str(SCRIPT), "--seed", "3"]
+        command = [sys.executable, "-c", HEARING, "bash", str(SCRIPT), "--seed", "3", "--tasks", "cola,rte"]
         self.process = subprocess.Popen(command, env=there, start_new_session=True, stdout=subprocess.PIPE)
 
     def wait_for_ray(self) -> None:
@@ -241,6 +241,7 @@ def test_the_programs_are_called_as_they_understand_it(
     _, verb, rest = group.resolve_command(typer.Context(group), shlex.split(line)[2:])  # type: ignore[attr-defined]
     asked = verb.make_context("run", rest).params
     assert (asked["name"], asked["or_resume"], asked["max_concurrent"], asked["seed"]) == ("mine", True, 6, 3)
+    assert asked["tasks"] == "cola,rte", "given once, after the script's own words"
     assert asked["storage"] == f"{tmp_path}/studies"
     assert asked["address"] == "10.1.2.3:20077"
 

@@ -20,6 +20,7 @@ from krona_tune.study.request.loader import build_spec
 from krona_tune.study.result import Status, TrialResult
 from tests.adapters.cards import made
 from tests.conftest import Run
+from tests.record.events import manifest
 from tests.study.final_rows import repeats, row
 
 SPEC = build_spec({"model": "m", "name": "s", "tasks": ["rte", "cola"]}, "x.yaml")
@@ -138,6 +139,25 @@ def test_a_person_is_asked_before_anything_goes(ended: StudyFolder, run: Run, mo
     assert (code, out) == (0, "nothing to remove: no trial has a checkpoint that it needs no more\n"), "nobody is asked"
     code, _, err = run("clean", "s", "--keep", "winner", program=cli.main)
     assert (code, err) == (2, "--keep: unknown choice 'winner', did you mean 'winners'?\n")
+
+
+def test_what_an_unfinished_study_still_needs_stays(run: Run) -> None:
+    """One configuration of a shared search has completed on one task only, where it is not the best."""
+    folder = StudyFolder(Path("studies/s"))
+    sink = ParquetSink(folder.results)
+    folder.spec.write_text("{model: m, name: s, tasks: [rte, cola], search: {shared: true, trials: 2}}")
+    shared = manifest("rte", "cola")
+    shared.write(folder.manifest)
+    rows = [SEARCHED[0], SEARCHED[1], replace(SEARCHED[5], number=1, trial_id="cola-001")]
+    for each in rows:
+        sink.trial_ended(each)
+    sink.study_ended([])
+    states(folder, rows)
+    code, out, _ = run("clean", "s", "--keep", "winners", "--yes", program=cli.main)
+    assert (code, out) == (0, "nothing to remove: no trial has a checkpoint that it needs no more\n")
+    folder.spec.write_text("{model: m, name: s, tasks: [rte, cola], search: {trials: 2}}")
+    code, out, _ = run("clean", "s", "--keep", "winners", "--yes", program=cli.main)
+    assert (code, out) == (0, "1.0 kB freed: the checkpoints of 1 trial\n")
 
 
 def test_where_nobody_answers_nothing_goes(

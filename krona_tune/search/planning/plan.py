@@ -107,7 +107,7 @@ class Plan:
     def lacking(self) -> Iterator[str]:
         """Yields which placements of the space the model lacks, which maps of its roles are left out, and why, and from
         what a study that has begun can't learn any more."""
-        yield from (f"{said}; the study goes on without it" for said in self.unread)
+        yield from self.unread
         for name in sorted(self.spec.adapter.keys() & {"roles", "layers"}) if self.spec.backbone.narrow else ():
             searched = {value for knobs in self.space.knobs.values() if name in knobs for value in knobs[name].ends()}
             if gone := [str(value) for value in self.spec.adapter[name].ends() if value not in searched]:
@@ -242,7 +242,7 @@ class _Reading:
             except Refusal as refusal:
                 if not self.leaves_out:
                     raise
-                self.unread.append(f"{refusal.place}: {refusal.problem}")
+                self.unread.append(f"{refusal.place}: {refusal.problem}; the study goes on without it")
 
 
 def _default(spec: StudySpec, space: Space, taught: Teaching | None, begun: Manifest | None) -> Params | None:

@@ -34,9 +34,6 @@ def submission_of(name: str, space: Path | None, given: Sequence[GivenValue], **
         asked = given or [GivenValue("tasks", list(GLUE), flag_of("tasks"))]
         return Submission(name=name, given=tuple(map(_sent, asked)), **more)
     spec = spec_of(space, [*given, GivenValue("name", name, "name")]).settled()
-    if spec.search.warm_start:
-        whole = tuple(map(whole_teacher, spec.search.warm_start))
-        spec = spec.model_copy(update={"search": spec.search.model_copy(update={"warm_start": whole})})
     return Submission(name=name, space=dump_spec(with_whole_paths(spec)), **more)
 
 

@@ -335,6 +335,8 @@ class StudySpec(FrozenValue):
     def plain(self) -> dict[str, Any]:
         """Returns the request as YAML writes it; reading it back gives an equal spec."""
         plain = self.model_dump(mode="json", exclude_none=True)
+        if self.search.pareto and self.search.front is None and "front" in self.search.model_fields_set:
+            plain["search"]["front"] = None  # else whoever reads it settles that again
         own = plain.pop("own_tasks")
         return plain | {"tasks": {name: own.get(name, OF_GLUE) for name in self.tasks}} if own else plain
 

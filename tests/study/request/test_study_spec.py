@@ -1,12 +1,13 @@
 """Tests that a request says the domain of every knob and the schedule of every task, and takes no change."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.domain import Choice, Fixed, Range
-from krona_tune.study.request.loader import build_spec
+from krona_tune.study.request.loader import build_spec, dump_spec, parse_spec
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.request.trial import AdapterConfig, TrainingConfig
 from tests.study.request.written_specs import spec_of
@@ -89,6 +90,8 @@ def test_a_study_that_looks_for_every_size_writes_how(search: dict[str, Any], fr
     assert asked.search.proposes_by == ("tpe" if search.get("objective") and sampler != "random" else sampler)
     begun = asked.settled()
     assert (begun.search.front, begun.search.proposes_by) == (front, sampler)
+    sent = parse_spec(dump_spec(begun), "sent", Path()).settled()
+    assert (sent.search.front, sent.search.proposes_by) == (front, sampler), "who reads it again settles nothing else"
     assert build_spec(begun.plain(), "study.yaml") == begun
 
 
