@@ -191,8 +191,13 @@ def _read(folder: StudyFolder, name: str) -> Order | None:
             raise ValueError("it is none that was given")
     except FileNotFoundError:
         return None
-    except (OSError, ValueError, RecursionError):
+    except Refusal:  # the store gave no answer
+        raise
+    except (PermissionError, ValueError, RecursionError):
         return Order(id=order_id, what=UNREADABLE)
+    except OSError as error:
+        logger.warning("the order %s could not be read so far: %s", order_id, error)
+        return None
     by = written.by.strip() or "somebody"
     return Order(id=order_id, by=by, given_at=written.given_at, **request.model_dump())
 

@@ -301,9 +301,9 @@ def _read_other(copy: Copy, origin: str) -> Lease | None:
 
 def _keep_alive(folder: StudyFolder, origin: str, over: threading.Event) -> None:
     """Renews the lease until it is over; notes it in OVERTAKEN if another driver has the study."""
-    store = Store(folder.remote or "")
     while not over.wait(RENEWED_SECONDS):
         try:
+            store = Store(folder.remote or "")  # anew, since a connection may be lost
             refuse_overtaken(store, origin)
             _renew(store, origin)
         except OvertakenError as error:

@@ -28,6 +28,13 @@ def is_uri(place: str) -> bool:
     return "://" in place
 
 
+def _is_cut_off(files: Any) -> bool:
+    """Returns whether a file system that is kept for further use, as that of sftp, has lost its connection: it would
+    never connect again."""
+    transport = getattr(getattr(files, "client", None), "get_transport", lambda: files)()
+    return transport is None or not getattr(transport, "is_active", lambda: True)()
+
+
 class Store:
     """Files by their names below a URI or folder. Every thread should open its own.
 
@@ -45,6 +52,9 @@ class Store:
             raise unknown("--storage", "protocol", self._scheme, NAMED)
         try:
             self._files, path = url_to_fs(uri, **OPTIONS.get(self._scheme, {}))
+            if _is_cut_off(self._files):
+                type(self._files).clear_instance_cache()
+                self._files, path = url_to_fs(uri, **OPTIONS.get(self._scheme, {}))
         except ImportError as error:
             extra = EXTRAS.get(self._scheme)
             fix = f"pip install 'krona_tune[{extra}]'" if extra else str(error)

@@ -23,7 +23,9 @@ from krona_tune.study.standings import Standings
 logger = logging.getLogger(__name__)
 
 PAUSE_SECONDS = 60.0
-"""The pause after a state could not be sent, so that an unreachable store does not delay every rung."""
+"""The pause after a state could not be sent or looked for, so that an unreachable store does not delay every rung."""
+WAITS = (0.5, 2.0)
+"""How long a store that gives no answer is waited for, in seconds, before each further time that it is asked."""
 
 
 class RemoteCheckpoints:
@@ -40,16 +42,20 @@ class RemoteCheckpoints:
         self._unsent: dict[str, Path] = {}  # by trial
         self._again_at = 0.0
 
-    def send(self, kept: Path) -> None:
-        """Sends a state, then removes the trial's earlier ones; what can't be sent is tried again beside later ones."""
+    def send(self, kept: Path) -> bool:
+        """Sends a state, then removes the trial's earlier ones; what can't be sent is tried again beside later ones.
+
+        Returns whether it is there, if there is a URI.
+        """
         self._same = None
         if not self._uri:
-            return
+            return True
         self._unsent.pop(kept.parent.name, None)
         late = list(self._unsent.values())
         self._unsent[kept.parent.name] = kept
         if time.monotonic() >= self._again_at:
             self._send_each(kept, late)
+        return kept.parent.name not in self._unsent
 
     def _send_each(self, own: Path, late: Iterable[Path] = ()) -> None:
         """Sends states until one fails: its own, then those that waited, whose trials others may have taken further."""
@@ -71,7 +77,7 @@ class RemoteCheckpoints:
         store.write(f"{trial}/{name}", pack(kept))
         self._same = self._same or kept
         for other in store.names(trial):
-            if other != name:
+            if rung_of(Path(other)) < rung_of(kept):  # a higher one is another worker's, or could not be fetched here
                 store.remove(f"{trial}/{other}")
 
     def remove(self, trials: Iterable[str]) -> None:
@@ -85,21 +91,32 @@ class RemoteCheckpoints:
             logger.warning("states at %s could not be removed: %s: %s", self._uri, type(error).__name__, error)
 
     def bring(self, trial: Path) -> None:
-        """Fetches the trial's highest whole state, if it is higher than what its folder has and was not fetched yet."""
+        """Fetches the trial's highest whole state, if it is higher than what its folder has and was not fetched yet. A
+        store that gives no answer is asked again a few times."""
         if not self._uri:
             return
-        try:
-            store = Store(self._uri)
-            there = {rung_of(Path(name)): f"{trial.name}/{name}" for name in store.names(trial.name)}
-            here = max(map(rung_of, trial.glob("rung-*")), default=-1)
-            for rung in sorted(there, reverse=True):
-                if rung > here and there[rung] not in self._brought:
-                    self._brought.add(there[rung])
-                    if _unpack(store.read(there[rung]), trial / state_name(rung)):
-                        self._same = trial / state_name(rung)
-                        return
-        except Exception as error:
-            logger.warning("%s: no state could be looked for: %s: %s", trial, type(error).__name__, error)
+        for wait in (*WAITS, None):
+            try:
+                self._bring(Store(self._uri), trial)
+            except Exception as error:
+                logger.warning("%s: no state could be looked for: %s: %s", trial, type(error).__name__, error)
+                if wait is None or time.monotonic() < self._again_at:
+                    self._again_at = time.monotonic() + PAUSE_SECONDS
+                    return
+                time.sleep(wait)
+            else:
+                return
+
+    def _bring(self, store: Store, trial: Path) -> None:
+        there = {rung_of(Path(name)): f"{trial.name}/{name}" for name in store.names(trial.name)}
+        here = max(map(rung_of, trial.glob("rung-*")), default=-1)
+        for rung in sorted(there, reverse=True):
+            if rung > here and there[rung] not in self._brought:
+                content = store.read(there[rung])
+                self._brought.add(there[rung])
+                if _unpack(content, trial / state_name(rung)):
+                    self._same = trial / state_name(rung)
+                    return
 
     def leave(self, trial: Path) -> None:
         """Removes here what `bring` fetches again: the trial's state, if it was sent or brought. One that could not be

@@ -1,5 +1,6 @@
 """Makes a clone of a trial: its configuration with a few changes, from the start or from its last rung."""
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -103,7 +104,9 @@ def copy_last_rung(
         if not own.exists():
             with atomic_folder(own) as unfinished:
                 checkpoint.adopt(state, unfinished, message.checked())
-            remote.send(own)
+        if not remote.send(own):  # a worker on another machine would begin at the start
+            shutil.rmtree(own.parent, ignore_errors=True)
+            raise OSError("its copy could not be sent")
     except (OSError, checkpoint.Unusable) as error:
         raise Refusal(place, f"its state can't be copied ({error})", "try again, or clone it from the start") from None
     return int(state.name.removeprefix("rung-")), replace(message, copied_examples=checkpoint.examples_of(own))

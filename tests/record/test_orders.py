@@ -12,6 +12,7 @@ from krona_tune.record.orders import UNREADABLE, give_order, remove_order, waiti
 from krona_tune.record.parquet_reader import read_orders
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.records import read_records
+from krona_tune.record.remote_files import Store
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import OrderRequest
@@ -102,6 +103,23 @@ def test_whoever_runs_the_study_may_read_an_order(tmp_path: Path) -> None:
         os.umask(before)
     assert stat.S_IMODE((folder.orders / f"{order.id}.json").stat().st_mode) == 0o644
     assert stat.S_IMODE(folder.orders.stat().st_mode) == 0o775
+
+
+def test_an_order_is_not_damaged_because_its_store_gave_no_answer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = StudyFolder(tmp_path, remote=f"file://{tmp_path}/there")
+    folder.spec.write_text("model: x\n")
+    order, read = give_order(folder, CLONE), Store.read
+
+    def away(store: Store, name: str) -> bytes:
+        raise ConnectionError("no route")
+
+    monkeypatch.setattr(Store, "read", away)
+    with pytest.raises(Refusal, match="no route"):
+        waiting_orders(folder)
+    monkeypatch.setattr(Store, "read", read)
+    assert [each.id for each in waiting_orders(folder)] == [order.id]
 
 
 def test_other_files_and_links_are_no_orders(tmp_path: Path) -> None:

@@ -48,3 +48,35 @@ def test_a_connection_that_breaks_leaves_the_earlier_file(tmp_path: Path, monkey
     assert store.read("results/trials") == b"whole"
     store.write("results/trials", b"newer")
     assert (tmp_path / "there" / "results" / "trials").read_bytes() == b"newer"
+
+
+class Client:
+    """A connection to a server, which may be lost."""
+
+    lost = False
+
+    def get_transport(self) -> "Client":
+        return self
+
+    def is_active(self) -> bool:
+        return not self.lost
+
+
+class Connected(Server):
+    """A server to which one connection is kept for further use."""
+
+    def __init__(self, **more: Any) -> None:
+        super().__init__(**more)
+        self.client = Client()
+
+
+def test_a_lost_connection_is_made_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    used: list[Any] = []
+    monkeypatch.setattr("fsspec.core.url_to_fs", lambda uri, **_: (used.append(Connected()) or used[-1], str(tmp_path)))
+    first, second = Store("sftp://server/x"), Store("sftp://server/x")
+    assert used[0] is used[1], "it is kept"
+    used[0].client.lost = True
+    third = Store("sftp://server/x")
+    third.write("a", b"1")
+    assert used[-1] is not used[0]
+    assert third.names() == first.names() == second.names() == ["a"]

@@ -11,6 +11,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from krona_tune import cli
 from krona_tune.adapters.adapter_card import CARD
+from krona_tune.record import trial_checkpoints
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.remote_files import Store
 from krona_tune.record.trial_checkpoints import RemoteCheckpoints, remove, size, unneeded
@@ -222,6 +223,31 @@ def test_a_store_that_is_away_costs_a_worker_a_warning(tmp_path: Path, caplog: p
     worker.send(kept)
     worker.send(kept)  # it is not retried at once
     assert len([line for line in caplog.messages if "could not be sent" in line]) == 1
+
+
+def test_a_state_is_not_lost_where_the_store_gave_no_answer_for_a_moment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    uri, names, away = f"file://{tmp_path}/there", Store.names, [True]
+    RemoteCheckpoints(uri).send(rung(tmp_path / "a" / "rte-001", 5, "far"))
+
+    def perhaps(store: Store, folder: str = "") -> list[str]:
+        if away and away.pop():
+            raise ConnectionError("no route")
+        return names(store, folder)
+
+    monkeypatch.setattr(Store, "names", perhaps)
+    monkeypatch.setattr(trial_checkpoints, "WAITS", ())
+    worker, here = RemoteCheckpoints(uri), tmp_path / "b" / "rte-001"
+    worker.bring(here)
+    assert not here.exists(), "it begins at the start"
+    monkeypatch.setattr("krona_tune.record.trial_checkpoints.time.monotonic", lambda: 1e9)
+    worker.send(rung(here, 1, "near"))
+    assert Store(uri).names("rte-001") == ["rung-1.zip", "rung-5.zip"]
+    away.append(True)
+    monkeypatch.setattr(trial_checkpoints, "WAITS", (0.0,))
+    worker.bring(here)
+    assert (here / "rung-5").exists(), "it is asked again"
 
 
 def test_a_state_that_could_not_be_sent_is_sent_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,6 +11,7 @@ import pytest
 import torch
 
 from krona_tune.record.driver_state import TrialProgress, ask_to_stop, forget_to_stop
+from krona_tune.record.ownership import lock_of
 from krona_tune.refusal import Refusal
 from krona_tune.search.trial_message import StepResult
 from krona_tune.search.worker import trainable
@@ -482,8 +483,9 @@ def test_a_machine_without_the_driver_keeps_no_trial_that_the_bucket_has(locatio
     assert list(here.iterdir()) == []
     first.reset_config(config(7))
     assert measured([first.step()]) == told, "the worker that sent it takes it up again"
-    StudyFolder(here.parent).spec.touch()
-    first.cleanup()
+    StudyFolder(here.parent).spec.touch()  # as of a study that was listed here
+    with lock_of(StudyFolder(here.parent)):
+        first.cleanup()
     assert [path.name for path in (here / "rte-007").iterdir()] == ["rung-1"], "here the driver removes it"
 
 
@@ -496,14 +498,15 @@ def test_a_state_that_the_bucket_lacks_stays_where_it_is(location: str, tmp_path
 
 
 def test_a_state_that_is_damaged_here_is_taken_from_there(location: str, tmp_path: Path) -> None:
-    StudyFolder(tmp_path).spec.touch()
     first = worker_at(location, tmp_path / "a", tmp_path / "bucket")
     before = measured([first.step()])
-    first.cleanup()
+    with lock_of(StudyFolder(tmp_path)):
+        first.cleanup()
     (kept,) = (tmp_path / "a" / "rte-007").glob("rung-*")
     (kept / "adapter.safetensors").write_bytes(b"half")
     second = worker_at(location, tmp_path / "a", tmp_path / "bucket")
     assert measured([second.step()]) == before
-    second.cleanup()
+    with lock_of(StudyFolder(tmp_path)):
+        second.cleanup()
     assert (kept.parent / f"unusable-{kept.name}").is_dir()
     assert kept.is_dir()

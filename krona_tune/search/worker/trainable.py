@@ -16,6 +16,7 @@ from ray import tune
 from krona_tune.atomic_write import UNFINISHED, atomic_folder
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.record.driver_state import TrialProgress, forget_progress, note_progress, place_of
+from krona_tune.record.ownership import is_locked
 from krona_tune.record.trial_checkpoints import RemoteCheckpoints, state_name
 from krona_tune.refusal import told
 from krona_tune.search.ray_internals import nothing_saved, set_process_title
@@ -257,7 +258,7 @@ class TrialCheckpoints:
     def leave(self, run: TrialRun) -> None:
         """Leaves a trial that is over in this worker to the copy elsewhere. On the driver's own machine its state stays
         here, too: the driver removes what the study needs no more."""
-        if not StudyFolder(self._root.parent).spec.exists():
+        if not is_locked(StudyFolder(self._root.parent)):
             self._remote.leave(self._root / run.trial_id)
 
     def _write(self, run: TrialRun, kept: Path) -> None:
