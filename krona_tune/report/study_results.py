@@ -236,7 +236,10 @@ def reported(manifest: Manifest) -> Mapping[str, float]:
 
 def methods_part(recorded: Records, tasks: Sequence[TaskSummary], manifest: Manifest) -> MethodsPart | None:
     """Returns the methods side by side over the study's tasks; None if fewer than two were searched."""
-    lines = compare_methods(recorded.trials, {each.task: each.facts for each in tasks})
+    facts = {each.task: each.facts for each in tasks}
+    lines = compare_methods(
+        recorded.trials, facts, tuple(facts) if (manifest.request or {}).get("search.shared") else ()
+    )
     beside = {method: points for method, points in reported(manifest).items() if method in {x.method for x in lines}}
     return MethodsPart(lines=lines, tasks=tuple(tasks), reported=beside, source=SOURCE) if lines else None
 

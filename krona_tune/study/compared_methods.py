@@ -5,12 +5,11 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import get_args
 
-from krona_tune.study.finals import Finalist, rank_finals
-from krona_tune.study.kinds import FIRST_TRAINED
+from krona_tune.study.finals import Finalist
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.request.trial import HEAD_ONLY
 from krona_tune.study.result import Half, TrialResult
-from krona_tune.study.standings import rank_trials
+from krona_tune.study.standings import Standings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,17 +71,23 @@ def left_out(tasks: Mapping[str, TaskFacts | None], halves: Iterable[Half]) -> t
     return tuple(task for task in tasks if not all(task in names for names in kept))
 
 
-def compare_methods(rows: Iterable[TrialResult], tasks: Mapping[str, TaskFacts | None]) -> tuple[MethodLine, ...]:
+def compare_methods(
+    rows: Iterable[TrialResult], tasks: Mapping[str, TaskFacts | None], shared_by: tuple[str, ...] = ()
+) -> tuple[MethodLine, ...]:
     """Returns one line per method, the best average first, the head alone last; empty for fewer than two methods.
 
     Averages on validation come after those on test, since one seed that was chosen by its score looks better than it
     is, and methods without an average last, in the order in which they started.
+
+    Args:
+        shared_by: the tasks that share their configurations, if any: then a method has the scores of the one of its own
+            that is best on average, and none before one was trained on every task.
     """
     known = [row for row in rows if row.task in tasks]
     searched = list(dict.fromkeys(_method(row) for row in known if row.searched))
     if len(searched) < 2:
         return ()
-    lines = [_line(method, known, tasks) for method in (*searched, HEAD_ONLY)]
+    lines = [_line(method, known, tasks, shared_by) for method in (*searched, HEAD_ONLY)]
     return tuple(sorted(lines, key=lambda line: (line.method == HEAD_ONLY, *_by_average(line))))
 
 
@@ -91,9 +96,11 @@ def _by_average(line: MethodLine) -> tuple[int, float]:
     return (halves.index(line.average.half), -line.average.score) if line.average else (len(halves), 0.0)
 
 
-def _line(method: str, rows: Sequence[TrialResult], tasks: Mapping[str, TaskFacts | None]) -> MethodLine:
-    own = [row for row in rows if _method(row) == method]
-    cells = {task: cell for task in tasks if (cell := _cell([row for row in own if row.task == task], tasks[task]))}
+def _line(
+    method: str, rows: Sequence[TrialResult], tasks: Mapping[str, TaskFacts | None], shared_by: tuple[str, ...]
+) -> MethodLine:
+    own = Standings([row for row in rows if _method(row) == method], shared_by)
+    cells = {task: cell for task in tasks if (cell := _cell(own, task, tasks[task]))}
     averages = (_average(cells, averaged(tasks, half), half) for half in get_args(Half))
     return MethodLine(method=method, cells=cells, average=next(filter(None, averages), None))
 
@@ -103,11 +110,14 @@ def _average(cells: Mapping[str, Cell], together: Sequence[str], half: Half) -> 
     return Average(score=fmean(scores), half=half) if scores and len(scores) == len(together) else None
 
 
-def _cell(rows: Sequence[TrialResult], facts: TaskFacts | None) -> Cell | None:
-    """Returns the winner among one method's rows of one task."""
-    held = rank_finals(rows, facts)
-    final = held.winner or held.head_only
-    return _final_cell(final) if final else _searched_cell(rows)
+def _cell(own: Standings, task: str, facts: TaskFacts | None) -> Cell | None:
+    """Returns the winner among one method's rows on one task."""
+    held = own.finals(task, facts)
+    if final := held.winner or held.head_only:
+        return _final_cell(final)
+    searched = own.best(task) if own.shared or not own.shared_by else None
+    best = searched or own.baseline(task)
+    return _searched_cell(best) if best else None
 
 
 def _final_cell(final: Finalist) -> Cell:
@@ -115,12 +125,8 @@ def _final_cell(final: Finalist) -> Cell:
     return Cell(score=final.test.mean, half="test", deviation=final.test.deviation, trainable_percent=percent)
 
 
-def _searched_cell(rows: Sequence[TrialResult]) -> Cell | None:
-    ranked = rank_trials(row for row in rows if row.kind in FIRST_TRAINED)
-    if not ranked:
-        return None
-    score, percent = ranked[0].score or 0.0, ranked[0].trainable_percent
-    return Cell(score=score, half="validation", deviation=None, trainable_percent=percent)
+def _searched_cell(best: TrialResult) -> Cell:
+    return Cell(score=best.score or 0.0, half="validation", deviation=None, trainable_percent=best.trainable_percent)
 
 
 def _method(row: TrialResult) -> str:

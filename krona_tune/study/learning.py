@@ -42,11 +42,13 @@ def unlearned(rows: Sequence[TrialResult], facts: TaskFacts) -> tuple[TrialResul
     """Returns the seeds of one configuration that did not learn.
 
     Such a seed's validation interval reaches down to the constant answer's score, while that of another seed lies above
-    both. If no seed lies above, none is named: then the configuration did not learn.
+    both. If no seed lies above, none is named: then the configuration did not learn. None is where an error is not
+    known: any difference would count.
     """
-    if not isfinite(facts.constant_score):
+    errors = [validation_error(row, facts) for row in rows]
+    if not isfinite(facts.constant_score) or None in errors:
         return ()
-    reach = [STANDARD_ERRORS * (validation_error(row, facts) or 0.0) for row in rows]
+    reach = [STANDARD_ERRORS * error for error in errors if error is not None]
     scores = [row.score or 0.0 for row in rows]
     above = [score - own for score, own in zip(scores, reach, strict=True) if score - own > facts.constant_score]
     return tuple(

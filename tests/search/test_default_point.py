@@ -2,6 +2,7 @@
 
 import pytest
 
+from krona_tune.search.planning import default_point as default_point_module
 from krona_tune.search.planning.default_point import default_point
 from krona_tune.search.planning.teaching import read_teaching
 from tests.search.conftest import space
@@ -20,6 +21,17 @@ def test_untaught_it_is_the_centre() -> None:
     assert point is not None
     assert (point["scale"], point["learning_rate"]) == (2.0, pytest.approx(1e-3))
     assert SPACE.holds(point)
+
+
+def test_a_space_with_a_point_that_fits_has_a_default_however_far_from_its_centre(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(default_point_module, "DRAWS", 1)
+    sizes = sorted(SPACE.sizes())
+    limited = space("bert", {"a_out": "divisors", "a_in": "divisors"}, training=RATE, max_params=sizes[0])
+    point = default_point(limited)
+    assert point is not None
+    assert limited.feasible(point)
 
 
 def test_if_the_centre_does_not_fit_a_point_near_it_does() -> None:

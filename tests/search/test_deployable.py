@@ -24,6 +24,12 @@ def limited(name: str, deploy: str, adapter: dict[str, Any], writes: bool = Fals
     return deployable(resolve(spec, shape, "x.yaml"), spec, "x.yaml")
 
 
+@pytest.mark.parametrize("biases", [[True, False], [False, True]])
+def test_a_bias_that_a_merged_map_has_no_place_for_is_left_out_whatever_the_order(biases: list[bool]) -> None:
+    made = limited("t5", "merged", {"method": "peft:LoRA", "peft_r": 2, "peft_lora_bias": biases})
+    assert made.space.knobs["peft:LoRA"]["peft_lora_bias"] == Fixed(False)
+
+
 def test_a_study_without_targets_keeps_its_space() -> None:
     spec = build_spec({"model": "m", "adapter": {"a_out": "divisors"}}, "x.yaml")
     space = resolve(spec, build("bert")[0], "x.yaml")

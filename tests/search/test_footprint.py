@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from krona_tune.data.tasks import Generation
-from krona_tune.search.planning.footprint import PROCESS_BYTES, checkpoints_of, footprint, largest_point
+from krona_tune.search.planning.footprint import PROCESS_BYTES, checkpoints_of, footprint, largest_points
 from krona_tune.study.request.domain import Choice, Fixed
 from tests.search.plans import plan
 
@@ -16,7 +16,20 @@ def test_a_worker_holds_the_weights_and_what_its_steps_keep() -> None:
     assert small.weights == 2 * asked.geometry.parameters
     assert wide.weights == 2 * small.weights
     assert PROCESS_BYTES + small.weights < small.worker < long.worker
-    assert small.params == largest_point(asked.space)
+    assert small.params in largest_points(asked.space)
+
+
+def test_the_most_memory_is_that_of_the_method_which_keeps_the_most_of_a_batch() -> None:
+    """The larger adapter computes its batch in parts."""
+    asked = plan()
+    knobs = {method: {**own, "learning_rate": Fixed(1e-3)} for method, own in asked.space.knobs.items()}
+    parts = {name: {**own, "accumulation": Fixed(32 if name == "krona" else 1)} for name, own in knobs.items()}
+    both = replace(asked, space=replace(asked.space, knobs=parts))
+    alone = replace(asked, space=replace(asked.space.of("lora"), knobs={"lora": parts["lora"]}))
+    sizes = {point["method"]: asked.space.parameters(point) for point in largest_points(both.space)}
+    assert sizes["krona"] > sizes["lora"]
+    assert footprint(both, 512, 4).worker >= footprint(alone, 512, 4).worker
+    assert footprint(both, 512, 4).params["method"] == "lora"
 
 
 def test_attention_that_is_not_fused_keeps_a_weight_of_each_pair_of_tokens() -> None:
@@ -31,9 +44,9 @@ def test_one_of_five_thousand_points_that_fits_is_found() -> None:
     asked = plan()
     knobs = {**asked.space.knobs["lora"], "learning_rate": Fixed(1e-3), "rank": Choice(tuple(range(1, 5_001)))}
     whole = replace(asked.space.of("lora"), knobs={"lora": knobs})
-    point = {**largest_point(whole), "rank": 1}
+    point = {**largest_points(whole)[0], "rank": 1}
     space = replace(whole, limit=whole.parameters(point))
-    assert largest_point(space) == point
+    assert largest_points(space)[0] == point
     assert space.sizes() == [space.limit]
     found = checkpoints_of(replace(asked, space=space))
     assert 0 < found.usually == found.most
@@ -54,5 +67,5 @@ def test_what_is_written_takes_its_logits() -> None:
     writing = Generation(prompt="{sentence}", max_new_tokens=50)
     tasks = {name: replace(task, generation=writing) for name, task in asked.tasks.items()}
     more = footprint(replace(asked, tasks=tasks), 16, 4).worker - footprint(asked, 16, 4).worker
-    rows = largest_point(asked.space)["batch_size"]
+    rows = largest_points(asked.space)[0]["batch_size"]
     assert more > rows * 50 * asked.geometry.vocabulary * 12

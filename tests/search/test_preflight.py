@@ -20,7 +20,7 @@ from krona_tune.record.mlflow_mirror.tracking_uri import explain_unreachable
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.refusal import Refusal, joined
 from krona_tune.search.layer_passes import usual_point
-from krona_tune.search.planning.footprint import checkpoints_of, largest_point
+from krona_tune.search.planning.footprint import checkpoints_of, largest_points
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.startup import begin_study, cluster, preflight
 from krona_tune.search.startup.begin_study import Resources
@@ -81,7 +81,7 @@ def test_data_that_teach_nothing_are_warned_of(
 
 def test_the_largest_adapter_is_tried_with_the_largest_batch(gathered: Resources) -> None:
     space = gathered.plan.space
-    params = largest_point(space)
+    params = largest_points(space)[0]
     assert params["batch_size"] == 16
     assert params["roles"] == "query+value"
     every = [space.parameters({**params, "a_out": a, "a_in": b}) for a in (1, 24) for b in (1, 24)]
@@ -97,7 +97,7 @@ def test_the_first_batch_is_of_the_longest_examples(gathered: Resources, monkeyp
 
     monkeypatch.setattr("krona_tune.search.worker.first_batch.train_trial", listen)
     works = gathered.prepared.works
-    done = train_first_batch(gathered.workplace(StudyFolder(Path("x"))), works, largest_point(gathered.plan.space))
+    done = train_first_batch(gathered.workplace(StudyFolder(Path("x"))), works, largest_points(gathered.plan.space)[0])
     heaviest = max(works, key=lambda task: longest_example(works[task]))
     assert {task: rows for task, rows, _ in trained} == {task: 16 if task == heaviest else 2 for task in works}
     assert {task: tokens for task, _, tokens in trained} == {
@@ -110,7 +110,7 @@ def test_a_kind_of_adapter_that_does_not_train_refuses_a_new_study_and_warns_of_
     gathered: Resources, folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The largest adapter trains layer norms, and trains."""
-    params = largest_point(gathered.plan.space)
+    params = largest_points(gathered.plan.space)[0]
     unfit = {**params, "layer_norms": not params["layer_norms"]}
     need = preflight.needed_bytes(gathered)
     monkeypatch.setitem(vars(gathered.plan.space), "sample", (params, unfit))
@@ -133,12 +133,12 @@ def test_a_kind_of_adapter_that_does_not_train_refuses_a_new_study_and_warns_of_
 
 def test_each_other_kind_of_adapter_is_tried_once() -> None:
     made = space(adapter={"layer_norms": [False, True]}, training={"gradient_checkpointing": [False, True]})
-    largest = largest_point(made)
+    largest = largest_points(made)[0]
     beside = points_beside(made, largest)
     values = {(name, point[name]) for point in (largest, *beside.values()) for name in KINDS}
     assert values == {("method", "krona"), *((name, value) for name in KINDS[1:] for value in (False, True))}
     assert len(beside) <= 2
-    assert points_beside(space(), largest_point(space())) == {}
+    assert points_beside(space(), largest_points(space())[0]) == {}
 
 
 def test_a_metric_that_has_no_value_on_a_few_rows_does_not_refuse_a_study(gathered: Resources, tmp_path: Path) -> None:
@@ -146,7 +146,7 @@ def test_a_metric_that_has_no_value_on_a_few_rows_does_not_refuse_a_study(gather
     work = gathered.prepared.works["cola"]
     task = replace(work.task, metrics=("judge",), functions=(("judge", f"{tmp_path}/judge.py:judge"),))
     works = {"cola": replace(work, task=task)}
-    params = largest_point(gathered.plan.space)
+    params = largest_points(gathered.plan.space)[0]
     assert train_first_batch(gathered.workplace(StudyFolder(Path("x"))), works, params).failures == {}
 
 
@@ -260,7 +260,7 @@ def test_sizes_that_do_not_go_together_are_passed_over(gathered: Resources) -> N
     }
     space = make_plan(build_spec(asked, "x.yaml"), "x.yaml").space
     assert space.feasible_share() < 0.6
-    assert all(map(space.feasible, (largest_point(space), usual_point(space))))
+    assert all(map(space.feasible, (largest_points(space)[0], usual_point(space))))
 
 
 @pytest.mark.skipif(os.geteuid() == 0, reason="root writes everywhere")

@@ -40,6 +40,23 @@ def test_without_finalists_the_best_validation_score_stands_and_the_best_average
     assert (head.average, head.cells.keys()) == (None, {"rte"})
 
 
+def test_of_a_shared_search_a_method_has_the_scores_of_one_configuration() -> None:
+    scores = {"krona": {0: (0.6, 0.6)}, "lora": {1: (0.9, 0.1), 2: (0.1, 0.9), 3: (0.95, None)}}
+    rows = [
+        searched(method, score, task, number=number)
+        for method, numbers in scores.items()
+        for number, each in numbers.items()
+        for task, score in zip(BOTH, each, strict=True)
+        if score
+    ]
+    lines = {line.method: line for line in compare_methods(rows, BOTH, tuple(BOTH))}
+    assert list(lines) == ["krona", "lora", "head_only"]
+    assert lines["lora"].average is not None
+    assert lines["lora"].average.score == pytest.approx(0.5)
+    unfinished = [row for row in rows if (row.task, row.params["method"]) != ("cola", "lora")]
+    assert {line.method: line.cells.keys() for line in compare_methods(unfinished, BOTH, tuple(BOTH))}["lora"] == set()
+
+
 def test_with_finalists_the_test_mean_of_the_methods_own_winner_stands() -> None:
     rows = [
         searched("krona", 0.9),

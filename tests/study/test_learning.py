@@ -57,6 +57,11 @@ def test_nothing_is_named_where_the_constant_answer_has_no_score() -> None:
     assert learned_more(seeds(0.5), facts) is None
 
 
+def test_no_seed_is_named_where_no_error_of_a_score_is_known() -> None:
+    rows = repeats("a", (0.549, 0.56, 0.9), (0.5, 0.5, 0.5))
+    assert unlearned([replace(row, metrics={"own": row.score or 0.0}) for row in rows], FACTS) == ()
+
+
 @pytest.mark.parametrize(
     ("failed", "of", "low", "high"),
     [(1, 3, 0.0084, 0.9057), (2, 5, 0.0527, 0.8534), (0, 3, 0.0, 0.7076), (3, 3, 0.2924, 1.0)],

@@ -13,10 +13,11 @@ MIDDLE = 0.5
 
 
 def default_point(space: Space, taught: Teaching | None = None) -> dict[str, Any] | None:
-    """Returns the default configuration; None if no point near the centre fits.
+    """Returns the default configuration; None if no drawn point fits.
 
     It is the first point that the recorded curves teach, or the space's centre: the middle of each range and the middle
-    one of several values. If these do not fit together, points are drawn around the centre, the nearest first.
+    one of several values. If these do not fit together, points are drawn around the centre, the nearest first, and then
+    anywhere.
     """
     if taught:
         return dict(taught.points[0])
@@ -33,4 +34,4 @@ def default_point(space: Space, taught: Teaching | None = None) -> dict[str, Any
         point = space.point(value)
         if space.feasible(point):
             return point
-    return None
+    return space.draw_where(space.feasible, rng)

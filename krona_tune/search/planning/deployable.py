@@ -14,9 +14,9 @@ from krona_tune.search.planning.space import Space, adapter_of
 from krona_tune.study.request.deploy_target import DeployTarget
 from krona_tune.study.request.domain import Choice, Domain, Fixed, Range, Value
 from krona_tune.study.request.study_spec import StudySpec
-from krona_tune.study.request.trial import PLACES, AdapterConfig
+from krona_tune.study.request.trial import PEFT_FIELD, PLACES, AdapterConfig
 
-DECIDING_KNOBS = ("a_out", "a_in", "terms", "rank", "decompose_factor", "layer_norms")
+DECIDING_KNOBS = ("a_out", "a_in", "terms", "rank", "decompose_factor", "layer_norms", f"{PEFT_FIELD}lora_bias")
 """The knobs beside the places that decide what holds an adapter."""
 MOST_COMBINATIONS = 20_000
 """The most combinations of those knobs that are all tried; of more, none is left out before it is drawn."""
@@ -98,13 +98,13 @@ def _held(space: Space) -> dict[str, Domain] | Refusal:
     others = {name: domain.ends()[0] for name, domain in knobs.items()}
     kept: defaultdict[str, set[Value]] = defaultdict(set)
     first, able, is_held = dict[DeployTarget, Refusal](), set[DeployTarget](), False
-    groups = list(_alike(space, {"method": method, **others}, places))
+    groups = _alike(space, {"method": method, **others}, places)
     if prod(map(len, sizes.values())) * len(groups) > MOST_COMBINATIONS:
         return {}
-    for placed, adapter in groups:
+    for placed in groups:
         for combination in product(*sizes.values()):
             chosen = dict(zip(sizes, combination, strict=True))
-            refused = _refused(space, adapter.model_copy(update=chosen))
+            refused = _refused(space, adapter_of({"method": method, **others, **placed[0], **chosen}))
             first = refused | first
             able |= set(space.targets) - refused.keys()
             if refused:
@@ -120,10 +120,9 @@ def _held(space: Space) -> dict[str, Domain] | Refusal:
 
 def _alike(
     space: Space, params: Mapping[str, Any], places: Mapping[str, Sequence[Value]]
-) -> Iterator[tuple[list[dict[str, Value]], AdapterConfig]]:
-    """Yields the placements by groups that the targets can't tell apart, each with an adapter that has one of them."""
+) -> list[list[dict[str, Value]]]:
+    """Returns the placements by groups that the targets can't tell apart."""
     groups: defaultdict[Alike, list[dict[str, Value]]] = defaultdict(list)
-    adapters: dict[Alike, AdapterConfig] = {}
     for values in product(*places.values()):
         placed = dict(zip(places, values, strict=True))
         adapter = adapter_of({**params, **placed})
@@ -133,9 +132,7 @@ def _alike(
             maps[site.name].append((site.d_out, site.d_in, site.transposed, site.biased, site.rows is None))
         key: Alike = frozenset(map(tuple, maps.values()))
         groups[key].append(placed)
-        adapters.setdefault(key, adapter)
-    for one, alike in groups.items():
-        yield alike, adapters[one]
+    return list(groups.values())
 
 
 def _refused(space: Space, adapter: AdapterConfig) -> dict[DeployTarget, Refusal]:

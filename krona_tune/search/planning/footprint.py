@@ -1,5 +1,6 @@
 """Computes from sizes alone what the trials of a space take: memory of a worker, and disk for checkpoints."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
@@ -7,6 +8,7 @@ from typing import Any
 from krona_tune.adapters.placement import KEPT_IN, TRAINING_BYTES
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.planning.space import Space
+from krona_tune.study.result import grouped
 from krona_tune.study.study_state import Counts
 
 PROCESS_BYTES = 600 * 2**20
@@ -25,7 +27,8 @@ STATE_BYTES = 12
 
 @dataclass(frozen=True, kw_only=True)
 class Footprint:
-    """The largest adapter of the space, the bytes of the backbone's weights, and the rough bytes of its worker."""
+    """The trial of the space that needs the most memory, the bytes of the backbone's weights, and the rough bytes of
+    its worker."""
 
     params: dict[str, Any]
     weights: int
@@ -42,21 +45,37 @@ class Checkpoints:
     most: float
 
 
-def largest_point(space: Space) -> dict[str, Any]:
-    """Returns the point with the most parameters of many drawn, with the largest batch of its method."""
-    most = max(space.sample, key=space.parameters)
-    return {**most, "batch_size": max(space.knobs[most["method"]]["batch_size"].ends())}
+MEMORY_KNOBS = {"batch_size": max, "accumulation": min, "gradient_checkpointing": min}
+"""The knobs that say how much of a batch is kept at once, each with what chooses the value that keeps the most."""
+
+
+def largest_points(space: Space) -> list[dict[str, Any]]:
+    """Returns of each method the point with the most parameters of many drawn, with the most of a batch at once."""
+    of_methods = grouped(space.sample, lambda point: str(point["method"]))
+    return [
+        max(points, key=space.parameters)
+        | {name: most(space.knobs[method][name].ends()) for name, most in MEMORY_KNOBS.items()}
+        for method, points in of_methods.items()
+    ]
 
 
 def footprint(plan: Plan, longest: int, itemsize: int, *, fused: bool = False) -> Footprint:
-    """Returns what the largest adapter of the space needs.
+    """Returns what the trial of the space that needs the most memory needs.
 
     Args:
         longest: the most tokens of an example, without those that are written.
         itemsize: the bytes of a number that a trial computes with.
         fused: attention is computed as on a GPU, which keeps nothing of each pair of tokens.
     """
-    shape, params = plan.geometry, largest_point(plan.space)
+    weights = _weights(plan, itemsize)
+    found = [(_beside(plan, params, longest, itemsize, fused=fused), params) for params in largest_points(plan.space)]
+    beside, params = max(found, key=lambda each: each[0])
+    return Footprint(params=params, weights=weights, worker=PROCESS_BYTES + weights + beside)
+
+
+def _beside(plan: Plan, params: Mapping[str, Any], longest: int, itemsize: int, *, fused: bool) -> int:
+    """Returns the bytes of a trial beside its backbone's weights."""
+    shape = plan.geometry
     trained = plan.space.parameters(params) + shape.head_parameters(_most_outputs(plan))
     rows = -(-params["batch_size"] // params["accumulation"])
     written = max((task.generation.max_new_tokens for task in plan.tasks.values() if task.generation), default=0)
@@ -66,9 +85,7 @@ def footprint(plan: Plan, longest: int, itemsize: int, *, fused: bool = False) -
         layers = 1 if recomputed else sum(shape.depths.values()) * shape.uses
         activations += layers * _heads(plan) * tokens**2 * (SOFTMAX_BYTES + itemsize)
     logits = written * shape.vocabulary * LOGIT_BYTES
-    weights = _weights(plan, itemsize)
-    worker = PROCESS_BYTES + weights + trained * TRAINING_BYTES + rows * (activations + logits)
-    return Footprint(params=params, weights=weights, worker=worker)
+    return int(trained * TRAINING_BYTES + rows * (activations + logits))
 
 
 def _heads(plan: Plan) -> int:

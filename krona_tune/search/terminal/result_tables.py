@@ -148,7 +148,7 @@ def build_result_tables(standings: Standings, facts: dict[str, TaskFacts], *, fr
     if any(standings.finals(*known).winner for known in facts.items()):
         tables[-1:] = [_finals_table(standings, facts, verdicts), _caption(facts), _legend(standings, facts)]
     tables += [Text(text) for each in verdicts.values() for text in each.others]
-    if lines := compare_methods(standings.rows, facts):
+    if lines := compare_methods(standings.rows, facts, standings.shared_by):
         tables.append(methods_table(lines, facts))
     if shared := standings.shared:
         tables.append(shared_table(shared, facts))
