@@ -1,7 +1,7 @@
 """Chooses the space of a request that names none: a shipped one, or one made for its own model and data."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -51,7 +51,19 @@ def choose_space(given: Sequence[GivenValue], address: str | None = None, *, dry
     found = f"{where} has {'a' if cluster.gpus else 'no'} GPU{later}"
     if not is_own(given):
         return ChosenSpace(source=shipped_for(cluster), reason=found)
+    if later:
+        cluster = _with_room(cluster, _resources_of(given))
     return ChosenSpace(source=derived_for(cluster, given), reason=f"made for model, data and machine; {found}")
+
+
+def _with_room(cluster: "Cluster", asked: ResourcesSpec) -> "Cluster":
+    """Returns a cluster that has, beside what this machine has, what a trial is asked to have: who plans for another
+    one does not know it."""
+    gpus = asked.gpus_per_trial or 0.0
+    nodes = [
+        replace(node, cpus=max(node.cpus, asked.cpus_per_trial), gpus=max(node.gpus, gpus)) for node in cluster.nodes
+    ]
+    return replace(cluster, nodes=tuple(nodes))
 
 
 def _resources_of(given: Sequence[GivenValue]) -> ResourcesSpec:

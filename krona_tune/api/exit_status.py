@@ -3,6 +3,7 @@
 from enum import IntEnum
 
 from krona_tune.search.driver_options import Outcome
+from krona_tune.study.redact import redact
 
 
 class ExitStatus(IntEnum):
@@ -36,3 +37,24 @@ def status_of(outcome: Outcome) -> ExitStatus:
     if outcome.interrupted:
         return ExitStatus.INTERRUPTED
     return ExitStatus.NO_RESULT if outcome.lacks_results else ExitStatus.DONE
+
+
+AFTER_RESTART = "restart the program, or the notebook's kernel, then .run() resumes it"
+"""What resumes a study whose Ray was lost or abandoned, since the process keeps the client of that one."""
+STOPPED_ITSELF = "the study stopped itself: {}; when that is fixed, .run() resumes it"
+
+
+def raise_bad_end(outcome: Outcome) -> None:
+    """Raises what a session from Python raises of a study that did not end well.
+
+    Raises:
+        RuntimeError: Ray was lost, or the study stopped itself.
+        KeyboardInterrupt: a person stopped it.
+    """
+    if outcome.lost_ray:
+        raise RuntimeError(f"Ray ended during the study ({outcome.lost}); {AFTER_RESTART}")
+    if outcome.halted:
+        raise RuntimeError(STOPPED_ITSELF.format(redact(outcome.halted)))
+    if outcome.interrupted:
+        how = f" at once; {AFTER_RESTART}" if outcome.lost else "; .run() resumes it"
+        raise KeyboardInterrupt(f"the study was stopped{how}")

@@ -13,6 +13,7 @@ from krona_tune.hub import home
 from krona_tune.record.contributed_curves import is_curve_file
 from krona_tune.record.ownership import BEFORE_A_STUDY
 from krona_tune.record.remote_copy import INDEX
+from krona_tune.record.remote_files import Store
 from krona_tune.record.storage import Storage
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.study.folder import FULL, WINNER, StudyFolder
@@ -113,12 +114,24 @@ def refuse_taken(folder: StudyFolder, name: str | None) -> None:
     refuse_odd(name)
     if folder.spec.exists():
         place = redact(folder.remote) if folder.remote else folder.root
-        raise Refusal("--name", f"{place} holds a study", f"use --resume {name}, or choose another name")
+        again = f"use --resume {name}, or choose another name"
+        if folder.remote and _is_gone(folder.remote):
+            problem = f"{place} holds the study no more, but {folder.root} does"
+            raise Refusal("--name", problem, f"remove that folder; {again}")
+        raise Refusal("--name", f"{place} holds a study", again)
     if lexists(folder.root) and not folder.root.is_dir():
         raise Refusal("--name", f"{folder.root} is no folder", "choose another name")
     before = {*BEFORE_A_STUDY, folder.inputs.name}
     if folder.root.exists() and {path.name for path in folder.root.iterdir()} - before:
         raise Refusal("--name", f"{folder.root} is not empty", "choose another name")
+
+
+def _is_gone(remote: str) -> bool:
+    """Returns whether a study's copy is not there any more; False if that can't be told."""
+    try:
+        return INDEX not in Store(remote).names()
+    except Exception:
+        return False
 
 
 def new_name(space: object) -> str:

@@ -1,5 +1,6 @@
 """Holds `Study`: plans, runs, stops, reads and uses a study from Python, as the command line's commands do."""
 
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
@@ -11,7 +12,7 @@ from krona_tune.api.asked_request import AskedRequest
 from krona_tune.api.asked_tasks import asked_tasks, no_task
 from krona_tune.api.chosen_space import choose_space, is_own
 from krona_tune.api.driver_process import DriverProcess, last_lines, start_driver, stop_driver
-from krona_tune.api.exit_status import ENDED_WELL
+from krona_tune.api.exit_status import ENDED_WELL, STOPPED_ITSELF, raise_bad_end
 from krona_tune.api.folders import (
     earlier_studies,
     new_name,
@@ -50,11 +51,10 @@ from krona_tune.search.driver_options import DriverOptions
 from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.search.planning.recommendation import recommend_point
 from krona_tune.search.start_options import StartKeywords, StartOptions
-from krona_tune.search.startup.cluster import slots, this_machine
+from krona_tune.search.startup.cluster import leave_ray, slots, this_machine
 from krona_tune.search.terminal.cell_view import in_notebook, silence_widgets
 from krona_tune.study.folder import STUDIES, StudyFolder
 from krona_tune.study.manifest import read_manifest
-from krona_tune.study.redact import redact
 from krona_tune.study.request.field_types import listed
 from krona_tune.study.request.given_values import GivenValue, changing, given_by, refuse_name, with_whole_tasks
 from krona_tune.study.request.loader import dump_spec, load_spec, resolve_tasks, tasks_defined_in
@@ -74,9 +74,6 @@ MADE = Path(AUTO)
 """Stands for the space that is made for a request."""
 STOP_SECONDS = 60.0
 """How long `stop` waits for the study's end."""
-AFTER_RESTART = "restart the program, or the notebook's kernel, then .run() resumes it"
-"""What resumes a study whose Ray was lost or abandoned, since the process keeps the client of that one."""
-STOPPED_ITSELF = "the study stopped itself: {}; when that is fixed, .run() resumes it"
 
 
 class StudyKeywords(Keywords, StartKeywords, total=False):
@@ -155,7 +152,8 @@ class Study(RecordedStudy):
         refuse_name(by_key, "settings: name")
         if space is None:
             named = {"model": model, "data": keywords.get("data"), "tasks": _named(tasks)}
-            space = MADE if is_own([*_by_key(by_key), *_by_key(_given(named))]) else choose_space(()).place
+            own = is_own([*_by_key(by_key), *_by_key(_given(named))])
+            space = MADE if own else choose_space((), self._start.address, dry_run=True).place
         elif not isinstance(space, Mapping):
             space = find_space(Path(space), "space")
         kept_at = storage_at(str(storage))
@@ -170,6 +168,7 @@ class Study(RecordedStudy):
         set_to = [with_whole_tasks(each, Path.cwd()) for each in _by_key(by_key)]
         self._given = [*set_to, *given_by(by_keyword)]
         self._request: tuple[bool, StudySpec] | None = None
+        self._joins = False
         self._child: DriverProcess | None = None
         self._has_run = False
         by_name = model is None or isinstance(model, str | Path)
@@ -207,7 +206,7 @@ class Study(RecordedStudy):
         study = cls.__new__(cls)
         study.folder, study._start = folder, StartOptions()
         study._space, study._request, study._child, study._given, study._seen = None, None, None, [], True
-        study._picked = False
+        study._picked = study._joins = False
         study._has_run = True
         return study
 
@@ -357,6 +356,8 @@ class Study(RecordedStudy):
         assert path is not None, "a study that was opened has its request"
         if self._picked and self.folder.spec.exists():
             path = self.folder.spec  # it keeps the space that was picked or made for it
+        elif self._picked and path is not MADE and self._joins:
+            path = choose_space((), self._start.address).place
         if isinstance(path, Mapping):
             space = plain_values(path, "space")
             if isinstance(tasks := space.get("tasks"), dict):
@@ -368,7 +369,8 @@ class Study(RecordedStudy):
         if self.folder.spec.exists():
             return resumed_spec(self.folder, given, path, adds=False)
         request = AskedRequest(space=None if path is MADE else path, given=given)
-        return with_whole_paths(request.spec(request.chosen(), self.folder.name))
+        chosen = request.chosen(self._start.address, dry_run=not self._joins)
+        return with_whole_paths(request.spec(chosen, self.folder.name))
 
     def _asked_tasks(self, space: Path) -> Any:
         if self._tasks is None:
@@ -399,6 +401,12 @@ class Study(RecordedStudy):
     def _spec_to_run(self, given: Sequence[GivenValue], made: StudySpec | None = None) -> StudySpec:
         """Returns the request with the given values that may change in a study that has begun; of a new one `made`, if
         that is given, and nobody else has begun it meanwhile."""
+        if self._picked and self._start.address and not (self._joins or self.folder.spec.exists()):
+            self._joins, self._request = True, None  # what fits the cluster is known once it is joined
+            had_ray = "ray" in sys.modules and sys.modules["ray"].is_initialized()
+            _ = self.request
+            if not had_ray:
+                leave_ray(lost=False)  # the driver, which may be another process, joins it itself
         request = self.request
         if self.folder.spec.exists():
             return resumed_spec(self.folder, changing(given))
@@ -434,13 +442,8 @@ class Study(RecordedStudy):
                 asked=asked,
             )
             self._has_run |= asked is None  # a full training takes nothing of what was described
-        if outcome and outcome.lost_ray:
-            raise RuntimeError(f"Ray ended during the study ({outcome.lost}); {AFTER_RESTART}")
-        if outcome and outcome.halted:
-            raise RuntimeError(STOPPED_ITSELF.format(redact(outcome.halted)))
-        if outcome and outcome.interrupted:
-            how = f" at once; {AFTER_RESTART}" if outcome.lost else "; .run() resumes it"
-            raise KeyboardInterrupt(f"the study was stopped{how}")
+        if outcome:
+            raise_bad_end(outcome)
 
     def _run_apart(self, spec: StudySpec, given: Sequence[GivenValue]) -> None:
         """Starts the command line's own driver in a process that outlives this one."""

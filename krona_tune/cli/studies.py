@@ -120,7 +120,7 @@ def clean(
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
 ) -> None:
     """Remove the checkpoints that a study needs no more; interrupted trials keep theirs."""
-    from krona_tune.record.trial_checkpoints import remove, size, there, unneeded
+    from krona_tune.record.trial_checkpoints import remove, sizes, unneeded
     from krona_tune.search.progress.trials_left import kept_while_left
     from krona_tune.study.formatting import format_bytes, format_many
 
@@ -133,13 +133,13 @@ def clean(
             manifest = read_manifest(folder.manifest)
             facts = manifest.tasks
             kept = kept_while_left(kept, spec, manifest.planned_of(spec), rows, facts)
-        trials = there(folder, unneeded(folder, rows, spec, facts, kept))
+        trials = sizes(folder, unneeded(folder, rows, spec, facts, kept))
         if not trials:
             console.print("nothing to remove: no trial has a checkpoint that it needs no more", highlight=False)
             return
-        freed, many = format_bytes(size(folder, trials)), format_many(len(trials), "trial")
+        freed, many = format_bytes(sum(trials.values())), format_many(len(trials), "trial")
         if yes or _agreed(f"Remove the checkpoints of {many} of {folder.name}, {freed}?"):
-            remove(folder, trials)
+            remove(folder, list(trials), surely=True)
             console.print(f"{freed} freed: the checkpoints of {many}", highlight=False)
 
 

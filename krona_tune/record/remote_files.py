@@ -105,6 +105,12 @@ class Store:
         self._files.invalidate_cache()
         return [str(path).removeprefix(f"{self._root}/") for path in self._files.find(self._root)]
 
+    def sizes(self) -> dict[str, int]:
+        """Returns the bytes of all files by their names, also in folders."""
+        self._files.invalidate_cache()
+        found = self._files.find(self._root, detail=True)
+        return {str(path).removeprefix(f"{self._root}/"): int(info["size"] or 0) for path, info in found.items()}
+
     def names(self, folder: str = "") -> list[str]:
         """Returns the names directly in a folder, sorted; empty if there is no folder."""
         self._files.invalidate_cache()

@@ -4,6 +4,7 @@ that a study needs no more, here and there."""
 import logging
 import shutil
 import time
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from io import BytesIO
@@ -12,7 +13,7 @@ from zipfile import BadZipFile, ZipFile
 
 from krona_tune.adapters.adapter_card import trial_in
 from krona_tune.atomic_write import atomic_folder
-from krona_tune.record.remote_files import Store
+from krona_tune.record.remote_files import Store, refusing_store_errors
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.kinds import facts_of
 from krona_tune.study.manifest import TaskFacts
@@ -80,14 +81,23 @@ class RemoteCheckpoints:
             if rung_of(Path(other)) < rung_of(kept):  # a higher one is another worker's, or could not be fetched here
                 store.remove(f"{trial}/{other}")
 
-    def remove(self, trials: Iterable[str]) -> None:
-        """Removes all states of these trials."""
+    def sizes(self) -> Mapping[str, int]:
+        """Returns the bytes of the states by trial. Raises what the store raises."""
+        found = Counter[str]()
+        for name, size in Store(self._uri).sizes().items() if self._uri else ():
+            found[name.partition("/")[0]] += size
+        return found
+
+    def remove(self, trials: Iterable[str], *, surely: bool = False) -> None:
+        """Removes all states of these trials; an error of the store is logged, or raised if they `surely` go."""
         if not self._uri:
             return
         try:
             store, gone = Store(self._uri), set(trials)
             store.remove_all(name for name in store.below() if name.partition("/")[0] in gone)
         except Exception as error:
+            if surely:
+                raise
             logger.warning("states at %s could not be removed: %s: %s", self._uri, type(error).__name__, error)
 
     def bring(self, trial: Path) -> None:
@@ -188,19 +198,26 @@ def _to_write(folder: StudyFolder, row: TrialResult) -> bool:
     return row.fully_trained and trial_in(folder.adapter(row.trial_id)) != row.trial_id
 
 
-def there(folder: StudyFolder, trials: Iterable[str]) -> list[str]:
-    """Returns those of these trials that have checkpoints here, or may have some in the study's copy elsewhere."""
-    return [trial for trial in trials if folder.remote_checkpoints or (folder.checkpoints / trial).exists()]
+def sizes(folder: StudyFolder, trials: Iterable[str]) -> dict[str, int]:
+    """Returns the bytes of the checkpoints of those of these trials that have some, on this machine and in the study's
+    copy elsewhere. Raises a Refusal if that can't be reached."""
+    with refusing_store_errors(folder.remote or ""):
+        elsewhere = RemoteCheckpoints(folder.remote_checkpoints).sizes()
+    here = {trial: folder.checkpoints / trial for trial in trials}
+    return {
+        trial: elsewhere.get(trial, 0) + sum(file.stat().st_size for file in own.rglob("*") if file.is_file())
+        for trial, own in here.items()
+        if trial in elsewhere or own.exists()
+    }
 
 
-def size(folder: StudyFolder, trials: Iterable[str]) -> int:
-    """Returns the bytes of these trials' checkpoints on this machine."""
-    files = (file for trial in trials for file in (folder.checkpoints / trial).rglob("*"))
-    return sum(file.stat().st_size for file in files if file.is_file())
+def remove(folder: StudyFolder, trials: Sequence[str], *, surely: bool = False) -> None:
+    """Removes these trials' checkpoints, also from the study's copy elsewhere, if it has one.
 
-
-def remove(folder: StudyFolder, trials: Sequence[str]) -> None:
-    """Removes these trials' checkpoints, also from the study's copy elsewhere, if it has one."""
+    Args:
+        surely: raises a Refusal if those elsewhere stay; else that is logged.
+    """
+    with refusing_store_errors(folder.remote or ""):
+        RemoteCheckpoints(folder.remote_checkpoints).remove(trials, surely=surely)
     for trial in trials:
         shutil.rmtree(folder.checkpoints / trial, ignore_errors=True)
-    RemoteCheckpoints(folder.remote_checkpoints).remove(trials)

@@ -7,12 +7,15 @@ import pandas as pd
 import pytest
 
 import krona_tune
+from krona_tune.api import study as study_module
 from krona_tune.api.chosen_space import choose_space, is_own
+from krona_tune.api.shipped_spaces import space_file
 from krona_tune.refusal import Refusal
 from krona_tune.search.startup import auto_space, cluster
 from krona_tune.search.startup.estimate import Speed
 from krona_tune.study.request.given_values import GivenValue
 from krona_tune.study.request.loader import dump_spec, load_spec
+from krona_tune.study.request.study_spec import StudySpec
 from tests.search.models import saved_bert
 
 
@@ -53,6 +56,31 @@ def test_a_cluster_is_joined_with_what_each_trial_asks_for(monkeypatch: pytest.M
     assert asked == [("head:6379", 1, 2), ("auto", 1, None)]
     with pytest.raises(Refusal, match=r"^--gpus-per-trial: "):
         choose_space([GivenValue("resources.gpus_per_trial", -1, "--gpus-per-trial")], "auto")
+
+
+@pytest.mark.parametrize("own", [False, True])
+def test_a_study_from_python_gets_its_space_from_the_cluster_that_it_runs_on(
+    own: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    heard: list[StudySpec] = []
+    there = cluster.Cluster(nodes=(cluster.Node(4, 2),), dashboard="")
+    monkeypatch.setattr(cluster, "this_machine", lambda: cluster.Cluster(nodes=(cluster.Node(4, 0),), dashboard=""))
+    monkeypatch.setattr(cluster, "connect", lambda address, resources: there)
+    monkeypatch.setattr(study_module, "leave_ray", lambda lost: None)
+    monkeypatch.setattr(study_module, "run_and_report", lambda spec, *_, **__: heard.append(spec))
+    words: dict[str, Any] = {"tasks": "cola"}
+    if own:
+        tasks = {"own": {"data": frame(), "text": "body", "label": "verdict"}}
+        words = {"tasks": tasks, "model": str(saved_bert(tmp_path / "bert")), "gpus_per_trial": 1}
+    made = krona_tune.Study(**words, address="head:6379", name="first")
+    planned = made.request
+    made.run()
+    if own:
+        assert "training.accumulation" not in heard[0].reasons, "the memory of a GPU is not known here"
+        assert heard[0].resources.gpus_per_trial == planned.resources.gpus_per_trial == 1
+    else:
+        assert (planned.data, heard[0].data) == ("mini", load_spec(space_file("t5_base")).data)
 
 
 def test_what_a_person_gave_is_named_where_it_is_wrong(tmp_path: Path) -> None:

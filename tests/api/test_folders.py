@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from krona_tune import cli
-from krona_tune.api.folders import OF_THE_STORAGE, existing, new_name
+from krona_tune.api.folders import OF_THE_STORAGE, existing, new_name, refuse_taken
 from krona_tune.cli import studies
 from krona_tune.record.ownership import claim
+from krona_tune.record.remote_files import Store
 from krona_tune.record.storage import Storage, storage_at
 from krona_tune.refusal import Refusal
 from krona_tune.search.startup import cluster
@@ -166,3 +167,16 @@ def test_a_study_that_was_begun_while_this_one_waited_is_not_begun_again(
     monkeypatch.setattr(studies, "claim", claimed_late)
     code, _, err = run(*asked[1:], "--name", "first")
     assert (code, "holds a study; use --resume first" in err) == (2, True)
+
+
+def test_a_study_whose_copy_is_gone_is_named_by_its_folder(tmp_path: Path) -> None:
+    folder = StudyFolder(tmp_path / "first", remote=f"file://{tmp_path}/there/first")
+    folder.root.mkdir()
+    folder.spec.touch()
+    with pytest.raises(
+        Refusal, match=r"there/first holds the study no more, but .*/first does; remove that folder; use"
+    ):
+        refuse_taken(folder, "first")
+    Store(str(folder.remote)).write("files.json", b"{}")
+    with pytest.raises(Refusal, match=r"there/first holds a study; use --resume first"):
+        refuse_taken(folder, "first")

@@ -14,7 +14,8 @@ from krona_tune.adapters.adapter_card import CARD
 from krona_tune.record import trial_checkpoints
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.remote_files import Store
-from krona_tune.record.trial_checkpoints import RemoteCheckpoints, remove, size, unneeded
+from krona_tune.record.trial_checkpoints import RemoteCheckpoints, remove, sizes, unneeded
+from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.request.loader import build_spec
@@ -78,11 +79,29 @@ def test_what_goes_here_goes_elsewhere_too_and_is_counted(tmp_path: Path) -> Non
     for each in SEARCHED:
         store.write(f"{each.trial_id}/rung-1.zip", b"x")
     gone = unneeded(folder, SEARCHED, SPEC, {}, "finalists")
-    assert size(folder, gone) == 1000 * len(gone) == 4000
+    assert sizes(folder, [*gone, "rte-999"]) == dict.fromkeys(gone, 1001)
     remove(folder, gone)
     assert {path.name for path in folder.checkpoints.iterdir()} == {"rte-001", "rte-003", "cola-000"}
     assert {name for name in store.names() if store.names(name)} == {"rte-001", "rte-003", "cola-000"}
     remove(folder, gone)
+    assert sizes(folder, gone) == {}
+
+
+def test_what_can_not_be_removed_elsewhere_is_not_said_to_be_freed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = StudyFolder(tmp_path / "s", remote=f"file://{tmp_path}/there/s")
+    Store(f"{folder.remote}/checkpoints").write("rte-001/rung-1.zip", b"x")
+    states(folder, SEARCHED[:2])
+
+    def forbidden(store: Store, names: object) -> None:
+        raise PermissionError("not allowed")
+
+    monkeypatch.setattr(Store, "remove_all", forbidden)
+    with pytest.raises(Refusal, match="not allowed"):
+        remove(folder, ["rte-001"], surely=True)
+    assert sizes(folder, ["rte-001"]) == {"rte-001": 1001}
+    remove(folder, ["rte-001"])
 
 
 def test_the_states_of_many_trials_go_with_few_requests(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
