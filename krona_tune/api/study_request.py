@@ -15,7 +15,8 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest, refuse_edited
 from krona_tune.study.order import Order, OrderKind, OrderRequest, is_paused, search_ended_by
 from krona_tune.study.request.given_values import GivenValue, changing, giver, lasting
-from krona_tune.study.request.loader import load_spec, load_with, spec_with
+from krona_tune.study.request.loader import load_spec, load_with, read_request, spec_with
+from krona_tune.study.request.plain_yaml import by_path
 from krona_tune.study.request.search_spec import SearchSpec
 from krona_tune.study.request.study_spec import SETTLED, StudySpec
 from krona_tune.study.settings import CHANGEABLE, number_of_trials
@@ -72,6 +73,16 @@ def resumed_spec(
     _refuse_different(folder.name, earlier, written_spec(space or folder.spec, kept), kept)
     taken = [_with_more(each, earlier.search.trials) if adds else each for each in changing(given)]
     return default_to_glue(load_with(folder.spec, taken))
+
+
+def not_taken(folder: StudyFolder, space: Path, given: Sequence[GivenValue]) -> Iterator[str]:
+    """Yields in sentences what a space says of keys that may change, and a study that goes on does not take from it:
+    only what a person gives beside it counts, since orders may have changed the rest."""
+    written = dict(by_path("", read_request(space.read_text(encoding="utf-8"), str(space))))
+    then, now = load_spec(folder.spec).settings(), load_spec(space).settings()
+    for key in CHANGEABLE:
+        if key in written and giver(key, given) is None and then.get(key) != now.get(key):
+            yield f"{key} of {space.name} is not taken: the study has {_text(then, key)}; --set {key}=… changes it"
 
 
 def _with_more(given: GivenValue, trials: int) -> GivenValue:

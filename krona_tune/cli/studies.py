@@ -4,11 +4,12 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
 import typer
+from rich.markup import escape
 
 from krona_tune.api.asked_request import AskedRequest
 from krona_tune.api.folders import existing, new_name, refuse_odd, refuse_taken, study_folder
-from krona_tune.api.printing import console, mlflow_ui, say
-from krona_tune.api.study_request import default_to_glue, resumed_spec
+from krona_tune.api.printing import console, errors, mlflow_ui, say
+from krona_tune.api.study_request import default_to_glue, not_taken, resumed_spec
 from krona_tune.api.study_run import resume_command, run_and_report
 from krona_tune.cli import options
 from krona_tune.cli.ending import exit_as, this_command
@@ -76,6 +77,8 @@ def run(
             # another driver may have changed it meanwhile
             spec = resumed_spec(folder, asked.given, asked.space, adds=bool(resume))
             reason = f"the study is resumed; trials recorded: {_recorded(folder)}"
+            for said in not_taken(folder, asked.space, asked.given) if asked.space else ():
+                errors.print(f"[yellow]warning:[/yellow] {escape(said)}", soft_wrap=True)
         keys = [each.key for each in changing(asked.given)]
         told = DriverOptions(command=this_command(), resumed_by=resume_command(folder), start=start, keys=keys)
         outcome = run_and_report(spec, str(place), reason, folder, told, dry_run=dry_run)

@@ -179,9 +179,15 @@ def test_a_study_with_more_trials_by_now_is_repeated_with_the_space_it_was_begun
     written = (first / "study.yaml").read_text()
     (first / "study.yaml").write_text(written.replace("trials: 4", "trials: 24"))
     Path(space).write_text(f"{Path(space).read_text()}resources: {{stored_states_gb: 0}}\n")
-    code, out, _ = run("--or-resume", "--name", "first", "--dry-run", "--space", space, *BEGUN)
+    code, out, err = run("--or-resume", "--name", "first", "--dry-run", "--space", space, *BEGUN)
     assert code == 0
     assert "24 a task" in out
+    said = f"resources.stored_states_gb of {Path(space).name} is not taken: the study has 2.0; --set resources."
+    assert said in err
+    code, _, err = run(
+        "--or-resume", "--name", "first", "--dry-run", "--space", space, *BEGUN, "--set", "resources.stored_states_gb=0"
+    )
+    assert (code, said in err) == (0, False)
 
 
 DIFFERENT = [

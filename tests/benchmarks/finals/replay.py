@@ -78,7 +78,7 @@ class RecordedFinals:
     @property
     def seeds(self) -> list[int]:
         """Returns the seeds that all configurations were trained with."""
-        return sorted(next(iter(self.rows.values())))
+        return sorted(set.intersection(*map(set, self.rows.values())))
 
     def worth(self, number: int, seeds: Collection[int]) -> float:
         """Returns the mean test score of a configuration over these seeds."""
