@@ -90,11 +90,11 @@ def earlier_studies(storage: Storage, named: Iterable[str], *, begun: bool = Fal
 
 
 def whole_teacher(text: str) -> str:
-    """Returns the absolute path of a study's folder or a file of curves that is here; another text, such as a study's
-    name, as it is."""
+    """Returns the absolute path of a file of curves or a study's folder, which may be gone; another text, such as a
+    study's name, as it is."""
     path = home(Path(text))
-    there = path.is_file() if is_curve_file(text) else StudyFolder(path).spec.exists()
-    return str(path.resolve()) if there else text
+    is_path = is_curve_file(text) or path.is_absolute() or len(path.parts) > 1 or StudyFolder(path).spec.exists()
+    return str(path.resolve()) if is_path else text
 
 
 def refuse_odd(name: str | None) -> None:
@@ -114,11 +114,10 @@ def refuse_taken(folder: StudyFolder, name: str | None) -> None:
     refuse_odd(name)
     if folder.spec.exists():
         place = redact(folder.remote) if folder.remote else folder.root
-        again = f"use --resume {name}, or choose another name"
         if folder.remote and _is_gone(folder.remote):
-            problem = f"{place} holds the study no more, but {folder.root} does"
-            raise Refusal("--name", problem, f"remove that folder; {again}")
-        raise Refusal("--name", f"{place} holds a study", again)
+            problem = f"{place} does not hold the study, but {folder.root} does"
+            raise Refusal("--name", problem, f"use --resume {name}, which sends it there, or choose another name")
+        raise Refusal("--name", f"{place} holds a study", f"use --resume {name}, or choose another name")
     if lexists(folder.root) and not folder.root.is_dir():
         raise Refusal("--name", f"{folder.root} is no folder", "choose another name")
     before = {*BEFORE_A_STUDY, folder.inputs.name}
@@ -127,7 +126,7 @@ def refuse_taken(folder: StudyFolder, name: str | None) -> None:
 
 
 def _is_gone(remote: str) -> bool:
-    """Returns whether a study's copy is not there any more; False if that can't be told."""
+    """Returns whether a study's copy is not there; False if that can't be told."""
     try:
         return INDEX not in Store(remote).names()
     except Exception:

@@ -401,17 +401,22 @@ class Study(RecordedStudy):
     def _spec_to_run(self, given: Sequence[GivenValue], made: StudySpec | None = None) -> StudySpec:
         """Returns the request with the given values that may change in a study that has begun; of a new one `made`, if
         that is given, and nobody else has begun it meanwhile."""
-        if self._picked and self._start.address and not (self._joins or self.folder.spec.exists()):
-            self._joins, self._request = True, None  # what fits the cluster is known once it is joined
-            had_ray = "ray" in sys.modules and sys.modules["ray"].is_initialized()
+        if self.folder.spec.exists():
             _ = self.request
+            return resumed_spec(self.folder, changing(given))
+        if made:
+            return made
+        more = [each for each in changing(given) if each not in self._given]
+        if not (self._picked and self._start.address):
+            return self._made_request(more) if more else self.request
+        had_ray = "ray" in sys.modules and sys.modules["ray"].is_initialized()
+        self._joins = True  # what fits the cluster is known once it is joined
+        try:
+            return self._made_request(more)
+        finally:
+            self._joins = False
             if not had_ray:
                 leave_ray(lost=False)  # the driver, which may be another process, joins it itself
-        request = self.request
-        if self.folder.spec.exists():
-            return resumed_spec(self.folder, changing(given))
-        more = [each for each in changing(given) if each not in self._given]
-        return made or (self._made_request(more) if more else request)
 
     def _run(
         self,

@@ -79,7 +79,8 @@ def not_taken(folder: StudyFolder, space: Path, given: Sequence[GivenValue]) -> 
     """Yields in sentences what a space says of keys that may change, and a study that goes on does not take from it:
     only what a person gives beside it counts, since orders may have changed the rest."""
     written = dict(by_path("", read_request(space.read_text(encoding="utf-8"), str(space))))
-    then, now = load_spec(folder.spec).settings(), load_spec(space).settings()
+    asked = one_if_fixed(load_with(space, lasting(given)), [each.key for each in given])
+    then, now = load_spec(folder.spec).settings(), asked.settings()
     for key in CHANGEABLE:
         if key in written and giver(key, given) is None and then.get(key) != now.get(key):
             yield f"{key} of {space.name} is not taken: the study has {_text(then, key)}; --set {key}=… changes it"

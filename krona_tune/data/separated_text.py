@@ -133,7 +133,8 @@ def _separation(path: Path, columns: Sequence[str]) -> Separation:
 def _refuse_odd_rows(path: Path, found: Separation) -> None:
     """Refuses a row with more fields than the header, which is what a separator in a text without quotes makes; and a
     quote without an end. Where quotes are not read, it refuses a row with fewer fields that ends in a quoted text with
-    a line break, and a file in which each text with a quote is quoted, as programs write CSV.
+    a line break, and a file in which each text with a quote is quoted, and some with quotes
+    inside, as programs write CSV.
 
     Further fields that are empty are what separators at the end make, but then of every row."""
     width, rows, last = len(found.names), 0, list[str]()
@@ -149,9 +150,9 @@ def _refuse_odd_rows(path: Path, found: Separation) -> None:
             if found.quoting == csv.QUOTE_NONE:
                 if 0 < len(row) < width and row[-1][:1] == '"':
                     raise _unread_quotes(path, line)
-                with_quotes = [_is_quoted(field) for field in row if '"' in field]
-                quoted = quoted or line * any(with_quotes)
-                plain |= not all(with_quotes)
+                with_quotes = [field for field in row if '"' in field]
+                quoted = quoted or line * any('""' in field[1:-1] and _is_quoted(field) for field in with_quotes)
+                plain |= not all(map(_is_quoted, with_quotes))
     if quoted and not plain:
         raise _unread_quotes(path, quoted)
     if longer and others:
@@ -170,9 +171,8 @@ def _unread_quotes(path: Path, line: int) -> Refusal:
 
 
 def _is_quoted(field: str) -> bool:
-    """Returns whether a field is a text in quotes with others inside, each written twice, as CSV has it."""
-    inside = field[1:-1]
-    return field[:1] == field[-1:] == '"' and '""' in inside and '"' not in inside.replace('""', "")
+    """Returns whether a field may be a text in quotes, in which each other quote is written twice, as CSV has it."""
+    return len(field) > 1 and field[0] == field[-1] == '"' and '"' not in field[1:-1].replace('""', "")
 
 
 def _longer(path: Path, line: int, row: Sequence[str], width: int) -> Refusal:

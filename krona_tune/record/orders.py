@@ -193,11 +193,10 @@ def _read(folder: StudyFolder, name: str) -> Order | None:
         return None
     except Refusal:  # the store gave no answer
         raise
-    except (PermissionError, ValueError, RecursionError):
+    except (PermissionError, IsADirectoryError, ValueError, RecursionError):
         return Order(id=order_id, what=UNREADABLE)
-    except OSError as error:
-        logger.warning("the order %s could not be read so far: %s", order_id, error)
-        return None
+    except OSError:
+        return None  # the next look may read it
     by = written.by.strip() or "somebody"
     return Order(id=order_id, by=by, given_at=written.given_at, **request.model_dump())
 
@@ -206,7 +205,7 @@ def _content(folder: StudyFolder, name: str) -> bytes:
     if folder.remote:
         try:
             return Store(folder.remote).read(f"{folder.orders.name}/{name}")[: MOST_BYTES + 1]
-        except FileNotFoundError:
+        except (FileNotFoundError, PermissionError, IsADirectoryError):
             raise
         except Exception as error:
             with refusing_store_errors(folder.remote):

@@ -261,8 +261,9 @@ def holding(folder: StudyFolder) -> Iterator[None]:
         with suppress(OSError):
             copy.forget_origin()
         with suppress(Exception):
-            refuse_overtaken(copy.store, origin)
-            copy.store.remove(LEASE)
+            store = Store(folder.remote)  # anew, since a connection may be lost
+            refuse_overtaken(store, origin)
+            store.remove(LEASE)
 
 
 def refuse_overtaken(store: Store, origin: str) -> None:

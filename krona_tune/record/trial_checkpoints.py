@@ -100,14 +100,27 @@ class RemoteCheckpoints:
                 raise
             logger.warning("states at %s could not be removed: %s: %s", self._uri, type(error).__name__, error)
 
-    def bring(self, trial: Path) -> None:
+    def forget(self, state: Path) -> None:
+        """Removes a state that can't be used, so that nobody takes it for the highest."""
+        if not self._uri:
+            return
+        try:
+            Store(self._uri).remove(f"{state.parent.name}/{state.name}.zip")
+        except Exception as error:
+            logger.warning("%s could not be removed there: %s: %s", state, type(error).__name__, error)
+
+    def bring(self, trial: Path, most: int | None = None) -> None:
         """Fetches the trial's highest whole state, if it is higher than what its folder has and was not fetched yet. A
-        store that gives no answer is asked again a few times."""
+        store that gives no answer is asked again a few times.
+
+        Args:
+            most: the highest rung that is wanted; None: any.
+        """
         if not self._uri:
             return
         for wait in (*WAITS, None):
             try:
-                self._bring(Store(self._uri), trial)
+                self._bring(Store(self._uri), trial, most)
             except Exception as error:
                 logger.warning("%s: no state could be looked for: %s: %s", trial, type(error).__name__, error)
                 if wait is None or time.monotonic() < self._again_at:
@@ -117,14 +130,14 @@ class RemoteCheckpoints:
             else:
                 return
 
-    def _bring(self, store: Store, trial: Path) -> None:
+    def _bring(self, store: Store, trial: Path, most: int | None) -> None:
         there = {rung_of(Path(name)): f"{trial.name}/{name}" for name in store.names(trial.name)}
         here = max(map(rung_of, trial.glob("rung-*")), default=-1)
         for rung in sorted(there, reverse=True):
-            if rung > here and there[rung] not in self._brought:
-                content = store.read(there[rung])
+            if rung > here and there[rung] not in self._brought and (most is None or rung <= most):
+                whole = _unpack(store.read(there[rung]), trial / state_name(rung))
                 self._brought.add(there[rung])
-                if _unpack(content, trial / state_name(rung)):
+                if whole:
                     self._same = trial / state_name(rung)
                     return
 

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
+from itertools import combinations
 
 import yaml
 
@@ -147,7 +148,7 @@ class ComparedTask:
         """Returns whether the scores of all studies are of the same metrics."""
         known = [each.summary.facts for each in self.entries if each.summary.facts]
         by_loss = {facts.compared_by_loss for facts in known}
-        return len(by_loss) <= 1 and all(_same_metrics(known[0], facts) for facts in known)
+        return len(by_loss) <= 1 and all(_same_metrics(*pair) for pair in combinations(known, 2))
 
     @property
     def synthetic(self) -> bool:

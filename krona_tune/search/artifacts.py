@@ -9,7 +9,7 @@ from pathlib import Path
 from krona_tune.adapters.adapter_card import SELECTED_IN_FINALS, AdapterCard, trial_in
 from krona_tune.adapters.adapter_files import save_adapter
 from krona_tune.backbones.geometry import Stack
-from krona_tune.record.trial_checkpoints import RemoteCheckpoints, state_name
+from krona_tune.record.trial_checkpoints import RemoteCheckpoints, rung_of, state_name
 from krona_tune.refusal import told
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.startup.begin_study import DriverContext
@@ -184,7 +184,7 @@ def _state(folder: StudyFolder, row: TrialResult) -> checkpoint.AdapterState | N
     last = [] if row.rung is None else [state_name(row.rung + 1)]
     named = [trial / name for name in (Path(row.checkpoint or "none").name, *last)]
     if not any(path.exists() for path in named):
-        RemoteCheckpoints(folder.remote_checkpoints).bring(trial)
+        RemoteCheckpoints(folder.remote_checkpoints).bring(trial, max(map(rung_of, named)))
     here = next((path for path in named if path.exists()), None)
     if here is None:
         return NoState(f"the state of {row.trial_id} is gone")

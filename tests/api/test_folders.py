@@ -173,9 +173,7 @@ def test_a_study_whose_copy_is_gone_is_named_by_its_folder(tmp_path: Path) -> No
     folder = StudyFolder(tmp_path / "first", remote=f"file://{tmp_path}/there/first")
     folder.root.mkdir()
     folder.spec.touch()
-    with pytest.raises(
-        Refusal, match=r"there/first holds the study no more, but .*/first does; remove that folder; use"
-    ):
+    with pytest.raises(Refusal, match=r"there/first does not hold the study, but .*/first does; use --resume first"):
         refuse_taken(folder, "first")
     Store(str(folder.remote)).write("files.json", b"{}")
     with pytest.raises(Refusal, match=r"there/first holds a study; use --resume first"):

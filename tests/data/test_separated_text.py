@@ -99,6 +99,7 @@ def test_the_separator_is_that_of_the_asked_columns(tmp_path: Path, separator: s
     [
         ("some.tsv", 'body\tqueue\none\tx\n"two\nlines"\ty\n', "some.tsv:3: this TSV has quotes, which are not read;"),
         ("some.tsv", 'body\tqueue\none\tx\n"a ""b"" c"\ty\n', "some.tsv:3: this TSV has quotes, which are not read;"),
+        ("some.tsv", 'body\tqueue\n"one"\tx\n"a ""b"" c"\ty\n', "some.tsv:3: this TSV has quotes, which are not read;"),
         ("some.csv", "sep=;\nbody;queue\n", "some.csv:1: the line 'sep=;' names no column; take that line out"),
         ("some.csv", "sep=,\nbody,queue\n", "some.csv:1: the line 'sep=' names no column; take that line out"),
         ("some.csv", "queue, body\n", "some.csv: no column 'body'; found queue, ' body'; name one of them"),

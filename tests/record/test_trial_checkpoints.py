@@ -173,9 +173,8 @@ def test_what_an_unfinished_study_still_needs_stays(run: Run) -> None:
         sink.trial_ended(each)
     sink.study_ended([])
     states(folder, rows)
-    code, out, _ = run("clean", "s", "--keep", "winners", "--yes", program=cli.main)
+    code, out, _ = run("clean", "s", "--yes", program=cli.main)
     assert (code, out) == (0, "nothing to remove: no trial has a checkpoint that it needs no more\n")
-    folder.spec.write_text("{model: m, name: s, tasks: [rte, cola], search: {trials: 2}}")
     code, out, _ = run("clean", "s", "--keep", "winners", "--yes", program=cli.main)
     assert (code, out) == (0, "1.0 kB freed: the checkpoints of 1 trial\n")
 
@@ -267,6 +266,18 @@ def test_a_state_is_not_lost_where_the_store_gave_no_answer_for_a_moment(
     monkeypatch.setattr(trial_checkpoints, "WAITS", (0.0,))
     worker.bring(here)
     assert (here / "rung-5").exists(), "it is asked again"
+
+
+def test_a_lower_state_is_fetched_where_it_is_asked_for_and_one_that_can_not_be_used_goes(tmp_path: Path) -> None:
+    uri = f"file://{tmp_path}/there"
+    for number in (3, 5):
+        RemoteCheckpoints(uri).send(rung(tmp_path / "a" / f"rte-{number}", number, "x"))
+        Store(uri).write(f"rte-001/rung-{number}.zip", Store(uri).read(f"rte-{number}/rung-{number}.zip"))
+    worker, here = RemoteCheckpoints(uri), tmp_path / "b" / "rte-001"
+    worker.bring(here, 3)
+    assert [path.name for path in here.iterdir()] == ["rung-3"]
+    worker.forget(here / "rung-5")
+    assert Store(uri).names("rte-001") == ["rung-3.zip"]
 
 
 def test_a_state_that_could_not_be_sent_is_sent_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -101,6 +101,7 @@ def test_f1_of_one_label_is_not_compared_with_that_of_the_other(tmp_path: Path) 
         facts = {"rte": made.tasks["rte"].model_copy(update={"metrics": ("f1",), "labels": labels})}
         written = made.model_copy(update={"tasks": facts})
         studies.append(write_study(tmp_path / name, written, final_rows(HIGH if name == "b" else LOW)))
+    assert not compared(studies[2], *studies[:2]).tasks[0].same_metrics, "whichever of them comes first"
     _, other, older = compared(*studies).tasks[0].entries
     assert other.verdict == "is not compared with a: their metrics are others"
     assert "metrics" not in older.verdict, "an older study did not record its labels"

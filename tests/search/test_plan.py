@@ -61,6 +61,17 @@ def test_curves_of_a_task_that_is_scored_otherwise_are_refused(tmp_path: Path, m
     assert other.earlier == ()
 
 
+def test_a_block_is_no_role_of_a_new_study(model: str) -> None:
+    adapter = {"a_out": 8, "a_in": 8, "roles": ["query", "query+feed_forward"]}
+    asked = build_spec({"model": model, "data": "mini", "tasks": ["rte"], "adapter": adapter}, "x.yaml").settled()
+    said = (
+        r"x.yaml: adapter.roles: query\+feed_forward: feed_forward is a whole block; name its maps: feed_forward_in\+"
+    )
+    with pytest.raises(Refusal, match=said):
+        make_plan(asked, "x.yaml")
+    assert make_plan(asked, "x.yaml", manifest("rte")).space.searched()
+
+
 def test_a_study_that_has_begun_goes_on_without_a_teacher_that_is_gone(tmp_path: Path, model: str) -> None:
     path = tmp_path / "theirs.parquet"
     write_curves(path, rows(), provenance())

@@ -55,11 +55,6 @@ def test_a_knob_that_no_method_reads_is_not_searched() -> None:
             {"roles": ["query", "feed_forward_in"], "a_out": 12},
             "a_out 12 does not divide 8, common to all adapted weights; divisors: 1, 2, 4, 8",
         ),
-        (
-            {"roles": ["query", "query+feed_forward"]},
-            "x.yaml: adapter.roles: query+feed_forward: feed_forward is a whole block; name its maps: "
-            "feed_forward_in+feed_forward_out",
-        ),
         ({"a_out": {"low": 2, "high": 8}}, "a range of sizes holds some that do not divide; write divisors, or a list"),
         (
             {"a_out": {"divisors": {"low": 13, "high": 23}}},

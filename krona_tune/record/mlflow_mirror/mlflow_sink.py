@@ -4,6 +4,7 @@ Sends from the records what MLflow lacks, when a study is resumed or synced.
 """
 
 import logging
+import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -23,6 +24,7 @@ from krona_tune.record.parquet_reader import read_orders, read_reports, read_tri
 from krona_tune.record.records import Records
 from krona_tune.refusal import Refusal, refusing
 from krona_tune.study.folder import WINNER, StudyFolder
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import Manifest, read_manifest
 from krona_tune.study.order import Order
 from krona_tune.study.redact import redact
@@ -377,16 +379,18 @@ def _best_so_far(children: "Sequence[Run]", lines: Sequence[Mapping[str, Any]]) 
     """Returns the search's progress as a curve: after each trial that came to its end, the best score until then, of
     those that may be the best.
 
-    Steps count trials and times are their ends, so a second call adds nothing.
+    Steps count trials and times are their ends, so a second call adds nothing if the same trials may be the best.
     """
-    ranked = {line["trial_id"] for line in words.ranked_lines(lines)}
-    ended = [run for run in children if run.data.tags[words.TRIAL] in ranked and run.info.status == "FINISHED"]
+    searched = [run for run in children if run.data.tags.get(words.KIND) == TrialKind.SEARCH]
+    ended = [run for run in searched if run.info.status == "FINISHED" and "score" in run.data.metrics]
     ended.sort(key=lambda run: (run.info.end_time, run.info.run_name))
-    best = accumulate((run.data.metrics["score"] for run in ended), max)
-    told = zip(ended, best, strict=True)
+    ranked = {line["trial_id"] for line in words.ranked_lines(lines)}
+    scores = (run.data.metrics["score"] if run.data.tags[words.TRIAL] in ranked else -math.inf for run in ended)
+    told = zip(ended, accumulate(scores, max), strict=True)
     return [
         point
         for step, (run, score) in enumerate(told, start=1)
+        if score > -math.inf
         for point in metric_points({"best_so_far": score}, run.info.end_time, step)
     ]
 

@@ -6,7 +6,13 @@ from dataclasses import dataclass, field
 from importlib.util import find_spec
 
 from krona_tune.adapters.method_table import TrainedModelPart, is_peft, method_named
-from krona_tune.adapters.placement import ParameterCount, count, frozen_layers, why_nothing_is_stored
+from krona_tune.adapters.placement import (
+    ParameterCount,
+    count,
+    frozen_layers,
+    refuse_whole_blocks,
+    why_nothing_is_stored,
+)
 from krona_tune.backbones.geometry import Geometry, Role, Stack
 from krona_tune.data import corpus
 from krona_tune.data.corpus import OwnData, TaskData
@@ -201,6 +207,10 @@ def make_plan(spec: StudySpec, place: str, begun: Manifest | None = None) -> Pla
         geometry = _writing(spec, geometry, written, source.name)
     deployed = deployable(resolve(spec, geometry, place), spec, place)
     space = deployed.space
+    if begun is None:  # one that has begun goes on as it is
+        for knobs in space.knobs.values():
+            for roles in knobs["roles"].ends() if "roles" in knobs else ():
+                refuse_whole_blocks(str(roles), f"{place}: adapter.roles")
     _refuse_parts_of_codes(spec, space, place)
     reading = _Reading(leaves_out=begun is not None)
     earlier = tuple(reading.each(lambda named: read_earlier(named, space), spec.search.learns_from))
@@ -248,7 +258,7 @@ class _Reading:
 def _default(spec: StudySpec, space: Space, taught: Teaching | None, begun: Manifest | None) -> Params | None:
     if not spec.finalists.default:
         return None
-    if begun and begun.planned and begun.planned.default is not None:
+    if begun and begun.planned and (begun.planned.default is not None or not begun.planned.compares):
         return begun.planned.default
     return default_point(space, taught)
 

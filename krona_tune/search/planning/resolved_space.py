@@ -6,7 +6,7 @@ from contextlib import suppress
 from itertools import product
 
 from krona_tune.adapters.method_table import METHODS, is_peft, method_named
-from krona_tune.adapters.placement import MAPS, common_dimensions, refuse_whole_blocks, sites
+from krona_tune.adapters.placement import MAPS, common_dimensions, sites
 from krona_tune.backbones.geometry import Geometry, Site
 from krona_tune.kron.factors import factor_shape
 from krona_tune.refusal import Refusal
@@ -149,8 +149,6 @@ def _refuse_empty(space: Space, method: str, place: str, max_params: str | None)
 def _every_placement(method: str, domains: dict[str, Domain], geometry: Geometry, place: str) -> Iterator[Site]:
     """Yields every site that some point of the space adapts; raises a Refusal if some placement has no site."""
     read = {name: domains[name].ends() for name in PLACES if name in domains}
-    for roles in map(str, read.get("roles", ())):
-        refuse_whole_blocks(roles, f"{place}: adapter.roles")
     for values in product(*read.values()):
         chosen = dict(zip(read, map(str, values), strict=True))
         try:

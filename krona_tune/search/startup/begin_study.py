@@ -173,6 +173,8 @@ def begin_study(
         refuse_changed(earlier, manifest, "train" if full_training else "--resume")
         kept = {name: getattr(earlier, name) for name in ("created_at", "begun_by", "command")}
         kept["resumed_by"] = (*earlier.resumed_by, redact(command))  # a copy is not validated
+        if full_training:
+            kept["request"] = earlier.request  # study.yaml stays as it is, too
         kept["earlier_devices"] = earlier.unrecorded_devices(load_spec(folder.spec).resources)
         manifest = manifest.model_copy(update=kept)
     try:

@@ -240,6 +240,7 @@ class TrialCheckpoints:
                 aside = earlier.with_name(f"unusable-{earlier.name}")
                 shutil.rmtree(aside, ignore_errors=True)
                 earlier.replace(aside)
+                self._remote.forget(earlier)
                 self._remote.bring(folder)
 
     def keep(self, run: TrialRun) -> None:
