@@ -147,7 +147,7 @@ def ends_in_order(driver: Driver, name: str, happens: Callable[[Driver], None], 
     happens(driver)
     said, _ = driver.communicate(timeout=PATIENCE)
     assert driver.returncode == status, said
-    assert f"{reason}: python run_study.py --resume {name}" in said
+    assert f"{reason}: krona-tune resume {name}" in said
     assert "Traceback" not in said
     until(lambda: not session_of(driver))
 
@@ -227,7 +227,7 @@ def test_a_disk_that_fills_up_stops_the_study_which_goes_on_when_there_is_room(
         fill(ballast)
         said, _ = driver.communicate(timeout=PATIENCE)
         assert driver.returncode == 130, said
-        assert "When that is fixed, resume with: python run_study.py --resume full" in said
+        assert "When that is fixed, resume with: krona-tune resume full" in said
         assert "No space left on device" in said
         assert "Traceback" not in said
         assert "adapters/" not in said

@@ -193,7 +193,7 @@ def test_an_interrupted_study_is_completed_with_every_trial_once(home: Home, ber
     driver.send_signal(signal.SIGINT)
     said, _ = driver.communicate(timeout=PATIENCE)
     assert driver.returncode == 130, said
-    assert "--resume cut" in said
+    assert "resume cut" in said
     before = rows_of(cut)
     assert Status.INTERRUPTED in {row.status for row in before.values()}
     assert set(before) <= ids("cola", 6)
