@@ -193,7 +193,7 @@ def test_a_study_that_is_asked_to_stop_by_sigterm_says_how_to_go_on(home: Home, 
     driver.send_signal(signal.SIGTERM)
     said, _ = driver.communicate(timeout=PATIENCE)
     assert driver.returncode == 130, said
-    assert "--resume asked" in said
+    assert "resume asked" in said
     driver, seconds = resumed(home, "asked")
     cost("asked to stop (SIGINT, SIGTERM)", seconds)
     well_ended(driver)

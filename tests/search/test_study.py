@@ -250,7 +250,7 @@ def decided(home: Home, bert: Path, warm: WarmProgram) -> StudyFolder:
     assert driver.returncode == 130, said
     assert "Its best are trained again with 2 seeds" in said
     assert "finalists to go" in said
-    assert "--resume decided" in said
+    assert "resume decided" in said
     shutil.copytree(folder.results, folder.root / "results at the interruption")
     done = well(warm.run(home, "--resume", "decided"))
     assert "Finalists of each task (synthetic data)" in done.stdout
