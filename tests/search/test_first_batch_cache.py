@@ -9,7 +9,7 @@ import pyarrow as pa
 import pytest
 
 from krona_tune.search.layer_passes import usual_point
-from krona_tune.search.planning.footprint import largest_point
+from krona_tune.search.planning.footprint import largest_points
 from krona_tune.search.startup import first_batch_cache as module
 from krona_tune.search.startup import preflight
 from krona_tune.search.startup.begin_study import Resources
@@ -36,7 +36,7 @@ def quiet_machine(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 def found(study: Resources, **place: Any) -> CachedFirstBatch | None:
     space = study.plan.space
     workplace = replace(study.workplace(StudyFolder(Path("x"))), **place)
-    return cached_first_batch(study, workplace, [largest_point(space), usual_point(space)])
+    return cached_first_batch(study, workplace, [largest_points(space)[0], usual_point(space)])
 
 
 def test_a_study_like_an_earlier_one_trains_no_first_batch(
@@ -131,5 +131,5 @@ def test_another_release_or_a_changed_file_of_the_package_trains_it_again(
 
 def test_a_class_of_ones_own_is_tried_in_every_study(gathered: Resources) -> None:
     space = gathered.plan.space
-    own = {**largest_point(space), "method": "peft:mine.Config"}
+    own = {**largest_points(space)[0], "method": "peft:mine.Config"}
     assert cached_first_batch(gathered, gathered.workplace(StudyFolder(Path("x"))), [own, usual_point(space)]) is None
