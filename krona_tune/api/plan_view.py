@@ -7,6 +7,7 @@ from functools import cached_property
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
+from rich.console import Console
 from rich.markup import escape
 
 from krona_tune import __version__
@@ -349,8 +350,7 @@ def print_doubts(plan: "Plan") -> None:
 
 def print_unread(plan: "Plan") -> None:
     """Prints, beside the results, from what a study that has begun can't learn any more."""
-    for said in plan.unread:
-        errors.print(f"[yellow]warning:[/yellow] {escape(readable(said))}", soft_wrap=True)
+    _print_warnings(plan.unread, errors)
 
 
 def _doubts(plan: "Plan") -> Iterator[str]:
@@ -360,9 +360,9 @@ def _doubts(plan: "Plan") -> Iterator[str]:
         yield from find_warnings(plan.data_of(name))
 
 
-def _print_warnings(warnings: Iterable[str]) -> None:
+def _print_warnings(warnings: Iterable[str], to: Console = console) -> None:
     for warning in warnings:
-        console.print(f"[yellow]warning:[/yellow] {escape(readable(warning))}", highlight=False, soft_wrap=True)
+        to.print(f"[yellow]warning:[/yellow] {escape(readable(warning))}", highlight=False, soft_wrap=True)
 
 
 def _rungs(spec: "StudySpec") -> str:

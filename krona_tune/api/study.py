@@ -35,11 +35,7 @@ from krona_tune.api.plan_view import PlanView
 from krona_tune.api.recommendation_view import RecommendationView
 from krona_tune.api.recorded_study import RecordedStudy
 from krona_tune.api.shipped_spaces import find_space
-from krona_tune.api.study_request import (
-    AUTO,
-    default_to_glue,
-    resumed_spec,
-)
+from krona_tune.api.study_request import AUTO, default_to_glue, resumed_spec
 from krona_tune.api.study_run import run_and_report
 from krona_tune.hub import home
 from krona_tune.record.driver_state import state_since, written_at

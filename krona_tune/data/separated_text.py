@@ -133,8 +133,8 @@ def _separation(path: Path, columns: Sequence[str]) -> Separation:
 def _refuse_odd_rows(path: Path, found: Separation) -> None:
     """Refuses a row with more fields than the header, which is what a separator in a text without quotes makes; and a
     quote without an end. Where quotes are not read, it refuses a row with fewer fields that ends in a quoted text with
-    a line break, and a file in which each text with a quote is quoted, and some with quotes
-    inside, as programs write CSV.
+    a line break, and a file in which each text with a quote is quoted, and some with quotes inside, as programs write
+    CSV.
 
     Further fields that are empty are what separators at the end make, but then of every row."""
     width, rows, last = len(found.names), 0, list[str]()

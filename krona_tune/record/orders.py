@@ -189,14 +189,12 @@ def _read(folder: StudyFolder, name: str) -> Order | None:
         request = written.request
         if written.id != order_id or request is None or not 0 <= written.given_at < LATEST:
             raise ValueError("it is none that was given")
-    except FileNotFoundError:
-        return None
     except Refusal:  # the store gave no answer
         raise
     except (PermissionError, IsADirectoryError, ValueError, RecursionError):
         return Order(id=order_id, what=UNREADABLE)
     except OSError:
-        return None  # the next look may read it
+        return None  # it is gone, or the next look may read it
     by = written.by.strip() or "somebody"
     return Order(id=order_id, by=by, given_at=written.given_at, **request.model_dump())
 

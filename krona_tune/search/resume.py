@@ -70,9 +70,14 @@ class LaterPhase:
 
     def left(self, plan: "Plan", ledger: "Ledger", facts: Mapping[str, TaskFacts] = NO_FACTS) -> list[TrialMessage]:
         """Returns its trials that have not ended, begun or not; `facts` tell which seeds did not learn."""
-        rows = list(ledger.rows.values())
+        return self.not_ended(plan.spec, plan.planned, list(ledger.rows.values()), facts)
+
+    def not_ended(
+        self, spec: StudySpec, planned: PlanFacts, rows: Sequence[TrialResult], facts: Mapping[str, TaskFacts]
+    ) -> list[TrialMessage]:
+        """Returns the same of these rows; raises what `trials` raises."""
         ended = {row.trial_id for row in rows if row.ended}
-        return [each for each in self.trials(plan.spec, plan.planned, rows, facts) if each.trial_id not in ended]
+        return [each for each in self.trials(spec, planned, rows, facts) if each.trial_id not in ended]
 
 
 def _finals(

@@ -191,8 +191,7 @@ def _is_left(
     facts: Mapping[str, TaskFacts],
 ) -> bool:
     """Returns whether a phase has trials that have not ended, or may have some, of an older study."""
-    ended = {row.trial_id for row in rows if row.ended}
     try:
-        return any(trial.trial_id not in ended for trial in phase.trials(spec, planned, rows, facts))
+        return bool(phase.not_ended(spec, planned, rows, facts))
     except (KeyError, ValueError):
         return True
