@@ -37,13 +37,14 @@ class StudySummary(BaseModel):
     `synthetic` study come from generated data. `problem` says what of the study can't be read. `begun` is an ISO time,
     `begun_by` who began it, if that was recorded. `verdicts` are the sentences of its page on what was learned, which
     seeds failed and what can't be told apart. `winners` are by task the trials that won, `chosen` those whose adapters
-    are to be used.
+    are to be used. `tasks` are the names that other calls take, `titles` what pages call them.
     """
 
     name: str
     state: StateWord
     problem: str = ""
     tasks: list[str] = []
+    titles: list[str] = []
     trials: int | None = None
     ended: int | None = None
     seconds_left: float | None = None

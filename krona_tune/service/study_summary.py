@@ -70,7 +70,8 @@ def with_driver(summary: StudySummary, driver: DriverState | None) -> StudySumma
 
 def _facts(manifest: Manifest) -> dict[str, Any]:
     return {
-        "tasks": [facts.title for facts in manifest.tasks.values()],
+        "tasks": list(manifest.tasks),
+        "titles": [facts.title for facts in manifest.tasks.values()],
         "synthetic": manifest.synthetic,
         "begun": manifest.created_at,
         "begun_by": manifest.begun_by,

@@ -32,29 +32,40 @@ class Chosen:
 def choose(finals: Finals) -> Chosen | None:
     """Returns what is chosen of a task's finals, on validation alone; None without finalists.
 
-    Beside the finalists stand the default configuration and the head alone, but not one of which a seed did not learn,
-    or has no score, if the other is whole. The finalists are asked in the order of `lower_bound`, those first of which
-    every seed has learned and has a score, and the first is taken that is better than both. If none is, the better one
-    of these two is taken; so it is where no draws of the validation examples say how much scores vary with these, as of
-    one's own metric that is too slow for them. Finals without a default configuration, as of earlier versions, choose
-    their winner. Of finals that were cut short, what has not ended has no say, and the reason says so.
+    Beside the finalists stand the default configuration and the head alone, but not one that is unsteady if the other
+    is steady. The finalists are asked in the order of `lower_bound`, the steady ones first, and the first is taken that
+    is better than both; an unsteady one is not taken over a steady default configuration. If none is better, the better
+    one of these two is taken; so it is where no draws of the validation examples say how much scores vary with these,
+    as of one's own metric that is too slow for them. Finals without a default configuration, as of earlier versions,
+    choose their winner. Of finals that were cut short, what has not ended has no say, and the reason says so.
     """
-    winner = finals.winner
+    winner, default = finals.winner, finals.default
     if winner is None:
         return None
-    both = [each for each in (finals.default, finals.head_only) if each]
+    both = [each for each in (default, finals.head_only) if each]
     if not (finals.compares and both):
         return Chosen(finalist=winner, reason=_alone(finals))
-    pending = f"; {AWAITED}" * finals.awaits_default
-    known = [each for each in both if _whole(each)] or both
+    known = [each for each in both if each.steady] or both
+    notes = _unsteady(default) * (default not in known) + f"; {AWAITED}" * finals.awaits_default
     names = " and ".join(map(name_of, known))
-    for each in sorted(finals.finalists, key=_promise, reverse=True):
+    rivals = [each for each in finals.finalists if each.steady or not (default and default.steady)]
+    for each in sorted(rivals, key=_promise, reverse=True):
         if each not in known and all(is_better(each, other) for other in known):
-            return Chosen(finalist=each, reason=f"it is better than {names}, {_AT}{pending}")
+            return Chosen(finalist=each, reason=f"it is better than {names}, {_AT}{notes}")
     best = max(known, key=lambda each: each.validation.mean)
     drawn = all(row.validation_resampled for each in (*finals.finalists, *known) for row in each.rows)
     why = f"no other is shown to be better, {_AT}" if drawn else _UNDRAWN
-    return Chosen(finalist=best, reason=why + pending)
+    return Chosen(finalist=best, reason=why + notes)
+
+
+def _unsteady(default: Finalist | None) -> str:
+    """Says with how many seeds a default configuration that is not compared with has failed; empty without one."""
+    if default is None:
+        return ""
+    failed = len(default.unlearned) + len(default.lost)
+    return (
+        f"; {name_of(default)} did not learn, or not to the end, with {failed} of {len(default.learned) + failed} seeds"
+    )
 
 
 def _alone(finals: Finals) -> str:
@@ -111,13 +122,8 @@ def lower_bound(each: Finalist) -> float:
 
 
 def _promise(each: Finalist) -> tuple[bool, float]:
-    """Orders finalists by what they promise: the whole ones first, then by the lower bound."""
-    return _whole(each), lower_bound(each)
-
-
-def _whole(each: Finalist) -> bool:
-    """Returns whether every seed has learned and has a score."""
-    return not (each.failure_rate or each.lost)
+    """Orders finalists by what they promise: the steady ones first, then by the lower bound."""
+    return each.steady, lower_bound(each)
 
 
 def _worth(each: Finalist, facts: TaskFacts | None) -> float:
@@ -137,7 +143,7 @@ def _may_change(leader: Finalist, other: Finalist, worth: float) -> bool:
     if found is None or not found.drawn or _is_above_zero(found):
         return False
     if found.seeds < 2:
-        return _whole(leader) and _whole(other)
+        return leader.steady and other.steady
     of_seeds = replace(found, of_examples=0.0, drawn=False)
     return of_seeds.quantile(ONE_SIDED_CONFIDENCE) * of_seeds.deviation > worth
 

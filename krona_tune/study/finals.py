@@ -86,6 +86,11 @@ class Finalist:
         return FailureRate(failed=failed, seeds=len(self.learned) + failed) if failed else None
 
     @property
+    def steady(self) -> bool:
+        """Returns whether every seed has a score and has learned."""
+        return not (self.unlearned or self.lost)
+
+    @property
     def tied(self) -> bool:
         """Returns whether it is the winner, or was compared with it on test and can't be told apart."""
         return self.difference is None or self.difference.apart is False

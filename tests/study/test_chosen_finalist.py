@@ -73,6 +73,24 @@ def test_a_seed_that_did_not_learn_loses_against_steady_ones_and_is_no_default()
     assert chosen(more, lame, head(0.6, 0.6, 0.61, 0.6, 0.6, 0.61)) == "a", "more seeds may show that it is better"
 
 
+def test_a_default_of_which_a_seed_did_not_learn_is_not_compared_with_and_the_reason_says_so() -> None:
+    """Its seeds differ so much that nothing is shown to be better than it."""
+    choice = choose(rank_finals([*best(0.86, 0.88, 0.87), *default(0.95, 0.55, 0.95), *head(0.6, 0.6, 0.61)], FACTS))
+    assert choice is not None
+    assert choice.finalist.of == "a"
+    assert choice.reason.endswith(
+        "; the default configuration (default) did not learn, or not to the end, with 1 of 3 seeds"
+    )
+
+
+def test_a_finalist_of_which_a_seed_diverged_is_not_taken_over_a_steady_default() -> None:
+    first, second, third = best(0.9, 0.91, 0.92)
+    diverged = replace(third, status=Status.DIVERGED, score=None, test_score=None)
+    low = head(0.6, 0.6, 0.61)
+    assert chosen([first, second, diverged], default(*CLOSE), low) == "default"
+    assert chosen([first, second, diverged], default(0.8, 0.55, 0.79), low) == "a", "nor is that default steady"
+
+
 def test_finals_without_a_default_choose_their_winner_and_none_have_no_choice() -> None:
     rows = [best(0.9, 0.5, 0.9), best(0.7, 0.7, 0.71, name="b", number=2), head(0.95, 0.95, 0.95)]
     assert chosen(*rows) == "a"

@@ -1,18 +1,22 @@
 """`python -m tests.benchmarks.finals.replay [--studies N]`: how far a choice among real finalists holds.
 
-Written before any of these finals was recorded. Each replayed study has tried SEARCHED of a task's twelve recorded
-configurations; the TOP with the best scores in the search enter the finals, beside the default configuration and the
-head alone. The recorded seeds come in a new order in each study: the first SEEDS decide, those up to MOST too where the
-rule asks for more, and the last REPORTED report: their mean test score is what a configuration is worth. Compared are
+Each replayed study has tried SEARCHED of a task's twelve recorded configurations, among them the default one, as each
+search does; beside the default configuration and the head alone the TOP of the others with the best scores in the
+search enter the finals. The recorded seeds come in a new order in each study: the first SEEDS decide, those up to MOST
+too where the rule asks for more (a new study gives up to seven), and the last REPORTED report. Compared are
 
-- the winner, the best validation mean of the best TOP + 1, which costs as much, without the default configuration;
+- the winner, the best validation mean of the best TOP + 1 of all that were tried, which costs as much;
 - what is chosen of three seeds, and of three to five;
-- the default configuration itself.
+- the default configuration itself, and the one that is best on average, which nobody can know.
 
 The figures that count: how often what is used is worth less than the default by more than HARM (aimed at is 1 % of all
-studies), and its regret against the best of the finals, as a share of the winner's (aimed at is .9). Beside them: the
-trainings, and how often a reporting seed of what is used did not learn. Where a seed diverged, it is worth the constant
-answer. Intervals are over tasks, by t. Added when one task was recorded: the choice with other confidences.
+studies), and its regret against the best of the finals, as a share of the winner's (aimed at is .9). They are of two
+kinds. By the reports, a configuration is worth the mean test score of the last REPORTED seeds, as was written before
+any of these finals was recorded. On average, it is worth that of all its recorded seeds; this was added when three
+tasks were recorded, because three seeds of the best configuration are often worse than three of another. Beside them:
+the trainings, and how often a reporting seed of what is used did not learn. Where a seed diverged, it is worth the
+constant answer. Intervals are over tasks, by t. Other confidences were added when one task was recorded. A first
+version let the default configuration, which is one of the twelve, take the place of a finalist; mended after three.
 """
 
 import argparse
@@ -40,7 +44,7 @@ from tests.study.final_rows import row as final_row
 
 SEARCHED, TOP, SEEDS, MOST, REPORTED = 6, 2, 3, 5, 3
 HARM = 0.01
-WINNER, DEFAULT_ITSELF = "the winner", "the default"
+WINNER, DEFAULT_ITSELF, BEST = "the winner", "the default", "the best on average"
 CONFIDENCE = chosen_finalist.ONE_SIDED_CONFIDENCE
 RULES = {
     WINNER: (SEEDS, CONFIDENCE),
@@ -49,15 +53,19 @@ RULES = {
     "chosen of three to five, .9": (MOST, 0.9),
     "chosen of three to five, .99": (MOST, 0.99),
     DEFAULT_ITSELF: (SEEDS, CONFIDENCE),
+    BEST: (SEEDS, CONFIDENCE),
 }
 """By name: how many seeds a configuration may have, and the confidence of the choice."""
 
 
 class Replayed(NamedTuple):
-    """What one rule uses in one study: whether it harms, its regret, trainings, and whether a seed did not learn."""
+    """What one rule uses in one study: whether it harms and its regret, by the reports and on average, the trainings,
+    and whether a reporting seed did not learn."""
 
     harms: bool
     regret: float
+    harms_on_average: bool
+    average_regret: float
     trainings: int
     fails: bool
 
@@ -66,14 +74,18 @@ class Replayed(NamedTuple):
 class RecordedFinals:
     """A task's recorded finals.
 
-    `rows` are finalists by their number and seed, `searched` the score of each number in the search, `failed` the seeds
-    by number that did not learn.
+    `rows` are finalists by their number and seed, `searched` the score of each number in the search, and the default
+    configuration's too, `failed` the seeds by number that did not learn.
     """
 
     facts: TaskFacts
     rows: dict[int, dict[int, TrialResult]]
     searched: dict[int, float]
     failed: dict[int, frozenset[int]]
+
+    def average(self, number: int) -> float:
+        """Returns the mean test score of a configuration over all its seeds."""
+        return self.worth(number, self.rows[number])
 
     @property
     def seeds(self) -> list[int]:
@@ -158,17 +170,21 @@ def replay(finals: RecordedFinals, studies: int) -> dict[str, list[Replayed]]:
     """Returns what each rule uses in each of so many studies."""
     rng = np.random.default_rng(43)
     found: dict[str, list[Replayed]] = {name: [] for name in RULES}
+    others = [number for number in finals.searched if number != DEFAULT]
+    average = {number: finals.average(number) for number in finals.rows}
     for _ in range(studies):
-        tried = rng.permutation(list(finals.searched))[:SEARCHED].tolist()
+        tried = [DEFAULT, *rng.permutation(others)[: SEARCHED - 1].tolist()]
         best = sorted(tried, key=lambda number: -finals.searched[number])
         seeds = rng.permutation(finals.seeds).tolist()
         reports = seeds[-REPORTED:]
-        entered = list(dict.fromkeys([HEAD, DEFAULT, *best[:TOP]]))
+        entered = [HEAD, DEFAULT, *[number for number in best if number != DEFAULT][:TOP]]
         worths = {number: finals.worth(number, reports) for number in {*entered, *best[: TOP + 1]}}
         for name, (most, confidence) in RULES.items():
             took = 0
             if name == DEFAULT_ITSELF:
                 used = DEFAULT
+            elif name == BEST:
+                used = max(worths, key=average.__getitem__)
             elif name == WINNER:
                 ranked, took = decided(finals, [HEAD, *best[: TOP + 1]], seeds, SEEDS)
                 used = ranked.finalists[0].number
@@ -178,9 +194,12 @@ def replay(finals: RecordedFinals, studies: int) -> dict[str, list[Replayed]]:
                     chosen = chosen_finalist.choose(ranked)
                 assert chosen is not None, "a recorded configuration has a score"
                 used = chosen.finalist.number
-            lost = max(worths.values()) - worths[used]
-            harms = worths[used] < worths[DEFAULT] - HARM
-            found[name].append(Replayed(harms, lost, took, bool(finals.failed[used] & set(reports))))
+            measured = [
+                value
+                for worth in (worths, average)
+                for value in (worth[used] < worth[DEFAULT] - HARM, max(map(worth.__getitem__, worths)) - worth[used])
+            ]
+            found[name].append(Replayed(*measured, took, bool(finals.failed[used] & set(reports))))
     return found
 
 
@@ -191,27 +210,52 @@ def table(found: Mapping[str, Mapping[str, Sequence[Replayed]]]) -> list[str]:
         found: by task, then by rule, a row for each study.
     """
     lines = [
-        "| task | rule | worse than the default | regret | of the winner's | trainings | a seed fails |",
-        "|---|---|---|---|---|---|---|",
+        "| task | rule | worse than the default by the reports | on average | regret by the reports | of the winner's "
+        "| on average | of the winner's | trainings | a seed fails |",
+        "|---|---|---|---|---|---|---|---|---|---|",
     ]
     means = {
-        task: {name: np.mean(np.array(studies, float), axis=0) for name, studies in rules.items()}
+        task: {name: Means(*np.mean(np.array(studies, float), axis=0)) for name, studies in rules.items()}
         for task, rules in found.items()
     }
-    overall = {name: np.array([each[name] for each in means.values()]) for name in RULES}
+    overall = {name: [each[name] for each in means.values()] for name in RULES}
     for task, rules in means.items():
-        lines += [_line(task, name, *values, of=rules[WINNER][1]) for name, values in rules.items()]
-    for name, values in overall.items():
-        lines.append(_line("all", name, *values.mean(axis=0), of=overall[WINNER][:, 1].mean()))
+        lines += [_line(task, name, values, rules[WINNER]) for name, values in rules.items()]
+    together = {name: Means(*np.mean(each, axis=0)) for name, each in overall.items()}
+    lines += [_line("all", name, values, together[WINNER]) for name, values in together.items()]
     for name, values in overall.items() if len(means) > 1 else ():
-        low, high = interval(values[:, 0])
-        lines.append(f"| all, 95 % over {len(values)} tasks | {name} | {low:.3f} to {high:.3f} | | | | |")
+        cells = [_range([each[place] for each in values]) for place in (0, 2)]
+        lines.append(f"| all, 95 % over {len(values)} tasks | {name} | {' | '.join(cells)} | | | | | | |")
     return lines
 
 
-def _line(task: str, name: str, harms: float, regret: float, took: float, fails: float, *, of: float) -> str:
-    share = f"{regret / of:.2f}" if of else "–"
-    return f"| {task} | {name} | {harms:.3f} | {regret:.4f} | {share} | {took:.1f} | {fails:.3f} |"
+class Means(NamedTuple):
+    """The means over studies of what `Replayed` holds."""
+
+    harms: float
+    regret: float
+    harms_on_average: float
+    average_regret: float
+    trainings: float
+    fails: float
+
+
+def _line(task: str, name: str, own: Means, winner: Means) -> str:
+    return (
+        f"| {task} | {name} | {own.harms:.3f} | {own.harms_on_average:.3f} "
+        f"| {own.regret:.4f} | {_share(own.regret, winner.regret)} "
+        f"| {own.average_regret:.4f} | {_share(own.average_regret, winner.average_regret)} "
+        f"| {own.trainings:.1f} | {own.fails:.3f} |"
+    )
+
+
+def _share(regret: float, of: float) -> str:
+    return f"{regret / of:.2f}" if of else "–"
+
+
+def _range(values: Sequence[float]) -> str:
+    low, high = interval(np.array(values))
+    return f"{low:.3f} to {high:.3f}"
 
 
 def interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:

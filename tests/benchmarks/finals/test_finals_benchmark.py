@@ -8,14 +8,18 @@ import pytest
 
 from krona_tune.study.finals import DEFAULT, HEAD
 from krona_tune.study.kinds import TrialKind
+from tests.benchmarks.finals import replay as replayed
 from tests.benchmarks.finals.record import COLUMNS
-from tests.benchmarks.finals.replay import DEFAULT_ITSELF, RULES, WINNER, read, replay, table
+from tests.benchmarks.finals.replay import BEST, DEFAULT_ITSELF, RULES, TOP, WINNER, read, replay, table
 
 OTHERS, SEEDS, EXAMPLES, CONSTANT = range(1, 8), range(8), 400, 0.5
 
 
 def recorded(folder: Path, levels: dict[int, float], fails: dict[int, set[int]]) -> Path:
-    """Writes finals in which every seed of a configuration has its level, but those that fail, which are constant."""
+    """Writes finals in which every seed of a configuration has its level, but those that fail, which are constant.
+
+    The default configuration is a trial of the search, which has no finalist of its own.
+    """
     frame = pd.DataFrame([*searched(levels), *finalists(levels, fails)])[COLUMNS]
     frame.attrs = {
         "title": "X", "metrics": ["accuracy"], "train_examples": 600, "validation_examples": EXAMPLES,
@@ -29,7 +33,7 @@ def searched(levels: dict[int, float]) -> list[dict[str, object]]:
     kept = {"kind": TrialKind.SEARCH.value, "method": "krona", "status": "completed"}
     return [
         {**dict.fromkeys(COLUMNS), **kept, "trial_id": f"x-{number:03d}", "number": number, "score": levels[number]}
-        for number in OTHERS
+        for number in (DEFAULT, *OTHERS)
     ]
 
 
@@ -67,8 +71,24 @@ def test_what_is_far_better_than_the_default_is_chosen(tmp_path: Path) -> None:
 def test_a_winner_that_is_worse_than_the_default_harms_and_what_is_chosen_does_not(tmp_path: Path) -> None:
     levels = {HEAD: 0.6, DEFAULT: 0.8, **dict.fromkeys(OTHERS, 0.75)}
     found = replay(read(recorded(tmp_path, levels, {})), 20)
-    assert all(each.harms for each in found[WINNER])
-    assert not any(each.harms for name in RULES if name != WINNER for each in found[name])
+    others = [each for name in RULES if name != WINNER for each in found[name]]
+    assert all(each.average_regret < 0.01 for each in found[WINNER]), "the default's trial is one of the best three"
+    assert not any(each.harms or each.harms_on_average for each in others)
+
+
+def test_the_default_takes_no_finalists_place(tmp_path: Path) -> None:
+    levels = {HEAD: 0.6, DEFAULT: 0.99, **dict.fromkeys(OTHERS, 0.75)}
+    found = replay(read(recorded(tmp_path, levels, {})), 20)
+    least = (2 + TOP) * replayed.SEEDS
+    assert all(each.trainings >= least for name in RULES if name.startswith("chosen") for each in found[name])
+    assert all(each.trainings == least for each in found[WINNER])
+
+
+def test_what_is_best_on_average_loses_nothing_on_average(tmp_path: Path) -> None:
+    levels = {HEAD: 0.6, DEFAULT: 0.8, **{number: 0.8 + number / 1000 for number in OTHERS}}
+    found = replay(read(recorded(tmp_path, levels, {})), 20)
+    assert all(each.average_regret == 0 for each in found[BEST])
+    assert any(each.regret > 0 for each in found[BEST]), "by three seeds another is better"
 
 
 def test_a_configuration_that_fails_often_is_seen_to_fail(tmp_path: Path) -> None:
