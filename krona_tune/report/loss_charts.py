@@ -26,11 +26,13 @@ _LINES: Mapping[str, dict[str, Any]] = {
 
 
 def draw_training_loss(subject: Subject) -> Chart | None:
-    """Draws the loss of some trials by epochs; None if no trial has a curve, as in a study of an earlier version."""
+    """Draws the loss of some trials by epochs; None if none of those that it shows has a curve."""
     facts, chosen = subject.summary.facts, _chosen(subject)
     if not chosen or not facts or not facts.train_examples:
         return None
     drawn = {name: [each for each in group.items() if each[1]] for name, group in chosen.items()}
+    if not any(drawn.values()):
+        return None
     figure = _axes([curve for group in drawn.values() for _, curve in group])
     for name, group in drawn.items():
         if group:

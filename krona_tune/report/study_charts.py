@@ -103,10 +103,12 @@ def draw_seeds(finals: Finals, *, one_scale: bool = True) -> Chart | None:
     names = [_axis_name(each) for each in everyone]
     beside = ", validation left and test right of its name" if one_scale else " on test"
     figure.update_xaxes(tickvals=list(range(len(everyone))), ticktext=names, range=[-0.6, len(everyone) - 0.4])
+    alike = len({frozenset(each.test_by_seed()) for each in everyone}) == 1
+    under = "under the same seeds" if alike else "by seed"
     return Chart(
         name="seeds",
         title="The finalists, seed by seed",
-        caption=f"Each configuration's scores under the same seeds{beside}. The bar "
+        caption=f"Each configuration's scores {under}{beside}. The bar "
         "is the 95 % interval of the test mean over seeds and test examples.",
         figure=figure,
     )

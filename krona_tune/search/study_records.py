@@ -118,7 +118,6 @@ def _copies(context: DriverContext, start: StartOptions, earlier: Records) -> It
         yield RemoteSink(folder)
     yield MlflowSink(
         tracking_uri=start.tracking_uri or folder.tracking_uri,
-        artifact_location=None if start.tracking_uri else folder.artifact_location,
         study=folder.name,
         manifest=manifest,
         spec=dump_spec(context.plan.spec),

@@ -80,10 +80,6 @@ class StudyFolder:
         return f"sqlite:///{self.root.resolve().parent / 'mlflow.db'}"
 
     @property
-    def artifact_location(self) -> str:
-        return (self.root.resolve().parent / "mlartifacts").as_uri()
-
-    @property
     def exports(self) -> Path:
         """Returns the folder that a service writes exports to; the command line is told another."""
         return self.root / "exports"

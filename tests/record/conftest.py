@@ -41,7 +41,6 @@ def mlflow_sink(tracking_uri: str, tmp_path: Path) -> Callable[[], MlflowSink]:
     """Returns a function that opens the sink of one study, each time as a new session would."""
     return lambda: MlflowSink(
         tracking_uri=tracking_uri,
-        artifact_location=(tmp_path / "mlartifacts").as_uri(),
         study="first-study",
         manifest=manifest("cola", "rte", synthetic=True),
         spec=SPEC,

@@ -91,6 +91,8 @@ def test_a_loss_that_explodes_ends_above_the_axis() -> None:
 
 def test_records_without_curves_have_no_chart() -> None:
     assert draw_training_loss(subject(ran(1, 0.7, ()))) is None
+    failed = (replace(ended(started(3), Status.FAILED, []), curve=GOOD), [])
+    assert draw_training_loss(subject(failed)) is None, "one that failed is no line"
     assert draw_running_losses([runs("cola-0001", ())], manifest("cola")) is None
     assert draw_running_losses([runs("cola-0001")], manifest("rte")) is None
 

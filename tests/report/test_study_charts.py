@@ -16,7 +16,7 @@ from krona_tune.study.manifest import read_manifest
 from tests.record.events import manifest
 from tests.report.finalists import final_rows
 from tests.report.pages import NEGATED, read, write_scores
-from tests.study.final_rows import row
+from tests.study.final_rows import repeats, row
 
 
 def test_accuracies_and_negated_scores_are_on_no_common_axis(folder: StudyFolder) -> None:
@@ -62,4 +62,8 @@ def test_the_seeds_chart_has_a_dot_a_seed_and_the_tests_interval() -> None:
     assert (means.error_y.array[0], means.error_y.arrayminus[0]) == pytest.approx((0.270, 0.348), abs=1e-3)
     names = ["krona 16×24<br>rte-000", "lora<br>rte-001", "krona<br>rte-002", "head_only<br>rte-head-0"]
     assert list(chart.figure.layout.xaxis.ticktext) == names
+    assert "under the same seeds" in chart.caption
+    more = draw_seeds(rank_finals([*final_rows(), *repeats("rte-000", (0.6,) * 3, (0.6,) * 3)[2:]]))
+    assert more is not None
+    assert "under the same seeds" not in more.caption, "one of them has a seed more"
     assert draw_seeds(rank_finals([])) is None

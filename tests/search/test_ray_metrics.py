@@ -84,6 +84,12 @@ def test_the_dashboard_draws_every_measure_and_nothing_else() -> None:
     assert len({panel["id"] for panel in PANELS}) == len(PANELS)
 
 
+def test_trials_that_wait_for_a_resume_have_not_ended() -> None:
+    [ended] = (panel["targets"][0]["expr"] for panel in PANELS if panel["title"] == "Ended")
+    [left_out] = re.findall(r'status!~"([^"]+)"', ended)
+    assert set(left_out.split("|")) == {RUNNING, Status.INTERRUPTED}
+
+
 @pytest.mark.slow
 def test_prometheus_reads_the_study_from_rays_endpoint(home: Home, monkeypatch: pytest.MonkeyPatch) -> None:
     import ray

@@ -11,6 +11,8 @@ from rich.console import Console
 from krona_tune.data.tasks import GLUE
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.terminal.result_tables import build_result_tables
+from krona_tune.study.finals import DEFAULT
+from krona_tune.study.finals import HEAD as ALONE
 from krona_tune.study.formatting import describe_adapter
 from krona_tune.study.result import TrialResult
 from tests.record.events import manifest
@@ -130,6 +132,24 @@ def test_the_finals_fit_a_terminal_of_eighty_columns() -> None:
     text = said([KRONA, HEAD, *FINALS], "rte")
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= 80
+
+
+def test_a_long_name_of_a_task_cuts_no_number_off() -> None:
+    name = "reviews_of_our_customers_of_last_year"
+    ran = repeats(f"{name}-000", (0.6, 0.7), (0.58, 0.62), trainable_parameters=1_234_567)
+    finals = [replace(each, task=name) for each in ran]
+    text = said([replace(KRONA, task=name), *finals], name)
+    assert max(map(len, text.splitlines())) <= 80
+    assert "1,234,567" in text
+    table = text[text.index("Finalists of each task") :]
+    assert name.upper() in "".join(line[:12].strip() for line in table.splitlines())
+
+
+def test_a_head_that_is_chosen_is_marked() -> None:
+    low = repeats("rte-default", (0.6, 0.61), (0.6, 0.6), number=DEFAULT)
+    finals = [*repeats("rte-000", (0.6, 0.7), (0.58, 0.62), number=1), *low]
+    high = repeats("rte-head-0", (0.9, 0.9), (0.9, 0.9), method="head_only", number=ALONE)
+    assert "chosen" in said([KRONA, *finals, *high], "rte")
 
 
 def test_a_sum_in_a_line_says_what_differs_from_a_single_product() -> None:

@@ -40,7 +40,6 @@ def folder(tmp_path: Path) -> StudyFolder:
 def sinks(folder: StudyFolder, uri: str) -> FanOut:
     mirror = MlflowSink(
         tracking_uri=uri,
-        artifact_location=None,
         study=folder.name,
         manifest=read_manifest(folder.manifest),
         spec="model: tiny\n",

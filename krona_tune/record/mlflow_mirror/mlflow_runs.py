@@ -177,7 +177,7 @@ class StudyRuns:
             found = self.client.get_experiment_by_name(name)
         if found is None:
             return self._create_experiment(name, artifact_location, tags)
-        self._revive(found, tags if self._shared else words.EXPERIMENT_KIND)
+        self._revive(found, tags)
         return str(found.experiment_id)
 
     def _experiment_tags(self) -> dict[str, str]:

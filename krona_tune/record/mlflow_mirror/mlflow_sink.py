@@ -18,7 +18,7 @@ from krona_tune.atomic_write import read_text
 from krona_tune.record.background import BackgroundSink, Event, NotAcceptedError, milliseconds
 from krona_tune.record.mlflow_mirror import mlflow_names as words
 from krona_tune.record.mlflow_mirror.mlflow_runs import StudyRuns, connected, metric_points
-from krona_tune.record.mlflow_mirror.tracking_uri import find_trouble
+from krona_tune.record.mlflow_mirror.tracking_uri import artifact_location, find_trouble
 from krona_tune.record.model import CHOSEN_ALIAS, WON_ALIAS, register
 from krona_tune.record.parquet_reader import read_orders, read_reports, read_trials
 from krona_tune.record.records import Records
@@ -52,15 +52,13 @@ class MlflowStore:
     def __init__(
         self,
         tracking_uri: str,
-        artifact_location: str | None,
         study: str,
         manifest: Manifest,
         spec: str,
         experiment: str = "",
     ) -> None:
-        """`spec` is the text of study.yaml, `experiment` one that several studies share. `artifact_location` None
-        leaves it to the tracking server."""
-        self._tracking_uri, self._artifact_location = tracking_uri, artifact_location
+        """`spec` is the text of study.yaml, `experiment` one that several studies share."""
+        self._tracking_uri = tracking_uri
         self._study, self._manifest, self._spec, self._experiment = study, manifest, spec, experiment
         self._scored: set[str] = set()
         self._running: set[str] = set()
@@ -71,7 +69,9 @@ class MlflowStore:
         if problem := find_trouble(self._tracking_uri, OPEN_SECONDS):
             raise ConnectionError(problem)
         client = connected(self._tracking_uri)
-        self.runs = StudyRuns(client, self._artifact_location, self._study, self._manifest, self._experiment)
+        self.runs = StudyRuns(
+            client, artifact_location(self._tracking_uri), self._study, self._manifest, self._experiment
+        )
         self._scored = {trial_id for trial_id, run in self.runs.trials.items() if "score" in run.data.metrics}
 
     def ensure_tasks(self) -> None:
@@ -247,16 +247,14 @@ class MlflowSink(BackgroundSink):
         self,
         *,
         tracking_uri: str,
-        artifact_location: str | None,
         study: str,
         manifest: Manifest,
         spec: str,
         experiment: str = "",
         earlier: Records | None = None,
     ) -> None:
-        """`spec` is the text of study.yaml, `experiment` one that several studies share. `artifact_location` None
-        leaves it to the tracking server."""
-        store = MlflowStore(tracking_uri, artifact_location, study, manifest, spec, experiment)
+        """`spec` is the text of study.yaml, `experiment` one that several studies share."""
+        store = MlflowStore(tracking_uri, study, manifest, spec, experiment)
         super().__init__(store, earlier or Records(), name=f"MLflow at {tracking_uri}")
 
 
@@ -297,7 +295,6 @@ def _sync(folder: StudyFolder, tracking_uri: str | None, experiment: str | None)
     uri = tracking_uri or folder.tracking_uri
     store = MlflowStore(
         uri,
-        None if tracking_uri else folder.artifact_location,
         folder.name,
         read_manifest(folder.manifest),
         read_text(folder.spec, "put back what the study was begun with"),

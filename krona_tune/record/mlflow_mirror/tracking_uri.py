@@ -96,6 +96,16 @@ def _scheme(uri: str, parts: SplitResult) -> str:
     return uri if uri in HOSTED else parts.scheme.partition("+")[0]
 
 
+def artifact_location(tracking_uri: str) -> str | None:
+    """Returns where a store that is a database file keeps artifacts, beside it; None leaves that to a server.
+
+    Left to MLflow, it would be the current folder of whoever makes the experiment.
+    """
+    if not tracking_uri.startswith("sqlite"):
+        return None
+    return (Path(_file(tracking_uri)).resolve().parent / "mlartifacts").as_uri()
+
+
 def _file(uri: str) -> str:
     """Returns the file of a sqlite store."""
     return uri.partition(":///")[2]

@@ -41,7 +41,7 @@
 
   const GUESSES = { label: /^(label|labels|target|class|category|answer|score|y)$/i, second_text: /^$/ };
   const fillColumns = (names) => {
-    const label = names.find((name) => GUESSES.label.test(name)) ?? names.at(-1);
+    const label = names.find((name) => GUESSES.label.test(name.trim())) ?? names.at(-1);
     const guesses = { label, text: names.find((name) => name !== label) ?? "", second_text: "" };
     for (const select of fields.querySelectorAll("[data-column]")) {
       const kept = names.includes(select.value) ? select.value : guesses[select.name];
@@ -84,7 +84,7 @@
     for (const field of fields.querySelectorAll("input, select")) {
       if (field.closest("[hidden]")) continue;
       if (field.type === "checkbox") (found[field.name] ??= []).push(...(field.checked ? [field.value] : []));
-      else found[field.name] = field.value.trim();
+      else found[field.name] = field.matches("select") ? field.value : field.value.trim();
     }
     return found;
   };

@@ -130,6 +130,8 @@ FINALS_CAPTION = (
 
 WHOLE = {"task", "finalist", "constant", "parameters"}
 """The columns that never wrap."""
+NAME_WIDTHS = {"task": 12, "finalist": 18}
+"""The greatest width of a column of names; a longer one is written in several lines."""
 LEAST_WIDTH = 6
 """The least width of a column of scores, which wrap in a narrow terminal."""
 
@@ -197,29 +199,38 @@ def _caption(facts: dict[str, TaskFacts]) -> Text:
 def _finals_table(standings: Standings, facts: dict[str, TaskFacts], verdicts: Mapping[str, Verdicts]) -> Table:
     table = titled_table("Finalists of each task", facts, ())
     for name in ("task", "finalist", "validation", "test", "head only\non test", "constant", "parameters"):
-        left, whole = name in {"task", "finalist"}, name in WHOLE
+        left, whole = name in NAME_WIDTHS, name in WHOLE
         least = None if whole else LEAST_WIDTH
         table.add_column(name, justify="left" if left else "right", no_wrap=whole, overflow="fold", min_width=least)
     for task, fact in facts.items():
+        title = _in_lines("task", Text.from_markup(fact.title).plain)
         finals, best = standings.finals(task, fact), standings.best(task)
-        beside = (format_spread(finals.head_only.test if finals.head_only else None), format_score(fact.constant_score))
-        if finals.winner is None:
-            found = (escape(best.trial_id), f"{format_score(best.score)} (search)") if best else ("no result", "")
-            table.add_row(fact.title, *found, "", *beside)
         choice = choose(finals) if finals.compares else None
+        head = format_spread(finals.head_only.test if finals.head_only else None)
+        head += "\nchosen" * bool(choice and choice.finalist is finals.head_only)
+        beside = (head, format_score(fact.constant_score))
+        if finals.winner is None:
+            found = (_in_lines("finalist", best.trial_id), f"{format_score(best.score)} (search)") if best else ("no result", "")
+            table.add_row(title, *found, "", *beside)
         for each in finals.finalists:
             marks = "\ndefault" * (each is finals.default) + "\nchosen" * bool(choice and each is choice.finalist)
             if each is finals.winner:
-                table.add_row(fact.title, *_finalist(each, marks, beside, style=_good(verdicts[task])))
+                table.add_row(title, *_finalist(each, marks, beside, style=_good(verdicts[task])))
             else:
                 table.add_row(TIED if each.tied else "", *_finalist(each, marks, ("", ""), style="default"))
     return table
 
 
+def _in_lines(column: str, name: str) -> str:
+    """Returns a name as markup, in lines that fit its column."""
+    width = NAME_WIDTHS[column]
+    return "\n".join(escape(name[start : start + width]) for start in range(0, len(name), width))
+
+
 def _finalist(each: Finalist, marks: str, beside: tuple[str, str], *, style: str) -> tuple[str, ...]:
     within = "\n\\[{}, {}]".format(*map(format_score, each.test.interval)) if each.test.interval else ""
     return (
-        escape(each.of) + marks,
+        _in_lines("finalist", each.of) + marks,
         f"[{style}]{format_spread(each.validation)}[/{style}]",
         f"[{style}]{format_spread(each.test)}[/{style}]{within}",
         *beside,

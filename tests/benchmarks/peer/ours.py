@@ -105,7 +105,6 @@ def study(case: Case, data: str, precision: str, folder: StudyFolder) -> tuple[L
         started = begin_study.begin_study(gathered, folder, command="benchmark")
         mlflow = MlflowSink(
             tracking_uri=folder.tracking_uri,
-            artifact_location=folder.artifact_location,
             study=folder.name,
             manifest=started.manifest,
             spec=dump_spec(plan.spec),

@@ -259,13 +259,28 @@ def test_another_study_of_the_same_name_gets_an_experiment_of_its_own(mlflow_sin
     first.study_ended([])
     later = manifest("cola", "rte", synthetic=True).model_copy(update={"created_at": "2031-01-01T00:00:00+00:00"})
     for _ in range(2):
-        other = MlflowSink(
-            tracking_uri=tracking_uri, artifact_location=None, study="first-study", manifest=later, spec="model: x\n"
-        )
+        other = MlflowSink(tracking_uri=tracking_uri, study="first-study", manifest=later, spec="model: x\n")
         other.trial_started(started(0))
         other.study_ended([])
     names = {e.name for e in MlflowClient(tracking_uri).search_experiments()} - {"Default", "none"}
     assert names == {"first-study", "first-study (2031-01-01T00:00:00+00:00)"}
+
+
+def test_an_experiment_that_was_there_before_is_the_first_studys_alone(
+    mlflow_sink: OpenSink, tracking_uri: str
+) -> None:
+    client = MlflowClient(tracking_uri)
+    given = client.create_experiment("first-study")
+    first = mlflow_sink()
+    first.trial_started(started(0))
+    first.study_ended([])
+    later = manifest("cola", "rte", synthetic=True).model_copy(update={"created_at": "2031-01-01T00:00:00+00:00"})
+    other = MlflowSink(tracking_uri=tracking_uri, study="first-study", manifest=later, spec="model: x\n")
+    other.trial_started(started(0))
+    other.study_ended([])
+    assert {run.info.run_name for run in client.search_runs([given])} >= {"cola", "cola-0000"}
+    own = client.get_experiment_by_name("first-study (2031-01-01T00:00:00+00:00)")
+    assert len(client.search_runs([given])) == len(client.search_runs([own.experiment_id]))
 
 
 def test_a_run_of_ours_is_running_while_its_trial_runs(mlflow_sink: OpenSink, tracking_uri: str) -> None:
@@ -340,7 +355,6 @@ def test_a_training_curve_is_logged_once_also_after_a_restart_and_up_to_a_diverg
     def sink(*earlier: Report) -> MlflowSink:
         return MlflowSink(
             tracking_uri=tracking_uri,
-            artifact_location=None,
             study="first-study",
             manifest=manifest("cola"),
             spec=SPEC,
@@ -375,7 +389,6 @@ def test_what_a_killed_driver_had_not_sent_is_sent_when_the_study_goes_on(tracki
     def sink(earlier: Records) -> MlflowSink:
         return MlflowSink(
             tracking_uri=tracking_uri,
-            artifact_location=None,
             study="first-study",
             manifest=manifest("cola"),
             spec=SPEC,
@@ -406,7 +419,6 @@ def test_a_server_that_is_not_there_only_warns(
     with caplog.at_level(logging.WARNING, "krona_tune"):
         sink = MlflowSink(
             tracking_uri="http://127.0.0.1:9",
-            artifact_location=None,
             study="first-study",
             manifest=manifest("cola"),
             spec=SPEC,

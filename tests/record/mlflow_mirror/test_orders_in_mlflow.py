@@ -74,7 +74,6 @@ def sink_after(tracking_uri: str) -> Callable[[Records], MlflowSink]:
     """Returns a function that opens the sink of a study that is resumed with these records."""
     return lambda earlier: MlflowSink(
         tracking_uri=tracking_uri,
-        artifact_location=None,
         study="first-study",
         manifest=manifest("cola", "rte", synthetic=True),
         spec=SPEC,

@@ -15,9 +15,7 @@ TIMES = {"first-study": "2025-01-02T03:04:05+00:00", "second-study": "2025-01-03
 
 def run_study(uri: str, study: str, experiment: str, scores: dict[int, float]) -> None:
     facts = facts_of(study)
-    sink = MlflowSink(
-        tracking_uri=uri, artifact_location=None, study=study, manifest=facts, spec=SPEC, experiment=experiment
-    )
+    sink = MlflowSink(tracking_uri=uri, study=study, manifest=facts, spec=SPEC, experiment=experiment)
     for number, score in scores.items():
         trial = started(number)
         sink.reported(report(trial, 0, score))

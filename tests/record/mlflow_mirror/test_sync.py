@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> StudyFolder:
 
 def sink_of(folder: StudyFolder, uri: str) -> MlflowSink:
     facts = read_manifest(folder.manifest)
-    return MlflowSink(tracking_uri=uri, artifact_location=None, study=folder.name, manifest=facts, spec=SPEC)
+    return MlflowSink(tracking_uri=uri, study=folder.name, manifest=facts, spec=SPEC)
 
 
 def test_an_empty_store_gets_everything_and_a_second_time_nothing(folder: StudyFolder, tracking_uri: str) -> None:

@@ -79,6 +79,12 @@ def test_a_folder_passes_where_mlflow_was_told_to_take_one(monkeypatch: pytest.M
     refuse_no_store("./mlruns")
 
 
+def test_the_artifacts_of_a_database_file_are_beside_it_and_a_server_places_its_own(tmp_path: Path) -> None:
+    assert tracking_uri.artifact_location(f"sqlite:///{tmp_path / 'x.db'}") == (tmp_path / "mlartifacts").as_uri()
+    assert tracking_uri.artifact_location("http://host:5000") is None
+    assert tracking_uri.artifact_location("postgresql://host/name") is None
+
+
 def test_the_schemes_are_those_that_mlflow_knows() -> None:
     # private: MLflow lists its schemes nowhere else
     from mlflow.tracking._tracking_service.utils import _tracking_store_registry
@@ -132,7 +138,7 @@ def test_mlflow_which_would_try_for_minutes_is_not_asked_to_open_such_a_file(
     asked: list[str] = []
     monkeypatch.setattr(mlflow_sink, "connected", asked.append)
     with pytest.raises(ConnectionError, match="can't be used"):
-        MlflowStore(f"sqlite:///{files / name}", None, "first-study", manifest("cola"), "").open()
+        MlflowStore(f"sqlite:///{files / name}", "first-study", manifest("cola"), "").open()
     assert asked == []
 
 
