@@ -35,7 +35,7 @@ from krona_tune.api.plan_view import PlanView
 from krona_tune.api.recommendation_view import RecommendationView
 from krona_tune.api.recorded_study import RecordedStudy
 from krona_tune.api.shipped_spaces import find_space
-from krona_tune.api.study_request import AUTO, default_to_glue, resumed_spec
+from krona_tune.api.study_request import AUTO, default_to_glue, resumed_spec, without_ordered
 from krona_tune.api.study_run import run_and_report
 from krona_tune.hub import home
 from krona_tune.record.driver_state import state_since, written_at
@@ -255,9 +255,10 @@ class Study(RecordedStudy):
             RuntimeError: Ray ended during the study, or the study stopped itself, as on a full disk; the message says
                 why, and `run` resumes it, after Ray's end in a new process.
         """
-        described = [] if self._has_run else self._given
+        described, kept = without_ordered(self.folder, [] if self._has_run else self._given)
         given = [*described, *given_by({"trials": trials, "time_budget": time_budget})]
         spec = self._spec_to_run(given)
+        print(*kept, sep="\n", end="\n" * bool(kept))
         if self.folder.spec.exists() and not self.running and self._is_finished(spec):
             print(f"The study {self.folder.name} is finished. run(trials='+8') adds 8 trials a task.")
             return self
@@ -361,7 +362,8 @@ class Study(RecordedStudy):
             path = keep_text(self.folder, "space.yaml", dump_yaml(space))
         asked = self._asked_tasks(path)
         model = None if self._model is None else kept_model(self._model, self._tokenizer, self.folder)
-        given = [*self._given, *more, *_by_key(_given({"tasks": asked, "model": model}))]
+        given, _ = without_ordered(self.folder, self._given)
+        given += [*more, *_by_key(_given({"tasks": asked, "model": model}))]
         if self.folder.spec.exists():
             return resumed_spec(self.folder, given, path, adds=False)
         request = AskedRequest(space=None if path is MADE else path, given=given)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from krona_tune.api.folders import with_whole_paths
 from krona_tune.data.tasks import GLUE
-from krona_tune.record.orders import give_order, remove_order
+from krona_tune.record.orders import give_order, remove_order, waiting_orders
 from krona_tune.record.parquet_reader import read_orders
 from krona_tune.refusal import Refusal
 from krona_tune.search.budget import Budget
@@ -19,7 +19,7 @@ from krona_tune.study.request.loader import load_spec, load_with, read_request, 
 from krona_tune.study.request.plain_yaml import by_path
 from krona_tune.study.request.search_spec import SearchSpec
 from krona_tune.study.request.study_spec import SETTLED, StudySpec
-from krona_tune.study.settings import CHANGEABLE, number_of_trials
+from krona_tune.study.settings import CHANGEABLE, ORDERED, number_of_trials
 
 if TYPE_CHECKING:
     from krona_tune.search.startup.auto_space import DerivedSpace
@@ -69,7 +69,9 @@ def resumed_spec(
     earlier = load_spec(folder.spec)
     if folder.manifest.exists():
         refuse_edited(read_manifest(folder.manifest), earlier, folder.spec)
-    kept = [*lasting(given), GivenValue("name", earlier.name, "name")]  # its folder may have another one by now
+    sections = [each for each in given if space and isinstance(each.value, Mapping)]  # in place of the space's
+    name = GivenValue("name", earlier.name, "name")  # its folder may have another one by now
+    kept = [*lasting(given), *sections, name]
     _refuse_different(folder.name, earlier, written_spec(space or folder.spec, kept), kept)
     taken = [_with_more(each, earlier.search.trials) if adds else each for each in changing(given)]
     return default_to_glue(load_with(folder.spec, taken))
@@ -84,6 +86,33 @@ def not_taken(folder: StudyFolder, space: Path, given: Sequence[GivenValue]) -> 
     for key in CHANGEABLE:
         if key in written and giver(key, given) is None and then.get(key) != now.get(key):
             yield f"{key} of {space.name} is not taken: the study has {_text(then, key)}; --set {key}=… changes it"
+
+
+def without_ordered(folder: StudyFolder, given: Sequence[GivenValue]) -> tuple[list[GivenValue], list[str]]:
+    """Returns what a command or a script gives that is only repeated, without the values that orders have changed since
+    it was first given, or wait to change; and, in sentences, which of its values these are."""
+    if not folder.spec.exists():
+        return list(given), []
+    orders: list[Order] = []
+    with suppress(Refusal, OSError):  # what can't be read is renamed by the driver
+        orders = [*read_orders(folder.results), *waiting_orders(folder)]
+    newer = {ORDERED[each.what]: each for each in orders if each.what in ORDERED and each.state != "refused"}
+    then, asked = load_spec(folder.spec).settings(), {each.key: each for each in changing(given)}
+    said = [
+        f"{asked[key].by}: {order.by or 'somebody'} ordered {order.text} meanwhile, which stays"
+        for key, order in newer.items()
+        if key in asked and (order.state != "done" or asked[key].value != then.get(key))
+    ]
+    return [each for value in given for each in _without(newer, value)], said
+
+
+def _without(keys: Collection[str], given: GivenValue) -> Iterator[GivenValue]:
+    """Yields a value unless it is of one of these keys; a section without them."""
+    if isinstance(given.value, Mapping):
+        left = {name: value for name, value in given.value.items() if f"{given.key}.{name}" not in keys}
+        yield given._replace(value=left)
+    elif given.key not in keys:
+        yield given
 
 
 def _with_more(given: GivenValue, trials: int) -> GivenValue:
@@ -133,7 +162,11 @@ def default_to_glue(spec: StudySpec) -> StudySpec:
 def _refuse_different(name: str, then: StudySpec, now: StudySpec, given: Sequence[GivenValue]) -> None:
     """Refuses a request if the study of this name was begun with another; names what gave the first other key."""
     before, asked = (with_whole_paths(default_to_glue(each)).settings() for each in (then, now))
-    for key in different_keys(before, asked, given):
+    different = different_keys(before, asked, given)
+    if {*different} & {*SETTLED}:
+        settled = now.settled().settings()
+        different = [key for key in different if key not in SETTLED or settled.get(key) != before.get(key)]
+    for key in different:
         by = giver(key, given)
         of = "" if by and by.key == key else f"{key} "
         problem = f"the study {name!r} was begun with {of}{_text(before, key)}, not {of}{_text(asked, key)}"

@@ -9,10 +9,12 @@ from pydantic import ValidationError
 from krona_tune.api.folders import study_folder
 from krona_tune.api.printing import say
 from krona_tune.cli import options
+from krona_tune.record.driver_state import running_state
 from krona_tune.record.ownership import is_locked
 from krona_tune.record.parquet_reader import read_orders
 from krona_tune.record.storage import storage_at
 from krona_tune.refusal import Refusal, refuse_unknown
+from krona_tune.search.order_table import OF_A_FULL_TRAINING
 from krona_tune.search.waiting_orders import give_checked_order, takes_orders
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import FOR_PEOPLE, Order, OrderKind, OrderRequest, order_request
@@ -48,7 +50,10 @@ def order(
     except ValidationError as error:
         raise Refusal("--by", error.errors()[0]["msg"], "write a name of at most 80 characters") from None
     answer = "its driver reads it within a few seconds"
-    if not takes_orders(folder):
+    state = running_state(folder) if is_locked(folder) else None
+    if state and state.training and request.what not in OF_A_FULL_TRAINING:
+        answer = "a full training runs; the next driver of the search reads it"
+    elif not takes_orders(folder):
         answer = "the study does not run; its next driver reads it"
     elif is_locked(folder) and (found := _answered(folder, given)):
         if found.state == "refused":

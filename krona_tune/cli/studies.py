@@ -9,7 +9,7 @@ from rich.markup import escape
 from krona_tune.api.asked_request import AskedRequest
 from krona_tune.api.folders import existing, new_name, refuse_odd, refuse_taken, study_folder
 from krona_tune.api.printing import console, errors, mlflow_ui, say
-from krona_tune.api.study_request import default_to_glue, not_taken, resumed_spec
+from krona_tune.api.study_request import default_to_glue, not_taken, resumed_spec, without_ordered
 from krona_tune.api.study_run import resume_command, run_and_report
 from krona_tune.cli import options
 from krona_tune.cli.ending import exit_as, this_command
@@ -69,17 +69,19 @@ def run(
         place = chosen.place
         folder = kept_at.brought(name or new_name(place))
         new = asked.spec(chosen, folder.name)
-    with naming_given(place, asked.given), nullcontext() if dry_run else claim(folder):
+    given = asked.given
+    with naming_given(place, given), nullcontext() if dry_run else claim(folder):
         if new:
             refuse_taken(folder, name)  # another driver may have begun it meanwhile
             spec, reason = new, chosen.reason
         else:
             # another driver may have changed it meanwhile
-            spec = resumed_spec(folder, asked.given, asked.space, adds=bool(resume))
+            given, kept = (asked.given, []) if resume else without_ordered(folder, asked.given)
+            spec = resumed_spec(folder, given, asked.space, adds=bool(resume))
             reason = f"the study is resumed; trials recorded: {_recorded(folder)}"
-            for said in not_taken(folder, asked.space, asked.given) if asked.space else ():
+            for said in (*kept, *(not_taken(folder, asked.space, given) if asked.space else ())):
                 errors.print(f"[yellow]warning:[/yellow] {escape(said)}", soft_wrap=True)
-        keys = [each.key for each in changing(asked.given)]
+        keys = [each.key for each in changing(given)]
         told = DriverOptions(command=this_command(), resumed_by=resume_command(folder), start=start, keys=keys)
         outcome = run_and_report(spec, str(place), reason, folder, told, dry_run=dry_run)
     exit_as(outcome)

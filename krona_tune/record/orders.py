@@ -149,8 +149,9 @@ def make_orders_folder(folder: StudyFolder) -> None:
         folder.orders.chmod(stat.S_IMODE(folder.root.stat().st_mode))
 
 
-def remove_order(folder: StudyFolder, order: Order) -> None:
-    """Removes an order that is in the records; an error is logged, since the records say that it was answered."""
+def remove_order(folder: StudyFolder, order: Order) -> bool:
+    """Removes an order that is in the records, and returns whether it is gone; an error is logged, since the records
+    say that it was answered."""
     name = f"{order.id}{ENDING}"
     try:
         if folder.remote:
@@ -160,6 +161,8 @@ def remove_order(folder: StudyFolder, order: Order) -> None:
             (folder.orders / name).unlink(missing_ok=True)
     except (OSError, Refusal) as error:
         logger.warning("the order %s could not be removed: %s", order.id, error)
+        return False
+    return True
 
 
 def whoami() -> str:

@@ -438,6 +438,7 @@ class Driver:
             end=end,
             reason=reason,
             cut_short=cut_short,
+            training=bool(self.options.again),
             fulfilled=self.fulfilled,
             at=time.time(),
         )

@@ -6,7 +6,7 @@ done once, whenever the driver is killed. The row says `done` when the effect is
 
 import logging
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from threading import RLock
 
 from krona_tune.record.orders import Inbox, remove_order
@@ -20,6 +20,7 @@ from krona_tune.study.order import OF_A_DRIVER, Order, search_ended_by
 
 logger = logging.getLogger(__name__)
 
+REMOVE_AGAIN_SECONDS = 20.0
 TICK = 1e-3
 """The least time between the ends of two orders, in seconds."""
 
@@ -53,6 +54,8 @@ class StudyOrders(Gate):
         self.only: Collection[str] = OF_A_FULL_TRAINING if full_training else tuple(ORDER_ACTIONS)
         self._lock, self._ended = RLock(), False
         self._inbox = Inbox(study.folder)
+        self._unremoved: list[Order] = []
+        self._remove_again_at = 0.0
 
     def slots(self) -> int:
         return self.study.slots()
@@ -124,18 +127,29 @@ class StudyOrders(Gate):
         with self._lock:
             self._ticked()
             self.study.clock.stand(not (self.slots() or self.running))  # one that is paused trains on to its next rung
-            for order in self._inbox.take():
-                if order.id in self.study.ledger.orders or self._answer(order):
-                    remove_order(self.study.folder, order)
+            answered = [
+                order for order in self._inbox.take() if order.id in self.study.ledger.orders or self._answer(order)
+            ]
+            self._remove(answered)
             for order in self._taken():
                 settled = ORDER_ACTIONS[order.what].settled
                 if outcome := settled and settled(self.study, order):
                     self._end(order, "done", outcome)
 
+    def _remove(self, answered: Sequence[Order]) -> None:
+        """Removes orders that are in the records, and from time to time those that the store has not removed: a queue
+        would take them for orders that wait."""
+        if time.monotonic() >= self._remove_again_at:
+            answered, self._unremoved = [*self._unremoved, *answered], []
+            self._remove_again_at = time.monotonic() + REMOVE_AGAIN_SECONDS
+        self._unremoved += [order for order in answered if not remove_order(self.study.folder, order)]
+
     def _answer(self, order: Order) -> bool:
         """Returns whether the order is answered, and in the records."""
         if order.what not in self.only and order.what in ORDER_ACTIONS:
             return False
+        if self.study.stopper.interrupted and order.what not in OF_A_DRIVER:
+            return False  # it is for the next driver
         try:
             taken = self._checked(order)
         except Refusal as refusal:

@@ -76,11 +76,14 @@ class EarlierOrders:
     @staticmethod
     def of(folder: StudyFolder, keys: Iterable[str] = ()) -> "EarlierOrders":
         """Returns a study's orders that wait now; none of those that can't be read."""
-        found: list[Order] = []
+        recorded, waiting = list[Order](), list[Order]()
         with suppress(Refusal):  # the driver renames what is damaged
-            found += [order for order in read_orders(folder.results) if order.state == "taken"]
+            recorded = read_orders(folder.results)
         with suppress(Refusal, OSError):
-            found += waiting_orders(folder)
+            waiting = waiting_orders(folder)
+        answered = {order.id for order in recorded}  # one of these may wait still, if it could not be removed
+        found = [order for order in recorded if order.state == "taken"]
+        found += [order for order in waiting if order.id not in answered]
         return EarlierOrders(orders=tuple(found), keys=frozenset(keys))
 
     def __contains__(self, order: Order) -> bool:

@@ -1,5 +1,6 @@
 """Tests a study that continues, by --resume or a repeated command: which flags it accepts and which it refuses."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,10 @@ from krona_tune.cli import studies
 from krona_tune.record.orders import waiting_orders
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.refusal import NotNow
+from krona_tune.search.driver_options import DriverOptions
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import Order
-from krona_tune.study.request.loader import dump_spec, load_spec
+from krona_tune.study.request.loader import dump_spec, dump_yaml, load_spec
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.settings import FLAGS
 from tests.cli.flags import options_of
@@ -125,6 +127,57 @@ def test_what_a_resumed_study_takes_changes_its_request_and_nothing_else(
     before = load_spec(first / "study.yaml").plain()
     before[section][name] = value
     assert kept[0].plain() == before
+
+
+def test_a_repeated_command_leaves_what_an_order_has_changed_since_and_a_resume_does_not(
+    run: Run, first: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The order has written 40 into the request, as a driver does."""
+    kept: list[StudySpec] = []
+    keys: list[Sequence[str]] = []
+
+    def begin(spec: StudySpec, place: str, reason: str, folder: StudyFolder, told: DriverOptions, **_: object) -> None:
+        kept.append(spec)
+        keys.append(told.keys)
+
+    monkeypatch.setattr(studies, "run_and_report", begin)
+    request = load_spec(first / "study.yaml").plain()
+    request["search"]["trials"] = 40
+    (first / "study.yaml").write_text(dump_yaml(request), encoding="utf-8")
+    sink = ParquetSink(first / "results")
+    sink.ordered(Order(id="20310101T000000Z-abcdef", what="trials", value="+20", by="ann", state="done", made="40"))
+    sink.study_ended([])
+    again = ["--or-resume", "--name", "first", "--set", "search={trials: 20}", "--max-concurrent", "1"]
+    code, _, err = run(*again)
+    assert code == 0
+    assert "ann ordered trials +20 meanwhile, which stays" in err
+    run("--resume", "first", "--trials", "20")
+    assert [spec.search.trials for spec in kept] == [40, 20]
+    assert keys == [["resources.max_concurrent"], ["search.trials"]]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["--set", "search={trials: 20}"], ["--set", "finalists={top: 0, budget: 20}"]],
+    ids=["a section", "what a new study settles"],
+)
+def test_the_same_command_goes_on_with_its_study(
+    run: Run, space: str, words: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The space says of the search, and the study has settled, what the words replace."""
+    kept: list[StudySpec] = []
+    monkeypatch.setattr(studies, "run_and_report", lambda spec, *rest, **flags: kept.append(spec))
+    path = Path(space)
+    path.write_text(
+        path.read_text(encoding="utf-8").replace("trials: 4", "trials: 4, startup_trials: 2"), encoding="utf-8"
+    )
+    command = ["--space", space, "--name", "again", "--tasks", "cola", *words]
+    assert run(*command)[0] == 0
+    folder = Path("studies/again")
+    folder.mkdir(parents=True)
+    (folder / "study.yaml").write_text(dump_spec(kept[0].settled()), encoding="utf-8")
+    code, _, err = run(*command, "--or-resume")
+    assert (code, err) == (0, "")
 
 
 @pytest.mark.parametrize("way", [["--resume", "first"], ["--or-resume", "--name", "first"]], ids=["resume", "or"])

@@ -115,6 +115,18 @@ def test_a_driver_that_has_come_to_its_end_takes_no_orders(
     assert ("its next driver reads it" in said) is ends
 
 
+def test_an_order_about_the_search_waits_for_its_driver_while_a_full_training_runs(
+    run: Run, study: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(steering, "ANSWER_SECONDS", 0.0)
+    state = DriverState(stage="full training", trials=1, ended=1, slots=1, at=1.0, training=True)
+    write_driver_state(study, state)
+    with FileLock(study.root / ".lock"):
+        said = [run(*STUDY, *words, program=cli.main)[1] for words in (["trials", "+2"], ["pause"])]
+    assert "a full training runs; the next driver of the search reads it" in said[0]
+    assert "its driver reads it within a few seconds" in said[1]
+
+
 def test_a_study_that_is_paused_is_not_paused_again_but_goes_on(run: Run, study: StudyFolder) -> None:
     paused = Order(id="20261127T000000Z-abcdef", what="pause", state="done", ended_at=1.0)
     ParquetSink(study.results).ordered(paused)

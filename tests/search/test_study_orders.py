@@ -12,9 +12,10 @@ from optuna.trial import TrialState
 
 from krona_tune.api.study_request import lift_ordered_stop, lifting_ordered_stop
 from krona_tune.record.driver_state import STOP
-from krona_tune.record.orders import give_order, waiting_orders
+from krona_tune.record.orders import give_order, remove_order, waiting_orders
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.records import read_records
+from krona_tune.search import study_orders
 from krona_tune.search.resume import numbers_left
 from krona_tune.search.searchers.history import History
 from krona_tune.search.searchers.open_samplers import open_samplers
@@ -249,6 +250,46 @@ def test_an_order_to_this_driver_that_comes_as_it_ends_is_refused_and_others_wai
             "cancel": refused,
         }
         assert [order.what for order in waiting_orders(study)] == ["pause"]
+
+
+def test_orders_that_come_while_a_driver_is_stopped_are_for_the_next_one(study: StudyFolder) -> None:
+    """The search has not ended: the next driver goes on with it."""
+    driver = Driver(study).run()
+    driver.stopper.ask("terminated")
+    for name in ("trials", "clone"):
+        give_order(study, REQUESTS[name])
+    driver.orders.leave()
+    driver.orders.close()
+    assert [order.what for order in waiting_orders(study)] == ["trials", "clone_trial"]
+    again = Driver(study).run()
+    assert [order.state for order in again.ledger.orders.values()] == ["done", "done"]
+
+
+def test_an_order_that_could_not_be_removed_is_removed_later(
+    study: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A queue would take it for one that waits."""
+    monkeypatch.setattr(study_orders, "REMOVE_AGAIN_SECONDS", 0.0)
+    give_order(study, REQUESTS["trials"])
+    away = iter([False])
+    monkeypatch.setattr(study_orders, "remove_order", lambda *about: next(away, True) and remove_order(*about))
+    driver = Driver(study).run()
+    driver.orders.look()
+    assert driver.only.state == "done"
+    assert waiting_orders(study) == []
+
+
+def test_an_answered_order_that_was_not_removed_is_none_that_waits(study: StudyFolder) -> None:
+    given = give_order(study, REQUESTS["trials"])
+    Driver(study).run()
+    write_again(study, given)
+    assert EarlierOrders.of(study).orders == ()
+
+
+def write_again(study: StudyFolder, order: Order) -> None:
+    """Puts an order back to where it waited, as a store that did not remove it."""
+    study.orders.mkdir(exist_ok=True)
+    (study.orders / f"{order.id}.json").write_text(order.model_dump_json(), encoding="utf-8")
 
 
 def test_a_clone_that_had_not_begun_when_the_search_ended_is_refused(study: StudyFolder) -> None:

@@ -76,14 +76,17 @@ def test_a_driver_that_found_nothing_left_is_believed_until_more_is_asked_for(fo
         ("halted", "end", "stopped"),
         ("lost", "end", "stopped"),
         ("", "full training", "finished"),
+        ("halted, training", "end", "finished"),
+        ("lost, training", "end", "finished"),
+        ("interrupted, cut short, training", "end", "finished"),
     ],
 )
 def test_a_study_whose_driver_was_cut_off_before_it_wrote_the_adapters_is_not_finished(
     folder: StudyFolder, end: Any, stage: Any, word: str
 ) -> None:
     """Else nobody could resume it, though every trial has ended."""
-    end, _, cut_short = end.partition(", ")
-    told: Any = {"stage": stage, "end": end, "cut_short": bool(cut_short)}
+    end, *more = end.split(", ")
+    told: Any = {"stage": stage, "end": end, "cut_short": "cut short" in more, "training": "training" in more}
     write_driver_state(folder, DriverState(trials=4, ended=4, slots=2, fulfilled=4, at=1.0, **told))
     found = read_status(folder, [*ROWS, searched(1, 0.3)], runs=False, manifest=MANIFEST)
     assert (found.state.word, found.state.counts.to_go) == (word, 0)

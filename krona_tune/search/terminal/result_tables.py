@@ -210,7 +210,11 @@ def _finals_table(standings: Standings, facts: dict[str, TaskFacts], verdicts: M
         head += "\nchosen" * bool(choice and choice.finalist is finals.head_only)
         beside = (head, format_score(fact.constant_score))
         if finals.winner is None:
-            found = (_in_lines("finalist", best.trial_id), f"{format_score(best.score)} (search)") if best else ("no result", "")
+            found = (
+                (_in_lines("finalist", best.trial_id), f"{format_score(best.score)} (search)")
+                if best
+                else ("no result", "")
+            )
             table.add_row(title, *found, "", *beside)
         for each in finals.finalists:
             marks = "\ndefault" * (each is finals.default) + "\nchosen" * bool(choice and each is choice.finalist)

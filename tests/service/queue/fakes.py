@@ -70,7 +70,16 @@ class FakeDrivers:
     def last_lines(self, handle: str) -> str:
         return "a line\nthe last line with postgresql://ann:hunter2@host/db"
 
-    def writes(self, name: str, share: int | None, *, paused: bool = False, ended: int = 0, end: End = "") -> None:
+    def writes(
+        self,
+        name: str,
+        share: int | None,
+        *,
+        paused: bool = False,
+        ended: int = 0,
+        end: End = "",
+        training: bool = False,
+    ) -> None:
         self.moment += 1
         state = DriverState(
             stage="end" if end else "search",
@@ -82,6 +91,7 @@ class FakeDrivers:
             paused=paused,
             at=self.moment,
             end=end,
+            training=training,
             reason="the disk is full" if end == "halted" else "",
         )
         write_driver_state(self.storage.study(name), state)
@@ -90,7 +100,7 @@ class FakeDrivers:
         """Ends a study's driver; without an `end` it is killed."""
         handle = next(key for key, running in self.running.items() if running == name)
         if end:
-            self.writes(name, 1, end=end)
+            self.writes(name, 1, end=end, training=self.started[-1][0] == "train")
         del self.running[handle]
 
     def obeys(self, name: str) -> list[str]:

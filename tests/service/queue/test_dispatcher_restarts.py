@@ -188,6 +188,16 @@ def test_a_training_has_not_ended_with_a_study_that_a_person_resumed_after_its_d
     assert queue.round() == {"first": ("finished", 0)}
 
 
+def test_a_search_has_not_ended_with_a_training_that_a_person_ran_after_its_driver_died(queue: Queue) -> None:
+    queue.submit("first")
+    assert queue.round() == {"first": ("running", 2)}
+    queue.drivers.ends("first")
+    queue.drivers.writes("first", None, end="finished", training=True)
+    queue.round()
+    assert queue.round() == {"first": ("running", 2)}
+    assert len(queue.drivers.started) == 2
+
+
 class Killed(BaseException):
     """The service is killed."""
 
