@@ -273,6 +273,12 @@ def refuse_overtaken(store: Store, origin: str) -> None:
         raise OvertakenError(f"the study is now run {lease.driver}")
 
 
+def refuse_overtaken_here(folder: StudyFolder) -> None:
+    """Raises OvertakenError if another driver than the one in this local folder has the study now."""
+    copy = Copy(folder)
+    refuse_overtaken(copy.store, copy.origin)
+
+
 def _refuse_other(folder: StudyFolder, copy: Copy, origin: str) -> None:
     lease = _read_other(copy, origin)
     if lease and (lease.is_ahead or lease.origin == copy.origin):

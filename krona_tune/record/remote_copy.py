@@ -308,8 +308,11 @@ class RemoteSink(NullSink):
 
     name = "the copy"
 
-    def __init__(self, folder: StudyFolder) -> None:
+    def __init__(self, folder: StudyFolder, refuse_overtaken: Callable[[], None] = lambda: None) -> None:
+        """`refuse_overtaken` raises OvertakenError if another driver has the study; one that begins has it before it
+        pushes."""
         self._folder, self._name, self._overtaken = folder, redact(folder.remote or ""), ""
+        self._refuse_overtaken = refuse_overtaken
         folder.state.unlink(missing_ok=True)
         self._worker: Worker[str] = Worker(
             self._push,
@@ -336,6 +339,7 @@ class RemoteSink(NullSink):
         if self._overtaken:
             return
         try:
+            self._refuse_overtaken()
             Copy(self._folder).push()
         except OvertakenError as error:
             self._overtaken = OVERTAKEN[self._folder.root] = str(error)

@@ -6,11 +6,13 @@ journal. So no trial id gets a second point: its reports and its checkpoint belo
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from threading import Thread
 
 from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink
 from krona_tune.record.notifications import Notifications
+from krona_tune.record.ownership import refuse_overtaken_here
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.records import Records, read_records
 from krona_tune.record.remote_copy import RemoteSink
@@ -115,7 +117,7 @@ def _copies(context: DriverContext, start: StartOptions, earlier: Records) -> It
     """Yields the sinks that keep elsewhere what the records have; the copy first, which a lost machine needs most."""
     folder, manifest = context.folder, context.manifest
     if folder.remote:
-        yield RemoteSink(folder)
+        yield RemoteSink(folder, partial(refuse_overtaken_here, folder))
     yield MlflowSink(
         tracking_uri=start.tracking_uri or folder.tracking_uri,
         study=folder.name,

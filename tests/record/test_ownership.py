@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,10 @@ from krona_tune.record.ownership import (
     is_held,
     is_locked,
     read_lease,
+    refuse_overtaken_here,
     this_host,
 )
-from krona_tune.record.remote_copy import OVERTAKEN, Copy, OvertakenError
+from krona_tune.record.remote_copy import OVERTAKEN, Copy, NotPushedError, OvertakenError, RemoteSink
 from krona_tune.record.remote_files import Store
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
@@ -340,6 +342,26 @@ def test_a_driver_in_a_copy_of_this_folder_overtakes_it(here: StudyFolder) -> No
         Copy(here).store.write(LEASE, ours.model_copy(update={"pid": ours.pid + 1}).model_dump_json().encode())
         with pytest.raises(OvertakenError):
             ownership.refuse_overtaken(Copy(here).store, ours.origin)
+
+
+def test_a_driver_pushes_nothing_once_another_one_has_its_study(
+    here: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Not even before the new one has pushed: the new one would find a copy that is another's."""
+    monkeypatch.setattr(ownership, "SETTLED_SECONDS", 0.0)
+    monkeypatch.setattr(ownership, "RENEWED_SECONDS", 600.0)
+    with holding(here):
+        refuse_overtaken_here(here)
+        Copy(here).push()
+        lease = Lease(origin="b", host="elsewhere", pid=8, at=time.time())
+        Copy(here).store.write(LEASE, lease.model_dump_json().encode())
+        before = Copy(here).store.names()
+        (here.root / "after").write_text("x", encoding="utf-8")
+        sink = RemoteSink(here, partial(refuse_overtaken_here, here))
+        with pytest.raises(NotPushedError, match="the study is now run on elsewhere by process 8"):
+            sink.study_ended([])
+        assert Copy(here).store.names() == before
+    OVERTAKEN.pop(here.root, None)
 
 
 def test_a_lease_is_renewed(here: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
