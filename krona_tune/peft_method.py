@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
+from numbers import Real
 from typing import Any, get_args
 
 import torch
@@ -101,8 +102,10 @@ class KronAConfig(PeftConfig):  # type: ignore[misc]
         if self.layers_pattern and self.layers_to_transform is None:
             said = f"is {self.layers_pattern!r}, and no layers are chosen"
             raise Refusal("KronAConfig: layers_pattern", said, "add layers_to_transform, or leave it out")
-        if not isinstance(self.scale, int | float) or not (self.scale > 0 and math.isfinite(self.scale)):
-            raise Refusal("KronAConfig: scale", f"is {self.scale!r}", "give a positive number")
+        scale = self.scale
+        if isinstance(scale, bool) or not isinstance(scale, Real) or not (scale > 0 and math.isfinite(scale)):
+            raise Refusal("KronAConfig: scale", f"is {scale!r}", "give a positive number")
+        self.scale = float(scale)  # as JSON writes it, whatever kind of number it was
 
 
 class KronALayer(nn.Module, BaseTunerLayer):  # type: ignore[misc]

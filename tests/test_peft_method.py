@@ -306,9 +306,12 @@ def test_layers_are_chosen_beside_names() -> None:
 
 
 def test_sizes_of_numpy_are_taken_and_saved(tmp_path: Path) -> None:
-    KronAConfig(a_out=np.int64(4), a_in=np.int32(6), terms=np.int8(2)).save_pretrained(tmp_path)
+    KronAConfig(a_out=np.int64(4), a_in=np.int32(6), terms=np.int8(2), scale=np.float32(0.5)).save_pretrained(tmp_path)
     loaded = peft.PeftConfig.from_pretrained(tmp_path)
-    assert (loaded.a_out, loaded.a_in, loaded.terms) == (4, 6, 2)
+    assert (loaded.a_out, loaded.a_in, loaded.terms, loaded.scale) == (4, 6, 2, 0.5)
+    assert KronAConfig(scale=np.int64(4)).scale == 4.0
+    with pytest.raises(Refusal, match="scale: is True; give a positive number"):
+        KronAConfig(scale=True)
 
 
 def test_no_entry_of_pefts_own_is_touched() -> None:

@@ -101,6 +101,9 @@ def _mergeable(adapters: Adapters) -> Iterator[MergeTarget]:
         parameter = getattr(linear, method.merges_into, None)
         if not isinstance(parameter, nn.Parameter):
             raise Refusal("merge", f"{site.name} has no {method.merges_into} to merge it into", "use it as an adapter")
+        if parameter.is_meta:
+            fix = "load the model whole into memory, or use it as an adapter"
+            raise Refusal("merge", f"the weights of {site.name} are offloaded", fix)
         if is_quantised(parameter):
             raise Refusal("merge", f"{site.name} is quantised", "use it as an adapter, on the quantised weights")
         yield MergeTarget(linear, method.merges_into, module, site)
@@ -118,7 +121,7 @@ def _changes(merged: Iterable[MergeTarget]) -> Iterator[tuple[nn.Parameter, Tens
 def _add(changes: Iterable[tuple[nn.Parameter, Tensor]], sign: int) -> None:
     for parameter, delta in changes:
         wide = torch.promote_types(parameter.dtype, delta.dtype)
-        parameter.copy_((parameter.to(wide) + sign * delta).to(parameter.dtype))
+        parameter.copy_((parameter.to(wide) + sign * delta.to(parameter.device)).to(parameter.dtype))
 
 
 def _in_place(delta: Tensor, site: Site) -> Tensor:

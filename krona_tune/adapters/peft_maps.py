@@ -57,10 +57,12 @@ class PeftMap(nn.Module):
 
     @property
     def layer(self) -> Any:
-        """Returns peft's own layer, in training or evaluation as the model's map is: its dropout depends on that."""
-        layer, leaf, _ = self._frozen
+        """Returns peft's own layer as the model's map is: in training or evaluation, since its dropout depends on that,
+        and where that is, in its dtype."""
+        layer, leaf, part = self._frozen
         if layer.training != leaf.training:
             layer.train(leaf.training)
+        _follow(leaf, layer, (layer.get_base_layer(), part))
         return layer
 
     def forward_with(self, x: Tensor, linear: nn.Linear) -> Tensor:
@@ -71,7 +73,8 @@ class PeftMap(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Maps x (..., d_in) to (..., d_out): what the adapter changes of the map's output."""
         _, _, part = self._frozen
-        changed: Tensor = self.layer(x) - part(x)
+        whole = self.layer(x)  # first, since `part` follows the model with it
+        changed: Tensor = whole - part(x)
         return changed
 
     @torch.no_grad()
@@ -217,6 +220,19 @@ def _in_float32(tuner: nn.Module) -> None:
         for key, tensor in module._buffers.items():
             if tensor is not None and tensor.is_floating_point():
                 module._buffers[key] = tensor.float()
+
+
+def _follow(leaf: nn.Module, layer: nn.Module, maps: Sequence[nn.Module]) -> None:
+    """Moves and casts the maps that share a module's weights, and moves the layer over them, if the model was moved or
+    cast since: that gave the module's own parameters other values."""
+    weight = leaf._parameters.get("weight")
+    own = next((each.weight for each in maps if isinstance(each, nn.Linear)), None)
+    if weight is None or own is None or weight.is_meta or not weight.is_floating_point():
+        return
+    if (own.device, own.dtype) != (weight.device, weight.dtype):
+        layer.to(weight.device)
+        for each in maps:
+            each.to(weight.device, weight.dtype)
 
 
 def _name(site: Site) -> str:

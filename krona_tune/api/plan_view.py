@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from krona_tune import __version__
 from krona_tune.api.printing import console, errors, print_lines, say
-from krona_tune.backbones.geometry import Geometry, Role
+from krona_tune.backbones.geometry import Geometry, Role, Site
 from krona_tune.data.glue import HUB
 from krona_tune.machine import busy
 from krona_tune.refusal import Refusal, cut, readable, shown
@@ -98,10 +98,15 @@ def _layers(shape: Geometry) -> str:
     every = [site for site in shape.sites if site.role is not Role.FEED_FORWARD]
     said = []
     for stack, depth in shape.depths.items():
-        roles = dict.fromkeys(str(site.role) for site in every if site.stack is stack)
+        roles = dict.fromkeys(_role(site) for site in every if site.stack is stack)
         used = f", used {shape.uses} times" if shape.uses > 1 else ""
         said.append(f"{depth} {stack}{used}: {', '.join(roles)}")
     return _indented("; ".join(said))
+
+
+def _role(site: Site) -> str:
+    """Returns the role of a map; the name in its layer of one that a person has named."""
+    return site.name.removeprefix(f"{site.layer_name}.") if site.role is Role.NAMED else str(site.role)
 
 
 def _left_out(shape: Geometry) -> list[str]:

@@ -3,6 +3,9 @@
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
+ANYWHERE = r"(.*\.)?"
+"""What stands before the end of a map's name in an expression of its whole name, where a person gives names."""
+
 
 class Role(StrEnum):
     """The role of a weight matrix in its layer. `feed_forward` is the whole feed-forward block, `named` a map that a

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import takewhile
 from typing import Any
 
-from krona_tune.backbones.geometry import Geometry, Role, Site, Stack, UnadaptedMap
+from krona_tune.backbones.geometry import ANYWHERE, Geometry, Role, Site, Stack, UnadaptedMap
 from krona_tune.backbones.gradient_probe import ProbedLayers, probe
 from krona_tune.backbones.map_roles import CROSS, NO_ATTENTION, FusedRole, MapRole, role_by_name, roles_of, stated_role
 from krona_tune.backbones.meta_model import (
@@ -33,6 +33,8 @@ MOST_NAMES = 6
 SIZES = {"hidden_size": "width", "vocab_size": "vocabulary"}
 """What a config calls the numbers that a study needs of every model, and what they are."""
 ROLES = list(Role)
+NORM = re.compile(r"\(\w*Norm\w*\)")
+"""The kind of a norm, as `LayerFacts.modules` writes it."""
 _ATTENTIONS = ((Role.QUERY, Role.KEY, Role.VALUE, Role.OUTPUT), tuple(CROSS.values()))
 _IN_ATTENTION = {*_ATTENTIONS[0], *_ATTENTIONS[1], FusedRole.ATTENTION}
 
@@ -44,7 +46,8 @@ def introspect(values: Mapping[str, Any], place: str, corrections: Mapping[Role,
 
     Args:
         corrections: patterns of the names of maps in a layer, such as `*.q_proj`, by the roles that they have; or,
-            under `named`, a regular expression of the whole names of the maps that carry an adapter, and of no others.
+            under `named`, regular expressions of the whole names of the maps that carry an adapter, one a line, and of
+            no others.
 
     Raises:
         Refusal: transformers has no such model, it has no repeated layers with attention or feed-forward maps, it can't
@@ -60,7 +63,7 @@ def introspect(values: Mapping[str, Any], place: str, corrections: Mapping[Role,
         said = f"has 0 lists of layers with linear maps: its weights are in {', '.join(matrix_kinds(model.base))}"
         raise Refusal(place, f"{config.model_type} {said}", "give another model: an adapter stands beside such a map")
     if Role.NAMED in given:
-        return _named(config, place, model, facts, given[Role.NAMED])
+        return _named(config, place, model, lists, facts, given[Role.NAMED])
     _refuse_idle(given, facts)
     chosen = _attending(facts)
     _refuse_other_layers(chosen, config, place, given)
@@ -82,17 +85,27 @@ def _refuse_padded_head(model: MetaModel, place: str) -> None:
         raise Refusal(place, said, "give a model whose head reads the first token, or the last one of each text")
 
 
-def _named(config: Any, place: str, model: MetaModel, facts: ArchitectureFacts, pattern: str) -> Geometry:
+def _named(
+    config: Any, place: str, model: MetaModel, lists: list[Layers], facts: ArchitectureFacts, patterns: str
+) -> Geometry:
     """Returns the geometry whose sites are the maps that a person has named, whatever they do."""
     prefix = "" if model.is_encoder_decoder else f"{model.whole.base_model_prefix}."
     maps = [name for name, module in model.base.named_modules() if size_of(module)]
-    named = {name for name in maps if any(re.fullmatch(pattern, each) for each in (name, prefix + name))}
+    by_pattern = {
+        pattern: {name for name in maps if any(re.fullmatch(pattern, each) for each in (name, prefix + name))}
+        for pattern in patterns.split("\n")
+    }
+    named = set[str]().union(*by_pattern.values())
     inside = {f"{layer.name}.{name}" for layers in facts.layers.values() for layer in layers for name in layer.maps}
     if not named & inside:
         where = " in its layers" if named else ""
         said = f"they match no linear map{where} of this {config.model_type}"
         raise Refusal("backbone: target_modules", said, f"maps: {', '.join(_names(facts))}")
-    probed = {name: ProbedLayers(causal=is_decoder(config)) for name in facts.layers}
+    if idle := next((pattern for pattern, found in by_pattern.items() if not found), ""):
+        name = re.sub(r"\\(.)", r"\1", idle.removeprefix(ANYWHERE))
+        said = f"{name!r} names no linear map of this {config.model_type}"
+        raise Refusal("backbone: target_modules", said, f"maps: {', '.join(_names(facts))}")
+    probed = _probed(model, lists, place, {Role.NAMED: patterns}, facts)
     outside = {name: UnadaptedMap(name, "it is in no layer") for name in sorted(named - inside)}
     return _Reader(config, place, facts, probed, {}, named=named, elsewhere=outside).geometry()
 
@@ -259,7 +272,8 @@ class _Reader:
 def feed_forward_block(layer: LayerFacts, roles: list[MapRole]) -> tuple[str, str] | None:
     """Returns the modules through which a layer's feed-forward block is entered and left.
 
-    They are the same where a module holds just its maps; None where the layer has no such block, or several.
+    They are the same where a module holds just its maps, and no norm, which may follow a residual of its own. None
+    where the layer has no such block, or several.
     """
     ins = [each.name for each in roles if each.role is Role.FEED_FORWARD_IN]
     outs = [each.name for each in roles if each.role is Role.FEED_FORWARD_OUT]
@@ -267,7 +281,8 @@ def feed_forward_block(layer: LayerFacts, roles: list[MapRole]) -> tuple[str, st
         return None
     around = _common_module([*ins, *outs])
     others = {name for name in layer.maps if name.startswith(f"{around}.")} - {*ins, *outs}
-    if around in layer.takes_one and not others:
+    norms = (name for name in layer.modules if name.startswith(f"{around}.") and NORM.search(name))
+    if around and around in layer.takes_one and not others and not any(norms):
         return around, around
     return ins[0], outs[0]
 

@@ -98,6 +98,18 @@ def test_a_weight_in_few_bits_is_refused(dtype: torch.dtype) -> None:
             merge(adapters)
 
 
+def test_offloaded_weights_are_refused_before_any_is_changed() -> None:
+    shape, _, base = build("bert")
+    with trained(Adapters(base, shape, shaped(shape, "krona"), torch.Generator().manual_seed(0))) as adapters:
+        *_, (last, _) = adapters.by_site()
+        base.get_submodule(last.name).to("meta")
+        site, _ = next(adapters.by_site())
+        before = base.get_submodule(site.name).weight.clone()
+        with pytest.raises(Refusal, match=rf"merge: the weights of {last.name} are offloaded; load the model whole"):
+            merge(adapters)
+        assert torch.equal(base.get_submodule(site.name).weight, before)
+
+
 def test_a_bfloat16_weight_is_rounded_once() -> None:
     shape, model, base = build("bert")
     model.bfloat16()

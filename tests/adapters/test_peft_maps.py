@@ -62,6 +62,16 @@ def test_dora_runs_on_every_family(family: str) -> None:
     assert torch.equal(outputs(model, shape), before)
 
 
+@pytest.mark.parametrize("method", ["peft:DoRA", "peft:Lora"])
+def test_a_method_of_peft_follows_a_model_that_is_cast(method: str) -> None:
+    shape, model, base = build("bert")
+    config = AdapterConfig(method=method, peft={"r": 2}, **PLACES)
+    with trained(Adapters(base, shape, config, torch.Generator().manual_seed(0))):
+        before = outputs(model, shape)
+        assert torch.allclose(outputs(model.bfloat16(), shape).float(), before, atol=0.05)
+        assert torch.allclose(outputs(model.float(), shape), before, atol=0.05)
+
+
 def test_krona_as_a_method_of_peft_gives_what_ours_gives() -> None:
     shape, model, base = build("bert")
     sizes = {"a_out": 4, "a_in": 2, "terms": 2}

@@ -28,6 +28,23 @@ def test_each_layer_has_a_feed_forward_block_between_its_maps(name: str) -> None
 
 
 @pytest.mark.parametrize(
+    ("family", "enters", "leaves"),
+    [
+        ("fnet", "intermediate.dense", "output.dense"),
+        ("funnel", "ffn.linear_1", "ffn.linear_2"),  # the module around them adds its input and has a norm
+    ],
+)
+def test_a_block_is_entered_and_left_at_its_maps_where_no_module_holds_them_alone(
+    family: str, enters: str, leaves: str
+) -> None:
+    blocks = [site for site in introspect(tiny(family), "here").sites if site.role is Role.FEED_FORWARD]
+    assert {(site.enters, site.name) for site in blocks} == {
+        (f"{site.layer_name}.{enters}", f"{site.layer_name}.{leaves}") for site in blocks
+    }
+    assert blocks
+
+
+@pytest.mark.parametrize(
     ("config", "sizes"),
     [
         ({"model_type": "t5gemma", **T5GEMMA}, {Stack.ENCODER: (24, 24), Stack.DECODER: (36, 36)}),

@@ -91,12 +91,27 @@ def test_a_name_outside_the_layers_is_said_and_alone_refused() -> None:
             introspect(tiny("bert"), "here", BackboneSpec(target_modules=names).corrections)
 
 
+def test_each_name_names_a_map() -> None:
+    """Else a study would leave out what was misspelt, and say nothing."""
+    names = BackboneSpec(target_modules=("query", "valeu.x")).corrections
+    with pytest.raises(
+        Refusal, match=r"backbone: target_modules: 'valeu.x' names no linear map of this bert; maps: att"
+    ):
+        introspect(tiny("bert"), "here", names)
+
+
+def test_layers_that_share_weights_are_counted_as_by_roles() -> None:
+    named = introspect(tiny("albert"), "here", BackboneSpec(target_modules=("query",)).corrections)
+    assert named.uses == introspect(tiny("albert"), "here").uses > 1
+
+
 @pytest.mark.parametrize(
     ("sections", "said"),
     [
         ({"adapter": {"roles": ["query", "value"]}}, r"adapter.roles: backbone.target_modules fixes the maps"),
         ({"adapter": {"layers": "all"}}, r"adapter.layers: backbone.target_modules fixes the maps"),
         ({"backbone": {"target_modules": "("}}, r"is no regular expression"),
+        ({"backbone": {"target_modules": ["all-linear", "pooler"]}}, r"all-linear is a word for all maps"),
         ({"backbone": {"target_modules": []}}, r"it names nothing; write names of maps"),
         ({"backbone": {"target_modules": ["q"], "roles": {"query": "*.q"}}}, r"leave one of them out"),
         ({"backbone": {"roles": {"named": "*.q"}}}, r"backbone.target_modules names"),

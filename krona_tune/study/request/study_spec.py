@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
-from krona_tune.backbones.geometry import Role
+from krona_tune.backbones.geometry import ANYWHERE, Role
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.study.frozen_value import FrozenValue
 from krona_tune.study.request.deploy_target import Targets
@@ -209,16 +209,20 @@ class BackboneSpec(FrozenValue):
     def _named_once(self) -> Self:
         if self.roles and self.target_modules is not None:
             raise ValueError("target_modules names the maps, so roles beside it say nothing; leave one of them out")
+        if ALL_LINEAR in (self.target_modules or ()) and self.target_modules != ALL_LINEAR:
+            raise ValueError(f"target_modules: {ALL_LINEAR} is a word for all maps; write it alone, not in a list")
         return self
 
     @property
     def corrections(self) -> dict[Role, str]:
-        """Returns what is corrected of the geometry: patterns by role, or one expression of whole names of maps."""
+        """Returns what is corrected of the geometry: patterns by role, or expressions of whole names of maps, one a
+        line."""
         named = self.target_modules
         if named is None:
             return self.roles
-        ends = "|".join(map(re.escape, (named,) if isinstance(named, str) else named))
-        return {Role.NAMED: {ALL_LINEAR: ".*"}.get(named, named) if isinstance(named, str) else rf"(.*\.)?({ends})"}
+        if isinstance(named, str):
+            return {Role.NAMED: {ALL_LINEAR: ".*"}.get(named, named)}
+        return {Role.NAMED: "\n".join(ANYWHERE + re.escape(name) for name in named)}
 
 
 class StudySpec(FrozenValue):
