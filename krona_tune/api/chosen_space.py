@@ -32,12 +32,15 @@ class ChosenSpace:
         return self.source if isinstance(self.source, Path) else Path(AUTO)
 
 
-def choose_space(given: Sequence[GivenValue], address: str | None = None, *, dry_run: bool = False) -> ChosenSpace:
+def choose_space(
+    given: Sequence[GivenValue], address: str | None = None, *, dry_run: bool = False, on: "Cluster | None" = None
+) -> ChosenSpace:
     """Returns the space for a request that names none, on this machine or cluster.
 
     Args:
         given: what a person gave.
         address: a Ray cluster to join; a dry run joins none, because that could start a node.
+        on: what a queue has, which is asked in place of this machine.
 
     Raises:
         Refusal: the cluster does not answer; or a space that is made finds what no study could be run with.
@@ -45,8 +48,8 @@ def choose_space(given: Sequence[GivenValue], address: str | None = None, *, dry
     from krona_tune.search.startup.cluster import connect, this_machine
 
     asked = address and not dry_run
-    cluster = connect(address, _resources_of(given)) if asked else this_machine()
-    where = f"the cluster at {address}" if asked else "this machine"
+    cluster = on or (connect(address, _resources_of(given)) if asked else this_machine())
+    where = f"the cluster at {address}" if asked else "the queue" if on else "this machine"
     later = f"; the cluster at {address} is asked when the study begins" if address and dry_run else ""
     found = f"{where} has {'a' if cluster.gpus else 'no'} GPU{later}"
     if not is_own(given):

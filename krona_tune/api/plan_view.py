@@ -320,7 +320,9 @@ def print_needs(plan: "Plan", slots: "Slots", previews: "Mapping[str, Preview]",
 
     read = {name: means_of(seen.tokens) for name, seen in previews.items()}
     needs = find_needs(plan, slots, speed_of(slots), read)
-    console.print("\nWhat it takes, as far as that is known before a step is timed:", highlight=False)
+    whole = "What the whole study takes, with what it has trained already,"
+    what = whole if folder.manifest.exists() else "What it takes,"
+    console.print(f"\n{what} as far as that is known before a step is timed:", highlight=False)
     print_lines(dict(needs_in_words(plan, needs, slots, nearest_folder(folder.root))))
 
 

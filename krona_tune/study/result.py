@@ -47,6 +47,12 @@ class Status(StrEnum):
         """Returns whether the scheduler or a person ended the trial before its full budget; its last score counts."""
         return self in {Status.STOPPED_EARLY, Status.STOPPED_BY_USER}
 
+    @property
+    def worst(self) -> bool:
+        """Returns whether a trial's end is worse than every score; one that lost its worker says nothing about its
+        point."""
+        return self in {Status.DIVERGED, Status.OUT_OF_MEMORY}
+
 
 class CurvePoint(NamedTuple):
     """A point of a trial's training curve, after so many training examples: the mean loss of the steps since the point

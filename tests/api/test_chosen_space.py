@@ -12,6 +12,7 @@ from krona_tune.api.chosen_space import choose_space, is_own
 from krona_tune.api.shipped_spaces import space_file
 from krona_tune.refusal import Refusal
 from krona_tune.search.startup import auto_space, cluster
+from krona_tune.search.startup.cluster import Cluster, Node
 from krona_tune.search.startup.estimate import Speed
 from krona_tune.study.request.given_values import GivenValue
 from krona_tune.study.request.loader import dump_spec, load_spec
@@ -53,6 +54,8 @@ def test_a_cluster_is_joined_with_what_each_trial_asks_for(monkeypatch: pytest.M
     values = [GivenValue("resources.gpus_per_trial", 2, "--gpus-per-trial"), GivenValue("adapter.scale", "x", "--set")]
     assert choose_space(values, "head:6379").place.stem == "t5_base"
     assert choose_space((), "auto").place.stem == "t5_base"
+    of_queue = choose_space(given(tasks=("cola",)), on=Cluster(nodes=(Node(4, 1),), dashboard=""))
+    assert (of_queue.place.stem, of_queue.reason) == ("t5_base", "the queue has a GPU")
     assert asked == [("head:6379", 1, 2), ("auto", 1, None)]
     with pytest.raises(Refusal, match=r"^--gpus-per-trial: "):
         choose_space([GivenValue("resources.gpus_per_trial", -1, "--gpus-per-trial")], "auto")

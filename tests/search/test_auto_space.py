@@ -85,6 +85,23 @@ def test_batches_that_do_not_fit_into_memory_are_computed_in_parts(
     assert small.values["training"]["accumulation"] == 4
 
 
+def test_batches_fit_into_the_memory_of_a_node_whatever_this_machine_has(
+    tmp_path: Path, texts: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(auto_space, "worker_bytes", lambda plan, length, slots: 100)
+    monkeypatch.setattr(auto_space, "memory", lambda: (300, 300))
+    model = saved_bert(tmp_path / "bert")
+
+    def parts(**nodes: Any) -> Any:
+        monkeypatch.setattr(f"{__name__}.SLOTS", Slots(cpus=1, gpus=0, **nodes))
+        return derived(model, texts).values["training"].get("accumulation")
+
+    assert parts(count=200, on_a_node=2, node_bytes=200.0) is None
+    assert parts(count=200, on_a_node=2, node_bytes=199.0) == 32
+    assert parts(count=3) is None
+    assert parts(count=4) == 32
+
+
 def test_it_cuts_one_text_in_twenty_at_most(tmp_path: Path, texts: Path) -> None:
     found = derived(saved_bert(tmp_path / "bert"), texts)
     assert found.values["examples"]["max_length"] == 16  # 11 words, a number, and two special tokens, in eights

@@ -4,6 +4,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable
+from math import inf
 from pathlib import Path
 from threading import Event
 from types import ModuleType, SimpleNamespace
@@ -30,6 +31,13 @@ from krona_tune.study.request.study_spec import ResourcesSpec
 
 def cluster(*nodes: tuple[float, float], grows: bool = False) -> Cluster:
     return Cluster(nodes=tuple(Node(*node) for node in nodes), dashboard="", grows=grows)
+
+
+def test_slots_tell_how_many_trials_share_the_memory_of_the_fullest_node() -> None:
+    nodes = Cluster(nodes=(Node(4, 0, 8e9), Node(2, 0, 2e9), Node(0, 0, 1e6)), dashboard="", grows=False)
+    assert slots(nodes, ResourcesSpec()).fullest == (2, 2e9)
+    assert slots(nodes, ResourcesSpec(max_concurrent=1)).fullest == (1, 2e9)
+    assert slots(Cluster(nodes=(Node(4, 0),), dashboard="", grows=False), ResourcesSpec()).fullest == (4, inf)
 
 
 @pytest.mark.parametrize(

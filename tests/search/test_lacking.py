@@ -31,6 +31,13 @@ def test_a_role_that_the_space_asks_for_and_the_model_lacks_is_said(tmp_path: Pa
     assert list(plan("convbert", tmp_path / "value", adapter={"roles": "value"}).lacking()) == []
 
 
+def test_a_knob_that_no_searched_method_reads_is_said(tmp_path: Path) -> None:
+    said = plan("bert", tmp_path, adapter={"rank": 8, "a_out": 4}).lacking()
+    assert list(said) == ["adapter: rank has no effect on krona"]
+    lora = plan("bert", tmp_path / "lora", adapter={"method": "lora", "rank": 8, "a_out": 4, "a_in": 4}).lacking()
+    assert list(lora) == ["adapter: a_in, a_out have no effect on lora"]
+
+
 @pytest.mark.parametrize(
     ("model_type", "roles", "layers"),
     [

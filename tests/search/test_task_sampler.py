@@ -143,6 +143,15 @@ def test_the_largest_size_is_tried_too_and_in_studies_of_before_as_before(
     assert {point["rank"] for point in points if point} == tried
 
 
+def test_a_trial_whose_size_was_tried_gets_a_larger_point_while_there_is_one(tmp_path: Path) -> None:
+    """Each trial has a size of its own, and here are four points in all."""
+    of = space("bert", {"method": "lora", "rank": [1, 2, 4, 8], "scale": 1})
+    sampler = open_samplers(spec(objective="pareto"), of, tmp_path / "journal", never)["cola"]
+    points = [sampler.ask(f"cola-{number:03d}", number) for number in range(5)]
+    assert sorted(point["rank"] for point in points[:4] if point) == [1, 2, 4, 8]
+    assert points[4] is None
+
+
 def test_a_limit_that_only_rare_adapters_keep_leaves_trials_of_every_size_a_point(tmp_path: Path) -> None:
     knobs = {
         "a_out": "divisors",

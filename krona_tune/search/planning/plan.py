@@ -118,11 +118,18 @@ class Plan:
             searched = {value for knobs in self.space.knobs.values() if name in knobs for value in knobs[name].ends()}
             if gone := [str(value) for value in self.spec.adapter[name].ends() if value not in searched]:
                 yield f"adapter.{name}: {', '.join(gone)} left out, which this {self.geometry.model_type} lacks"
+        read = {name for knobs in self.space.knobs.values() for name in knobs}
+        if ignored := sorted({*self.spec.adapter} - read - {"method"}):
+            yield f"adapter: {', '.join(ignored)} {'has' if len(ignored) == 1 else 'have'} no effect on {self._methods}"
         asked = {role for knobs in self.space.knobs.values() for role in _roles_of(knobs)}
         for each in self.geometry.left_out:
             if each.role in asked:
                 fix = f"backbone: {{roles: {{{each.role}: '*{each.name}'}}}} takes it all the same"
                 yield f"adapter.roles asks for {each.role}, but {each.name} is left out: {each.reason}; {fix}"
+
+    @property
+    def _methods(self) -> str:
+        return " and ".join(self.space.knobs)
 
     def computed_once(self) -> str:
         """Returns which of the first layers are computed once for all trials and epochs, or why none are."""

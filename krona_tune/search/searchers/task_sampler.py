@@ -39,8 +39,6 @@ STATES = {
     Status.FAILED: TrialState.FAIL,
 }
 """The states that Optuna gets. It gets none for an interrupted trial, which continues when the study is resumed."""
-WORST = {Status.DIVERGED, Status.OUT_OF_MEMORY}
-"""How trials end that are worse than every score; one that lost its worker says nothing about its point."""
 TRIAL_ID, LOST, ORIGIN = "trial_id", "lost", "origin"
 """Attributes of a point in Optuna: the trial that tries it, that the driver ended before a trial had it, and who
 proposed it."""
@@ -110,8 +108,11 @@ class TaskSampler:
             if attempt == ATTEMPTS:
                 rng = random.Random(stream(self._seed, "even draw", self._address, asked))
                 drawn = self._space.draw_where(acceptable, rng)
+                if drawn is None and limit is not None:
+                    limit = None  # all within it was tried, and larger points are left
+                    drawn = self._space.draw_where(acceptable, rng)
                 if drawn is None:
-                    self._exhausted = limit is None or self._space.draw_where(self._is_new, rng) is None
+                    self._exhausted = True
                     return None
                 suggested = Proposal(drawn, Origin(proposed_by=EVEN))
             if suggested and not self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
@@ -178,7 +179,7 @@ class TaskSampler:
         """
         last = _finite(list(scores.values())[-1]) if scores else None
         scores = {step: score for step, score in scores.items() if isfinite(score)}
-        if status in WORST:
+        if status.worst:
             self._worst.add(trial_id)
         if trial_id in self._open:
             for step, score in scores.items():
@@ -269,7 +270,7 @@ class TaskSampler:
         """Tells Optuna the end of a trial; does nothing if the trial is not open or was interrupted."""
         if status not in STATES or trial_id not in self._open:
             return
-        if status in WORST:
+        if status.worst:
             self._worst.add(trial_id)
         number, state = self._open.pop(trial_id), _state(status, score)
         self._study.tell(number, score if state is TrialState.COMPLETE else None, state=state)

@@ -278,4 +278,4 @@ class StudySearcher(GatedSearcher):
             self._report(message, result)
         self._samplers[message.task].tell(message.trial_id, status, result.get("score"))
         if self._history and status is not Status.INTERRUPTED:
-            self._history.end(message.trial_id, diverged=status is Status.DIVERGED)
+            self._history.end(message.trial_id, diverged=status.worst)

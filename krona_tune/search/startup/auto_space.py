@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain, product
-from math import ceil
+from math import ceil, isinf
 from typing import Any
 
 import numpy as np
@@ -96,7 +96,7 @@ def derive_space(complete: Complete, defaults: Mapping[str, Any], slots: Slots) 
     if parts > 1:
         fixed["training"] = {**domains["training"], "accumulation": parts}
         reasons["training.accumulation"] = (
-            f"so that {slots.count} at once, with batches of texts of {read} tokens, fit into this machine's memory"
+            f"so that {slots.fullest[0]} at once, with batches of texts of {read} tokens, fit into memory"
         )
     values, sized = _sized(complete, plan, texts, fixed, length, slots)
     return DerivedSpace(values=values, reasons=reasons | sized)
@@ -106,13 +106,15 @@ PARTS_OF_A_BATCH = (1, 2, 4, 8, 16, 32)
 
 
 def _parts_of_a_batch(complete: Complete, plan: Plan, fixed: Mapping[str, Any], length: int, slots: Slots) -> int:
-    """Returns in how many parts a batch is computed, so that all trials at once fit into this machine's memory."""
+    """Returns in how many parts a batch is computed, so that all trials at once fit into a node's memory."""
+    at_once, there = slots.fullest
+    there = memory()[0] if isinf(there) else there
     for parts in PARTS_OF_A_BATCH:
         training = {**fixed["training"], "accumulation": parts}
         cut = complete({**fixed, "training": training, "examples": {"max_length": length}})
         largest = max(map(int, cut.training["batch_size"].ends()))
         of_cut = replace(plan, spec=cut, space=resolve(cut, plan.geometry, AUTO))
-        if parts >= largest or slots.count * worker_bytes(of_cut, length, slots) <= memory()[0]:
+        if parts >= largest or at_once * worker_bytes(of_cut, length, slots) <= there:
             return parts
     return parts
 

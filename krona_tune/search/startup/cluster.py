@@ -106,11 +106,20 @@ class Cluster:
 
 @dataclass(frozen=True, kw_only=True)
 class Slots:
-    """Holds what one trial uses, and how many trials run at once."""
+    """Holds what one trial uses, and how many trials run at once; and of these, how many on the node that has the least
+    memory for each (None: all), and its memory, if Ray knows it."""
 
     cpus: float
     gpus: float
     count: int
+    on_a_node: int | None = None
+    node_bytes: float = math.inf
+
+    @property
+    def fullest(self) -> tuple[int, float]:
+        """Returns how many trials run at once where they have the least memory, and how much memory there is, infinite
+        if that is not known: it is this machine's, then."""
+        return self.on_a_node or self.count, self.node_bytes
 
     @property
     def devices(self) -> Devices:
@@ -393,7 +402,10 @@ def slots(cluster: Cluster, asked: ResourcesSpec) -> Slots:
     if not fit:
         raise Refusal("--gpus-per-trial", "no node has CPUs and GPUs enough for one trial", "ask for less of one")
     most = asked.max_concurrent or fit
-    return Slots(cpus=asked.cpus_per_trial, gpus=gpus, count=most if cluster.grows else min(most, fit))
+    count = most if cluster.grows else min(most, fit)
+    shares = [(min(node.fits(asked.cpus_per_trial, gpus), count), node.memory_bytes) for node in cluster.nodes]
+    on_a_node, there = min(((many, there) for many, there in shares if many), key=lambda each: each[1] / each[0])
+    return Slots(cpus=asked.cpus_per_trial, gpus=gpus, count=count, on_a_node=on_a_node, node_bytes=there)
 
 
 TRIES = 3

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from math import isinf
 from pathlib import Path
 from statistics import fmean
 
@@ -135,8 +136,10 @@ def needs_in_words(plan: Plan, needs: Needs, slots: Slots, storage: Path) -> Ite
         yield "money", f"{' to '.join(format_money(price.of_hours(each)) for each in hours)}, at {price.text}"
     kind = "GPU memory and memory" if slots.gpus else "memory"
     worker = f"about {format_bytes(needs.worker_bytes)} of {kind} a trial"
-    at_once, there = format_bytes(slots.count * needs.worker_bytes), format_bytes(memory()[0])
-    yield "memory", f"{worker}, {at_once} at once; this machine has {there}"
+    many, there = slots.fullest
+    at_once = f"{format_bytes(many * needs.worker_bytes)} at once"
+    has = f"this machine has {format_bytes(memory()[0])}" if isinf(there) else f"a node has {format_bytes(there)}"
+    yield "memory", f"{worker}, {at_once}; {has}"
     usually, largest = map(format_bytes, needs.checkpoint_bytes)
     stored = f", stored states up to {format_bytes(needs.stored_bytes)} a machine" if needs.stored_bytes else ""
     yield "disk", f"checkpoints {usually}, at most {largest}{stored}; {format_bytes(free_bytes(storage))} free"

@@ -12,7 +12,8 @@ from krona_tune.refusal import Refusal
 from krona_tune.service.queue.entry import RequestValue, Submission
 from krona_tune.study.request.field_types import listed
 from krona_tune.study.request.given_values import GivenValue
-from krona_tune.study.request.loader import dump_spec
+from krona_tune.study.request.loader import dump_yaml
+from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.settings import flag_of
 
 TEACHERS = "search.warm_start"
@@ -34,7 +35,16 @@ def submission_of(name: str, space: Path | None, given: Sequence[GivenValue], **
         asked = given or [GivenValue("tasks", list(GLUE), flag_of("tasks"))]
         return Submission(name=name, given=tuple(map(_sent, asked)), **more)
     spec = spec_of(space, [*given, GivenValue("name", name, "name")]).settled()
-    return Submission(name=name, space=dump_spec(with_whole_paths(spec)), **more)
+    return Submission(name=name, space=_text(with_whole_paths(spec)), **more)
+
+
+def _text(spec: StudySpec) -> str:
+    """Returns a request without a gain that nobody has written: whoever reads it could not tell it from a written one,
+    which a metric without bounds needs."""
+    plain = spec.plain()
+    if "least_gain" not in spec.search.model_fields_set:
+        del plain["search"]["least_gain"]
+    return dump_yaml(plain)
 
 
 def _sent(given: GivenValue) -> RequestValue:

@@ -15,7 +15,6 @@ from krona_tune.record.driver_state import written_at
 from krona_tune.record.storage import Storage, refresh
 from krona_tune.refusal import Refusal
 from krona_tune.refused_calls import naming_fields
-from krona_tune.search.startup.cluster import Cluster
 from krona_tune.service.queue.capacity import CapacitySource, describe_capacity
 from krona_tune.service.queue.database import Database, UnavailableError
 from krona_tune.service.queue.dispatcher import FETCHED, Dispatcher
@@ -106,7 +105,7 @@ class StudyQueue:
     def plan(self, asked: Submission) -> str:
         """Returns what `run --dry-run` prints of a request; nothing is queued. Raises what `submit` raises."""
         with self._turn():
-            return self._checked(asked, self._source.cluster()).printed
+            return self._checked(asked, prints=True).printed
 
     @contextmanager
     def _turn(self) -> Iterator[None]:
@@ -231,10 +230,10 @@ class StudyQueue:
         entry = self._database.add(asked.model_copy(update={"space": checked.space}), person, fingerprint, plan)
         return SubmissionAnswer(entry=self._then_look(entry), plan=plan)
 
-    def _checked(self, asked: Submission, on: Cluster | None = None) -> CheckedSubmission:
+    def _checked(self, asked: Submission, *, prints: bool = False) -> CheckedSubmission:
         self.refuse_live(asked.name, "choose another name")
         with naming_fields(_fields_of(asked)):
-            checked = check_apart(self._storage, asked, on)
+            checked = check_apart(self._storage, asked, self._source.cluster(), prints=prints)
             self._source.most(checked.resources)
         return checked
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 
 from rich.text import Text
 
@@ -15,7 +16,7 @@ from krona_tune.record.storage import Storage
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.search.start_options import StartOptions
-from krona_tune.search.startup.cluster import Cluster, slots
+from krona_tune.search.startup.cluster import Cluster, slots, this_machine
 from krona_tune.service.queue.drivers import MOST_PACKED, packed
 from krona_tune.service.queue.entry import Submission
 from krona_tune.study.folder import StudyFolder
@@ -38,7 +39,9 @@ class CheckedSubmission:
     printed: str = ""
 
 
-def check_apart(storage: Storage, asked: Submission, on: Cluster | None = None) -> CheckedSubmission:
+def check_apart(
+    storage: Storage, asked: Submission, on: Cluster | None = None, *, prints: bool = False
+) -> CheckedSubmission:
     """Returns what `check` returns, from a process that ends with it.
 
     Raises:
@@ -46,17 +49,18 @@ def check_apart(storage: Storage, asked: Submission, on: Cluster | None = None) 
     """
     with ChildProcess() as child:
         try:
-            return child.call(check, storage, asked, on, seconds=CHECK_SECONDS)
+            return child.call(partial(check, prints=prints), storage, asked, on, seconds=CHECK_SECONDS)
         except (TooSlow, ProcessEnded) as error:
             fix = "look at what it names: metrics, methods, data"
             raise Refusal("the request", f"no plan could be made of it: {error}", fix) from None
 
 
-def check(storage: Storage, asked: Submission, on: Cluster | None = None) -> CheckedSubmission:
+def check(storage: Storage, asked: Submission, on: Cluster | None = None, *, prints: bool = False) -> CheckedSubmission:
     """Returns the request as it would run.
 
     Args:
-        on: prints all that `run --dry-run` prints, with what the study takes on this cluster; None: nothing.
+        on: what the queue has, for which a space is chosen or made if the request names none; None: this machine.
+        prints: makes all that `run --dry-run` prints, with what the study takes there.
 
     Raises:
         Refusal: it is wrong, or its name is taken.
@@ -67,14 +71,14 @@ def check(storage: Storage, asked: Submission, on: Cluster | None = None) -> Che
     except Refusal as refusal:
         raise refusal.at("name", fix="choose another name") from None
     StartOptions(tracking_uri=asked.tracking_uri, notify=asked.notify).refuse_odd()
-    requested, place, reason = _requested(asked, storage)
+    requested, place, reason = _requested(asked, storage, on)
     spec = _with_earlier_studies(requested.settled(), storage)
     plan = make_plan(with_whole_paths(spec.model_copy(update={"name": asked.name})), place)
     space = dump_spec(plan.spec)
     if (size := len(packed(space))) > MOST_PACKED:
         raise Refusal("space", f"packed it has {size:,} characters", f"write a request of at most {MOST_PACKED:,}")
     lines = plan_lines(plan, reason, storage.study(asked.name))
-    printed = _dry_run(plan, reason, storage.study(asked.name), on) if on else ""
+    printed = _dry_run(plan, reason, storage.study(asked.name), on or this_machine()) if prints else ""
     return CheckedSubmission(space=space, lines=lines, resources=plan.spec.resources, printed=printed)
 
 
@@ -87,13 +91,13 @@ def _dry_run(plan: Plan, reason: str, folder: StudyFolder, on: Cluster) -> str:
     return Text.from_ansi(printed.get()).plain
 
 
-def _requested(asked: Submission, storage: Storage) -> tuple[StudySpec, str, str]:
+def _requested(asked: Submission, storage: Storage, on: Cluster | None) -> tuple[StudySpec, str, str]:
     """Returns the request, the place that messages name, and in words why its space was taken if it names none."""
     given = [GivenValue(each.key, each.value, each.by) for each in asked.given]
     if asked.space or not given:
         values = read_request(asked.space, "space")
         return default_to_glue(spec_with(values, "space", storage.folder, given)), "the request", ""
-    chosen = choose_space(given)
+    chosen = choose_space(given, on=on)
     return spec_of(chosen.source, given), str(chosen.place), chosen.reason
 
 

@@ -41,6 +41,15 @@ def test_a_value_that_would_arrive_as_another_is_refused(value: object) -> None:
         submission_of("mine", None, [GivenValue("training.clip_norm", value, "--set training.clip_norm")])
 
 
+def test_a_gain_that_nobody_has_written_is_not_sent(tmp_path: Path) -> None:
+    """Else the service took it for a written one, of a metric in any unit."""
+    sent = submission_of("mine", SPACE, [GivenValue("search.stop", "auto", "--set search.stop")])
+    assert "least_gain" not in parse_spec(sent.space, "space", Path("/")).search.model_fields_set
+    given = [GivenValue("search.stop", "auto", "--set"), GivenValue("search.least_gain", 0.02, "--set")]
+    sent = submission_of("mine", SPACE, given)
+    assert "least_gain" in parse_spec(sent.space, "space", Path("/")).search.model_fields_set
+
+
 def test_a_study_without_words_is_one_of_glue(tmp_path: Path) -> None:
     (asked,) = submission_of("mine", None, []).given
     assert (asked.key, asked.value, asked.by) == ("tasks", list(GLUE), "--tasks")

@@ -161,10 +161,10 @@ def test_submissions_are_checked_one_after_the_other(queued: TestClient, monkeyp
     monkeypatch.setattr(study_queue_module, "TURN_SECONDS", 0.05)
     begun, released = Event(), Event()
 
-    def slow(*words: Any) -> Any:
+    def slow(*words: Any, **more: Any) -> Any:
         begun.set()
         released.wait()
-        return check(*words)
+        return check(*words, **more)
 
     monkeypatch.setattr(study_queue_module, "check_apart", slow)
     with ThreadPoolExecutor(1) as pool:

@@ -8,7 +8,7 @@ import pytest
 
 from krona_tune.record.storage import Storage
 from krona_tune.refusal import Refusal
-from krona_tune.search.startup.cluster import this_machine
+from krona_tune.search.startup.cluster import Cluster, Node, this_machine
 from krona_tune.service.queue import submission_check
 from krona_tune.service.queue.entry import RequestValue, Submission
 from krona_tune.service.queue.submission_check import check_apart
@@ -79,6 +79,21 @@ def test_own_data_without_a_space_get_one_that_is_made_on_this_machine(storage: 
     assert (list(made.tasks), made.name, made.search.trials) == (["reviews"], "mine", 3)
     assert "examples.max_length" in made.reasons
     assert "search.trials" not in made.reasons, "a person gave it"
+
+
+def test_a_space_is_chosen_for_what_the_queue_has(storage: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = Cluster(nodes=(Node(4, 1),), dashboard="")
+    asked: list[Cluster | None] = []
+
+    def choose(given: object, on: Cluster | None) -> None:
+        asked.append(on)
+        raise Refusal("--space", "none is chosen here")
+
+    monkeypatch.setattr(submission_check, "choose_space", choose)
+    tasks = RequestValue(key="tasks", value=["cola"], by="--tasks")
+    with pytest.raises(Refusal, match="none is chosen here"):
+        submission_check.check(storage, Submission(name="mine", given=(tasks,)), cluster)
+    assert asked == [cluster]
 
 
 def test_a_wrong_value_without_a_space_is_refused_with_what_gave_it(storage: Storage, tmp_path: Path) -> None:
