@@ -72,8 +72,9 @@ def contribute(folder: StudyFolder, path: Path) -> Contribution:
         limited = Budget.of(spec.search) != Budget()
         raise Refusal(folder.name, problem, again + ", with a higher limit if its own ended it" * limited)
     searched = [row for row in trials if row.searched]
-    scored = {row.task for row in searched if row.score is not None and _is_said(row.params)}
-    said = [row for row in searched if row.task in scored and _is_said(row.params)]
+    own = [row for row in searched if _is_said(row.params) and not row.copied_examples]
+    scored = {row.task for row in own if row.score is not None}
+    said = [row for row in own if row.task in scored]
     if spec.backbone.target_modules is not None or not said:
         problem = "no searched trial with a score is of the method krona, on maps that their roles name"
         fix = f"contribute a study of krona adapters, with the defaults of {', '.join(UNSAID)}"

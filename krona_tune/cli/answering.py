@@ -2,11 +2,11 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,15 +14,17 @@ from krona_tune.adapters.adapter_card import read_card, task_of
 from krona_tune.api.folders import adapter_folder
 from krona_tune.api.printing import errors, say
 from krona_tune.cli import options
+from krona_tune.cli.ending import print_answer
 from krona_tune.data.answer_files import (
     answer_columns,
     answer_kind,
     answers_into,
+    refuse_other_columns,
     refuse_same_columns,
     refuse_unwritable,
 )
 from krona_tune.data.example_files import ExampleRows, LinesOfExamples, table_examples
-from krona_tune.data.file_kinds import LINES
+from krona_tune.data.file_kinds import CSV, LINES
 from krona_tune.data.tasks import Task
 from krona_tune.hub import home
 from krona_tune.record.storage import storage_at
@@ -105,11 +107,17 @@ def _answer_file(
             errors.print(f"columns: {', '.join(added)}", soft_wrap=True, markup=False, highlight=False)
         if output:
             refuse_unwritable(output)
+        kept = added if written is not LINES else {}  # lines are answered without the columns of the examples
         if examples.schema is not None:
-            refuse_same_columns(examples.schema.names, added)
+            refuse_same_columns(examples.schema.names, kept)
         if examples.repeatable:
+            header = written.text_writer == CSV.text_writer and examples.schema is None
+            first: Mapping[str, Any] = {}
             for row in examples.rows():  # nothing is answered if one of them is not an example
-                refuse_same_columns(row, added)
+                refuse_same_columns(row, kept)
+                first = first or row
+                if header:
+                    refuse_other_columns(row, first)
         from krona_tune.train.predict import answer_rows, ready
 
         def told(cut: int, of: int) -> None:
@@ -117,7 +125,7 @@ def _answer_file(
             errors.print(f"[yellow]warning:[/yellow] {said}", soft_wrap=True)
 
         whole = ready(folder, model)
-        with answers_into(output, examples, added, lambda text: typer.echo(text, nl=False)) as write:
+        with answers_into(output, examples, added, print_answer) as write:
             for row in answer_rows(whole, examples, scores=scores, told=told):
                 write(row)
 

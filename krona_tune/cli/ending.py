@@ -14,7 +14,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from krona_tune.api.diagnosis import refuse_gone_folder
 from krona_tune.api.exit_status import status_of
-from krona_tune.refusal import Refusal
+from krona_tune.refusal import Refusal, shown
 from krona_tune.refused_calls import FREE, refuse_odd_text
 from krona_tune.search.driver_options import Outcome
 
@@ -120,6 +120,25 @@ class _UnfailingFile(FileIO):
         except OSError as error:
             self.problem = self.problem or error
             return len(data)
+
+
+def print_answer(text: str) -> None:
+    """Writes a part of what a person asked for to standard output, as it is.
+
+    Raises:
+        Refusal: its encoding lacks a sign.
+        SystemExit: nobody reads it any more, or it can't be written, which `Output.lost` tells.
+    """
+    try:
+        text.encode(sys.stdout.encoding or "utf-8")
+    except UnicodeEncodeError as error:
+        sign = shown(text[error.start])
+        fix = "write a file with --output, or set PYTHONIOENCODING=utf-8"
+        raise Refusal("standard output", f"its encoding, {error.encoding}, lacks {sign}", fix) from None
+    sys.stdout.write(text)
+    file = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
+    if isinstance(file, _UnfailingFile) and file.problem:
+        sys.exit(0)
 
 
 class Output:

@@ -120,7 +120,7 @@ def write_csv(say: Say, examples: ExampleRows, added: Mapping[str, Any]) -> Iter
         if not names:
             names.extend(row)
             record(names)
-        _refuse_other_columns(row, names)
+        refuse_other_columns(row, names)
         record([_in_a_cell(row.get(name), rounded=name in added and name != PREDICTION) for name in names])
 
     if names:
@@ -128,7 +128,8 @@ def write_csv(say: Say, examples: ExampleRows, added: Mapping[str, Any]) -> Iter
     yield write
 
 
-def _refuse_other_columns(row: Row, names: Sequence[str]) -> None:
+def refuse_other_columns(row: Row, names: Iterable[str]) -> None:
+    """Refuses a row with a column that the header, of the first row's columns, lacks."""
     if odd := row.keys() - set(names):
         problem = f"a row has {sorted(odd)[0]!r}, which the first row lacks"
         raise Refusal("--output", problem, LINES_INSTEAD)
@@ -169,7 +170,7 @@ def write_parquet(path: Path, examples: ExampleRows, added: Mapping[str, pa.Data
             waiting.clear()
 
         def write(row: Row) -> None:
-            _refuse_other_columns(row, schema.names)
+            refuse_other_columns(row, schema.names)
             waiting.append(row)
             if len(waiting) == ROWS_WRITTEN:
                 flush()

@@ -4,7 +4,7 @@ import hashlib
 import json
 import logging
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,15 +16,17 @@ import pyarrow as pa
 from krona_tune.atomic_write import atomic_path
 from krona_tune.data.batches import TARGET
 from krona_tune.data.corpus import TaskData
-from krona_tune.data.prompts import PromptWriter, stand_ins
+from krona_tune.data.prompts import PromptWriter, cut_longest, stand_ins
 from krona_tune.data.tasks import Task
 from krona_tune.refusal import Refusal
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
-TABLE_FORMAT = 4  # goes into the file names: raise it when the files' meaning changes
+TABLE_FORMAT = 5  # goes into the file names: raise it when the files' meaning changes
 ROWS_PER_CALL = 1_000
+UNCUT = 10**6
+"""As many tokens as no example has."""
 _CHECKSUM_BYTES = 4
 CUT = b"cut examples"
 """The key of a table's metadata that counts its examples which were longer than `max_length` tokens."""
@@ -158,9 +160,13 @@ class Tokenization:
         chunks: dict[str, list[pa.Array]] = {}
         for start in range(0, examples.num_rows, ROWS_PER_CALL):
             some = examples.slice(start, ROWS_PER_CALL)
-            texts = self._given([some[name].to_pylist() for name in self._task.inputs])
+            columns = [some[name].to_pylist() for name in self._task.inputs]
+            texts = self._given(columns)
             ids = self._ids(texts, self._max_length)
-            cut += self._cut(texts, ids["input_ids"])
+            long = self._cut(texts, ids["input_ids"])
+            cut += len(long)
+            if long and len(texts) < len(columns):
+                ids = self._ids(self._given(self._shortened(columns, long)), self._max_length)
             for name in types.keys() & ids.keys():
                 chunks.setdefault(name, []).append(pa.array(ids[name], types[name]))
         columns = {name: pa.chunked_array(chunks[name]) for name in types if name in chunks}
@@ -171,13 +177,28 @@ class Tokenization:
         ids = self._tokenizer(*texts, truncation=True, max_length=most, return_attention_mask=False, verbose=False)
         return {"input_ids": [self._without_end(row) for row in ids["input_ids"]]} if self._continued else ids
 
-    def _cut(self, texts: list[list[str]], ids: list[list[int]]) -> int:
-        """Counts the rows that were cut: those as long as may be that have more tokens where more may be."""
+    def _shortened(self, columns: list[list[str]], rows: list[int]) -> list[list[str]]:
+        """Returns the texts of examples whose several texts become one, in these rows with the longest text cut until
+        all fits: the tokenizer, which gets one text, would cut the last."""
+        found = [[*column] for column in columns]
+
+        def length(texts: Sequence[str]) -> int:
+            return len(self._ids(self._given([[text] for text in texts]), UNCUT)["input_ids"][0])
+
+        for row in rows:
+            texts = [column[row] for column in columns]
+            short = cut_longest(texts, length, self._max_length - self._continued)
+            for column, text in zip(found, short or texts, strict=True):
+                column[row] = text
+        return found
+
+    def _cut(self, texts: list[list[str]], ids: list[list[int]]) -> list[int]:
+        """Returns the rows that were cut: those as long as may be that have more tokens where more may be."""
         full = [row for row, each in enumerate(ids) if len(each) >= self._max_length - self._continued]
         if not full:
-            return 0
+            return []
         again = self._ids([[each[row] for row in full] for each in texts], self._max_length + MORE)["input_ids"]
-        return sum(len(longer) > len(ids[row]) for row, longer in zip(full, again, strict=True))
+        return [row for row, longer in zip(full, again, strict=True) if len(longer) > len(ids[row])]
 
     def _without_end(self, ids: list[int]) -> list[int]:
         """Returns the ids of a prompt that a decoder continues, without an end of sequence."""

@@ -1,6 +1,6 @@
 """Turns examples and targets into token ids that a model reads and learns to write, and such ids into text."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime
 from itertools import starmap
 from typing import TYPE_CHECKING, Any
@@ -105,15 +105,30 @@ class PromptWriter:
 
     def _cut(self, texts: Texts, length: int) -> str:
         """Returns the prompt of texts whose longest is cut until at most `max_length` of `length` tokens are left."""
-        while length > self._max_length:
-            longest = max(texts, key=len)
-            kept = int(len(longest) * min(SHORTENED, self._max_length / length))
-            if not kept:
-                problem = f"{self._max_length} tokens leave no room beside the prompt of {self._task.name}"
-                raise Refusal("examples.max_length", problem, "raise it, or shorten the prompt")
-            texts = [text[:kept] if text is longest else text for text in texts]
-            length = len(self._read([self._prompt(texts)])[0])
-        return self._prompt(texts)
+        found = cut_longest(texts, lambda some: len(self._read([self._prompt(some)])[0]), self._max_length, length)
+        if found is None:
+            problem = f"{self._max_length} tokens leave no room beside the prompt of {self._task.name}"
+            raise Refusal("examples.max_length", problem, "raise it, or shorten the prompt")
+        return self._prompt(found)
+
+
+def cut_longest(texts: Texts, length_of: Callable[[Texts], int], most: int, length: int | None = None) -> Texts | None:
+    """Returns texts of which the longest is cut at its end, again and again, until all have at most `most` tokens; None
+    if nothing of it would be left.
+
+    Args:
+        length_of: returns the number of tokens of all texts together, with what is around them.
+        length: that of these texts, if it is known.
+    """
+    length = length_of(texts) if length is None else length
+    while length > most:
+        at = max(range(len(texts)), key=lambda place: len(texts[place]))
+        kept = int(len(texts[at]) * min(SHORTENED, most / length))
+        if not kept:
+            return None
+        texts = [text[:kept] if place == at else text for place, text in enumerate(texts)]
+        length = length_of(texts)
+    return texts
 
 
 def stand_ins(task: Task) -> list[str]:

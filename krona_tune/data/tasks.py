@@ -132,3 +132,5 @@ TASKS: dict[str, Task] = {
 
 GLUE = ("cola", "sst2", "mrpc", "qqp", "stsb", "mnli", "qnli", "rte")
 """The eight tasks that `--tasks glue` means; WNLI must be named."""
+TAKEN_NAMES = frozenset({*TASKS, "default", "glue"})
+"""The names, in small letters, that no task of one's own has: they have a meaning already."""

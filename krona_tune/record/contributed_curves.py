@@ -64,12 +64,14 @@ class CurvesModel(FrozenValue):
 class CurvesTask(FrozenValue):
     """Holds what is known of a task's data: `contents`, the hash of all texts and labels; how it is scored; sizes.
 
-    `budget` is a full training in examples, `constant_score` that of the best constant answer.
+    `budget` is a full training in examples, `constant_score` that of the best constant answer. `compared_by_loss`: a
+    score is the loss of the targets, negated, whatever the metrics.
     """
 
     contents: str
     synthetic: bool
     metrics: tuple[str, ...] = Field(min_length=1)
+    compared_by_loss: bool = False
     constant_score: float
     train_examples: int = Field(ge=1, le=LARGEST)
     validation_examples: int = Field(ge=1, le=LARGEST)
@@ -209,7 +211,8 @@ def _problems_of_row(row: Mapping[str, Any], provenance: Provenance) -> Iterator
     must = status in {Status.COMPLETED, Status.STOPPED_EARLY} or (status.stopped and reported)
     if (must or score is not None) and not is_score(score):
         yield "has no number as its score"
-    bounds = bounds_of(provenance.tasks[row["task"]].metrics)
+    of_task = provenance.tasks[row["task"]]
+    bounds = None if of_task.compared_by_loss else bounds_of(of_task.metrics)
     if bounds and score is not None and not bounds[0] - ROUNDING <= score <= bounds[1] + ROUNDING:
         metrics = " and ".join(provenance.tasks[row["task"]].metrics)
         yield f"has a score that {metrics} can't have: {score:g}"

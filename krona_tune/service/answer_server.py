@@ -69,7 +69,7 @@ def _routes(whole: AdaptedModel, sent: str) -> APIRouter:
 
 def _texts(task: Task, row: Mapping[str, Any], place: str) -> list[str]:
     refuse_lacking(list(row), task.inputs, place, f"name its texts {' and '.join(task.inputs)}")
-    if taken := [name for name in (PREDICTION, PROBABILITIES) if name in row]:
+    if taken := [name for name in (PREDICTION, PROBABILITIES) if name in row and name not in task.inputs]:
         raise Refusal(place, f"it has {taken[0]!r}, which the answer gets", "rename that")
     if _is_deeper(row, MOST_DEEP):
         raise Refusal(place, "its values are nested too deeply", "send flat values")

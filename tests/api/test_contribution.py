@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,9 @@ from krona_tune.record.driver_state import write_driver_state
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.recorded_curves import COLUMNS
 from krona_tune.refusal import Refusal
-from krona_tune.search.planning.earlier_study import contributed_curves
+from krona_tune.search.planning.earlier_study import BY_LOSS, contributed_curves
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.manifest import read_manifest
 from krona_tune.study.request.loader import build_spec, dump_spec
 from krona_tune.study.result import Status
 from krona_tune.study.study_state import DriverState
@@ -91,6 +93,37 @@ def test_a_point_is_written_only_if_the_columns_say_all_that_changes_its_score(t
     left = contribute(study(tmp_path / "mine", of_each=knobs), tmp_path / "theirs.parquet")
     assert (left.points, left.trials, left.left_out) == (2, 2, 3)
     assert [row["score"] for row in read_curves(tmp_path / "theirs.parquet").rows[:1]] == pytest.approx([0.1])
+
+
+def test_scores_that_are_negated_losses_have_no_bounds_and_teach_no_other_scores(tmp_path: Path) -> None:
+    folder, path = study(tmp_path / "mine"), tmp_path / "theirs.parquet"
+    known = read_manifest(folder.manifest)
+    by_loss = known.tasks["cola"].model_copy(update={"compared_by_loss": True})
+    known.model_copy(update={"tasks": {"cola": by_loss}}).write(folder.manifest)
+    sink = ParquetSink(folder.results)
+    trial = started(9, scale=4.0, roles="value")
+    reports = [report(trial, rung, -2.0 + rung) for rung in range(2)]
+    for each in reports:
+        sink.reported(each)
+    sink.trial_ended(ended(trial, Status.COMPLETED, reports))
+    sink.study_ended([])
+    contribute(folder, path)
+    assert min(row["score"] for row in read_curves(path).rows) == -2.0
+    assert contributed_curves(path).metrics == {"cola": BY_LOSS}
+
+
+def test_a_clone_that_went_on_from_another_trial_says_nothing_of_its_own_point(tmp_path: Path) -> None:
+    folder, path = study(tmp_path / "mine"), tmp_path / "theirs.parquet"
+    sink = ParquetSink(folder.results)
+    clone = replace(started(-1, scale=2.0, roles="value"), copied_examples=1000)
+    reports = [report(clone, rung, 0.9) for rung in range(3)]
+    for each in reports:
+        sink.reported(each)
+    sink.trial_ended(replace(ended(clone, Status.COMPLETED, reports), copied_examples=1000))
+    sink.study_ended([])
+    left = contribute(folder, path)
+    assert max(row["score"] for row in read_curves(path).rows) < 0.9
+    assert left.left_out == 2, "the second of one point, and the clone"
 
 
 def test_what_was_contributed_is_an_earlier_study(tmp_path: Path) -> None:

@@ -72,6 +72,17 @@ def test_a_late_row_that_has_an_answer_of_its_own_is_refused_before_any_is_writt
     assert ask(*words) == (2, "", refused)
 
 
+def test_a_late_key_that_a_header_lacks_is_refused_before_a_model_is_loaded(
+    ask: Run, storage: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("krona_tune.train.predict.ready", None)
+    rows = [{"sentence": "a cat"}, {"sentence": "a dog", "note": "mine"}]
+    Path("rows.jsonl").write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    words = ("predict", storage / "first" / "adapters" / "cola", "--input", "rows.jsonl", "--output", "out.csv")
+    code, _, err = ask(*words)
+    assert (code, "--output: a row has 'note', which the first row lacks" in err) == (2, True), err
+
+
 def test_a_late_row_without_a_text_is_refused_before_a_file_is_made(ask: Run, storage: Path) -> None:
     Path("rows.csv").write_text("id,sentence\n" + "7,a cat\n" * 20 + "8,\n", encoding="utf-8")
     words = ("predict", storage / "first" / "adapters" / "cola", "--input", "rows.csv", "--output", "out.parquet")

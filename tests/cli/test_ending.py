@@ -78,6 +78,21 @@ def test_a_reader_that_has_gone_lets_the_program_end_without_a_word() -> None:
     assert (done.returncode, done.stderr) == (ExitStatus.UNWRITTEN, b"the end was reached\n")
 
 
+@pytest.mark.slow
+def test_answers_end_with_their_reader_and_are_no_other_signs() -> None:
+    end = "from krona_tune.cli.ending import print_answer\n    for number in range(5000): print_answer('漢\\n')"
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = ended(stdout=writing, lines=0, end=end, PYTHONIOENCODING="utf-8")
+    os.close(writing)
+    assert (done.returncode, done.stderr) == (ExitStatus.UNWRITTEN, b"")
+    whole = ended(lines=0, end=end, PYTHONIOENCODING="utf-8")
+    assert (whole.returncode, whole.stdout.count("漢".encode())) == (0, 5001)
+    refused = ended(lines=0, end=end, PYTHONIOENCODING="ascii")
+    assert refused.returncode == ExitStatus.REFUSED
+    assert b"its encoding, ascii, lacks" in refused.stderr
+
+
 @pytest.mark.parametrize(
     ("columns", "kept"),
     [("0", False), ("1", False), ("19", False), ("99999999999999", False), ("20", True), ("200", True), ("x", True)],

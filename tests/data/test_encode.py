@@ -124,6 +124,22 @@ def test_long_texts_are_cut_the_longest_first(tokenizer, tmp_path):
     assert words_of(encoded.train)[-1] == "[CLS] it is tea so [SEP] it is tea so [SEP]"
 
 
+@pytest.mark.parametrize("prompts", [True, False])
+def test_of_texts_that_become_one_the_longest_is_cut_and_no_other(tokenizer, tmp_path, prompts):
+    plain = make_tokenizer(type_ids=False)
+    if not prompts:
+        plain.backend_tokenizer.post_processor = processors.Sequence([])  # it puts nothing between two texts
+    data = make_data()
+    long = pa.table({"sentence1": ["so " * 50, "it is"], "sentence2": ["it is tea"] * 2, "label": [0, 1]})
+    encoded = encode(replace(data, train=long), plain, prompts=prompts, max_length=16, cache=tmp_path)
+    first, second = words_of(encoded.train)
+    assert "it is tea" in first
+    assert "so so" in first
+    assert len(encoded.train["input_ids"][0]) <= 16
+    assert "it is" in second
+    assert cut_examples(encoded.train) == 1
+
+
 def test_many_rows_keep_their_order_and_a_regression_its_numbers(tokenizer, tmp_path):
     data = make_data("stsb", rows=2_345)
     data = replace(data, train=data.train.set_column(2, "label", pa.array([i / 1_000 for i in range(2_345)])))

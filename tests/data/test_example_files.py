@@ -83,6 +83,17 @@ def test_what_is_no_example_is_refused_with_its_row(name: str, content: str, mes
             pass
 
 
+def test_names_of_the_inputs_in_any_order_and_among_others_are_no_example(tmp_path: Path) -> None:
+    """Else each pair would be answered with its texts exchanged."""
+    for number, line in enumerate(("sentence2\tsentence1", "id\tsentence1\tsentence2")):
+        path = tmp_path / f"{number}.tsv"
+        path.write_text(f"{line}\na\tb\n", encoding="utf-8")
+        with pytest.raises(
+            Refusal, match=r"\.tsv:1: the line holds the names of columns.*--columns sentence1,sentence2"
+        ):
+            table_examples(path, STSB)
+
+
 def test_a_parquet_file_with_two_columns_of_one_name_is_refused(tmp_path: Path) -> None:
     table = pa.table([["a"], [1], [2]], names=["sentence", "x", "x"])
     pq.write_table(table, tmp_path / "twice.parquet")

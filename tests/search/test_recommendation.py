@@ -145,13 +145,21 @@ def test_teachers_that_are_too_far_foretell_no_score(model: str, tmp_path: Path,
     assert "they have at most 20 labels, this task has 41" in unknown(recommend_point(wide))
 
 
+@pytest.mark.parametrize(
+    ("metric", "said"),
+    [
+        ("f1", "no validation example has the label 'good', which f1 is about"),
+        (["accuracy", "f1"], "no validation example has the label 'good', which f1 is about"),
+        ("matthews", "all validation examples have the same label"),
+    ],
+)
 def test_where_a_label_that_the_metric_is_about_can_not_be_right_no_score_is_expected(
-    model: str, tmp_path: Path, reviews: dict[str, Any]
+    model: str, tmp_path: Path, reviews: dict[str, Any], metric: Any, said: str
 ) -> None:
     only = tmp_path / "reviews" / "validation.csv"
     only.write_text(only.read_text(encoding="utf-8").replace(",good", ",bad"), encoding="utf-8")
-    plan = planned(model, {"reviews": {**reviews, "metric": "f1"}})
-    assert unknown(recommend_point(plan)) == "no validation example has the label 'good', which f1 is about"
+    plan = planned(model, {"reviews": {**reviews, "metric": metric}})
+    assert unknown(recommend_point(plan)) == said
 
 
 def test_a_metric_without_a_best_score_of_one_foretells_no_score(model: str, reviews: dict[str, Any]) -> None:

@@ -26,6 +26,9 @@ from krona_tune.study.request.trial import check_trial
 from krona_tune.study.result import Report, Status, TrialResult, grouped
 from krona_tune.study.standings import rank_trials
 
+BY_LOSS = ("the loss of the targets",)
+"""Stands for the metrics of a task whose trials are compared by that."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class EarlierStudy:
@@ -131,7 +134,7 @@ def contributed_curves(named: str) -> EarlierStudy:
         budgets={task: tasks[task].budget for task in there},
         geometry=replace(BackboneOutline(width=model.width, depths=model.depths).bare(), parameters=model.parameters),
         contents={task: tasks[task].contents for task in there},
-        metrics={task: tasks[task].metrics for task in there},
+        metrics={task: BY_LOSS if tasks[task].compared_by_loss else tasks[task].metrics for task in there},
         constants={task: tasks[task].constant_score for task in there},
         synthetic=frozenset(task for task in there if tasks[task].synthetic),
     )

@@ -17,12 +17,12 @@ from krona_tune.backbones.geometry import Geometry, Role, Stack
 from krona_tune.data import corpus
 from krona_tune.data.corpus import OwnData, TaskData
 from krona_tune.data.glue import HUB
-from krona_tune.data.tasks import TASKS, Task
+from krona_tune.data.tasks import TAKEN_NAMES, TASKS, Task
 from krona_tune.hub import settle_offline
 from krona_tune.refusal import Refusal, refuse_unknown
 from krona_tune.search.planning.default_point import default_point
 from krona_tune.search.planning.deployable import deployable
-from krona_tune.search.planning.earlier_study import EarlierStudy, contributed_curves, read_earlier
+from krona_tune.search.planning.earlier_study import BY_LOSS, EarlierStudy, contributed_curves, read_earlier
 from krona_tune.search.planning.resolved_space import resolve
 from krona_tune.search.planning.space import Params, Space, adapter_of
 from krona_tune.search.planning.teaching import Teaching, read_teaching
@@ -299,7 +299,7 @@ def _own_data(spec: StudySpec, tasks: Sequence[str]) -> dict[str, OwnData]:
 
 def _check_tasks(spec: StudySpec, place: str) -> None:
     for task in spec.own_tasks:
-        if task.lower() in {*TASKS, "default", "glue"}:
+        if task.lower() in TAKEN_NAMES:
             fix = "choose another name" + f", or write {task}: glue for GLUE's" * (task.lower() in TASKS)
             raise Refusal(f"{place}: tasks.{task}", "this name has a meaning already", fix)
     known = {*TASKS, *spec.own_tasks}
@@ -407,7 +407,8 @@ def _refuse_other_metrics(studies: Iterable[EarlierStudy], tasks: Mapping[str, T
     """Refuses curves of a task of the same name that is scored in another way."""
     for study in studies:
         for name in study.metrics.keys() & tasks.keys():
-            theirs, ours = (" and ".join(each) for each in (study.metrics[name], tasks[name].metrics))
+            own = BY_LOSS if tasks[name].judged_by_loss else tasks[name].metrics
+            theirs, ours = (" and ".join(each) for each in (study.metrics[name], own))
             if theirs != ours:
                 problem = f"{name} is scored by {theirs} in {study.name}, by {ours} here"
                 raise Refusal("--warm-start", problem, "leave it out, or give the task another name")

@@ -210,8 +210,11 @@ def _doubts_of_data(plan: Plan, data: TaskData, curves: EarlierStudy) -> Iterato
     task, (trained, judged) = data.task, (set(part["label"].to_pylist()) for part in (data.train, data.validation))
     if task.labels and len(trained) < 2:
         yield "all training examples have the same label"
-    if rows_of(task.metrics[:1])[0].of_one_label and 1 not in judged:
-        yield f"no validation example has the label {shown(task.labels[1])}, which {task.metrics[0]} is about"
+    odd = next((row.name for row in rows_of(task.metrics) if row.of_one_label), "")
+    if odd and 1 not in judged:
+        yield f"no validation example has the label {shown(task.labels[1])}, which {odd} is about"
+    elif len(judged) < 2:
+        yield "all validation examples have the same label"
     examples, epochs = data.train.num_rows, for_task(plan.spec.schedule.epochs, data.task.name)
     budgets: Mapping[str, int] = curves.budgets
     least, most = min(budgets.values()), max(budgets.values())

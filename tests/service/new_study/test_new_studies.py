@@ -212,7 +212,14 @@ def test_a_file_that_went_since_is_refused_and_columns_are_read_of_offered_files
 
 @pytest.mark.parametrize(
     ("file", "name"),
-    [("reviews.csv", "reviews"), ("1 of 2.csv", "own_1_of_2"), ("cola.tsv", "own_cola"), ("é.csv", "own")],
+    [
+        ("reviews.csv", "reviews"),
+        ("1 of 2.csv", "own_1_of_2"),
+        ("cola.tsv", "own_cola"),
+        ("RTE.csv", "own_RTE"),
+        ("default.csv", "own_default"),
+        ("é.csv", "own"),
+    ],
 )
 def test_a_task_is_named_after_its_file(file: str, name: str) -> None:
     assert task_name(Path(file)) == name
