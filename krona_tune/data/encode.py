@@ -160,13 +160,13 @@ class Tokenization:
         chunks: dict[str, list[pa.Array]] = {}
         for start in range(0, examples.num_rows, ROWS_PER_CALL):
             some = examples.slice(start, ROWS_PER_CALL)
-            columns = [some[name].to_pylist() for name in self._task.inputs]
-            texts = self._given(columns)
+            given = [some[name].to_pylist() for name in self._task.inputs]
+            texts = self._given(given)
             ids = self._ids(texts, self._max_length)
             long = self._cut(texts, ids["input_ids"])
             cut += len(long)
-            if long and len(texts) < len(columns):
-                ids = self._ids(self._given(self._shortened(columns, long)), self._max_length)
+            if long and len(texts) < len(given):
+                ids = self._ids(self._given(self._shortened(given, long)), self._max_length)
             for name in types.keys() & ids.keys():
                 chunks.setdefault(name, []).append(pa.array(ids[name], types[name]))
         columns = {name: pa.chunked_array(chunks[name]) for name in types if name in chunks}

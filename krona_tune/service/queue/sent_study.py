@@ -12,7 +12,7 @@ from krona_tune.refusal import Refusal
 from krona_tune.service.queue.entry import RequestValue, Submission
 from krona_tune.study.request.field_types import listed
 from krona_tune.study.request.given_values import GivenValue
-from krona_tune.study.request.loader import dump_yaml
+from krona_tune.study.request.plain_yaml import dump_yaml
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.settings import flag_of
 

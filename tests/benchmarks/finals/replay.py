@@ -194,13 +194,20 @@ def replay(finals: RecordedFinals, studies: int) -> dict[str, list[Replayed]]:
                     chosen = chosen_finalist.choose(ranked)
                 assert chosen is not None, "a recorded configuration has a score"
                 used = chosen.finalist.number
-            measured = [
-                value
-                for worth in (worths, average)
-                for value in (worth[used] < worth[DEFAULT] - HARM, max(map(worth.__getitem__, worths)) - worth[used])
-            ]
-            found[name].append(Replayed(*measured, took, bool(finals.failed[used] & set(reports))))
+            found[name].append(
+                Replayed(
+                    *_held(used, worths),
+                    *_held(used, {number: average[number] for number in worths}),
+                    trainings=took,
+                    fails=bool(finals.failed[used] & set(reports)),
+                )
+            )
     return found
+
+
+def _held(used: int, worths: Mapping[int, float]) -> tuple[bool, float]:
+    """Returns whether a configuration is worse than the default by more than HARM, and its regret."""
+    return worths[used] < worths[DEFAULT] - HARM, max(worths.values()) - worths[used]
 
 
 def table(found: Mapping[str, Mapping[str, Sequence[Replayed]]]) -> list[str]:
