@@ -46,6 +46,7 @@ class PeftMap(nn.Module):
         tensors of the maps before this one, by id: what several share belongs to the first."""
         super().__init__()
         self._frozen = (layer, leaf, part)  # in a tuple, so that they are no submodules
+        self._shared = _sharing(leaf, (layer.get_base_layer(), part))
         for name, tensor in layer.state_dict(keep_vars=True).items():
             if BASE in name.split(".") or id(tensor) in known:
                 continue
@@ -62,7 +63,10 @@ class PeftMap(nn.Module):
         layer, leaf, part = self._frozen
         if layer.training != leaf.training:
             layer.train(leaf.training)
-        _follow(leaf, layer, (layer.get_base_layer(), part))
+        if _follow(leaf, layer, (layer.get_base_layer(), part), self._shared):
+            moved = {_key(name): tensor for name, tensor in layer.state_dict(keep_vars=True).items()}
+            for name in self._buffers.keys() & moved.keys():
+                self._buffers[name] = moved[name]
         return layer
 
     def forward_with(self, x: Tensor, linear: nn.Linear) -> Tensor:
@@ -222,17 +226,37 @@ def _in_float32(tuner: nn.Module) -> None:
                 module._buffers[key] = tensor.float()
 
 
-def _follow(leaf: nn.Module, layer: nn.Module, maps: Sequence[nn.Module]) -> None:
-    """Moves and casts the maps that share a module's weights, and moves the layer over them, if the model was moved or
-    cast since: that gave the module's own parameters other values."""
+def _follow(leaf: nn.Module, layer: nn.Module, maps: Sequence[nn.Module], sharing: Sequence[nn.Module]) -> bool:
+    """Moves and casts a layer of peft and its maps if the model was moved or cast since: that gave the module's own
+    parameters other values. Returns whether it was.
+
+    Args:
+        maps: those over the module's weights.
+        sharing: those of them that share its values and not copies, so that what merging adds to these is in both.
+    """
     weight = leaf._parameters.get("weight")
     own = next((each.weight for each in maps if isinstance(each, nn.Linear)), None)
     if weight is None or own is None or weight.is_meta or not weight.is_floating_point():
-        return
-    if (own.device, own.dtype) != (weight.device, weight.dtype):
-        layer.to(weight.device)
-        for each in maps:
+        return False
+    if (own.device, own.dtype) == (weight.device, weight.dtype):
+        return False
+    layer.to(weight.device)
+    for each in maps:
+        if any(each is other for other in sharing):
+            for name, tensor in leaf._parameters.items():
+                if tensor is not None:
+                    each.get_parameter(name).data = tensor.data
+        else:
             each.to(weight.device, weight.dtype)
+    return True
+
+
+def _sharing(leaf: nn.Module, maps: Sequence[nn.Module]) -> tuple[nn.Module, ...]:
+    """Returns those of the maps that share a module's values."""
+    if type(leaf) is not nn.Linear or leaf.weight.is_meta:
+        return ()
+    at = leaf.weight.data_ptr()
+    return tuple(each for each in maps if isinstance(each, nn.Linear) and each.weight.data_ptr() == at)
 
 
 def _name(site: Site) -> str:

@@ -85,7 +85,8 @@ def not_taken(folder: StudyFolder, space: Path, given: Sequence[GivenValue]) -> 
     then, now = load_spec(folder.spec).settings(), asked.settings()
     for key in CHANGEABLE:
         if key in written and giver(key, given) is None and then.get(key) != now.get(key):
-            yield f"{key} of {space.name} is not taken: the study has {_text(then, key)}; --set {key}=… changes it"
+            fix = f"krona-tune resume {folder.name} --set {key}=… changes it"
+            yield f"{key} of {space.name} is not taken: the study has {_text(then, key)}; {fix}"
 
 
 def without_ordered(folder: StudyFolder, given: Sequence[GivenValue]) -> tuple[list[GivenValue], list[str]]:
@@ -99,7 +100,8 @@ def without_ordered(folder: StudyFolder, given: Sequence[GivenValue]) -> tuple[l
     newer = {ORDERED[each.what]: each for each in orders if each.what in ORDERED and each.state != "refused"}
     then, asked = load_spec(folder.spec).settings(), {each.key: each for each in changing(given)}
     said = [
-        f"{asked[key].by}: {order.by or 'somebody'} ordered {order.text} meanwhile, which stays"
+        f"{asked[key].by} is not taken: {order.by or 'somebody'} ordered {order.text} since the study began, "
+        f"and it has {_text(then, key)}; krona-tune resume {folder.name} --set {key}=… changes it"
         for key, order in newer.items()
         if key in asked and (order.state != "done" or asked[key].value != then.get(key))
     ]

@@ -107,7 +107,8 @@ def _answer_file(
             errors.print(f"columns: {', '.join(added)}", soft_wrap=True, markup=False, highlight=False)
         if output:
             refuse_unwritable(output)
-        kept = added if written is not LINES else {}  # lines are answered without the columns of the examples
+        beside = written is not LINES  # else the answers are written without the columns of the examples
+        kept = added if beside else {}
         if examples.schema is not None:
             refuse_same_columns(examples.schema.names, kept)
         if examples.repeatable:
@@ -126,7 +127,7 @@ def _answer_file(
 
         whole = ready(folder, model)
         with answers_into(output, examples, added, print_answer) as write:
-            for row in answer_rows(whole, examples, scores=scores, told=told):
+            for row in answer_rows(whole, examples, scores=scores, told=told, kept=beside):
                 write(row)
 
 

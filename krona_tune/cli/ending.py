@@ -129,6 +129,8 @@ def print_answer(text: str) -> None:
         Refusal: its encoding lacks a sign.
         SystemExit: nobody reads it any more, or it can't be written, which `Output.lost` tells.
     """
+    if sys.stdout is None:
+        return
     try:
         text.encode(sys.stdout.encoding or "utf-8")
     except UnicodeEncodeError as error:
@@ -136,6 +138,7 @@ def print_answer(text: str) -> None:
         fix = "write a file with --output, or set PYTHONIOENCODING=utf-8"
         raise Refusal("standard output", f"its encoding, {error.encoding}, lacks {sign}", fix) from None
     sys.stdout.write(text)
+    sys.stdout.flush()
     file = getattr(getattr(sys.stdout, "buffer", None), "raw", None)
     if isinstance(file, _UnfailingFile) and file.problem:
         sys.exit(0)

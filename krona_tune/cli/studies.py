@@ -79,7 +79,7 @@ def run(
             given, kept = (asked.given, []) if resume else without_ordered(folder, asked.given)
             spec = resumed_spec(folder, given, asked.space, adds=bool(resume))
             reason = f"the study is resumed; trials recorded: {_recorded(folder)}"
-            for said in (*kept, *(not_taken(folder, asked.space, given) if asked.space else ())):
+            for said in (*kept, *(not_taken(folder, asked.space, asked.given) if asked.space else ())):
                 errors.print(f"[yellow]warning:[/yellow] {escape(said)}", soft_wrap=True)
         keys = [each.key for each in changing(given)]
         told = DriverOptions(command=this_command(), resumed_by=resume_command(folder), start=start, keys=keys)

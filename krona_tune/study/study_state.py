@@ -87,8 +87,9 @@ class DriverState(FrozenValue):
     many trials may run at once, `most` is that without the `share` that a queue leaves to the study (None: no queue
     runs it); `at` is when the driver wrote this (seconds since the epoch). `end` says how the driver ended, `reason`
     why; both are empty before. `cut_short`: a second request or Ray's loss left it no time to write what a study
-    leaves. `training`: it only trained a configuration on all examples. `fulfilled` is what the request asked for
-    (`asked_trials`) when nothing of it was left; None if that has never been so."""
+    leaves. `training`: it only trained a configuration on all examples; None: an earlier version did not say.
+    `fulfilled` is what the request asked for (`asked_trials`) when nothing of it was left; None if that has never been
+    so."""
 
     stage: Stage
     trials: int
@@ -102,7 +103,7 @@ class DriverState(FrozenValue):
     end: End = ""
     reason: str = ""
     cut_short: bool = False
-    training: bool = False
+    training: bool | None = None
     fulfilled: int | None = None
     at: float
 
@@ -119,10 +120,13 @@ class DriverState(FrozenValue):
     @property
     def cut_off(self) -> bool:
         """Returns whether the driver may not have written the study's adapters, if it runs no more: it was killed, a
-        fault or Ray's loss ended it, or a second request. A full training leaves those of the study as they are.
-        """
-        of_training = self.training or self.stage == "full training"  # earlier versions wrote the stage alone
-        return (self.end in {"", "halted", "lost"} or self.cut_short) and not of_training
+        fault or Ray's loss ended it, or a second request. A full training writes
+        those of the study once more at its end."""
+        if self.stage == "full training":
+            return False
+        if self.training:
+            return self.end == "halted"  # maybe while it wrote them again
+        return self.end in {"", "halted", "lost"} or self.cut_short
 
     @property
     def left(self) -> int:

@@ -179,19 +179,22 @@ def answer_rows(
     *,
     scores: bool,
     told: Callable[[int, int], None] | None,
+    kept: bool = True,
 ) -> Iterator[Row]:
     """Yields each row of a file's examples with its answer under `prediction`, in their order; some are read at a time.
 
     Args:
         scores: each label's probability is added under `probability_LABEL`.
         told: as `predictions` takes it.
+        kept: the row's own columns are written beside the answer, so that none of them may have its name.
     """
     waiting: deque[Row] = deque()
     added = answer_columns(whole.task, scores=scores)
 
     def texts() -> Iterator[Sequence[str]]:
         for row in examples.rows():
-            refuse_same_columns(row, added)
+            if kept:
+                refuse_same_columns(row, added)
             waiting.append(row)
             yield [row[name] for name in examples.columns]
 

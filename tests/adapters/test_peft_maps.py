@@ -10,6 +10,7 @@ from peft import PEFT_TYPE_TO_TUNER_MAPPING, PeftType
 from torch import nn
 
 from krona_tune.adapters.inject import Adapters
+from krona_tune.adapters.merge import merge, unmerge
 from krona_tune.adapters.peft_maps import PeftMap
 from krona_tune.adapters.placement import count
 from krona_tune.study.request.trial import AdapterConfig
@@ -70,6 +71,17 @@ def test_a_method_of_peft_follows_a_model_that_is_cast(method: str) -> None:
         before = outputs(model, shape)
         assert torch.allclose(outputs(model.bfloat16(), shape).float(), before, atol=0.05)
         assert torch.allclose(outputs(model.float(), shape), before, atol=0.05)
+
+
+def test_a_model_that_was_cast_while_its_adapter_was_merged_is_unmerged_right() -> None:
+    shape, model, base = build("bert")
+    config = AdapterConfig(method="peft:Lora", peft={"r": 2}, **PLACES)
+    with trained(Adapters(base, shape, config, torch.Generator().manual_seed(0))) as adapters:
+        before = outputs(model, shape)
+        merge(adapters)
+        model.double()
+        unmerge(adapters)
+        assert torch.allclose(outputs(model, shape).float(), before, atol=1e-4)
 
 
 def test_krona_as_a_method_of_peft_gives_what_ours_gives() -> None:

@@ -150,7 +150,7 @@ def test_a_repeated_command_leaves_what_an_order_has_changed_since_and_a_resume_
     again = ["--or-resume", "--name", "first", "--set", "search={trials: 20}", "--max-concurrent", "1"]
     code, _, err = run(*again)
     assert code == 0
-    assert "ann ordered trials +20 meanwhile, which stays" in err
+    assert "ann ordered trials +20 since the study began, and it has 40; krona-tune resume first --set" in err
     run("--resume", "first", "--trials", "20")
     assert [spec.search.trials for spec in kept] == [40, 20]
     assert keys == [["resources.max_concurrent"], ["search.trials"]]
@@ -235,7 +235,7 @@ def test_a_study_with_more_trials_by_now_is_repeated_with_the_space_it_was_begun
     code, out, err = run("--or-resume", "--name", "first", "--dry-run", "--space", space, *BEGUN)
     assert code == 0
     assert "24 a task" in out
-    said = f"resources.stored_states_gb of {Path(space).name} is not taken: the study has 2.0; --set resources."
+    said = f"resources.stored_states_gb of {Path(space).name} is not taken: the study has 2.0; krona-tune resume"
     assert said in err
     code, _, err = run(
         "--or-resume", "--name", "first", "--dry-run", "--space", space, *BEGUN, "--set", "resources.stored_states_gb=0"

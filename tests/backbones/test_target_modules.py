@@ -112,6 +112,7 @@ def test_layers_that_share_weights_are_counted_as_by_roles() -> None:
         ({"adapter": {"layers": "all"}}, r"adapter.layers: backbone.target_modules fixes the maps"),
         ({"backbone": {"target_modules": "("}}, r"is no regular expression"),
         ({"backbone": {"target_modules": ["all-linear", "pooler"]}}, r"all-linear is a word for all maps"),
+        ({"backbone": {"target_modules": "(?x)(\nquery)"}}, r"several lines; write it in one"),
         ({"backbone": {"target_modules": []}}, r"it names nothing; write names of maps"),
         ({"backbone": {"target_modules": ["q"], "roles": {"query": "*.q"}}}, r"leave one of them out"),
         ({"backbone": {"roles": {"named": "*.q"}}}, r"backbone.target_modules names"),

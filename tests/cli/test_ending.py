@@ -80,7 +80,8 @@ def test_a_reader_that_has_gone_lets_the_program_end_without_a_word() -> None:
 
 @pytest.mark.slow
 def test_answers_end_with_their_reader_and_are_no_other_signs() -> None:
-    end = "from krona_tune.cli.ending import print_answer\n    for number in range(5000): print_answer('漢\\n')"
+    answer = "print_answer('漢\\n')"
+    end = f"from krona_tune.cli.ending import print_answer\n    for number in range(5000): {answer}"
     reading, writing = os.pipe()
     os.close(reading)
     done = ended(stdout=writing, lines=0, end=end, PYTHONIOENCODING="utf-8")

@@ -1,8 +1,10 @@
 """Tests the space that is made for a request: lengths, layers and sizes follow from texts, model and time."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from itertools import pairwise
+from math import inf
 from pathlib import Path
 from typing import Any
 
@@ -75,21 +77,21 @@ def test_batches_that_do_not_fit_into_memory_are_computed_in_parts(
 
     monkeypatch.setattr(auto_space, "worker_bytes", a_hundred_in_all)
     model = saved_bert(tmp_path / "bert")
-    for bytes_there, parts in ((200, None), (60, 4), (1, 32)):
-        monkeypatch.setattr(auto_space, "memory", lambda there=bytes_there: (there, there))
+    for bytes_there, parts in ((200.0, None), (60.0, 4), (1.0, 32), (inf, None)):
+        monkeypatch.setattr(f"{__name__}.SLOTS", replace(SLOTS, node_bytes=bytes_there))
         found = derived(model, texts)
         assert found.values["training"].get("accumulation") == parts
         assert ("training.accumulation" in found.reasons) == bool(parts)
+    monkeypatch.setattr(f"{__name__}.SLOTS", replace(SLOTS, node_bytes=1.0))
     assert "accumulation" not in derived(model, texts, training={"accumulation": 2}).reasons
     small = derived(model, texts, training={"batch_size": 4})
     assert small.values["training"]["accumulation"] == 4
 
 
-def test_batches_fit_into_the_memory_of_a_node_whatever_this_machine_has(
+def test_batches_fit_into_the_memory_of_the_fullest_node(
     tmp_path: Path, texts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(auto_space, "worker_bytes", lambda plan, length, slots: 100)
-    monkeypatch.setattr(auto_space, "memory", lambda: (300, 300))
     model = saved_bert(tmp_path / "bert")
 
     def parts(**nodes: Any) -> Any:
@@ -98,8 +100,7 @@ def test_batches_fit_into_the_memory_of_a_node_whatever_this_machine_has(
 
     assert parts(count=200, on_a_node=2, node_bytes=200.0) is None
     assert parts(count=200, on_a_node=2, node_bytes=199.0) == 32
-    assert parts(count=3) is None
-    assert parts(count=4) == 32
+    assert parts(count=200, on_a_node=1, node_bytes=100.0) is None
 
 
 def test_it_cuts_one_text_in_twenty_at_most(tmp_path: Path, texts: Path) -> None:

@@ -15,9 +15,10 @@ from krona_tune.data.glue_files import OFFICIAL_SIZES
 from krona_tune.data.tasks import TASKS
 from krona_tune.search.planning.footprint import checkpoints_of
 from krona_tune.search.startup import needs
-from krona_tune.search.startup.cluster import Slots
+from krona_tune.search.startup.cluster import Slots, slots, this_machine
 from krona_tune.search.startup.estimate import Speed
 from krona_tune.search.startup.needs import Needs, TextMeans, find_needs, itemsize_of, means_of, needs_in_words
+from krona_tune.study.request.study_spec import ResourcesSpec
 from tests.search.plans import plan
 
 CORES = Slots(cpus=1, gpus=0, count=2)
@@ -28,11 +29,11 @@ def found(slots: Slots = CORES, read: dict[str, TextMeans] | None = None, **sear
     return find_needs(plan(**search), slots, SPEED, read or {})
 
 
-def words(slots: Slots = CORES, price: float | None = None, **search: Any) -> dict[str, str]:
+def words(on: Slots = CORES, price: float | None = None, **search: Any) -> dict[str, str]:
     asked = plan(**search)
     resources = asked.spec.resources.model_copy(update={"price_per_hour": price})
     asked = replace(asked, spec=asked.spec.model_copy(update={"resources": resources}))
-    return dict(needs_in_words(asked, find_needs(asked, slots, SPEED, {}), slots, Path.cwd()))
+    return dict(needs_in_words(asked, find_needs(asked, on, SPEED, {}), on, Path.cwd()))
 
 
 def test_times_are_a_range_around_the_estimate() -> None:
@@ -89,7 +90,7 @@ def test_a_container_s_memory_is_that_of_this_machine(monkeypatch: pytest.Monkey
     monkeypatch.setattr(machine, "GROUP", tmp_path)
     for name, text in (("memory.max", "3000000"), ("memory.current", "1000")):
         (tmp_path / name).write_text(text, encoding="utf-8")
-    assert words()["memory"].endswith("; this machine has 3.0 MB")
+    assert words(slots(this_machine(), ResourcesSpec()))["memory"].endswith("; there is 3.0 MB")
 
 
 def test_a_gpu_is_named() -> None:

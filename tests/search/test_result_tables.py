@@ -149,7 +149,16 @@ def test_a_head_that_is_chosen_is_marked() -> None:
     low = repeats("rte-default", (0.6, 0.61), (0.6, 0.6), number=DEFAULT)
     finals = [*repeats("rte-000", (0.6, 0.7), (0.58, 0.62), number=1), *low]
     high = repeats("rte-head-0", (0.9, 0.9), (0.9, 0.9), method="head_only", number=ALONE)
-    assert "chosen" in said([KRONA, *finals, *high], "rte")
+    text = said([KRONA, *finals, *high], "rte")
+    assert "chosen" in text[text.index("Finalists of each task") : text.index("Chosen on validation")]
+
+
+def test_a_title_with_brackets_is_whole_in_its_lines() -> None:
+    facts = {"rte": manifest("rte").tasks["rte"].model_copy(update={"title": "Questions [/r/x] [by]"})}
+    console = Console(width=80, file=StringIO())
+    standings = Ledger(count_on(SHAPE), Heard(), [KRONA, *FINALS]).standings
+    console.print(build_result_tables(standings, facts))
+    assert "Questions [/" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
 def test_a_sum_in_a_line_says_what_differs_from_a_single_product() -> None:

@@ -76,7 +76,7 @@ def test_a_driver_that_found_nothing_left_is_believed_until_more_is_asked_for(fo
         ("halted", "end", "stopped"),
         ("lost", "end", "stopped"),
         ("", "full training", "finished"),
-        ("halted, training", "end", "finished"),
+        ("halted, training", "end", "stopped"),
         ("lost, training", "end", "finished"),
         ("interrupted, cut short, training", "end", "finished"),
     ],

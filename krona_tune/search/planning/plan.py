@@ -407,7 +407,7 @@ def _refuse_other_metrics(studies: Iterable[EarlierStudy], tasks: Mapping[str, T
     """Refuses curves of a task of the same name that is scored in another way."""
     for study in studies:
         for name in study.metrics.keys() & tasks.keys():
-            own = BY_LOSS if tasks[name].judged_by_loss else tasks[name].metrics
+            own = BY_LOSS if tasks[name].tested_by_other_scores else tasks[name].metrics
             theirs, ours = (" and ".join(each) for each in (study.metrics[name], own))
             if theirs != ours:
                 problem = f"{name} is scored by {theirs} in {study.name}, by {ours} here"

@@ -26,7 +26,7 @@ from krona_tune.search.searchers.history import Array, Encoder, History, Trial
 from krona_tune.search.searchers.proposal import EVEN, SURROGATE, Origin, Proposal, adopt_points
 from krona_tune.study.randomness import stream
 from krona_tune.study.request.domain import Domain, Range, Value
-from krona_tune.study.result import Report, TrialResult
+from krona_tune.study.result import Report, Status, TrialResult
 
 STEPS = 25
 """The most steps of the optimiser that fits the lengths."""
@@ -170,7 +170,8 @@ class TransferSurrogate:
             if row.score is not None and row.examples > reported[row.trial_id]:  # its reports were damaged
                 self.history.report(row.trial_id, row.examples, row.score, nan)
             if row.ended:
-                self.history.end(row.trial_id, diverged=row.status.worst)
+                lacked_memory = row.status.worst and geometry is None  # another study's device may have been smaller
+                self.history.end(row.trial_id, diverged=row.status is Status.DIVERGED or lacked_memory)
 
     def suggest(self, task: str, number: int) -> Iterator[Proposal]:
         """Yields points for a task's trial of that number, the most promising first; none if the surrogate fails.

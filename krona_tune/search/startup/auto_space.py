@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from itertools import chain, product
-from math import ceil, isinf
+from math import ceil
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,6 @@ from krona_tune.adapters.placement import MAPS, common_dimensions, sites
 from krona_tune.backbones.geometry import Geometry, Role, Site
 from krona_tune.data.corpus import PARTS, TaskData, load
 from krona_tune.kron.factors import factor_shape
-from krona_tune.machine import memory
 from krona_tune.refusal import Refusal
 from krona_tune.search.budget import Budget
 from krona_tune.search.forecast import Forecast
@@ -108,7 +107,6 @@ PARTS_OF_A_BATCH = (1, 2, 4, 8, 16, 32)
 def _parts_of_a_batch(complete: Complete, plan: Plan, fixed: Mapping[str, Any], length: int, slots: Slots) -> int:
     """Returns in how many parts a batch is computed, so that all trials at once fit into a node's memory."""
     at_once, there = slots.fullest
-    there = memory()[0] if isinf(there) else there
     for parts in PARTS_OF_A_BATCH:
         training = {**fixed["training"], "accumulation": parts}
         cut = complete({**fixed, "training": training, "examples": {"max_length": length}})

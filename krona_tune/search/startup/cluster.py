@@ -16,6 +16,7 @@ from typing import Any
 
 import platformdirs
 
+from krona_tune.machine import memory
 from krona_tune.refusal import NotNow, Refusal, refusing, told
 from krona_tune.search.ray_internals import clear_away, count_gpus, kill_ray, new_session, session_logs, start_ray
 from krona_tune.study.devices import Devices
@@ -107,7 +108,7 @@ class Cluster:
 @dataclass(frozen=True, kw_only=True)
 class Slots:
     """Holds what one trial uses, and how many trials run at once; and of these, how many on the node that has the least
-    memory for each (None: all), and its memory, if Ray knows it."""
+    memory for each (None: all), and its memory, infinite if it is not known."""
 
     cpus: float
     gpus: float
@@ -117,8 +118,8 @@ class Slots:
 
     @property
     def fullest(self) -> tuple[int, float]:
-        """Returns how many trials run at once where they have the least memory, and how much memory there is, infinite
-        if that is not known: it is this machine's, then."""
+        """Returns how many trials run at once where they have the least memory, and how much that is; infinite if it is
+        not known."""
         return self.on_a_node or self.count, self.node_bytes
 
     @property
@@ -135,7 +136,7 @@ def cores() -> int:
 def this_machine() -> Cluster:
     """Returns what a Ray started here would see, without torch; asks Ray for GPUs only if a GPU driver is present."""
     gpus = _gpus() if any(Path(path).exists() for path in DRIVERS) and not _hides_gpus() else 0
-    return Cluster(nodes=(Node(cores(), gpus),), dashboard="")
+    return Cluster(nodes=(Node(cores(), gpus, memory()[0]),), dashboard="")
 
 
 def _gpus() -> int:

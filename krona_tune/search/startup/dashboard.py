@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from math import inf
 from threading import Lock
 from typing import TYPE_CHECKING
 
@@ -50,7 +51,9 @@ def cluster_at(address: str) -> Cluster:
         fix = "start it, or name its dashboard; one with a token needs RAY_AUTH_MODE and RAY_AUTH_TOKEN"
         raise Refusal("--address", f"the cluster at {address} gives no answer ({told(error)})", fix) from None
     totals = [node.resources_total or {} for node in found if node.state == "ALIVE"]
-    nodes = tuple(Node(float(each.get("CPU", 0)), float(each.get("GPU", 0))) for each in totals)
+    nodes = tuple(
+        Node(float(each.get("CPU", 0)), float(each.get("GPU", 0)), float(each.get("memory", inf))) for each in totals
+    )
     return Cluster(nodes=nodes, dashboard=address)
 
 

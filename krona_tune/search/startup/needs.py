@@ -8,7 +8,7 @@ from statistics import fmean
 
 from krona_tune.data.corpus import MINI, PARTS
 from krona_tune.data.glue_files import OFFICIAL_SIZES, OfficialSizes
-from krona_tune.machine import free_bytes, memory
+from krona_tune.machine import free_bytes
 from krona_tune.processor import this_processor
 from krona_tune.search.budget import Amount, Budget
 from krona_tune.search.planning.footprint import Footprint, checkpoints_of, footprint
@@ -138,8 +138,7 @@ def needs_in_words(plan: Plan, needs: Needs, slots: Slots, storage: Path) -> Ite
     worker = f"about {format_bytes(needs.worker_bytes)} of {kind} a trial"
     many, there = slots.fullest
     at_once = f"{format_bytes(many * needs.worker_bytes)} at once"
-    has = f"this machine has {format_bytes(memory()[0])}" if isinf(there) else f"a node has {format_bytes(there)}"
-    yield "memory", f"{worker}, {at_once}; {has}"
+    yield "memory", f"{worker}, {at_once}" + ("" if isinf(there) else f"; there is {format_bytes(there)}")
     usually, largest = map(format_bytes, needs.checkpoint_bytes)
     stored = f", stored states up to {format_bytes(needs.stored_bytes)} a machine" if needs.stored_bytes else ""
     yield "disk", f"checkpoints {usually}, at most {largest}{stored}; {format_bytes(free_bytes(storage))} free"

@@ -21,7 +21,6 @@ from krona_tune.data.encode import (
     cut_examples,
     encode,
     encode_test,
-    given_texts,
     joins_texts,
     token_table,
 )
@@ -151,24 +150,19 @@ def preview_data(plan: Plan, tasks: Iterable[str], count: int) -> dict[str, Prev
 
 def _preview(plan: Plan, data: TaskData, tokenizer: PreTrainedTokenizerBase, count: int) -> Preview:
     prompts, length, changed = plan.geometry.text_to_text, plan.spec.examples.max_length, list[str]()
-    some = data.train.slice(0, count)
+    decoder = not plan.geometry.is_encoder_decoder
     if data.task.generation:
-        decoder = not plan.geometry.is_encoder_decoder
         writer = PromptWriter(data.task, tokenizer, decoder=decoder, max_length=length)
         changed = _doubt_targets(plan, data, writer, tokenizer)
-        ids = token_table(writer, data.task, some)["input_ids"].to_pylist()
-    else:
-        if prompts:
-            candidates(data.task, tokenizer, decoder=plan.geometry.writes_alone)
-        texts = [some[column].to_pylist() for column in data.task.inputs]
-        given = given_texts(data.task, tokenizer, texts, prompts=prompts)
-        ids = tokenizer(*given, truncation=True, max_length=length).input_ids
+    elif prompts:
+        candidates(data.task, tokenizer, decoder=plan.geometry.writes_alone)
+    reader = Tokenization(data.task, tokenizer, prompts=prompts, max_length=length, decoder=decoder)
+    some = data.train.slice(0, count)
+    ids = reader.table(some)["input_ids"].to_pylist()
     answers = [_answer(data.task, label, prompts=prompts) for label in some["label"].to_pylist()]
     examples = zip(map(tokenizer.decode, ids), answers, strict=True)
     whole = pa.concat_tables([data.train, data.validation])
     looked = whole.take(np.random.default_rng(0).permutation(len(whole))[:MOST_LOOKED_AT])
-    decoder = not plan.geometry.is_encoder_decoder
-    reader = Tokenization(data.task, tokenizer, prompts=prompts, max_length=length, decoder=decoder)
     table = reader.table(looked)
     cut = cut_examples(table)
     doubts = _doubt_cut(plan, data.task.name, cut, len(looked))

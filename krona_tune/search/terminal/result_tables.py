@@ -203,7 +203,7 @@ def _finals_table(standings: Standings, facts: dict[str, TaskFacts], verdicts: M
         least = None if whole else LEAST_WIDTH
         table.add_column(name, justify="left" if left else "right", no_wrap=whole, overflow="fold", min_width=least)
     for task, fact in facts.items():
-        title = _in_lines("task", Text.from_markup(fact.title).plain)
+        title = Text(_in_lines("task", Text.from_markup(fact.title).plain))
         finals, best = standings.finals(task, fact), standings.best(task)
         choice = choose(finals) if finals.compares else None
         head = format_spread(finals.head_only.test if finals.head_only else None)
@@ -211,7 +211,7 @@ def _finals_table(standings: Standings, facts: dict[str, TaskFacts], verdicts: M
         beside = (head, format_score(fact.constant_score))
         if finals.winner is None:
             found = (
-                (_in_lines("finalist", best.trial_id), f"{format_score(best.score)} (search)")
+                (Text(_in_lines("finalist", best.trial_id)), f"{format_score(best.score)} (search)")
                 if best
                 else ("no result", "")
             )
@@ -226,15 +226,15 @@ def _finals_table(standings: Standings, facts: dict[str, TaskFacts], verdicts: M
 
 
 def _in_lines(column: str, name: str) -> str:
-    """Returns a name as markup, in lines that fit its column."""
+    """Returns a name in lines that fit its column."""
     width = NAME_WIDTHS[column]
-    return "\n".join(escape(name[start : start + width]) for start in range(0, len(name), width))
+    return "\n".join(name[start : start + width] for start in range(0, len(name), width))
 
 
-def _finalist(each: Finalist, marks: str, beside: tuple[str, str], *, style: str) -> tuple[str, ...]:
+def _finalist(each: Finalist, marks: str, beside: tuple[str, str], *, style: str) -> tuple[RenderableType, ...]:
     within = "\n\\[{}, {}]".format(*map(format_score, each.test.interval)) if each.test.interval else ""
     return (
-        _in_lines("finalist", each.of) + marks,
+        Text(_in_lines("finalist", each.of) + marks),
         f"[{style}]{format_spread(each.validation)}[/{style}]",
         f"[{style}]{format_spread(each.test)}[/{style}]{within}",
         *beside,

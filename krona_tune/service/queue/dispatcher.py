@@ -277,7 +277,8 @@ class Dispatcher:
         if watched.folder.remote:
             refresh(watched.folder, FETCHED)  # what it wrote last came after the last look
         state = state_since(watched.folder, start.state_before) or watched.state
-        if state and (state.training != bool(entry.training) or (entry.training and state.share is None)):
+        other = state is not None and state.training is not None and state.training != bool(entry.training)
+        if other or (entry.training and state and state.share is None):
             state = None  # a person has run the study or a training meanwhile, and nothing for this entry
         how = state.end if state else ""
         said = self._drivers.last_lines(start.handle) if start.handle else ""

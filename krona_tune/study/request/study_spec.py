@@ -181,6 +181,8 @@ ALL_LINEAR = "all-linear"
 def _readable_names(named: str | tuple[str, ...] | None) -> str | tuple[str, ...] | None:
     """Returns names of maps, checked as peft reads them: a list of names or their ends, or a regular expression."""
     if isinstance(named, str):
+        if "\n" in named:
+            raise ValueError("it is a regular expression of several lines; write it in one")
         try:
             re.compile(named)
         except re.error as error:
@@ -209,7 +211,7 @@ class BackboneSpec(FrozenValue):
     def _named_once(self) -> Self:
         if self.roles and self.target_modules is not None:
             raise ValueError("target_modules names the maps, so roles beside it say nothing; leave one of them out")
-        if ALL_LINEAR in (self.target_modules or ()) and self.target_modules != ALL_LINEAR:
+        if isinstance(self.target_modules, tuple) and ALL_LINEAR in self.target_modules:
             raise ValueError(f"target_modules: {ALL_LINEAR} is a word for all maps; write it alone, not in a list")
         return self
 

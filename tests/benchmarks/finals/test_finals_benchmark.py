@@ -68,12 +68,23 @@ def test_what_is_far_better_than_the_default_is_chosen(tmp_path: Path) -> None:
     assert all(each.regret == pytest.approx(0.2, abs=0.01) for each in found[DEFAULT_ITSELF])
 
 
-def test_a_winner_that_is_worse_than_the_default_harms_and_what_is_chosen_does_not(tmp_path: Path) -> None:
+def test_a_default_that_is_the_best_wins_and_is_chosen(tmp_path: Path) -> None:
     levels = {HEAD: 0.6, DEFAULT: 0.8, **dict.fromkeys(OTHERS, 0.75)}
     found = replay(read(recorded(tmp_path, levels, {})), 20)
     others = [each for name in RULES if name != WINNER for each in found[name]]
     assert all(each.average_regret < 0.01 for each in found[WINNER]), "the default's trial is one of the best three"
     assert not any(each.harms or each.harms_on_average for each in others)
+
+
+def test_a_winner_that_is_better_on_validation_alone_harms(tmp_path: Path) -> None:
+    levels = {HEAD: 0.6, DEFAULT: 0.8, **dict.fromkeys(OTHERS, 0.83)}
+    path = recorded(tmp_path, levels, {})
+    frame = pd.read_parquet(path)
+    frame["test_score"] = frame.test_score.where(frame.number <= HEAD, 0.75)
+    frame.to_parquet(path)
+    found = replay(read(path), 20)[WINNER]
+    assert all(each.harms and each.harms_on_average for each in found)
+    assert all(each.average_regret == pytest.approx(0.05, abs=0.01) for each in found)
 
 
 def test_the_default_takes_no_finalists_place(tmp_path: Path) -> None:
