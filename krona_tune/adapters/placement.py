@@ -149,7 +149,7 @@ def why_nothing_is_stored(geometry: Geometry, config: Mapping[str, Any]) -> str:
 def adapted_layers(geometry: Geometry, adapter: AdapterConfig) -> frozenset[str]:
     """Returns the names of the layers that are trained: those that carry an adapter, or all if all of the model is."""
     whole = method_named(adapter.method).trained_part is TrainedModelPart.ALL
-    return frozenset(site.layer_name for site in (geometry.sites if whole else sites(geometry, adapter)))
+    return frozenset(geometry.layers if whole else (site.layer_name for site in sites(geometry, adapter)))
 
 
 def common_dimensions(places: Iterable[Site]) -> tuple[int, int]:

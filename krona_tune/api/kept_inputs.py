@@ -18,6 +18,7 @@ from krona_tune.atomic_write import atomic_folder, atomic_path, write_atomically
 from krona_tune.data.own_examples import columns_of
 from krona_tune.data.own_files import part_of
 from krona_tune.data.separated_text import refuse_lacking
+from krona_tune.record.ownership import is_locked
 from krona_tune.refusal import Refusal, refusing, unknown
 from krona_tune.study.folder import DATA, MODEL, StudyFolder
 from krona_tune.study.request.loader import resolve_tasks
@@ -61,7 +62,7 @@ def note_used(request: str) -> None:
 def forget_described() -> None:
     """Removes what was kept of data, models and spaces from memory for studies that never began."""
     for folder in _described:
-        if not folder.spec.exists():
+        if not (folder.spec.exists() or is_locked(folder)):  # another process may begin it just now
             shutil.rmtree(folder.inputs, ignore_errors=True)
             with suppress(OSError):  # it is not there, or holds something else
                 folder.root.rmdir()

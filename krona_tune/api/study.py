@@ -15,6 +15,7 @@ from krona_tune.api.driver_process import DriverProcess, last_lines, start_drive
 from krona_tune.api.exit_status import ENDED_WELL, STOPPED_ITSELF, raise_bad_end
 from krona_tune.api.folders import (
     earlier_studies,
+    named,
     new_name,
     refuse_odd,
     refuse_taken,
@@ -147,8 +148,8 @@ class Study(RecordedStudy):
         self._picked = space is None
         refuse_name(by_key, "settings: name")
         if space is None:
-            named = {"model": model, "data": keywords.get("data"), "tasks": _named(tasks)}
-            own = is_own([*_by_key(by_key), *_by_key(_given(named))])
+            words = {"model": model, "data": keywords.get("data"), "tasks": _named(tasks)}
+            own = is_own([*_by_key(by_key), *_by_key(_given(words))])
             space = MADE if own else choose_space((), self._start.address, dry_run=True).place
         elif not isinstance(space, Mapping):
             space = find_space(Path(space), "space")
@@ -164,14 +165,13 @@ class Study(RecordedStudy):
         set_to = [with_whole_tasks(each, Path.cwd()) for each in _by_key(by_key)]
         self._given = [*set_to, *given_by(by_keyword)]
         self._request: tuple[bool, StudySpec] | None = None
-        self._joins = False
         self._child: DriverProcess | None = None
-        self._has_run = False
+        self._joins = self._has_run = False
         by_name = model is None or isinstance(model, str | Path)
         if by_name and tokenizer is not None:
             raise Refusal("tokenizer", "it goes with a model in memory", "leave it out: a named model has its own")
-        in_memory = isinstance(tasks, Mapping) and any(map(has_data, tasks.values()))
-        if by_name and not in_memory:
+        self._in_memory = not by_name or (isinstance(tasks, Mapping) and any(map(has_data, tasks.values())))
+        if not self._in_memory:
             _ = self.request  # bad input is refused at once; data in memory are not written before they are needed
 
     @classmethod
@@ -202,7 +202,7 @@ class Study(RecordedStudy):
         study = cls.__new__(cls)
         study.folder, study._start = folder, StartOptions()
         study._space, study._request, study._child, study._given, study._seen = None, None, None, [], True
-        study._picked = study._joins = False
+        study._picked = study._joins = study._in_memory = False
         study._has_run = True
         return study
 
@@ -406,7 +406,7 @@ class Study(RecordedStudy):
             return made
         more = [each for each in changing(given) if each not in self._given]
         if not (self._picked and self._start.address):
-            return self._made_request(more) if more else self.request
+            return self._made_request(more) if more or self._in_memory else self.request
         had_ray = "ray" in sys.modules and sys.modules["ray"].is_initialized()
         self._joins = True  # what fits the cluster is known once it is joined
         try:
@@ -494,7 +494,7 @@ def open_study(study: str | PathLike[str], storage: str | PathLike[str] = STUDIE
     Raises:
         Refusal: there is no such study.
     """
-    place = StudyFolder(home(Path(study)))
+    place = StudyFolder(named(home(Path(study))))
     if not place.manifest.exists() and len(Path(study).parts) == 1:
         place = study_folder(storage_at(str(storage)), str(study))
     return Study.in_folder(place)

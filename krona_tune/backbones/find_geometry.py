@@ -86,6 +86,7 @@ def from_json(text: str) -> Geometry:
                 "depths": {Stack(stack): depth for stack, depth in values["depths"].items()},
                 "norms_of_layer": {Stack(stack): tuple(each) for stack, each in values["norms_of_layer"].items()},
                 "head": tuple(values["head"]),
+                "layer_names": {Stack(stack): tuple(each) for stack, each in values.get("layer_names", {}).items()},
                 "left_out": tuple(UnadaptedMap(**each) for each in values["left_out"]),
             }
         )

@@ -1,6 +1,6 @@
 """Describes a backbone in integers: its sites and their dimensions."""
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 ANYWHERE = r"(.*\.)?"
@@ -111,6 +111,7 @@ class Geometry:
         text_to_text: it answers with text: an encoder-decoder, or a decoder after `writing`.
         vocabulary: how many ids of tokens it knows.
         positions: the longest input in tokens; None if there is no limit.
+        layer_names: those of each stack's layers; of a stack that is not there each layer has a site.
     """
 
     model_type: str
@@ -128,10 +129,21 @@ class Geometry:
     positions: int | None = None
     uses: int = 1
     left_out: tuple[UnadaptedMap, ...] = ()
+    layer_names: dict[Stack, tuple[str, ...]] = field(default_factory=dict)
 
     def __hash__(self) -> int:
         """Returns a hash of the fields that have one; equal geometries have equal ones."""
         return hash((self.model_type, self.sites, self.parameters))
+
+    def layers_of(self, stack: Stack) -> tuple[str, ...]:
+        """Returns the names of a stack's layers, whether they have a site or not."""
+        own = dict.fromkeys(site.layer_name for site in self.sites if site.stack is stack)
+        return self.layer_names.get(stack, tuple(own))
+
+    @property
+    def layers(self) -> tuple[str, ...]:
+        """Returns the names of all layers."""
+        return tuple(name for stack in self.depths for name in self.layers_of(stack))
 
     @property
     def first_stack(self) -> Stack:

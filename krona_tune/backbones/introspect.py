@@ -238,6 +238,7 @@ class _Reader:
             vocabulary=self._vocabulary,
             positions=facts.positions,
             uses=max(each.uses for each in self.probed.values()),
+            layer_names={stack: tuple(each.name for each in layers) for stack, layers in stacks.items()},
             left_out=tuple({**self.left_out, **self.elsewhere}.values()),
         )
 

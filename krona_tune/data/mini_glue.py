@@ -298,8 +298,17 @@ WRITERS: dict[str, Writer] = {write.__name__: write for write in (cola, sst2, mr
 many parts agree; all levels are equally frequent."""
 
 
+SIZES = {"train": 512, "validation": 256, "test": 512}
+"""The examples that a task has where nobody asks for a number."""
+
+
 def generate(
-    task: Task, *, train: int = 512, validation: int = 256, test: int = 512, seed: int = 0
+    task: Task,
+    *,
+    train: int = SIZES["train"],
+    validation: int = SIZES["validation"],
+    test: int = SIZES["test"],
+    seed: int = 0,
 ) -> dict[str, pa.Table]:
     """Returns tables `train`, `validation` and `test` with the columns `*task.inputs` and `label`.
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import combinations
+from pathlib import Path
 
 import yaml
 
@@ -23,6 +24,7 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import NOTHING
 from krona_tune.study.intervals import Difference, difference, unpaired_difference
 from krona_tune.study.manifest import TaskFacts
+from krona_tune.study.request.loader import parse_spec
 from krona_tune.study.result import Half, TrialResult
 from krona_tune.study.verdicts import difference_text, seed_texts
 
@@ -244,10 +246,19 @@ def comparison_of(studies: Sequence[ComparedStudy]) -> Comparison:
 
 def differences(specs: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
     """Returns the keys in which the studies' requests differ, with each study's value; its name is left out."""
-    flat = [_flat(yaml.safe_load(text) or {}) for text in specs.values()]
+    flat = [_flat(_whole(text)) for text in specs.values()]
     keys = dict.fromkeys(key for each in flat for key in each)
     rows = {key: tuple(each.get(key, NOTHING) for each in flat) for key in keys if key != "name"}
     return {key: values for key, values in rows.items() if len(set(values)) > 1}
+
+
+def _whole(text: str) -> object:
+    """Returns a request with the defaults of what it lacks: a version of before had fewer keys; as it is if it can't be
+    read."""
+    try:
+        return parse_spec(text, "study.yaml", Path.cwd()).plain()
+    except Refusal:
+        return yaml.safe_load(text) or {}
 
 
 def _flat(value: object, above: str = "") -> dict[str, str]:

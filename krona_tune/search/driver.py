@@ -416,6 +416,7 @@ class Driver:
         """Saves the clock and writes the driver's state from time to time, also while no trial has an event."""
         halt_if_overtaken(self.context.folder, self.stopper)
         self.clock.save()
+        self.view.refresh()
         if time.monotonic() >= self.state_due:
             self._write_state()
 

@@ -80,7 +80,7 @@ class StartOptions:
         Sequence[str],
         StartOption(
             KEPT,
-            "Tell a service that apprise knows, such as slack://…, of the end, a halt and a first success.",
+            "Tell a service that apprise knows, such as slack://…, of the end, a halt, a first success and failures.",
             metavar="URL",
             refuse=refuse_unknown_services,
             variable=NOTIFY,

@@ -362,9 +362,8 @@ class _Found(Exception):
 
 def _layers(backbone: Backbone) -> tuple[nn.Module, str]:
     """Returns the module that holds the encoder's layers, and their name in it."""
-    first = backbone.geometry.first_stack
-    site = next(site for site in backbone.geometry.sites if site.stack is first)
-    holder, _, name = site.layer_name.rpartition(".")[0].rpartition(".")
+    first, *_ = backbone.geometry.layers_of(backbone.geometry.first_stack)
+    holder, _, name = first.rpartition(".")[0].rpartition(".")
     return backbone.base.get_submodule(holder), name
 
 

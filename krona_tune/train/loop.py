@@ -222,8 +222,7 @@ class TrialRun:
         trained = [*self.adapters.parameters(), *(parameter for _, parameter in self.answer.head())]
         self.optimiser = optimiser(trained, trial.training, total_steps=self._steps[-1])
         if trial.training.gradient_checkpointing:
-            names = dict.fromkeys(site.layer_name for site in self.backbone.geometry.sites)
-            self._recomputed = RecomputedLayers(map(self.backbone.base.get_submodule, names))
+            self._recomputed = RecomputedLayers(map(self.backbone.base.get_submodule, self.backbone.geometry.layers))
         self._prefix = FrozenPrefix(self.backbone, *states) if states else None
 
     def _stored_states(self, store: HiddenStateStore) -> tuple[int, dict[int, HiddenStates]] | None:

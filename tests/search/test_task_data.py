@@ -1,5 +1,6 @@
 """Tests on which examples a full training trains."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,15 @@ def plan(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Plan:
         "schedule": {"epochs": 2, "grace_epochs": 1, "reduction": 2},
     }
     return make_plan(build_spec(asked, "x.yaml"), "x.yaml")
+
+
+def test_all_of_a_miniature_is_no_less_than_the_study_had_of_it(plan: Plan) -> None:
+    asked = plan.spec.examples.model_copy(update={"train": {"default": 10, "cola": 600}, "validation": 300})
+    large = replace(plan, spec=plan.spec.model_copy(update={"examples": asked}))
+    training = FullTraining(of=row("cola", score=0.4), seeds=1, everything=False)
+    work = full_work(large, plan.source.location, training)
+    assert work.test is not None
+    assert (len(work.train), len(work.validation), len(work.test)) == (600, 300, 512)
 
 
 def test_everything_is_trained_on_without_limits_and_its_schedule_scales(plan: Plan) -> None:

@@ -16,13 +16,16 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 
 from krona_tune.adapters.method_table import METHODS
+from krona_tune.backbones.geometry import Stack
+from krona_tune.backbones.introspect import introspect
 from krona_tune.data.batches import Ints, evaluation_batches
+from krona_tune.study.request.study_spec import BackboneSpec
 from krona_tune.train import checkpoint, hidden_states
 from krona_tune.train.backbone import Backbone, freeze
 from krona_tune.train.device import Device
 from krona_tune.train.hidden_states import HiddenStates, HiddenStateStore, compute_states, skipped_layers, stored_bytes
 from krona_tune.train.loop import TaskWork, TrialRun
-from tests.models import FEW_KEYS, STORING, build_from, of_each_kind
+from tests.models import CONFIGS, FEW_KEYS, STORING, build_from, of_each_kind
 from tests.train.conftest import FLOAT32, WORDS, full_above, table, tiny_backbone, tiny_trial, tiny_work
 
 TABLE = table(10, 1)
@@ -369,6 +372,20 @@ def test_a_whole_encoder_is_left_out_where_only_the_decoder_is_adapted(name: str
     knobs = {"stacks": "decoder", "roles": "query+cross_value"}
     assert skipped_layers(backbone, tiny_trial(**knobs)) == backbone.geometry.depths["encoder"]
     assert_equal(outcome(backbone, store, **knobs), outcome(backbone, None, **knobs))
+
+
+@pytest.mark.parametrize("knobs", [{}, {"method": "head_only"}])
+def test_a_whole_encoder_is_left_out_where_named_maps_are_in_the_decoder(
+    knobs: dict[str, Any], store: HiddenStateStore
+) -> None:
+    """Then no map of the encoder is among those that may carry an adapter."""
+    backbone = tiny_backbone("t5")
+    corrections = BackboneSpec(target_modules=("EncDecAttention.q",)).corrections
+    model_type, values = CONFIGS["t5"]
+    named = replace(backbone, geometry=introspect({"model_type": model_type, **values}, "here", corrections))
+    assert {site.stack for site in named.geometry.sites} == {Stack.DECODER}
+    assert skipped_layers(named, tiny_trial(**knobs)) == named.geometry.depths[Stack.ENCODER]
+    assert_equal(outcome(named, store, **knobs), outcome(named, None, **knobs))
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,22 @@ def test_layers_that_are_computed_again_train_as_layers_that_keep_everything(nam
     assert all("forward" not in vars(module) for module in backbone.base.modules())
 
 
+def test_layers_without_a_named_map_are_computed_again_too() -> None:
+    backbone, work = tiny_backbone("bert"), work_of("bert", "rte", ())
+    first, *_, last = backbone.geometry.layers
+    inside = next(site.name for site in backbone.geometry.sites if site.layer_name == last)
+    sites = tuple(site for site in backbone.geometry.sites if site.layer_name == first)
+    named = replace(backbone, geometry=replace(backbone.geometry, sites=sites))
+    calls: list[bool] = []
+    hook = backbone.base.get_submodule(inside).register_forward_hook(lambda *_: calls.append(torch.is_grad_enabled()))
+    kept = outcome(named, work)
+    before = sum(calls)
+    calls.clear()
+    assert_equal(outcome(named, work, gradient_checkpointing=True), kept)
+    hook.remove()
+    assert sum(calls) == 2 * before > 0
+
+
 @pytest.mark.parametrize("method", ["krona", "krona_b_res", "adapter", "lora", "full"])
 def test_every_kind_of_adapter_is_recomputed_with_its_layer(method: str) -> None:
     backbone, work = tiny_backbone("bert"), work_of("bert", "rte", ())

@@ -56,6 +56,8 @@ WORKER_WAIT_SECONDS = 900
 NODE_GROUP = "ray.io/node-group"
 """The label of a node that Ray's autoscaler or KubeRay manages; nodes that people start by hand have none."""
 USUAL = ResourcesSpec()
+OURS = Event()
+"""Set while this process uses a Ray that a study has started or joined."""
 LOST = Event()
 """Is set when this process has left a lost Ray, whose client it keeps."""
 
@@ -175,6 +177,7 @@ def connecting(address: str | None, asked: ResourcesSpec = USUAL) -> "Future[Clu
     """
     refuse_windows()
     refuse_lost()
+    refuse_other_ray()
     refuse_cache()
     if address:
         _refuse_silent(address)
@@ -207,6 +210,7 @@ def connect(address: str | None, asked: ResourcesSpec = USUAL) -> Cluster:
     """
     if address:
         _refuse_silent(address)
+    OURS.set()
     os.environ.update({key: os.environ.get(key, value) for key, value in QUIET.items()})
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "ignore_reinit_error": True}
     if address:
@@ -237,6 +241,14 @@ def refuse_lost() -> None:
     if LOST.is_set():
         fix = "restart the program, or the kernel of a notebook; run(wait=False) uses a process of its own"
         raise Refusal("Ray", "an earlier study of this process has lost or abandoned it", fix)
+
+
+def refuse_other_ray() -> None:
+    """Raises a Refusal if this process uses a Ray that no study has joined or started: the study would end it."""
+    import_of_ray = sys.modules.get("ray")
+    if import_of_ray and import_of_ray.is_initialized() and not OURS.is_set():
+        fix = "call ray.shutdown() first, or run(wait=False), which uses a process of its own"
+        raise Refusal("Ray", "this process has one of its own, which a study would end", fix)
 
 
 def refuse_cache() -> None:
@@ -308,6 +320,7 @@ def leave_ray(*, lost: bool) -> None:
         import ray
 
         ray.shutdown()
+        OURS.clear()
 
 
 def _refuse_silent(address: str) -> None:

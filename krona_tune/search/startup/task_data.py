@@ -13,7 +13,7 @@ import pyarrow.compute as pc
 from transformers import PreTrainedTokenizerBase
 
 from krona_tune.data.batches import TARGET, lengths
-from krona_tune.data.corpus import PARTS, TaskData, find_warnings
+from krona_tune.data.corpus import MINI, PARTS, TaskData, find_warnings
 from krona_tune.data.encode import (
     EncodedTask,
     Tokenization,
@@ -25,6 +25,7 @@ from krona_tune.data.encode import (
     token_table,
 )
 from krona_tune.data.metrics import code_of_functions_digest, constant_baseline, functions_digest, token_baseline
+from krona_tune.data.mini_glue import SIZES
 from krona_tune.data.prompts import (
     READ_BACK,
     PromptWriter,
@@ -37,6 +38,7 @@ from krona_tune.search.full_training import FullTraining
 from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import TaskFacts, read_manifest, refuse_other_inputs, task_inputs
+from krona_tune.study.request.field_types import for_task
 from krona_tune.study.request.loader import load_spec
 from krona_tune.study.request.study_spec import ExamplesSpec
 from krona_tune.train.backbone import candidates, open_tokenizer
@@ -97,7 +99,7 @@ def prepare_data(plan: Plan, location: str) -> PreparedData:
 def full_work(plan: Plan, location: str, asked: FullTraining) -> TaskWork:
     """Returns all of the task's examples for the workers. Raises a Refusal if the data can't be read any more."""
     task, spec = asked.of.task, plan.spec
-    examples = ExamplesSpec(max_length=spec.examples.max_length)
+    examples = ExamplesSpec(max_length=spec.examples.max_length, **_more_than_usual(plan, task))
     own = {task: plan.own_data[task]} if task in plan.own_data else {}
     tops = spec.finalists.model_copy(update={"top": max(1, spec.finalists.top)})  # so that there is a test half
     whole = replace(
@@ -114,6 +116,16 @@ def full_work(plan: Plan, location: str, asked: FullTraining) -> TaskWork:
     return replace(
         work, train=train, validation=work.validation.slice(0, 0), schedule=spec.schedule.of(task, len(train))
     )
+
+
+def _more_than_usual(plan: Plan, task: str) -> dict[str, int]:
+    """Returns how many examples a study has of each part of a miniature, where that is more than the miniature has
+    without being asked: all is then these."""
+    if plan.spec.data != MINI or task in plan.own_data:
+        return {}
+    asked = {part: getattr(plan.spec.examples, part) for part in PARTS}
+    counts = {part: for_task(most, task) for part, most in asked.items() if most is not None}
+    return {part: count for part, count in counts.items() if count > SIZES[part]}
 
 
 def _mixed_scores(plan: Plan) -> Iterator[str]:

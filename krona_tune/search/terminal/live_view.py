@@ -93,10 +93,14 @@ class View:
         if not self._quiet:
             self._console.print(text, highlight=False, markup=False, soft_wrap=True)
 
-    def changed(self) -> None:
-        """Prints a line for each trial that has ended since the last call, if there is no live table."""
+    def refresh(self) -> None:
+        """Shows what trials do now in a notebook's cell, which does not do it by itself."""
         if isinstance(self._live, CellView):
             self._live.refresh()
+
+    def changed(self) -> None:
+        """Prints a line for each trial that has ended since the last call, if there is no live table."""
+        self.refresh()
         if self._live or self._quiet:
             return
         for row in list(self._ledger.rows.values()):

@@ -93,7 +93,10 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
         return f"KronaTrial({Path(self._workplace.checkpoints).parent.name})"
 
     def step(self) -> dict[str, Any]:
-        return self._step().to_dict()
+        result = self._step()
+        if result.status:
+            self._give_memory_back()  # here, because until now the error that ended a trial held what it had computed
+        return result.to_dict()
 
     def _step(self) -> StepResult:
         began, reached = time.perf_counter(), StepResult()
@@ -201,8 +204,12 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
             self._checkpoints.leave(self._run)
             self._run.close()
         self._run = None
+        self._give_memory_back()
+
+    def _give_memory_back(self) -> None:
+        """Frees what no tensor needs: another trial on the same GPU may need the memory of a large one."""
         if self._workplace.gpu:
-            torch.cuda.empty_cache()  # another trial on the same GPU may need the memory of a large one
+            torch.cuda.empty_cache()
 
 
 class NotKept(Exception):

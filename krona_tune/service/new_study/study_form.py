@@ -133,7 +133,7 @@ class NewStudy(BaseModel):
         Text,
         FormField(words="Space", control="choice", empty="picked or made for model, data and machine"),
     ] = ""
-    """A shipped space by its name; empty: one is picked for the service's machine, or made for it, model and data."""
+    """A shipped space by its name; empty: one is picked for what the queue has, or made for that, model and data."""
     trials: Annotated[ShortText, _setting("trials", words="Trials", placeholder="as the space says")] = ""
     """Trials for each task; empty: as many as the space says."""
     time_budget: Annotated[ShortText, _setting("time_budget", words="Time budget", placeholder="no limit")] = ""
