@@ -47,6 +47,13 @@ def test_what_is_not_there_is_refused(study: StudyFolder) -> None:
         krona_tune.open_study(study.root / "nowhere")
 
 
+def test_the_folder_that_one_is_in_has_a_name(study: StudyFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(study.root)
+    assert krona_tune.open_study(".").folder.name == study.name
+    monkeypatch.chdir(study.results)
+    assert krona_tune.open_study("..").folder.name == study.name
+
+
 def test_a_study_that_was_moved_away_is_refused_and_not_empty(study: StudyFolder) -> None:
     opened = krona_tune.open_study(study.root)
     study.root.rename(study.root.with_name("moved"))

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 import pytest
 
 import krona_tune
@@ -120,6 +121,34 @@ def test_nothing_is_left_of_a_study_that_never_began(model: str) -> None:
     forget_described()  # as at the end of a process
     assert {path.name for path in Path("studies").iterdir()} == {"begun", "started"}
     assert (made["begun"].folder.inputs / "data").exists()
+
+
+def test_data_of_a_study_that_another_process_begins_just_now_stay(model: str) -> None:
+    """It has the folder's lock, and writes study.yaml later."""
+    described = study(model, name="described")
+    described.plan()
+    with claim(described.folder):
+        forget_described()
+        assert (described.folder.inputs / "data" / "reviews" / "train.parquet").exists()
+
+
+def test_a_study_in_memory_runs_with_its_own_data_though_another_of_its_name_was_planned_since(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def begin(spec: StudySpec, *asked: Any, **more: Any) -> None:
+        place = Path(str(spec.own_tasks["reviews"].data))
+        seen.append(pq.read_metadata(place / "train.parquet").num_rows)
+
+    monkeypatch.setattr(study_module, "run_and_report", begin)
+    rows = frame()
+    tasks = [{"reviews": {"data": some, "text": "body", "label": "verdict"}} for some in (rows.head(60), rows)]
+    small, whole = (krona_tune.Study(model=model, tasks=each, space=SPACE, name="same") for each in tasks)
+    small.plan()
+    whole.plan()
+    small.run()
+    assert seen == [60]
 
 
 def test_a_model_in_memory_is_kept_with_its_tokenizer(model: str) -> None:

@@ -8,6 +8,7 @@ import pytest
 
 from krona_tune.report.comparison import Comparison, differences, read_comparison
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.request.loader import build_spec, dump_spec
 from tests.record.events import manifest
 from tests.report.compared import final_rows, final_study, write_study
 from tests.study.final_rows import row
@@ -157,6 +158,12 @@ def test_requests_are_compared_key_by_key() -> None:
         "b": "name: b\nseed: 1\nadapter:\n  scale: 4\n  rank: 2\n",
     }
     assert differences(specs) == {"adapter.scale": ("[1, 2]", "4"), "adapter.rank": ("–", "2")}
+
+
+def test_a_key_that_a_request_of_before_lacks_has_its_default() -> None:
+    before = "name: a\nmodel: m\ntasks: [cola]\nsearch: {trials: 4}\n"
+    spec = build_spec({"name": "b", "model": "m", "tasks": ["cola"], "search": {"trials": 8}}, "x.yaml")
+    assert differences({"a": before, "b": dump_spec(spec)}) == {"search.trials": ("4", "8")}
 
 
 def test_letters_of_every_language_are_shown_as_they_were_written() -> None:

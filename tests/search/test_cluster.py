@@ -67,6 +67,14 @@ def test_more_run_at_once_than_fit_now_where_nodes_may_come(grows: bool, asked: 
     assert slots(cluster((0, 0), (4, 1), (4, 1), grows=grows), ResourcesSpec(max_concurrent=asked)).count == count
 
 
+def test_a_ray_that_no_study_has_started_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A study would end it, and with it a person's actors and objects."""
+    monkeypatch.setattr(clusters, "OURS", Event())
+    monkeypatch.setitem(sys.modules, "ray", SimpleNamespace(is_initialized=lambda: True))
+    with pytest.raises(Refusal, match=r"Ray: this process has one of its own, .*ray\.shutdown\(\) first, or run\(wait"):
+        connecting(None)
+
+
 def test_a_process_that_has_left_a_lost_ray_does_not_get_it_again(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(clusters, "LOST", Event())
     monkeypatch.setattr(clusters, "kill_ray", lambda: None)
