@@ -209,10 +209,8 @@ class Study(RecordedStudy):
     @property
     @refusing_at_the_caller
     def request(self) -> StudySpec:
-        """Returns the whole request; data and a model in memory are written to the study's folder for it.
-
-        If the study has not begun when this process ends, they are removed.
-        """
+        """Returns the whole request; data and a model in memory are written to the study's folder for it, and removed
+        if the study has not begun when this process ends."""
         begun = self.folder.spec.exists()
         if self._space is None or (begun and self._has_run):
             return default_to_glue(load_spec(self.folder.spec))
@@ -406,7 +404,9 @@ class Study(RecordedStudy):
             return made
         more = [each for each in changing(given) if each not in self._given]
         if not (self._picked and self._start.address):
-            return self._made_request(more) if more or self._in_memory else self.request
+            if self._in_memory:
+                self._request = None  # a study of its name may have written other data since
+            return self._made_request(more) if more else self.request
         had_ray = "ray" in sys.modules and sys.modules["ray"].is_initialized()
         self._joins = True  # what fits the cluster is known once it is joined
         try:

@@ -85,7 +85,7 @@ def not_taken(folder: StudyFolder, space: Path, given: Sequence[GivenValue]) -> 
     then, now = load_spec(folder.spec).settings(), asked.settings()
     for key in CHANGEABLE:
         if key in written and giver(key, given) is None and then.get(key) != now.get(key):
-            fix = f"krona-tune resume {folder.name} --set {key}=… changes it"
+            fix = f"krona-tune resume {folder.name}{folder.storage_flag} --set {key}=… changes it"
             yield f"{key} of {space.name} is not taken: the study has {_text(then, key)}; {fix}"
 
 
@@ -101,7 +101,7 @@ def without_ordered(folder: StudyFolder, given: Sequence[GivenValue]) -> tuple[l
     then, asked = load_spec(folder.spec).settings(), {each.key: each for each in changing(given)}
     said = [
         f"{asked[key].by} is not taken: {order.by or 'somebody'} ordered {order.text} since the study began, "
-        f"and it has {_text(then, key)}; krona-tune resume {folder.name} --set {key}=… changes it"
+        f"and it has {_text(then, key)}; krona-tune resume {folder.name}{folder.storage_flag} --set {key}=… changes it"
         for key, order in newer.items()
         if key in asked and (order.state != "done" or asked[key].value != then.get(key))
     ]

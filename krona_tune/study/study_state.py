@@ -125,7 +125,7 @@ class DriverState(FrozenValue):
         if self.stage == "full training":
             return False
         if self.training:
-            return self.end == "halted"  # maybe while it wrote them again
+            return self.stage == "end" and self.end in {"", "halted"}  # maybe while it wrote them again
         return self.end in {"", "halted", "lost"} or self.cut_short
 
     @property

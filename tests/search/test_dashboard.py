@@ -28,7 +28,7 @@ def test_a_cluster_has_the_nodes_that_are_alive(monkeypatch: pytest.MonkeyPatch)
 
     monkeypatch.setattr("ray.util.state.list_nodes", listed)
     found = cluster_at(ADDRESS)
-    assert found.nodes == (Node(4.0, 2.0), Node(0.0, 0.0))
+    assert found.nodes == (Node(4.0, 2.0, 1e9), Node(0.0, 0.0))
     assert (found.cpus, found.gpus, found.dashboard) == (4.0, 2.0, ADDRESS)
     assert (asked["address"], asked["limit"]) == (ADDRESS, MOST_NODES)
 

@@ -78,6 +78,7 @@ def test_a_driver_that_found_nothing_left_is_believed_until_more_is_asked_for(fo
         ("", "full training", "finished"),
         ("halted, training", "end", "stopped"),
         ("lost, training", "end", "finished"),
+        (", training", "end", "stopped"),
         ("interrupted, cut short, training", "end", "finished"),
     ],
 )

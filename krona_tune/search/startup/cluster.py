@@ -210,7 +210,7 @@ def connect(address: str | None, asked: ResourcesSpec = USUAL) -> Cluster:
     """
     if address:
         _refuse_silent(address)
-    OURS.set()
+    others = _has_ray() and not OURS.is_set()
     os.environ.update({key: os.environ.get(key, value) for key, value in QUIET.items()})
     options: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False, "ignore_reinit_error": True}
     if address:
@@ -223,6 +223,8 @@ def connect(address: str | None, asked: ResourcesSpec = USUAL) -> Cluster:
         if _hides_gpus():
             options["num_gpus"] = 0  # Ray would count the hidden ones
         context = start_patiently(asked.nice, dashboard_host=LOOPBACK, **options)
+    if not others:
+        OURS.set()
     return Cluster(
         nodes=_nodes_that_hold(asked) if address else _nodes(_alive()),
         dashboard=f"http://{context.dashboard_url}" if context.dashboard_url else "",
@@ -245,10 +247,15 @@ def refuse_lost() -> None:
 
 def refuse_other_ray() -> None:
     """Raises a Refusal if this process uses a Ray that no study has joined or started: the study would end it."""
-    import_of_ray = sys.modules.get("ray")
-    if import_of_ray and import_of_ray.is_initialized() and not OURS.is_set():
+    if _has_ray() and not OURS.is_set():
         fix = "call ray.shutdown() first, or run(wait=False), which uses a process of its own"
         raise Refusal("Ray", "this process has one of its own, which a study would end", fix)
+
+
+def _has_ray() -> bool:
+    """Returns whether this process uses a Ray, without importing it."""
+    found = sys.modules.get("ray")
+    return bool(found and found.is_initialized())
 
 
 def refuse_cache() -> None:

@@ -1,5 +1,6 @@
 """Finds the slots of this machine or a cluster, and divides them among studies by their priorities."""
 
+import math
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -136,7 +137,8 @@ class CapacitySource:
             return self._found
         cpus = self._found.cpus if self._cpus is None else self._cpus
         gpus = self._found.gpus if self._gpus is None else self._gpus
-        return Cluster(nodes=(Node(cpus, gpus),), dashboard=self._found.dashboard)
+        there = sum(node.memory_bytes for node in self._found.nodes) or math.inf
+        return Cluster(nodes=(Node(cpus, gpus, there),), dashboard=self._found.dashboard)
 
     def most(self, asked: ResourcesSpec) -> Slots:
         """Returns the most slots that a study could use at once.

@@ -18,7 +18,7 @@ from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.start_options import StartOptions
 from krona_tune.search.startup import begin_study
 from krona_tune.search.startup.begin_study import DriverContext
-from krona_tune.search.startup.cluster import QUIET, connecting
+from krona_tune.search.startup.cluster import OURS, QUIET, connecting
 from krona_tune.search.tune_host import Phase, TrialEvents
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import build_spec
@@ -52,6 +52,7 @@ def run(home: Path, trials: int, slots: int, seconds: float, *, in_ray: bool) ->
         saved_bert(home / "bert")
     os.environ |= QUIET
     ray.init(address="local", num_cpus=slots, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    OURS.set()  # the study may end it
     gathered = begin_study.gather_resources(
         make_plan(build_spec(request(home, trials), "scale"), "scale"), connecting(None)
     )
