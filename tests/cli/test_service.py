@@ -62,13 +62,13 @@ def test_a_study_is_submitted_listed_moved_removed_and_put_back(ask: Ask, addres
 
 
 @pytest.mark.slow
-def test_without_a_space_the_machine_of_the_service_makes_one(ask: Ask, tmp_path: Path) -> None:
+def test_without_a_space_the_service_makes_one_for_what_its_queue_has(ask: Ask, tmp_path: Path) -> None:
     (tmp_path / "books.csv").write_text("".join(["text,label\n", *(f"book {n},{n % 2}\n" for n in range(400))]))
     own = tmp_path / "books.yaml"
     own.write_text("tasks: {books: {data: books.csv, text: text, label: label}}")
     status, out, err = ask("submit", "--tasks", own, "--trials", 3, "--dry-run")
     assert (status, err) == (0, "")
-    assert "space   auto (made for model, data and machine; this machine has " in out
+    assert "space   auto (made for model, data and machine; the queue has " in out
     assert "trials  3 a task" in out
     status, _, err = ask("submit", "--tasks", own, "--trials", 0, "--dry-run")
     assert (status, err.partition(";")[0]) == (2, "--trials: 0 is refused")
