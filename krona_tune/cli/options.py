@@ -132,7 +132,7 @@ SentSpace = Annotated[
     Path | None,
     typer.Argument(
         metavar="[SPACE]",
-        help="A YAML file or the name of a shipped space; without it the service's machine picks or makes one.",
+        help="A YAML file or the name of a shipped space; without it the service picks or makes one for its queue.",
     ),
 ]
 SpaceFile = Annotated[
