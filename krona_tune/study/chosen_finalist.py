@@ -46,16 +46,17 @@ def choose(finals: Finals) -> Chosen | None:
     if not (finals.compares and both):
         return Chosen(finalist=winner, reason=_alone(finals))
     known = [each for each in both if each.steady] or both
-    notes = _unsteady(default) * (default not in known) + f"; {AWAITED}" * finals.awaits_default
+    pending = f"; {AWAITED}" * finals.awaits_default
     names = " and ".join(map(name_of, known))
     rivals = [each for each in finals.finalists if each.steady or not (default and default.steady)]
     for each in sorted(rivals, key=_promise, reverse=True):
         if each not in known and all(is_better(each, other) for other in known):
-            return Chosen(finalist=each, reason=f"it is better than {names}, {_AT}{notes}")
+            beside = _unsteady(default) * (default not in (*known, each))
+            return Chosen(finalist=each, reason=f"it is better than {names}, {_AT}{beside}{pending}")
     best = max(known, key=lambda each: each.validation.mean)
     drawn = all(row.validation_resampled for each in (*finals.finalists, *known) for row in each.rows)
     why = f"no other is shown to be better, {_AT}" if drawn else _UNDRAWN
-    return Chosen(finalist=best, reason=why + notes)
+    return Chosen(finalist=best, reason=why + _unsteady(default) * (default not in known) + pending)
 
 
 def _unsteady(default: Finalist | None) -> str:

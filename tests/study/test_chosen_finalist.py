@@ -83,6 +83,14 @@ def test_a_default_of_which_a_seed_did_not_learn_is_not_compared_with_and_the_re
     )
 
 
+def test_a_default_that_is_chosen_though_a_seed_of_it_did_not_learn_is_no_reason_of_its_own() -> None:
+    lame = default(0.9, 0.92, 0.91, 0.9, 0.92, 0.55)
+    choice = choose(rank_finals([*best(0.7, 0.55, 0.71), *lame, *head(*[0.6, 0.61] * 3)], FACTS))
+    assert choice is not None
+    assert choice.finalist.of == "default"
+    assert choice.reason == "it is better than the head alone, on validation with 95 % confidence"
+
+
 def test_a_finalist_of_which_a_seed_diverged_is_not_taken_over_a_steady_default() -> None:
     first, second, third = best(0.9, 0.91, 0.92)
     diverged = replace(third, status=Status.DIVERGED, score=None, test_score=None)
