@@ -59,11 +59,11 @@ def refuse_unnamed(storage: Storage, name: str) -> None:
 
 def study_folder(storage: Storage, study: str, words: Iterable[str] = ()) -> StudyFolder:
     """Returns a study by its name or by its folder, or raises a Refusal like `existing`."""
-    direct = StudyFolder(named(home(Path(study))))
+    direct = StudyFolder(with_name(home(Path(study))))
     return direct if direct.spec.exists() else existing(storage, study, words)
 
 
-def named(path: Path) -> Path:
+def with_name(path: Path) -> Path:
     """Returns a path whose last part is a name: `.` and `..` have none."""
     return path if path.name not in {"", ".."} else path.resolve()
 

@@ -15,11 +15,11 @@ from krona_tune.api.driver_process import DriverProcess, last_lines, start_drive
 from krona_tune.api.exit_status import ENDED_WELL, STOPPED_ITSELF, raise_bad_end
 from krona_tune.api.folders import (
     earlier_studies,
-    named,
     new_name,
     refuse_odd,
     refuse_taken,
     study_folder,
+    with_name,
     with_whole_paths,
 )
 from krona_tune.api.kept_inputs import (
@@ -494,7 +494,7 @@ def open_study(study: str | PathLike[str], storage: str | PathLike[str] = STUDIE
     Raises:
         Refusal: there is no such study.
     """
-    place = StudyFolder(named(home(Path(study))))
+    place = StudyFolder(with_name(home(Path(study))))
     if not place.manifest.exists() and len(Path(study).parts) == 1:
         place = study_folder(storage_at(str(storage)), str(study))
     return Study.in_folder(place)

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
 ANYWHERE = r"(.*\.)?"
-"""What stands before the end of a map's name in an expression of its whole name, where a person gives names."""
+"""Matches whatever is before the end of a map's name, in the expressions that are made of a person's names."""
 
 
 class Role(StrEnum):

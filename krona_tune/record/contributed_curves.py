@@ -214,7 +214,7 @@ def _problems_of_row(row: Mapping[str, Any], provenance: Provenance) -> Iterator
     of_task = provenance.tasks[row["task"]]
     bounds = None if of_task.compared_by_loss else bounds_of(of_task.metrics)
     if bounds and score is not None and not bounds[0] - ROUNDING <= score <= bounds[1] + ROUNDING:
-        metrics = " and ".join(provenance.tasks[row["task"]].metrics)
+        metrics = " and ".join(of_task.metrics)
         yield f"has a score that {metrics} can't have: {score:g}"
     if reported and min(row["epochs"], row["examples"], row["step"]) <= 0:
         yield "is a report after no training"

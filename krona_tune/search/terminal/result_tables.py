@@ -128,10 +128,10 @@ FINALS_CAPTION = (
     f"Chosen on validation, evaluated on test once. {FINALS_NOTE} The constant answer's score is on validation."
 )
 
-WHOLE = {"task", "finalist", "constant", "parameters"}
-"""The columns that never wrap."""
 NAME_WIDTHS = {"task": 12, "finalist": 18}
 """The greatest width of a column of names; a longer one is written in several lines."""
+WHOLE = {*NAME_WIDTHS, "constant", "parameters"}
+"""The columns that never wrap."""
 LEAST_WIDTH = 6
 """The least width of a column of scores, which wrap in a narrow terminal."""
 
@@ -203,7 +203,7 @@ def _finals_table(standings: Standings, facts: dict[str, TaskFacts], verdicts: M
         least = None if whole else LEAST_WIDTH
         table.add_column(name, justify="left" if left else "right", no_wrap=whole, overflow="fold", min_width=least)
     for task, fact in facts.items():
-        title = Text(_in_lines("task", Text.from_markup(fact.title).plain))
+        title = _in_lines("task", Text.from_markup(fact.title).plain)
         finals, best = standings.finals(task, fact), standings.best(task)
         choice = choose(finals) if finals.compares else None
         head = format_spread(finals.head_only.test if finals.head_only else None)
@@ -211,7 +211,7 @@ def _finals_table(standings: Standings, facts: dict[str, TaskFacts], verdicts: M
         beside = (head, format_score(fact.constant_score))
         if finals.winner is None:
             found = (
-                (Text(_in_lines("finalist", best.trial_id)), f"{format_score(best.score)} (search)")
+                (_in_lines("finalist", best.trial_id), f"{format_score(best.score)} (search)")
                 if best
                 else ("no result", "")
             )
@@ -225,16 +225,16 @@ def _finals_table(standings: Standings, facts: dict[str, TaskFacts], verdicts: M
     return table
 
 
-def _in_lines(column: str, name: str) -> str:
+def _in_lines(column: str, name: str) -> Text:
     """Returns a name in lines that fit its column."""
     width = NAME_WIDTHS[column]
-    return "\n".join(name[start : start + width] for start in range(0, len(name), width))
+    return Text("\n".join(name[start : start + width] for start in range(0, len(name), width)))
 
 
 def _finalist(each: Finalist, marks: str, beside: tuple[str, str], *, style: str) -> tuple[RenderableType, ...]:
     within = "\n\\[{}, {}]".format(*map(format_score, each.test.interval)) if each.test.interval else ""
     return (
-        Text(_in_lines("finalist", each.of) + marks),
+        _in_lines("finalist", each.of).append(marks),
         f"[{style}]{format_spread(each.validation)}[/{style}]",
         f"[{style}]{format_spread(each.test)}[/{style}]{within}",
         *beside,

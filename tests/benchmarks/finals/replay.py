@@ -59,8 +59,8 @@ RULES = {
 
 
 class Replayed(NamedTuple):
-    """What one rule uses in one study: whether it harms and its regret, by the reports and on average, the trainings,
-    and whether a reporting seed did not learn."""
+    """Holds what one rule uses in one study: whether it harms and its regret, by the reports and on average, the
+    trainings, and whether a reporting seed did not learn."""
 
     harms: bool
     regret: float
@@ -237,7 +237,7 @@ def table(found: Mapping[str, Mapping[str, Sequence[Replayed]]]) -> list[str]:
 
 
 class Means(NamedTuple):
-    """The means over studies of what `Replayed` holds."""
+    """Holds the means over studies of what `Replayed` holds."""
 
     harms: float
     regret: float
