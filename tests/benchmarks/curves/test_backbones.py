@@ -1,14 +1,26 @@
-"""Tests that the packaged encoder's file of four bits is read as it is laid out, on a tiny file of that layout."""
+"""Tests that packaged encoders are read as they are laid out: a file of four bits, an archive in parts; both tiny."""
 
+import io
 import struct
 from pathlib import Path
+from zipfile import ZipFile
 
 import numpy as np
 import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer
 
-from tests.benchmarks.curves.backbones import BLOCK, EMBEDDINGS, FOUR_BITS, LAYER, MAGIC, WHOLE, whole_weights, write_e5
+from tests.benchmarks.curves.backbones import (
+    BLOCK,
+    EMBEDDINGS,
+    FOUR_BITS,
+    LAYER,
+    MAGIC,
+    WHOLE,
+    whole_weights,
+    write_archived,
+    write_e5,
+)
 
 WIDTH, INNER, POSITIONS, TYPES = 32, 64, 16, 2
 PIECES = ["<s>", "<pad>", "</s>", "<unk>", "\u2581", "\u2581ab", "c", "\u2581a", "b"]
@@ -91,3 +103,15 @@ def test_another_layout_is_refused(tmp_path: Path) -> None:
     (tmp_path / "model.bin").write_bytes(b"GGUF" + bytes(60))
     with pytest.raises(SystemExit, match="not a file of this layout"):
         write_e5(tmp_path / "model.bin", tmp_path / "model")
+
+
+def test_an_archive_in_parts_gives_the_models_own_files_alone(tmp_path: Path) -> None:
+    whole = io.BytesIO()
+    with ZipFile(whole, "w") as archive:
+        for name, content in {"config.json": "{}", "1_Pooling/config.json": "no", "README.md": "no"}.items():
+            archive.writestr(f"model/{name}", content)
+    parts = [tmp_path / "model.zip.001", tmp_path / "model.zip.002"]
+    for part, content in zip(parts, (whole.getvalue()[:100], whole.getvalue()[100:]), strict=True):
+        part.write_bytes(content)
+    write_archived(parts, tmp_path / "model")
+    assert {path.name: path.read_text() for path in (tmp_path / "model").iterdir()} == {"config.json": "{}"}
