@@ -1,5 +1,6 @@
 """Reads what this machine has: cores and memory within a container's limits, disk, packages; and how busy it is."""
 
+import os
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
@@ -11,6 +12,7 @@ import psutil
 SHARED_MEMORY = Path("/dev/shm")
 GROUP = Path("/sys/fs/cgroup")
 """Where Linux tells a container's limits."""
+FILES = "inactive_file"
 BUSY = 2.0
 """The processes that want a core, from which on a machine is called busy."""
 
@@ -23,10 +25,18 @@ def busy() -> str:
 
 def core_limit() -> float | None:
     """Returns the cores that a container may use at once; None without a limit."""
-    with suppress(OSError, ValueError):
-        quota, period = (GROUP / "cpu.max").read_text(encoding="utf-8").split()
-        return int(quota) / int(period)  # "max" is no number
+    for names in (("cpu.max",), ("cpu/cpu.cfs_quota_us", "cpu/cpu.cfs_period_us")):  # groups of version 2, and of 1
+        with suppress(OSError, ValueError):
+            quota, period = " ".join((GROUP / name).read_text(encoding="utf-8") for name in names).split()
+            return int(quota) / int(period) if int(quota) > 0 else None  # "max" is no number
     return None
+
+
+def cores() -> int:
+    """Returns the cores that this process may use at once, at least one: those that it is bound to, within a
+    container's limit."""
+    bound = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, int(min(bound, core_limit() or bound)))
 
 
 def memory() -> tuple[int, int]:
@@ -35,9 +45,17 @@ def memory() -> tuple[int, int]:
     total, free = there.total, there.available
     with suppress(OSError, ValueError):
         limit = int((GROUP / "memory.max").read_text(encoding="utf-8"))
-        used = int((GROUP / "memory.current").read_text(encoding="utf-8"))
+        used = int((GROUP / "memory.current").read_text(encoding="utf-8")) - _read_again()
         total, free = min(total, limit), min(free, max(0, limit - used))
     return total, free
+
+
+def _read_again() -> int:
+    """Returns the bytes of files that a container keeps in memory and gives up when it needs room."""
+    with suppress(OSError):
+        lines = (GROUP / "memory.stat").read_text(encoding="utf-8").splitlines()
+        return next((int(size) for name, _, size in (line.partition(" ") for line in lines) if name == FILES), 0)
+    return 0
 
 
 def shared_memory() -> int | None:

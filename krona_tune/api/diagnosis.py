@@ -18,13 +18,12 @@ from packaging.requirements import Requirement
 from packaging.version import InvalidVersion
 
 from krona_tune import __version__, hub
-from krona_tune.machine import core_limit, free_bytes, memory, shared_memory
+from krona_tune.machine import core_limit, cores, free_bytes, memory, shared_memory
 from krona_tune.processor import this_processor
 from krona_tune.record.mlflow_mirror.tracking_uri import TRACKING, explain_unreachable, refuse_no_store
 from krona_tune.refusal import Refusal
 from krona_tune.search.startup.cluster import (
     DRIVERS,
-    cores,
     refuse_cache,
     refuse_home,
     refuse_temporary_folder,

@@ -124,6 +124,7 @@ def _copies(context: DriverContext, start: StartOptions, earlier: Records) -> It
         manifest=manifest,
         spec=dump_spec(context.plan.spec),
         experiment=context.plan.spec.experiment,
+        storage=folder.storage,
         earlier=earlier,
     )
     if start.wandb:

@@ -299,9 +299,8 @@ def test_gpus_are_counted_as_ray_counts_them(
     assert ResourceAndLabelSpec._get_current_node_accelerator(None, {})[1] == count  # private: what Ray itself counts
 
 
-def test_gpus_that_are_hidden_by_a_minus_are_not_offered_to_ray_either(
-    four_gpus: None, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_ray_offers_the_cores_and_gpus_that_the_plan_says(four_gpus: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray would count hidden GPUs, a Mac's own, and the cores that another program has to itself."""
     import ray
 
     asked: dict[str, object] = {}
@@ -313,14 +312,18 @@ def test_gpus_that_are_hidden_by_a_minus_are_not_offered_to_ray_either(
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     monkeypatch.setattr(ray, "init", note)
     assert this_machine().gpus == 0
+    monkeypatch.setattr(clusters, "cores", lambda: 3)
+    with pytest.raises(Refusal):
+        connect(None)
+    assert (asked["num_cpus"], asked["num_gpus"]) == (3, 0)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
+    with pytest.raises(Refusal):
+        connect(None)
+    assert asked["num_gpus"] == 1
+    monkeypatch.setattr(clusters, "DRIVERS", ())
     with pytest.raises(Refusal):
         connect(None)
     assert asked["num_gpus"] == 0
-    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0")
-    asked.clear()
-    with pytest.raises(Refusal):
-        connect(None)
-    assert "num_gpus" not in asked
 
 
 def test_the_driver_s_list_is_counted_where_this_ray_can_not_be_asked(

@@ -150,6 +150,26 @@ def test_a_metric_that_has_no_value_on_a_few_rows_does_not_refuse_a_study(gather
     assert train_first_batch(gathered.workplace(StudyFolder(Path("x"))), works, params).failures == {}
 
 
+def test_a_torch_without_gpus_is_named_where_ray_gave_one(gathered: Resources) -> None:
+    workplace = replace(gathered.workplace(StudyFolder(Path("x"))), gpu=True)
+    with pytest.raises(Refusal, match=r"^GPU: torch .* can't use the one that Ray gave a trial; install a build"):
+        train_first_batch(workplace, gathered.prepared.works, largest_points(gathered.plan.space)[0])
+
+
+def test_also_the_only_node_of_a_joined_cluster_is_looked_at(
+    gathered: Resources, folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its workers have the environment of whoever started it."""
+    joined = replace(gathered, cluster=replace(gathered.cluster, grows=True))
+    assert len(joined.cluster.nodes) == 1
+    monkeypatch.setattr(preflight, "inspect_nodes", lambda *asked: {"a": "No module named 'krona_tune'"})
+    monkeypatch.setattr(preflight, "train_first_batch", lambda *asked: pytest.fail("a trial would fail"))
+    problems = run_preflight(joined, folder, None).problems
+    assert [str(each) for each in problems] == [
+        "node a: No module named 'krona_tune'; install the same krona_tune on every node"
+    ]
+
+
 def test_everything_that_is_wrong_is_said_at_once(
     gathered: Resources, folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -320,6 +340,7 @@ def test_what_a_study_was_begun_in_is_kept_where_slow(
 def test_a_gpu_that_can_not_compute_in_what_was_begun_is_refused(
     gathered: Resources, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda: False)
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "Tesla K80")
     elsewhere = replace(gathered.workplace(StudyFolder(Path("x"))), precision="bf16", gpu=True)

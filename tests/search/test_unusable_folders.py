@@ -50,6 +50,15 @@ def test_a_temporary_folder_in_which_ray_can_not_start_is_refused(
     assert problem.format(here=tmp_path) in str(refused.value)
 
 
+def test_a_mac_s_own_temporary_folder_is_not_read_as_ray_does_not_take_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.platform", "darwin")
+    monkeypatch.setenv("TMPDIR", "/tmp/" + "x" * 90)
+    refuse_temporary_folder()
+    monkeypatch.setenv("RAY_TMPDIR", "/tmp/" + "x" * 90)
+    with pytest.raises(Refusal, match="RAY_TMPDIR: "):
+        refuse_temporary_folder()
+
+
 def test_the_longest_temporary_folder_is_the_longest_that_ray_takes(monkeypatch: pytest.MonkeyPatch) -> None:
     from ray._private.utils import validate_socket_filepath  # private: what Ray itself checks
 

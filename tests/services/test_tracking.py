@@ -43,6 +43,7 @@ def sinks(folder: StudyFolder, uri: str) -> FanOut:
         study=folder.name,
         manifest=read_manifest(folder.manifest),
         spec="model: tiny\n",
+        storage=folder.storage,
     )
     return FanOut([ParquetSink(folder.results), mirror])
 
@@ -115,7 +116,9 @@ def test_a_database_that_is_restarted_costs_a_warning(
     database: Postgres, folder: StudyFolder, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Every connection is cut, and the database does not answer while trials end."""
-    monkeypatch.chdir(folder.root.parent)  # MLflow keeps artifacts in the current folder
+    elsewhere = folder.root.parent / "elsewhere"
+    elsewhere.mkdir()
+    monkeypatch.chdir(elsewhere)
     uri = fresh(database.address, "restarted")
     with caplog.at_level(logging.WARNING):
         study = sinks(folder, uri)
@@ -129,6 +132,7 @@ def test_a_database_that_is_restarted_costs_a_warning(
     sync(folder, uri)
     assert complete(uri)
     assert changed_nothing(sync(folder, uri))
+    assert list(elsewhere.iterdir()) == []
 
 
 def _has_two(uri: str) -> bool:

@@ -23,7 +23,7 @@ from krona_tune.record.model import CHOSEN_ALIAS, WON_ALIAS, register
 from krona_tune.record.parquet_reader import read_orders, read_reports, read_trials
 from krona_tune.record.records import Records
 from krona_tune.refusal import Refusal, refusing
-from krona_tune.study.folder import WINNER, StudyFolder
+from krona_tune.study.folder import STUDIES, WINNER, StudyFolder
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import Manifest, read_manifest
 from krona_tune.study.order import Order
@@ -56,9 +56,10 @@ class MlflowStore:
         manifest: Manifest,
         spec: str,
         experiment: str = "",
+        storage: str = STUDIES,
     ) -> None:
-        """`spec` is the text of study.yaml, `experiment` one that several studies share."""
-        self._tracking_uri = tracking_uri
+        """`spec` is the text of study.yaml, `experiment` one that several studies share, `storage` where they are."""
+        self._tracking_uri, self._storage = tracking_uri, storage
         self._study, self._manifest, self._spec, self._experiment = study, manifest, spec, experiment
         self._scored: set[str] = set()
         self._running: set[str] = set()
@@ -69,9 +70,8 @@ class MlflowStore:
         if problem := find_trouble(self._tracking_uri, OPEN_SECONDS):
             raise ConnectionError(problem)
         client = connected(self._tracking_uri)
-        self.runs = StudyRuns(
-            client, artifact_location(self._tracking_uri), self._study, self._manifest, self._experiment
-        )
+        location = artifact_location(self._tracking_uri, self._storage)
+        self.runs = StudyRuns(client, location, self._study, self._manifest, self._experiment)
         self._scored = {trial_id for trial_id, run in self.runs.trials.items() if "score" in run.data.metrics}
 
     def ensure_tasks(self) -> None:
@@ -251,10 +251,11 @@ class MlflowSink(BackgroundSink):
         manifest: Manifest,
         spec: str,
         experiment: str = "",
+        storage: str = STUDIES,
         earlier: Records | None = None,
     ) -> None:
-        """`spec` is the text of study.yaml, `experiment` one that several studies share."""
-        store = MlflowStore(tracking_uri, study, manifest, spec, experiment)
+        """`spec` is the text of study.yaml, `experiment` one that several studies share, `storage` where they are."""
+        store = MlflowStore(tracking_uri, study, manifest, spec, experiment, storage)
         super().__init__(store, earlier or Records(), name=f"MLflow at {tracking_uri}")
 
 
@@ -299,6 +300,7 @@ def _sync(folder: StudyFolder, tracking_uri: str | None, experiment: str | None)
         read_manifest(folder.manifest),
         read_text(folder.spec, "put back what the study was begun with"),
         load_spec(folder.spec).experiment if experiment is None else experiment,
+        folder.storage,
     )
     rows, reports = read_trials(folder.results), read_reports(folder.results)
     store.open()

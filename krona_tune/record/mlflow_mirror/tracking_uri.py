@@ -3,7 +3,8 @@
 import os
 import socket
 import sqlite3
-from contextlib import closing, suppress
+import ssl
+from contextlib import closing
 from importlib.metadata import entry_points
 from pathlib import Path
 from tempfile import TemporaryFile
@@ -20,6 +21,8 @@ TIMEOUT_SECONDS = 2.0
 PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1433}
 """The stores that are servers, and their default ports."""
 WEB = {"http", "https"}
+ARTIFACTS = "mlartifacts"
+"""The folder of artifacts, beside a database or studies."""
 HOSTED = {"databricks", "databricks-uc", "uc"}
 
 
@@ -73,9 +76,14 @@ def _try(uri: str, timeout: float) -> None:
 
 
 def _ask(url: str, timeout: float) -> None:
-    """Accepts any answer, even a refused login."""
-    with suppress(HTTPError):
+    """Accepts any answer, even a refused login or a certificate that MLflow's own settings may trust."""
+    try:
         build_opener(ProxyHandler()).open(url, timeout=timeout).close()
+    except HTTPError:
+        pass
+    except URLError as error:
+        if not isinstance(error.reason, ssl.SSLError):
+            raise
 
 
 def _write(name: str, timeout: float) -> None:
@@ -96,14 +104,24 @@ def _scheme(uri: str, parts: SplitResult) -> str:
     return uri if uri in HOSTED else parts.scheme.partition("+")[0]
 
 
-def artifact_location(tracking_uri: str) -> str | None:
-    """Returns where a store that is a database file keeps artifacts, beside it; None leaves that to a server.
+def artifact_location(tracking_uri: str, storage: str) -> str | None:
+    """Returns where a store that is a database keeps artifacts: beside a file, and of a server beside the studies; None
+    leaves that to MLflow's own server.
 
     Left to MLflow, it would be the current folder of whoever makes the experiment.
+
+    Args:
+        storage: the folder of the studies, or its URI.
     """
-    if not tracking_uri.startswith("sqlite"):
-        return None
-    return (Path(_file(tracking_uri)).resolve().parent / "mlartifacts").as_uri()
+    scheme = _scheme(tracking_uri, urlsplit(tracking_uri))
+    if scheme == "sqlite":
+        return _beside(str(Path(_file(tracking_uri)).resolve().parent))
+    return _beside(storage) if scheme in PORTS and scheme not in WEB else None
+
+
+def _beside(folder: str) -> str:
+    place = redact(folder) if "://" in folder else Path(folder).resolve().as_uri()
+    return f"{place.rstrip('/')}/{ARTIFACTS}"
 
 
 def _file(uri: str) -> str:

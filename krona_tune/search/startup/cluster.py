@@ -16,7 +16,7 @@ from typing import Any
 
 import platformdirs
 
-from krona_tune.machine import memory
+from krona_tune.machine import cores, memory
 from krona_tune.refusal import NotNow, Refusal, refusing, told
 from krona_tune.search.ray_internals import clear_away, count_gpus, kill_ray, new_session, session_logs, start_ray
 from krona_tune.study.devices import Devices
@@ -130,13 +130,8 @@ class Slots:
         return Devices(kind="cuda", count=self.gpus) if self.gpus else Devices(kind="cpu", count=self.cpus)
 
 
-def cores() -> int:
-    """Returns the cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def this_machine() -> Cluster:
-    """Returns what a Ray started here would see, without torch; asks Ray for GPUs only if a GPU driver is present."""
+    """Returns what a Ray started here offers, without torch; asks Ray for GPUs only if a GPU driver is present."""
     gpus = _gpus() if any(Path(path).exists() for path in DRIVERS) and not _hides_gpus() else 0
     return Cluster(nodes=(Node(cores(), gpus, memory()[0]),), dashboard="")
 
@@ -219,9 +214,9 @@ def connect(address: str | None, asked: ResourcesSpec = USUAL) -> Cluster:
         with refusing("--address", f"no Ray cluster at {address!r}", START if _asked(address) == "auto" else TOKEN):
             context = ray.init(address=address, **options)
     else:
-        _import_early()
-        if _hides_gpus():
-            options["num_gpus"] = 0  # Ray would count the hidden ones
+        here = this_machine()  # Ray would count hidden GPUs, Apple's, and cores that this process may not use
+        _import_early(here)
+        options |= {"num_cpus": int(here.cpus), "num_gpus": int(here.gpus)}
         context = start_patiently(asked.nice, dashboard_host=LOOPBACK, **options)
     if not others:
         OURS.set()
@@ -266,7 +261,8 @@ def refuse_cache() -> None:
 
 def refuse_temporary_folder() -> None:
     """Raises a Refusal if Ray can't start in the temporary folder."""
-    name = next((name for name in ("RAY_TMPDIR", "TMPDIR") if name in os.environ), "the temporary folder")
+    read = ("RAY_TMPDIR", "TMPDIR") if sys.platform == "linux" else ("RAY_TMPDIR",)  # elsewhere Ray takes /tmp
+    name = next((name for name in read if name in os.environ), "the temporary folder")
     folder = Path(os.environ.get(name, "/tmp"))
     fix = "set RAY_TMPDIR to a folder with a short path, such as /tmp"
     if not os.environ.get(name, "/tmp").startswith("/"):
@@ -346,12 +342,12 @@ def _asked(address: str) -> str:
     return os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
 
 
-def _import_early() -> None:
+def _import_early(here: Cluster) -> None:
     """Makes the workers that Ray starts first, one per CPU, import what trials need while the driver reads its data.
 
     Does nothing if there are many CPUs: on a GPU machine most workers would stay idle, each with torch in memory.
     """
-    if this_machine().cpus <= FEW_CPUS:
+    if here.cpus <= FEW_CPUS:
         os.environ.setdefault("RAY_preload_python_modules", EARLY)
 
 

@@ -15,10 +15,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from krona_tune.adapters.peft_class import is_own_class
 from krona_tune.atomic_write import write_atomically
-from krona_tune.machine import busy, installed_versions
+from krona_tune.machine import busy, cores, installed_versions
 from krona_tune.processor import this_processor
 from krona_tune.search.startup.begin_study import Resources
-from krona_tune.search.startup.cluster import cores
 from krona_tune.search.worker.first_batch import FEW_ROWS, FirstBatch, of_the_longest
 from krona_tune.search.worker.trainable import Workplace
 

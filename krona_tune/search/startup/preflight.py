@@ -238,7 +238,7 @@ def run_preflight(resources: Resources, folder: StudyFolder, tracking_uri: str |
     with ThreadPoolExecutor(max_workers=1) as aside:
         tracking = aside.submit(explain_unreachable, tracking_uri or folder.tracking_uri)
         disk, work = check_disk(resources, folder, storage) + at_the_uri(folder), check_memory(resources, need)
-        if len(resources.cluster.nodes) > 1 and not disk.problems:
+        if resources.cluster.grows and not disk.problems:
             work += on_every_node(resources, folder.remote or str(storage))
         if not work.problems:
             work += in_the_first_batch(resources, folder, need)

