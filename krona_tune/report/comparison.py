@@ -54,7 +54,8 @@ class ComparedStudy:
         return {each.task: each for each in self.results.tasks}
 
     def average(self, common: Sequence[str]) -> SearchAverage | None:
-        return average([self.tasks[task] for task in common])
+        found = average([self.tasks[task] for task in common])
+        return found if found and len(found.tasks) == len(common) else None
 
     def final_average(self, common: Sequence[str]) -> FinalAverage | None:
         found = final_average([self.tasks[task] for task in common])
@@ -140,10 +141,9 @@ class ComparedTask:
     def anchor(self) -> str:
         return self.entries[0].summary.anchor
 
-    @property
-    def averages(self) -> bool:
-        """Returns whether the scores of all studies on validation have a mean with those of other tasks."""
-        return all(each.summary.facts is None or each.summary.facts.averages_on("validation") for each in self.entries)
+    def averages_on(self, half: Half) -> bool:
+        """Returns whether the scores of all studies on this half have a mean with those of other tasks."""
+        return all(each.summary.facts is None or each.summary.facts.averages_on(half) for each in self.entries)
 
     @property
     def same_metrics(self) -> bool:
@@ -196,9 +196,15 @@ class Comparison:
         return [each for each in whole if all(entry.summary.best for entry in each.entries)]
 
     @property
+    def half(self) -> Half:
+        """Returns the half that averages are of: test if all studies have finals on all tasks that they share."""
+        return "test" if all(entry.winner for each in self.known for entry in each.entries) else "validation"
+
+    @property
     def common(self) -> list[str]:
-        """Returns those of them whose scores have a mean."""
-        return [each.task for each in self.known if each.same_metrics and (len(self.known) == 1 or each.averages)]
+        """Returns those of the known tasks whose scores have a mean."""
+        alone = len(self.known) == 1
+        return [each.task for each in self.known if each.same_metrics and (alone or each.averages_on(self.half))]
 
     @property
     def synthetic(self) -> bool:
@@ -296,8 +302,6 @@ def _entry(
     if reference is None or study is reference[0]:
         return ComparedWinner(study=study, summary=summary)
     found, pairing = _held_against(reference[1], summary, float(max(1, comparisons)))
-    if winner := reference[1].finals.winner:
-        found = replace(found, bounds=winner.bounds)
     return ComparedWinner(study=study, summary=summary, reference=reference[0].name, difference=found, pairing=pairing)
 
 
@@ -313,11 +317,12 @@ def _held_against(one: TaskSummary, other: TaskSummary, comparisons: float) -> t
     same = _data(one.facts) is not None and _data(one.facts) == _data(other.facts) and first.examples == second.examples
     seeds = first.test_by_seed().keys() & second.test_by_seed().keys()
     if same and len(seeds) > 1:
-        found = difference(first.scored_by_seed(), second.scored_by_seed(), first.examples, comparisons)
+        sides = first.scored_by_seed(), second.scored_by_seed()
+        found = difference(*sides, first.examples, comparisons, first.bounds)
     else:
         one_by_one, others = (tuple(each.scored_by_seed().values()) for each in (first, second))
         examples = first.examples, second.examples
-        found = unpaired_difference(one_by_one, others, examples, comparisons, same_examples=same)
+        found = unpaired_difference(one_by_one, others, examples, comparisons, first.bounds, same_examples=same)
     why = found.why_none or first.undrawn or second.undrawn
     pairing = PAIRED if same and len(seeds) > 1 else SAME_EXAMPLES if same else UNPAIRED
     return replace(found, why_none=why), "" if why else pairing

@@ -24,7 +24,8 @@ def draw_factor_shapes(subject: Subject) -> Chart | None:
     for each in subject.summary.ranked:
         if shape_word(each.trial):
             shape = (each.trial.params["a_out"], each.trial.params["a_in"])
-            best.setdefault(shape, each)
+            if shape not in best or each.score > best[shape].score:  # one that finished ranks above a better one
+                best[shape] = each
             tried[shape] += 1
     if len(best) < 2:
         return None

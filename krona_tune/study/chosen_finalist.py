@@ -106,7 +106,8 @@ def is_better(first: Finalist, second: Finalist) -> bool:
 
 def _validated(first: Finalist, second: Finalist) -> Estimate | None:
     """Returns the difference of their validation scores; None if they share no seed."""
-    return difference(first.validated_by_seed(), second.validated_by_seed(), first.validation_examples).estimate
+    sides, bounds = (first.validated_by_seed(), second.validated_by_seed()), bounds_of(first.rows[0].metrics)
+    return difference(*sides, first.validation_examples, bounds=bounds).estimate
 
 
 def _is_above_zero(found: Estimate) -> bool:

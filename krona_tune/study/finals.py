@@ -252,5 +252,6 @@ def _finalist(of: str, repeats: Sequence[TrialResult], facts: TaskFacts | None) 
 
 
 def _difference(winner: Finalist, other: Finalist, finalists: int) -> Difference:
-    found = difference(winner.scored_by_seed(), other.scored_by_seed(), winner.examples, comparisons_of(finalists))
-    return replace(found, bounds=winner.bounds, why_none=winner.undrawn or other.undrawn)
+    sides, many = (winner.scored_by_seed(), other.scored_by_seed()), comparisons_of(finalists)
+    found = difference(*sides, winner.examples, many, winner.bounds)
+    return replace(found, why_none=winner.undrawn or other.undrawn)

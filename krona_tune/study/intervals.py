@@ -1,12 +1,14 @@
 """Estimates a mean over seeds and test examples: its interval, and the difference between two that can be told."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from math import exp, log, sqrt
 
 import numpy as np
 import numpy.typing as npt
+
+from krona_tune.study.request.metric_table import of_a_share
 
 CONFIDENCE = 0.95
 POWER = 0.8
@@ -21,6 +23,8 @@ CHOSEN_EXPONENT = 1 / 3
 """How far a winner that was chosen on validation is from one that was chosen on test, in `comparisons_of`."""
 Scored = tuple[float, Sequence[float]]
 """One seed's score, and its scores on draws of the examples (none if they are not known)."""
+Bounds = tuple[float, float] | None
+"""A metric's least and greatest value; None if it may have any."""
 Table = npt.NDArray[np.float64]
 
 
@@ -98,7 +102,7 @@ class Estimate:
         """Returns the half width of the 95 % interval of one of `comparisons` (Bonferroni)."""
         return self.quantile(1 - (1 - CONFIDENCE) / 2 / comparisons) * self.deviation
 
-    def interval(self, bounds: tuple[float, float] | None = None) -> tuple[float, float] | None:
+    def interval(self, bounds: Bounds = None) -> tuple[float, float] | None:
         """Returns the 95 % interval of the mean; None if it `lacks` what that needs.
 
         With the metric's least and greatest value as `bounds`, it is computed of logit((x - low) / (high - low)), and
@@ -128,7 +132,7 @@ class Difference:
     comparisons: float = 1.0
     partly: bool = False
     why_none: str = ""
-    bounds: tuple[float, float] | None = None
+    bounds: Bounds = None
 
     @property
     def lacks(self) -> str:
@@ -227,7 +231,11 @@ def estimate(scores: Sequence[float], resampled: Sequence[Sequence[float]] = (),
 
 
 def difference(
-    first: Mapping[int, Scored], second: Mapping[int, Scored], examples: int = 0, comparisons: float = 1.0
+    first: Mapping[int, Scored],
+    second: Mapping[int, Scored],
+    examples: int = 0,
+    comparisons: float = 1.0,
+    bounds: Bounds = None,
 ) -> Difference:
     """Returns the difference of two configurations' scores by seed, paired over seeds and draws of the examples.
 
@@ -236,15 +244,30 @@ def difference(
         second: the same of the other one; seeds that only one of them has are left out.
         examples: how many test examples there are; 0 if that is not known.
         comparisons: how many comparisons this one counts as one of.
+        bounds: the metric's least and greatest value.
     """
     pairs = [(first[seed], second[seed]) for seed in sorted(first.keys() & second.keys())]
     if not pairs:
-        return Difference(estimate=None, comparisons=comparisons)
+        return Difference(estimate=None, comparisons=comparisons, bounds=bounds)
     scores = [one - other for (one, _), (other, _) in pairs]
     whole = all(len(one) == len(other) for (_, one), (_, other) in pairs)
     draws = [np.subtract(one, other).tolist() for (_, one), (_, other) in pairs] if whole else []
     partly = first.keys() != second.keys()
-    return Difference(estimate=estimate(scores, draws, examples), comparisons=comparisons, partly=partly)
+    found = _with_unseen(estimate(scores, draws, examples), (each for pair in pairs for each in pair), bounds)
+    return Difference(estimate=found, comparisons=comparisons, partly=partly, bounds=bounds)
+
+
+def _with_unseen(found: Estimate, scored: Iterable[Scored], bounds: Bounds) -> Estimate:
+    """Returns the estimate of a difference with the chance between examples that no draw of them shows.
+
+    Where all are answered rightly by one configuration, and none by the other, every draw has the same scores. By
+    Laplace's rule each of the two still has the error of a share whose next example is another.
+    """
+    same = bounds and found.examples > 1 and all(np.ptp(draws) <= SAME for _, draws in scored if len(draws))
+    if not (same and bounds and found.drawn and abs(found.mean) > SAME):
+        return found
+    one = (bounds[1] - bounds[0]) * of_a_share(1.0, found.examples)
+    return replace(found, of_examples=found.of_examples + 2 * one**2)
 
 
 def unpaired_difference(
@@ -252,6 +275,7 @@ def unpaired_difference(
     second: Sequence[Scored],
     examples: tuple[int, int] = (0, 0),
     comparisons: float = 1.0,
+    bounds: Bounds = None,
     *,
     same_examples: bool,
 ) -> Difference:
@@ -262,6 +286,7 @@ def unpaired_difference(
         second: the same of the other one.
         examples: how many test examples each of them has; 0 if that is not known.
         comparisons: how many comparisons this one counts as one of.
+        bounds: the metric's least and greatest value.
         same_examples: draw j has the same examples for both, and what they share is no part of the variance.
 
     The seeds' parts of the variance add up, with Welch's degrees of freedom (Biometrika 34, 1947).
@@ -280,7 +305,8 @@ def unpaired_difference(
         of_examples=max(0.0, one.of_examples + other.of_examples - 2 * shared) if drawn else 0.0,
         drawn=drawn,
     )
-    return Difference(estimate=whole, comparisons=comparisons)
+    found = _with_unseen(whole, (*first, *second), bounds)
+    return Difference(estimate=found, comparisons=comparisons, bounds=bounds)
 
 
 def _covariance(first: Sequence[Scored], second: Sequence[Scored]) -> float:

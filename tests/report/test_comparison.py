@@ -145,6 +145,24 @@ def test_a_task_of_one_study_has_a_row_and_no_average(tmp_path: Path) -> None:
     assert found.common == ["rte"]
 
 
+def test_tasks_that_are_compared_by_loss_are_averaged_on_test(tmp_path: Path) -> None:
+    made = manifest("rte", "cola")
+    by_loss = made.tasks["cola"].model_copy(update={"compared_by_loss": True})
+    made = made.model_copy(update={"tasks": {**made.tasks, "cola": by_loss}})
+    one, other = (
+        write_study(tmp_path / name, made, [*final_rows(scores), *final_rows(scores, task="cola")])
+        for name, scores in (("a", LOW), ("b", HIGH))
+    )
+    found = compared(one, other)
+    assert (found.half, found.common) == ("test", ["rte", "cola"])
+    final = found.studies[0].final_average(found.common)
+    assert final is not None
+    assert final.tasks == ("rte", "cola")
+    assert found.studies[0].average(found.common) is None  # on validation only one of them has a mean
+    searched = write_study(tmp_path / "c", made, [row("000", "search", 0.6), row("001", "search", 0.6, task="cola")])
+    assert compared(one, searched).common == ["rte"]
+
+
 def test_other_backbones_are_doubted(tmp_path: Path) -> None:
     made = manifest("rte")
     model = made.model.model_copy(update={"fingerprint": "another"})

@@ -7,13 +7,13 @@ import pytest
 
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.records import read_records
-from krona_tune.report.chart import Chart
+from krona_tune.report.chart import Chart, Subject
 from krona_tune.report.factor_shapes import draw_factor_shapes
 from krona_tune.report.study_results import summaries
 from krona_tune.report.task_charts import draw_charts
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
-from krona_tune.study.result import Status
+from krona_tune.study.result import RECORDED, Status
 from tests.record.events import ended, report, started
 from tests.report.many_trials import BERT, subject
 
@@ -48,3 +48,17 @@ def test_the_terms_of_a_sum_are_said_beside_its_shape(study: StudyFolder) -> Non
     [shapes] = [chart for chart in draw_charts(cola, recorded.of("cola"), None) if chart.name == "shapes"]
     assert [list(row) for row in shapes.figure.data[0].customdata] == [[[12, 16, 2, ""]], [[24, 16, 3, ", 4 terms"]]]
     assert shapes.caption.endswith("is written beside it, for each term.")
+
+
+def test_a_better_trial_that_was_stopped_is_shown_before_a_taught_one_that_finished(study: StudyFolder) -> None:
+    sink = ParquetSink(study.results)
+    for number, score, status in ((7, 0.6, Status.COMPLETED), (8, 0.72, Status.STOPPED_EARLY)):
+        known = {"method": "krona", "a_out": 32, "a_in": 8, "learning_rate": 0.07}
+        trial = replace(started(number), params=known, proposed_by=RECORDED if number == 7 else "TPE")
+        sink.trial_ended(ended(trial, status, [report(trial, 0, score)]))
+    recorded = read_records(study.results)
+    [cola, *_] = summaries(recorded, read_manifest(study.manifest))
+    chart = draw_factor_shapes(Subject(summary=cola, recorded=recorded.of("cola")))
+    assert chart is not None
+    [best] = [float(cell) for row in chart.figure.data[0].z for cell in row if cell is not None and cell > 0.7]
+    assert best == 0.72

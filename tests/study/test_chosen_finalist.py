@@ -55,6 +55,18 @@ def test_the_test_half_has_no_say() -> None:
     assert chosen(best(0.9, 0.92, 0.91, test=0.01), *rows) == "a"
 
 
+def test_a_perfect_finalist_is_chosen_over_what_is_always_wrong() -> None:
+    """No draw of the examples varies; the next example may still be another."""
+    right, wrong = {"validation_resampled": (1.0,) * 9}, {"validation_resampled": (0.0,) * 9}
+    one, none = best(1.0, 1.0, 1.0, **right), default(0.0, 0.0, 0.0, **wrong)
+    assert chosen(one, none) == "a"
+    two = FACTS.model_copy(update={"validation_examples": 2})
+    choice = choose(rank_finals([*one, *none], two))
+    assert choice is not None
+    assert choice.finalist.of == "default"  # two examples show nothing
+    assert chosen(best(1.0, 1.0, 1.0, **right), default(1.0, 1.0, 1.0, **right)) == "default"
+
+
 def test_the_head_alone_is_chosen_where_nothing_is_better() -> None:
     assert chosen(best(0.7, 0.72, 0.6), default(0.66, 0.7, 0.6), head(0.75, 0.75, 0.74)) == "head"
 

@@ -142,6 +142,24 @@ def test_a_difference_that_is_the_same_at_every_seed_is_no_proof(
     assert (found.apart, found.detectable, found.lacks) == (False, None, "all scores are equal")
 
 
+@pytest.mark.parametrize("paired", [True, False])
+def test_all_right_against_all_wrong_is_told_apart_by_the_number_of_examples(paired: bool) -> None:
+    """No draw of the examples shows chance; the next example may be another."""
+    one, other = (dict.fromkeys(range(3), (score, (score,) * 9)) for score in (1.0, 0.0))
+    for examples, apart in ((200, True), (2, False)):
+        found = (
+            difference(one, other, examples, bounds=(0.0, 1.0))
+            if paired
+            else unpaired_difference(
+                tuple(one.values()), tuple(other.values()), (examples,) * 2, bounds=(0.0, 1.0), same_examples=True
+            )
+        )
+        assert found.apart is apart
+        assert found.lacks == ""
+    assert difference(one, one, 200, bounds=(0.0, 1.0)).apart is False
+    assert difference(one, other, 200).apart is False  # of a metric without bounds nobody knows what is much
+
+
 def test_fewer_than_two_shared_seeds_tell_nothing() -> None:
     found = difference({1: (0.9, ()), 2: (0.8, ())}, {2: (0.1, ()), 3: (0.2, ())})
     none = difference({1: (0.9, ())}, {2: (0.8, ())})

@@ -123,6 +123,9 @@ def test_a_perfect_score_on_a_few_examples_that_chance_gives_is_not_shown() -> N
     few = FACTS.model_copy(update={"validation_examples": 4, "constant_score": 0.5})
     assert learned_more(seeds(1.0), few, 100) is Learned.UNSHOWN
     assert learned_more(seeds(1.0), FACTS, 100) is Learned.YES
+    lucky = [replace(each, metrics={"matthews": 1.0}) for each in seeds(1.0)]
+    assert learned_more(lucky, few.model_copy(update={"constant_score": 0.0}), 100) is Learned.UNSHOWN
+    assert learned_more(lucky, FACTS.model_copy(update={"constant_score": 0.0}), 100) is Learned.YES
 
 
 def test_without_rows_or_facts_it_is_not_known_what_was_learned() -> None:

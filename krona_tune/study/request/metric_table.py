@@ -29,8 +29,12 @@ def of_a_share(value: float, examples: int) -> float:
 
 
 def of_a_correlation(value: float, examples: int) -> float:
-    """Returns √((1−r²)²/(n−1)), the textbook value for Pearson's r under normality."""
-    return (1 - min(value * value, 1.0)) / sqrt(max(examples - 1, 1))
+    """Returns (1−r²)/√(n−3), Fisher's value for Pearson's r under normality (Metron 1, 1921).
+
+    Two examples more that show nothing are counted for r, as in `of_a_share`: a perfect score on a few has an error.
+    """
+    shown = min(abs(value), 1.0) * examples / (examples + 2)
+    return (1 - shown * shown) / sqrt(max(examples - 3, 1))
 
 
 @dataclass(frozen=True, kw_only=True)

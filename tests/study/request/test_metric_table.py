@@ -69,11 +69,13 @@ def test_f1_alone_is_about_one_of_two_labels() -> None:
 
 def test_standard_errors_of_shares_and_correlations() -> None:
     assert standard_error({"accuracy": 0.8}, 98) == pytest.approx(sqrt(0.794 * 0.206 / 98))
-    assert standard_error({"matthews": 0.6}, 101) == pytest.approx(0.64 / 10)
+    assert standard_error({"matthews": 0.6}, 103) == pytest.approx((1 - (0.6 * 103 / 105) ** 2) / 10)
     both = standard_error({"accuracy": 0.8, "f1": 0.9}, 100)
     assert both == pytest.approx((0.04 + 0.03) / 2, rel=0.03)
     for value in (0.0, 1.0):
         assert standard_error({"accuracy": value}, 4) == pytest.approx(sqrt(5 / 144))
+    for value in (-1.0, 1.0):
+        assert standard_error({"pearson": value}, 4) == pytest.approx(5 / 9)
 
 
 @pytest.mark.parametrize(
