@@ -95,7 +95,10 @@ def _texts(value: Any) -> Iterator[str]:
         yield from (each for each in value if isinstance(each, str))
 
 
-PLAIN = {"…": "...", "×": "x", "–": "-", "≈": "~", "±": "+-", "·": ".", "ᵏ": "^k", "η": "eta"}
+PLAIN = {
+    "…": "...", "×": "x", "⊗": "x", "–": "-", "−": "-", "→": "->", "≈": "~", "±": "+-", "·": ".", "ᵏ": "^k", "η": "eta",
+    "“": '"', "”": '"',
+}  # fmt: skip
 """Replacements for signs that an encoding lacks; any other sign becomes a question mark."""
 
 

@@ -37,6 +37,7 @@ def format_share(share: float | None) -> str:
 FILTERS = {
     "score": formatting.format_score,
     "gain": formatting.format_gain,
+    "deviation": formatting.format_deviation,
     "spread": partial(formatting.format_spread, plus_minus=" ± "),
     "number": formatting.format_number,
     "count": formatting.format_count,

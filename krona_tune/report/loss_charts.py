@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from krona_tune.report.chart import COLOURS, Chart, Colour, Subject, empty_figure
 from krona_tune.report.running_trials import RunningTrial
-from krona_tune.study.manifest import Manifest
+from krona_tune.study.kinds import UNCOUNTED
 from krona_tune.study.result import CurvePoint, Status, curve_of
 
 MOST_BEST, MOST_DIVERGED, MOST_RUNNING = 10, 5, len(COLOURS)
@@ -53,8 +53,9 @@ def _chosen(subject: Subject) -> dict[str, dict[str, Sequence[CurvePoint]]]:
         return {}
     best = subject.summary.best.trial.trial_id if subject.summary.best else ""
     others = [each.trial.trial_id for each in subject.summary.ranked[:MOST_BEST] if each.trial.trial_id != best]
-    running = [trial.trial_id for trial in trials if trial.trial_id in subject.recorded.running]
-    diverged = [trial.trial_id for trial in trials if trial.status is Status.DIVERGED]
+    counted = [trial for trial in trials if trial.kind not in UNCOUNTED]  # a full training has epochs of another size
+    running = [trial.trial_id for trial in counted if trial.trial_id in subject.recorded.running]
+    diverged = [trial.trial_id for trial in counted if trial.status is Status.DIVERGED]
     named = {
         "among the best": [trial for trial in others if trial not in running],
         "diverged": diverged[-MOST_DIVERGED:],
@@ -64,13 +65,12 @@ def _chosen(subject: Subject) -> dict[str, dict[str, Sequence[CurvePoint]]]:
     return {name: {trial: curves.get(trial, ()) for trial in group} for name, group in named.items()}
 
 
-def draw_running_losses(running: Sequence[RunningTrial], manifest: Manifest) -> Chart | None:
+def draw_running_losses(running: Sequence[RunningTrial]) -> Chart | None:
     """Draws the loss of the first MOST_RUNNING trials that run now and have a point, a colour each; None if none has.
 
-    The manifest says how many training examples an epoch has; a task that it lacks is not drawn.
+    A trial is left out if nobody knows how many examples an epoch has.
     """
-    facts = {each.trial: manifest.tasks.get(each.task) for each in running}
-    epochs = {trial: each.train_examples for trial, each in facts.items() if each and each.train_examples}
+    epochs = {each.trial: each.epoch_examples for each in running if each.epoch_examples}
     known = {each.trial: curve_of(vars(each)) for each in running if each.curve_examples and each.trial in epochs}
     if not known:
         return None
@@ -99,7 +99,7 @@ def _axes(curves: Sequence[Sequence[CurvePoint]]) -> go.Figure:
 
 
 def _line(
-    name: str, curves: Sequence[tuple[str, Sequence[CurvePoint]]], examples_per_epoch: int, style: dict[str, Any]
+    name: str, curves: Sequence[tuple[str, Sequence[CurvePoint]]], examples_per_epoch: float, style: dict[str, Any]
 ) -> go.Scatter:
     """Draws curves as one trace, with a gap between them, so that the legend switches all of them."""
     alone = [trial for trial, _ in curves] == [name]

@@ -8,14 +8,16 @@ from pydantic import BaseModel
 from krona_tune.record.driver_state import progress_of
 from krona_tune.record.records import Records
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.kinds import UNCOUNTED
 from krona_tune.study.manifest import Manifest
 from krona_tune.study.result import Report, TrialResult, curve_columns, grouped
 
 
 class RunningTrial(BaseModel):
     """A trial that runs now; `share` of its full budget is done, from 0 to 1. `rung` counts the rungs it has reached,
-    of `rungs` in all. `curve_examples`, `curve_loss` and `curve_learning_rate` are its training curve so far, as in the
-    rows of reports; a loss that is no finite number is null."""
+    of `rungs` in all, 0 of a full training, which has none. `epoch_examples` are those of an epoch; null if nobody
+    knows, as of a full training before its first report. `curve_examples`, `curve_loss` and `curve_learning_rate` are
+    its training curve so far, as in the rows of reports; a loss that is no finite number is null."""
 
     trial: str
     task: str
@@ -23,6 +25,7 @@ class RunningTrial(BaseModel):
     share: float
     rung: int
     rungs: int
+    epoch_examples: float | None = None
     score: float | None
     knobs: dict[str, Any]
     proposed_by: str
@@ -43,7 +46,8 @@ def trials_under_way(folder: StudyFolder, manifest: Manifest, recorded: Records)
 
 
 def _running(folder: StudyFolder, manifest: Manifest, trial: TrialResult, reports: Sequence[Report]) -> RunningTrial:
-    rungs = facts.rungs if (facts := manifest.tasks.get(trial.task)) else ()
+    facts, apart = manifest.tasks.get(trial.task), trial.kind in UNCOUNTED
+    rungs = facts.rungs if facts and not apart else ()
     reached = sum(trial.examples >= rung for rung in rungs)  # it may be evaluated between the rungs too
     values = {name: value for name, value in vars(trial).items() if name in RunningTrial.model_fields.keys() - {"rung"}}
     progress = progress_of(folder, trial.trial_id)
@@ -55,6 +59,12 @@ def _running(folder: StudyFolder, manifest: Manifest, trial: TrialResult, report
         share=progress.share,
         rung=reached,
         rungs=len(rungs),
+        epoch_examples=_of_an_epoch(reports) if apart else facts and (facts.train_examples or None),
         knobs=trial.params,
         **values,
     )
+
+
+def _of_an_epoch(reports: Sequence[Report]) -> float | None:
+    """Returns the training examples of an epoch, by the last report of a trial; None without one."""
+    return reports[-1].examples / reports[-1].epochs if reports and reports[-1].epochs else None

@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Sequence
+from html import escape
 from typing import Any
 
 import plotly.graph_objects as go
@@ -53,7 +54,8 @@ def draw_overview(tasks: Sequence[TaskSummary]) -> Chart | None:
 
 def _name_rows(figure: go.Figure, titles: Sequence[str]) -> None:
     """Puts the tasks' titles, which may be alike or numbers, beside the rows 0, 1, …, the first at the top."""
-    figure.update_yaxes(tickvals=list(range(len(titles))), ticktext=titles, range=[len(titles) - 0.5, -0.5])
+    named = [escape(title, quote=False) for title in titles]
+    figure.update_yaxes(tickvals=list(range(len(titles))), ticktext=named, range=[len(titles) - 0.5, -0.5])
 
 
 def _marks(name: str, scores: Sequence[float | None], shift: float, colour: str, symbol: str) -> go.Scatter:
@@ -171,7 +173,7 @@ def draw_cost(tasks: Sequence[TaskSummary], recorded: Records, rates: DeviceRate
                     orientation="h",
                     x=[by_task[each.task] for each in tasks],
                     y=list(range(len(titles))),
-                    customdata=titles,
+                    customdata=[escape(title, quote=False) for title in titles],
                     marker={"color": _COLOURS[kind]},
                     hovertemplate=f"%{{customdata}}, {kind}: %{{x:.2f}} min<extra></extra>",
                 )

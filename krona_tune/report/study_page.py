@@ -98,7 +98,9 @@ def render_body(results: StudyResults, orders: Sequence[Order], *, live: bool = 
         **{name: getattr(results, name) for name in ("manifest", "spec", "average", "shared", "cost", "rates")},
         "search_ends": results.search_ends,
         "synthetic": manifest.synthetic,
-        "parts": [_part(summary, recorded.of(summary.task), backbone, rates) for summary in tasks],
+        "parts": [
+            _part(summary, recorded.of(summary.task), backbone, rates, shared=shared is not None) for summary in tasks
+        ],
         "final_average": final_average(tasks),
         "tested": any(summary.finals.winner for summary in tasks),
         "shared_knobs": knobs_among([each.row for each in shared.ranked] if shared else []),
@@ -139,7 +141,9 @@ def _sections(page: Mapping[str, Any]) -> list[PageSection]:
     return [section for shown, section in listed if shown]
 
 
-def _part(summary: TaskSummary, recorded: Records, backbone: BackboneOutline | None, rates: DeviceRates) -> TaskPart:
+def _part(
+    summary: TaskSummary, recorded: Records, backbone: BackboneOutline | None, rates: DeviceRates, *, shared: bool
+) -> TaskPart:
     return TaskPart(
         summary=summary,
         knobs=knobs_among([each.trial for each in summary.ranked]),
@@ -147,6 +151,6 @@ def _part(summary: TaskSummary, recorded: Records, backbone: BackboneOutline | N
         charts=draw_charts(summary, recorded, backbone),
         seeds=draw_seeds(summary.finals, one_scale=summary.one_scale),
         cost=total_cost(recorded.trials, rates),
-        saved=saved_by_stopping(summary, recorded.trials),
+        saved=None if shared else saved_by_stopping(summary, recorded.trials),  # they are stopped between tasks
         full=tuple(trial for trial in recorded.trials if trial.kind in UNCOUNTED),
     )

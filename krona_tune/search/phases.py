@@ -3,6 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -181,7 +182,9 @@ def full_phase(plan: Plan, location: str, again: FullTraining, ledger: Ledger, s
     """The trials of a full training that have not completed, on all of the task's examples."""
     ended = {row.trial_id for row in ledger.rows.values() if row.status is Status.COMPLETED}
     waiting = [trial for trial in again.trials(plan.spec.seed) if trial.trial_id not in ended]
-    return chosen_phase(waiting, {again.of.task: full_work(plan, location, again)}, ledger, stopper)
+    phase = chosen_phase(waiting, {again.of.task: full_work(plan, location, again)}, ledger, stopper)
+    new = [trial for trial in waiting if trial.trial_id not in ledger.rows or not ledger.rows[trial.trial_id].ended]
+    return replace(phase, new=Counter(trial.task for trial in new))
 
 
 def finals_reserve(

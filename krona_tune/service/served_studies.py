@@ -203,7 +203,7 @@ class ServedStudies:
             manifest, running = read.results.manifest, self._running(name, look, read)
             folder = self.storage.study(name)
             self._fetch(folder, (f"adapters/*/{CARD}",))
-            template, losses = environment().get_template("now.html.j2"), draw_running_losses(running, manifest)
+            template, losses = environment().get_template("now.html.j2"), draw_running_losses(running)
             return template.render(
                 now=now,
                 running=running,

@@ -113,6 +113,11 @@ class DriverState(FrozenValue):
         return "paused" if self.paused or self.share == 0 else "running"
 
     @property
+    def searched(self) -> bool:
+        """Returns whether the driver trains nothing more of the search."""
+        return self.stage in {"finals", "repeats"}
+
+    @property
     def ends(self) -> bool:
         """Returns whether the driver has come to its end: it takes no more orders."""
         return self.stage == "end"
@@ -137,6 +142,14 @@ class DriverState(FrozenValue):
 def running_trials(rows: Iterable[TrialResult]) -> frozenset[str]:
     """Returns the trials that have begun and not ended: they run if the study does, else they were interrupted."""
     return frozenset(row.trial_id for row in rows if not row.ended and row.ended_at is None)
+
+
+def in_plan(row: TrialResult, running: Collection[str]) -> bool:
+    """Returns whether a study's plan has this trial, if those with the ids `running` run.
+
+    A full training that was cut off is none of it: whoever asks for it again lets it go on.
+    """
+    return row.ended or row.kind not in UNCOUNTED or row.trial_id in running
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -222,13 +235,9 @@ class StudyState:
         driver: DriverState | None = None,
         cut_off: bool = False,
     ) -> "StudyState":
-        """Returns the state of a study with these rows and orders, and so many trials that have not begun.
-
-        A full training that was cut off is none of its plan: whoever asks for it again lets it go on.
-        """
+        """Returns the state of a study with these rows and orders, and so many trials that have not begun."""
         running = running_trials(rows) if runs else frozenset[str]()
-        counted = [row for row in rows if row.ended or row.kind not in UNCOUNTED or row.trial_id in running]
-        counts = TrialStates.of(counted, running, to_come)
+        counts = TrialStates.of([row for row in rows if in_plan(row, running)], running, to_come)
         ordered = any(order.is_left for order in orders)
         return cls(runs=runs, counts=counts, ordered=ordered, driver=driver, cut_off=cut_off)
 

@@ -17,7 +17,7 @@ from krona_tune.cli import app
 from krona_tune.cli.ending import Output
 from krona_tune.refusal import Refusal
 
-SAID = "a_out 8…16 × 2 ≈ 3 ± 1 漢"
+SAID = "a_out 8…16 × 2 ≈ 3 ± 1 漢 −0.012 → “seen”"
 SAY = f"""
 import sys
 from krona_tune import cli
@@ -46,8 +46,8 @@ def ended(
 @pytest.mark.slow
 def test_what_an_encoding_lacks_is_replaced() -> None:
     for encoding, said in (
-        ("ascii", b"a_out 8...16 x 2 ~ 3 +- 1 ?"),
-        ("iso-8859-1", b"a_out 8...16 \xd7 2 ~ 3 \xb1 1 ?"),
+        ("ascii", b'a_out 8...16 x 2 ~ 3 +- 1 ? -0.012 -> "seen"'),
+        ("iso-8859-1", b'a_out 8...16 \xd7 2 ~ 3 \xb1 1 ? -0.012 -> "seen"'),
         ("utf-8", SAID.encode()),
     ):
         done = ended(PYTHONIOENCODING=encoding)

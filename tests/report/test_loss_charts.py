@@ -14,8 +14,9 @@ from krona_tune.report.loss_charts import (
 )
 from krona_tune.report.running_trials import RunningTrial
 from krona_tune.report.task_summary import summarise
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.result import Curve, Report, Status, TrialResult, curve_columns
-from tests.record.events import RUNGS, curve, ended, manifest, report, started
+from tests.record.events import RUNGS, curve, ended, report, started
 from tests.report.many_trials import FACTS
 
 GOOD = curve(0.9, 0.5)
@@ -33,7 +34,16 @@ def diverged(number: int, *losses: float) -> tuple[TrialResult, list[Report]]:
 
 def runs(trial: str, drawn: Curve = GOOD) -> RunningTrial:
     unknown = dict.fromkeys(("score", "expected_score", "expected_deviation"))
-    known = {"task": "cola", "kind": "search", "share": 0.5, "rung": 0, "rungs": 3, "knobs": {}, "proposed_by": ""}
+    known = {
+        "task": "cola",
+        "kind": "search",
+        "share": 0.5,
+        "rung": 0,
+        "rungs": 3,
+        "epoch_examples": 340,
+        "knobs": {},
+        "proposed_by": "",
+    }
     return RunningTrial.model_validate({"trial": trial, **known, **unknown, **curve_columns(drawn)})
 
 
@@ -65,6 +75,14 @@ def test_the_best_of_a_shared_search_is_its_best_configuration() -> None:
     assert lines == {"best": {"cola-0002"}, "among the best": {"cola-0001"}}
 
 
+def test_a_full_training_is_no_line_among_those_of_the_search() -> None:
+    """It has epochs of another size."""
+    lost = diverged(3, 0.9, nan)
+    chart = draw_training_loss(subject(ran(1, 0.7), (replace(lost[0], kind=TrialKind.FULL_TRAIN), lost[1])))
+    assert chart is not None
+    assert [line.name for line in chart.figure.data] == ["best"]
+
+
 def test_of_many_trials_a_few_are_drawn() -> None:
     many = [ran(number, number / 100) for number in range(40)]
     bad = [diverged(number, 0.9, nan) for number in range(50, 70)]
@@ -74,7 +92,7 @@ def test_of_many_trials_a_few_are_drawn() -> None:
     assert drawn["best"] | drawn["among the best"] == {f"cola-{number:04d}" for number in range(40 - MOST_BEST, 40)}
     assert drawn["diverged"] == {f"cola-{number:04d}" for number in range(70 - MOST_DIVERGED, 70)}
     running = [runs(f"cola-{number:03d}") for number in range(MOST_RUNNING + 3)]
-    present = draw_running_losses(running, manifest("cola"))
+    present = draw_running_losses(running)
     assert present is not None
     assert [line.name for line in present.figure.data] == [each.trial for each in running][:MOST_RUNNING]
     assert f"The first {MOST_RUNNING} of {MOST_RUNNING + 3} are drawn" in present.caption
@@ -93,11 +111,11 @@ def test_records_without_curves_have_no_chart() -> None:
     assert draw_training_loss(subject(ran(1, 0.7, ()))) is None
     failed = (replace(ended(started(3), Status.FAILED, []), curve=GOOD), [])
     assert draw_training_loss(subject(failed)) is None, "one that failed is no line"
-    assert draw_running_losses([runs("cola-0001", ())], manifest("cola")) is None
-    assert draw_running_losses([runs("cola-0001")], manifest("rte")) is None
+    assert draw_running_losses([runs("cola-0001", ())]) is None
+    assert draw_running_losses([runs("cola-0001").model_copy(update={"epoch_examples": None})]) is None
 
 
 def test_a_trial_that_is_named_like_html_is_text() -> None:
-    drawn = draw_running_losses([runs("<b>x")], manifest("cola"))
+    drawn = draw_running_losses([runs("<b>x")])
     assert drawn is not None
     assert [line.name for line in drawn.figure.data] == ["&lt;b&gt;x"]

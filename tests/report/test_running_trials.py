@@ -9,6 +9,7 @@ from krona_tune.record.records import read_records
 from krona_tune.report.loss_charts import draw_running_losses
 from krona_tune.report.running_trials import RunningTrial, trials_under_way
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.kinds import TrialKind
 from tests.record.events import RUNGS, curve, manifest, report, started
 from tests.service.conftest import note
 
@@ -45,7 +46,7 @@ def test_a_running_trials_curve_goes_on_from_its_reports_to_its_workers_last_not
     assert (first.share, first.curve_examples, first.curve_loss) == (0.25, [170, 340, 510, 680], [0.9, 0.7, 0.6, 0.5])
     assert first.curve_learning_rate[-1] == pytest.approx(0.01 - 680 / 10**6)
     assert (second.share, second.curve_examples) == (0.0, [])
-    drawn = draw_running_losses([first, second], facts)
+    drawn = draw_running_losses([first, second])
     assert drawn is not None
     [line] = drawn.figure.data
     assert (line.name, list(line.x), list(line.y)) == (
@@ -53,4 +54,19 @@ def test_a_running_trials_curve_goes_on_from_its_reports_to_its_workers_last_not
         [0.5, 1.0, 1.5, 2.0, None],
         [0.9, 0.7, 0.6, 0.5, None],
     )
-    assert draw_running_losses([second], facts) is None
+    assert draw_running_losses([second]) is None
+
+
+def test_a_full_training_has_no_rungs_and_epochs_of_its_own(folder: StudyFolder) -> None:
+    trial, facts, sink = replace(started(7), kind=TrialKind.FULL_TRAIN), manifest("cola"), ParquetSink(folder.results)
+    sink.trial_started(trial)
+    known = replace(report(trial, 0, 0.5), examples=4000, epochs=2.0, curve=curve(0.9, 0.7, to=4000))
+    for reports, examples in (((), None), ((known,), 2000)):
+        for each in reports:
+            sink.reported(each)
+        recorded = replace(read_records(folder.results), running=frozenset({trial.trial_id}))
+        [running] = trials_under_way(folder, facts, recorded)
+        assert (running.rung, running.rungs, running.epoch_examples) == (0, 0, examples)
+    drawn = draw_running_losses([running])
+    assert drawn is not None
+    assert list(drawn.figure.data[0].x) == [1.0, 2.0, None]

@@ -11,6 +11,7 @@ from krona_tune.record.driver_state import TrialProgress
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.terminal.live_view import View
 from krona_tune.study.devices import Price
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.result import Status, TrialResult
 from tests.record.events import curve, manifest
 from tests.search.conftest import count_on
@@ -161,3 +162,26 @@ def test_rows_and_trials_that_come_during_a_redraw_do_no_harm() -> None:
         ["cola-001", "50%"],
     ]
     assert "cola-002" not in screen.getvalue()
+
+
+def test_a_full_training_that_was_cut_off_is_none_of_the_plan() -> None:
+    """Whoever asks for it again lets it go on."""
+    ended = row("000", "search", 0.5, task="cola", ended_at=7.0)
+    cut = replace(ended, trial_id="cola-full-1", kind=TrialKind.FULL_TRAIN, status=Status.INTERRUPTED)
+    shown, _ = view(Ledger(count_on(SHAPE), Heard(), [ended, cut]))
+    assert shown.counts() == (1, 1)
+    shown.end_search()
+    assert shown.counts() == (1, 1)
+    going = Ledger(count_on(SHAPE), Heard(), [ended, cut])
+    going.running = {cut.trial_id}
+    assert view(going)[0].counts() == (1, 2)
+
+
+def test_of_many_tasks_the_progress_is_seen_in_a_low_terminal() -> None:
+    facts = {f"task_{number}": manifest("cola").tasks["cola"] for number in range(40)}
+    for height, first in ((24, False), (80, True)):
+        screen = Console(file=StringIO(), force_terminal=True, width=100, height=height, color_system=None)
+        shown = View(screen, Ledger(None, Heard(), []), facts, nothing_done, quiet=True)
+        lines = screen.render_lines(shown, screen.options.update(height=None))
+        text = ["".join(part.text for part in line).strip() for line in lines]
+        assert text[-1 if first else 0].startswith("0 of 0 trials, ")

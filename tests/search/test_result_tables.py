@@ -121,6 +121,15 @@ def test_a_narrow_terminal_cuts_nothing_off(width: int) -> None:
     text = said([KRONA, LORA, HEAD, *FINALS, row("004", "search", 0.9, task="cola")], "rte", "cola", width=width)
     assert "…" not in text
     assert max(map(len, text.splitlines())) <= width
+    finals = text[text.index("Finalists of") : text.index("Chosen on")]
+    assert finals.count("900") == 2  # the parameters of two of them
+    assert "".join(finals.split()).count("0.550") == 1  # the constant answer's score
+
+
+def test_where_a_table_does_not_fit_its_cells_stand_in_lines() -> None:
+    text = said([KRONA, HEAD, *FINALS], "rte", width=40)
+    assert lines(text, "head only on test") == ["head only on test 0.450±0.000"]
+    assert lines(text, "parameters")[0] == "parameters 900"
 
 
 def test_synthetic_numbers_are_marked_on_every_table() -> None:

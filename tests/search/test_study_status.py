@@ -121,6 +121,14 @@ def test_a_study_that_runs_says_what_its_driver_says(folder: StudyFolder) -> Non
         assert read_status(folder, ROWS, runs=True).state.word == "paused"
 
 
+def test_of_a_search_that_was_stopped_nothing_is_to_come_while_finals_are_trained(folder: StudyFolder) -> None:
+    known = {"trials": 3, "ended": 3, "slots": 2, "at": 1.0}
+    with lock_of(folder):
+        for stage, to_come in (("search", {"rte": 1, "cola": 0}), ("finals", {"rte": 0, "cola": 0})):
+            write_driver_state(folder, DriverState.model_validate({"stage": stage, **known}))
+            assert status(folder, runs=True).to_come == to_come
+
+
 def test_a_request_that_can_not_be_read_says_why_and_nothing_is_known_of_what_is_to_come(folder: StudyFolder) -> None:
     folder.spec.write_text("{", encoding="utf-8")
     found = status(folder)

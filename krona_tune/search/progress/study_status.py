@@ -51,7 +51,8 @@ def read_status(
         return StudyStatus(state=StudyState.of(rows, runs=runs, driver=driver))
     to_come, problem = None, None
     try:
-        to_come = _to_come(rows, manifest, spec or load_spec(folder.spec), last)
+        over = driver is not None and driver.searched
+        to_come = _to_come(rows, manifest, spec or load_spec(folder.spec), last, search_over=over)
     except Refusal as refusal:
         problem = refusal
     count = None if to_come is None else sum(to_come.values())
@@ -61,13 +62,14 @@ def read_status(
 
 
 def _to_come(
-    rows: Sequence[TrialResult], manifest: Manifest, spec: StudySpec, last: DriverState | None
+    rows: Sequence[TrialResult], manifest: Manifest, spec: StudySpec, last: DriverState | None, *, search_over: bool
 ) -> dict[str, int]:
     """Returns how many trials of each task have not begun: none, if a driver has said so of a request for as many.
 
-    A driver knows more than rows say: that no point of the space is left to try, for instance.
+    A driver knows more than rows say: that no point of the space is left to try, for instance, or that its search is
+    over, whatever that has left.
     """
     planned = manifest.planned_of(spec)
     if last and last.fulfilled is not None and last.fulfilled >= asked_trials(spec, planned):
         return dict.fromkeys(spec.tasks, 0)
-    return not_begun(spec, planned, rows, manifest.tasks)
+    return not_begun(spec, planned, rows, manifest.tasks, search_over=search_over)

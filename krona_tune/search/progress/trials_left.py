@@ -85,10 +85,15 @@ def _search_left(spec: StudySpec, planned: PlanFacts, groups: Groups, done: Done
 
 
 def not_begun(
-    spec: StudySpec, planned: PlanFacts, rows: Iterable[TrialResult], facts: Mapping[str, TaskFacts] | None = None
+    spec: StudySpec,
+    planned: PlanFacts,
+    rows: Iterable[TrialResult],
+    facts: Mapping[str, TaskFacts] | None = None,
+    *,
+    search_over: bool = False,
 ) -> dict[str, int]:
     """Returns the number of each task's trials that have no row yet; takes what `trials_left` takes."""
-    return by_task(trials_left(spec, planned, rows, facts))
+    return by_task(trials_left(spec, planned, rows, facts, search_over=search_over))
 
 
 def later_not_begun(

@@ -19,7 +19,7 @@ from krona_tune.study.kinds import FIRST_TRAINED
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.result import TrialResult
 from krona_tune.study.standings import Standings
-from krona_tune.study.study_state import TrialStates
+from krona_tune.study.study_state import TrialStates, in_plan
 
 COLUMNS = ("task", "running", "done", "stopped", "failed", "to go", "best", "head only", "constant", "parameters")
 RUNNING_COLUMNS = ("running", "done", "training loss", "learning rate")
@@ -54,7 +54,7 @@ class View:
         """
         self._console, self._ledger, self._facts, self._quiet = console, ledger, facts, quiet
         self._trial_progress, self._seconds_left, self._price = progress, seconds_left, price
-        self._totals = Counter(row.task for row in ledger.rows.values())
+        self._totals = Counter(row.task for row in ledger.rows.values() if in_plan(row, ledger.running))
         began, until = span or (0.0, 0.0)
         self._started = time.monotonic() - max(0.0, until - began)
         self._seen = {row.trial_id for row in ledger.rows.values() if row.ended}
@@ -81,7 +81,7 @@ class View:
 
     def end_search(self) -> None:
         """Counts no more what the search has left: trials that have not begun, or not ended."""
-        rows = self._ledger.rows.values()
+        rows = [row for row in self._ledger.rows.values() if in_plan(row, self._ledger.running)]
         self._totals = Counter(row.task for row in rows if row.ended or row.kind not in FIRST_TRAINED)
 
     def counts(self) -> tuple[int, int]:
@@ -127,10 +127,14 @@ class View:
             table.add_row(*self._cells(book, standings, task, facts))
         progress = {trial_id: self._trial_progress(trial_id) for trial_id in sorted(book.running)}
         done = sum(each.share for each in progress.values())
-        return Group(table, *_under_way(progress), self._progress(book, done))
+        under_way, last = _under_way(progress), self._progress(book, done)
+        shown = Group(table, *under_way, last)
+        if self._console.is_terminal and len(self._console.render_lines(shown)) >= self._console.height:
+            return Group(last, *under_way, table)  # of what is too long for a terminal, the end is not shown
+        return shown
 
     def _cells(self, book: Ledger, standings: Standings, task: str, facts: TaskFacts) -> list[str | Text]:
-        rows = [row for row in book.rows.values() if row.task == task]
+        rows = [row for row in book.rows.values() if row.task == task and in_plan(row, book.running)]
         counts = TrialStates.of(rows, book.running, self._totals[task] - len(rows))
         best, head = standings.best(task), standings.baseline(task)
         return [

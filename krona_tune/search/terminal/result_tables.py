@@ -1,10 +1,12 @@
 """Makes the final tables: each task's best adapter or finalists with its baselines, and tables over all tasks."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 
-from rich.console import Group, RenderableType
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 from rich.text import Text
 
 from krona_tune.study.chosen_finalist import choose
@@ -134,6 +136,8 @@ WHOLE = {*NAME_WIDTHS, "constant", "parameters"}
 """The columns that never wrap."""
 LEAST_WIDTH = 6
 """The least width of a column of scores, which wrap in a narrow terminal."""
+PADDING = 2
+"""The blanks beside a column of a table."""
 
 
 def build_result_tables(standings: Standings, facts: dict[str, TaskFacts], *, fronts: bool = False) -> Group:
@@ -148,7 +152,11 @@ def build_result_tables(standings: Standings, facts: dict[str, TaskFacts], *, fr
         _search_table(standings, facts, verdicts),
     ]
     if any(standings.finals(*known).winner for known in facts.items()):
-        tables[-1:] = [_finals_table(standings, facts, verdicts), _caption(facts), _legend(standings, facts)]
+        tables[-1:] = [
+            FittingTable(_finals_table(standings, facts, verdicts)),
+            _caption(facts),
+            _legend(standings, facts),
+        ]
     tables += [Text(text) for each in verdicts.values() for text in each.others]
     if lines := compare_methods(standings.rows, facts, standings.shared_by):
         tables.append(methods_table(lines, facts))
@@ -223,6 +231,39 @@ def _finals_table(standings: Standings, facts: dict[str, TaskFacts], verdicts: M
             else:
                 table.add_row(TIED if each.tied else "", *_finalist(each, marks, ("", ""), style="default"))
     return table
+
+
+@dataclass(frozen=True)
+class FittingTable:
+    """A table; where its numbers do not fit beside each other, a line for each cell, its rows one below the other."""
+
+    table: Table
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        if sum(map(_least_width, self.table.columns)) <= options.max_width:
+            yield self.table
+            return
+        yield Text(str(self.table.title), style="table.title")
+        names = [" ".join(str(column.header).split()) for column in self.table.columns]
+        for cells in zip(*(column.cells for column in self.table.columns), strict=True):
+            row = Table(box=None, show_header=False, pad_edge=False)
+            row.add_column(style="dim", overflow="fold")
+            row.add_column(overflow="fold")
+            for name, cell in zip(names, cells, strict=True):
+                if str(cell):
+                    row.add_row(name, cell)
+            yield row
+            yield Text()
+
+
+def _least_width(column: Column) -> int:
+    """Returns the least width of a column with its padding: that of its longest line, if it does not wrap."""
+    least = column.min_width or 0
+    if column.no_wrap:
+        cells = [column.header, *column.cells]
+        texts = [cell if isinstance(cell, Text) else Text.from_markup(str(cell)) for cell in cells]
+        least = max(least, *(cell_len(line) for text in texts for line in text.plain.splitlines()))
+    return least + PADDING
 
 
 def _in_lines(column: str, name: str) -> Text:
