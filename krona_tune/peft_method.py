@@ -211,6 +211,8 @@ class KronAModel(BaseTuner):  # type: ignore[misc]
             if isinstance(target, KronALayer):
                 target.update_layer(adapter_name, peft_config)
                 return
+            if isinstance(parent, nn.MultiheadAttention):
+                raise ValueError("torch's attention reads this map's weight and never calls it")
             if not isinstance(target, nn.Linear):
                 raise ValueError(f"KronA adapts linear maps, not a {type(target).__name__}")
             layer = KronALayer(target, adapter_name, peft_config)

@@ -318,3 +318,11 @@ def test_no_entry_of_pefts_own_is_touched() -> None:
     assert peft_method.PEFT_TYPE not in list(peft.PeftType)
     own = set(peft.PEFT_TYPE_TO_CONFIG_MAPPING) - {peft_method.PEFT_TYPE}
     assert own <= set(peft.PeftType)
+
+
+def test_a_map_whose_weight_alone_torchs_attention_reads_is_refused() -> None:
+    """Its adapter would be counted and saved, and never be trained."""
+    model = torch.nn.Sequential(torch.nn.TransformerEncoderLayer(16, 2, batch_first=True))
+    with pytest.raises(Refusal, match="torch's attention reads this map's weight and never calls it"):
+        peft.get_peft_model(model, KronAConfig(target_modules=["self_attn.out_proj"], a_out=4, a_in=4))
+    assert peft.get_peft_model(model, KronAConfig(target_modules=["linear1"], a_out=4, a_in=4))

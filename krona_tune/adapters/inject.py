@@ -81,7 +81,8 @@ class Adapters:
         self.sites = sites(geometry, adapter)
         for name in dict.fromkeys(name for site in self.sites for name in (site.enters, site.name)):
             module_at(model, name)
-        built = method.make_modules(model, self.sites, adapter, generator)
+        with torch.device(generator.device):  # it draws nowhere else, whatever torch's default is
+            built = method.make_modules(model, self.sites, adapter, generator)
         self.modules = nn.ModuleDict({_key(site): module for site, module in zip(self.sites, built, strict=True)})
         self.backbone_parameters: dict[str, nn.Parameter] = {}
         self.merged = False

@@ -113,7 +113,10 @@ def _mergeable(adapters: Adapters) -> Iterator[MergeTarget]:
 def _changes(merged: Iterable[MergeTarget]) -> Iterator[tuple[nn.Parameter, Tensor]]:
     """Yields each parameter with what is added to it, one after the other: together they may need much memory."""
     for each in merged:
-        for name, delta in each.deltas().items():
+        device = each.linear.get_parameter(each.parameter).device.type
+        with torch.autocast(device, enabled=False):  # a weight is exact, whatever precision products are made in
+            deltas = each.deltas()
+        for name, delta in deltas.items():
             yield each.linear.get_parameter(name), _in_place(delta, each.site)
 
 

@@ -1,6 +1,7 @@
 """Computes x ↦ x(Σ A⊗B)ᵀ, alone or beside a frozen linear map, with its first factors and its step of autograd."""
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -149,7 +150,9 @@ def first_factors(shape: FactorShape, init: Init, generator: torch.Generator | N
     """
     refuse_unknown_word("init", init, Init)
     terms = () if shape.terms == 1 else (shape.terms,)
-    a, b = torch.zeros(*terms, shape.a_out, shape.a_in), torch.zeros(*terms, shape.b_out, shape.b_in)
+    device = generator.device if generator else None
+    a = torch.zeros(*terms, shape.a_out, shape.a_in, device=device)
+    b = torch.zeros(*terms, shape.b_out, shape.b_in, device=device)
     if init == "krona":
         a.normal_(generator=generator).mul_(shape.a_in**-0.5)
     else:
@@ -181,7 +184,8 @@ def kron_linear(x: Tensor, a: Tensor, b: Tensor, scale: float | Tensor = 1.0) ->
     shape = _checked(x, a, b)
     trials = a.shape[:-3]
     flat = _compute(x).reshape(*trials, x.shape[len(trials) : -1].numel(), shape.d_in)
-    return frozen_linear_plus_kron(flat, None, None, _scaled(a, scale), _terms(b)).view(*x.shape[:-1], shape.d_out)
+    product = frozen_linear_plus_kron(flat, None, None, *_factors(x, a, b, scale))
+    return product.view(*x.shape[:-1], shape.d_out)
 
 
 def linear_plus_kron(
@@ -214,7 +218,7 @@ def linear_plus_kron(
         return linear(x, weight, bias) + kron_linear(x, a, b, scale)
     wide = _compute(x)
     weight, bias = weight.to(wide.dtype), None if bias is None else bias.to(wide.dtype)
-    flat = frozen_linear_plus_kron(wide.reshape(-1, shape.d_in), weight, bias, _scaled(a, scale), _terms(b))
+    flat = frozen_linear_plus_kron(wide.reshape(-1, shape.d_in), weight, bias, *_factors(x, a, b, scale))
     return flat.view(*x.shape[:-1], shape.d_out)
 
 
@@ -230,7 +234,8 @@ def kron_weight(a: Tensor, b: Tensor, scale: float | Tensor = 1.0) -> Tensor:
         ValueError: the factors' dimensions do not pair, or the scale is not one number.
     """
     shape_of(a, b)
-    with torch.autocast(a.device.type, enabled=False):  # a weight is exact, whatever precision products are made in
+    exact = nullcontext() if a.is_meta else torch.autocast(a.device.type, enabled=False)
+    with exact:  # a weight is, whatever precision products are made in
         return kron_matrix(_scaled(a, scale), _terms(b))
 
 
@@ -262,6 +267,11 @@ def _scaled(a: Tensor, scale: float | Tensor) -> Tensor:
     return a * scale
 
 
+def _factors(x: Tensor, a: Tensor, b: Tensor, scale: float | Tensor) -> tuple[Tensor, Tensor]:
+    """A, scaled, and B with their dimension of terms, on x's device: autograd carries their gradients back."""
+    return _scaled(a, scale).to(x.device), _terms(b).to(x.device)
+
+
 def _checked(x: Tensor, a: Tensor, b: Tensor) -> FactorShape:
     shape = shape_of(a, b)
     if x.shape[-1] != shape.d_in:
@@ -276,4 +286,5 @@ def _checked(x: Tensor, a: Tensor, b: Tensor) -> FactorShape:
 def _compute(x: Tensor) -> Tensor:
     """x in the dtype that products are made in: its own, or autocast's."""
     kind = x.device.type
-    return x.to(torch.get_autocast_dtype(kind)) if torch.is_autocast_enabled(kind) else x
+    casts = not x.is_meta and torch.is_autocast_enabled(kind)
+    return x.to(torch.get_autocast_dtype(kind)) if casts else x

@@ -59,7 +59,7 @@ def _running(folder: StudyFolder, manifest: Manifest, trial: TrialResult, report
         share=progress.share,
         rung=reached,
         rungs=len(rungs),
-        epoch_examples=_of_an_epoch(reports) if apart else facts and (facts.train_examples or None),
+        epoch_examples=_of_an_epoch(reports) if apart else (facts.train_examples or None) if facts else None,
         knobs=trial.params,
         **values,
     )

@@ -325,3 +325,17 @@ def test_sites_follow_roles_stacks_and_layers() -> None:
     assert names(roles="value", stacks="encoder", layers="0") == ["encoder.block.0.layer.0.SelfAttention.v"]
     assert len(names(roles="query+value")) == 2 * 5
     assert len(names(method="krona_b", layers="every other")) == 2
+
+
+@pytest.mark.parametrize("method", ["krona", "lora", "lokr", "adapter", "compacter", "peft:VeRA"])
+def test_fresh_adapters_are_the_same_whatever_torchs_default_device(method: str) -> None:
+    shape, _, base = build("bert")
+    states = []
+    for device in ("cpu", "meta"):
+        with torch.device(device):
+            adapters = Adapters(base, shape, shaped(shape, method), torch.Generator("cpu").manual_seed(0))
+        states.append(adapters.state())
+        adapters.detach()
+    one, other = states
+    assert one.keys() == other.keys()
+    assert all(torch.equal(tensor, other[name]) for name, tensor in one.items())

@@ -129,3 +129,17 @@ def test_what_is_not_linear_can_not_be_merged_and_the_refusal_says_why(method: s
         pytest.raises(Refusal, match=f"merge: {method} can't be added to a linear map; use it as an adapter"),
     ):
         merge(adapters)
+
+
+@pytest.mark.parametrize(("method", "knobs"), [("lora", {}), ("lokr", {"rank": 1}), ("krona", SUM), ("peft:LoRA", {})])
+def test_a_merge_under_autocast_is_exact(method: str, knobs: dict[str, object]) -> None:
+    shape, model, base = build("bert")
+    before = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    adapters = trained(Adapters(base, shape, shaped(shape, method, **knobs), torch.Generator().manual_seed(0)))
+    merge(adapters)
+    exact = {key: tensor.clone() for key, tensor in model.state_dict().items()}
+    unmerge(adapters)
+    model.load_state_dict(before)
+    with torch.autocast("cpu", torch.bfloat16):
+        merge(adapters)
+    assert all(torch.equal(tensor, exact[key]) for key, tensor in model.state_dict().items())

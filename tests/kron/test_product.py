@@ -267,3 +267,25 @@ def test_a_bias_of_another_size_is_refused() -> None:
     shape = shape_of(a, b)
     with pytest.raises(ValueError, match=rf"a bias of {shape.d_out} numbers .*; the bias is \(9,\)"):
         linear_plus_kron(torch.randn(2, shape.d_in), torch.randn(shape.d_out, shape.d_in), torch.randn(9), a, b)
+
+
+@pytest.mark.parametrize("terms", [1, 3])
+def test_shapes_are_computed_without_memory(terms: int) -> None:
+    with torch.device("meta"):
+        a, b = torch.randn(terms, 3, 6), torch.randn(terms, 5, 4)
+        x, weight = torch.randn(7, 24), torch.randn(15, 24)
+    assert kron_linear(x, a, b).shape == (7, 15)
+    assert linear_plus_kron(x, weight, None, a, b).shape == (7, 15)
+    assert kron_weight(a, b).is_meta
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="takes a second device")
+@pytest.mark.parametrize("tokens", [3, 500])
+def test_gradients_come_back_to_the_factors_of_another_device(tokens: int) -> None:
+    a, b = (t.requires_grad_() for t in factors(*WIDE))
+    weight, bias = map_of(WIDE)
+    x = torch.randn(tokens, 24, dtype=torch.float64)
+    for adapt in (kron_linear, lambda x, a, b: linear_plus_kron(x, weight.to(x), bias.to(x), a, b)):
+        there = torch.autograd.grad(adapt(x.cuda(), a, b).sum(), (a, b))
+        for one, other in zip(there, torch.autograd.grad(adapt(x, a, b).sum(), (a, b)), strict=True):
+            torch.testing.assert_close(one, other)

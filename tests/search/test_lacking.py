@@ -57,6 +57,14 @@ def test_the_default_space_fits_models_of_two_layers_and_without_attention(
     assert f"adapter.layers: last 4 left out, which this {model_type} lacks" in list(made.lacking())
 
 
+@pytest.mark.parametrize("method", ["krona_b", "full"])
+def test_a_placement_that_the_method_does_not_read_is_not_said_to_lack(method: str, tmp_path: Path) -> None:
+    model = str(folder_of({**tiny("bert"), "hidden_size": 32, "num_hidden_layers": 4}, tmp_path / "bert"))
+    spec = load_changed(space_file("mini"), (), {"model": model, "tasks": ("rte",), "adapter": {"method": method}})
+    said = " ".join(make_plan(spec, "mini.yaml").lacking())
+    assert "lacks" not in said
+
+
 def test_another_space_is_refused_with_what_the_model_lacks(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match="last 4"):
         plan("bert", tmp_path, adapter={"layers": ["all", "last 4"]})

@@ -312,3 +312,10 @@ def test_where_the_model_fails_tpe_proposes_and_the_log_says_so(
     assert SPACE.feasible(point)
     assert sampler.origin("cola-021").proposed_by == "TPE"
     assert "the model of the study could not be fitted for trial 21 of cola" in caplog.text
+
+
+def test_a_map_of_one_output_has_its_whole_rank() -> None:
+    narrow = replace(SPACE.geometry.sites[0], d_out=1)
+    geometry = replace(SPACE.geometry, sites=(narrow,))
+    point = {**drawn(0), "a_out": 1, "a_in": 2, "roles": "query", "layers": "all"}
+    assert coordinates(SPACE, point, geometry)["rank"] == 1.0

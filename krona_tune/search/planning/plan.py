@@ -116,7 +116,8 @@ class Plan:
         yield from self.unread
         for name in sorted(self.spec.adapter.keys() & {"roles", "layers"}) if self.spec.backbone.narrow else ():
             searched = {value for knobs in self.space.knobs.values() if name in knobs for value in knobs[name].ends()}
-            if gone := [str(value) for value in self.spec.adapter[name].ends() if value not in searched]:
+            gone = [str(value) for value in self.spec.adapter[name].ends() if value not in searched]
+            if searched and gone:
                 yield f"adapter.{name}: {', '.join(gone)} left out, which this {self.geometry.model_type} lacks"
         read = {name for knobs in self.space.knobs.values() for name in knobs}
         if ignored := sorted({*self.spec.adapter} - read - {"method"}):

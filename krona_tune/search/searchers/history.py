@@ -57,7 +57,8 @@ def coordinates(space: Space, params: Params, geometry: Geometry | None = None) 
     scale = adapter.scale if "scale" in space.knobs[method] else 1.0
     if "a_out" in space.knobs[method]:
         shape = factor_shape(places[0].d_out, places[0].d_in, adapter.a_out, adapter.a_in, adapter.terms)
-        rank = log(shape.max_rank) / log(min(shape.d_out, shape.d_in))
+        most = log(min(shape.d_out, shape.d_in))
+        rank = log(shape.max_rank) / most if most else 1.0  # a map of one output has rank 1
         found |= {"rank": rank, "tall": log2(adapter.a_out / adapter.a_in)}
         scale = first_step(shape, adapter.init, scale, adapter.scaling)
     return found | {"step": log2(params["learning_rate"] * scale)}
