@@ -41,7 +41,8 @@ class AdapterCard(FrozenValue):
     than the study's other trials; if none were held out it has no score. `own_task` is the whole task if it is none of
     GLUE's. `roles` are the corrections of the backbone's geometry. A decoder's head reads the last token
     that is not `pad_token_id`, which only decoders have. `quantize` says in how many bits the backbone's weights were
-    kept. `joined_texts`: the tokenizer gets the two texts of an example as one, with a line break between them.
+    kept; `dequantised_by` names the class of transformers with which weights in few bits were loaded as whole numbers.
+    `joined_texts`: the tokenizer gets the two texts of an example as one, with a line break between them.
     """
 
     format: Literal[2] = 2
@@ -77,6 +78,7 @@ class AdapterCard(FrozenValue):
     roles: dict[Role, str] = Field(default_factory=dict)
     pad_token_id: int | None = None
     quantize: Quantize | None = None
+    dequantised_by: str = ""
     cut_share: FiniteFloat | None = None
     joined_texts: bool = False
 

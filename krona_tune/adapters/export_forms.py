@@ -68,7 +68,9 @@ class FormFacts:
         return "{backbone}" in self.lines
 
 
-_BACKBONE = 'from transformers import {kind}\n\nmodel = {kind}.from_pretrained({backbone}, dtype="float32"{outputs})\n'
+_BACKBONE = (
+    'from transformers import {kind}{beside}\n\nmodel = {kind}.from_pretrained({backbone}, dtype="float32"{outputs})\n'
+)
 """Loads a backbone as it was when the export was checked; by itself transformers takes the dtype of its files."""
 _PEFT = f"from peft import PeftModel\n{_BACKBONE}model = PeftModel.from_pretrained(model, {{folder}})"
 
@@ -86,7 +88,7 @@ class Form(FactsEnum):
             library="transformers",
             lines="from transformers import {kind}, AutoTokenizer\n\n"
             "model = {kind}.from_pretrained({folder})\n"
-            "tokenizer = AutoTokenizer.from_pretrained({folder})  # reads as many tokens as training did{logits}",
+            "tokenizer = AutoTokenizer.from_pretrained({folder})  # reads as many tokens as training did{cut}{logits}",
             mark="model*.safetensors",
             dtypes=(WrittenDtype.FLOAT32, WrittenDtype.BFLOAT16),
             exact=f"{_RULES}:held_as_merged",
@@ -101,7 +103,7 @@ class Form(FactsEnum):
             library="onnx",
             lines="{fetching}from onnxruntime import InferenceSession\nfrom transformers import AutoTokenizer\n\n"
             "folder = {fetched}\n"
-            "tokenizer = AutoTokenizer.from_pretrained(folder)\n"
+            "tokenizer = AutoTokenizer.from_pretrained(folder){cut}\n"
             'session = InferenceSession(f"{{folder}}/model.onnx")\n'
             'inputs = tokenizer({texts}, padding=True, truncation=True, return_tensors="np")\n'
             'logits = session.run(["logits"], {{each.name: inputs[each.name] for each in session.get_inputs()}})[0]',
@@ -204,6 +206,7 @@ _OWN_HEAD = ", num_labels={}, ignore_mismatched_sizes=True"
 """The arguments of a backbone whose head, if it has one, is replaced by the adapter's."""
 _AS_IN_TRAINING = dict.fromkeys(("big_bird", "bigbird_pegasus"), ', attention_type="original_full"')
 """The arguments of the backbones that attend to some of a long text's tokens only, unless they are told otherwise."""
+_CUT = "\n# Of an example that is too long shorten the longest text, as training did: this would cut the last."
 _LOGITS = '\nlogits = model(**tokenizer({}, padding=True, truncation=True, return_tensors="pt")).logits'
 
 
@@ -217,11 +220,14 @@ def loading(card: AdapterCard, form: Form, place: Path | str, *, on_hub: bool = 
     place, packaged = str(place), bool(package) and not on_hub
     beside = place.rpartition("/")[2] if on_hub else place
     task = card.own_task or TASKS.get(card.task)
-    names = [f"a {name}" for name in (task.inputs if task else ("text",))]
+    inputs = task.inputs if task else ("text",)
+    names = [f"a {name}" for name in inputs]
     texts = ", ".join(f"[{quoted(text)}]" for text in (["\n".join(names)] if card.joined_texts else names))
     return form.facts.lines.format(
         kind=AUTO_CLASSES[card.pipeline],
+        beside=f", {card.dequantised_by}" if card.dequantised_by.isidentifier() else "",
         texts=texts,
+        cut=_CUT if len(inputs) > 1 and (card.joined_texts or card.text_to_text) else "",
         logits="" if card.text_to_text else _LOGITS.format(texts),
         outputs="".join(_arguments(card)),
         method=_own_import(card),
@@ -254,3 +260,5 @@ def _arguments(card: AdapterCard) -> Iterator[str]:
         if card.pad_token_id is not None:
             yield f", pad_token_id={card.pad_token_id}"
     yield _AS_IN_TRAINING.get(card.model_type, "")
+    if card.dequantised_by.isidentifier():  # what another text says is no line of Python
+        yield f", quantization_config={card.dequantised_by}(dequantize=True)"

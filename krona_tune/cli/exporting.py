@@ -83,7 +83,7 @@ def export(
 
     to = free_place(to)  # before the data are read
     nearly = rank or (dtype is WrittenDtype.INT8 and dtype in form.facts.dtypes)
-    work = _data_of(folder) if nearly else None
+    work = _data_of(folder, model) if nearly else None
     exported = export_adapter(
         folder,
         to,
@@ -126,15 +126,16 @@ def _named(licence: str) -> Licence:
     return {"license": licence}
 
 
-def _data_of(adapter: Path) -> "TaskWork | None":
-    """Returns the data of the study that an adapter lies in; None, after saying why, if they can't be read."""
+def _data_of(adapter: Path, model: str | None) -> "TaskWork | None":
+    """Returns the data of the study that an adapter lies in, for its backbone, which `model` may name; None, after
+    saying why, if they can't be read."""
     study = StudyFolder(adapter.resolve().parent.parent)
     if not study.spec.exists():
         return None
     from krona_tune.search.startup.task_data import validation_data
 
     try:
-        return validation_data(study, read_card(adapter).task)
+        return validation_data(study, read_card(adapter).task, model)
     except Refusal as refusal:
         said = escape(f"what it costs is not measured on validation: {refusal}")
         errors.print(f"[yellow]warning:[/yellow] {said}", soft_wrap=True)

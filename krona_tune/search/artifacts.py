@@ -152,6 +152,7 @@ def _save(
         trained_on=facts_of(row.kind).trained_on,
         roles=plan.spec.backbone.corrections,
         quantize=plan.spec.backbone.quantize,
+        dequantised_by=plan.source.dequantised_by,
         pad_token_id=manifest.tasks[row.task].pad_token_id if shape.first_stack is Stack.DECODER else None,
         joined_texts=manifest.tasks[row.task].joined_texts,
         own_task=replace(task, centre=0.0, spread=1.0) if row.task in plan.own_data else None,

@@ -192,6 +192,12 @@ class BackboneSource:
         return self.folder or self.name
 
     @property
+    def dequantised_by(self) -> str:
+        """Returns the class of transformers that loads weights in few bits as whole numbers; empty of others."""
+        kept = self.config.get(FEWER_BITS)
+        return DEQUANTISED[kept["quant_method"]] if kept else ""
+
+    @property
     def lasting_name(self) -> str:
         """Returns its name on the hub, or the whole path of its folder, which are right wherever they are read."""
         return self.location if self.how == IN_FOLDER else self.name

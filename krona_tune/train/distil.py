@@ -1,6 +1,6 @@
 """Fits a small LoRA to what an adapter makes of training texts: the same hidden states and logits."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import count
@@ -52,13 +52,16 @@ def fit(parameters: Sequence[nn.Parameter], student: AdaptedModel, teacher: Adap
     seen, unseen = (work.train.take(pa.array(part)).combine_chunks() for part in (rows[held:], rows[:held]))
     seen = seen if len(seen) else unseen
 
+    def held_out() -> Iterator[Batch]:
+        return evaluation_batches(unseen, EVALUATION_TOKENS[device.kind], work.pad_token_id)
+
     def look() -> float:
         with torch.no_grad():
-            batches = evaluation_batches(unseen, EVALUATION_TOKENS[device.kind], work.pad_token_id)
-            apart = [(len(batch.rows), distance(student, teacher, batch).item()) for batch in batches]
+            apart = [(len(batch.rows), distance(student, teacher, batch, spread).item()) for batch in held_out()]
         return sum(n * each for n, each in apart) / sum(n for n, _ in apart)
 
     device = teacher.backbone.device
+    spread = _spread(teacher, held_out()) if teacher.task.is_regression else None
     optimiser = torch.optim.Adam(parameters, lr=LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: (1 + cos(pi * step / STEPS)) / 2)
     before = best = look()
@@ -66,7 +69,7 @@ def fit(parameters: Sequence[nn.Parameter], student: AdaptedModel, teacher: Adap
     batches = (batch for _ in count() for batch in training_batches(seen, ROWS, rng, work.pad_token_id))
     for step, batch in zip(range(1, STEPS + 1), batches, strict=False):
         optimiser.zero_grad()
-        distance(student, teacher, batch).backward()  # type: ignore[no-untyped-call]
+        distance(student, teacher, batch, spread).backward()  # type: ignore[no-untyped-call]
         optimiser.step()
         schedule.step()
         if step % (STEPS // LOOKS) == 0 and (now := look()) < best:
@@ -77,12 +80,21 @@ def fit(parameters: Sequence[nn.Parameter], student: AdaptedModel, teacher: Adap
     return Fit(before=before, after=best, texts=len(seen))
 
 
-def distance(student: AdaptedModel, teacher: AdaptedModel, batch: Batch) -> Tensor:
+def _spread(teacher: AdaptedModel, batches: Iterable[Batch]) -> float | None:
+    """Returns the standard deviation of what a regression answers; None if it answers all texts alike."""
+    device, found = teacher.backbone.device, []
+    with torch.no_grad():
+        for batch in batches:
+            found.append(_outputs(teacher, *to_device(batch, device))[-1].flatten())
+    return torch.cat(found).std(correction=0).item() or None
+
+
+def distance(student: AdaptedModel, teacher: AdaptedModel, batch: Batch, spread: float | None = None) -> Tensor:
     """Returns how far the student's outputs are from the teacher's, a number, 0 if they are the same.
 
     With a head it is the squared error of the last hidden states and of the logits, each as a share of the teacher's
-    square; with label words that of their log-likelihoods; with text the Kullback-Leibler divergence of the next token,
-    in nats, over the target's.
+    square, or of the square of a regression's `spread`, whose numbers may lie far from 0; with label words that of
+    their log-likelihoods; with text the Kullback-Leibler divergence of the next token, in nats, over the target's.
     """
     inputs, labels = to_device(batch, teacher.backbone.device)
     with torch.no_grad():
@@ -91,9 +103,11 @@ def distance(student: AdaptedModel, teacher: AdaptedModel, batch: Batch) -> Tens
     if isinstance(teacher.answer, TextAnswer):
         [theirs], [ours] = expected, found
         return functional.kl_div(ours, theirs, reduction="batchmean", log_target=True)
+    squares = [other.square().sum().clamp(min=1e-12) for other in expected]
+    if spread:
+        squares[-1] = torch.full_like(squares[-1], expected[-1].numel() * spread**2)
     shares = [
-        (one - other).square().sum() / other.square().sum().clamp(min=1e-12)
-        for one, other in zip(found, expected, strict=True)
+        (one - other).square().sum() / square for one, other, square in zip(found, expected, squares, strict=True)
     ]
     return torch.stack(shares).sum()
 
@@ -103,7 +117,9 @@ def _outputs(whole: AdaptedModel, inputs: Inputs, labels: Tensor) -> list[Tensor
         case Head() as answer:
             with _last_states(whole.backbone.base) as states:
                 logits = answer.model(**inputs).logits.float()
-            return [states[-1].float() * inputs["attention_mask"][:, :, None], logits]
+            last, mask = states[-1].float(), inputs["attention_mask"]
+            pooled = last.shape[1] != mask.shape[1]  # a Funnel's states are fewer than its tokens
+            return [last if pooled else last * mask[:, :, None], logits]
         case VerbalizedAnswer() as answer:
             return [answer.outputs(inputs)]
         case TextAnswer() as answer:

@@ -91,7 +91,7 @@ def test_no_name_of_a_column_becomes_code(form: Form, joined: bool) -> None:
     given = [text for argument in call.args for text in ast.literal_eval(argument)]
     expected = [f"a {name}" for name in names]
     assert given == (["\n".join(expected)] if joined else expected)
-    assert lines.count("\n") == loading(made(), form, "out").count("\n")
+    assert lines.count("\n") == loading(made(joined_texts=joined), form, "out").count("\n")
 
 
 @pytest.mark.parametrize("form", [Form.MERGED, Form.ONNX])
@@ -105,3 +105,21 @@ def test_two_texts_that_training_read_as_one_are_one_in_the_lines(form: Form) ->
 def test_a_backbone_that_may_attend_sparsely_is_loaded_as_it_was_trained(form: Form) -> None:
     assert ', attention_type="original_full")' in loading(made(model_type="big_bird"), form, "out")
     assert "attention_type" not in loading(made(), form, "out")
+
+
+@pytest.mark.parametrize("form", [Form.MERGED, Form.ONNX])
+def test_who_joins_two_texts_is_told_to_cut_the_longest(form: Form) -> None:
+    said = "# Of an example that is too long shorten the longest text, as"
+    joined = loading(made("bert", joined_texts=True), form, "out")
+    assert said in joined
+    compile(joined, "lines", "exec")
+    assert said not in loading(made("bert"), form, "out")
+    assert said not in loading(made("bert", task="cola", labels=("a", "b"), joined_texts=True), form, "out")
+
+
+def test_weights_that_were_loaded_as_whole_numbers_are_loaded_so_again() -> None:
+    lines = loading(made(dequantised_by="FineGrainedFP8Config"), Form.PEFT, "out")
+    compile(lines, "lines", "exec")
+    assert "from transformers import AutoModelForSequenceClassification, FineGrainedFP8Config\n" in lines
+    assert ", quantization_config=FineGrainedFP8Config(dequantize=True))" in lines
+    assert "print" not in loading(made(dequantised_by="x; print()"), Form.PEFT, "out")

@@ -1,5 +1,6 @@
 """Tests other kinds of study on a real Ray: all methods, shared adapters, every size, budgets, two equal studies."""
 
+import shutil
 from collections.abc import Callable
 from html import unescape
 from pathlib import Path
@@ -17,6 +18,7 @@ from krona_tune.record.records import read_effects
 from krona_tune.refusal import Refusal
 from krona_tune.search.startup.task_data import validation_data
 from krona_tune.study.finals import DEFAULT, HEAD
+from krona_tune.study.request.loader import load_spec
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.standings import rank_trials
 from krona_tune.train.predict import predict
@@ -258,6 +260,15 @@ def test_own_tasks_beside_one_of_glue_leave_no_text_behind(
     tables = [pq.read_table(path).to_pylist() for path in kept if path.suffix == ".parquet"]
     assert tables
     assert MARKER.lower() not in str(tables).lower()
+
+
+@pytest.mark.usefixtures("own")
+def test_the_data_of_a_study_are_read_for_a_backbone_that_was_moved(home: Home) -> None:
+    study = home.study("own")
+    moved = shutil.copytree(load_spec(study.spec).model, home.root / "moved")
+    assert validation_data(study, "tickets", str(moved)).train.equals(validation_data(study, "tickets").train)
+    with pytest.raises(Refusal, match="nowhere"):
+        validation_data(study, "tickets", "./nowhere")
 
 
 @pytest.mark.usefixtures("own")

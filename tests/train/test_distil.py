@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 import torch
+from transformers import AutoTokenizer
 
 from krona_tune.adapters.adapter_card import read_card
 from krona_tune.adapters.adapter_files import read_tensors, save_adapter
@@ -18,14 +19,16 @@ from krona_tune.train.export import export_adapter
 from krona_tune.train.export_check import logits, sample_inputs
 from krona_tune.train.loop import TaskWork
 from krona_tune.train.predict import AdaptedModel, load_adapted
+from tests.backbones.families import tiny
+from tests.search.models import saved_bert, saved_model
 from tests.train.exported_adapters import adapter_folder, backbone_folder, texts, work_on, writing_adapter
 
 pytest.importorskip("peft", reason="the extra `peft` is not installed")
 SPREAD: dict[str, Any] = {"a_out": 2, "a_in": 4, "terms": 2, "roles": "query+value"}
 
 
-def left(name: str, room: Path, method: str = "krona", **knobs: Any) -> Path:
-    return adapter_folder(backbone_folder(name, room / "backbone"), room / "adapter", "cola", method, **knobs)
+def left(name: str, room: Path, method: str = "krona", *, task: str = "cola", **knobs: Any) -> Path:
+    return adapter_folder(backbone_folder(name, room / "backbone"), room / "adapter", task, method, **knobs)
 
 
 def on_texts(whole: AdaptedModel) -> TaskWork:
@@ -101,6 +104,31 @@ def test_a_model_is_no_distance_from_itself_and_some_from_the_frozen_one(tmp_pat
     other.adapters.detach()
     with torch.no_grad():
         assert distance(other, whole, batch).item() > 1e-3
+
+
+def test_a_regressions_numbers_may_lie_far_from_zero(tmp_path: Path) -> None:
+    """An error of a whole spread would be nothing beside the squares of years."""
+    whole, other = (load_adapted(left("bert", tmp_path / part, task="stsb")) for part in ("one", "two"))
+    rows = texts("stsb", rows=64)
+    work = work_on(whole, rows, [float(number) for number in range(len(rows))])
+    batch = next(evaluation_batches(work.train, 2048, work.pad_token_id))
+    other.adapters.detach()
+    with torch.no_grad():
+        near = distance(other, whole, batch, 0.5).item()
+        for each in (whole, other):
+            [*_, bias] = (p for name, p in each.answer.model.named_parameters() if name.startswith("classifier"))
+            bias.add_(1000.0)
+        assert distance(other, whole, batch, 0.5).item() == pytest.approx(near, rel=0.02)
+
+
+def test_states_that_are_fewer_than_the_tokens_are_compared_as_they_are(tmp_path: Path) -> None:
+    saved_bert(tmp_path / "words")
+    known = {name: value for name, value in tiny("funnel").items() if name != "model_type"}
+    saved_model(tmp_path / "funnel", "funnel", known, AutoTokenizer.from_pretrained(tmp_path / "words"))
+    whole = load_adapted(adapter_folder(tmp_path / "funnel", tmp_path / "adapter"))
+    work = on_texts(whole)
+    batch = next(evaluation_batches(work.train, 2048, work.pad_token_id))
+    assert distance(whole, whole, batch).item() == 0
 
 
 @pytest.mark.slow

@@ -228,6 +228,13 @@ def test_a_merged_model_can_be_written_in_bfloat16(tmp_path: Path) -> None:
     said = f"Its weights are bfloat16, which moves a logit by at most {left.difference:.2g} on inputs drawn by chance"
     assert said in left.approximation.text
     assert said in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    whole = load_adapted(adapter)
+    inputs = sample_inputs(whole)
+    read = transformers.AutoModelForSequenceClassification.from_pretrained(
+        tmp_path / "out", dtype=torch.bfloat16
+    ).eval()
+    moved = (logits(read, inputs) - logits(whole.answer.model, inputs)).abs().max().item()
+    assert moved <= 1.001 * left.difference
 
 
 def test_the_same_form_is_the_same_adapter(tmp_path: Path) -> None:

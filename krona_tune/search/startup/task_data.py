@@ -288,10 +288,11 @@ def _constant_score(task: Task, encoded: EncodedTask) -> float:
     return constant_baseline(task, *(table["label"].to_numpy() for table in parts))
 
 
-def validation_data(folder: StudyFolder, task: str) -> TaskWork:
-    """Returns a task's encoded data as its study had them. Raises a Refusal if they can't be read any more, or are
-    others by now."""
+def validation_data(folder: StudyFolder, task: str, model: str | None = None) -> TaskWork:
+    """Returns a task's encoded data as its study had them; `model` says where the backbone is now. Raises a Refusal if
+    they can't be read any more, or are others by now."""
     spec = load_spec(folder.spec)
+    spec = spec.model_copy(update={"model": model}) if model else spec
     finals = spec.finalists.model_copy(update={"top": 0})  # leaves the test half alone
     begun = read_manifest(folder.manifest)
     plan = make_plan(spec.model_copy(update={"tasks": (task,), "finalists": finals}), str(folder.spec), begun)
