@@ -270,7 +270,7 @@ def _read(source: Source, part: str, spec: TaskSpec) -> File:
     if isinstance(asked, PartSpec):
         theirs = (*(asked.text or spec.text), asked.answer or spec.answer)
         names = dict(zip(theirs, (*spec.text, spec.answer), strict=True))
-        if (group := spec.split.group) and group not in theirs:
+        if (group := spec.split.group) and group not in {*theirs, *names.values()}:
             with suppress(Refusal):
                 return source.read((*theirs, group)).renamed({**names, group: group})
         return source.read(theirs).renamed(names)

@@ -222,6 +222,8 @@ def try_functions(task: Task, labels: Values, place: str) -> list[str]:
     return [f"{', '.join(name for name, _ in task.functions)} of {task.title}: {scores} ({why})"]
 
 
+CLOCK = 1e-6
+"""The least seconds that a call takes; a coarse clock may see none."""
 CALLS = 3
 """How often a call is timed, at most, that seems somewhat too slow: a busy machine slows one."""
 
@@ -257,6 +259,6 @@ def try_draws(task: Task, labels: Values) -> Iterator[str]:
         said = f"a call takes {seconds:.2g} s, {RESAMPLES} of them have {CALL_SECONDS:g} s"
         yield f"{finalists}: {NO_INTERVAL}{said}"
         return
-    scores, note = resampled_scores(task, labels, labels, min(RESAMPLES, int(TRIED_SECONDS / seconds)))
+    scores, note = resampled_scores(task, labels, labels, min(RESAMPLES, int(TRIED_SECONDS / max(seconds, CLOCK))))
     if not scores:
         yield f"{finalists}: {note}"

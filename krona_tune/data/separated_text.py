@@ -4,10 +4,12 @@ GLUE's files, one's own and the examples to predict are all read here; each read
 """
 
 import csv
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from io import StringIO
 from pathlib import Path
 from typing import BinaryIO, Literal
 
@@ -132,9 +134,9 @@ def _separation(path: Path, columns: Sequence[str]) -> Separation:
 
 def _refuse_odd_rows(path: Path, found: Separation) -> None:
     """Refuses a row with more fields than the header, which is what a separator in a text without quotes makes; and a
-    quote without an end. Where quotes are not read, it refuses a row with fewer fields that ends in a quoted text with
-    a line break, and a file in which each text with a quote is quoted, and some with quotes inside, as programs write
-    CSV.
+    quote without an end, or that ends in the middle of a later row. Where quotes are not read, it refuses a row with
+    fewer fields that ends in a quoted text with a line break, and a file in which each text with a quote is quoted, and
+    some with quotes inside, as programs write CSV.
 
     Further fields that are empty are what separators at the end make, but then of every row."""
     width, rows, last = len(found.names), 0, list[str]()
@@ -147,6 +149,8 @@ def _refuse_odd_rows(path: Path, found: Separation) -> None:
                 raise _longer(path, line, row, width)
             longer = longer or ((line, row) if len(row) > width else None)
             others |= rows > 0 and 0 < len(row) <= width
+            if found.quoting != csv.QUOTE_NONE and len(last) > 1:
+                _refuse_loose_quotes(path, line, last, found)
             if found.quoting == csv.QUOTE_NONE:
                 if 0 < len(row) < width and row[-1][:1] == '"':
                     raise _unread_quotes(path, line)
@@ -163,6 +167,23 @@ def _refuse_odd_rows(path: Path, found: Separation) -> None:
         if UNCLOSED in str(error):
             problem = f"a quote that opens in row {rows} is never closed"
             raise Refusal(str(path), problem, "close it, or write a quote within a text twice") from None
+
+
+def _refuse_loose_quotes(path: Path, end: int, lines: Sequence[str], found: Separation) -> None:
+    """Refuses a record of several lines whose quotes close where no field ends: two texts that begin with a quote make
+    one of all rows between them. Blanks after a quote are no harm.
+
+    Args:
+        end: the number of the last of its lines.
+    """
+    closed = re.sub(rf'" +(?={re.escape(found.separator)}|\r?\n|$)', '"', "".join(lines))
+    try:
+        list(csv.reader(StringIO(closed, newline=""), delimiter=found.separator, strict=True))
+    except csv.Error as error:
+        if UNCLOSED not in str(error):  # the last record's own, which is refused with the number of its row
+            problem = f"a quote that opens here closes in the middle of line {end}"
+            fix = "close it, or write a quote within a text twice"
+            raise Refusal(f"{path}:{end - len(lines) + 1}", problem, fix) from None
 
 
 def _unread_quotes(path: Path, line: int) -> Refusal:

@@ -136,3 +136,18 @@ def test_a_row_that_is_wider_than_the_header_is_refused_with_its_line(tmp_path: 
     path.write_text('body,queue\n"two\nlines",x\none, two,x\n', encoding="utf-8")
     with pytest.raises(Refusal, match=r"some\.csv:4: 3 fields, the header has 2; put a text that holds"):
         find_separation(path, ["body"])
+
+
+@pytest.mark.parametrize("rows", ['"a,x\nb,y\n"c,x\nd,y\n', 'e,y\n"a ""b"",x\nb,y\n"c\n'])
+def test_two_quotes_that_are_not_closed_lose_no_rows_between_them(tmp_path: Path, rows: str) -> None:
+    path = tmp_path / "films.csv"
+    path.write_text(f"body,queue\n{rows}", encoding="utf-8")
+    line = 2 if rows.startswith('"') else 3
+    with pytest.raises(Refusal, match=rf"films.csv:{line}: a quote that opens here closes in the middle of line "):
+        find_separation(path, ["body", "queue"])
+
+
+def test_a_text_of_several_lines_may_have_quotes_and_blanks_after_its_own(tmp_path: Path) -> None:
+    path = tmp_path / "films.csv"
+    path.write_text('body,queue\n"a\n""b"", c" ,x\n"d\u2028\ne""" ,"y" \n', encoding="utf-8")
+    assert find_separation(path, ["body", "queue"]).names == ["body", "queue"]

@@ -84,8 +84,22 @@ def test_batches_that_do_not_fit_into_memory_are_computed_in_parts(
         assert ("training.accumulation" in found.reasons) == bool(parts)
     monkeypatch.setattr(f"{__name__}.SLOTS", replace(SLOTS, node_bytes=1.0))
     assert "accumulation" not in derived(model, texts, training={"accumulation": 2}).reasons
-    small = derived(model, texts, training={"batch_size": 4})
+    small = derived(model, texts, **{"training.batch_size": 4})
     assert small.values["training"]["accumulation"] == 4
+    for section in ({"learning_rate": 1e-3}, {"batch_size": 4}):  # which stands in place of all that was made
+        assert "training.accumulation" not in derived(model, texts, training=section).reasons
+
+
+def test_the_miniature_is_sized_for_the_rows_that_it_will_make(tmp_path: Path) -> None:
+    asked = [GivenValue(key, value, key) for key, value in {"tasks": ("cola",), "examples.train": 900}.items()]
+    complete = partial(spec_with, place=AUTO, folder=Path.cwd(), given=asked)
+    made = derive_space(complete, {"model": str(saved_bert(tmp_path / "bert")), "data": "mini"}, SLOTS)
+    assert "cola has" not in made.reasons["examples.validation"]
+    assert made.reasons["examples.train"].startswith("900 of 900 cola: ")
+    plan = make_plan(complete({"model": str(tmp_path / "bert"), "data": "mini", **made.values}).settled(), AUTO)
+    data = plan.data_of("cola")
+    assert data.validation.num_rows == made.values["examples"]["validation"]
+    assert data.train.num_rows == 900
 
 
 def test_batches_fit_into_the_memory_of_the_fullest_node(

@@ -75,3 +75,13 @@ def test_a_placement_that_is_asked_for_alone_is_refused_and_not_left_out(asked: 
     model = str(folder_of({**tiny("bert"), "hidden_size": 32}, tmp_path / "bert"))
     with pytest.raises(Refusal, match=asked.rpartition("=")[2]):
         make_plan(load_changed(space_file("mini"), (asked,), {"model": model, "tasks": ("rte",)}), "mini.yaml")
+
+
+def test_more_tokens_than_rotary_positions_were_trained_on_are_said(tmp_path: Path) -> None:
+    llama = {"max_position_embeddings": 24, "num_hidden_layers": 2}
+    model = str(folder_of({**tiny("llama"), **llama}, tmp_path / "llama"))
+    for length, said in ((24, []), (32, [f"examples.max_length: {model} was trained to read 24 tokens at once"])):
+        asked = {"model": model, "data": "mini", "tasks": ["rte"], "examples": {"max_length": length}}
+        made = make_plan(build_spec(asked, "x.yaml"), "x.yaml")
+        assert made.positions == 24
+        assert list(made.lacking()) == said

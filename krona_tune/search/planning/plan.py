@@ -96,6 +96,15 @@ class Plan:
         )
 
     @property
+    def positions(self) -> int | None:
+        """Returns how many tokens the model has learned to read at once; None if that is not known.
+
+        One with rotary positions computes further ones, for which it was not trained.
+        """
+        known = (self.geometry.positions, self.source.config.get("max_position_embeddings"))
+        return min((each for each in known if isinstance(each, int) and each > 0), default=None)
+
+    @property
     def taught_points(self) -> Sequence[Params]:
         """Returns the points of the recorded curves that a task's search tries."""
         return self.taught.points[: self.spec.search.taught_trials] if self.taught else ()
@@ -114,6 +123,8 @@ class Plan:
         """Yields which placements of the space the model lacks, which maps of its roles are left out, and why, and from
         what a study that has begun can't learn any more."""
         yield from self.unread
+        if self.positions and self.spec.examples.max_length > self.positions:
+            yield f"examples.max_length: {self.source.name} was trained to read {self.positions} tokens at once"
         for name in sorted(self.spec.adapter.keys() & {"roles", "layers"}) if self.spec.backbone.narrow else ():
             searched = {value for knobs in self.space.knobs.values() if name in knobs for value in knobs[name].ends()}
             gone = [str(value) for value in self.spec.adapter[name].ends() if value not in searched]

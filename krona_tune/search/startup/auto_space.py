@@ -11,7 +11,7 @@ import numpy as np
 
 from krona_tune.adapters.placement import MAPS, common_dimensions, sites
 from krona_tune.backbones.geometry import Geometry, Role, Site
-from krona_tune.data.corpus import PARTS, TaskData, load
+from krona_tune.data.corpus import MINI, PARTS, TaskData, load
 from krona_tune.kron.factors import factor_shape
 from krona_tune.refusal import Refusal
 from krona_tune.search.budget import Budget
@@ -110,7 +110,9 @@ def _parts_of_a_batch(complete: Complete, plan: Plan, fixed: Mapping[str, Any], 
     for parts in PARTS_OF_A_BATCH:
         training = {**fixed["training"], "accumulation": parts}
         cut = complete({**fixed, "training": training, "examples": {"max_length": length}})
-        largest = max(map(int, cut.training["batch_size"].ends()))
+        if "accumulation" not in cut.training:
+            return 1  # a person has given the whole section
+        largest = max(map(int, cut.domains()["batch_size"].ends()))
         of_cut = replace(plan, spec=cut, space=resolve(cut, plan.geometry, AUTO))
         if parts >= largest or at_once * worker_bytes(of_cut, length, slots) <= there:
             return parts
@@ -222,11 +224,20 @@ FIRST_LENGTH, LEAST_TOKENS, MOST_TOKENS = 8, 4, 4_096
 
 @dataclass(frozen=True, kw_only=True)
 class Texts:
-    """A task's rows by part, and the tokens of some training examples: of what is read, (n,) and of all of it."""
+    """A task's rows by part, and the tokens of some training examples: of what is read, (n,) and of all of it.
+
+    `made`: they are the miniature's, which makes as many rows as a study asks for.
+    """
 
     rows: Mapping[str, int]
     read: np.ndarray
     whole: np.ndarray
+    made: bool = False
+
+    def used(self, spec: StudySpec, part: str, name: str) -> int:
+        """Returns how many rows of a part the study uses for the task of this name."""
+        asked = getattr(spec.examples, part)
+        return for_task(asked, name) if self.made and asked else spec.examples.used(part, name, self.rows[part])
 
 
 def _read(plan: Plan, name: str) -> Texts:
@@ -245,7 +256,8 @@ def _read(plan: Plan, name: str) -> Texts:
         decoder=not plan.geometry.is_encoder_decoder,
     )
     table = tokenization.table(data.train.take(np.sort(order)))
-    return Texts(rows=_rows(data), read=input_lengths(table), whole=lengths(table))
+    made = plan.spec.data == MINI and name not in plan.own_data
+    return Texts(rows=_rows(data), read=input_lengths(table), whole=lengths(table), made=made)
 
 
 def _rows(data: TaskData) -> dict[str, int]:
@@ -254,9 +266,7 @@ def _rows(data: TaskData) -> dict[str, int]:
 
 def _longest(plan: Plan) -> int:
     """Returns the most tokens of an example: what the model can read, and a decoder that writes has room to answer."""
-    known = (plan.geometry.positions, plan.source.config.get("max_position_embeddings"))
-    positions: int | None = min(filter(None, known), default=None)
-    if positions is None:
+    if (positions := plan.positions) is None:
         return MOST_TOKENS
     written = {name: task.generation.max_new_tokens for name, task in plan.tasks.items() if task.generation}
     longest = max(written.values(), default=0) if plan.geometry.writes_alone else 0
@@ -370,7 +380,7 @@ def _sized(
     speed, limits = speed_of(slots), Budget.of(plan.spec.search)
     limits = replace(limits, seconds=limits.seconds or 60.0 * MINUTES)
     room, ends = limits.times(USED), ""
-    rows = {name: plan.spec.examples.used("train", name, each.rows["train"]) for name, each in texts.items()}
+    rows = {name: each.used(plan.spec, "train", name) for name, each in texts.items()}
     values: dict[str, Any] = {}
     taken, spec = None, plan.spec
     for size in sizes_of_a_study(max(rows.values())):
@@ -418,7 +428,7 @@ def foretell(plan: Plan, texts: Mapping[str, Texts], speed: Speed) -> Forecast:
 def _used(spec: StudySpec, name: str, texts: Texts) -> TextSizes:
     """Returns the examples and tokens of a task that a study uses."""
     cut = texts.whole - texts.read + np.minimum(texts.read, spec.examples.max_length)
-    used = {part: spec.examples.used(part, name, rows) for part, rows in texts.rows.items()}
+    used = {part: texts.used(spec, part, name) for part in texts.rows}
     return TextSizes(**used, tokens=float(cut.mean()), pairs=float(np.square(cut).mean()))
 
 
@@ -435,7 +445,7 @@ def _reasons(spec: StudySpec, texts: Mapping[str, Texts], why: str, speed: Speed
     few = [
         (name, count)
         for name, each in texts.items()
-        if judged and (count := each.rows["validation"]) < for_task(judged, name)
+        if judged and (count := each.used(spec, "validation", name)) < for_task(judged, name)
     ]
     found = {
         "search.trials": f"{why}, {slots.count} at once, {speed.how}",
@@ -446,8 +456,8 @@ def _reasons(spec: StudySpec, texts: Mapping[str, Texts], why: str, speed: Speed
         ranks = "recorded trials rank there as at their end by .72 to .96 (Spearman)"
         found["schedule.grace_epochs"] = f"a third of all: {ranks}"
     if spec.examples.train is not None:
-        used = {name: spec.examples.used("train", name, count) for name, count in rows.items()}
-        taken = ", ".join(f"{used[name]:,} of {count:,} {name}" for name, count in rows.items())
+        used = {name: each.used(spec, "train", name) for name, each in texts.items()}
+        taken = ", ".join(f"{used[name]:,} of {max(used[name], count):,} {name}" for name, count in rows.items())
         found["examples.train"] = f"{taken}: a trial sees each {_said(spec)} times in the time that it has"
     return found
 

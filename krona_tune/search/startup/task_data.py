@@ -270,13 +270,14 @@ MUCH = 0.05
 
 def _doubt_cut(plan: Plan, name: str, cut: int, of: int) -> Iterator[str]:
     """Yields a warning if many examples of a task lose their ends."""
-    length, positions = plan.spec.examples.max_length, plan.geometry.positions
+    length, positions = plan.spec.examples.max_length, plan.positions
     asked = plan.tasks[name].generation
     written = asked.max_new_tokens if asked and plan.geometry.writes_alone else 0
     most = None if positions is None else positions - written
     more = min(2 * length, most or 2 * length)
     if cut > MUCH * of:
-        fix = "which is all that the model reads" if most == length else f"--set examples.max_length={more} reads more"
+        all_read = most is not None and most <= length
+        fix = "which is all that the model reads" if all_read else f"--set examples.max_length={more} reads more"
         yield f"{cut / of:.0%} of the examples of {plan.tasks[name].title} are cut to {length} tokens; {fix}"
 
 

@@ -110,10 +110,20 @@ def load_tasks(path: Path) -> dict[str, Any]:
 
 
 def resolve_tasks(tasks: Mapping[str, Any], folder: Path, place: str) -> dict[str, Any]:
-    """Returns tasks as YAML writes them, checked, with absolute paths; they were relative to `folder`."""
+    """Returns tasks as YAML writes them, checked, with absolute paths; they were relative to `folder`.
+
+    The usual metric of one that names none is left out: other keys, which may follow, decide which that is.
+    """
     spec = build_spec({"model": "any", "tasks": tasks}, place)
     found = _resolved_against(spec, folder).plain()["tasks"]
-    return found if isinstance(found, dict) else dict.fromkeys(found, OF_GLUE)
+    if not isinstance(found, dict):
+        return dict.fromkeys(found, OF_GLUE)
+    named = {name for name, each in tasks.items() if isinstance(each, dict) and "metric" in each}
+    return {name: each if name in named else _without_metric(each) for name, each in found.items()}
+
+
+def _without_metric(task: Any) -> Any:
+    return {key: value for key, value in task.items() if key != "metric"} if isinstance(task, dict) else task
 
 
 def tasks_defined_in(path: Path) -> dict[str, Any]:
