@@ -113,6 +113,7 @@ def test_a_setting_may_change_what_a_file_of_tasks_says(tmp_path: Path) -> None:
     asked = asked_tasks(f"{tmp_path}/tickets.yaml", {})
     spec = load_changed(tmp_path / "space.yaml", ["tasks.tickets.metric=macro_f1"], {"tasks": asked})
     assert spec.own_tasks["tickets"].metric == ("macro_f1",)
+    assert "metric" not in asked["tickets"]
     (tmp_path / "prices.yaml").write_text("tasks: {tickets: {data: tickets.csv, text: body, label: price}}\n")
     prices = asked_tasks(f"{tmp_path}/prices.yaml", {})
     numbers = load_changed(tmp_path / "space.yaml", ["tasks.tickets.regression=true"], {"tasks": prices})

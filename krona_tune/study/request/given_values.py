@@ -117,7 +117,7 @@ def put(written: dict[str, Any], given: GivenValue, refused: str) -> None:
         if not isinstance(inner, dict):
             raise Refusal(refused, f"{shown(parent)} holds {shown(inner)}, not keys", "name an existing path")
         written = inner
-    written[last] = given.value
+    written[last] = deepcopy(given.value)
 
 
 def _where_given(refusal: Refusal, path: str, given: Sequence[GivenValue]) -> Refusal:
@@ -169,4 +169,4 @@ def _choose_tasks(written: dict[str, Any], asked: Collection[str]) -> None:
             if isinstance(setting, dict):
                 for name in left_out:
                     setting.pop(name, None)
-    written["tasks"] = asked
+    written["tasks"] = deepcopy(asked)  # a setting may change a task, and no other request
