@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from secrets import token_hex
 from typing import TYPE_CHECKING, Annotated, Unpack
 
 import typer
@@ -164,7 +165,7 @@ def submit(
     if not LEAST_PRIORITY <= priority <= MOST_PRIORITY:
         raise Refusal("--priority", f"{priority} is none", f"write {LEAST_PRIORITY} to {MOST_PRIORITY}")
     asked = AskedRequest.of(space=space, place="SPACE", tasks=tasks, model=model, settings=settings, keywords=keywords)
-    study = name or new_name(asked.space)
+    study = name or f"{new_name(asked.space)}-{token_hex(2)}"  # others may send one in the same second
     request = submission_of(
         study,
         asked.space,

@@ -135,9 +135,17 @@ class Store:
         return f"{self._root}/{name}" if name else self._root
 
 
+class UnreachableStore(Refusal):
+    """Refuses a request because a store does not answer as it should, now or with these credentials."""
+
+
+OF_A_WRONG_URI = (ImportError, ValueError, TypeError)
+"""The errors of a URI that no store can have."""
+
+
 @contextmanager
 def refusing_store_errors(uri: str) -> Iterator[None]:
-    """Turns every error of the store in this context into a Refusal of `--storage`."""
+    """Turns every error of the store in this context into a Refusal of `--storage`, as a rule an UnreachableStore."""
     try:
         yield
     except Refusal:
@@ -145,4 +153,5 @@ def refusing_store_errors(uri: str) -> Iterator[None]:
     except Exception as error:
         said = redact(next(iter(str(error).splitlines()), ""))[:300]
         fix = "give credentials that may list, read and write there, or name another place"
-        raise Refusal("--storage", f"{redact(uri)}: {type(error).__name__}: {said}", fix) from None
+        kind = Refusal if isinstance(error, OF_A_WRONG_URI) else UnreachableStore
+        raise kind("--storage", f"{redact(uri)}: {type(error).__name__}: {said}", fix) from None

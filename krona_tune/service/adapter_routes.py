@@ -57,6 +57,6 @@ def adapter_routes(studies: ServedStudies) -> APIRouter:
     )
     def exported(name: Name, task: Task, form: Form) -> Response:
         """Return what was exported of a task in this form as a ZIP file of its folder."""
-        return ZipAnswer(exported_folder(studies.folder(name), task, form), f"{name}-{task}-{form}")
+        return ZipAnswer(exported_folder(studies.with_adapters(name), task, form), f"{name}-{task}-{form}")
 
     return router

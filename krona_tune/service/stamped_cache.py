@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from threading import Condition, Thread
 from typing import Generic, TypeVar
 
+from krona_tune.record.remote_files import UnreachableStore
 from krona_tune.refusal import Refusal
 
 Value = TypeVar("Value")
@@ -48,7 +49,7 @@ class StampedCache(Generic[Value]):
         self._entries: OrderedDict[str, _CacheEntry[Value]] = OrderedDict()
 
     def get(self, key: str, stamp: str, make: Callable[[], Value]) -> Stamped[Value]:
-        """Returns a value and the stamp that it was computed for.
+        """Returns a value and the stamp that it was computed for; the one before, if the storage is not reached.
 
         Raises:
             SlowError: there is none yet, and it takes long.
@@ -62,7 +63,7 @@ class StampedCache(Generic[Value]):
             coming = entry.coming or self._begun(entry, stamp, make)
             patience = entry.began + PATIENCE - time.monotonic()
         if coming and wait([coming], max(0.0, patience)).done:
-            return coming.result()
+            return held if held and isinstance(coming.exception(), UnreachableStore) else coming.result()
         if held is None:
             raise SlowError("the storage", f"has not answered within {PATIENCE:g} s", "ask again soon")
         return held

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fastapi import FastAPI
 
+from krona_tune.record.remote_files import UnreachableStore
 from krona_tune.record.storage import Storage
 from krona_tune.refusal import Refusal
 from krona_tune.report.html import packed_script
@@ -41,6 +42,7 @@ STATUSES: dict[type[Exception], int] = {
     NotOfferedError: 404,
     UnavailableError: 503,
     SlowError: 503,
+    UnreachableStore: 503,
 }
 """The status of the answer to each kind of refusal; that of the others is 422."""
 

@@ -7,9 +7,11 @@ from typing import Self
 from urllib.request import urlopen
 
 import pytest
+import torch
 from starlette.testclient import TestClient
 
-from krona_tune.adapters.adapter_card import tensors_digest, trial_in
+from krona_tune.adapters.adapter_card import read_card, tensors_digest, trial_in
+from krona_tune.adapters.adapter_files import save_adapter
 from krona_tune.adapters.export_forms import Form
 from krona_tune.record.remote_copy import Copy
 from krona_tune.record.storage import storage_at
@@ -162,6 +164,10 @@ def test_the_adapter_of_a_study_that_has_a_copy_is_brought_and_its_exports_stay(
     (export / "model.safetensors").write_bytes(b"weights")
     assert client.get("/api/studies/first-study/exports/cola/merged").status_code == 200
     assert (export / "model.safetensors").exists()
+    save_adapter(here.adapter("cola"), {"x": torch.ones(2)}, read_card(here.adapter("cola")))
+    copy.push()
+    earlier = client.get("/api/studies/first-study/exports/cola/merged")
+    assert earlier.status_code == 422, "it is of what was chosen before"
 
 
 @pytest.mark.slow

@@ -18,6 +18,7 @@ from krona_tune.record.orders import give_order
 from krona_tune.record.ownership import claim
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.remote_copy import Copy
+from krona_tune.record.remote_files import Store
 from krona_tune.record.storage import Storage, storage_at
 from krona_tune.search.terminal.inspect_studies import studies_in
 from krona_tune.service import stamped_cache
@@ -83,6 +84,24 @@ def test_a_storage_elsewhere_is_read_and_gets_the_orders(elsewhere: Storage, tmp
     assert len(list((tmp_path / "copy" / "far" / "orders").iterdir())) == 1
     assert len(client.get("/api/studies/far/orders").json()) == 1
     assert client.get("/api/studies/near").status_code == 404
+
+
+def test_a_storage_that_fails_shows_what_was_read_last(elsewhere: Storage, monkeypatch: pytest.MonkeyPatch) -> None:
+    now = [1000.0 * FETCH_SECONDS]
+    monkeypatch.setattr(stamped_cache.time, "monotonic", lambda: now[0])
+    client = TestClient(make_app(elsewhere), base_url=LOCAL)
+    paths = ("/", "/api/studies", "/studies/far", "/api/studies/far")
+    assert [client.get(path).status_code for path in paths] == [200] * 4
+
+    def refuse(*_: object, **__: object) -> None:
+        raise ConnectionError("no route to it")
+
+    for name in ("names", "read", "sizes", "below"):
+        monkeypatch.setattr(Store, name, refuse)
+    now[0] += 2 * FETCH_SECONDS
+    assert [client.get(path).status_code for path in paths] == [200] * 4
+    never = client.get("/studies/near")
+    assert (never.status_code, "no route to it" in never.text) == (503, True)
 
 
 def test_a_storage_that_can_not_be_reached_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

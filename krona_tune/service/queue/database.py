@@ -20,7 +20,15 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import NullPool
 
 from krona_tune.refusal import Refusal, unknown
-from krona_tune.service.queue.database_schema import MIGRATIONS, answers, changes, entries, starts, trainings
+from krona_tune.service.queue.database_schema import (
+    MIGRATIONS,
+    answers,
+    changes,
+    entries,
+    resumptions,
+    starts,
+    trainings,
+)
 from krona_tune.service.queue.entry import LIVE, Entry, EntryState, SlotChange, Submission, SubmissionAnswer
 
 logger = logging.getLogger(__name__)
@@ -128,6 +136,18 @@ class Database:
         now = time.time()
         ended = {"entry": entry, "at": now, "ended_at": now, "slots": 0, "handle": "", "fault": 0}
         _inserted(connection, starts, ended | {"state_before": state_before})
+
+    def note_orders(self, entry: int, orders: Sequence[str]) -> None:
+        """Notes the ids of the orders that were given with an entry's place, in place of those before."""
+        with self._transaction() as connection:
+            connection.execute(resumptions.delete().where(resumptions.c.entry == entry))
+            connection.execute(resumptions.insert().values(entry=entry, orders=json.dumps(list(orders))))
+
+    def noted_orders(self, entry: int) -> frozenset[str]:
+        """Returns the ids of the orders that were given with an entry's last place."""
+        with self._reading() as connection:
+            asked = sql.select(resumptions.c.orders).where(resumptions.c.entry == entry)
+            return frozenset(json.loads(connection.execute(asked).scalar_one_or_none() or "[]"))
 
     def add_training(self, asked: Submission, person: str, words: Sequence[str]) -> Entry:
         """Gives a full training a place; `words` follow `krona-tune train NAME`. Raises what `add` raises."""

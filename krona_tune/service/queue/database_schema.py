@@ -60,12 +60,23 @@ answers = sql.Table(
     sql.Column("fingerprint", sql.String, nullable=False),
     sql.Column("plan", sql.String, nullable=False),
 )
+resumptions = sql.Table(
+    "resumptions",
+    metadata,
+    sql.Column("entry", sql.Integer, primary_key=True),
+    sql.Column("orders", sql.String, nullable=False),
+)
 
 
 def _create_first(connection: sql.Connection) -> None:
     metadata.create_all(connection, tables=[entries, starts, changes])
 
 
-MIGRATIONS: Sequence[Callable[[sql.Connection], None]] = (_create_first, trainings.create, answers.create)
+MIGRATIONS: Sequence[Callable[[sql.Connection], None]] = (
+    _create_first,
+    trainings.create,
+    answers.create,
+    resumptions.create,
+)
 """What brings a file from each format to the next, from an empty file on. A step is never changed once it was released;
 the first then lists its statements, since the tables above are those of the last format."""

@@ -1,5 +1,6 @@
 """Serves the queue as JSON."""
 
+from contextlib import suppress
 from typing import Annotated
 
 from anyio import CapacityLimiter
@@ -20,6 +21,7 @@ from krona_tune.service.queue.entry import (
 )
 from krona_tune.service.queue.resumption import resume_study, train_study
 from krona_tune.service.queue.study_queue import StudyQueue
+from krona_tune.service.response_models import StudySummary
 from krona_tune.service.responses import PROBLEMS, UNAVAILABLE, UNKNOWN, json_answer, only_json, problems
 from krona_tune.service.served_studies import ServedStudies
 
@@ -48,7 +50,10 @@ def queue_routes(queue: StudyQueue, studies: ServedStudies, access: Access) -> A
     @router.get("", response_model=QueueView, operation_id="queue")
     def view() -> Response:
         """Return the queue: who has which slots, who waits, what has ended."""
-        return json_answer(queue.view(studies.summaries()))
+        summaries: list[StudySummary] = []
+        with suppress(Refusal):  # a storage that is not reached hides what studies have used, and nothing else
+            summaries = studies.summaries()
+        return json_answer(queue.view(summaries))
 
     @router.post(
         "", response_model=SubmissionAnswer, status_code=201, operation_id="submit", dependencies=[Depends(only_json)]

@@ -42,9 +42,10 @@ def resume_study(queue: StudyQueue, studies: ServedStudies, asked: Resumption, p
     for order in orders:
         studies.check(asked.name, order)
     with queue.resuming(asked.name, asked.priority, person) as entry:
-        lift_ordered_stop(folder, spec, by)
+        given_orders = lift_ordered_stop(folder, spec, by)
         for order in orders:  # more trials last: what else is left by a try that fails there changes nothing twice
-            studies.order(asked.name, order, by)
+            given_orders.append(studies.order(asked.name, order, by))
+        queue.note_orders(entry, given_orders)
     return entry
 
 

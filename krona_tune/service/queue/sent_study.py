@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from pydantic import ValidationError
+
 from krona_tune.api.folders import FOLDERS, whole_path, whole_teacher, with_whole_paths
 from krona_tune.api.study_request import spec_of
 from krona_tune.data.tasks import GLUE
@@ -14,7 +16,7 @@ from krona_tune.study.request.field_types import listed
 from krona_tune.study.request.given_values import GivenValue
 from krona_tune.study.request.plain_yaml import dump_yaml
 from krona_tune.study.request.study_spec import StudySpec
-from krona_tune.study.settings import flag_of
+from krona_tune.study.settings import field_names, flag_of
 
 TEACHERS = "search.warm_start"
 """The key of the studies and files of curves that a study learns from."""
@@ -33,9 +35,20 @@ def submission_of(name: str, space: Path | None, given: Sequence[GivenValue], **
     """
     if space is None:
         asked = given or [GivenValue("tasks", list(GLUE), flag_of("tasks"))]
-        return Submission(name=name, given=tuple(map(_sent, asked)), **more)
+        return _valid(name=name, given=tuple(map(_sent, asked)), **more)
     spec = spec_of(space, [*given, GivenValue("name", name, "name")]).settled()
-    return Submission(name=name, space=_text(with_whole_paths(spec)), **more)
+    return _valid(name=name, space=_text(with_whole_paths(spec)), **more)
+
+
+def _valid(**fields: Any) -> Submission:
+    """Returns a submission. Raises a Refusal if a field has more than a queue takes."""
+    try:
+        return Submission(**fields)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        field = str(first["loc"][0]) if first["loc"] else "the request"
+        flags = {name: flag for flag, name in field_names(Submission.model_fields).items()}
+        raise Refusal(flags.get(field, field), first["msg"], "send less") from None
 
 
 def _text(spec: StudySpec) -> str:

@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from hashlib import blake2b
 from pathlib import Path
 from threading import Lock
@@ -12,6 +12,7 @@ import platformdirs
 from filelock import FileLock, Timeout
 
 from krona_tune.record.driver_state import written_at
+from krona_tune.record.orders import remove_order, waiting_orders
 from krona_tune.record.storage import Storage, refresh
 from krona_tune.refusal import Refusal
 from krona_tune.refused_calls import naming_fields
@@ -22,6 +23,9 @@ from krona_tune.service.queue.drivers import Drivers
 from krona_tune.service.queue.entry import Entry, QueueView, SlotChange, Submission, SubmissionAnswer, TrainingRequest
 from krona_tune.service.queue.submission_check import CheckedSubmission, check_apart
 from krona_tune.service.response_models import StudySummary
+from krona_tune.study.folder import StudyFolder
+from krona_tune.study.manifest import read_manifest
+from krona_tune.study.order import Order
 from krona_tune.study.redact import redact
 from krona_tune.study.request.loader import dump_spec, load_spec
 from krona_tune.study.settings import field_names
@@ -122,8 +126,26 @@ class StudyQueue:
         return self._then_look(self._database.move(entry, priority))
 
     def remove(self, entry: int, person: str) -> Entry:
-        """Removes a queued entry, and asks the driver of one that runs to end. Raises a Refusal if it has no place."""
-        return self._then_look(self._database.remove(entry, person))
+        """Removes a queued entry, with what its resumption has ordered, and asks the driver of one that runs to end.
+
+        Raises:
+            Refusal: it has no place.
+        """
+        removed = self._database.remove(entry, person)
+        if not removed.live:
+            self._take_back(removed)
+        return self._then_look(removed)
+
+    def note_orders(self, entry: Entry, orders: Iterable[Order]) -> None:
+        """Notes the orders that wait for the next driver of an entry, because its place was taken with them."""
+        self._database.note_orders(entry.id, [order.id for order in orders])
+
+    def _take_back(self, removed: Entry) -> None:
+        """Removes the orders that were given with a place that nobody has used."""
+        asked, folder = self._database.noted_orders(removed.id), self._storage.study(removed.name)
+        for order in waiting_orders(folder) if asked else ():
+            if order.id in asked:
+                remove_order(folder, order)
 
     def put_back(self, entry: int) -> Entry:
         """Gives an entry that ended its place again; its study is resumed. Raises a Refusal if it has one."""
@@ -150,14 +172,18 @@ class StudyQueue:
 
     def _place_for(self, name: str, priority: int, person: str) -> Entry:
         asked = self._of_storage(name, priority)
-        if before := self._database.last_ended(name, trainings_too=False):
+        before = self._database.last_ended(name, trainings_too=False)
+        if before and not _is_of_another(before, self._storage.study(name)):
             return self._put_back(before)
         return self._database.adopt(asked, person, written_at(self._storage.study(name)))
 
     def _put_back(self, entry: Entry) -> Entry:
-        """Gives an entry its place again, whoever began its study."""
+        """Gives an entry its place again. Raises a Refusal if its study is another one, which somebody else began."""
         folder = self._storage.study(entry.name)
         refresh(folder, FETCHED)
+        if _is_of_another(entry, folder):
+            fix = "submit yours under another name; that one is resumed from its own page"
+            raise Refusal(f"entry {entry.id}", f"another study is named {entry.name!r} by now", fix)
         return self._database.put_back(entry.id, begun=folder.spec.exists(), state_before=written_at(folder))
 
     def train(self, asked: TrainingRequest, person: str) -> Entry:
@@ -172,7 +198,7 @@ class StudyQueue:
         self._source.most(spec.resources)
         before = self._database.last_ended(name)
         asked = Submission(name=name, space=dump_spec(spec), priority=priority)
-        if before is None:
+        if before is None or _is_of_another(before, self._storage.study(name)):
             return asked
         told = self._database.submission(before.id)
         return asked.model_copy(update={"tracking_uri": told.tracking_uri, "notify": told.notify})
@@ -236,6 +262,15 @@ class StudyQueue:
             checked = check_apart(self._storage, asked, self._source.cluster(), prints=prints)
             self._source.most(checked.resources)
         return checked
+
+
+def _is_of_another(entry: Entry, folder: StudyFolder) -> bool:
+    """Returns whether somebody else began the study of an entry's name, which the queue has never begun."""
+    if entry.began_at is not None or entry.training:
+        return False
+    with suppress(Refusal):
+        return read_manifest(folder.manifest).begun_by.partition("@")[0] not in {"", entry.person}
+    return False
 
 
 def _fingerprint(asked: Submission) -> str:

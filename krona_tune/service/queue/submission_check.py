@@ -1,6 +1,7 @@
 """Checks a submission as `run` does, in a process of its own: what a request names is imported, and that is code."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 
@@ -18,7 +19,7 @@ from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.search.start_options import StartOptions
 from krona_tune.search.startup.cluster import Cluster, slots, this_machine
 from krona_tune.service.queue.drivers import MOST_PACKED, packed
-from krona_tune.service.queue.entry import Submission
+from krona_tune.service.queue.entry import LONGEST_SPACE, Submission
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.given_values import GivenValue
 from krona_tune.study.request.loader import dump_spec, read_request, spec_with
@@ -65,21 +66,32 @@ def check(storage: Storage, asked: Submission, on: Cluster | None = None, *, pri
     Raises:
         Refusal: it is wrong, or its name is taken.
     """
-    try:
+    with _of_the_name():
         refuse_odd(asked.name)
-        refuse_taken(storage.brought(asked.name), asked.name)
-    except Refusal as refusal:
-        raise refusal.at("name", fix="choose another name") from None
+    folder = storage.brought(asked.name)
+    with _of_the_name():
+        refuse_taken(folder, asked.name)
     StartOptions(tracking_uri=asked.tracking_uri, notify=asked.notify).refuse_odd()
     requested, place, reason = _requested(asked, storage, on)
     spec = _with_earlier_studies(requested.settled(), storage)
     plan = make_plan(with_whole_paths(spec.model_copy(update={"name": asked.name})), place)
     space = dump_spec(plan.spec)
+    if len(space) > LONGEST_SPACE:
+        raise Refusal("space", f"whole it has {len(space):,} characters", f"write one of at most {LONGEST_SPACE:,}")
     if (size := len(packed(space))) > MOST_PACKED:
         raise Refusal("space", f"packed it has {size:,} characters", f"write a request of at most {MOST_PACKED:,}")
     lines = plan_lines(plan, reason, storage.study(asked.name))
     printed = _dry_run(plan, reason, storage.study(asked.name), on or this_machine()) if prints else ""
     return CheckedSubmission(space=space, lines=lines, resources=plan.spec.resources, printed=printed)
+
+
+@contextmanager
+def _of_the_name() -> Iterator[None]:
+    """Turns refusals of a name into those of the field that holds it."""
+    try:
+        yield
+    except Refusal as refusal:
+        raise refusal.at("name", fix="choose another name") from None
 
 
 def _dry_run(plan: Plan, reason: str, folder: StudyFolder, on: Cluster) -> str:

@@ -20,6 +20,7 @@ from krona_tune.service.queue import database, resumption
 from krona_tune.service.queue.entry import Submission
 from krona_tune.service.queue.study_queue import StudyQueue
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.manifest import read_manifest
 from krona_tune.study.order import Order
 from krona_tune.study.request.study_spec import StudySpec
 from tests.record.events import started
@@ -167,6 +168,33 @@ def test_a_study_that_was_begun_by_hand_after_it_left_the_queue_is_resumed_there
     assert drivers.started[0][:2] == ("resume", "first")
     drivers.ends("first", "finished")
     until(lambda: queued.get("/api/queue").json()["entries"][0]["state"] == "finished")
+
+
+def test_a_study_that_somebody_else_began_meanwhile_is_nobodys_entry(
+    queued: TestClient, study_queue: StudyQueue, drivers: FakeDrivers, storage: Storage, root: Path
+) -> None:
+    space = SPACE.read_text(encoding="utf-8") + "tasks: [cola]\n"
+    sent = {"name": "first", "space": space, "notify": ["json://127.0.0.1:9"]}
+    assert queued.post("/api/queue", json=sent, headers={"X-User": "ann"}).status_code == 201
+    queued.delete("/api/queue/1")
+    theirs = make_study(root / "first")
+    begun = read_manifest(theirs.manifest).model_copy(update={"begun_by": "bo@laptop"})
+    begun.write(theirs.manifest)
+    status, said = put_back(queued)
+    assert (status, said["problem"]) == (422, "another study is named 'first' by now")
+    assert drivers.started == []
+    again = resumed(queued)[1]
+    assert (again["id"], again["person"]) == (2, "bo")
+    assert database.Database(storage.folder / "queue.db").submission(2).notify == ()
+
+
+def test_with_a_place_that_nobody_has_used_its_orders_go(queued: TestClient, finished: StudyFolder) -> None:
+    by_hand = queued.post("/api/studies/first/orders", json={"what": "trials", "value": "+1"}).json()
+    assert resumed(queued, trials=2000)[0] == 201
+    queued.delete("/api/queue/1")
+    assert [order.id for order in waiting_orders(finished)] == [by_hand["id"]]
+    assert resumed(queued, trials=20)[0] == 201
+    assert sorted(order.value for order in waiting_orders(finished)) == ["+1", "+20"]
 
 
 def test_a_full_training_is_tracked_and_told_of_as_its_study_was(

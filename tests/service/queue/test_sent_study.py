@@ -53,3 +53,9 @@ def test_a_gain_that_nobody_has_written_is_not_sent(tmp_path: Path) -> None:
 def test_a_study_without_words_is_one_of_glue(tmp_path: Path) -> None:
     (asked,) = submission_of("mine", None, []).given
     assert (asked.key, asked.value, asked.by) == ("tasks", list(GLUE), "--tasks")
+
+
+def test_more_than_a_queue_takes_is_refused_before_it_is_sent() -> None:
+    many = tuple(f"json://localhost:{port}" for port in range(11))
+    with pytest.raises(Refusal, match=r"^--notify: .*at most 10.*; send less"):
+        submission_of("mine", None, [], notify=many)

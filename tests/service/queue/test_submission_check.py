@@ -6,12 +6,14 @@ from pathlib import Path
 
 import pytest
 
-from krona_tune.record.storage import Storage
+from krona_tune.record import remote_copy
+from krona_tune.record.remote_files import UnreachableStore
+from krona_tune.record.storage import Storage, storage_at
 from krona_tune.refusal import Refusal
 from krona_tune.search.startup.cluster import Cluster, Node, this_machine
 from krona_tune.service.queue import submission_check
 from krona_tune.service.queue.entry import RequestValue, Submission
-from krona_tune.service.queue.submission_check import check_apart
+from krona_tune.service.queue.submission_check import check, check_apart
 from krona_tune.study.request.loader import parse_spec
 from tests.service.queue.conftest import SPACE
 
@@ -100,3 +102,23 @@ def test_a_wrong_value_without_a_space_is_refused_with_what_gave_it(storage: Sto
     wrong = RequestValue(key="adapter.scael", value=2, by="--set adapter.scael")
     with pytest.raises(Refusal, match=r"^--set adapter.scael: unknown key 'scael', did you mean 'scale'\?"):
         submission_check.check(storage, Submission(name="mine", given=(own_reviews(tmp_path), wrong)))
+
+
+def test_a_storage_that_fails_is_no_fault_of_the_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+    def refuse(*_: object) -> None:
+        raise ConnectionError("no route to it")
+
+    monkeypatch.setattr(remote_copy.Copy, "pull", refuse)
+    with pytest.raises(UnreachableStore, match=r"^--storage: .*no route to it; give credentials"):
+        check(storage_at(f"file://{tmp_path}/copy"), submission(tmp_path))
+
+
+def test_a_request_that_is_longer_than_the_queue_keeps_is_refused(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Settled it may be longer than what was sent."""
+    monkeypatch.setattr(submission_check, "LONGEST_SPACE", 500)
+    with pytest.raises(Refusal, match=r"^space: whole it has [\d,]+ characters; write one of at most 500"):
+        check(storage, submission(tmp_path))
