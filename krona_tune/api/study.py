@@ -426,24 +426,20 @@ class Study(RecordedStudy):
     ) -> None:
         """Runs the study here. Its request is read when no other driver can change it any more."""
         begun = self.folder.spec.exists()
-        with claim(self.folder):
+        with claim(self.folder) as waited:
             if not begun:
                 refuse_taken(self.folder, self.folder.name)  # another driver may have begun it meanwhile
             spec = read_spec()
             note_used(dump_spec(spec))
-            outcome = run_and_report(
-                spec,
-                str(self._place),
-                "the study is resumed" if begun else "",
-                self.folder,
-                DriverOptions(
-                    command=f"krona_tune.Study(name={self.folder.name!r}).run()",
-                    resumed_by=".run()",
-                    start=replace(self._start, quiet=quiet),
-                    keys=keys,
-                ),
-                asked=asked,
+            told = DriverOptions(
+                command=f"krona_tune.Study(name={self.folder.name!r}).run()",
+                resumed_by=".run()",
+                start=replace(self._start, quiet=quiet),
+                keys=keys,
+                waited=waited,
             )
+            why = "the study is resumed" if begun else ""
+            outcome = run_and_report(spec, str(self._place), why, self.folder, told, asked=asked)
             self._has_run |= asked is None  # a full training takes nothing of what was described
         if outcome:
             raise_bad_end(outcome)

@@ -3,6 +3,7 @@
 import sys
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import replace
 from importlib import import_module
 from pathlib import Path
@@ -66,7 +67,7 @@ def run_and_report(
     """
     from krona_tune.search.startup.cluster import slots, this_machine
 
-    earlier = EarlierOrders.of(folder, options.keys)  # at once: what is ordered from here on means this driver
+    earlier = EarlierOrders.of(folder, options.keys, options.waited)  # what is ordered later means this driver
     here = None if options.start.address else slots(this_machine(), spec.resources)  # refuses before Ray is started
     plan = _planned(spec, place, folder)
     again = asked(plan) if asked else None
@@ -98,20 +99,25 @@ def _run(plan: "Plan", folder: StudyFolder, options: DriverOptions) -> Outcome:
     began, workers = time.monotonic(), connecting(options.start.address, plan.spec.resources)
     from krona_tune.search.driver import Driver
     from krona_tune.search.startup.begin_study import begin_study
-    from krona_tune.search.startup.cluster import leave_ray
+    from krona_tune.search.startup.cluster import abandon, leave_ray
 
-    resources, forecast = _checked(_resources(plan, workers, folder, options.resumed_by), folder, options)
-    with logging_to(folder.log):
-        with lifting_ordered_stop(folder, plan.spec):
-            context = begin_study(resources, folder, command=options.command, full_training=bool(options.again))
-        if not options.start.quiet:
-            print_started(context, options.start, forecast, time.monotonic() - began)
-        load = Timer(LOAD_SECONDS, import_module, [REPORT])
-        load.daemon = True
-        load.start()
-        outcome = Driver(context, options, forecast, console).run(
-            lambda folder: import_module(REPORT).write_report(folder)
-        )
+    with ExitStack() as log:
+        try:
+            resources, forecast = _checked(_resources(plan, workers, folder, options.resumed_by), folder, options)
+            log.enter_context(logging_to(folder.log))
+            with lifting_ordered_stop(folder, plan.spec):
+                context = begin_study(resources, folder, command=options.command, full_training=bool(options.again))
+            if not options.start.quiet:
+                print_started(context, options.start, forecast, time.monotonic() - began)
+            load = Timer(LOAD_SECONDS, import_module, [REPORT])
+            load.daemon = True
+            load.start()
+            outcome = Driver(context, options, forecast, console).run(
+                lambda folder: import_module(REPORT).write_report(folder)
+            )
+        except BaseException:
+            abandon(workers)
+            raise
         try:
             _print_results(outcome, context, options, began)
         finally:

@@ -70,7 +70,7 @@ def run(
         folder = kept_at.brought(name or new_name(place))
         new = asked.spec(chosen, folder.name)
     given = asked.given
-    with naming_given(place, given), nullcontext() if dry_run else claim(folder):
+    with naming_given(place, given), nullcontext() if dry_run else claim(folder) as waited:
         if new:
             refuse_taken(folder, name)  # another driver may have begun it meanwhile
             spec, reason = new, chosen.reason
@@ -82,7 +82,9 @@ def run(
             for said in (*kept, *(not_taken(folder, asked.space, asked.given) if asked.space else ())):
                 errors.print(f"[yellow]warning:[/yellow] {escape(said)}", soft_wrap=True)
         keys = [each.key for each in changing(given)]
-        told = DriverOptions(command=this_command(), resumed_by=resume_command(folder), start=start, keys=keys)
+        told = DriverOptions(
+            command=this_command(), resumed_by=resume_command(folder), start=start, keys=keys, waited=waited
+        )
         outcome = run_and_report(spec, str(place), reason, folder, told, dry_run=dry_run)
     exit_as(outcome)
 
@@ -212,8 +214,8 @@ def train(
         chosen = configuration(read_trials_so_far(folder.results), plan.spec, facts, task, trial)
         return FullTraining(of=chosen, seeds=seeds, everything=all_data)
 
-    with nullcontext() if dry_run else claim(folder):
+    with nullcontext() if dry_run else claim(folder) as waited:
         spec = resumed_spec(folder, given_by({"max_concurrent": max_concurrent}))
-        told = DriverOptions(command=this_command(), resumed_by="the same command", start=start)
+        told = DriverOptions(command=this_command(), resumed_by="the same command", start=start, waited=waited)
         outcome = run_and_report(spec, str(folder.spec), "", folder, told, dry_run=dry_run, asked=asked)
     exit_as(outcome)

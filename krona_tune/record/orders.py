@@ -88,6 +88,13 @@ def waiting_orders(folder: StudyFolder) -> list[Order]:
     return sorted((order for order in found if order), key=lambda order: (order.given_at, order.id))
 
 
+def waiting_ids(folder: StudyFolder) -> frozenset[str] | None:
+    """Returns the ids of the orders that wait; None if they can't be read."""
+    with suppress(Refusal, OSError):
+        return frozenset(order.id for order in waiting_orders(folder))
+    return None
+
+
 def given_orders(folder: StudyFolder, answered: Iterable[Order]) -> tuple[Order, ...]:
     """Returns every order once, the newest first; those that wait are left out if their place can't be reached.
 

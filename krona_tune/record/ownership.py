@@ -13,6 +13,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from krona_tune.atomic_write import write_atomically
+from krona_tune.record.orders import waiting_ids
 from krona_tune.record.remote_copy import HERE, LOCK, NEXT, ORIGIN, OVERTAKEN, PULLING, Copy, OvertakenError
 from krona_tune.record.remote_files import Store, refusing_store_errors
 from krona_tune.refusal import Refusal
@@ -42,15 +43,16 @@ SETTLED_SECONDS = 1.0
 
 
 @contextmanager
-def claim(folder: StudyFolder) -> Iterator[None]:
+def claim(folder: StudyFolder) -> Iterator[frozenset[str] | None]:
     """Holds the study's folder, and its copy if it has one, for this process until the context ends.
 
-    If the study has not begun by then, nothing of it is left.
+    If the study has not begun by then, nothing of it is left. Gives the ids of the orders that waited before: those
+    that come while the copy is fetched mean this process. None if they could not be read.
 
     Raises:
         Refusal: another process has it, or it can't be reached.
     """
-    root, lock = folder.root, lock_of(folder)
+    root, lock, waiting = folder.root, lock_of(folder), waiting_ids(folder)
     try:
         missing = [path for path in (root, *root.parents) if not path.exists()]
         new = _acquire(root, lock)
@@ -66,18 +68,24 @@ def claim(folder: StudyFolder) -> Iterator[None]:
             raise Refusal("--storage", problem, fix) from None
         raise Refusal("--storage", f"{root} can't be made: {error.strerror}", "name a writable folder") from None
     try:
-        with suppress(OSError):
-            folder.driver.unlink(missing_ok=True)  # one that was killed left its own
+        _say_who(folder)  # while it waits for the study elsewhere, or fetches it, it may be stopped, too
         with holding(folder):
-            with suppress(OSError):  # on a full disk nobody but this process can stop the study
-                write_atomically(folder.driver, f"{os.getpid()} {this_host()}", lasting=False)
-            yield
+            _say_who(folder)  # again: what was fetched of an earlier driver's state must be older
+            yield waiting
     finally:
         with suppress(OSError):
             folder.driver.unlink(missing_ok=True)
         if not folder.spec.exists():
             _remove([root / name for name in new], missing)
         lock.release()
+
+
+def _say_who(folder: StudyFolder) -> None:
+    """Writes which process has the study, in place of one that was killed."""
+    with suppress(OSError):
+        folder.driver.unlink(missing_ok=True)
+    with suppress(OSError):  # on a full disk nobody but this process can stop the study
+        write_atomically(folder.driver, f"{os.getpid()} {this_host()}", lasting=False)
 
 
 def _acquire(root: Path, lock: FileLock) -> set[str]:

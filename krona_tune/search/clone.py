@@ -82,7 +82,7 @@ def copy_last_rung(
     source: TrialResult, message: TrialMessage, checkpoints: Path, elsewhere: str | None, schedule: ScheduleSpec
 ) -> tuple[int, TrialMessage]:
     """Gives a clone the state of the other trial's last rung; returns the number of that rung, and the clone with the
-    examples that it need not see.
+    examples that it need not see. A clone that has got one keeps it, wherever the other trial is by now.
 
     Raises:
         Refusal: there is no such state, it is one of the trial's end, or it can't be read or written.
@@ -92,6 +92,10 @@ def copy_last_rung(
 
     place = f"clone {source.trial_id} from its last rung"
     remote = RemoteCheckpoints(elsewhere)
+    remote.bring(checkpoints / message.trial_id)
+    got = latest_checkpoint(checkpoints / message.trial_id)
+    if got and checkpoint.is_copy(got, message.checked().fingerprint):
+        return _rung(got), replace(message, copied_examples=checkpoint.examples_of(got))
     remote.bring(checkpoints / source.trial_id)
     state = latest_checkpoint(checkpoints / source.trial_id)
     if source.status is Status.COMPLETED or (state and _is_of_the_end(state, schedule)):
@@ -109,7 +113,11 @@ def copy_last_rung(
             raise OSError("its copy could not be sent")
     except (OSError, checkpoint.Unusable) as error:
         raise Refusal(place, f"its state can't be copied ({error})", "try again, or clone it from the start") from None
-    return int(state.name.removeprefix("rung-")), replace(message, copied_examples=checkpoint.examples_of(own))
+    return _rung(state), replace(message, copied_examples=checkpoint.examples_of(own))
+
+
+def _rung(state: Path) -> int:
+    return int(state.name.removeprefix("rung-"))
 
 
 def _is_of_the_end(state: Path, schedule: ScheduleSpec) -> bool:

@@ -197,6 +197,7 @@ class Driver:
         self.loop = TrialLoop(ledger=self.ledger, stopper=self.stopper, changed=self._changed, obey=self.orders.look)
         self.artifacts, self.state_due, self.foretold = Artifacts(), 0.0, None
         self.stage, self.later = "full training" if again else "search", 0
+        self.records_end, self.records_ended = False, False
         self.searched, self.fulfilled = False, earlier.fulfilled if earlier and not self.opened.message else None
 
     def run(self, write_page: Callable[..., Path]) -> Outcome:
@@ -215,9 +216,11 @@ class Driver:
                 self.metrics.changed(last=True)
         with interruptible(self.stopper, self.console):
             self._end(write_page)
-        if not self.stopper.settled:  # a second request came before the study's end was written
-            with interruptible(self.stopper, self.console):
+        with interruptible(self.stopper, self.console):  # a second request may have come before the end, or in it
+            if not self.records_end:
                 self._close(cut_short=True)
+            elif not self.records_ended:
+                self._write_state(*self.stopper.end, cut_short=True)
         return self._outcome()
 
     # The phases. All share one budget: the search leaves what finals and repeats will need; a stop ends all.
@@ -473,7 +476,9 @@ class Driver:
         self._write_state(end, trouble, cut_short=cut_short)
         self.sinks.notify_of_end(end, trouble, no_page=self.artifacts.no_page)
         kept = [folder.spec, folder.manifest, *self.artifacts.paths]
+        self.records_end = True
         self.sinks.end(kept, CLOSING_SECONDS if cut_short else None)
+        self.records_ended = True
 
     def _outcome(self) -> Outcome:
         spec, again, stopper = self.context.plan.spec, self.options.again, self.stopper

@@ -22,7 +22,8 @@ class DriverOptions:
         resumed_by: tells a person what resumes the study.
         start: the options of the start.
         keys: the keys of the request that this start itself sets; orders of before do not change them.
-        earlier: the orders that waited when the command began.
+        waited: the ids of the orders that waited when the command began to take the study; None: those that wait now.
+        earlier: these orders, and those that an earlier driver had taken.
         again: a full training, which is then all that is run.
     """
 
@@ -30,6 +31,7 @@ class DriverOptions:
     resumed_by: str = ""
     start: StartOptions = field(default_factory=StartOptions)
     keys: Iterable[str] = ()
+    waited: frozenset[str] | None = None
     earlier: EarlierOrders = field(default_factory=EarlierOrders)
     again: "FullTraining | None" = None
 

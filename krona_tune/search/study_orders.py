@@ -53,7 +53,7 @@ class StudyOrders(Gate):
         self.study, self.kept, self._ticked, self._earlier = study, kept, ticked, earlier
         self.only: Collection[str] = OF_A_FULL_TRAINING if full_training else tuple(ORDER_ACTIONS)
         self._lock, self._ended = RLock(), False
-        self._inbox = Inbox(study.folder)
+        self._inbox, self._told = Inbox(study.folder), False
         self._unremoved: list[Order] = []
         self._remove_again_at = 0.0
 
@@ -76,8 +76,6 @@ class StudyOrders(Gate):
                 self._end(order, "done", "the driver had ended")
             elif order.what in self.only and not ORDER_ACTIONS[order.what].needs_searcher:
                 self._take_effect(order)
-        if self.study.paused:
-            self._say(f"The study is paused. Let it go on with: {self._go_on}")
 
     def serve(self, searcher: GatedSearcher, *, search: bool) -> None:
         """Lets orders reach the trials of a phase from now on, those first that waited; `search`: it is the search."""
@@ -86,6 +84,9 @@ class StudyOrders(Gate):
             self.study.stopper.ended = search_ended_by(self.study.ledger.orders.values())
         self._inbox.look()
         self.look()
+        if self.study.paused and not self._told:
+            self._say(f"The study is paused. Let it go on with: {self._go_on}")
+        self._told = True
         if search and self.study.stopper.ended:
             self._say(f"{self.study.stopper.ended} ended the search. Let it go on with: {self._go_on}")
         for order in self._taken():
@@ -95,7 +96,7 @@ class StudyOrders(Gate):
     def _begin_late(self, order: Order) -> None:
         """Lets an order take effect that needs trials, if it may still."""
         if self.study.in_search:
-            self._take_effect(order)
+            self._take_effect(order, late=True)
         elif not self.study.searching:
             self._end(order, "refused", "the search ended before it began")  # no other clone gets its id
 
@@ -176,14 +177,23 @@ class StudyOrders(Gate):
         self._earlier.refuse_overruled(order)
         return order.model_copy(update={"state": "taken", "made": action.check(self.study.known(), request)})
 
-    def _take_effect(self, order: Order) -> None:
-        """Lets a taken order take effect; again changes nothing more. One that can't is refused after all."""
+    def _take_effect(self, order: Order, *, late: bool = False) -> None:
+        """Lets a taken order take effect; again changes nothing more. One that can't is refused after all.
+
+        Of one that is refused so `late` that an earlier driver took it, no other clone gets the id, and no state stays.
+        """
         try:
             self._earlier.refuse_overruled(order)
             after = ORDER_ACTIONS[order.what].effect(self.study, order)
         except Exception as error:
             logger.exception("the order %s could not take effect", order.id)
-            self._refuse(order, str(error) if isinstance(error, Refusal) else told(error))
+            self._end(
+                order if late else order.model_copy(update={"made": ""}),
+                "refused",
+                str(error) if isinstance(error, Refusal) else told(error),
+            )
+            if late and order.made:
+                remove(self.study.folder, [order.made])
             return
         if after.state == "done":
             self._end(after, "done", after.outcome)
@@ -206,10 +216,6 @@ class StudyOrders(Gate):
         if state == "refused":
             self._say(f"{order.by}: {order.text}: refused, {outcome}")
         return kept
-
-    def _refuse(self, order: Order, outcome: str) -> None:
-        """Refuses an order that was taken."""
-        self._end(order.model_copy(update={"made": ""}), "refused", outcome)
 
     def _taken(self) -> list[Order]:
         orders = self.study.ledger.orders.values()

@@ -74,8 +74,13 @@ class EarlierOrders:
     keys: frozenset[str] = frozenset()
 
     @staticmethod
-    def of(folder: StudyFolder, keys: Iterable[str] = ()) -> "EarlierOrders":
-        """Returns a study's orders that wait now; none of those that can't be read."""
+    def of(folder: StudyFolder, keys: Iterable[str] = (), waited: frozenset[str] | None = None) -> "EarlierOrders":
+        """Returns a study's orders that no driver has carried out; none of those that can't be read.
+
+        Args:
+            keys: those of the request that the command sets.
+            waited: the ids of those that waited when the command began; None: those that wait now.
+        """
         recorded, waiting = list[Order](), list[Order]()
         with suppress(Refusal):  # the driver renames what is damaged
             recorded = read_orders(folder.results)
@@ -83,7 +88,8 @@ class EarlierOrders:
             waiting = waiting_orders(folder)
         answered = {order.id for order in recorded}  # one of these may wait still, if it could not be removed
         found = [order for order in recorded if order.state == "taken"]
-        found += [order for order in waiting if order.id not in answered]
+        earlier = [order for order in waiting if waited is None or order.id in waited]
+        found += [order for order in earlier if order.id not in answered]
         return EarlierOrders(orders=tuple(found), keys=frozenset(keys))
 
     def __contains__(self, order: Order) -> bool:

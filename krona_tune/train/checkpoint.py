@@ -93,6 +93,14 @@ def adopt(earlier: Path, folder: Path, trial: TrialConfig) -> None:
     (folder / PROGRESS).write_text(json.dumps(own), encoding="utf-8")
 
 
+def is_copy(folder: Path, fingerprint: str) -> bool:
+    """Returns whether a state is one that the clone with this fingerprint got and has not gone on from."""
+    with suppress(*_UNREADABLE):
+        progress = _progress(folder)
+        return bool(progress["fingerprint"] == fingerprint and _report(progress) is None)
+    return False
+
+
 def last_report(folder: Path, fingerprint: str = "") -> Report | None:
     """Returns a state's last report; None if it is a clone's that has reported nothing yet, or can't be read.
 

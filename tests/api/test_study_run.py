@@ -12,7 +12,7 @@ import pytest
 from krona_tune.api import study_run
 from krona_tune.cli.ending import this_command
 from krona_tune.record.ownership import is_locked
-from krona_tune.refusal import NotNow
+from krona_tune.refusal import NotNow, Refusal
 from krona_tune.search import driver
 from krona_tune.search.driver_options import DriverOptions, Outcome
 from krona_tune.search.planning.plan import Plan
@@ -149,6 +149,21 @@ def test_a_plan_computes_in_what_its_study_was_begun_in(
             study_run.run_and_report(spec, "here", "", folder, DriverOptions(start=StartOptions(quiet=True)))
         manifest("rte").model_copy(update={"precision": "bfloat16"}).write(folder.manifest)
     assert found == [asked, precision]
+
+
+def test_a_start_that_is_refused_leaves_ray(model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    spec = StudySpec.model_validate({"model": model, "tasks": ["rte"], "data": "mini"})
+    workers, left = Future[object](), list[object]()
+
+    def refuse(*_: object) -> None:
+        raise Refusal("--storage", "is full")
+
+    monkeypatch.setattr(cluster, "connecting", lambda address, asked: workers)
+    monkeypatch.setattr(cluster, "abandon", left.append)
+    monkeypatch.setattr(begin_study, "gather_resources", refuse)
+    with pytest.raises(Refusal, match="is full"):
+        study_run.run_and_report(spec, "here", "", StudyFolder(tmp_path), DriverOptions(start=StartOptions(quiet=True)))
+    assert left == [workers]
 
 
 @pytest.mark.parametrize(

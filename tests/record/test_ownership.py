@@ -93,7 +93,7 @@ def test_a_driver_that_could_not_write_which_it_is_is_unknown(
         assert not folder.driver.exists()
 
 
-def test_a_driver_that_still_fetches_the_study_is_not_taken_for_one_that_was_killed(
+def test_a_driver_that_still_fetches_the_study_is_known_and_not_one_that_was_killed(
     here: StudyFolder, monkeypatch: pytest.MonkeyPatch, at_once: None
 ) -> None:
     found, pull = list[tuple[int, str] | None](), Copy.pull
@@ -107,7 +107,7 @@ def test_a_driver_that_still_fetches_the_study_is_not_taken_for_one_that_was_kil
     here.driver.write_text("4242 elsewhere", encoding="utf-8")
     with claim(here):
         found.append(driver_of(here))
-    assert found == [None, (os.getpid(), this_host())]
+    assert found == [(os.getpid(), this_host())] * 2
 
 
 def test_of_a_study_that_did_not_begin_nothing_is_left(folder: StudyFolder, tmp_path: Path) -> None:

@@ -85,6 +85,33 @@ def test_a_process_that_has_left_a_lost_ray_does_not_get_it_again(monkeypatch: p
         connecting(None)
 
 
+def test_a_ray_that_is_abandoned_is_left_before_the_next_one_begins(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The next start of this process may be for another cluster."""
+    ours, there, happened = Event(), Event(), list[str]()
+
+    def connect(address: str | None, asked: ResourcesSpec) -> Cluster:
+        there.wait(60)
+        ours.set()
+        happened.append("joined")
+        return cluster((2, 0))
+
+    def leave(*, lost: bool) -> None:
+        ours.clear()
+        happened.append("left")
+
+    monkeypatch.setattr(clusters, "OURS", ours)
+    monkeypatch.setattr(clusters, "connect", connect)
+    monkeypatch.setattr(clusters, "leave_ray", leave)
+    first = connecting(None)
+    clusters.abandon(first)
+    there.set()
+    second = connecting(None)
+    assert second.result(60).cpus == 2
+    assert happened == ["joined", "left", "joined"]
+    clusters.abandon(second)
+    assert happened[-1] == "left"
+
+
 @pytest.mark.parametrize(
     ("nodes", "asked", "message"),
     [

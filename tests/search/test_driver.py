@@ -529,3 +529,29 @@ def test_a_trial_that_the_end_of_the_search_cuts_off_ends_then_with_the_rung_tha
         "rung-2",
     )
     assert {row.of for row in rows if row.kind == "finalist"} >= {"cola-head-0"}
+
+
+def test_a_request_while_the_records_end_leaves_something_for_the_next_driver(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_ray: None
+) -> None:
+    folder, of = StudyFolder(tmp_path), small_plan(4, [1e-3, 1e-2])
+
+    def press(*_: object, **__: object) -> None:
+        signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(Records, "end", press)
+    last, _, state = driven(folder, of)
+    assert (last.stage, last.end, last.cut_short) == ("end", "finished", True)
+    assert (state.counts.to_go, state.word) == (0, "stopped")
+    monkeypatch.undo()
+
+
+def test_a_request_between_the_decision_and_the_end_of_the_records_ends_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_ray: None
+) -> None:
+    folder, of, ended = StudyFolder(tmp_path), small_plan(4, [1e-3, 1e-2]), list[object]()
+    told = iter([lambda: signal.raise_signal(signal.SIGINT), lambda: None])
+    monkeypatch.setattr(Records, "notify_of_end", lambda *_, **__: next(told)())
+    monkeypatch.setattr(Records, "end", lambda _, paths, within: ended.append(within))
+    last, _, _ = driven(folder, of)
+    assert (last.end, last.cut_short, len(ended)) == ("finished", True, 1)

@@ -13,6 +13,7 @@ from optuna.trial import TrialState
 from krona_tune.api.study_request import lift_ordered_stop, lifting_ordered_stop
 from krona_tune.record.driver_state import STOP
 from krona_tune.record.orders import give_order, remove_order, waiting_orders
+from krona_tune.record.ownership import claim
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.records import read_records
 from krona_tune.search import study_orders
@@ -354,6 +355,25 @@ def test_what_a_terminal_can_not_show_halts_nothing(study: StudyFolder) -> None:
     driver.terminal.say = fail  # type: ignore[method-assign]
     driver.later.append(REQUESTS["pause"])
     assert driver.run().study.paused
+
+
+def test_an_order_that_came_while_the_study_was_fetched_means_this_driver(study: StudyFolder) -> None:
+    before = give_order(study, REQUESTS["pause"])
+    with claim(study) as waited:
+        give_order(study, OrderRequest(what="cancel"), by="ann")
+        earlier = EarlierOrders.of(study, (), waited)
+        assert [order.id for order in earlier.orders] == [before.id]
+        driver = Driver(study, earlier=earlier).run()
+    assert driver.stopper.asked == "cancelled"
+
+
+def test_a_pause_that_a_waiting_order_lifts_is_not_told(study: StudyFolder) -> None:
+    driver = Driver(study)
+    driver.later.append(REQUESTS["pause"])
+    driver.run()
+    assert any("The study is paused" in said for said in Driver(study).run().terminal.said)
+    give_order(study, OrderRequest(what="continue"), by="ann")
+    assert not any("The study is paused" in said for said in Driver(study).run().terminal.said)
 
 
 def test_a_full_training_leaves_orders_about_the_search_to_the_next_driver(study: StudyFolder) -> None:

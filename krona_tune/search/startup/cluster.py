@@ -58,6 +58,8 @@ NODE_GROUP = "ray.io/node-group"
 USUAL = ResourcesSpec()
 OURS = Event()
 """Set while this process uses a Ray that a study has started or joined."""
+BEGUN: list[Event] = []
+"""The starts of this process: each is set when Ray was there, or failed, and was left again if it was abandoned."""
 LOST = Event()
 """Is set when this process has left a lost Ray, whose client it keeps."""
 
@@ -172,6 +174,8 @@ def connecting(address: str | None, asked: ResourcesSpec = USUAL) -> "Future[Clu
     """
     refuse_windows()
     refuse_lost()
+    while BEGUN:
+        BEGUN.pop().wait()
     refuse_other_ray()
     refuse_cache()
     if address:
@@ -180,15 +184,17 @@ def connecting(address: str | None, asked: ResourcesSpec = USUAL) -> "Future[Clu
         refuse_temporary_folder()
         refuse_home()
     import_module("concurrent.futures.thread")  # what it registers for forks must be there before Ray's thread forks
-    found: Future[Cluster] = Future()
+    found, settled = Future[Cluster](), Event()
 
     def connected() -> None:
         try:
             found.set_result(connect(address, asked))
         except BaseException as error:
             found.set_exception(error)
+        settled.set()
         Event().wait()
 
+    BEGUN.append(settled)
     Thread(target=connected, name="ray", daemon=True).start()
     return found
 
@@ -324,6 +330,17 @@ def leave_ray(*, lost: bool) -> None:
 
         ray.shutdown()
         OURS.clear()
+
+
+def abandon(workers: "Future[Cluster]") -> None:
+    """Leaves the Ray that `connecting` has begun to join or to start, at once or when it is there: whoever starts next
+    in this process may want another. That start waits for it."""
+
+    def leave(_: object) -> None:
+        if OURS.is_set():
+            leave_ray(lost=False)
+
+    workers.add_done_callback(leave)
 
 
 def _refuse_silent(address: str) -> None:
