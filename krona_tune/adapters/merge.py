@@ -1,6 +1,7 @@
 """Merges a mergeable adapter into the weights, so that it costs nothing at inference, and unmerges it."""
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from typing import NamedTuple, Protocol, cast, runtime_checkable
 
 import torch
@@ -113,11 +114,16 @@ def _mergeable(adapters: Adapters) -> Iterator[MergeTarget]:
 def _changes(merged: Iterable[MergeTarget]) -> Iterator[tuple[nn.Parameter, Tensor]]:
     """Yields each parameter with what is added to it, one after the other: together they may need much memory."""
     for each in merged:
-        device = each.linear.get_parameter(each.parameter).device.type
-        with torch.autocast(device, enabled=False):  # a weight is exact, whatever precision products are made in
+        with ExitStack() as exact:  # a weight is, whatever precision products are made in
+            for kind in {each.linear.get_parameter(each.parameter).device.type, *_devices(each.adapter)}:
+                exact.enter_context(torch.autocast(kind, enabled=False))
             deltas = each.deltas()
         for name, delta in deltas.items():
             yield each.linear.get_parameter(name), _in_place(delta, each.site)
+
+
+def _devices(adapter: nn.Module) -> set[str]:
+    return {parameter.device.type for parameter in adapter.parameters()}
 
 
 @torch.no_grad()

@@ -45,9 +45,10 @@ def choose_space(
     Raises:
         Refusal: the cluster does not answer; or a space that is made finds what no study could be run with.
     """
-    from krona_tune.search.startup.cluster import connect, this_machine
+    from krona_tune.search.startup.cluster import await_abandoned, connect, this_machine
 
     asked = address and not dry_run
+    await_abandoned()
     cluster = on or (connect(address, _resources_of(given)) if asked else this_machine())
     where = f"the cluster at {address}" if asked else "the queue" if on else "this machine"
     later = f"; the cluster at {address} is asked when the study begins" if address and dry_run else ""

@@ -11,7 +11,7 @@ from pathlib import Path
 from socket import gethostname
 
 from krona_tune.hub import environment_of_others
-from krona_tune.record.ownership import driver_of, is_running, this_host
+from krona_tune.record.ownership import driver_of, this_host
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 
@@ -79,7 +79,7 @@ def stop_driver(folder: StudyFolder, child: DriverProcess | None, seconds: float
         fix = f"stop it as that user, or with krona-tune order {folder.name}{folder.storage_flag} cancel"
         raise Refusal("stop", problem, fix) from None
     until = time.monotonic() + seconds
-    while is_running(folder) or (child and child.poll() is None):
+    while driver_of(folder) == found or (child and child.poll() is None):
         if time.monotonic() > until:
             raise Refusal("stop", f"the study did not end within {seconds:g} s", "wait, or stop it again")
         time.sleep(0.1)

@@ -14,6 +14,8 @@ from krona_tune.kron.factors import FactorShape, Init, refuse_unknown_word
 
 __all__ = ["first_factors", "kron_linear", "kron_weight", "linear_plus_kron"]
 
+META = "meta"
+"""The device of tensors without memory, which knows no autocast."""
 TERM_BY_TERM = 2
 """Up to this many terms the matrix is made term by term, in one pass each; more are multiplied at once, in two."""
 
@@ -234,7 +236,8 @@ def kron_weight(a: Tensor, b: Tensor, scale: float | Tensor = 1.0) -> Tensor:
         ValueError: the factors' dimensions do not pair, or the scale is not one number.
     """
     shape_of(a, b)
-    exact = nullcontext() if a.is_meta else torch.autocast(a.device.type, enabled=False)
+    kind = a.device.type
+    exact = nullcontext() if kind == META else torch.autocast(kind, enabled=False)
     with exact:  # a weight is, whatever precision products are made in
         return kron_matrix(_scaled(a, scale), _terms(b))
 
@@ -286,5 +289,5 @@ def _checked(x: Tensor, a: Tensor, b: Tensor) -> FactorShape:
 def _compute(x: Tensor) -> Tensor:
     """x in the dtype that products are made in: its own, or autocast's."""
     kind = x.device.type
-    casts = not x.is_meta and torch.is_autocast_enabled(kind)
+    casts = kind != META and torch.is_autocast_enabled(kind)
     return x.to(torch.get_autocast_dtype(kind)) if casts else x

@@ -54,8 +54,7 @@ class ComparedStudy:
         return {each.task: each for each in self.results.tasks}
 
     def average(self, common: Sequence[str]) -> SearchAverage | None:
-        found = average([self.tasks[task] for task in common])
-        return found if found and len(found.tasks) == len(common) else None
+        return average([self.tasks[task] for task in common])
 
     def final_average(self, common: Sequence[str]) -> FinalAverage | None:
         found = final_average([self.tasks[task] for task in common])
@@ -202,9 +201,13 @@ class Comparison:
 
     @property
     def common(self) -> list[str]:
-        """Returns those of the known tasks whose scores have a mean."""
+        """Returns those of the known tasks whose scores have a mean, on the half that averages are of."""
+        return self.common_on(self.half)
+
+    def common_on(self, half: Half) -> list[str]:
+        """Returns those of the known tasks whose scores on a half have a mean."""
         alone = len(self.known) == 1
-        return [each.task for each in self.known if each.same_metrics and (alone or each.averages_on(self.half))]
+        return [each.task for each in self.known if each.same_metrics and (alone or each.averages_on(half))]
 
     @property
     def synthetic(self) -> bool:

@@ -27,16 +27,17 @@ def comparison_title(comparison: Comparison) -> str:
 
 def render_comparison(comparison: Comparison, *, served: bool = False) -> Markup:
     """Returns the page's body. Everything from records or files is escaped; `served`: with a link to all studies."""
-    common = comparison.common
+    common, searched = comparison.common, comparison.common_on("validation")
     return rendered(
         "comparison.html.j2",
         {
             "studies": comparison.studies,
             "parts": [(each, _draw_task(each)) for each in comparison.tasks],
             "common": common,
+            "searched": searched,
             "apart": [each.title for each in comparison.known if each.task not in common],
             "titles": {each.task: each.title for each in comparison.tasks},
-            "front": _draw_average(comparison, common),
+            "front": _draw_average(comparison, searched),
             "synthetic": comparison.synthetic,
             "differences": comparison.differences,
             "doubts": comparison.doubts,

@@ -95,6 +95,8 @@ def copy_last_rung(
     remote.bring(checkpoints / message.trial_id)
     got = latest_checkpoint(checkpoints / message.trial_id)
     if got and checkpoint.is_copy(got, message.checked().fingerprint):
+        if not remote.send(got):  # a driver that was killed may not have sent it
+            raise Refusal(place, "its state can't be copied (its copy could not be sent)", "clone it from the start")
         return _rung(got), replace(message, copied_examples=checkpoint.examples_of(got))
     remote.bring(checkpoints / source.trial_id)
     state = latest_checkpoint(checkpoints / source.trial_id)

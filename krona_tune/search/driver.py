@@ -197,7 +197,7 @@ class Driver:
         self.loop = TrialLoop(ledger=self.ledger, stopper=self.stopper, changed=self._changed, obey=self.orders.look)
         self.artifacts, self.state_due, self.foretold = Artifacts(), 0.0, None
         self.stage, self.later = "full training" if again else "search", 0
-        self.records_end, self.records_ended = False, False
+        self.search_over, self.records_end, self.records_ended = False, False, False
         self.searched, self.fulfilled = False, earlier.fulfilled if earlier and not self.opened.message else None
 
     def run(self, write_page: Callable[..., Path]) -> Outcome:
@@ -253,7 +253,7 @@ class Driver:
             self.view.say(said)
         if not self.stopper.interrupted:
             self.view.end_search()
-            self.later = 0
+            self.later, self.search_over = 0, True
         self.stopper.let_finals_end()
         asked = Counts.of(plan.spec, plan.planned).by_kind
         if self.stopper.interrupted and any(asked[phase.kind] for phase in LATER_PHASES):
@@ -342,6 +342,8 @@ class Driver:
         phase = full_phase(self.context.plan, self.context.source.location, again, self.ledger, self.stopper)
         self.view.say(f"{again.of.trial_id} again on {again.text}: {len(phase.works[again.of.task].train):,}.")
         self._run(phase, "full training")
+        cut = [trial.trial_id for trial in again.trials(self.context.plan.spec.seed)]
+        self._leave_out({again.of.task: sum(not self.ledger.has_ended(trial_id) for trial_id in cut)})
 
     def _run(self, phase: Phase, stage: Stage) -> None:
         """Runs a phase to its end, or until the study is stopped."""
@@ -431,6 +433,7 @@ class Driver:
         ended, trials = self.view.counts()
         state = DriverState(
             stage=self.stage,
+            search_over=self.search_over,
             trials=trials,
             ended=ended,
             later=self.later,

@@ -82,16 +82,17 @@ STARTED_AGAIN: frozenset[End] = frozenset({"terminated", "halted", "lost"})
 
 
 class DriverState(FrozenValue):
-    """Holds how far a study is. `trials` counts those of its whole plan, `ended` those that have ended, `later` the
-    finals and repeats that only follow the search; `seconds_left` is the forecast, None if nobody knows; `slots` is how
-    many trials may run at once, `most` is that without the `share` that a queue leaves to the study (None: no queue
-    runs it); `at` is when the driver wrote this (seconds since the epoch). `end` says how the driver ended, `reason`
-    why; both are empty before. `cut_short`: a second request or Ray's loss left it no time to write what a study
-    leaves. `training`: it only trained a configuration on all examples; None: an earlier version did not say.
-    `fulfilled` is what the request asked for (`asked_trials`) when nothing of it was left; None if that has never been
-    so."""
+    """Holds how far a study is. `search_over`: this driver trains nothing more of the search. `trials` counts those of
+    its whole plan, `ended` those that have ended, `later` the finals and repeats that only follow the search;
+    `seconds_left` is the forecast, None if nobody knows; `slots` is how many trials may run at once, `most` is that
+    without the `share` that a queue leaves to the study (None: no queue runs it); `at` is when the driver wrote this
+    (seconds since the epoch). `end` says how the driver ended, `reason` why; both are empty before. `cut_short`: a
+    second request or Ray's loss left it no time to write what a study leaves. `training`: it only trained a
+    configuration on all examples; None: an earlier version did not say. `fulfilled` is what the request asked for
+    (`asked_trials`) when nothing of it was left; None if that has never been so."""
 
     stage: Stage
+    search_over: bool = False
     trials: int
     ended: int
     later: int = 0
@@ -111,11 +112,6 @@ class DriverState(FrozenValue):
     def word(self) -> StateWord:
         """Returns whether trials may run; none may if somebody paused the study, or its queue gives it nothing now."""
         return "paused" if self.paused or self.share == 0 else "running"
-
-    @property
-    def searched(self) -> bool:
-        """Returns whether the driver trains nothing more of the search."""
-        return self.stage in {"finals", "repeats"}
 
     @property
     def ends(self) -> bool:

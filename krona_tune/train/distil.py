@@ -25,6 +25,8 @@ STEPS, ROWS, LEARNING_RATE = 60, 32, 1e-3
 """The steps of the fit, the texts of each, and Adam's first learning rate, which falls to zero."""
 LOOKS = 6
 """How often the fit is measured on texts that it does not see; the best is kept, the start among them."""
+ALIKE = 1e-5
+"""The share of their mean by which answers in float32 differ that are the same."""
 MOST_TEXTS, HELD_OUT, MOST_HELD_OUT = 4096, 0.1, 256
 """The most training texts that are read, and of them the share and the most that are held out."""
 
@@ -61,7 +63,8 @@ def fit(parameters: Sequence[nn.Parameter], student: AdaptedModel, teacher: Adap
         return sum(n * each for n, each in apart) / sum(n for n, _ in apart)
 
     device = teacher.backbone.device
-    spread = _spread(teacher, held_out()) if teacher.task.is_regression else None
+    of_numbers = teacher.task.is_regression and isinstance(teacher.answer, Head)
+    spread = _spread(teacher, held_out()) if of_numbers else None
     optimiser = torch.optim.Adam(parameters, lr=LEARNING_RATE)
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: (1 + cos(pi * step / STEPS)) / 2)
     before = best = look()
@@ -86,7 +89,9 @@ def _spread(teacher: AdaptedModel, batches: Iterable[Batch]) -> float | None:
     with torch.no_grad():
         for batch in batches:
             found.append(_outputs(teacher, *to_device(batch, device))[-1].flatten())
-    return torch.cat(found).std(correction=0).item() or None
+    answers = torch.cat(found)
+    spread = answers.std(correction=0).item()
+    return spread if spread > ALIKE * max(1.0, answers.mean().abs().item()) else None
 
 
 def distance(student: AdaptedModel, teacher: AdaptedModel, batch: Batch, spread: float | None = None) -> Tensor:

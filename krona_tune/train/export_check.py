@@ -41,7 +41,8 @@ FEW_PRODUCTS = 2 * 10**10
 class Job:
     """Names what one export reads, an `adapter` and its `model` if that is not the card's, and what it writes where.
 
-    `backbone` is what the written files call the backbone.
+    `backbone` is what the written files call the backbone, `dequantised_by` what loads its weights if they are in few
+    bits.
     The validation half of `judged_on` shows what a form that is only near costs; None: that is not measured. A LoRA has
     the `rank`, None for the adapter's own, and is `fitted` to what the adapter computes on the training texts.
     """
@@ -52,6 +53,7 @@ class Job:
     adapted: PlacedAdapter
     model: str | None
     backbone: str
+    dequantised_by: str
     dtype: WrittenDtype
     rank: int | None
     fitted: bool

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from krona_tune.report.comparison import Comparison, differences, read_comparison
+from krona_tune.report.comparison_page import render_comparison
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import build_spec, dump_spec
 from tests.record.events import manifest
@@ -158,7 +159,9 @@ def test_tasks_that_are_compared_by_loss_are_averaged_on_test(tmp_path: Path) ->
     final = found.studies[0].final_average(found.common)
     assert final is not None
     assert final.tasks == ("rte", "cola")
-    assert found.studies[0].average(found.common) is None  # on validation only one of them has a mean
+    assert found.common_on("validation") == ["rte"]  # there the other's score is a loss
+    page = render_comparison(found)
+    assert "Those on validation are over RTE, since a loss has no mean with other scores." in page
     searched = write_study(tmp_path / "c", made, [row("000", "search", 0.6), row("001", "search", 0.6, task="cola")])
     assert compared(one, searched).common == ["rte"]
 

@@ -85,3 +85,11 @@ def test_more_tokens_than_rotary_positions_were_trained_on_are_said(tmp_path: Pa
         made = make_plan(build_spec(asked, "x.yaml"), "x.yaml")
         assert made.positions == 24
         assert list(made.lacking()) == said
+
+
+def test_a_range_that_holds_a_zero_which_its_knob_refuses_is_refused(tmp_path: Path) -> None:
+    """Its ends are taken, and a trial between them would fail."""
+    lokr = {"method": "lokr", "rank": 2}
+    with pytest.raises(Refusal, match="adapter: decompose_factor: 0 is refused"):
+        plan("bert", tmp_path / "a", adapter={**lokr, "decompose_factor": {"low": -1, "high": 16}})
+    assert plan("bert", tmp_path / "b", adapter={**lokr, "decompose_factor": {"low": -1, "high": 3, "step": 2}})

@@ -150,7 +150,8 @@ def test_a_metric_that_has_no_value_on_a_few_rows_does_not_refuse_a_study(gather
     assert train_first_batch(gathered.workplace(StudyFolder(Path("x"))), works, params).failures == {}
 
 
-def test_a_torch_without_gpus_is_named_where_ray_gave_one(gathered: Resources) -> None:
+def test_a_torch_without_gpus_is_named_where_ray_gave_one(gathered: Resources, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     workplace = replace(gathered.workplace(StudyFolder(Path("x"))), gpu=True)
     with pytest.raises(Refusal, match=r"^GPU: torch .* can't use the one that Ray gave a trial; install a build"):
         train_first_batch(workplace, gathered.prepared.works, largest_points(gathered.plan.space)[0])

@@ -124,8 +124,8 @@ def test_a_study_that_runs_says_what_its_driver_says(folder: StudyFolder) -> Non
 def test_of_a_search_that_was_stopped_nothing_is_to_come_while_finals_are_trained(folder: StudyFolder) -> None:
     known = {"trials": 3, "ended": 3, "slots": 2, "at": 1.0}
     with lock_of(folder):
-        for stage, to_come in (("search", {"rte": 1, "cola": 0}), ("finals", {"rte": 0, "cola": 0})):
-            write_driver_state(folder, DriverState.model_validate({"stage": stage, **known}))
+        for over, to_come in ((False, {"rte": 1, "cola": 0}), (True, {"rte": 0, "cola": 0})):
+            write_driver_state(folder, DriverState.model_validate({"stage": "end", "search_over": over, **known}))
             assert status(folder, runs=True).to_come == to_come
 
 

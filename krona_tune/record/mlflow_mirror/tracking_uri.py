@@ -4,8 +4,9 @@ import os
 import socket
 import sqlite3
 import ssl
-from contextlib import closing
+from contextlib import closing, suppress
 from importlib.metadata import entry_points
+from importlib.util import find_spec
 from pathlib import Path
 from tempfile import TemporaryFile
 from urllib.error import HTTPError, URLError
@@ -23,6 +24,8 @@ PORTS = {"http": 80, "https": 443, "postgresql": 5432, "mysql": 3306, "mssql": 1
 WEB = {"http", "https"}
 ARTIFACTS = "mlartifacts"
 """The folder of artifacts, beside a database or studies."""
+CLIENTS = {"s3": "boto3", "gs": "google.cloud.storage"}
+"""The stores at a URI where MLflow writes artifacts, and the package that it does so with."""
 HOSTED = {"databricks", "databricks-uc", "uc"}
 
 
@@ -82,7 +85,7 @@ def _ask(url: str, timeout: float) -> None:
     except HTTPError:
         pass
     except URLError as error:
-        if not isinstance(error.reason, ssl.SSLError):
+        if not isinstance(error.reason, ssl.SSLCertVerificationError):
             raise
 
 
@@ -105,23 +108,29 @@ def _scheme(uri: str, parts: SplitResult) -> str:
 
 
 def artifact_location(tracking_uri: str, storage: str) -> str | None:
-    """Returns where a store that is a database keeps artifacts: beside a file, and of a server beside the studies; None
-    leaves that to MLflow's own server.
+    """Returns where a store that is a database keeps artifacts: beside a file, and of a server beside the studies, if
+    MLflow can write there; None leaves that to MLflow.
 
-    Left to MLflow, it would be the current folder of whoever makes the experiment.
+    For its own server that is right; else it takes the current folder of whoever makes the experiment.
 
     Args:
         storage: the folder of the studies, or its URI.
     """
     scheme = _scheme(tracking_uri, urlsplit(tracking_uri))
     if scheme == "sqlite":
-        return _beside(str(Path(_file(tracking_uri)).resolve().parent))
-    return _beside(storage) if scheme in PORTS and scheme not in WEB else None
+        return (Path(_file(tracking_uri)).resolve().parent / ARTIFACTS).as_uri()
+    if scheme not in PORTS or scheme in WEB:
+        return None
+    if "://" not in storage:
+        return (Path(storage).resolve() / ARTIFACTS).as_uri()
+    client, password = CLIENTS.get(storage.partition("://")[0], ""), redact(storage) != storage
+    return f"{storage.rstrip('/')}/{ARTIFACTS}" if client and _is_there(client) and not password else None
 
 
-def _beside(folder: str) -> str:
-    place = redact(folder) if "://" in folder else Path(folder).resolve().as_uri()
-    return f"{place.rstrip('/')}/{ARTIFACTS}"
+def _is_there(package: str) -> bool:
+    with suppress(ModuleNotFoundError):
+        return find_spec(package) is not None
+    return False
 
 
 def _file(uri: str) -> str:

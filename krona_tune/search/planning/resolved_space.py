@@ -5,6 +5,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import product
 
+from pydantic import ValidationError
+
 from krona_tune.adapters.method_table import METHODS, is_peft, method_named
 from krona_tune.adapters.placement import MAPS, common_dimensions, sites
 from krona_tune.backbones.geometry import Geometry, Site
@@ -19,7 +21,16 @@ from krona_tune.search.planning.peft_fields import (
 from krona_tune.search.planning.space import Space
 from krona_tune.study.request.domain import Choice, Divisors, Domain, Fixed, Range, Value
 from krona_tune.study.request.study_spec import StudySpec
-from krona_tune.study.request.trial import PEFT_FIELD, PLACES, SECTION_OF, SIZES, AdapterConfig, section_of
+from krona_tune.study.request.trial import (
+    PEFT_FIELD,
+    PLACES,
+    SECTION_OF,
+    SECTIONS,
+    SIZES,
+    AdapterConfig,
+    section_of,
+)
+from krona_tune.study.request.validation_errors import refusal_of
 
 NEVER_IGNORED = {"scaling", "init"}
 """Knobs that are refused if no method of the space reads them: their value would be believed to act."""
@@ -97,6 +108,7 @@ def _knobs(spec: StudySpec, method: str, geometry: Geometry, place: str) -> dict
         for name, domain in spec.domains(method).items()
         if name in row.reads or section_of(name) == "training"
     }
+    _refuse_zero_within(domains, place)
     if is_peft(method):
         domains |= fields_of_peft(spec, method, place)
     places = list(_every_placement(method, domains, geometry, place))
@@ -107,6 +119,18 @@ def _knobs(spec: StudySpec, method: str, geometry: Geometry, place: str) -> dict
         own = f"methods.{method}" if "terms" in spec.methods.get(method, {}) else "adapter"
         _refuse_terms(domains, places, f"{place}: {own}.terms")
     return domains
+
+
+def _refuse_zero_within(domains: Mapping[str, Domain], place: str) -> None:
+    """Raises a Refusal if a range from a negative to a positive number holds a 0 that its knob refuses."""
+    for name, domain in domains.items():
+        spans = isinstance(domain, Range) and domain.low < 0 < domain.high and domain.equal_value(0) is not None
+        if spans and name in SECTION_OF:
+            model = SECTIONS[SECTION_OF[name]]
+            try:
+                model.model_validate({name: 0}, strict=True)
+            except ValidationError as error:
+                raise refusal_of(error, model, f"{place}: {section_of(name)}") from None
 
 
 def _refuse_terms(domains: dict[str, Domain], places: Iterable[Site], place: str) -> None:

@@ -51,7 +51,7 @@ def read_status(
         return StudyStatus(state=StudyState.of(rows, runs=runs, driver=driver))
     to_come, problem = None, None
     try:
-        over = driver is not None and driver.searched
+        over = driver is not None and driver.search_over
         to_come = _to_come(rows, manifest, spec or load_spec(folder.spec), last, search_over=over)
     except Refusal as refusal:
         problem = refusal

@@ -174,8 +174,7 @@ def connecting(address: str | None, asked: ResourcesSpec = USUAL) -> "Future[Clu
     """
     refuse_windows()
     refuse_lost()
-    while BEGUN:
-        BEGUN.pop().wait()
+    await_abandoned()
     refuse_other_ray()
     refuse_cache()
     if address:
@@ -330,6 +329,13 @@ def leave_ray(*, lost: bool) -> None:
 
         ray.shutdown()
         OURS.clear()
+
+
+def await_abandoned() -> None:
+    """Waits until a Ray that this process has abandoned before it was there has come and was left."""
+    while BEGUN:
+        BEGUN[-1].wait()
+        BEGUN.pop()
 
 
 def abandon(workers: "Future[Cluster]") -> None:

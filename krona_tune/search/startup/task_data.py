@@ -276,8 +276,10 @@ def _doubt_cut(plan: Plan, name: str, cut: int, of: int) -> Iterator[str]:
     most = None if positions is None else positions - written
     more = min(2 * length, most or 2 * length)
     if cut > MUCH * of:
-        all_read = most is not None and most <= length
-        fix = "which is all that the model reads" if all_read else f"--set examples.max_length={more} reads more"
+        fix = f"--set examples.max_length={more} reads more"
+        if most is not None and most <= length:
+            known = plan.geometry.positions is not None  # a model with rotary positions computes further ones
+            fix = "which is all that the model reads" if known else f"the model was trained to read {positions}"
         yield f"{cut / of:.0%} of the examples of {plan.tasks[name].title} are cut to {length} tokens; {fix}"
 
 

@@ -275,14 +275,13 @@ class Database:
                 return None
             return Start(id=_inserted(connection, starts, values), ended_at=None, **values)
 
-    def drop_start(self, start: int, reason: str) -> None:
-        """Takes back a start, because nothing was started."""
+    def drop_start(self, start: int, state: EntryState, reason: str) -> None:
+        """Takes back a start, because nothing was started: its entry has the state that it had."""
         with self._transaction() as connection:
             entry = connection.execute(
                 starts.delete().where(starts.c.id == start).returning(starts.c.entry)
             ).scalar_one()
-            began = connection.execute(sql.select(sql.func.count()).where(starts.c.entry == entry)).scalar_one()
-            self._update(connection, entry, {"state": "running" if began else "queued", "reason": reason})
+            self._update(connection, entry, {"state": state, "reason": reason})
 
     def note_handle(self, start: int, handle: str) -> None:
         """Notes how the started driver is found."""

@@ -331,7 +331,7 @@ class Dispatcher:
         try:
             known = self._drivers.start(entry.name, handle, words, asked.space, environment)
         except NotStartedError as error:
-            self._database.drop_start(start.id, f"it could not be started yet: {redact(str(error))}")
+            self._database.drop_start(start.id, entry.state, f"it could not be started yet: {redact(str(error))}")
             return
         held[known] = gpus
         if known != handle:

@@ -3,6 +3,7 @@
 from contextlib import suppress
 
 from krona_tune.api.study_request import lift_ordered_stop, resumed_spec
+from krona_tune.record.orders import remove_order
 from krona_tune.record.records import read_trials_so_far
 from krona_tune.refusal import Refusal
 from krona_tune.refused_calls import naming_fields
@@ -42,10 +43,14 @@ def resume_study(queue: StudyQueue, studies: ServedStudies, asked: Resumption, p
     for order in orders:
         studies.check(asked.name, order)
     with queue.resuming(asked.name, asked.priority, person) as entry:
-        given_orders = lift_ordered_stop(folder, spec, by)
-        for order in orders:  # more trials last: what else is left by a try that fails there changes nothing twice
-            given_orders.append(studies.order(asked.name, order, by))
-        queue.note_orders(entry, given_orders)
+        left = lift_ordered_stop(folder, spec, by)
+        try:
+            left += (studies.order(asked.name, order, by) for order in orders)
+            queue.note_orders(entry, left)
+        except BaseException:
+            for given_order in left:
+                remove_order(folder, given_order)
+            raise
     return entry
 
 

@@ -16,6 +16,7 @@ from krona_tune.record.orders import remove_order, waiting_orders
 from krona_tune.record.storage import Storage, refresh
 from krona_tune.refusal import Refusal
 from krona_tune.refused_calls import naming_fields
+from krona_tune.service.access import SOMEBODY
 from krona_tune.service.queue.capacity import CapacitySource, describe_capacity
 from krona_tune.service.queue.database import Database, UnavailableError
 from krona_tune.service.queue.dispatcher import FETCHED, Dispatcher
@@ -131,18 +132,18 @@ class StudyQueue:
         Raises:
             Refusal: it has no place.
         """
-        removed = self._database.remove(entry, person)
-        if not removed.live:
-            self._take_back(removed)
-        return self._then_look(removed)
+        found = self._database.entry(entry)
+        if found.state == "queued":
+            self._take_back(found)
+        return self._then_look(self._database.remove(entry, person))
 
     def note_orders(self, entry: Entry, orders: Iterable[Order]) -> None:
         """Notes the orders that wait for the next driver of an entry, because its place was taken with them."""
         self._database.note_orders(entry.id, [order.id for order in orders])
 
-    def _take_back(self, removed: Entry) -> None:
+    def _take_back(self, entry: Entry) -> None:
         """Removes the orders that were given with a place that nobody has used."""
-        asked, folder = self._database.noted_orders(removed.id), self._storage.study(removed.name)
+        asked, folder = self._database.noted_orders(entry.id), self._storage.study(entry.name)
         for order in waiting_orders(folder) if asked else ():
             if order.id in asked:
                 remove_order(folder, order)
@@ -269,7 +270,8 @@ def _is_of_another(entry: Entry, folder: StudyFolder) -> bool:
     if entry.began_at is not None or entry.training:
         return False
     with suppress(Refusal):
-        return read_manifest(folder.manifest).begun_by.partition("@")[0] not in {"", entry.person}
+        begun_by = read_manifest(folder.manifest).begun_by.partition("@")[0]
+        return bool(begun_by) and entry.person.partition("@")[0] not in {begun_by, SOMEBODY}
     return False
 
 

@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 
 from krona_tune.refusal import Refusal, refusing, shown, unknown
 from krona_tune.study.folder import StudyFolder, own_input
-from krona_tune.study.request.domain import Divisors, Domain, Range
+from krona_tune.study.request.domain import Divisors, Domain
 from krona_tune.study.request.dropped_settings import without_dropped
 from krona_tune.study.request.given_values import GivenValue, naming_given, with_given
 from krona_tune.study.request.plain_yaml import LONGEST, dump_yaml, read_yaml
@@ -224,19 +224,13 @@ def _check_domains(domains: Mapping[str, Domain], section: str, known: Collectio
                 raise Refusal(where, f"{shown(odd[0])} is refused", "write a finite number")
             continue
         model = SECTIONS[SECTION_OF[name]]
-        for value in (*domain.ends(), *_zero_within(domain)):
+        for value in domain.ends():
             if isinstance(value, str) and name in SIZES:
                 raise unknown(f"{place}: {section}.{name}", "form of a size", value, ["divisors"])
             try:
                 model.model_validate({name: value}, strict=True)
             except ValidationError as error:
                 raise refusal_of(error, model, f"{place}: {section}") from None
-
-
-def _zero_within(domain: Domain) -> tuple[int, ...]:
-    """Returns the 0 that a range from a negative to a positive number holds, which some knobs refuse; else nothing."""
-    spans = isinstance(domain, Range) and domain.low < 0 < domain.high and domain.equal_value(0) is not None
-    return (0,) if spans else ()
 
 
 def dump_spec(spec: StudySpec) -> str:

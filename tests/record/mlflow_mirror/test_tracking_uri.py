@@ -91,6 +91,10 @@ def test_a_server_whose_certificate_only_mlflow_trusts_answers(monkeypatch: pyte
     for reason, trouble in (
         (ssl.SSLCertVerificationError("self-signed certificate"), None),
         (ConnectionRefusedError("nobody listens"), "https://mlflow.example does not answer (nobody listens)"),
+        (
+            ssl.SSLError(1, "wrong version number"),
+            "https://mlflow.example does not answer ([Errno 1] wrong version number)",
+        ),
     ):
         monkeypatch.setattr(tracking_uri, "build_opener", lambda *_, reason=reason: refused(reason)())
         assert find_trouble("https://mlflow.example", 1) == trouble
@@ -101,7 +105,28 @@ def test_the_artifacts_of_a_database_are_beside_its_file_or_the_studies(tmp_path
     assert place(file, "/elsewhere") == (tmp_path / "mlartifacts").as_uri()
     studies = str(tmp_path / "my studies")
     assert place("postgresql+psycopg2://host/name", studies) == (tmp_path / "my studies" / "mlartifacts").as_uri()
-    assert place("mysql://host/name", "s3://bucket/studies") == "s3://bucket/studies/mlartifacts"
+
+
+@pytest.mark.parametrize(
+    ("storage", "package", "location"),
+    [
+        ("s3://bucket/studies", "boto3", "s3://bucket/studies/mlartifacts"),
+        ("gs://bucket/studies", "google.cloud.storage", "gs://bucket/studies/mlartifacts"),
+        ("s3://bucket/studies", "", None),
+        ("s3://me:hunter2@bucket/studies", "boto3", None),
+        ("abfs://box/studies", "boto3", None),
+    ],
+)
+def test_artifacts_are_at_a_uri_only_where_mlflow_can_write(
+    storage: str, package: str, location: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def find(name: str) -> object:
+        if name != package:
+            raise ModuleNotFoundError(name)
+        return name
+
+    monkeypatch.setattr(tracking_uri, "find_spec", find)
+    assert tracking_uri.artifact_location("mysql://host/name", storage) == location
 
 
 def test_mlflows_own_server_places_its_artifacts(tmp_path: Path) -> None:

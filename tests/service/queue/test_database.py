@@ -100,7 +100,7 @@ def test_the_first_driver_of_an_adopted_study_is_no_restart(kept: Database) -> N
 def test_a_start_of_nothing_is_taken_back(kept: Database) -> None:
     kept.add(submission(), "ann")
     start = kept.begin_start(1, 1, None)
-    kept.drop_start(start.id, "no process could be made")
+    kept.drop_start(start.id, "queued", "no process could be made")
     entry = kept.entry(1)
     assert (entry.state, entry.reason, entry.began_at, kept.last_starts()) == (
         "queued",
@@ -110,7 +110,7 @@ def test_a_start_of_nothing_is_taken_back(kept: Database) -> None:
     )
     kept.begin_start(1, 1, None)
     kept.end_start(1, "it died", fault=True)
-    kept.drop_start(kept.begin_start(1, 1, None).id, "not now")
+    kept.drop_start(kept.begin_start(1, 1, None).id, "running", "not now")
     assert kept.entry(1).state == "running"
 
 

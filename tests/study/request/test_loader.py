@@ -211,11 +211,3 @@ def test_of_a_recorded_section_only_the_named_keys_are_read() -> None:
     assert read_section({"search": None}, "search", SearchSpec, "trials") == SearchSpec()
     with pytest.raises(Refusal, match=r"^study\.yaml: its search can't be read .*; put back what"):
         read_section(request, "search", SearchSpec, "stop")
-
-
-def test_a_range_that_holds_a_zero_which_the_knob_refuses_is_refused() -> None:
-    """Its ends are taken, and a trial between them would fail."""
-    text = "model: m\nadapter: {{method: lokr, rank: 2, decompose_factor: {}}}"
-    with pytest.raises(Refusal, match="adapter: decompose_factor: 0 is refused"):
-        spec_of(text.format("{low: -1, high: 16}"))
-    spec_of(text.format("{low: -1, high: 3, step: 2}"))
