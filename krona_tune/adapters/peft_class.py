@@ -2,7 +2,7 @@
 
 import logging
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from functools import cache
 from importlib import import_module
@@ -14,7 +14,8 @@ from pydantic import TypeAdapter, ValidationError
 from pydantic.errors import PydanticSchemaGenerationError
 
 from krona_tune.refusal import Refusal, refusing, shown, told, unknown
-from krona_tune.study.request.trial import PEFT, AdapterConfig
+from krona_tune.study.request.domain import Domain
+from krona_tune.study.request.trial import PEFT, PEFT_FIELD, AdapterConfig
 
 OURS = {
     "target_modules": "roles and layers choose the maps",
@@ -66,6 +67,15 @@ REFUSED_VALUES = {
 """Values of fields that need more than the weights, or change them, and why."""
 ON_QUANTIZED = {"ia3", "lora", "oft", "randlora", "road", "rslora", "vera"}
 """Methods that peft computes on quantised weights; others would read their codes as numbers."""
+
+
+def variants_in(method: str, domains: Mapping[str, Domain]) -> Iterator[str]:
+    """Yields the variants of a method `peft:NAME` whose fields some value of these domains sets."""
+    for variant, (plain, preset) in VARIANTS.items():
+        for field, value in preset.items() if plain == plain_name(method) else ():
+            ends = domains[f"{PEFT_FIELD}{field}"].ends() if f"{PEFT_FIELD}{field}" in domains else ()
+            if any(end == value or (isinstance(value, str) and str(end).startswith(value)) for end in ends):
+                yield variant
 
 
 @cache

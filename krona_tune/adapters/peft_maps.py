@@ -286,6 +286,8 @@ def _part(leaf: nn.Module, site: Site) -> nn.Module:
 
 def _alias(linear: nn.Module, *, copied: bool = False) -> nn.Module:
     """Returns a map over the same values or over copies, without hooks: giving it others leaves the first as it is."""
+    if getattr(getattr(linear, "weight", None), "CB", None) is not None:
+        linear.init_8bit_state()  # type: ignore[operator]  # its first forward would take the scales from the copies
     found = copy.copy(linear)
     tensors = dict(linear._parameters)
     if type(linear) is nn.Linear:

@@ -87,6 +87,13 @@ def keep_freed_memory() -> None:
         mallopt(option, value)
 
 
+def keep_to_share(share: float) -> None:
+    """Lets this process take no more of its GPU's memory than its share, if that is below 1: evaluation, which can do
+    with less, then finds its own share full, and not its neighbour's."""
+    if share < 1:
+        torch.cuda.set_per_process_memory_fraction(share)
+
+
 LACKS_MEMORY = re.compile(
     r"can't allocate memory|could not create a primitive$|^CUDA error: out of memory|_STATUS_ALLOC_FAILED"
 )

@@ -254,6 +254,38 @@ def test_a_machine_without_the_backbone_uses_up_no_trials(worker: Workers, loads
     assert (result["status"], result["done"], result["error"], loading.tries) == ("interrupted", True, said, 3)
 
 
+@pytest.mark.parametrize(
+    ("cause", "ends"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), "out_of_memory"),
+        (RuntimeError("CUDA error: an illegal memory access was encountered"), None),
+    ],
+)
+def test_what_a_refused_backbone_met_decides_about_the_trial_and_its_worker(
+    worker: Workers, loads: Callable[..., Loading], cause: Exception, ends: str | None
+) -> None:
+    """Quantised weights are put onto the GPU where they are loaded."""
+    refusal = Refusal("m", "can't be loaded")
+    refusal.__cause__ = cause
+    loads(refusal)
+    trial = worker(config())
+    if ends:
+        assert trial.step()["status"] == ends
+    else:
+        with pytest.raises(RuntimeError, match="illegal memory access"):
+            trial.step()  # Ray ends the worker, whose GPU no later trial can use
+
+
+def test_a_trial_on_a_share_of_a_gpu_takes_no_more_of_its_memory(
+    worker: Workers, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shares: list[float] = []
+    monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", shares.append)
+    worker(config())
+    worker(config(), share=0.5)
+    assert shares == [0.5]
+
+
 def test_a_hub_that_is_away_for_a_moment_is_waited_for(worker: Workers, loads: Callable[..., Loading]) -> None:
     loading, trial = loads(AWAY, AWAY), worker(config())
     assert (trial.step()["report"]["rung"], loading.tries) == (0, 3)

@@ -98,6 +98,29 @@ def config_site(backbone: Backbone) -> str:
     return backbone.geometry.sites[0].name
 
 
+@pytest.mark.parametrize("way", WAYS)
+def test_a_method_of_peft_computes_with_the_weights_and_not_with_their_codes(way: str, tmp_path: Path) -> None:
+    """Also before the model's own first pass, which makes the scales of 8 bits."""
+    folder = wide_model("bert", tmp_path / "model")
+    outputs = []
+    for passes in (0, 1):
+        backbone = quantized(folder, way)
+        site = next(site for site in backbone.geometry.sites if site.role == "query")
+        linear = backbone.base.get_submodule(site.name)
+        x = torch.randn(3, 64, generator=torch.Generator().manual_seed(1))
+        for _ in range(passes):
+            linear(x)
+        config = shaped(backbone.geometry, "peft:IA3", roles="query")
+        adapters = Adapters(backbone.base, backbone.geometry, config, torch.Generator().manual_seed(0))
+        with adapters, torch.no_grad():
+            for parameter in adapters.parameters():
+                parameter.fill_(2.0)
+            outputs.append(linear(x))
+        with torch.no_grad():
+            torch.testing.assert_close(outputs[-1], 2 * linear(x), atol=0.05, rtol=0.05)
+    torch.testing.assert_close(*outputs, atol=1e-5, rtol=1e-5)
+
+
 def test_quantised_weights_are_refused_where_they_can_not_be(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     build("bert", outputs=2)[1].save_pretrained(tmp_path / "bert")
     asked = {"model": str(tmp_path / "bert"), "data": "mini", "tasks": ["cola"], "examples": {"max_length": 30}}
@@ -106,6 +129,10 @@ def test_quantised_weights_are_refused_where_they_can_not_be(tmp_path: Path, mon
         make_plan(build_spec(full, "x.yaml"), "x.yaml")
     with pytest.raises(Refusal, match=r"backbone.quantize: 'nf3' is refused; write 'nf4' or 'int8'"):
         build_spec({**asked, "backbone": {"quantize": "nf3"}}, "x.yaml")
+    for field, variant in (({"init_lora_weights": [True, "pissa_niter_4"]}, "pissa"), ({"use_dora": True}, "dora")):
+        peft = {**asked, "adapter": {"method": "peft:LoRA"}, "methods": {"peft:LoRA": {"r": 2, **field}}}
+        with pytest.raises(Refusal, match=f"peft:LoRA with the fields of {variant} is not known to work on quantised"):
+            make_plan(build_spec({**peft, "backbone": {"quantize": "nf4"}}, "x.yaml"), "x.yaml")
     config = json.loads((tmp_path / "bert" / "config.json").read_text(encoding="utf-8"))
     twice = json.dumps({**config, "quantization_config": {"quant_method": "fp8"}})
     (tmp_path / "bert" / "config.json").write_text(twice, encoding="utf-8")

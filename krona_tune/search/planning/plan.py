@@ -358,11 +358,13 @@ def _check_quantized(spec: StudySpec, place: str) -> None:
     if trained:
         raise Refusal(where, f"{trained[0]} trains the weights, which are quantised", "leave the method or this out")
     for name in filter(is_peft, map(str, spec.domains()["method"].ends())):
-        from krona_tune.adapters.peft_class import ON_QUANTIZED, plain_name
+        from krona_tune.adapters.peft_class import ON_QUANTIZED, plain_name, variants_in
 
-        if plain_name(name) not in ON_QUANTIZED:
+        odd = next((each for each in variants_in(name, spec.domains(name)) if each not in ON_QUANTIZED), None)
+        if plain_name(name) not in ON_QUANTIZED or odd:
             known = ", ".join(f"peft:{each}" for each in sorted(ON_QUANTIZED))
-            raise Refusal(where, f"{name} is not known to work on quantised weights", f"take one of {known}")
+            said = f"{name} with the fields of {odd}" if odd else name
+            raise Refusal(where, f"{said} is not known to work on quantised weights", f"take one of {known}")
 
 
 def _refuse_parts_of_codes(spec: StudySpec, space: Space, place: str) -> None:

@@ -67,6 +67,7 @@ class Resources:
             stored_bytes=int(self.plan.spec.resources.stored_states_gb * 1e9),
             geometry=self.plan.geometry,
             quantize=self.plan.spec.backbone.quantize,
+            share=self.slots.gpus if 0 < self.slots.gpus < 1 else 1.0,
         )
 
     @property

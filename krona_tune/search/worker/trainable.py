@@ -27,7 +27,14 @@ from krona_tune.study.request.study_spec import Precision, Quantize
 from krona_tune.study.result import Report, Status
 from krona_tune.train import checkpoint
 from krona_tune.train.backbone import Backbone, warm_backbone
-from krona_tune.train.device import Device, has_broken_device, keep_freed_memory, lacks_memory, this_device
+from krona_tune.train.device import (
+    Device,
+    has_broken_device,
+    keep_freed_memory,
+    keep_to_share,
+    lacks_memory,
+    this_device,
+)
 from krona_tune.train.evaluate import Diverged
 from krona_tune.train.hidden_states import HiddenStateStore
 from krona_tune.train.loop import TaskWork, TrialRun, TrialStopped
@@ -44,7 +51,8 @@ class Workplace:
     `folder` holds the backbone on the driver's machine; a worker that does not see it gets `name` from the hub.
     `elsewhere` is the URI at which workers on other machines find checkpoints, if the storage is a URI.
     `stored_bytes` limits the hidden states that a machine may keep in its cache folder. `geometry` is the backbone's;
-    without it a worker finds it. `quantize` keeps its weights in fewer bits.
+    without it a worker finds it. `quantize` keeps its weights in fewer bits. `share` is that of a GPU which a trial
+    has, 1 if it has whole ones or none.
     """
 
     folder: str
@@ -57,6 +65,7 @@ class Workplace:
     stored_bytes: int = 0
     geometry: Geometry | None = None
     quantize: Quantize | None = None
+    share: float = 1.0
 
     @property
     def device(self) -> Device:
@@ -78,6 +87,7 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
     def setup(self, config: dict[str, Any], *, works: dict[str, TaskWork], workplace: Workplace) -> None:
         torch.set_num_threads(workplace.threads)
         keep_freed_memory()
+        keep_to_share(workplace.share)
         self._works, self._workplace = works, workplace
         self._checkpoints = TrialCheckpoints(Path(workplace.checkpoints), workplace.elsewhere)
         self._message = TrialMessage.from_dict(config)
@@ -184,7 +194,7 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
             except Exception as error:
                 cause = error.__cause__ or error
                 if has_broken_device(cause) or lacks_memory(cause):
-                    raise
+                    raise cause from None  # a refusal of the whole start would hide what it is
                 pause = next(pauses, None)
                 if pause is None:
                     raise NotLoaded(f"{socket.gethostname()} can't load the backbone: {told(error)}") from error
