@@ -196,7 +196,9 @@ def _of_the_search(plan: "Plan") -> Iterator[tuple[str, str]]:
 def _learnt(study: "EarlierStudy") -> str:
     """Says what an earlier study has to learn from; trials that have not ended teach nothing."""
     running = sum(not row.ended for row in study.rows)
-    return f"from {study.name}, {len(study.rows)} trials" + (f", {running} of them not ended" if running else "")
+    left_out = f" ({', '.join(study.left_out)} left out: no trial there scores above the constant answer)"
+    said = f"from {study.name}, {len(study.rows)} trials" + (f", {running} of them not ended" if running else "")
+    return said + left_out * bool(study.left_out)
 
 
 def _taught(plan: "Plan", taught: "Teaching") -> str:
@@ -293,19 +295,21 @@ def _metric(task: "Task", name: str) -> str:
 
 
 def print_examples(plan: "Plan", tasks: Iterable[str]) -> "dict[str, Preview]":
-    """Prints the first training examples of each own task as the model will see them, and what is odd about its data.
+    """Prints the first training examples of each own task as the model will see them, and what is odd about its data;
+    of GLUE's tasks that lie in a folder only what is cut.
 
     It goes to the terminal, or to the page of whoever asks a service for it; it is kept nowhere. Returns what was seen.
     """
-    own = [task for task in tasks if task in plan.own_data]
-    if not own:
+    read = [task for task in tasks if task in plan.own_data or plan.spec.data not in GLUE_DATA]
+    if not read:
         return {}
     from krona_tune.search.startup.task_data import preview_data
 
-    previews = preview_data(plan, own, SHOWN_EXAMPLES)
+    previews = preview_data(plan, read, SHOWN_EXAMPLES)
     for name, seen in previews.items():
-        console.print(f"\n{name}, as the model will see it:", highlight=False)
-        for text, label in seen.examples:
+        shown_examples = seen.examples if name in plan.own_data else ()
+        console.print(f"\n{name}{', as the model will see it' if shown_examples else ''}:", highlight=False)
+        for text, label in shown_examples:
             say(readable(f"  {text}\n    → {cut(label)}"))
         longest = f"longer than {plan.spec.examples.max_length} tokens"
         say(f"  {seen.cut} of {len(seen.tokens):,} examples are {longest} and are cut")

@@ -183,7 +183,7 @@ def print_paths(folder: StudyFolder, took: str, tracking_uri: str | None, lackin
     say(f"Took {took}. Results in {place}:")
     lines = {
         "report.html": "the page to look at",
-        "adapters/": "each task's best adapter, for krona-tune predict and krona-tune export",
+        "adapters/": "what is chosen of each task, for krona-tune predict and krona-tune export",
         "results/": "every trial and rung as Parquet",
     }
     for key, value in lines.items():

@@ -236,7 +236,7 @@ class RecordedStudy:
         try:
             spec = load_spec(self.folder.spec)
             standings = Standings(self._records().trials, spec.shared_by)
-            found = build_result_tables(standings, self.manifest.tasks, fronts=spec.search.pareto)
+            found = build_result_tables(standings, self.manifest.tasks, spec.search)
         except Refusal:  # the first line says it
             return html_of(said)
         return html_of(Group(said, "", found))

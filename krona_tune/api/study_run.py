@@ -149,7 +149,7 @@ def _print_results(outcome: Outcome, context: "DriverContext", options: DriverOp
     if outcome.trained:
         print_trained(outcome.trained, outcome.ledger.rows, folder)
     else:
-        console.print(build_result_tables(outcome.ledger.standings, manifest.tasks, fronts=spec.search.pareto))
+        console.print(build_result_tables(outcome.ledger.standings, manifest.tasks, spec.search))
     lacking = _print_losses(outcome, folder)
     print_cost(context, outcome.ledger)
     print_paths(folder, format_duration(time.monotonic() - began), options.start.tracking_uri, lacking)

@@ -82,7 +82,7 @@ def _ensure_name(runs: StudyRuns, name: str, card: AdapterCard) -> None:
 
     tags = {words.STUDY: card.study, words.TASK: card.task, words.BEGUN: runs.begun}
     try:
-        runs.client.create_registered_model(name, tags, f"The best adapter of {card.backbone} for {card.task}.")
+        runs.client.create_registered_model(name, tags, f"The chosen adapter of {card.backbone} for {card.task}.")
     except MlflowException as error:
         if error.error_code != "RESOURCE_ALREADY_EXISTS":
             raise
@@ -173,7 +173,8 @@ class AdapterModel:
     def predict(self, given: Any, params: Mapping[str, Any] | None = None) -> list[str] | list[float]:
         """Returns the answers. Raises a Refusal that names the column that is missing, or the row without a text."""
         task = self._whole.task
-        texts = [prediction.text for prediction in self._predict.predictions(self._whole, _rows(given, task))]
+        told = self._predict.warn_of_cut(self._whole)
+        texts = [prediction.text for prediction in self._predict.predictions(self._whole, _rows(given, task), told)]
         return [float(text) for text in texts] if task.is_regression else texts
 
 

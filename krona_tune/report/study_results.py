@@ -22,7 +22,7 @@ from krona_tune.study.request.loader import read_section
 from krona_tune.study.request.plain_yaml import read_yaml
 from krona_tune.study.request.search_spec import SearchSpec
 from krona_tune.study.result import Half, Status, TrialResult
-from krona_tune.study.search_end import search_end
+from krona_tune.study.search_end import search_ends
 from krona_tune.study.standings import Front, SharedConfiguration, Standings, front_of, shared_ranking
 
 
@@ -106,8 +106,8 @@ class StudyResults:
     @cached_property
     def search_ends(self) -> tuple[str, ...]:
         """Returns a sentence about each task whose search ended by itself."""
-        ends = [(each, search_end(self._search, self.recorded.trials, each.task)) for each in self.tasks]
-        return tuple(end.text(each.title) for each, end in ends if end)
+        titles = {each.task: each.title for each in self.tasks}
+        return search_ends(self._search, self.recorded.trials, titles)
 
     @cached_property
     def _search(self) -> SearchSpec:

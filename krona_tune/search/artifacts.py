@@ -133,7 +133,7 @@ def _save(
         labels=task.candidates if shape.text_to_text else task.labels,
         text_to_text=shape.text_to_text,
         max_length=plan.spec.examples.max_length,
-        cut_share=manifest.tasks[row.task].cut_share,
+        cut_share=None if facts_of(row.kind).trained_on else manifest.tasks[row.task].cut_share,  # of the study's own
         precision=manifest.precision,
         adapter=check_trial(row.task, row.seed, row.params, row.kind).adapter,
         backbone=manifest.model.name,

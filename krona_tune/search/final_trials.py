@@ -141,7 +141,8 @@ def _entries(
     heads = _judged(row for row in rows if row.kind == TrialKind.BASELINE)[:1]
     if HEAD not in taken:
         entered |= {_configuration(row): FinalsEntry(number=HEAD, of=row.trial_id, params=row.params) for row in heads}
-    begun = any(row.searched and row.ended for row in rows)  # without any, there is nothing to compare it with
+    tried = [row for row in rows if row.searched]  # without any, there is nothing to compare it with
+    begun = any(row.ended or row.ended_at is not None for row in tried)  # one that the search's end cut off counts, too
     if default is not None and DEFAULT not in taken and begun:
         entered |= {_fingerprint(task, default): _default_entry(task, rows, default)}
     for row in winners:

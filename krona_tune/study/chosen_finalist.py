@@ -33,11 +33,12 @@ def choose(finals: Finals) -> Chosen | None:
     """Returns what is chosen of a task's finals, on validation alone; None without finalists.
 
     Beside the finalists stand the default configuration and the head alone, but not one that is unsteady if the other
-    is steady. The finalists are asked in the order of `lower_bound`, the steady ones first, and the first is taken that
-    is better than both; an unsteady one is not taken over a steady default configuration. If none is better, the better
-    one of these two is taken; so it is where no draws of the validation examples say how much scores vary with these,
-    as of one's own metric that is too slow for them. Finals without a default configuration, as of earlier versions,
-    choose their winner. Of finals that were cut short, what has not ended has no say, and the reason says so.
+    is steady. The finalists are asked in the order of `lower_bound`, the steady ones first, and the first is taken
+    that is better than both; an unsteady one is not taken over a steady default configuration that learns. If none is
+    better, the better one of these two is taken; so it is where no draws of the validation examples say how much
+    scores vary with these, as of one's own metric that is too slow for them. Finals without a default configuration,
+    as of earlier versions, choose their winner. Of finals that were cut short, what has not ended has no say, and the
+    reason says so.
     """
     winner, default = finals.winner, finals.default
     if winner is None:
@@ -48,7 +49,7 @@ def choose(finals: Finals) -> Chosen | None:
     known = [each for each in both if each.steady] or both
     pending = f"; {AWAITED}" * finals.awaits_default
     names = " and ".join(map(name_of, known))
-    rivals = [each for each in finals.finalists if each.steady or not (default and default.steady)]
+    rivals = [each for each in finals.finalists if each.steady or not (default and default.reliable)]
     for each in sorted(rivals, key=_promise, reverse=True):
         if each not in known and all(is_better(each, other) for other in known):
             beside = _unsteady(default) * (default not in (*known, each))
@@ -124,8 +125,8 @@ def lower_bound(each: Finalist) -> float:
 
 
 def _promise(each: Finalist) -> tuple[bool, float]:
-    """Orders finalists by what they promise: the steady ones first, then by the lower bound."""
-    return each.steady, lower_bound(each)
+    """Orders finalists by what they promise: the reliable ones first, then by the lower bound."""
+    return each.reliable, lower_bound(each)
 
 
 def _worth(each: Finalist, facts: TaskFacts | None) -> float:

@@ -8,7 +8,7 @@ from typing import Any
 
 from krona_tune.study.intervals import Difference, Estimate, Scored, comparisons_of, difference, estimate
 from krona_tune.study.kinds import TrialKind
-from krona_tune.study.learning import FailureRate, unlearned
+from krona_tune.study.learning import FailureRate, Learned, learned_more, unlearned
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.request.metric_table import bounds_of
 from krona_tune.study.request.trial import HEAD_ONLY
@@ -39,7 +39,8 @@ class Finalist:
     `test` is a mean over the seeds that learned, on the test half, and `estimate` what they say of it; `validation` is
     one over all of `rows`. `unlearned` are the rows of `rows` that did not learn, and those that diverged; `lost` are
     others that ended without a test score. `difference` is the winner's test mean less its own; None for the winner and
-    for the head alone. `validation_examples` are 0 if their number is not known.
+    for the head alone. `validation_examples` are 0 if their number is not known. `learns`: in the mean its seeds are
+    above the constant answer, as far as that is known.
     """
 
     of: str
@@ -51,6 +52,7 @@ class Finalist:
     lost: tuple[TrialResult, ...] = ()
     difference: Difference | None = None
     validation_examples: int = 0
+    learns: bool = True
 
     @property
     def params(self) -> Mapping[str, Any]:
@@ -89,6 +91,11 @@ class Finalist:
     def steady(self) -> bool:
         """Returns whether every seed has a score and has learned."""
         return not (self.unlearned or self.lost)
+
+    @property
+    def reliable(self) -> bool:
+        """Returns whether it is steady, and not because none of its seeds has learned."""
+        return self.steady and self.learns
 
     @property
     def tied(self) -> bool:
@@ -247,6 +254,7 @@ def _finalist(of: str, repeats: Sequence[TrialResult], facts: TaskFacts | None) 
         unlearned=(*flat, *(row for row in others if row.status is Status.DIVERGED)),
         lost=tuple(row for row in others if row.status is not Status.DIVERGED),
         validation_examples=facts.validation_examples if facts else 0,
+        learns=learned_more(rows, facts) is not Learned.NOTHING,
     )
     return found if found.undrawn else replace(found, test=replace(found.test, interval=known.interval(found.bounds)))
 

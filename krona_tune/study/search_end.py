@@ -1,7 +1,7 @@
 """Says when a task's search ends by itself: when what its remaining trials are expected to gain is too little."""
 
 from bisect import insort
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from math import inf
@@ -91,3 +91,9 @@ def _too_little(scores: tuple[float | None, ...], asked: int, least: float, high
             if gain is not None and gain < least:
                 return gain
     return None
+
+
+def search_ends(search: SearchSpec, rows: Sequence[TrialResult], titles: Mapping[str, str]) -> tuple[str, ...]:
+    """Returns a sentence about each task whose search ended by itself; `titles` names the tasks for people."""
+    ends = ((title, search_end(search, rows, task)) for task, title in titles.items())
+    return tuple(end.text(title) for title, end in ends if end)

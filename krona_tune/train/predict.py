@@ -1,5 +1,6 @@
 """Answers new examples, read as people write them, with a saved adapter on its backbone."""
 
+import warnings
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -145,7 +146,18 @@ def predict(folder: str | Path, examples: Sequence[str | Sequence[str]], *, mode
     rows = [(example,) if isinstance(example, str) else tuple(example) for example in examples]
     for number, row in enumerate(rows):
         refuse_misshapen(row, task, f"examples[{number}]", "as a tuple")
-    return [prediction.text for prediction in predictions(ready(folder, model), rows)]
+    whole = ready(folder, model)
+    return [prediction.text for prediction in predictions(whole, rows, warn_of_cut(whole))]
+
+
+def warn_of_cut(whole: AdaptedModel) -> Callable[[int, int], None]:
+    """Returns what `predictions` tells how many inputs were cut; it warns a person who calls from Python."""
+
+    def told(cut: int, of: int) -> None:
+        said = f"{cut} of {of} inputs were cut to {whole.card.max_length} tokens, as in training"
+        warnings.warn(said, stacklevel=2)
+
+    return told
 
 
 def ready(folder: Path, model: str | None) -> AdaptedModel:

@@ -64,7 +64,7 @@ def program(run: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(begin_study, "gather_resources", lambda plan, workers: nothing)
     monkeypatch.setattr(begin_study, "begin_study", lambda *of, **how: nothing)
     monkeypatch.setattr(preflight, "run_preflight", lambda *asked: Findings())
-    monkeypatch.setattr(result_tables, "build_result_tables", lambda ledger, tasks, fronts: "the ranking")
+    monkeypatch.setattr(result_tables, "build_result_tables", lambda ledger, tasks, search: "the ranking")
     monkeypatch.setattr(study_run, "print_started", lambda *said: None)
 
     def end_at_once(status: int) -> None:

@@ -286,6 +286,14 @@ def test_the_least_trials_can_be_asked_for_alone() -> None:
     assert final_trials(with_default(20), rows, DEFAULT_POINT, rounds=False) == least
 
 
+def test_the_default_enters_also_if_the_only_trial_was_cut_off() -> None:
+    """It is that trial's configuration, which is none of the winners."""
+    cut = searched(0, 0.7, params=dict(DEFAULT_POINT), status=Status.INTERRUPTED)
+    numbers = [each.number for each in final_trials(with_default(20), [replace(cut, ended_at=5.0)], DEFAULT_POINT)]
+    assert DEFAULT in numbers
+    assert DEFAULT not in [each.number for each in final_trials(with_default(20), [cut], DEFAULT_POINT)]
+
+
 def test_before_a_task_has_searched_anything_its_finals_need_nothing() -> None:
     heads = [row for row in ROWS if not row.searched]
     assert not [each for each in final_trials(with_default(20), heads, DEFAULT_POINT) if each.number == DEFAULT]

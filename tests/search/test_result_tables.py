@@ -14,11 +14,14 @@ from krona_tune.search.terminal.result_tables import build_result_tables
 from krona_tune.study.finals import DEFAULT
 from krona_tune.study.finals import HEAD as ALONE
 from krona_tune.study.formatting import describe_adapter
+from krona_tune.study.request.search_spec import SearchSpec
 from krona_tune.study.result import TrialResult
 from tests.record.events import manifest
 from tests.search.conftest import count_on
 from tests.search.ledgers import SHAPE, Heard
 from tests.study.final_rows import repeats, row
+
+PLAIN, PARETO = SearchSpec(), SearchSpec(objective="pareto")
 
 
 def said(
@@ -32,7 +35,7 @@ def said(
     console = Console(width=width, file=StringIO())
     facts = manifest(*tasks, synthetic=synthetic).tasks
     ledger = Ledger(count_on(SHAPE), Heard(), list(rows), shared_by=tasks if shared else ())
-    console.print(build_result_tables(ledger.standings, facts, fronts=fronts))
+    console.print(build_result_tables(ledger.standings, facts, PARETO if fronts else PLAIN))
     return console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -166,7 +169,7 @@ def test_a_title_with_brackets_is_whole_in_its_lines() -> None:
     facts = {"rte": manifest("rte").tasks["rte"].model_copy(update={"title": "Questions [/r/x] [by]"})}
     console = Console(width=80, file=StringIO())
     standings = Ledger(count_on(SHAPE), Heard(), [KRONA, *FINALS]).standings
-    console.print(build_result_tables(standings, facts))
+    console.print(build_result_tables(standings, facts, PLAIN))
     assert "Questions [/" in console.file.getvalue()  # type: ignore[attr-defined]
 
 
@@ -219,8 +222,8 @@ def test_what_records_and_manifest_say_is_no_markup() -> None:
     odd = row("[/x]", "search", 0.7, params={"method": "[/b]", "a_out": 16, "roles": "[/y]"})
     facts = {"rte": manifest("rte").tasks["rte"].model_copy(update={"title": "[/t]"})}
     console = Console(width=120, file=StringIO())
-    console.print(build_result_tables(Ledger(count_on(SHAPE), Heard(), [odd, *FINALS]).standings, facts, fronts=True))
-    console.print(build_result_tables(Ledger(count_on(SHAPE), Heard(), [odd, LORA]).standings, facts, fronts=True))
+    console.print(build_result_tables(Ledger(count_on(SHAPE), Heard(), [odd, *FINALS]).standings, facts, PARETO))
+    console.print(build_result_tables(Ledger(count_on(SHAPE), Heard(), [odd, LORA]).standings, facts, PARETO))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "[/t]" in text
     assert "[/b], [/y]" in text
@@ -234,7 +237,7 @@ def test_the_average_of_methods_and_sizes_leaves_out_what_has_no_mean_with_other
     rows = [row("000", "search", score, task=task) for task, score in scores.items()]
     rows += [row("001", "search", score, task=task, params={"method": "lora"}) for task, score in scores.items()]
     console = Console(width=100, file=StringIO())
-    console.print(build_result_tables(Ledger(count_on(SHAPE), Heard(), rows).standings, negated, fronts=True))
+    console.print(build_result_tables(Ledger(count_on(SHAPE), Heard(), rows).standings, negated, PARETO))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert lines(text, "0.07 %")[0] == "krona 0.07 % 0.700 0.900 -12.300 0.800"
     assert lines(text, "of each task's best") == ["average 0.800 700 of each task's best with at most so many"]
@@ -245,7 +248,7 @@ def test_a_task_on_which_nothing_was_learned_comes_first_and_is_not_green() -> N
     flat = replace(KRONA, score=0.55, metrics={"accuracy": 0.55})
     console = Console(width=200, file=StringIO(), force_terminal=True, color_system="standard", _environ={})
     rows = Ledger(count_on(SHAPE), Heard(), [flat, HEAD])
-    console.print(build_result_tables(rows.standings, manifest("rte").tasks))
+    console.print(build_result_tables(rows.standings, manifest("rte").tasks, PLAIN))
     text = console.file.getvalue()  # type: ignore[attr-defined]
     assert "Nothing was learned on RTE: the best adapter is not above" in text.splitlines()[0]
     assert "\x1b[32m" not in text
@@ -261,3 +264,13 @@ def test_below_the_finalists_stands_which_difference_would_have_been_seen() -> N
     text = " ".join(said(FINALS, "rte").split())
     assert "RTE: rte-001 can't be told apart from the winner; 0.554 would have been seen." in text
     assert "RTE: rte-002 is worse than the winner by 0.200 on test." in text
+
+
+def test_a_search_that_ended_by_itself_says_so_under_the_tables() -> None:
+    rows = [row(f"{number:03d}", "search", 0.7, number=number, ended_at=float(number)) for number in range(8)]
+    rows = [replace(each, score=0.7 - 0.001 * each.number) for each in rows]
+    search = SearchSpec(trials=30, stop="auto", least_gain=0.02, stop_trials=30)
+    console = Console(width=200, file=StringIO())
+    standings = Ledger(count_on(SHAPE), Heard(), rows).standings
+    console.print(build_result_tables(standings, manifest("rte").tasks, search))
+    assert "The search of RTE ended by itself with 8 of 30 trials" in console.file.getvalue()  # type: ignore[attr-defined]

@@ -9,7 +9,13 @@ import pytest
 from krona_tune.record.contributed_curves import write_curves
 from krona_tune.record.recorded_curves import LEARNED
 from krona_tune.refusal import Refusal
-from krona_tune.search.planning.earlier_study import EarlierStudy, contributed_curves, points_by_task, shipped_curves
+from krona_tune.search.planning.earlier_study import (
+    EarlierStudy,
+    contributed_curves,
+    points_by_task,
+    read_earlier,
+    shipped_curves,
+)
 from krona_tune.search.planning.nearest_point import nearest_point
 from krona_tune.search.planning.teaching import by_mean_score, read_teaching
 from krona_tune.study.result import Status
@@ -94,6 +100,8 @@ def test_contributed_tasks_without_a_gain_over_the_constant_answer_teach_nothing
     write_curves(path, rows((0.0, 0.0, 0.0)), provenance())
     taught, plain = read_teaching(SPACE, contributed=[contributed_curves(str(path))]), read_teaching(SPACE)
     assert taught == replace(plain, unlearned=("theirs.parquet/cola",))
+    with pytest.raises(Refusal, match=r"no trial of .* scores above the constant answer; leave it out"):
+        read_earlier(str(path), SPACE)  # which also teaches a study's model, and what TPE tries
 
 
 def test_a_file_whose_point_no_adapter_can_have_is_refused(tmp_path: Path) -> None:

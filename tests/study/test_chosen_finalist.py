@@ -67,6 +67,13 @@ def test_a_perfect_finalist_is_chosen_over_what_is_always_wrong() -> None:
     assert chosen(best(1.0, 1.0, 1.0, **right), default(1.0, 1.0, 1.0, **right)) == "default"
 
 
+def test_a_default_that_learned_nothing_bars_no_finalist_of_which_one_seed_did_not_learn() -> None:
+    """Its seeds are all alike, since none lies above the constant answer."""
+    unsteady = best(0.99, 0.56, 0.99, 0.98, 0.97, 0.99)
+    assert chosen(unsteady, default(0.9, 0.55, 0.9, 0.9, 0.9, 0.9), head(*[0.6] * 6)) == "a"
+    assert chosen(unsteady, default(*[0.55] * 6), head(*[0.6] * 6)) == "a"
+
+
 def test_the_head_alone_is_chosen_where_nothing_is_better() -> None:
     assert chosen(best(0.7, 0.72, 0.6), default(0.66, 0.7, 0.6), head(0.75, 0.75, 0.74)) == "head"
 

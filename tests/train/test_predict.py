@@ -114,3 +114,5 @@ def test_it_is_told_how_many_inputs_were_cut(tmp_path: Path) -> None:
     assert len(list(predictions(whole, [(text,) for text in words], lambda *counts: told.append(counts)))) == 4
     list(predictions(whole, [("the",)], lambda *counts: told.append(counts)))
     assert told == [(2, 4)]
+    with pytest.warns(UserWarning, match=r"2 of 4 inputs were cut to \d+ tokens, as in training"):
+        krona_tune.predict(adapter, words)

@@ -119,7 +119,8 @@ class MlflowStore:
         for task in self.runs.tasks:
             name, won = f"{self._study}.{task}", _adapter_of(f"{task}{WINNER}", artifacts)
             if adapter := _adapter_of(task, artifacts):
-                register(self.runs, task, name, adapter, (CHOSEN_ALIAS,) if won else (CHOSEN_ALIAS, WON_ALIAS))
+                is_winner = not (won or read_card(adapter).winner)  # the winner's own state may be gone
+                register(self.runs, task, name, adapter, (CHOSEN_ALIAS, *[WON_ALIAS] * is_winner))
             if won:
                 register(self.runs, task, name, won, (WON_ALIAS,))
         self._running.clear()

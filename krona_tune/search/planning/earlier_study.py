@@ -36,7 +36,8 @@ class EarlierStudy:
 
     `geometry` is its backbone's: sites by stack, layer and role, with square maps. None if the study recorded none.
     `contents` are the hashes of the tasks' data, `metrics` how they are scored, `constants` the scores of their best
-    constant answers and `synthetic` those of generated data, as far as curves say it.
+    constant answers and `synthetic` those of generated data, as far as curves say it. `left_out` are tasks from which
+    nothing is taken, because nothing was learned on them.
     """
 
     name: str
@@ -48,6 +49,7 @@ class EarlierStudy:
     metrics: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     constants: Mapping[str, float] = field(default_factory=dict)
     synthetic: frozenset[str] = frozenset()
+    left_out: tuple[str, ...] = ()
 
     @property
     def unlearned(self) -> frozenset[str]:
@@ -218,6 +220,9 @@ def read_earlier(named: str, space: Space) -> EarlierStudy:
             has a method of the space.
     """
     study = _named(named)
+    unlearned = study.unlearned
+    if unlearned and not (study := replace(study.without(unlearned), left_out=tuple(sorted(unlearned)))).rows:
+        raise Refusal(FLAG, f"no trial of {named} scores above the constant answer", "leave it out")
     fitting = tuple(row for row in study.rows if row.params["method"] in space.knobs)
     if not fitting:
         tried = ", ".join(sorted({str(row.params["method"]) for row in study.rows})) or "none"

@@ -57,7 +57,7 @@ def show(folder: StudyFolder, console: Console) -> None:
     spec = load_spec(folder.spec)
     rows, state = _looked_at(folder)
     console.print(f"{folder.root}: {state}", highlight=False, markup=False, soft_wrap=True)
-    console.print(build_result_tables(Standings(rows, spec.shared_by), manifest.tasks, fronts=spec.search.pareto))
+    console.print(build_result_tables(Standings(rows, spec.shared_by), manifest.tasks, spec.search))
 
 
 def watch(folder: StudyFolder, console: Console) -> None:

@@ -3,6 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
+from math import isfinite
 
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -144,7 +145,7 @@ class View:
             str(counts.stopped or "·"),
             Text(str(counts.failed), style="red") if counts.failed else "·",
             str(counts.to_go),
-            Text(format_score(best.score), style="green") if best else "",
+            Text(format_score(best.score), style=_style(best.score, facts)) if best else "",
             format_score(head.score) if head else "",
             format_score(facts.constant_score),
             f"{best.trainable_parameters:,}" if best else "",
@@ -163,6 +164,12 @@ class View:
         left = f", about {format_duration(seconds)} left" if seconds > 0 else ""
         cost = f", cost so far {format_money(self._price.of(book.rows.values()))}" if self._price else ""
         return Text(f"{ended} of {total} trials, {format_duration(elapsed)}{left}{cost}", style="dim")
+
+
+def _style(score: float | None, facts: TaskFacts) -> str:
+    """Returns the colour of a best score: green if it is above the constant answer's, or nobody knows that."""
+    known = score is not None and isfinite(facts.constant_score)
+    return "default" if known and score <= facts.constant_score else "green"  # type: ignore[operator]
 
 
 def _under_way(progress: Mapping[str, TrialProgress]) -> Sequence[RenderableType]:

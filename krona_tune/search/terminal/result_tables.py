@@ -14,7 +14,9 @@ from krona_tune.study.compared_methods import Average, Cell, MethodLine, average
 from krona_tune.study.finals import Finalist
 from krona_tune.study.formatting import NOTHING, describe_adapter, format_percent, format_score, format_spread
 from krona_tune.study.manifest import TaskFacts
+from krona_tune.study.request.search_spec import SearchSpec
 from krona_tune.study.result import Half
+from krona_tune.study.search_end import search_ends
 from krona_tune.study.standings import SharedConfiguration, Standings, average_front
 from krona_tune.study.verdicts import FINALS_NOTE, TIED, Verdicts, verdicts_of
 
@@ -140,11 +142,13 @@ PADDING = 2
 """The blanks beside a column of a table."""
 
 
-def build_result_tables(standings: Standings, facts: dict[str, TaskFacts], *, fronts: bool = False) -> Group:
+def build_result_tables(standings: Standings, facts: dict[str, TaskFacts], search: SearchSpec) -> Group:
     """Returns the study's results: the finalists if there are any, else the best of the search; then the methods.
 
-    `fronts` adds score against parameters, of each task and of the average.
+    Of a pareto `search` it adds score against parameters, of each task and of the average; of one that ended by itself,
+    what that saved.
     """
+    ends = search_ends(search, list(standings.rows), {task: fact.title for task, fact in facts.items()})
     verdicts = {task: _verdicts(standings, task, fact) for task, fact in facts.items()}
     facts = {task: fact.model_copy(update={"title": escape(fact.title)}) for task, fact in facts.items()}
     tables: list[RenderableType] = [
@@ -157,12 +161,12 @@ def build_result_tables(standings: Standings, facts: dict[str, TaskFacts], *, fr
             _caption(facts),
             _legend(standings, facts),
         ]
-    tables += [Text(text) for each in verdicts.values() for text in each.others]
+    tables += [Text(text) for text in (*ends, *(text for each in verdicts.values() for text in each.others))]
     if lines := compare_methods(standings.rows, facts, standings.shared_by):
         tables.append(methods_table(lines, facts))
     if shared := standings.shared:
         tables.append(shared_table(shared, facts))
-    if fronts:
+    if search.pareto:
         tables.append(fronts_table(standings, facts))
     return Group(*tables)
 
