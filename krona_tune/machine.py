@@ -7,6 +7,7 @@ from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import platformdirs
 import psutil
 
 SHARED_MEMORY = Path("/dev/shm")
@@ -15,6 +16,11 @@ GROUP = Path("/sys/fs/cgroup")
 FILES = "inactive_file"
 BUSY = 2.0
 """The processes that want a core, from which on a machine is called busy."""
+
+
+def cache_folder() -> Path:
+    """Returns this account's folder for what can be made again: geometries, token ids, states, copies of studies."""
+    return platformdirs.user_cache_path("krona_tune")
 
 
 def busy() -> str:

@@ -55,6 +55,12 @@ class NotNow(Refusal):
     """A right request that can't be met now; the same one may be met later."""
 
 
+def lacking_package(place: str, package: str, extra: str = "") -> Refusal:
+    """Returns the Refusal of what needs a package that is not installed; `extra` is krona_tune's extra that has it, if
+    that has another name."""
+    return Refusal(place, f"the package {package} is not installed", f"pip install 'krona_tune[{extra or package}]'")
+
+
 def unknown(place: str, kind: str, value: object, known: Iterable[str]) -> Refusal:
     """Returns the Refusal of an unknown word; it suggests the nearest known word, or lists all of them."""
     words = sorted(known)

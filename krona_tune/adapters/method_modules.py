@@ -10,7 +10,7 @@ from torch.nn.functional import gelu, linear, relu
 from krona_tune.backbones.geometry import Site
 from krona_tune.kron.factors import effective_scale, factor_shape
 from krona_tune.kron.product import first_factors, kron_linear, kron_weight, linear_plus_kron
-from krona_tune.refusal import Refusal
+from krona_tune.refusal import lacking_package
 from krona_tune.study.request.trial import AdapterConfig
 
 
@@ -123,9 +123,7 @@ def _layer(site: Site, adapter: AdapterConfig) -> Any:
     try:
         from peft.tuners.lokr import Linear, LoKrConfig
     except ImportError:
-        raise Refusal(
-            "adapter: method: lokr", "the package peft is not installed", "pip install 'krona_tune[peft]'"
-        ) from None
+        raise lacking_package("adapter: method: lokr", "peft") from None
     sizes = LoKrConfig(decompose_factor=adapter.decompose_factor)
     with torch.device("meta"):
         stand_in = nn.Linear(site.d_in, site.d_out, bias=False)

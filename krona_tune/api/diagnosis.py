@@ -13,12 +13,11 @@ from pathlib import Path
 from threading import Thread
 from typing import NamedTuple
 
-import platformdirs
 from packaging.requirements import Requirement
 from packaging.version import InvalidVersion
 
 from krona_tune import __version__, hub
-from krona_tune.machine import core_limit, cores, free_bytes, memory, shared_memory
+from krona_tune.machine import cache_folder, core_limit, cores, free_bytes, memory, shared_memory
 from krona_tune.processor import this_processor
 from krona_tune.record.mlflow_mirror.tracking_uri import TRACKING, explain_unreachable, refuse_no_store
 from krona_tune.refusal import Refusal
@@ -93,7 +92,7 @@ def diagnose() -> Diagnosis:
         sections={
             "versions": versions(__version__),
             "machine": _machine(found),
-            "hub": {"reached": reached, "its cache": _cache(), "our cache": str(platformdirs.user_cache_path(US))},
+            "hub": {"reached": reached, "its cache": _cache(), "our cache": str(cache_folder())},
             "extras": {
                 each.name: f"lacks {', '.join(each.lacks)}: {each.command}" if each.lacks else "installed"
                 for each in parts

@@ -13,10 +13,9 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import platformdirs
-
 from krona_tune.atomic_write import write_atomically
 from krona_tune.backbones.geometry import Geometry, Role, RoleRows, Site, Stack, UnadaptedMap
+from krona_tune.machine import cache_folder
 from krona_tune.refusal import Refusal
 
 __all__ = ["geometry"]
@@ -187,7 +186,7 @@ def shipped_file(meaning: str) -> Path:
 
 
 def _cached_file(meaning: str) -> Path:
-    return platformdirs.user_cache_path("krona_tune") / "geometry" / f"{_hash(f'{_means()} {meaning}')}.json"
+    return cache_folder() / "geometry" / f"{_hash(f'{_means()} {meaning}')}.json"
 
 
 @cache

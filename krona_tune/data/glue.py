@@ -21,7 +21,7 @@ HELD_OUT_EXAMPLES = 1_000
 
 
 def divide(task: Task, train: pa.Table, dev: tuple[pa.Table, ...]) -> dict[str, pa.Table]:
-    """Returns train, validation and test, as its row of `files` says; no row is in two of them.
+    """Returns train, validation and test, as its row of `FILES` says; no row is in two of them.
 
     The permutation is numpy's `default_rng(42)`; Compacter's code takes torch's generator with seed 42, so the protocol
     is the same but the rows are not. Of an odd set, validation has the smaller half. A training set below 2,000 rows

@@ -15,7 +15,7 @@ from urllib.parse import quote
 
 from krona_tune.record.background import Worker
 from krona_tune.record.sink import NullSink
-from krona_tune.refusal import Refusal
+from krona_tune.refusal import Refusal, lacking_package
 from krona_tune.study.formatting import format_score
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import Manifest
@@ -233,8 +233,7 @@ def _sender(url: str) -> "Apprise":
     try:
         from apprise import Apprise, AppriseAsset
     except ImportError:
-        problem = "the package apprise is not installed"
-        raise Refusal("--notify", problem, "pip install 'krona_tune[service]'") from None
+        raise lacking_package("--notify", "apprise", "service") from None
     logging.getLogger("apprise").setLevel(logging.CRITICAL)  # it would print parts of an address
     asset = AppriseAsset(app_id="krona_tune", app_desc="krona_tune", service_timeout=0.0, body_format="text")
     sender = Apprise(asset=asset)

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import platformdirs
-
 from krona_tune.hub import home
+from krona_tune.machine import cache_folder
 from krona_tune.record.ownership import is_locked
 from krona_tune.record.remote_copy import Copy
 from krona_tune.record.remote_files import Store, is_uri, refusing_store_errors
@@ -77,7 +76,7 @@ def storage_at(place: str) -> Storage:
         raise Refusal("--storage", f"{place!r} names no place", "write protocol://place/folder")
     readable = re.sub(r"[^A-Za-z0-9.]+", "-", uri.rpartition("@")[2])[-60:].strip("-.")
     name = f"{readable}-{hashlib.sha256(uri.encode()).hexdigest()[:8]}"
-    return Storage(folder=platformdirs.user_cache_path("krona_tune") / "storage" / name, uri=uri)
+    return Storage(folder=cache_folder() / "storage" / name, uri=uri)
 
 
 def _refuse_file(folder: Path) -> None:

@@ -165,6 +165,11 @@ def rung_of(path: Path) -> int:
     return int(number) if number.isdecimal() else -1
 
 
+def latest_checkpoint(folder: Path) -> Path | None:
+    """Returns the state of the highest rung that a trial has kept; None if there is none."""
+    return max(folder.glob("rung-*"), key=rung_of, default=None)
+
+
 def pack(folder: Path) -> bytes:
     """Returns a folder's files as an archive."""
     whole = BytesIO()

@@ -13,7 +13,7 @@ from typing import Any
 from krona_tune.record.background import BackgroundSink, Event, milliseconds
 from krona_tune.record.mlflow_mirror import mlflow_names as words
 from krona_tune.record.records import Records
-from krona_tune.refusal import Refusal, refusing
+from krona_tune.refusal import Refusal, lacking_package, refusing
 from krona_tune.study.manifest import Manifest
 from krona_tune.study.order import Order
 from krona_tune.study.result import Report, Status, TrialResult
@@ -55,8 +55,7 @@ def refuse_no_account(project: str | None) -> None:
     try:
         import wandb
     except ImportError:
-        problem = "the package wandb is not installed"
-        raise Refusal("--wandb", problem, "pip install 'krona_tune[wandb]'") from None
+        raise lacking_package("--wandb", "wandb") from None
     with refusing("--wandb", "wandb can't be set up", "fix its settings, or leave --wandb out"):
         mode = wandb.setup().settings.mode
         if mode == "disabled":

@@ -12,7 +12,6 @@ from pathlib import Path
 from krona_tune.atomic_write import write_atomically
 from krona_tune.study.kinds import UNCOUNTED
 from krona_tune.study.request.search_spec import SearchSpec
-from krona_tune.study.request.trial import HEAD_ONLY
 from krona_tune.study.result import TrialResult
 
 
@@ -124,7 +123,7 @@ def _seconds_an_example(rows: Mapping[str, TrialResult]) -> dict[str, float]:
     busy: dict[str, float] = defaultdict(float)
     examples: dict[str, int] = defaultdict(int)
     for row in list(rows.values()):
-        if row.own_examples and row.params.get("method") != HEAD_ONLY:
+        if row.own_examples and not row.head_alone:
             busy[row.task] += row.busy_seconds
             examples[row.task] += row.own_examples
     return {task: busy[task] / count for task, count in examples.items()}

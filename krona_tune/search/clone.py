@@ -9,7 +9,7 @@ from typing import Any
 from pydantic import ValidationError
 
 from krona_tune.atomic_write import atomic_folder
-from krona_tune.record.trial_checkpoints import RemoteCheckpoints
+from krona_tune.record.trial_checkpoints import RemoteCheckpoints, latest_checkpoint, rung_of
 from krona_tune.refusal import Refusal, refuse_unknown, shown
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.kinds import TrialKind
@@ -87,8 +87,7 @@ def copy_last_rung(
     Raises:
         Refusal: there is no such state, it is one of the trial's end, or it can't be read or written.
     """
-    from krona_tune.search.worker.trainable import latest_checkpoint  # imports torch, which no other order needs
-    from krona_tune.train import checkpoint
+    from krona_tune.train import checkpoint  # imports torch, which no other order needs
 
     place = f"clone {source.trial_id} from its last rung"
     remote = RemoteCheckpoints(elsewhere)
@@ -97,7 +96,7 @@ def copy_last_rung(
     if got and checkpoint.is_copy(got, message.checked().fingerprint):
         if not remote.send(got):  # a driver that was killed may not have sent it
             raise Refusal(place, "its state can't be copied (its copy could not be sent)", "clone it from the start")
-        return _rung(got), replace(message, copied_examples=checkpoint.examples_of(got))
+        return rung_of(got), replace(message, copied_examples=checkpoint.examples_of(got))
     remote.bring(checkpoints / source.trial_id)
     state = latest_checkpoint(checkpoints / source.trial_id)
     if source.status is Status.COMPLETED or (state and _is_of_the_end(state, schedule)):
@@ -115,11 +114,7 @@ def copy_last_rung(
             raise OSError("its copy could not be sent")
     except (OSError, checkpoint.Unusable) as error:
         raise Refusal(place, f"its state can't be copied ({error})", "try again, or clone it from the start") from None
-    return _rung(state), replace(message, copied_examples=checkpoint.examples_of(own))
-
-
-def _rung(state: Path) -> int:
-    return int(state.name.removeprefix("rung-"))
+    return rung_of(state), replace(message, copied_examples=checkpoint.examples_of(own))
 
 
 def _is_of_the_end(state: Path, schedule: ScheduleSpec) -> bool:

@@ -16,7 +16,7 @@ from rich.console import Console
 
 from krona_tune.record.driver_state import TrialProgress, progress_of, read_driver_state, write_driver_state
 from krona_tune.record.remote_copy import OVERTAKEN
-from krona_tune.record.trial_checkpoints import RemoteCheckpoints, remove, unneeded
+from krona_tune.record.trial_checkpoints import RemoteCheckpoints, latest_checkpoint, remove, unneeded
 from krona_tune.search.artifacts import Artifacts, write_artifacts
 from krona_tune.search.budget import Amount, Budget, Rates, StudyClock, spent
 from krona_tune.search.driver_options import DriverOptions, Outcome
@@ -35,7 +35,6 @@ from krona_tune.search.study_stopper import StudyStopper, interruptible
 from krona_tune.search.terminal.live_view import View
 from krona_tune.search.trial_message import StepResult, TrialMessage
 from krona_tune.search.tune_host import Phase, tune_trials
-from krona_tune.search.worker.trainable import latest_checkpoint
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import format_many
 from krona_tune.study.kinds import FIRST_TRAINED

@@ -15,7 +15,6 @@ from krona_tune.study.kinds import PHASES, TrialKind, facts_of
 from krona_tune.study.manifest import PlanFacts
 from krona_tune.study.request.schedule import Schedule
 from krona_tune.study.request.study_spec import StudySpec
-from krona_tune.study.request.trial import HEAD_ONLY
 from krona_tune.study.result import RECORDED, TrialResult
 from krona_tune.study.study_state import Counts, running_trials
 
@@ -76,7 +75,7 @@ class TaskForecast:
 
     def parts_of(self, row: TrialResult) -> TrialParts:
         """Returns the parts of a trial by its row."""
-        if _is_head(row):
+        if row.head_alone:
             return self.head
         return self.best if row.proposed_by == RECORDED or row.kind != TrialKind.SEARCH else self.adapter
 
@@ -356,7 +355,7 @@ class Forecast:
         for seen in rows:
             row, copied = seen.row, seen.row.copied_examples
             if seen.examples > copied and row.task in self.tasks:
-                is_head, parts = _is_head(row), self.tasks[row.task].parts_of(row)
+                is_head, parts = row.head_alone, self.tasks[row.task].parts_of(row)
                 took[is_head] += seen.seconds
                 alike[row.task, is_head, parts, seen.examples, max(row.examples, copied), copied] += 1
         for (task, is_head, parts, examples, reported, copied), count in alike.items():
@@ -374,10 +373,6 @@ class Forecast:
             for task, each in self.tasks.items()
         }
         return replace(self, tasks=scaled)
-
-
-def _is_head(row: TrialResult) -> bool:
-    return row.params.get("method") == HEAD_ONLY
 
 
 def survivors(arrivals: float, reduction: int) -> float:

@@ -15,7 +15,7 @@ from krona_tune.search.resume import numbers_left
 from krona_tune.search.running_study import KnownStudy, RunningStudy
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.formatting import format_duration, format_score
+from krona_tune.study.formatting import format_duration, format_name, format_score
 from krona_tune.study.order import SEARCH, Order, OrderKind, OrderRequest
 from krona_tune.study.request.given_values import read_settings
 from krona_tune.study.request.loader import dump_spec, load_with
@@ -58,7 +58,7 @@ def done(order: Order, outcome: str) -> Order:
 def _check_stop(study: KnownStudy, order: OrderRequest) -> str:
     row = _row(study, order)
     if row.ended:
-        state = str(row.status).replace("_", " ")
+        state = format_name(row.status)
         raise Refusal(order.text, f"{row.trial_id} does not run, it is {state}", "look at the trials that run")
     if not row.searched:
         raise Refusal(order.text, f"a {row.kind} is compared with the others", "pause or cancel the study instead")
@@ -97,7 +97,7 @@ def _stopped(study: RunningStudy, order: Order) -> str:
 
 def _end_of(row: TrialResult) -> str:
     score = "no score" if row.score is None else f"score {format_score(row.score)}"
-    words = str(row.status).replace("_", " ")
+    words = format_name(row.status)
     return f"{words}, {score}, trained {format_duration(row.train_seconds)}"
 
 

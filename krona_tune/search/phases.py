@@ -53,7 +53,8 @@ def search_phase(
     ends: Callable[[str], bool] = lambda task: False,
     leaves_out: Callable[[Mapping[str, int]], None] = lambda trials: None,
 ) -> Phase:
-    """The searched trials and baselines that have not ended: those that are known, then Optuna's proposals.
+    """Returns the phase of the searched trials and baselines that have not ended: those that are known, then those that
+    Optuna proposes.
 
     `contents` are the hashes of the tasks' data, by which a task is known whose curves are recorded; `ends` and
     `leaves_out` are those of `StudySearcher`.
@@ -108,7 +109,6 @@ def _search_by_task(
     return Phase(
         searcher=StudySearcher(waiting, samplers, remaining, stopper.verdict, seeds, history, ends, leaves_out),
         scheduler=asha if spec.search.early_stopping else None,
-        trials=len(waiting) + sum(map(len, remaining.values())),
         new=_new(plan, ledger),
         works=works,
         surrogate=surrogate,
@@ -123,7 +123,7 @@ def _shared_search(
     stopper: StudyStopper,
     leaves_out: Callable[[Mapping[str, int]], None],
 ) -> Phase:
-    """Configurations for all tasks at once, some of which are stopped before the last."""
+    """Returns the phase of configurations for all tasks at once, some of which are stopped before the last."""
     spec, waiting, numbers = plan.spec, known_trials(plan, ledger), numbers_left(plan, ledger)
     tasks = sorted(spec.tasks, key=lambda task: works[task].schedule.total_examples)
     sampler = open_shared_sampler(spec, plan.space, folder.journal, stopper.halt, _earlier(plan))
@@ -131,8 +131,7 @@ def _shared_search(
     searcher = SharedSearcher(
         waiting, sampler, tasks, numbers, _seeds(spec), stopper.verdict, rows, spec.schedule.reduction, leaves_out
     )
-    new, begun = _new(plan, ledger), sum(message.trial_id in ledger.rows for message in waiting)
-    return Phase(searcher=searcher, trials=begun + sum(new.values()), new=new, works=works)
+    return Phase(searcher=searcher, new=_new(plan, ledger), works=works)
 
 
 def _new(plan: Plan, ledger: Ledger) -> dict[str, int]:
@@ -168,18 +167,17 @@ def chosen_phase(
     stopper: StudyStopper,
     following: Callable[[], Iterable[TrialMessage]] = lambda: (),
 ) -> Phase:
-    """Trials that the rows choose, over the full budget and without early stopper; `following` is that of
-    `ChosenSearcher`."""
+    """Returns the phase of trials that the rows choose, over the full budget and without early stopper; `following` is
+    that of `ChosenSearcher`."""
     return Phase(
         searcher=ChosenSearcher(waiting, stopper.verdict, following),
-        trials=len(waiting),
         new=Counter(message.task for message in waiting if message.trial_id not in ledger.rows),
         works=works,
     )
 
 
 def full_phase(plan: Plan, location: str, again: FullTraining, ledger: Ledger, stopper: StudyStopper) -> Phase:
-    """The trials of a full training that have not completed, on all of the task's examples."""
+    """Returns the phase of a full training's trials that have not completed, on all of the task's examples."""
     ended = {row.trial_id for row in ledger.rows.values() if row.status is Status.COMPLETED}
     waiting = [trial for trial in again.trials(plan.spec.seed) if trial.trial_id not in ended]
     phase = chosen_phase(waiting, {again.of.task: full_work(plan, location, again)}, ledger, stopper)

@@ -221,14 +221,13 @@ RETRIES = 2
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """The input of one Tune run: its searcher, its number of trials, the workers' data, and the scheduler that stops
-    trials early, if one does.
+    """Holds the input of one Tune run: its searcher, the workers' data, and the scheduler that stops trials early, if
+    one does.
 
     `new` counts the trials of each task that have no row yet; `surrogate` is that of the whole study, if one proposes.
     """
 
     searcher: GatedSearcher
-    trials: int
     new: Mapping[str, int]
     works: Mapping[str, TaskWork]
     scheduler: TrialScheduler | None = None

@@ -227,7 +227,7 @@ def rank_finals(rows: Iterable[TrialResult], facts: TaskFacts | None = None) -> 
             row
             for of, repeats in found.items()
             for row in repeats
-            if of not in known and of not in to_come and row.params["method"] != HEAD_ONLY
+            if of not in known and of not in to_come and not row.head_alone
         ),
         compares=bool(of_default),
         awaits_default=bool(of_default) and not any(row.ended for row in of_default),

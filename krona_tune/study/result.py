@@ -7,6 +7,7 @@ from enum import StrEnum
 from typing import Any, Literal, NamedTuple, TypeVar
 
 from krona_tune.study.kinds import UNCOUNTED, TrialKind
+from krona_tune.study.request.trial import HEAD_ONLY
 
 Half = Literal["test", "validation"]
 """The two halves of the labelled examples that no trial is trained on."""
@@ -223,6 +224,11 @@ class TrialResult:
     test_note: str = ""
     validation_resampled: tuple[float, ...] = ()
     curve: Curve = ()
+
+    @property
+    def head_alone(self) -> bool:
+        """Returns whether it trains the head alone, without an adapter."""
+        return self.params.get("method") == HEAD_ONLY
 
     @property
     def searched(self) -> bool:

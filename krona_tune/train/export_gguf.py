@@ -6,7 +6,7 @@ from krona_tune.adapters.approximation import Approximation
 from krona_tune.adapters.exact_forms import inexact
 from krona_tune.adapters.export_forms import Form
 from krona_tune.adapters.nearest_lora import add_lora, nearest_lora
-from krona_tune.refusal import Refusal
+from krona_tune.refusal import lacking_package
 from krona_tune.train.export_check import (
     ExportCheck,
     Job,
@@ -27,7 +27,7 @@ def leave_as_gguf(job: Job) -> ExportCheck:
     try:
         from krona_tune.adapters.gguf_form import LoraLayout, read_gguf, write_gguf
     except ImportError:
-        raise Refusal("--format", "the package gguf is not installed", "pip install 'krona_tune[gguf]'") from None
+        raise lacking_package("--format", "gguf") from None
     load = partial(load_adapted, job.adapter, model=job.model, quantized=False)
     whole = load()
     inputs, model = sample_inputs(whole), whole.answer.model

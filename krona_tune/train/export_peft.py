@@ -14,7 +14,7 @@ from krona_tune.adapters.approximation import Approximation
 from krona_tune.adapters.exact_forms import inexact
 from krona_tune.adapters.export_forms import Form
 from krona_tune.adapters.nearest_lora import nearest_lora
-from krona_tune.refusal import Refusal
+from krona_tune.refusal import Refusal, lacking_package
 from krona_tune.train.backbone import quiet
 from krona_tune.train.distil import fit
 from krona_tune.train.export_check import (
@@ -103,7 +103,7 @@ def _peft() -> Any:
         with quiet():
             import_module("peft")
     except ImportError:
-        raise Refusal("--format", "the package peft is not installed", "pip install 'krona_tune[peft]'") from None
+        raise lacking_package("--format", "peft") from None
     from krona_tune.adapters import peft_form
 
     return peft_form

@@ -254,7 +254,7 @@ class TrialRun:
 
         Raises:
             Diverged: the loss, a trained parameter, an output or the score is not finite.
-            Stopped: `stop_asked` returned true before a step.
+            TrialStopped: `stop_asked` returned true before a step.
         """
         started = time.perf_counter()
         self.curve.begin_report()

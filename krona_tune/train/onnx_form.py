@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from krona_tune.refusal import Refusal, refusing, told
+from krona_tune.refusal import Refusal, lacking_package, refusing, told
 from krona_tune.train.backbone import Inputs, quiet
 
 GRAPH = "model.onnx"
@@ -47,8 +47,7 @@ def refuse_without_onnx() -> None:
         try:
             import_module(package)
         except ImportError:
-            problem = f"the package {package} is not installed"
-            raise Refusal("--format", problem, "pip install 'krona_tune[onnx]'") from None
+            raise lacking_package("--format", package, "onnx") from None
 
 
 def write_onnx(model: nn.Module, inputs: Inputs, folder: Path) -> None:

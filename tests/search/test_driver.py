@@ -435,7 +435,7 @@ def test_more_seeds_of_a_task_begin_while_the_finals_of_another_run(
         phase.searcher.on_trial_complete(tune_id, step.to_dict())
 
     def tune(phase: Phase, loop: TrialLoop, **of: object) -> None:
-        runs.append(phase.trials)
+        runs.append(len(phase.searcher.waiting))
         if not any(message.kind == "finalist" for message in phase.searcher.waiting):
             train(phase, loop)
             return

@@ -12,6 +12,7 @@ import torch
 
 from krona_tune.record.driver_state import TrialProgress, ask_to_stop, forget_to_stop
 from krona_tune.record.ownership import lock_of
+from krona_tune.record.trial_checkpoints import latest_checkpoint
 from krona_tune.refusal import Refusal
 from krona_tune.search.trial_message import StepResult
 from krona_tune.search.worker import trainable
@@ -19,7 +20,6 @@ from krona_tune.search.worker.trainable import (
     KronaTrial,
     Workplace,
     describe,
-    latest_checkpoint,
     status_of_error,
 )
 from krona_tune.study.folder import StudyFolder

@@ -262,7 +262,7 @@ class MlflowSink(BackgroundSink):
 
 @dataclass(frozen=True, kw_only=True)
 class SyncOutcome:
-    """The number of the study's trials to which something was added, and the place to see them."""
+    """Says how many trials the study has, to how many of them something was added (`updated`), and where they are."""
 
     trials: int
     updated: int

@@ -19,7 +19,7 @@ from krona_tune.data.corpus import OwnData, TaskData
 from krona_tune.data.glue import HUB
 from krona_tune.data.tasks import TAKEN_NAMES, TASKS, Task
 from krona_tune.hub import settle_offline
-from krona_tune.refusal import Refusal, refuse_unknown
+from krona_tune.refusal import Refusal, lacking_package, refuse_unknown
 from krona_tune.search.planning.default_point import default_point
 from krona_tune.search.planning.deployable import deployable
 from krona_tune.search.planning.earlier_study import BY_LOSS, EarlierStudy, contributed_curves, read_earlier
@@ -351,7 +351,7 @@ def _check_quantized(spec: StudySpec, place: str) -> None:
     where = f"{place}: backbone.quantize"
     for package in QUANTIZING:
         if find_spec(package) is None:
-            raise Refusal(where, f"the package {package} is not installed", "pip install 'krona_tune[quantize]'")
+            raise lacking_package(where, package, "quantize")
     trained = [
         name for name in spec.domains()["method"].ends() if method_named(str(name)).trained_part is TrainedModelPart.ALL
     ]

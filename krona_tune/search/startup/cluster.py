@@ -14,9 +14,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
-import platformdirs
-
-from krona_tune.machine import cores, memory
+from krona_tune.machine import cache_folder, cores, memory
 from krona_tune.refusal import NotNow, Refusal, refusing, told
 from krona_tune.search.ray_internals import clear_away, count_gpus, kill_ray, new_session, session_logs, start_ray
 from krona_tune.study.devices import Devices
@@ -260,7 +258,7 @@ def _has_ray() -> bool:
 
 def refuse_cache() -> None:
     """Raises a Refusal if the cache folder can't be created or written."""
-    folder = platformdirs.user_cache_path("krona_tune")
+    folder = cache_folder()
     _refuse_unwritable(folder, "the cache folder", "set HOME or XDG_CACHE_HOME to a folder that can be written")
 
 

@@ -9,13 +9,12 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 import pyarrow as pa
 from pydantic import TypeAdapter, ValidationError
 
 from krona_tune.adapters.peft_class import is_own_class
 from krona_tune.atomic_write import write_atomically
-from krona_tune.machine import busy, cores, installed_versions
+from krona_tune.machine import busy, cache_folder, cores, installed_versions
 from krona_tune.processor import this_processor
 from krona_tune.search.startup.begin_study import Resources
 from krona_tune.search.worker.first_batch import FEW_ROWS, FirstBatch, of_the_longest
@@ -83,7 +82,7 @@ def cached_first_batch(
         "tasks": tasks,
     }
     key = sha256(json.dumps(seen, sort_keys=True, default=str).encode()).hexdigest()
-    return CachedFirstBatch(path=Path(platformdirs.user_cache_dir("krona_tune")) / "first_batches" / f"{key[:32]}.json")
+    return CachedFirstBatch(path=cache_folder() / "first_batches" / f"{key[:32]}.json")
 
 
 def _digest(table: pa.Table) -> str:

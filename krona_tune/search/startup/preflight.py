@@ -156,7 +156,7 @@ def package_versions() -> dict[str, str]:
 
 
 def node_problems(storage: str, reports: dict[str, NodeReport | str]) -> Iterator[Refusal]:
-    """A refusal for each node on which trials could not be trained."""
+    """Yields a refusal for each node on which trials could not be trained."""
     name, equal = redact(storage), "give it the packages and the credentials that the driver has"
     for node, report in reports.items():
         match report:

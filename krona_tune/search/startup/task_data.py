@@ -3,11 +3,9 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, replace
 from itertools import chain
-from pathlib import Path
 from typing import Any
 
 import numpy as np
-import platformdirs
 import pyarrow as pa
 import pyarrow.compute as pc
 from transformers import PreTrainedTokenizerBase
@@ -34,6 +32,7 @@ from krona_tune.data.prompts import (
     refuse_without_room,
 )
 from krona_tune.data.tasks import Task
+from krona_tune.machine import cache_folder
 from krona_tune.search.full_training import FullTraining
 from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.study.folder import StudyFolder
@@ -66,11 +65,6 @@ class PreparedData:
 
 LONGEST_READ = 100
 """The longest targets of a part that are read before a study begins."""
-
-
-def cache_folder() -> Path:
-    """Returns the folder where tokenised data are kept between studies."""
-    return Path(platformdirs.user_cache_dir("krona_tune")) / "encoded"
 
 
 def prepare_data(plan: Plan, location: str) -> PreparedData:
@@ -218,7 +212,7 @@ def _encoding(plan: Plan) -> TokenizerSettings:
     return {
         "prompts": plan.geometry.text_to_text,
         "max_length": plan.spec.examples.max_length,
-        "cache": cache_folder(),
+        "cache": cache_folder() / "encoded",
         "decoder": not plan.geometry.is_encoder_decoder,
     }
 

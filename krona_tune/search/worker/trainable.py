@@ -9,15 +9,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 import torch
 from ray import tune
 
 from krona_tune.atomic_write import UNFINISHED, atomic_folder
 from krona_tune.backbones.geometry import Geometry
+from krona_tune.machine import cache_folder
 from krona_tune.record.driver_state import TrialProgress, forget_progress, note_progress, place_of
 from krona_tune.record.ownership import is_locked
-from krona_tune.record.trial_checkpoints import RemoteCheckpoints, state_name
+from krona_tune.record.trial_checkpoints import RemoteCheckpoints, latest_checkpoint, state_name
 from krona_tune.refusal import told
 from krona_tune.search.ray_internals import nothing_saved, set_process_title
 from krona_tune.search.trial_message import StepResult, TrialMessage
@@ -203,7 +203,7 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
 
     def _store(self) -> HiddenStateStore | None:
         limit = self._workplace.stored_bytes
-        return HiddenStateStore(platformdirs.user_cache_path("krona_tune") / "hidden_states", limit) if limit else None
+        return HiddenStateStore(cache_folder() / "hidden_states", limit) if limit else None
 
     def _note_of(self, run: TrialRun) -> Path:
         return place_of(Path(self._workplace.checkpoints), run.trial_id)
@@ -288,11 +288,6 @@ class TrialCheckpoints:
         for earlier in kept.parent.glob("rung-*"):
             if earlier != kept:
                 shutil.rmtree(earlier, ignore_errors=True)
-
-
-def latest_checkpoint(folder: Path) -> Path | None:
-    """Returns the state of the highest rung that a trial has kept; None if there is none."""
-    return max(folder.glob("rung-*"), key=lambda path: int(path.name.removeprefix("rung-")), default=None)
 
 
 def status_of_error(error: BaseException) -> Status:

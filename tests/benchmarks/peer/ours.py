@@ -124,7 +124,6 @@ def _search(started: DriverContext, ledger: Ledger, case: Case) -> None:
     view = View(Console(), ledger, started.manifest.tasks, lambda trial_id: TrialProgress(), quiet=True)
     phase = Phase(
         searcher=StudySearcher([], {case.task: sampler}, {case.task: numbers}, stopper.verdict, {case.task: case.seed}),
-        trials=len(numbers),
         new=Counter(),
         works=started.prepared.works,
     )

@@ -27,7 +27,7 @@ def execute(phase: Phase, events: TrialEvents, place: StubPlace, slots: int) -> 
     running: deque[Running] = deque()
     begun, exhausted = 0, False
     while not events.stopper.stop_all():
-        while len(running) < slots and not exhausted and begun < phase.trials:
+        while len(running) < slots and not exhausted:
             config = phase.searcher.suggest(f"t{begun:05d}")
             exhausted = not isinstance(config, dict)
             if isinstance(config, dict):
