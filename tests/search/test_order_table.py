@@ -137,7 +137,9 @@ def test_a_clone_goes_on_from_any_rung_but_the_last(study: StudyFolder, share: f
     assert (made.copied_examples if made else None) == (examples if state == "done" else None)
 
 
-def test_a_clone_that_waits_keeps_the_state_that_it_got_wherever_the_other_trial_is_by_now(study: StudyFolder) -> None:
+@pytest.fixture
+def waiting_clone(study: StudyFolder) -> Driver:
+    """Lets a driver take the order of a clone from a last rung, which gets no slot."""
     asked = OrderRequest(what="clone_trial", trial="cola-001", settings=("learning_rate=0.002",), from_last_rung=True)
     kept_state(study, "cola-001", 2, 60)
     give_order(study, asked, by="ann")
@@ -145,21 +147,22 @@ def test_a_clone_that_waits_keeps_the_state_that_it_got_wherever_the_other_trial
     first.orders.begin()
     samplers = open_samplers(first.plan.spec, first.plan.space, study.journal, never)
     first.orders.serve(StudySearcher([], samplers, {}, first.stopper.verdict, {}), search=True)
-    assert (first.only.state, first.only.outcome) == ("taken", "it is cola-clone-0, from rung 2")
+    return first
+
+
+def test_a_clone_that_waits_keeps_the_state_that_it_got_wherever_the_other_trial_is_by_now(
+    study: StudyFolder, waiting_clone: Driver
+) -> None:
+    assert (waiting_clone.only.state, waiting_clone.only.outcome) == ("taken", "it is cola-clone-0, from rung 2")
     shutil.rmtree(study.checkpoints / "cola-001")  # it was trained to its end meanwhile, and cleaned up
     again = Driver(study).run()
     assert (again.only.state, again.only.outcome) == ("done", "it is cola-clone-0, from rung 2")
     assert again.ledger.rows["cola-clone-0"].copied_examples == 60
 
 
-def test_of_a_clone_that_is_refused_late_no_other_gets_the_id_or_the_state(study: StudyFolder) -> None:
-    asked = OrderRequest(what="clone_trial", trial="cola-001", settings=("learning_rate=0.002",), from_last_rung=True)
-    kept_state(study, "cola-001", 2, 60)
-    give_order(study, asked, by="ann")
-    first = Driver(study)
-    first.orders.begin()
-    samplers = open_samplers(first.plan.spec, first.plan.space, study.journal, never)
-    first.orders.serve(StudySearcher([], samplers, {}, first.stopper.verdict, {}), search=True)
+def test_of_a_clone_that_is_refused_late_no_other_gets_the_id_or_the_state(
+    study: StudyFolder, waiting_clone: Driver
+) -> None:
     shutil.rmtree(study.checkpoints)
     again = Driver(study).run()
     assert (again.only.state, again.only.made) == ("refused", "cola-clone-0")
