@@ -71,8 +71,9 @@ ON_QUANTIZED = {"ia3", "lora", "oft", "randlora", "road", "rslora", "vera"}
 
 def variants_in(method: str, domains: Mapping[str, Domain]) -> Iterator[str]:
     """Yields the variants of a method `peft:NAME` whose fields some value of these domains sets."""
+    of = VARIANTS.get(plain_name(method), (plain_name(method), {}))[0]
     for variant, (plain, preset) in VARIANTS.items():
-        for field, value in preset.items() if plain == plain_name(method) else ():
+        for field, value in preset.items() if plain == of else ():
             ends = domains[f"{PEFT_FIELD}{field}"].ends() if f"{PEFT_FIELD}{field}" in domains else ()
             if any(end == value or (isinstance(value, str) and str(end).startswith(value)) for end in ends):
                 yield variant

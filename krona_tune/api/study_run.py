@@ -144,12 +144,12 @@ def _print_results(outcome: Outcome, context: "DriverContext", options: DriverOp
     from krona_tune.search.terminal.result_tables import build_result_tables
     from krona_tune.study.formatting import format_duration
 
-    folder, manifest, spec = context.folder, context.manifest, context.plan.spec
+    folder, manifest = context.folder, context.manifest
     console.print()
     if outcome.trained:
         print_trained(outcome.trained, outcome.ledger.rows, folder)
     else:
-        console.print(build_result_tables(outcome.ledger.standings, manifest.tasks, spec.search))
+        console.print(build_result_tables(outcome.ledger.standings, manifest.tasks, outcome.search))
     lacking = _print_losses(outcome, folder)
     print_cost(context, outcome.ledger)
     print_paths(folder, format_duration(time.monotonic() - began), options.start.tracking_uri, lacking)

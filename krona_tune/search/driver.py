@@ -487,6 +487,7 @@ class Driver:
         return Outcome(
             ledger=self.ledger,
             tasks=spec.tasks,
+            search=self.study.plan.spec.search,
             trained=tuple(message.trial_id for message in again.trials(spec.seed)) if again else (),
             asked=bool(stopper.asked),
             halted=stopper.halted,

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from krona_tune.search.start_options import StartOptions
 from krona_tune.search.waiting_orders import EarlierOrders
+from krona_tune.study.request.search_spec import SearchSpec
 from krona_tune.study.result import Status
 
 if TYPE_CHECKING:
@@ -40,15 +41,16 @@ class DriverOptions:
 class Outcome:
     """Says how a driver's session ended.
 
-    `tasks` are the study's, `trained` the ids of the full training's trials, if it was one. `asked`: a person or the
-    system stopped the study. `halted` says why it stopped itself, `lost` why Ray's run was abandoned, after which Ray
-    can't be called. `lost_sinks` says which records could not be written, and why; `lacking` which adapters have no
-    state that they could be written from; `no_page` why the page could not be written, which is only drawn from the
-    records and can be drawn again.
+    `tasks` are the study's, `search` is what was asked of it in the end, `trained` the ids of the full training's
+    trials, if it was one. `asked`: a person or the system stopped the study. `halted` says why it stopped itself,
+    `lost` why Ray's run was abandoned, after which Ray can't be called. `lost_sinks` says which records could not be
+    written, and why; `lacking` which adapters have no state that they could be written from; `no_page` why the page
+    could not be written, which is only drawn from the records and can be drawn again.
     """
 
     ledger: "Ledger"
     tasks: tuple[str, ...]
+    search: SearchSpec = field(default_factory=SearchSpec)
     trained: tuple[str, ...] = ()
     asked: bool = False
     halted: str = ""

@@ -26,8 +26,6 @@ logger = logging.getLogger(__name__)
 
 COOKIE = "krona_tune"
 LONGEST_PERSON = 40
-SOMEBODY = "somebody"
-"""The name of a person who does not say who they are."""
 OPEN = frozenset({"/healthz", "/login"})
 """Paths that need no token."""
 LOCAL_HOST = re.compile(r"(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d{1,5})?", re.IGNORECASE)
@@ -85,7 +83,7 @@ class Access:
     def user(self, headers: Mapping[str, str]) -> str:
         """Returns whose study is submitted: whoever `X-User` names, else the user of this process, or with a token for
         others `somebody`. Raises what `person` raises."""
-        return _named(headers) or (SOMEBODY if self._for_others else whoami().partition("@")[0])
+        return _named(headers) or ("somebody" if self._for_others else whoami().partition("@")[0])
 
     @property
     def _for_others(self) -> bool:

@@ -32,8 +32,8 @@ class Chosen:
 def choose(finals: Finals) -> Chosen | None:
     """Returns what is chosen of a task's finals, on validation alone; None without finalists.
 
-    Beside the finalists stand the default configuration and the head alone, but not one that is unsteady if the other
-    is steady. The finalists are asked in the order of `lower_bound`, the steady ones first, and the first is taken
+    Beside the finalists stand the default configuration and the head alone, but not one that is not reliable if the
+    other is. The finalists are asked in the order of `lower_bound`, the reliable ones first, and the first is taken
     that is better than both; an unsteady one is not taken over a steady default configuration that learns. If none is
     better, the better one of these two is taken; so it is where no draws of the validation examples say how much
     scores vary with these, as of one's own metric that is too slow for them. Finals without a default configuration,
@@ -46,7 +46,7 @@ def choose(finals: Finals) -> Chosen | None:
     both = [each for each in (default, finals.head_only) if each]
     if not (finals.compares and both):
         return Chosen(finalist=winner, reason=_alone(finals))
-    known = [each for each in both if each.steady] or both
+    known = [each for each in both if each.reliable] or both
     pending = f"; {AWAITED}" * finals.awaits_default
     names = " and ".join(map(name_of, known))
     rivals = [each for each in finals.finalists if each.steady or not (default and default.reliable)]
@@ -61,9 +61,11 @@ def choose(finals: Finals) -> Chosen | None:
 
 
 def _unsteady(default: Finalist | None) -> str:
-    """Says with how many seeds a default configuration that is not compared with has failed; empty without one."""
+    """Says how a default configuration that is not compared with has failed; empty without one."""
     if default is None:
         return ""
+    if default.steady:
+        return f"; {name_of(default)} is not above the constant answer"
     failed = len(default.unlearned) + len(default.lost)
     return (
         f"; {name_of(default)} did not learn, or not to the end, with {failed} of {len(default.learned) + failed} seeds"

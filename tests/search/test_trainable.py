@@ -281,8 +281,8 @@ def test_a_trial_on_a_share_of_a_gpu_takes_no_more_of_its_memory(
 ) -> None:
     shares: list[float] = []
     monkeypatch.setattr(torch.cuda, "set_per_process_memory_fraction", shares.append)
-    worker(config())
-    worker(config(), share=0.5)
+    worker(config()).step()
+    worker(config(), share=0.5).step()
     assert shares == [0.5]
 
 

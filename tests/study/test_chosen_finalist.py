@@ -74,6 +74,13 @@ def test_a_default_that_learned_nothing_bars_no_finalist_of_which_one_seed_did_n
     assert chosen(unsteady, default(*[0.55] * 6), head(*[0.6] * 6)) == "a"
 
 
+def test_a_default_that_learned_nothing_is_not_chosen_over_a_head_of_which_one_seed_did_not_learn() -> None:
+    rows = [best(0.7, 0.72, 0.6), default(0.55, 0.55, 0.55), head(0.75, 0.55, 0.74)]
+    choice = choose(rank_finals([each for some in rows for each in some], FACTS))
+    assert choice is not None
+    assert choice.finalist.of == "head"
+
+
 def test_the_head_alone_is_chosen_where_nothing_is_better() -> None:
     assert chosen(best(0.7, 0.72, 0.6), default(0.66, 0.7, 0.6), head(0.75, 0.75, 0.74)) == "head"
 

@@ -129,9 +129,12 @@ def test_quantised_weights_are_refused_where_they_can_not_be(tmp_path: Path, mon
         make_plan(build_spec(full, "x.yaml"), "x.yaml")
     with pytest.raises(Refusal, match=r"backbone.quantize: 'nf3' is refused; write 'nf4' or 'int8'"):
         build_spec({**asked, "backbone": {"quantize": "nf3"}}, "x.yaml")
-    for field, variant in (({"init_lora_weights": [True, "pissa_niter_4"]}, "pissa"), ({"use_dora": True}, "dora")):
-        peft = {**asked, "adapter": {"method": "peft:LoRA"}, "methods": {"peft:LoRA": {"r": 2, **field}}}
-        with pytest.raises(Refusal, match=f"peft:LoRA with the fields of {variant} is not known to work on quantised"):
+    for method, field, variant in (
+        ("peft:LoRA", {"init_lora_weights": [True, "pissa_niter_4"]}, "pissa"),
+        ("peft:RSLoRA", {"use_dora": True}, "dora"),
+    ):
+        peft = {**asked, "adapter": {"method": method}, "methods": {method: {"r": 2, **field}}}
+        with pytest.raises(Refusal, match=f"{method} with the fields of {variant} is not known to work on quantised"):
             make_plan(build_spec({**peft, "backbone": {"quantize": "nf4"}}, "x.yaml"), "x.yaml")
     config = json.loads((tmp_path / "bert" / "config.json").read_text(encoding="utf-8"))
     twice = json.dumps({**config, "quantization_config": {"quant_method": "fp8"}})

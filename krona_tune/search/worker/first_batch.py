@@ -23,7 +23,7 @@ from krona_tune.study.request.study_spec import Precision
 from krona_tune.study.request.trial import check_trial
 from krona_tune.study.result import Status
 from krona_tune.train.backbone import Backbone, load_backbone, quiet
-from krona_tune.train.device import computes_bfloat16, keep_to_share
+from krona_tune.train.device import computes_bfloat16
 from krona_tune.train.loop import TaskWork, train_trial
 from krona_tune.train.step_times import StepTimes, time_steps
 
@@ -86,7 +86,6 @@ def train_first_batch(
     if gpu and not torch.cuda.is_available():
         fix = "install a build of torch for this GPU, or train on the CPU with --gpus-per-trial 0"
         raise Refusal("GPU", f"torch {torch.__version__} can't use the one that Ray gave a trial", fix)
-    keep_to_share(workplace.share)
     device = workplace.device
     if gpu and device.precision == "bf16" and not torch.cuda.is_bf16_supported():
         fix = "go on where there is a GPU that can, or begin a new study with --set precision=fp32"

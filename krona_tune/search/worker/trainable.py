@@ -87,7 +87,6 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
     def setup(self, config: dict[str, Any], *, works: dict[str, TaskWork], workplace: Workplace) -> None:
         torch.set_num_threads(workplace.threads)
         keep_freed_memory()
-        keep_to_share(workplace.share)
         self._works, self._workplace = works, workplace
         self._checkpoints = TrialCheckpoints(Path(workplace.checkpoints), workplace.elsewhere)
         self._message = TrialMessage.from_dict(config)
@@ -190,6 +189,7 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
         place, pauses = self._workplace, iter(LOADING_PAUSES)
         while True:
             try:
+                keep_to_share(place.share)
                 return warm_backbone(place.location, place.device, place.geometry)
             except Exception as error:
                 cause = error.__cause__ or error

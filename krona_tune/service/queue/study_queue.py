@@ -16,7 +16,6 @@ from krona_tune.record.orders import remove_order, waiting_orders
 from krona_tune.record.storage import Storage, refresh
 from krona_tune.refusal import Refusal
 from krona_tune.refused_calls import naming_fields
-from krona_tune.service.access import SOMEBODY
 from krona_tune.service.queue.capacity import CapacitySource, describe_capacity
 from krona_tune.service.queue.database import Database, UnavailableError
 from krona_tune.service.queue.dispatcher import FETCHED, Dispatcher
@@ -271,7 +270,7 @@ def _is_of_another(entry: Entry, folder: StudyFolder) -> bool:
         return False
     with suppress(Refusal):
         begun_by = read_manifest(folder.manifest).begun_by.partition("@")[0]
-        return bool(begun_by) and entry.person.partition("@")[0] not in {begun_by, SOMEBODY}
+        return begun_by not in {"", entry.person.partition("@")[0]}
     return False
 
 
