@@ -13,7 +13,8 @@ import psutil
 SHARED_MEMORY = Path("/dev/shm")
 GROUP = Path("/sys/fs/cgroup")
 """Where Linux tells a container's limits."""
-FILES = "inactive_file"
+INACTIVE_FILES = "inactive_file"
+"""Names, in a container's memory.stat, the bytes of files that it keeps in memory and has not used lately."""
 BUSY = 2.0
 """The processes that want a core, from which on a machine is called busy."""
 
@@ -51,16 +52,18 @@ def memory() -> tuple[int, int]:
     total, free = there.total, there.available
     with suppress(OSError, ValueError):
         limit = int((GROUP / "memory.max").read_text(encoding="utf-8"))
-        used = int((GROUP / "memory.current").read_text(encoding="utf-8")) - _read_again()
+        used = int((GROUP / "memory.current").read_text(encoding="utf-8")) - _reclaimable_bytes()
         total, free = min(total, limit), min(free, max(0, limit - used))
     return total, free
 
 
-def _read_again() -> int:
+def _reclaimable_bytes() -> int:
     """Returns the bytes of files that a container keeps in memory and gives up when it needs room."""
     with suppress(OSError):
         lines = (GROUP / "memory.stat").read_text(encoding="utf-8").splitlines()
-        return next((int(size) for name, _, size in (line.partition(" ") for line in lines) if name == FILES), 0)
+        return next(
+            (int(size) for name, _, size in (line.partition(" ") for line in lines) if name == INACTIVE_FILES), 0
+        )
     return 0
 
 

@@ -90,7 +90,7 @@ ACTIVATIONS = {
 }  # fmt: skip
 """The keys of a config.json that name an activation."""
 GATED = "gated-"
-"""What stands before the activation in a T5 whose feed-forward block has a gate."""
+"""Begins the name of the activation in the config of a T5 whose feed-forward block has a gate."""
 WINDOWS = {"attention_window": 4}
 """What a config says about the tokens that a model reads at once, and the number that lets it read a few. It changes
 no parameter."""

@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from rich.console import Console
 
@@ -143,6 +143,8 @@ class Driver:
     loop: TrialLoop
     artifacts: Artifacts
     stage: Stage
+    search_over: bool
+    records: Literal["open", "ending", "ended"]
     state_due: float
     foretold: float | None
     searched: bool
@@ -196,7 +198,7 @@ class Driver:
         self.loop = TrialLoop(ledger=self.ledger, stopper=self.stopper, changed=self._changed, obey=self.orders.look)
         self.artifacts, self.state_due, self.foretold = Artifacts(), 0.0, None
         self.stage, self.later = "full training" if again else "search", 0
-        self.search_over, self.records_end, self.records_ended = False, False, False
+        self.search_over, self.records = False, "open"
         self.searched, self.fulfilled = False, earlier.fulfilled if earlier and not self.opened.message else None
 
     def run(self, write_page: Callable[..., Path]) -> Outcome:
@@ -216,9 +218,9 @@ class Driver:
         with interruptible(self.stopper, self.console):
             self._end(write_page)
         with interruptible(self.stopper, self.console):  # a second request may have come before the end, or in it
-            if not self.records_end:
+            if self.records == "open":
                 self._close(cut_short=True)
-            elif not self.records_ended:
+            elif self.records == "ending":
                 self._write_state(*self.stopper.end, cut_short=True)
         return self._outcome()
 
@@ -478,9 +480,9 @@ class Driver:
         self._write_state(end, trouble, cut_short=cut_short)
         self.sinks.notify_of_end(end, trouble, no_page=self.artifacts.no_page)
         kept = [folder.spec, folder.manifest, *self.artifacts.paths]
-        self.records_end = True
+        self.records = "ending"
         self.sinks.end(kept, CLOSING_SECONDS if cut_short else None)
-        self.records_ended = True
+        self.records = "ended"
 
     def _outcome(self) -> Outcome:
         spec, again, stopper = self.context.plan.spec, self.options.again, self.stopper

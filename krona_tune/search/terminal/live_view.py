@@ -168,8 +168,8 @@ class View:
 
 def _style(score: float | None, facts: TaskFacts) -> str:
     """Returns the colour of a best score: green if it is above the constant answer's, or nobody knows that."""
-    known = score is not None and isfinite(facts.constant_score)
-    return "default" if known and score <= facts.constant_score else "green"  # type: ignore[operator]
+    constant = facts.constant_score
+    return "default" if score is not None and isfinite(constant) and score <= constant else "green"
 
 
 def _under_way(progress: Mapping[str, TrialProgress]) -> Sequence[RenderableType]:

@@ -239,7 +239,7 @@ def _finals_table(standings: Standings, facts: dict[str, TaskFacts], verdicts: M
 
 @dataclass(frozen=True)
 class FittingTable:
-    """A table; where its numbers do not fit beside each other, a line for each cell, its rows one below the other."""
+    """Draws a table; where its numbers do not fit beside each other, draws a line for each cell, row after row."""
 
     table: Table
 
