@@ -271,7 +271,7 @@ def _scaled(a: Tensor, scale: float | Tensor) -> Tensor:
 
 
 def _factors(x: Tensor, a: Tensor, b: Tensor, scale: float | Tensor) -> tuple[Tensor, Tensor]:
-    """A, scaled, and B with their dimension of terms, on x's device: autograd carries their gradients back."""
+    """Returns A, scaled, and B with their dimension of terms, on x's device: autograd carries their gradients back."""
     return _scaled(a, scale).to(x.device), _terms(b).to(x.device)
 
 

@@ -5,8 +5,6 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from itertools import product
 
-from pydantic import ValidationError
-
 from krona_tune.adapters.method_table import METHODS, is_peft, method_named
 from krona_tune.adapters.placement import MAPS, common_dimensions, sites
 from krona_tune.backbones.geometry import Geometry, Site
@@ -25,12 +23,11 @@ from krona_tune.study.request.trial import (
     PEFT_FIELD,
     PLACES,
     SECTION_OF,
-    SECTIONS,
     SIZES,
     AdapterConfig,
     section_of,
 )
-from krona_tune.study.request.validation_errors import refusal_of
+from krona_tune.study.request.validation_errors import refuse_knob
 
 NEVER_IGNORED = {"scaling", "init"}
 """Knobs that are refused if no method of the space reads them: their value would be believed to act."""
@@ -126,11 +123,7 @@ def _refuse_zero_within(domains: Mapping[str, Domain], place: str) -> None:
     for name, domain in domains.items():
         spans = isinstance(domain, Range) and domain.low < 0 < domain.high and domain.equal_value(0) is not None
         if spans and name in SECTION_OF:
-            model = SECTIONS[SECTION_OF[name]]
-            try:
-                model.model_validate({name: 0}, strict=True)
-            except ValidationError as error:
-                raise refusal_of(error, model, f"{place}: {section_of(name)}") from None
+            refuse_knob(name, 0, f"{place}: {section_of(name)}")
 
 
 def _refuse_terms(domains: dict[str, Domain], places: Iterable[Site], place: str) -> None:

@@ -14,8 +14,8 @@ from krona_tune.study.request.dropped_settings import without_dropped
 from krona_tune.study.request.given_values import GivenValue, naming_given, with_given
 from krona_tune.study.request.plain_yaml import LONGEST, dump_yaml, read_yaml
 from krona_tune.study.request.study_spec import OF_GLUE, StudySpec
-from krona_tune.study.request.trial import KNOBS, PEFT_FIELD, SECTION_OF, SECTIONS, SIZES
-from krona_tune.study.request.validation_errors import refusal_of
+from krona_tune.study.request.trial import KNOBS, PEFT_FIELD, SECTION_OF, SIZES
+from krona_tune.study.request.validation_errors import refusal_of, refuse_knob
 
 MOST_BYTES = 4 * LONGEST
 BEYOND = 2**63
@@ -223,14 +223,10 @@ def _check_domains(domains: Mapping[str, Domain], section: str, known: Collectio
                 where = f"{place}: {section}.{name.removeprefix(PEFT_FIELD)}"
                 raise Refusal(where, f"{shown(odd[0])} is refused", "write a finite number")
             continue
-        model = SECTIONS[SECTION_OF[name]]
         for value in domain.ends():
             if isinstance(value, str) and name in SIZES:
                 raise unknown(f"{place}: {section}.{name}", "form of a size", value, ["divisors"])
-            try:
-                model.model_validate({name: value}, strict=True)
-            except ValidationError as error:
-                raise refusal_of(error, model, f"{place}: {section}") from None
+            refuse_knob(name, value, f"{place}: {section}")
 
 
 def dump_spec(spec: StudySpec) -> str:

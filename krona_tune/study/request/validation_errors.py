@@ -9,7 +9,7 @@ from pydantic import BaseModel, ValidationError
 from krona_tune.refusal import Refusal, shown, unknown
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.request.task_spec import PartSpec
-from krona_tune.study.request.trial import KNOBS
+from krona_tune.study.request.trial import KNOBS, SECTION_OF, SECTIONS
 
 FIXES = {
     "greater_than": "write a number above {gt:g}",
@@ -42,6 +42,15 @@ OF_DATA = {
 def refusal_of(error: ValidationError, model: type[BaseModel], place: str) -> Refusal:
     """Returns the Refusal of values that a model does not take: that of the deepest wrong one."""
     return next(_refusals(error, model, place))
+
+
+def refuse_knob(name: str, value: Any, place: str) -> None:
+    """Raises the Refusal of a knob's value that no trial takes; `place` is the section that it stands in."""
+    model = SECTIONS[SECTION_OF[name]]
+    try:
+        model.model_validate({name: value}, strict=True)
+    except ValidationError as error:
+        raise refusal_of(error, model, place) from None
 
 
 def _refusals(error: ValidationError, model: type[BaseModel], place: str) -> Iterator[Refusal]:
