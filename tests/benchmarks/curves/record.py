@@ -4,7 +4,8 @@ python -m tests.benchmarks.curves.record GLUE TEXTS STORAGE BLOCK...
 
 GLUE holds GLUE's official folders, TEXTS what `tests.benchmarks.curves.texts` writes, STORAGE keeps the studies,
 outside the checkout. A BLOCK is FIRST-LAST, such as 32-63, for these points of the design on all tasks;
-controls-FIRST-LAST for the same points on tasks that this encoder hardly learns; or repeats, for the first 12 points
+controls-FIRST-LAST for the same points on tasks that this encoder hardly learns; further-FIRST-LAST on the tasks that
+`tests.benchmarks.curves.further_tasks` writes, which stay among the benchmarks; or repeats, for the first 12 points
 with 3 more seeds. NAME/BLOCK records a block on another backbone, from the folder STORAGE/backbones/NAME, which
 `tests.benchmarks.curves.backbones` writes. A block whose study was interrupted is resumed. A row is one report of one
 trial: scores and losses, no text.
@@ -21,11 +22,14 @@ import pandas as pd
 
 from krona_tune.api.study import open_study
 from krona_tune.record.recorded_curves import FOLDER
-from tests.benchmarks.curves import texts
+from tests.benchmarks.curves import further_tasks, texts
 
-CONTROLS, REPEATS = "controls-", "repeats"
+CONTROLS, FURTHER, REPEATS = "controls-", "further-", "repeats"
 OF_GLUE, OF_CONTROLS = ("sst2", "stsb"), ("cola", "mrpc", "rte", "wnli")
-CONTROLS_TRAIN = 600
+SIZES = {CONTROLS: 600, FURTHER: further_tasks.TRAIN}
+"""The training examples of each task of a block whose name begins so; the design has those of the others."""
+PACKAGED = "minilm"
+"""The packaged encoder's folder among the other backbones', with its further tasks."""
 OF_REPEATS = ["search.trials=12", "search.repeats={points: 12, seeds: 3}", "search.baseline_learning_rates=[]"]
 DESIGN = Path(__file__).with_name("design.yaml")
 OTHERS = Path(__file__).parent / "results"
@@ -40,14 +44,15 @@ TRIAL = ["task", "kind", "number", "seed", "status", "adapter_parameters", "norm
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
-    """Holds what a block records: points `first` to `last` of the design, also of `controls`, or `repeats` of the best.
+    """Holds what a block records: points `first` to `last` of the design, or `repeats` of the best.
 
-    `backbone` names a folder of STORAGE/backbones; empty: the packaged encoder.
+    `backbone` names a folder of STORAGE/backbones; empty: the packaged encoder. `prefix` says on which tasks; empty: on
+    those that the packaged encoder learns.
     """
 
     name: str
     backbone: str
-    controls: bool
+    prefix: str
     repeats: bool
     first: int = 0
     last: int = 0
@@ -56,9 +61,9 @@ class Block:
     def named(cls, text: str) -> "Block":
         """Returns the block that is named so on the command line."""
         backbone, _, name = text.rpartition("/")
-        controls, repeats = name.startswith(CONTROLS), name == REPEATS
-        first, last = (0, 0) if repeats else map(int, name.removeprefix(CONTROLS).split("-"))
-        return cls(name=name, backbone=backbone, controls=controls, repeats=repeats, first=first, last=last)
+        prefix, repeats = next((each for each in SIZES if name.startswith(each)), ""), name == REPEATS
+        first, last = (0, 0) if repeats else map(int, name.removeprefix(prefix).split("-"))
+        return cls(name=name, backbone=backbone, prefix=prefix, repeats=repeats, first=first, last=last)
 
     @property
     def study(self) -> str:
@@ -68,17 +73,15 @@ class Block:
     @property
     def path(self) -> Path:
         """Returns the file that holds the block."""
-        folder = OTHERS / self.backbone if self.backbone else FOLDER
-        return folder / (f"{self.name}.parquet" if self.controls or self.repeats else f"points-{self.name}.parquet")
+        outside = self.backbone or (PACKAGED if self.prefix == FURTHER else "")
+        folder = OTHERS / outside if outside else FOLDER
+        return folder / (f"{self.name}.parquet" if self.prefix or self.repeats else f"points-{self.name}.parquet")
 
     def settings(self, texts_folder: Path) -> list[str]:
         """Returns what the block's study changes of the design."""
-        tasks = dict.fromkeys(OF_CONTROLS, "glue") if self.controls else learned_tasks(texts_folder)
-        settings = [f"tasks={json.dumps(tasks)}"]
-        if self.controls:
-            settings.append(
-                f"examples.train={CONTROLS_TRAIN}"
-            )  # in place of sizes by task, of tasks that are not there
+        settings = [f"tasks={json.dumps(tasks_of(self.prefix, texts_folder))}"]
+        if self.prefix:  # in place of sizes by task, of tasks that are not there
+            settings.append(f"examples.train={SIZES[self.prefix]}")
         if self.repeats:
             return [*settings, *OF_REPEATS]
         heads = "[]" if self.first else "[0.01, 0.001]"
@@ -108,6 +111,13 @@ def record(block: Block, glue: Path, texts_folder: Path, storage: Path) -> Path:
         words += [word for setting in block.settings(texts_folder) for word in ("--set", setting)]
     subprocess.run(words, check=True, cwd=DESIGN.parents[3])
     return storage / block.study
+
+
+def tasks_of(prefix: str, texts_folder: Path) -> dict[str, Any]:
+    """Returns the tasks of a block whose name begins so, as YAML describes them."""
+    if prefix == FURTHER:
+        return further_tasks.tasks(texts_folder)
+    return dict.fromkeys(OF_CONTROLS, "glue") if prefix == CONTROLS else learned_tasks(texts_folder)
 
 
 def learned_tasks(texts_folder: Path) -> dict[str, Any]:

@@ -15,6 +15,7 @@ from tests.study.request.written_specs import load_changed
         ("32-47", 32, '"sst2": "glue", "stsb": "glue", "reuters": {"data": "somewhere/reuters.csv"'),
         ("e5/32-47", 32, '"sst2": "glue", "stsb": "glue"'),
         ("controls-16-31", 16, '{"cola": "glue", "mrpc": "glue", "rte": "glue", "wnli": "glue"}'),
+        ("further-16-31", 16, '{"tweets": {"data": "somewhere/tweets.csv"'),
     ],
 )
 def test_a_block_asks_for_its_points_on_its_tasks(block: str, first: int, tasks: str) -> None:
@@ -24,11 +25,11 @@ def test_a_block_asks_for_its_points_on_its_tasks(block: str, first: int, tasks:
     assert tasks in found
 
 
-@pytest.mark.parametrize("block", ["0-31", "controls-0-15"])
-def test_a_block_has_sizes_of_its_own_tasks_only(block: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("block", "tasks"), [("0-31", 4), ("controls-0-15", 4), ("further-0-15", 2)])
+def test_a_block_has_sizes_of_its_own_tasks_only(block: str, tasks: int, tmp_path: Path) -> None:
     asked = load_changed(DESIGN, Block.named(block).settings(tmp_path))
     sizes = asked.examples.train
-    assert len(asked.tasks) == 4
+    assert len(asked.tasks) == tasks
     assert not isinstance(sizes, dict) or sizes.keys() <= {*asked.tasks, "default"}
 
 
@@ -44,6 +45,8 @@ def test_repeats_are_of_the_first_points_of_every_task(block: str) -> None:
         ("32-63", FOLDER / "points-32-63.parquet"),
         ("repeats", FOLDER / "repeats.parquet"),
         ("controls-0-7", FOLDER / "controls-0-7.parquet"),
+        ("further-0-7", OTHERS / "minilm" / "further-0-7.parquet"),
+        ("e5/further-0-7", OTHERS / "e5" / "further-0-7.parquet"),
         ("e5/0-31", OTHERS / "e5" / "points-0-31.parquet"),
         ("e5/repeats", OTHERS / "e5" / "repeats.parquet"),
     ],

@@ -22,7 +22,7 @@ from scipy.stats import binomtest, spearmanr
 
 from krona_tune.record.recorded_curves import CONSTANT, curves
 from krona_tune.search.planning.earlier_study import shipped_curves
-from krona_tune.search.planning.expected_score import BEST, recorded_shares
+from krona_tune.search.planning.expected_score import BEST, RecordedShares, recorded_shares
 from tests.benchmarks.curves.record import KNOBS, OTHERS
 from tests.benchmarks.search.recommend import in_intervals
 from tests.benchmarks.search.replay.recorded import Recorded, recorded, recorded_tasks
@@ -92,19 +92,25 @@ def recommendation_lines(own: Mapping[str, Recorded], minilm: Mapping[str, Recor
     lines = ["| | regret of the point recommended, spans | in scores | intervals hold |", "|---|---|---|---|"]
     for task, table in own.items():
         others = [other for name, other in minilm.items() if name != task]
-        first = int(np.argmax(mean_of_teachers(others)))
-        last = table.scores[:, -1]
-        teachers = recorded_shares(shipped_curves(without=[task]))
-        shares = (last - CONSTANT[task]) / (BEST - CONSTANT[task])
-        held = int(in_intervals(teachers, table.numbers, shares).sum())
-        interval = binomtest(held, len(last)).proportion_ci()
-        cells = (
-            f"{regrets(table)[first]:.2f}",
-            f"{last.max() - last[first]:.3f}",
-            f"{held} of {len(last)} ({interval.low:.2f}-{interval.high:.2f})",
-        )
-        lines.append(f"| {task} | {' | '.join(cells)} |")
+        shares = recorded_shares(shipped_curves(without=[task]))
+        lines.append(recommendation_line(task, table, others, shares, CONSTANT[task]))
     return lines
+
+
+def recommendation_line(
+    task: str, table: Recorded, teachers: Sequence[Recorded], foretold: RecordedShares, constant: float
+) -> str:
+    """Returns the row of one task, whose best constant answer has the score `constant`."""
+    first = int(np.argmax(mean_of_teachers(teachers)))
+    last = table.scores[:, -1]
+    held = int(in_intervals(foretold, table.numbers, (last - constant) / (BEST - constant)).sum())
+    interval = binomtest(held, len(last)).proportion_ci()
+    cells = (
+        f"{regrets(table)[first]:.2f}",
+        f"{last.max() - last[first]:.3f}",
+        f"{held} of {len(last)} ({interval.low:.2f}-{interval.high:.2f})",
+    )
+    return f"| {task} | {' | '.join(cells)} |"
 
 
 def report(backbone: str, seeds: Sequence[int]) -> str:
