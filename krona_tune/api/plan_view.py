@@ -65,20 +65,36 @@ class PlanView(NamedLines):
     """The whole plan: the request, the backbone, the space and the data."""
     folder: StudyFolder
     """The folder that the study will have or has."""
+    slots: "Slots | None" = None
+    """What trials run on; None if that is not known, and then nor is what the study takes."""
 
     @property
     def lines(self) -> dict[str, str]:
-        """Returns the plan in named lines, as the command line prints it."""
+        """Returns the plan in named lines, as a dry run prints it: with what is cut of the examples, and what the study
+        takes as far as that is known before a step is timed."""
         lines = plan_lines(self.plan, "", self.folder, EarlierOrders.of(self.folder))
         more = {"reasons": "; ".join(_reasons(self.plan.spec))} if "reasons" in lines else {}
-        if self._warnings:
-            more["warnings"] = self._warnings
+        previews, warnings = self._looked_at
+        if previews:
+            more["cut"] = "; ".join(f"{name}: {_cut(self.plan, seen)}" for name, seen in previews.items())
+        if self.slots:
+            more |= _needs(self.plan, self.slots, previews, self.folder)
+        if warnings:
+            more["warnings"] = "; ".join(map(readable, warnings))
         return {name: " ".join(text.split()) for name, text in (lines | more).items()}
 
     @cached_property
-    def _warnings(self) -> str:
-        """Returns what the model lacks and what is odd about the data, which is looked for in all rows."""
-        return "; ".join(map(readable, [*self.plan.lacking(), *_doubts(self.plan)]))
+    def _looked_at(self) -> "tuple[dict[str, Preview], list[str]]":
+        """Returns what was seen of the tasks' examples, and what the model lacks and what is odd about the data.
+
+        Why they can't be tokenised is one of these: the plan is shown all the same, and the study is refused.
+        """
+        lacking = [*self.plan.lacking()]
+        try:
+            previews = _preview(self.plan, self.plan.spec.tasks)
+        except Refusal as refusal:
+            return {}, [*lacking, *_doubts(self.plan), str(refusal)]
+        return previews, [*lacking, *(doubt for seen in previews.values() for doubt in seen.warnings)]
 
     @cached_property
     def frame(self) -> "pd.DataFrame":
@@ -300,34 +316,49 @@ def print_examples(plan: "Plan", tasks: Iterable[str]) -> "dict[str, Preview]":
 
     It goes to the terminal, or to the page of whoever asks a service for it; it is kept nowhere. Returns what was seen.
     """
-    read = [task for task in tasks if task in plan.own_data or plan.spec.data not in GLUE_DATA]
-    if not read:
-        return {}
-    from krona_tune.search.startup.task_data import preview_data
-
-    previews = preview_data(plan, read, SHOWN_EXAMPLES)
+    previews = _preview(plan, tasks)
     for name, seen in previews.items():
         shown_examples = seen.examples if name in plan.own_data else ()
         console.print(f"\n{name}{', as the model will see it' if shown_examples else ''}:", highlight=False)
         for text, label in shown_examples:
             say(readable(f"  {text}\n    → {cut(label)}"))
-        longest = f"longer than {plan.spec.examples.max_length} tokens"
-        say(f"  {seen.cut} of {len(seen.tokens):,} examples are {longest} and are cut")
+        say(f"  {_cut(plan, seen)}")
         _print_warnings(seen.warnings)
     return previews
 
 
+def _preview(plan: "Plan", tasks: Iterable[str]) -> "dict[str, Preview]":
+    """Returns what a person should see of those of the tasks whose texts are in files."""
+    read = [task for task in tasks if task in plan.own_data or plan.spec.data not in GLUE_DATA]
+    if not read:
+        return {}
+    from krona_tune.search.startup.task_data import preview_data
+
+    return preview_data(plan, read, SHOWN_EXAMPLES)
+
+
+def _cut(plan: "Plan", seen: "Preview") -> str:
+    longest = f"longer than {plan.spec.examples.max_length} tokens"
+    return f"{seen.cut:,} of {len(seen.tokens):,} examples are {longest} and are cut"
+
+
 def print_needs(plan: "Plan", slots: "Slots", previews: "Mapping[str, Preview]", folder: StudyFolder) -> None:
     """Prints what a study would take on this machine, or on one with such slots."""
+    lines = _needs(plan, slots, previews, folder)
+    whole = "What the whole study takes, with what it has trained already,"
+    what = whole if folder.manifest.exists() else "What it takes,"
+    console.print(f"\n{what} as far as that is known before a step is timed:", highlight=False)
+    print_lines(lines)
+
+
+def _needs(plan: "Plan", slots: "Slots", previews: "Mapping[str, Preview]", folder: StudyFolder) -> dict[str, str]:
+    """Returns what a study takes on such slots, in named lines."""
     from krona_tune.search.startup.estimate import speed_of
     from krona_tune.search.startup.needs import find_needs, means_of, needs_in_words
 
     read = {name: means_of(seen.tokens) for name, seen in previews.items()}
     needs = find_needs(plan, slots, speed_of(slots), read)
-    whole = "What the whole study takes, with what it has trained already,"
-    what = whole if folder.manifest.exists() else "What it takes,"
-    console.print(f"\n{what} as far as that is known before a step is timed:", highlight=False)
-    print_lines(dict(needs_in_words(plan, needs, slots, nearest_folder(folder.root))))
+    return dict(needs_in_words(plan, needs, slots, nearest_folder(folder.root)))
 
 
 def print_recommendation(plan: "Plan") -> None:

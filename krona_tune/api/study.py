@@ -64,6 +64,7 @@ if in_notebook():
 
 if TYPE_CHECKING:
     from krona_tune.search.full_training import FullTraining
+    from krona_tune.search.startup.cluster import Slots
 
 Tasks = str | PathLike[str] | Sequence[str] | Mapping[str, str | Mapping[str, Any] | None] | None
 """What a request names as its tasks."""
@@ -221,13 +222,12 @@ class Study(RecordedStudy):
     @refusing_at_the_caller
     def plan(self) -> "PlanView":
         """Checks the request and returns what it will run; nothing is started."""
-        return PlanView(self._plan(), self.folder)
+        return PlanView(self._plan(), self.folder, self._slots_here)
 
     @refusing_at_the_caller
     def recommend(self) -> "RecommendationView":
         """Returns a configuration to use without any search, and which score to expect of it; nothing is trained."""
-        here = None if self._start.address else slots(this_machine(), self.request.resources)
-        return RecommendationView(recommend_point(self._plan()), here)
+        return RecommendationView(recommend_point(self._plan()), self._slots_here)
 
     @refusing_at_the_caller
     def run(
@@ -379,9 +379,13 @@ class Study(RecordedStudy):
             raise no_task(self._tasks, defined)
         return resolve_tasks(kept_tasks(self._tasks, self.folder), Path.cwd(), "tasks")
 
+    @property
+    def _slots_here(self) -> "Slots | None":
+        """Returns what trials run on, here; None where a study joins a cluster. Raises a Refusal if none can run."""
+        return None if self._start.address else slots(this_machine(), self.request.resources)
+
     def _plan(self) -> "Plan":
-        if self._start.address is None:
-            slots(this_machine(), self.request.resources)
+        _ = self._slots_here
         begun = read_manifest(self.folder.manifest) if self.folder.manifest.exists() else None
         return make_plan(with_whole_paths(self.request), str(self._place), begun)
 

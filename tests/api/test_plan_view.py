@@ -1,11 +1,14 @@
 """Tests the lines of a plan."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
+import pandas as pd
 import psutil
 import pytest
 
+from krona_tune import Study
 from krona_tune.api.plan_view import PlanView, format_label_share, plan_lines, print_recommendation, written_domain
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.study.folder import StudyFolder
@@ -30,7 +33,19 @@ def test_a_plan_says_how_many_examples_are_used_and_what_is_odd_about_them(model
     asked = {"model": model, "tasks": {"tickets": task}, "data": "mini", "examples": {"train": 100, "test": 9}}
     lines = PlanView(make_plan(build_spec(asked, "x.yaml"), "here"), StudyFolder(tmp_path / "first")).lines
     assert ": 100 of 140 train, 30 validation, 9 of 30 test; 3 labels: " in lines["tickets"]
-    assert lines["warnings"] == "tickets has only 9 test examples: with so few, scores are mostly chance"
+    odd = "tickets has only 9 test examples: with so few, scores are mostly chance"
+    assert lines["warnings"].startswith(f"{odd}; --model: ")  # a model without a tokenizer, by which a study is refused
+
+
+def test_a_plan_says_what_is_cut_and_what_the_study_takes(tmp_path: Path) -> None:
+    texts = [f"{number} " + "long " * 9 * (number % 2) for number in range(100)]
+    frame = pd.DataFrame({"body": texts, "queue": ["one", "one", "two", "two"] * 25})
+    task = {"data": frame, "text": "body", "label": "queue"}
+    study = Study(tasks={"tickets": task}, storage=tmp_path, settings={"examples.max_length": 8}, trials=1)
+    lines = study.plan().lines
+    assert re.fullmatch(r"tickets: 4\d of 85 examples are longer than 8 tokens and are cut", lines["cut"])
+    assert "% of the examples of tickets are cut to 8 tokens" in lines["warnings"]
+    assert {"time", "hours", "memory", "disk"} <= lines.keys()
 
 
 @pytest.mark.parametrize(
