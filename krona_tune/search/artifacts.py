@@ -9,6 +9,7 @@ from pathlib import Path
 from krona_tune.adapters.adapter_card import SELECTED_IN_FINALS, AdapterCard, trial_in
 from krona_tune.adapters.adapter_files import save_adapter
 from krona_tune.backbones.geometry import Stack
+from krona_tune.record.choices import Choice, write_choices
 from krona_tune.record.trial_checkpoints import RemoteCheckpoints, rung_of, state_name
 from krona_tune.refusal import told
 from krona_tune.search.ledger import Ledger
@@ -65,29 +66,52 @@ def write_artifacts(
     return Artifacts(paths=tuple(paths), lacking=tuple(lacking), no_page=no_page)
 
 
+@dataclass(frozen=True, kw_only=True)
+class Selected:
+    """A trial whose adapter is kept, by which rule it was selected, and the rows of all seeds of its configuration."""
+
+    row: TrialResult
+    rule: str
+    seeds: Sequence[TrialResult]
+
+
+def select(context: DriverContext, standings: Standings, task: str) -> tuple[Selected, Selected] | None:
+    """Returns what is chosen of a task and what has won, the same one if that is chosen; None without a score."""
+    finals = standings.finals(task, context.manifest.tasks[task])
+    choice, winner = choose(finals), finals.winner
+    if choice is None or winner is None:
+        best = standings.best(task)
+        found = Selected(row=best, rule=standings.rule(task), seeds=[best]) if best else None
+        return found and (found, found)
+    chosen = choice.finalist
+    rule = choice.reason if finals.compares else SELECTED_IN_FINALS
+    found = Selected(row=chosen.best_row, rule=rule, seeds=chosen.rows)
+    if chosen is winner:
+        return found, found
+    return found, Selected(row=winner.best_row, rule=SELECTED_IN_FINALS, seeds=winner.rows)
+
+
 def save_best_adapters(context: DriverContext, standings: Standings, lack: Callable[[str], None]) -> list[Path]:
     """Writes the adapter that is chosen of each task, with its card, from the state that its trial kept, and beside it
-    the winner's if that is another one.
+    the winner's if that is another one; and which these are.
 
     Args:
         lack: is told which adapter has no state that it could be written from.
     """
-    left = []
+    left, choices = [], []
     for task in context.plan.spec.tasks:
-        finals = standings.finals(task, context.manifest.tasks[task])
-        choice, winner = choose(finals), finals.winner
-        if choice is None or choice.finalist is winner:
+        found = select(context, standings, task)
+        chosen, won = found or (None, None)
+        if chosen is won:
             shutil.rmtree(context.folder.adapter(f"{task}{WINNER}"), ignore_errors=True)
-        if choice is None or winner is None:
-            if best := standings.best(task):
-                left.append(_save(context, lack, best, task, standings.rule(task), [best]))
+        if not (chosen and won):
             continue
-        chosen, won = choice.finalist, winner.best_row
-        selected = choice.reason if finals.compares else SELECTED_IN_FINALS
-        other = "" if chosen is winner else won.trial_id
-        left.append(_save(context, lack, chosen.best_row, task, selected, chosen.rows, winner=other))
+        other = "" if chosen is won else won.row.trial_id
+        left.append(_save(context, lack, chosen, task, winner=other))
         if other:
-            left.append(_save(context, lack, won, f"{task}{WINNER}", SELECTED_IN_FINALS, winner.rows))
+            left.append(_save(context, lack, won, f"{task}{WINNER}"))
+        choices.append(Choice(task=task, chosen=chosen.row.trial_id, winner=won.row.trial_id, reason=chosen.rule))
+    write_choices(context.folder.results, choices)
     return [path for path in left if path]
 
 
@@ -98,18 +122,13 @@ def save_trained_adapters(
     left = []
     for row in rows:
         again = [other for other in rows if (other.of, other.kind) == (row.of, row.kind)]
-        left.append(_save(context, lack, row, row.trial_id, f"the configuration of {row.of}", again))
+        found = Selected(row=row, rule=f"the configuration of {row.of}", seeds=again)
+        left.append(_save(context, lack, found, row.trial_id))
     return [path for path in left if path]
 
 
 def _save(
-    context: DriverContext,
-    lack: Callable[[str], None],
-    row: TrialResult,
-    name: str,
-    selected: str,
-    seeds: Sequence[TrialResult],
-    winner: str = "",
+    context: DriverContext, lack: Callable[[str], None], selected: Selected, name: str, winner: str = ""
 ) -> Path | None:
     """Writes one trial's adapter below `adapters/`; returns its folder, or None if the trial's state is gone or
     damaged.
@@ -117,10 +136,9 @@ def _save(
     The adapter that is there then stays, and `lack` is told unless it is the trial's own.
 
     Args:
-        seeds: the rows of all seeds of its configuration.
         winner: the trial that won, if this is another one.
     """
-    folder, manifest, plan = context.folder, context.manifest, context.plan
+    row, folder, manifest, plan = selected.row, context.folder, context.manifest, context.plan
     task, shape, kept = plan.tasks[row.task], plan.geometry, _state(folder, row)
     if isinstance(kept, NoState):
         if (there := trial_in(folder.adapter(name))) != row.trial_id:
@@ -143,11 +161,11 @@ def _save(
         backbone_fingerprint=kept.backbone_fingerprint,
         backbone_sha256=manifest.model.fingerprint,
         test_interval=_test_interval(row),
-        selected_by=selected,
+        selected_by=selected.rule,
         winner=winner,
         synthetic=manifest.tasks[row.task].synthetic,
         study=folder.name,
-        seeds=tuple(each.seed for each in seeds),
+        seeds=tuple(each.seed for each in selected.seeds),
         command=manifest.command,
         trained_on=facts_of(row.kind).trained_on,
         roles=plan.spec.backbone.corrections,

@@ -6,6 +6,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import pyarrow.parquet as pq
 import pytest
 
 from krona_tune.adapters.adapter_card import read_card
@@ -18,6 +19,7 @@ from krona_tune.search.trial_message import StepResult, TrialMessage
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.result import Status
+from krona_tune.study.standings import BEST_OF_ALL
 from krona_tune.train import checkpoint
 from tests.record.events import manifest
 from tests.search.ledgers import ledger
@@ -98,6 +100,14 @@ def test_an_adapter_whose_state_is_gone_or_of_another_trial_stays_the_earlier_on
     shutil.rmtree(folder.adapter("rte"))
     (said,) = written(folder, book).lacking
     assert said == "adapters/rte: the state of rte-001 is gone, so there is none"
+
+
+def test_the_records_say_which_trial_is_chosen_and_why(worker: Workers, tmp_path: Path) -> None:
+    folder, book = StudyFolder(tmp_path / "s"), ledger()[0]
+    trained(book, folder, worker)
+    written(folder, book)
+    table = pq.read_table(folder.results / "choices.parquet").to_pylist()
+    assert table == [{"task": "rte", "chosen": "rte-000", "winner": "rte-000", "reason": BEST_OF_ALL}]
 
 
 @pytest.mark.parametrize("named", [None, "elsewhere/rung-1"])
