@@ -128,7 +128,10 @@ class Adapters:
         self._handles = []
 
     def detach(self) -> None:
-        """Leaves the model exactly as it was, except that merged weights stay merged. A second call does nothing."""
+        """Leaves the model as it was, on the device and in the dtype that it has now; merged weights stay merged.
+
+        A second call does nothing.
+        """
         self.leave_hooks()
         for holders, copy in self._replaced:
             for holder in holders:
@@ -219,8 +222,13 @@ def _device_of(model: nn.Module) -> torch.device:
 
 
 def _put_back(place: nn.Module | nn.Parameter, key: str, copy: nn.Parameter) -> None:
-    """Puts the parameter that a copy replaced in the copy's place: a module, or the copy of a later set."""
-    replaced = getattr(copy, REPLACED)
+    """Puts the parameter that a copy replaced in the copy's place: a module, or the copy of a later set.
+
+    It follows the copy if the model was moved or cast meanwhile, which did not reach it.
+    """
+    replaced: nn.Parameter = getattr(copy, REPLACED)
+    dtype = replaced.dtype if copy.dtype == torch.float32 else copy.dtype  # a copy is made in float32
+    replaced.data = replaced.data.to(device=copy.device, dtype=dtype)
     while (here := getattr(place, key)) is not copy and here is not replaced and hasattr(here, REPLACED):
         place, key = here, REPLACED
     setattr(place, key, replaced)

@@ -175,6 +175,11 @@ class Geometry:
         layers = sum(self.depths.values()) * self.uses
         return (layers + KEPT_PER_LAYER if recomputed else layers * KEPT_PER_LAYER) * self.width
 
+    @property
+    def head_has_bias(self) -> bool:
+        """Returns whether an output of a fresh task head has a bias; most decoders' have none."""
+        return self.head[1] != self.width
+
     def head_parameters(self, outputs: int) -> int:
         """Counts the parameters of a fresh task head with that many outputs; 0 for text to text."""
         fixed, per_output = self.head

@@ -81,8 +81,10 @@ def select(context: DriverContext, standings: Standings, task: str) -> tuple[Sel
     choice, winner = choose(finals), finals.winner
     if choice is None or winner is None:
         best = standings.best(task)
-        found = Selected(row=best, rule=standings.rule(task), seeds=[best]) if best else None
-        return found and (found, found)
+        if best is None:
+            return None
+        found = Selected(row=best, rule=standings.rule(task), seeds=[best])
+        return found, found
     chosen = choice.finalist
     rule = choice.reason if finals.compares else SELECTED_IN_FINALS
     found = Selected(row=chosen.best_row, rule=rule, seeds=chosen.rows)

@@ -74,6 +74,7 @@ def load_backbone(location: str, device: Device, shape: Geometry | None = None) 
         kind = model_class(shape)
         whole, loaded = kind.from_pretrained(
             location,
+            **_causal(config, shape),
             trust_remote_code=False,
             dtype=device.dtype,
             attn_implementation=device.attention if _has_fused_attention(kind, config) else "eager",
@@ -118,6 +119,15 @@ def quiet() -> Iterator[None]:
 def _has_fused_attention(kind: Any, config: Any) -> bool:
     """Returns whether a family offers PyTorch's fused attention, which DeBERTa's attention can't use."""
     return bool(kind._model_mapping[type(config)]._supports_sdpa)
+
+
+def _causal(config: Any, shape: Geometry) -> dict[str, Any]:
+    """Returns what makes a decoder attend to earlier tokens alone, if its config does not, as that of a BertGeneration:
+    it would see the tokens that it learns to write."""
+    if not shape.writes_alone or getattr(config, "is_decoder", True):
+        return {}
+    config.is_decoder = True
+    return {"config": config}
 
 
 def _quantization(device: Device, config: Any) -> dict[str, Any]:

@@ -121,10 +121,12 @@ ROWS_AT_ONCE = 1024
 
 @dataclass(frozen=True, kw_only=True)
 class Prediction:
-    """A label, a regression's score as text, or a written text; and the probability of each label, if there are any."""
+    """A label, a regression's answer as text and as a number, or a written text; and the probability of each label, if
+    there are any."""
 
     text: str
-    probabilities: tuple[float, ...]
+    number: float | None = None
+    probabilities: tuple[float, ...] = ()
 
 
 @refusing_at_the_caller
@@ -211,7 +213,7 @@ def answer_rows(
             yield [row[name] for name in examples.columns]
 
     for each in predictions(whole, texts(), told):
-        answer = float(each.text) if whole.task.is_regression else each.text
+        answer = each.text if each.number is None else each.number
         yield waiting.popleft() | dict(zip(added, (answer, *each.probabilities), strict=False))
 
 
@@ -246,8 +248,9 @@ def _answers(whole: AdaptedModel, inputs: Inputs) -> Iterable[Prediction]:
     task = whole.task
     if not task.labels:
         found = whole.answer.predict(inputs)
-        texts = [format_answer(value) for value in found.tolist()] if isinstance(found, Tensor) else found
-        return [Prediction(text=text, probabilities=()) for text in texts]
+        if isinstance(found, Tensor):
+            return [Prediction(text=format_answer(value), number=float(f"{value:.9g}")) for value in found.tolist()]
+        return [Prediction(text=text) for text in found]
     likely = _probabilities(whole.answer, inputs).cpu()
     return [Prediction(text=task.labels[row.argmax()], probabilities=tuple(row.tolist())) for row in likely]
 

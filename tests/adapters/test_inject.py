@@ -48,6 +48,19 @@ def test_fresh_changes_no_bit_trained_changes_and_detached_restores(name: str) -
             assert all(torch.equal(tensor, weights[key]) for key, tensor in model.state_dict().items())
 
 
+@pytest.mark.parametrize(("method", "norms"), [("krona", True), ("full", False)])
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16])
+def test_a_model_that_was_cast_beside_its_adapters_is_whole_without_them(
+    method: str, norms: bool, dtype: torch.dtype
+) -> None:
+    shape, model, base = build("bert")
+    before = copy.deepcopy(model).to(dtype)
+    adapters = Adapters(base, shape, shaped(shape, method, layer_norms=norms), torch.Generator().manual_seed(0))
+    model.to(dtype)
+    adapters.detach()
+    assert torch.equal(outputs(model, shape), outputs(before, shape))
+
+
 NORMS = (False, True, "adapted")
 
 
