@@ -72,6 +72,11 @@ def clone_id(task: str, number: int) -> str:
     return f"{task}{CLONE}{number}"
 
 
+def is_clone(trial_id: str) -> bool:
+    """Returns whether an id is that of a clone, of whatever task."""
+    return trial_id.rpartition(CLONE)[2].isdecimal() and CLONE in trial_id
+
+
 def clone_number(trial_id: str, task: str) -> int:
     """Reads from an id which clone of a task it is, counted from 0; -1 if it is that of none."""
     of, _, number = trial_id.rpartition(CLONE)

@@ -103,8 +103,8 @@ def cut_short(stopper: StudyStopper, left: int) -> str:
 
 def left_over(stopper: StudyStopper, left: int, trials: int, kind: str) -> str:
     """Returns what is said of a phase of known trials that ended with some left, and what lets them be trained."""
-    longer = " with a longer time budget" if stopper.used_up else ""
-    return f"Stopped with {left} of {trials} {kind} to go; they are trained when the study is resumed{longer}."
+    more = f" with a larger budget of {stopper.used_up}" if stopper.used_up else ""
+    return f"Stopped with {left} of {trials} {kind} to go; they are trained when the study is resumed{more}."
 
 
 def await_slots(orders: StudyOrders, searcher: GatedSearcher, stopper: StudyStopper) -> None:
@@ -229,7 +229,8 @@ class Driver:
     def _search(self) -> bool:
         """Runs the search; returns whether the finals follow."""
         prepared, plan = self.context.prepared, self.context.plan
-        self.stopper.reserve = finals_reserve(plan, prepared.works, self.ledger, self._rates, self.forecast)
+        facts = self.context.manifest.tasks
+        self.stopper.reserve = finals_reserve(plan, prepared.works, self.ledger, self._rates, self.forecast, facts)
         contents = {task: facts.contents for task, facts in prepared.facts.items()}
         phase = search_phase(
             self.study.plan,
@@ -255,7 +256,8 @@ class Driver:
         if not self.stopper.interrupted:
             self.view.end_search()
             self.later, self.search_over = 0, True
-        self.stopper.let_finals_end()
+        finals = {key: row for key, row in self.ledger.rows.items() if row.kind not in FIRST_TRAINED}
+        self.stopper.let_finals_end(spent(finals, 0.0))
         asked = Counts.of(plan.spec, plan.planned).by_kind
         if self.stopper.interrupted and any(asked[phase.kind] for phase in LATER_PHASES):
             self.view.say("The search was stopped before its end, so nothing was trained again with other seeds yet.")

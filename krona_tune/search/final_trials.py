@@ -24,7 +24,7 @@ from krona_tune.study.randomness import stream
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.request.trial import check_trial
 from krona_tune.study.result import Status, TrialResult, grouped
-from krona_tune.study.standings import front_of, rank_trials, shared_ranking
+from krona_tune.study.standings import are_taught, front_of, rank_trials, shared_ranking
 
 IN_IDS: Mapping[int, str] = MappingProxyType({HEAD: "head", DEFAULT: "default"})
 """What stands in a trial's id for these numbers."""
@@ -110,7 +110,9 @@ def _more_seeds(
         following = [
             _final_trial(spec, task, by_number[number], behind + 1) for number in asked if seeds[number] == behind
         ]
-        if not following or len(trials) + len(following) > spec.finalists.budget:
+        trained = known.keys() | {trial.trial_id for trial in trials}  # in earlier rounds among others, too
+        new = [trial for trial in following if trial.trial_id not in trained]
+        if not following or (new and len(trained) + len(new) > spec.finalists.budget):
             break
         trials += following
     found = {trial.trial_id for trial in trials}
@@ -172,9 +174,20 @@ def _winners(spec: StudySpec, task: str, rows: Sequence[TrialResult], default: P
     groups = grouped(searched, lambda row: row.params["method"] if spec.search.per_method else "")
     ranked = [_judged(group) for group in groups.values()]
     if spec.search.pareto:
-        ranked = [front_of(group, lambda row: row.point)[::-1] for group in ranked]
+        ranked = [_front(group) for group in ranked]
     known = {_fingerprint(task, default)} if default else set()
     return [row for group in ranked for row in islice(_distinct(group, known), spec.finalists.top)]
+
+
+UNSTOPPED = frozenset({Status.COMPLETED, Status.INTERRUPTED})
+"""The statuses of trials that nothing has stopped but the end of the search."""
+
+
+def _front(ranked: Sequence[TrialResult]) -> list[TrialResult]:
+    """Returns the ranked trials that none beats with as few parameters, the largest first; beside taught trials, first
+    the same of those that were not stopped."""
+    unstopped = [row for row in ranked if row.status in UNSTOPPED] if are_taught(ranked) else []
+    return [row for rows in (unstopped, ranked) for row in reversed(front_of(rows, lambda row: row.point))]
 
 
 def _judged(rows: Iterable[TrialResult]) -> list[TrialResult]:
@@ -184,9 +197,8 @@ def _judged(rows: Iterable[TrialResult]) -> list[TrialResult]:
     all trials find better configurations. So are those that the end of the search cut off, which are mostly the best of
     what ran; they stand beside the finished ones.
     """
-    unstopped = {Status.COMPLETED, Status.INTERRUPTED}
-    judged = [row for row in rows if row.status.stopped or row.status in unstopped]
-    return rank_trials(judged, lambda row: row.status in unstopped)
+    judged = [row for row in rows if row.status.stopped or row.status in UNSTOPPED]
+    return rank_trials(judged, lambda row: row.status in UNSTOPPED)
 
 
 def _distinct(rows: Iterable[TrialResult], known: Iterable[str]) -> Iterator[TrialResult]:

@@ -28,6 +28,7 @@ from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.search.tune_host import Phase
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import RECORDED, Status
 from krona_tune.train.loop import TaskWork
@@ -186,14 +187,19 @@ def full_phase(plan: Plan, location: str, again: FullTraining, ledger: Ledger, s
 
 
 def finals_reserve(
-    plan: Plan, works: Works, ledger: Ledger, rates: Callable[[], Rates], forecast: Forecast | None
+    plan: Plan,
+    works: Works,
+    ledger: Ledger,
+    rates: Callable[[], Rates],
+    forecast: Forecast | None,
+    facts: Mapping[str, TaskFacts],
 ) -> Callable[[], Amount]:
     """Says what finals and repeats would need if the search ended now; reckoned again when a trial has ended, or the
     rates have changed."""
 
     @lru_cache(maxsize=1)
     def need(ended: int, rates: Rates) -> Amount:
-        waiting = [trial for phase in LATER_PHASES for trial in phase.left(plan, ledger)]
+        waiting = [trial for phase in LATER_PHASES for trial in phase.left(plan, ledger, facts)]
         return needs_of(waiting, works, ledger, rates, forecast)
 
     return lambda: need(len(ledger.rows) - len(ledger.running), rates())

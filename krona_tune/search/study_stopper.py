@@ -98,10 +98,20 @@ class StudyStopper:
         logger.error("Ray's run is abandoned: %s", reason)
         self.lost = self.lost or reason
 
-    def let_finals_end(self) -> None:
-        """Lifts all limits except time: what the finals need was reserved, but trials that were running may have used a
-        little of it."""
-        self.reserve, self._budget, self.ended = Amount, Budget(seconds=self._budget.seconds), ""
+    def let_finals_end(self, used: Amount = Amount()) -> None:  # noqa: B008
+        """Lifts each limit except time that pays for the finals: what they need was reserved, but trials that were
+        running may have used a little of it. A limit that is less than the finals alone need stays.
+
+        Args:
+            used: what finals have used already.
+        """
+        left = self.reserve()
+        kept = {
+            name: limit
+            for name, limit in vars(self._budget).items()
+            if name == "seconds" or (limit is not None and getattr(used, name) + getattr(left, name) > limit)
+        }
+        self.reserve, self._budget, self.ended = Amount, Budget(**kept), ""
 
     def stop(self, tune_id: str, result: dict[str, Any]) -> bool:
         """Returns whether somebody ordered to stop the trial. Halts the study if a result is interrupted, because its

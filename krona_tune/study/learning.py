@@ -23,14 +23,22 @@ SHOWN = 0.0005
 def validation_error(row: TrialResult, facts: TaskFacts) -> float | None:
     """Returns a standard error of a row's validation score: from its draws of the examples, else a rough one.
 
-    Earlier versions kept draws of the test examples only. None if neither is known, as of one's own metric in a search.
+    Draws that are all equal, as of examples that are all answered rightly, say nothing of others. Earlier versions kept
+    draws of the test examples only. None if neither is known, as of one's own metric in a search.
     """
-    if len(own := _finite(row.validation_resampled)) > 1:
-        return float(own.std(ddof=1))
-    drawn = _finite(row.test_resampled)
-    if len(drawn) > 1 and not facts.compared_by_loss and row.test_examples and facts.validation_examples:
-        return float(drawn.std(ddof=1)) * sqrt(row.test_examples / facts.validation_examples)
+    if own := _deviation(row.validation_resampled):
+        return own
+    drawn = 0.0 if row.validation_resampled or facts.compared_by_loss else _deviation(row.test_resampled)
+    if drawn and row.test_examples and facts.validation_examples:
+        return drawn * sqrt(row.test_examples / facts.validation_examples)
     return standard_error(row.metrics, facts.validation_examples)
+
+
+def _deviation(draws: Sequence[float]) -> float:
+    """Returns the standard deviation of the draws that have a score; 0.0 of one, or if all are equal."""
+    found = _finite(draws)
+    deviation = float(found.std(ddof=1)) if len(found) > 1 else 0.0
+    return deviation if deviation > SAME else 0.0
 
 
 def _finite(scores: Sequence[float]) -> npt.NDArray[np.float64]:
@@ -113,6 +121,6 @@ def _estimated(rows: Sequence[TrialResult], facts: TaskFacts) -> Estimate | None
     draws = [row.validation_resampled for row in rows]
     found = estimate([row.score or 0.0 for row in rows], draws, facts.validation_examples)
     errors = [error for row in rows if (error := validation_error(row, facts)) is not None]
-    if found.drawn or len(errors) < len(rows):
+    if (found.drawn and found.of_examples > SAME**2) or len(errors) < len(rows):
         return found if found.drawn else None
     return replace(found, examples=0, of_examples=fmean(errors) ** 2, drawn=True)

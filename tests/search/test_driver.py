@@ -89,7 +89,7 @@ def test_a_search_that_has_just_ended_is_not_said_to_be_cut_short(limit: float, 
     assert cut_short(stopper, left) == said
 
 
-@pytest.mark.parametrize(("limit", "how"), [(1, "is resumed with a longer time budget."), (9, "is resumed.")])
+@pytest.mark.parametrize(("limit", "how"), [(1, "is resumed with a larger budget of time."), (9, "is resumed.")])
 def test_finals_that_are_left_are_said_to_need_more_time_where_it_is_used_up(limit: float, how: str) -> None:
     stopper = StudyStopper(Budget(seconds=limit), lambda: Amount(seconds=2))
     assert left_over(stopper, 2, 6, "finalists") == (

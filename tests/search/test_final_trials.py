@@ -135,6 +135,17 @@ def test_with_the_objective_pareto_the_front_of_score_and_size_enters() -> None:
     assert set(chosen(final_trials(spec(top=3), rows)).values()) == {"rte-000", "rte-001", "rte-002"}
 
 
+def test_beside_taught_trials_the_front_of_those_that_nothing_stopped_enters_first() -> None:
+    ends = {0: Status.COMPLETED, 1: Status.COMPLETED, 2: Status.STOPPED_EARLY, 3: Status.STOPPED_BY_USER}
+    rows = [
+        searched(number, 0.8 + number / 100, trainable_parameters=100 * 2**number, status=how)
+        for number, how in ends.items()
+    ]
+    rows[0] = replace(rows[0], proposed_by=RECORDED)
+    front = set(chosen(final_trials(spec(top=2, objective="pareto"), rows)).values())
+    assert front == {"rte-000", "rte-001"}
+
+
 def test_with_one_adapter_for_all_tasks_the_best_on_average_enters_everywhere() -> None:
     tasks = ("rte", "cola")
     scores = {"rte": (0.9, 0.5, 0.8), "cola": (0.1, 0.7, 0.6)}
@@ -228,6 +239,16 @@ def test_open_choices_get_one_seed_more_at_a_time_while_the_budget_pays_for_it()
     assert len(final_trials(with_default(8), rows, DEFAULT_POINT)) == 6, "there is no half a round"
     half = [*rows, *final_rows([final_trials(with_default(9), rows, DEFAULT_POINT)[6]], {1: [0.75]})]
     assert [each.trial_id for each in final_trials(with_default(12), half, DEFAULT_POINT)[6:]] == more
+
+
+def test_seeds_of_earlier_rounds_count_against_the_budget_after_more_trials() -> None:
+    """The better trial that comes later gets its least seeds beyond the budget, and no more."""
+    asked, wide = with_default(9), {DEFAULT: [0.2, 0.8, 0.6], 0: [0.1, 0.11, 0.1], 1: [0.8, 0.4, 0.7]}
+    rows = [*ROWS, *final_rows(final_trials(asked, ROWS, DEFAULT_POINT), wide)]
+    rows = [*ROWS, *final_rows(final_trials(asked, rows, DEFAULT_POINT), wide), searched(5, 0.99)]
+    least = [trial for trial in final_trials(asked, rows, DEFAULT_POINT) if trial.number == 2]
+    rows += final_rows(least, {2: [0.9, 0.3]})
+    assert [trial.number for trial in final_trials(asked, rows, DEFAULT_POINT)].count(2) == 2
 
 
 def test_with_one_seed_a_budget_gives_more() -> None:

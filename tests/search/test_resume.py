@@ -81,8 +81,8 @@ def test_the_search_leaves_of_a_budget_what_repeats_need() -> None:
     works: Any = dict.fromkeys(("rte", "cola"), SimpleNamespace(schedule=full))
     ledger: Any = SimpleNamespace(rows={each.trial_id: each for each in OF_A_DESIGN}, running=[])
     rates = Rates(devices=1, slots=2)
-    assert finals_reserve(planned(3), works, ledger, lambda: rates, None)().examples == 2 * 3 * 150
-    assert finals_reserve(planned(0), works, ledger, lambda: rates, None)().examples == 0
+    assert finals_reserve(planned(3), works, ledger, lambda: rates, None, {})().examples == 2 * 3 * 150
+    assert finals_reserve(planned(0), works, ledger, lambda: rates, None, {})().examples == 0
 
 
 def test_what_repeats_need_of_the_clock_is_reckoned_with_the_slots_of_the_moment() -> None:
@@ -91,7 +91,7 @@ def test_what_repeats_need_of_the_clock_is_reckoned_with_the_slots_of_the_moment
     rows = [replace(each, examples=100, train_seconds=400.0) for each in OF_A_DESIGN]
     ledger: Any = SimpleNamespace(rows={each.trial_id: each for each in rows}, running=[])
     slots = 2
-    reserve = finals_reserve(planned(3), works, ledger, lambda: Rates(devices=3, slots=slots), None)
+    reserve = finals_reserve(planned(3), works, ledger, lambda: Rates(devices=3, slots=slots), None, {})
     assert (reserve().seconds, reserve().device_hours) == (900 * 4 / 2, 900 * 4 * 3 / 3600)
     slots = 64
     assert reserve().seconds == 150 * 4, "no trial takes less"

@@ -88,6 +88,16 @@ def test_the_clock_alone_ends_the_finals() -> None:
     assert study.used_up == "time"
 
 
+@pytest.mark.parametrize(
+    ("trained", "left", "lifted"), [(0, 51, False), (0, 50, True), (30, 21, False), (30, 20, True)]
+)
+def test_a_limit_that_is_less_than_the_finals_need_holds_for_them_too(trained: int, left: int, lifted: bool) -> None:
+    study = StudyStopper(Budget(examples=50), lambda: Amount(examples=60))
+    study.reserve = lambda: Amount(examples=left)
+    study.let_finals_end(Amount(examples=trained))
+    assert study.used_up == (None if lifted else "examples")
+
+
 def test_a_trial_that_somebody_stops_ends_at_its_next_result_and_says_so() -> None:
     stopper = StudyStopper(Budget(), Amount)
     assert not stopper.stop("t0", {"score": 0.5})

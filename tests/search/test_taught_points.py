@@ -96,6 +96,14 @@ def test_a_trial_that_diverged_late_loses_also_where_it_had_reported() -> None:
     assert not taught_of(10).misled([replace(learned, point=POINTS[0]), replace(late, point=other)])
 
 
+def test_clones_of_a_taught_point_do_not_speak_against_it() -> None:
+    taught = TriedPoint(point=POINTS[0], scores={64: 0.8}, ended=True)
+    other = TriedPoint(point={**POINTS[0], "scale": 0.3}, scores={64: 0.6}, ended=True)
+    clones = [TriedPoint(point={**POINTS[0], "scale": scale}, scores={64: 0.9}, ended=True) for scale in (0.4, 0.5)]
+    assert taught_of(10).misled([taught, other, *clones])
+    assert not taught_of(10).misled([taught, other, *(replace(each, ordered=True) for each in clones)])
+
+
 def test_points_that_score_the_same_as_all_others_are_tried_further(tmp_path: Path) -> None:
     assert proposed_by(sampler(tmp_path, 5), 5, taught=0.5, others=0.5) == "ToToT"
 

@@ -52,6 +52,14 @@ def test_a_clone_is_none_of_the_trials_that_the_request_asks_for() -> None:
     assert trials_left(spec, COUNTED, rows, done=lambda row: 1 if row.ended else 0.25)["rte", "search"] == 2.75
 
 
+def test_an_extended_search_may_bring_new_finalists() -> None:
+    spec = asked(3, finalists={"top": 1})
+    rows = [head(0, 0.1), *(searched(number, 0.5 + number / 10) for number in range(3))]
+    rows = trained(spec, COUNTED, rows)
+    assert not any(trials_left(spec, COUNTED, rows).values())
+    assert trials_left(asked(5, finalists={"top": 1}), COUNTED, rows)["rte", "finalist"] == 3
+
+
 @pytest.mark.parametrize("search", [{}, {"shared": True}])
 def test_of_a_search_that_was_ended_only_the_finals_are_left(search: dict[str, Any]) -> None:
     spec, rows = asked(9, search=search), [head(0, 0.1), searched(0, 0.5), searched(1, 0.4, status=Status.INTERRUPTED)]

@@ -128,6 +128,14 @@ def test_a_perfect_score_on_a_few_examples_that_chance_gives_is_not_shown() -> N
     assert learned_more(lucky, FACTS.model_copy(update={"constant_score": 0.0}), 100) is Learned.YES
 
 
+@pytest.mark.parametrize(("examples", "found"), [(5, Learned.UNSHOWN), (200, Learned.YES)])
+def test_seeds_that_answer_few_examples_rightly_are_not_shown_to_have_learned(examples: int, found: Learned) -> None:
+    """No draw of the examples varies then."""
+    facts = FACTS.model_copy(update={"validation_examples": examples, "constant_score": 0.8})
+    perfect = [replace(each, validation_resampled=(1.0,) * 100) for each in seeds(1.0, 1.0, 1.0)]
+    assert learned_more(perfect, facts) is found
+
+
 def test_without_rows_or_facts_it_is_not_known_what_was_learned() -> None:
     assert learned_more([], FACTS) is None
     assert learned_more(seeds(0.5), None) is None

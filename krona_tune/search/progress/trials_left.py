@@ -144,12 +144,18 @@ def _of_shared(spec: StudySpec, searched: Sequence[TrialResult]) -> dict[str, in
 def _new_by_counts(spec: StudySpec, planned: PlanFacts, groups: Groups) -> Left:
     """Returns how many finals and repeats of each task are expected that have not begun."""
     new: Left = {}
+    proposed = _to_propose(spec, planned, groups)
     for task in spec.tasks:
         end = search_end(spec.search, groups[task, TrialKind.SEARCH], task)
         search = spec.search.model_copy(update={"trials": end.begun}) if end else spec.search
         expected = Counts.of(spec.model_copy(update={"search": search}), planned).by_kind
         for kind in expected.keys() - FIRST_TRAINED:
             new[task, kind] = max(expected[kind] - len(groups[task, kind]), 0)
+        enter = (
+            min(spec.finalists.top, proposed[task]) * spec.finalists.seeds if groups[task, TrialKind.FINALIST] else 0
+        )
+        if enter:  # of finals that have begun: what an extended search brings may be better than what entered them
+            new[task, TrialKind.FINALIST] = max(new.get((task, TrialKind.FINALIST), 0), enter)
     return new
 
 

@@ -41,12 +41,13 @@ class Proposal:
 @dataclass(frozen=True, kw_only=True)
 class TriedPoint:
     """A point that a task has tried or tries, with its scores by step; `ended` if it is not trained any more, `worst`
-    if it diverged or ran out of memory, which is worse than every score."""
+    if it diverged or ran out of memory, which is worse than every score, `ordered` if a person made it of another."""
 
     point: Params
     scores: Mapping[int, float]
     ended: bool
     worst: bool = False
+    ordered: bool = False
 
 
 Suggest = Callable[[int, Callable[[], Sequence[TriedPoint]]], Iterable[Proposal]]

@@ -16,6 +16,7 @@ from optuna.samplers import BaseSampler, RandomSampler, TPESampler
 from optuna.storages import BaseStorage
 from optuna.trial import FrozenTrial, TrialState, create_trial
 
+from krona_tune.search.clone import is_clone
 from krona_tune.search.planning.space import Params, Space
 from krona_tune.search.searchers.proposal import EVEN, TPE, Origin, Proposal, Suggest, TriedPoint
 from krona_tune.study.randomness import stream
@@ -152,6 +153,7 @@ class TaskSampler:
                 scores=trial.intermediate_values,
                 ended=trial.state.is_finished(),
                 worst=trial.user_attrs[TRIAL_ID] in self._worst,
+                ordered=is_clone(trial.user_attrs[TRIAL_ID]),
             )
             for trial in (known[number] for number in sorted(self._numbers.values()))
         ]

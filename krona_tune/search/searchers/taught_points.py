@@ -79,9 +79,9 @@ class TaughtPoints:
         return self._misled or self._lose(*self._apart(tried))
 
     def _apart(self, tried: Sequence[TriedPoint]) -> tuple[list[TriedPoint], list[TriedPoint]]:
-        """Returns the taught points and the others."""
+        """Returns the taught points and the others; a clone, which may be one of a taught point, is neither."""
         both: tuple[list[TriedPoint], list[TriedPoint]] = ([], [])
-        for each in tried:
+        for each in (each for each in tried if not each.ordered):
             both[self._meaning(each.point) not in self._taught].append(each)
         return both
 
