@@ -84,9 +84,8 @@ def _is_deeper(value: Any, most: int) -> bool:
 
 def _answer(task: Task, row: Mapping[str, Any], found: Prediction) -> dict[str, Any]:
     others = {name: value for name, value in row.items() if name not in task.inputs}
-    prediction = float(found.text) if task.is_regression else found.text
     likely = dict(zip(task.labels, found.probabilities, strict=True)) if found.probabilities else None
-    return others | {PREDICTION: prediction} | ({PROBABILITIES: likely} if likely else {})
+    return others | {PREDICTION: found.answer} | ({PROBABILITIES: likely} if likely else {})
 
 
 def serve_answers(

@@ -128,6 +128,11 @@ class Prediction:
     number: float | None = None
     probabilities: tuple[float, ...] = ()
 
+    @property
+    def answer(self) -> str | float:
+        """Returns the number of a regression, else the text."""
+        return self.text if self.number is None else self.number
+
 
 @refusing_at_the_caller
 def predict(folder: str | Path, examples: Sequence[str | Sequence[str]], *, model: str | None = None) -> list[str]:
@@ -213,8 +218,7 @@ def answer_rows(
             yield [row[name] for name in examples.columns]
 
     for each in predictions(whole, texts(), told):
-        answer = each.text if each.number is None else each.number
-        yield waiting.popleft() | dict(zip(added, (answer, *each.probabilities), strict=False))
+        yield waiting.popleft() | dict(zip(added, (each.answer, *each.probabilities), strict=False))
 
 
 @torch.no_grad()
