@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from dataclasses import replace
 from importlib import import_module
@@ -30,7 +30,7 @@ from krona_tune.search.driver_options import DriverOptions, Outcome
 from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.search.waiting_orders import EarlierOrders
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.manifest import read_manifest, refuse_other_inputs
+from krona_tune.study.manifest import read_manifest, refuse_other_inputs, task_inputs
 from krona_tune.study.redact import redact
 from krona_tune.study.request.study_spec import StudySpec
 
@@ -77,12 +77,10 @@ def run_and_report(
         print_unread(plan)
     if dry_run:
         if again:
-            task = again.of.task
-            if task in plan.own_data:
-                known = read_manifest(folder.manifest).tasks[task].fingerprint
-                refuse_other_inputs([(f"data of {task}", known, plan.data_of(task).fingerprint)], "train")
-            print_examples(plan, [task])
+            _refuse_changed_files(plan, folder, [again.of.task], "train")
+            print_examples(plan, [again.of.task])
         else:
+            _refuse_changed_files(plan, folder, plan.spec.tasks, "--resume")
             print_dry_run(plan, here, folder)
         return None
     refuse_no_log(folder.log)
@@ -90,6 +88,24 @@ def run_and_report(
     if outcome.interrupted:
         console.print(escape(_how_to_go_on(outcome, options.resumed_by)), soft_wrap=True)
     return outcome
+
+
+def _refuse_changed_files(plan: "Plan", folder: StudyFolder, tasks: Iterable[str], place: str) -> None:
+    """Raises a Refusal if the data of one's own or the metrics' files of these tasks are others than those that the
+    study was begun with, as a run does once it has made its resources."""
+    from krona_tune.data.metrics import code_of_functions_digest, functions_digest
+
+    if not folder.manifest.exists():
+        return
+    then = read_manifest(folder.manifest).tasks
+    for name in (name for name in tasks if name in plan.own_data):
+        data = plan.data_of(name)
+        now = {
+            "fingerprint": data.fingerprint,
+            "functions": functions_digest(data.task),
+            "code_of_functions": code_of_functions_digest(data.task),
+        }
+        refuse_other_inputs(task_inputs(name, then[name], then[name].model_copy(update=now)), place)
 
 
 def _run(plan: "Plan", folder: StudyFolder, options: DriverOptions) -> Outcome:

@@ -1,5 +1,6 @@
 """Defines the command that answers new examples: of a file, or by HTTP."""
 
+import csv
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -51,7 +52,11 @@ def predict(
     ] = None,
     columns: Annotated[
         str | None,
-        typer.Option("--columns", metavar="A[,B]", help="The columns of a table that hold the texts, in their order."),
+        typer.Option(
+            "--columns",
+            metavar="A[,B]",
+            help="The columns of a table that hold the texts, in their order; one whose name has a comma in quotes.",
+        ),
     ] = None,
     storage: options.Storage = options.STUDIES,
     model: options.Backbone = None,
@@ -147,7 +152,8 @@ def _serve(adapter: Path, model: str | None, host: str, port: int, token_file: P
 @contextmanager
 def _examples(path: Path | None, task: Task, columns: str | None) -> Iterator[ExampleRows]:
     """Opens a file, or standard input if `path` is None, and yields its examples."""
-    named = [name.strip() for name in columns.split(",")] if columns else []
+    named = next(csv.reader([columns], skipinitialspace=True)) if columns else []
+    named = [name.strip() for name in named]
     if path is None:
         if named:
             raise Refusal("--columns", "standard input holds lines, which have no columns", "name a table with --input")

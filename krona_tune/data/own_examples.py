@@ -88,8 +88,13 @@ def first_row(mask: pa.ChunkedArray) -> int:
     return int(np.flatnonzero(np.asarray(mask))[0]) + 1
 
 
+ONE_A_LINE = "one object a line: to_json(orient='records', lines=True)"
+
+
 def _texts(file: File, column: str) -> pa.ChunkedArray:
     values, place = _plain(file.table[column]), f"{file.place}: {column}"
+    if _is_list(values.type) and len(values) == 1:
+        raise Refusal(place, "holds a list, not one text a row", f"write {ONE_A_LINE}")
     if _is_list(values.type):
         raise Refusal(place, "holds lists: token labelling is not supported", "name a column with whole texts")
     if not _is_text(values.type):
@@ -100,8 +105,7 @@ def _texts(file: File, column: str) -> pa.ChunkedArray:
 def _of_another_kind(values: pa.ChunkedArray, place: str, what: str, fix: str) -> Refusal:
     """Returns the Refusal of a column that holds something else, such as the objects of a whole column of pandas."""
     if pa.types.is_struct(values.type):
-        lines = "or write one object a line: to_json(orient='records', lines=True)"
-        return Refusal(place, f"holds objects, not one {what} a row", f"{fix}, {lines}")
+        return Refusal(place, f"holds objects, not one {what} a row", f"{fix}, or write {ONE_A_LINE}")
     return Refusal(place, f"holds {cut(str(values.type))}, not one {what} a row", fix)
 
 
@@ -126,8 +130,8 @@ def _words(file: File, column: str, what: str) -> pa.ChunkedArray:
         values = pc.if_else(pc.is_nan(values), None, values)
         whole = values.cast(pa.float64()).drop_null().to_numpy()
         if len(odd := whole[(whole != np.floor(whole)) | (np.abs(whole) > MOST_WHOLE)]):
-            fix = "for numbers as labels write metric: pearson, or regression: true"
-            raise Refusal(place, f"{odd[0]:g} is no name of a {what}", fix if what == "label" else "write it as text")
+            fix = FOR_NUMBERS if what == "label" else "write it as text"
+            raise Refusal(place, f"{odd[0]:g} is no name of a {what}", fix)
         values = values.cast(pa.int64())
     return _filled(values if _is_text(values.type) else values.cast(pa.string()), place, what)
 
@@ -252,11 +256,16 @@ _ALIKE: dict[str, Callable[[str], object]] = {
 """Ways in which labels may differ that are seldom meant, each with what is equal then."""
 
 
+FOR_NUMBERS = "for numbers as labels write metric: pearson, or regression: true"
+"""The way out where numbers are taken for names."""
 _AS_TEXT = {
     "True and False": re.compile("True|False"),
     "whole numbers with a point": re.compile(r"-?\d+\.0"),
 }
 """Name the labels of a CSV file that JSON and Parquet hold as truths or floats, and call true or 1."""
+
+
+_NUMBER, _FRACTION = re.compile(r"^-?\d+(\.\d+)?$"), re.compile(r"\.0*[1-9]")
 
 
 def _as_typed(label: str) -> str:
@@ -275,6 +284,10 @@ def doubt_labels(labels: Sequence[str], of: str) -> Iterator[str]:
     if how := next((how for how, form in _AS_TEXT.items() if all(map(form.fullmatch, labels))), ""):
         called = " and ".join(shown(_as_typed(label)) for label in labels[:2])
         yield f"{of} has {how} as labels, so called in CSV, and {called} in JSON or Parquet: keep to one format"
+    if all(map(_NUMBER.fullmatch, labels)) and (odd := next(filter(_FRACTION.search, labels), "")):
+        yield f"{of} has numbers such as {odd} for names of labels, which JSON or Parquet refuse: {FOR_NUMBERS}"
+    if all(label != label.strip() for label in labels):
+        yield f"every label of {of} begins or ends with a blank, such as {shown(labels[0])}"
     longest = max(labels, key=len)
     if len(longest) > LONGEST_LABEL:
         yield f"a label of {of} has {len(longest):,} characters, {shown(longest)}: it may be a text"
@@ -307,4 +320,6 @@ def refuse_unseen(parts: dict[str, pa.Table], files: Files, spec: TaskSpec) -> N
         where, row = next((each.place, first_row(mask)) for each, mask in alike if pc.any(mask).as_py())
         problem = f"the label {shown(label.as_py())} of a {part} example is that of no training example"
         fix = "correct it, add training examples of it, or hold others out with split.seed"
+        if pc.all(pc.match_substring_regex(seen.cast(TEXT), _NUMBER.pattern)).as_py():
+            fix = f"{FOR_NUMBERS}; else {fix}"
         raise Refusal(f"{where}: {spec.label}: row {row}", problem, fix)

@@ -56,7 +56,7 @@ def _running(folder: StudyFolder, manifest: Manifest, trial: TrialResult, report
     values |= curve_columns(tuple(known[examples] for examples in sorted(known)))
     return RunningTrial(
         trial=trial.trial_id,
-        share=progress.share,
+        share=max(progress.share, trial.examples / rungs[-1] if rungs else 0.0),  # it has no note while it is paused
         rung=reached,
         rungs=len(rungs),
         epoch_examples=_of_an_epoch(reports) if apart else (facts.train_examples or None) if facts else None,

@@ -1,13 +1,14 @@
 """Makes a clone of a trial: its configuration with a few changes, from the start or from its last rung."""
 
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from pydantic import ValidationError
 
+from krona_tune.adapters.method_table import is_peft, method_named
 from krona_tune.atomic_write import atomic_folder
 from krona_tune.record.trial_checkpoints import RemoteCheckpoints, latest_checkpoint, rung_of
 from krona_tune.refusal import Refusal, refuse_unknown, shown
@@ -38,10 +39,13 @@ def clone_of(
     Raises:
         Refusal: a change is none, or the configuration can't be trained.
     """
-    params = dict(source.params)
+    changes: dict[str, Any] = {}
     for setting in order.settings:
         name, value = _change(setting, source)
-        params[name] = value
+        if name in changes:
+            raise Refusal(f"clone {source.trial_id}: {name}", "it is set twice", "set it once")
+        changes[name] = value
+    params = _read_by_method(source, changes)
     changed = {name for name in params.keys() | source.params.keys() if params.get(name) != source.params.get(name)}
     if not changed:
         problem = f"{source.trial_id} has these values: the same would be trained again"
@@ -59,6 +63,22 @@ def clone_of(
         first = error.errors()[0]
         raise Refusal(".".join(map(str, first["loc"])), first["msg"], "write a value in its range") from None
     return message
+
+
+def _read_by_method(source: TrialResult, changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Returns the trial's parameters with the changes, without those that only its former method reads.
+
+    Raises:
+        Refusal: a change is one of a knob that the method does not read: the same would be trained again.
+    """
+    before, method = str(source.params["method"]), str(changes.get("method", source.params["method"]))
+    where = f"clone {source.trial_id}"
+    reads = method_named(method, f"{where}: method").reads
+    for name in changes:
+        if name != "method" and section_of(name) == "adapter" and name not in reads and not is_peft(method):
+            raise Refusal(f"{where}: {name}", f"{method} does not read it", f"it reads {', '.join(sorted(reads))}")
+    gone = method_named(before).reads - reads if method != before else frozenset()
+    return {**{name: value for name, value in source.params.items() if name not in gone}, **changes}
 
 
 def refuse_uncloneable(row: TrialResult, place: str) -> None:

@@ -140,7 +140,7 @@ class Difference:
         if self.why_none:
             return self.why_none
         if self.estimate is None or self.estimate.seeds < 2:
-            return "fewer than two seeds are shared"
+            return "they share fewer than two seeds that learned"
         return self.estimate.lacks
 
     @property

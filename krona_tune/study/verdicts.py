@@ -96,7 +96,8 @@ def _headline(
 def likely_reasons(searched: Sequence[TrialResult]) -> str:
     """Returns what may keep trials from learning, with what these ones had."""
     rates = sorted({float(row.params["learning_rate"]) for row in searched if row.params.get("learning_rate")})
-    tried = f" ({rates[0]:.2g} to {rates[-1]:.2g} were tried)" if rates else ""
+    words = dict.fromkeys(f"{rate:.2g}" for rate in rates[:1] + rates[-1:])
+    tried = f" ({' to '.join(words)} {'was' if len(words) == 1 else 'were'} tried)" if rates else ""
     seen = max((row.examples for row in searched), default=0)
     most = f" (at most {format_count(seen)} training examples were seen)" if seen else ""
     return (
@@ -152,7 +153,8 @@ def both_text(value: Difference) -> str:
     """Says which seeds a difference is over."""
     if not value.partly or value.estimate is None:
         return "under the same seeds"
-    return f"over the {value.estimate.seeds:g} {'seed' if value.estimate.seeds == 1 else 'seeds'} that both have"
+    seeds = f"{value.estimate.seeds:g} {'seed' if value.estimate.seeds == 1 else 'seeds'}"
+    return f"over the {seeds} with which both learned"
 
 
 def head_text(finals: Finals) -> str:

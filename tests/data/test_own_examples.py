@@ -139,6 +139,18 @@ def test_a_table_that_pandas_writes_by_columns_is_refused_in_a_line(tmp_path: Pa
     )
 
 
+def test_a_table_of_lists_is_refused_with_how_to_write_it(tmp_path: Path) -> None:
+    path = tmp_path / "tickets.json"
+    path.write_text(json.dumps({name: ["one", "two"] * 50 for name in ("body", "queue")}))
+    assert refusal_of(path).startswith("tickets.json: body: holds a list, not one text a row; write one object a line")
+
+
+def test_a_number_that_train_lacks_may_be_no_label_at_all(tmp_path: Path) -> None:
+    numbers = [{"body": f"text {n}", "queue": f"{n / 7:.3f}"} for n in range(60)]
+    said = refusal_of(write_csv(tmp_path / "tickets.csv", numbers))
+    assert "is that of no training example; for numbers as labels write metric: pearson" in said
+
+
 @pytest.mark.parametrize("numbers", [["7", "7"], ["1", "1e300"], ["1", "inf"], ["1", "1_000"]])
 def test_numbers_that_can_not_be_learned_are_refused(numbers: list[str], tmp_path: Path) -> None:
     some = [{"body": f"text {n}", "queue": numbers[n % 2]} for n in range(40)]
@@ -181,9 +193,11 @@ def test_numbers_are_judged_over_all_training_examples(tmp_path: Path) -> None:
         (("ab", "a\u200bb"), "differ only in blanks, or in how"),
         (("False", "True"), "True and False as labels, so called in CSV, and 'false' and 'true' in JSON or"),
         (("0.0", "1.0"), "has whole numbers with a point as labels, so called in CSV, and '0' and '1' in"),
+        (("0.5", "1.5"), "has numbers such as 0.5 for names of labels, which JSON or Parquet refuse: for numbers as"),
+        ((" a", " b"), "every label of tickets begins or ends with a blank, such as ' a'"),
         (("a", "x y" * 4_000), "a label of tickets has 12,000 characters, 'x yx y"),
     ],
-    ids=["case", "numbers", "encoding", "blanks", "unseen", "truths", "floats", "long"],
+    ids=["case", "numbers", "encoding", "blanks", "unseen", "truths", "floats", "fractions", "outer blanks", "long"],
 )
 def test_labels_that_may_mean_one_thing_or_be_a_text_are_doubted(
     labels: tuple[str, ...], said: str, tmp_path: Path

@@ -39,7 +39,8 @@ def test_a_gain_over_fewer_seeds_than_the_winner_has_says_so(empty: Empty) -> No
     more = replace(repeats("000", (0.66,), (0.9,), task="rte")[0], params=KNOBS, of="rte-000", trial_id="more", seed=7)
     text = page(empty("rte"), [SEARCHED, HEAD, *final_rows(), more]).text
     assert "test score 0.700 ± 0.174" in text
-    assert "+0.150 against training the head alone over the 2 seeds that both have (over all of its seeds 0.450" in text
+    both = "over the 2 seeds with which both learned (over all with which it learned 0.450"
+    assert f"+0.150 against training the head alone {both}" in text
 
 
 def test_the_table_says_why_a_finalist_has_no_interval(empty: Empty) -> None:
@@ -88,7 +89,9 @@ def test_a_finalist_that_was_not_compared_has_no_mark_and_is_counted(empty: Empt
     text = page(empty("rte"), [SEARCHED, HEAD, *final_rows(), *repeats("003", (0.4,), (0.6,))]).text
     assert "Of 3 other finalists, 1 can't be told apart from the winner on test, and 1 is not compared with it." in text
     shown = text[text.index("4 0.400 0.600") :]
-    assert shown.startswith("4 0.400 0.600 – * is not compared with the winner: fewer than two seeds are shared 1")
+    assert shown.startswith(
+        "4 0.400 0.600 – * is not compared with the winner: they share fewer than two seeds that learned 1"
+    )
 
 
 def test_every_part_of_a_synthetic_study_is_marked_once(empty: Empty) -> None:

@@ -1,5 +1,6 @@
 """Tests the final tables: on validation without finalists, on test with them, and by method if there are several."""
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from io import StringIO
@@ -133,6 +134,14 @@ def test_where_a_table_does_not_fit_its_cells_stand_in_lines() -> None:
     text = said([KRONA, HEAD, *FINALS], "rte", width=40)
     assert lines(text, "head only on test") == ["head only on test 0.450±0.000"]
     assert lines(text, "parameters")[0] == "parameters 900"
+
+
+@pytest.mark.parametrize("width", [60, 70, 80, 90])
+def test_no_number_is_divided_where_names_are_long(width: int) -> None:
+    rows = [replace(each, task="fi_lms_b", test_score=-(each.test_score or 0) - 12) for each in [KRONA, *FINALS]]
+    text = said(rows, "fi_lms_b", width=width)
+    finals = text[text.index("Finalists of") : text.index("Chosen on")]
+    assert {len(decimals) for decimals in re.findall(r"\d\.(\d*)", finals)} == {3}
 
 
 def test_synthetic_numbers_are_marked_on_every_table() -> None:

@@ -125,6 +125,8 @@ def test_a_killed_driver_loses_no_order_and_does_none_twice(
         (clone("learning_rate=-1"), "greater than 0"),
         (clone("learning_rate=[1]"), "no single value"),
         (clone("a_out=5"), "a_out"),
+        (clone("rank=2"), "clone cola-000: rank: krona does not read it"),
+        (clone("scale=2", "adapter.scale=3"), "scale: it is set twice"),
         (clone("a_out=2", from_last_rung=True), "with another a_out its state does not fit"),
         (clone("scale=2", from_last_rung=True), "it was trained to its end"),
         (OrderRequest(what="continue"), "the study is not paused"),

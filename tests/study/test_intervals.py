@@ -164,7 +164,7 @@ def test_fewer_than_two_shared_seeds_tell_nothing() -> None:
     found = difference({1: (0.9, ()), 2: (0.8, ())}, {2: (0.1, ()), 3: (0.2, ())})
     none = difference({1: (0.9, ())}, {2: (0.8, ())})
     assert [(each.apart, each.detectable) for each in (found, none)] == [(None, None)] * 2
-    assert found.lacks == none.lacks == "fewer than two seeds are shared"
+    assert found.lacks == none.lacks == "they share fewer than two seeds that learned"
 
 
 def test_one_test_example_decides_nothing() -> None:

@@ -87,7 +87,7 @@ def test_finalists_are_compared_with_the_winner_in_one_way_of_words() -> None:
     assert said == (
         "RTE: b can't be told apart from the winner; 0.088 would have been seen.",
         "RTE: c is worse than the winner by 0.199 on test.",
-        "RTE: d is not compared with the winner: fewer than two seeds are shared.",
+        "RTE: d is not compared with the winner: they share fewer than two seeds that learned.",
     )
 
 
@@ -100,8 +100,8 @@ def test_the_head_alone_is_compared_in_the_same_words() -> None:
     assert head(0.95, 0.971, 0.962) == "RTE: the winner is worse than the head alone by 0.151 on test."
     assert head(0.79, 0.83, 0.80).startswith("RTE: the winner can't be told apart from the head alone; 0.0")
     assert head(0.80, 0.82, 0.81).endswith("can't be told apart from the head alone: all scores are equal.")
-    assert head(0.7).endswith("is not compared with the head alone: fewer than two seeds are shared.")
-    few = "RTE: the winner is better than the head alone by 0.204 on test, over the 2 seeds that both have."
+    assert head(0.7).endswith("is not compared with the head alone: they share fewer than two seeds that learned.")
+    few = "RTE: the winner is better than the head alone by 0.204 on test, over the 2 seeds with which both learned."
     assert head(0.60, 0.612) == few
 
 

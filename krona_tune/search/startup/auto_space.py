@@ -61,6 +61,8 @@ def as_yaml(values: Mapping[str, Any], reasons: Mapping[str, str]) -> str:
     return "\n".join(lines) + "\n"
 
 
+REDUCTION = 3
+"""How many times further each rung is, and so which share of the epochs comes before the first."""
 MINUTES = 15
 """How long a study shall take, where no time budget is given. It is no limit."""
 USED = 0.8
@@ -282,16 +284,18 @@ def _max_length(plan: Plan, texts: Mapping[str, Texts]) -> tuple[int, str]:
     """Returns the most tokens of an example, and why: 95 of 100 texts of every task have no more."""
     found = {name: int(np.percentile(each.read, PERCENTILE, method="higher")) for name, each in texts.items()}
     rounded = MULTIPLE * ceil(max(found.values()) / MULTIPLE)
-    said = ", ".join(
-        f"{count} tokens of {name}" if len(found) > 1 else f"{count} tokens" for name, count in found.items()
-    )
-    looked = max(len(each.read) for each in texts.values())
+    looked = {name: f"{len(each.read):,} training texts" for name, each in texts.items()}
     most = _longest(plan)
     if max(found.values()) >= most:
-        many = f"{100 - PERCENTILE} % or more of {looked:,} training texts"
+        name = max(found, key=lambda name: found[name])
+        many = f"{100 - PERCENTILE} % or more of {looked[name]}" + f" of {name}" * (len(found) > 1)
         reads = "a made space reads" if most == MOST_TOKENS else "are read"
         return most, f"{many} have {most} tokens or more, and {most} are the most that {reads}"
-    return min(rounded, most), f"{PERCENTILE} % of {looked:,} training texts have at most {said}"
+    if len(found) == 1:
+        [(name, count)] = found.items()
+        return min(rounded, most), f"{PERCENTILE} % of {looked[name]} have at most {count} tokens"
+    said = ", ".join(f"{count} tokens of {name} (of {looked[name]})" for name, count in found.items())
+    return min(rounded, most), f"{PERCENTILE} % have at most {said}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -347,7 +351,7 @@ def values_of_a_size(size: Size, rows: Mapping[str, int], *, asked: bool = False
     found = {
         "schedule": {
             "epochs": _by_task(epochs),
-            "reduction": 3,
+            "reduction": REDUCTION,
         },
         "examples": {"validation": min(max(taken, low), high), "test": TEST},
         "search": {"trials": size.trials},
@@ -368,6 +372,17 @@ def _by_task(values: Mapping[str, Any]) -> Any:
     return {"default": default, **others} if others else default
 
 
+def _a_third(epochs: float, examples: int) -> float:
+    """Returns a third of the epochs, rounded up, so that the third rung is the end and none is just before it."""
+    first = ceil(max(1, round(epochs * examples)) / REDUCTION)
+    found = first / examples
+    for decimals in range(2, 9):
+        short = ceil(found * float(10**decimals)) / float(10**decimals)
+        if round(short * examples) <= max(first + 1, 1.01 * first):
+            return short
+    return found
+
+
 def _sized(
     complete: Complete,
     plan: Plan,
@@ -386,9 +401,12 @@ def _sized(
     for size in sizes_of_a_study(max(rows.values())):
         sized = values_of_a_size(size, rows, asked=plan.spec.examples.train is not None)
         sized["examples"]["max_length"] = length
-        asked_epochs = complete({**fixed, **sized}).schedule.epochs
+        whole = complete({**fixed, **sized})
         sized["schedule"]["grace_epochs"] = _by_task(
-            {name: float(f"{for_task(asked_epochs, name) / 3:.3g}") for name in rows}
+            {
+                name: _a_third(for_task(whole.schedule.epochs, name), texts[name].used(whole, "train", name))
+                for name in rows
+            }
         )
         tried = {**fixed, **sized}
         asked = complete(tried).settled()

@@ -1,11 +1,13 @@
 """Makes the final tables: each task's best adapter or finalists with its baselines, and tables over all tasks."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from copy import copy
+from dataclasses import dataclass, replace
 
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.markup import escape
+from rich.measure import Measurement
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -245,7 +247,8 @@ class FittingTable:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         if sum(map(_least_width, self.table.columns)) <= options.max_width:
-            yield self.table
+            fits = Measurement.get(console, options.update(max_width=WIDEST), self.table).maximum <= options.max_width
+            yield self.table if fits else _with_deviations_below(self.table)
             return
         yield Text(str(self.table.title), style="table.title")
         names = [" ".join(str(column.header).split()) for column in self.table.columns]
@@ -258,6 +261,24 @@ class FittingTable:
                     row.add_row(name, cell)
             yield row
             yield Text()
+
+
+WIDEST = 10_000
+"""More columns than any table has."""
+
+
+def _with_deviations_below(table: Table) -> Table:
+    """Returns a table whose cells have each deviation in a line of its own, so that no number is divided."""
+    narrow = copy(table)
+    narrow.columns = [
+        replace(column, _cells=[_below(cell) if isinstance(cell, str) else cell for cell in column.cells])
+        for column in table.columns
+    ]
+    return narrow
+
+
+def _below(cell: str) -> str:
+    return cell.replace("±", "\n±")
 
 
 def _least_width(column: Column) -> int:

@@ -147,7 +147,9 @@ class Entry(BaseModel):
 
     @property
     def text(self) -> str:
-        """Returns the state in words: a study that runs with no slot waits for one."""
+        """Returns the state in words: a study that runs with no slot waits for one, unless somebody has removed it."""
+        if self.state == "running" and self.removed_by:
+            return "ends soon"
         return "waits for slots" if self.state == "running" and not self.slots else self.state
 
 

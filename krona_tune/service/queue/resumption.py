@@ -3,7 +3,7 @@
 from contextlib import suppress
 
 from krona_tune.api.study_request import lift_ordered_stop, resumed_spec
-from krona_tune.record.orders import remove_order
+from krona_tune.record.orders import remove_order, waiting_orders
 from krona_tune.record.records import read_trials_so_far
 from krona_tune.refusal import Refusal
 from krona_tune.refused_calls import naming_fields
@@ -70,7 +70,7 @@ def train_study(queue: StudyQueue, studies: ServedStudies, asked: TrainingReques
 def _is_finished(studies: ServedStudies, name: str) -> bool:
     """Returns whether nothing of a study is left; of one that can't be read something is: its driver recovers it."""
     with suppress(Refusal):
-        return studies.detail(name).state == FINISHED
+        return not waiting_orders(studies.folder(name)) and studies.detail(name).state == FINISHED
     return False
 
 
