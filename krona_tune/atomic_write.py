@@ -1,6 +1,7 @@
 """Writes files and folders completely or not at all, and reads text only from regular files."""
 
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -76,6 +77,12 @@ def atomic_folder(path: Path, last: str = "") -> Iterator[Path]:
         else:
             built.rename(path)
         _sync(path if there else path.parent)
+
+
+def remove_unfinished(folder: Path) -> None:
+    """Removes what killed writers have left in a folder and in the folders in it; nobody may be writing there."""
+    for left in (*folder.glob(f"{UNFINISHED}*"), *folder.glob(f"*/{UNFINISHED}*")):
+        shutil.rmtree(left, ignore_errors=True)
 
 
 def _move_into(path: Path, built: Path, last: str) -> None:

@@ -11,7 +11,7 @@ from pathlib import Path
 from socket import gethostname
 
 from krona_tune.hub import environment_of_others
-from krona_tune.record.ownership import driver_of, this_host
+from krona_tune.record.ownership import driver_of, is_locked, this_host
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 
@@ -69,6 +69,9 @@ def stop_driver(folder: StudyFolder, child: DriverProcess | None, seconds: float
         name = machine.partition("/")[0]
         there = "another machine of this name, or in another container" if name == gethostname() else name
         raise Refusal("stop", f"the study runs on {there}, as process {process}", "stop it there")
+    if process == os.getpid():
+        problem = "the study runs in this process, in another thread"
+        raise Refusal("stop", problem, 'end it by .order("cancel"), or begin it with run(wait=False)')
     try:
         os.kill(process, signal.SIGINT)
     except ProcessLookupError:
@@ -79,7 +82,10 @@ def stop_driver(folder: StudyFolder, child: DriverProcess | None, seconds: float
         fix = f"stop it as that user, or with krona-tune order {folder.name}{folder.storage_flag} cancel"
         raise Refusal("stop", problem, fix) from None
     until = time.monotonic() + seconds
-    while driver_of(folder) == found or (child and child.poll() is None):
+    # it says last that it has the study no more, and then lets go of it
+    while (
+        (has := driver_of(folder)) == found or (has is None and is_locked(folder)) or (child and child.poll() is None)
+    ):
         if time.monotonic() > until:
             raise Refusal("stop", f"the study did not end within {seconds:g} s", "wait, or stop it again")
         time.sleep(0.1)

@@ -39,6 +39,8 @@ def existing(storage: Storage, name: str, words: Iterable[str] = ()) -> StudyFol
     """Returns a study by its name. Raises a Refusal, which knows these `words` too, if the storage does not have it."""
     if NAMES.fullmatch(name) and (folder := storage.brought(name)).spec.exists():
         return folder
+    if NAMES.fullmatch(name) and storage.study(name).manifest.exists():
+        raise Refusal(str(storage.study(name).spec), "is missing", "put back a copy of it")
     there = [*storage.names(), *words]
     if name in there:
         refuse_unnamed(storage, name)
@@ -126,7 +128,8 @@ def refuse_taken(folder: StudyFolder, name: str | None) -> None:
     if lexists(folder.root) and not folder.root.is_dir():
         raise Refusal("--name", f"{folder.root} is no folder", "choose another name")
     before = {*BEFORE_A_STUDY, folder.inputs.name}
-    if folder.root.exists() and {path.name for path in folder.root.iterdir()} - before:
+    there = {path.name for path in folder.root.iterdir()} if folder.root.exists() else set()
+    if {name for name in there if not name.startswith(".")} - before:  # a killed start leaves hidden files
         raise Refusal("--name", f"{folder.root} is not empty", "choose another name")
 
 

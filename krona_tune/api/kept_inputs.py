@@ -100,6 +100,9 @@ def _kept(name: str, data: Any, spec: TaskSpec, folder: StudyFolder) -> Path:
         parts = {name: rows for name, rows in parts.items() if part_of(str(name))}
     _refuse_odd_parts(parts, said)
     place = folder.inputs / DATA / name
+    if begun and not place.is_dir():
+        known = sorted(path.name for path in place.parent.glob("*"))
+        raise Refusal(f"tasks: {name}", f"the study was begun with {', '.join(known) or 'no data in memory'}", REPEAT)
     with refusing(said, "can't be kept as Parquet files", GIVE_DATA):
         if not begun:
             shutil.rmtree(place, ignore_errors=True)

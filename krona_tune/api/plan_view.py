@@ -179,7 +179,7 @@ def plan_lines(
     if slow := busy():
         lines["machine"] = f"{slow}: all takes longer, also Ray's start"
     if folder:
-        lines["folder"] = str(folder.root) + (f", copied to {redact(folder.remote)}" if folder.remote else "")
+        lines["folder"] = str(folder.shown) + (f", copied to {redact(folder.remote)}" if folder.remote else "")
     if set(plan.own_data) == set(spec.tasks):
         del lines["data"]
     return lines

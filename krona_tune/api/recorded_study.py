@@ -221,7 +221,7 @@ class RecordedStudy:
         return {chart.name: chart.figure for chart in (*drawn, *((final,) if final else ()))}
 
     def __repr__(self) -> str:
-        return f"<Study {self.folder.root}: {self._state_text()}>"
+        return f"<Study {self.folder.shown}: {self._state_text()}>"
 
     def _repr_html_(self) -> str:
         from rich.console import Group
@@ -258,7 +258,7 @@ class RecordedStudy:
 
     def _state_text(self) -> str:
         if not self.folder.manifest.exists():
-            return GONE if self._seen else NOT_BEGUN
+            return GONE if self._seen else "begins" if self.running else NOT_BEGUN
         try:
             state = self._state()
         except Refusal as refusal:

@@ -1,8 +1,11 @@
 """Holds `Study`: plans, runs, stops, reads and uses a study from Python, as the command line's commands do."""
 
+import signal
 import sys
+import threading
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from os import PathLike, fspath
 from pathlib import Path
@@ -155,7 +158,7 @@ class Study(RecordedStudy):
         elif not isinstance(space, Mapping):
             space = find_space(Path(space), "space")
         kept_at = storage_at(str(storage))
-        self.folder = kept_at.brought(name or new_name(space))
+        self.folder = kept_at.brought(name or new_name(space)).anchored()
         self._space: Path | Mapping[str, Any] | None = space
         self._tasks, self._model, self._tokenizer = tasks, model, tokenizer
         by_keyword = {name: plain_values(value, name) for name, value in keywords.items() if name in SETTINGS}
@@ -201,7 +204,7 @@ class Study(RecordedStudy):
         """
         read_manifest(folder.manifest)
         study = cls.__new__(cls)
-        study.folder, study._start = folder, StartOptions()
+        study.folder, study._start = folder.anchored(), StartOptions()
         study._space, study._request, study._child, study._given, study._seen = None, None, None, [], True
         study._picked = study._joins = study._in_memory = False
         study._has_run = True
@@ -300,13 +303,13 @@ class Study(RecordedStudy):
         """
         waited, child = self._child is not None or self.running, self._child
         self._child = None
-        if child and (status := child.wait()) not in ENDED_WELL:
+        if child and (status := child.wait()) not in {*ENDED_WELL, -signal.SIGINT}:  # it was stopped as it began
             raise RuntimeError(f"the study's process ended with status {status}:\n{last_lines(self._output)}")
         while self.running:
             time.sleep(0.2)
         state = state_since(self.folder, self._state_before)
-        if waited and state and state.reason:
-            raise RuntimeError(STOPPED_ITSELF.format(state.reason))
+        if waited and state and (state.reason or not state.end):
+            raise RuntimeError(STOPPED_ITSELF.format(state.reason or "its process was killed"))
         return self
 
     @refusing_at_the_caller
@@ -430,7 +433,7 @@ class Study(RecordedStudy):
     ) -> None:
         """Runs the study here. Its request is read when no other driver can change it any more."""
         begun = self.folder.spec.exists()
-        with claim(self.folder) as waited:
+        with _one_at_a_time(), claim(self.folder) as waited:
             if not begun:
                 refuse_taken(self.folder, self.folder.name)  # another driver may have begun it meanwhile
             spec = read_spec()
@@ -464,6 +467,21 @@ class Study(RecordedStudy):
         note_used(dump_spec(spec))
         self._has_run = True
         self._child = start_driver(words, self._output, environment=self._start.environment())
+
+
+_RUNS = threading.Lock()
+"""Held by the study that runs in this process: there is one Ray in it."""
+
+
+@contextmanager
+def _one_at_a_time() -> Iterator[None]:
+    """Raises a Refusal if another thread of this process runs a study."""
+    if not _RUNS.acquire(blocking=False):
+        raise Refusal("run", "another study runs in this process", "wait for its end, or use run(wait=False)")
+    try:
+        yield
+    finally:
+        _RUNS.release()
 
 
 def _by_key(values: Mapping[str, Any]) -> list[GivenValue]:

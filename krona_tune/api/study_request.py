@@ -192,5 +192,6 @@ def different_keys(then: Mapping[str, Any], now: Mapping[str, Any], given: Seque
 
 
 def _text(values: Mapping[str, Any], key: str) -> str:
-    value = values.get(key, "nothing")
+    inner = {name.removeprefix(f"{key}."): each for name, each in values.items() if name.startswith(f"{key}.")}
+    value = values.get(key, [f"{name}: {each}" for name, each in inner.items()] or "nothing")
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from itertools import chain
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -66,6 +67,9 @@ def claim(folder: StudyFolder) -> Iterator[frozenset[str] | None]:
             problem = f"no file in {root} can be locked (flock: {error.strerror})"
             fix = "mount its file system with flock, or name a folder on another"
             raise Refusal("--storage", problem, fix) from None
+        if not missing:
+            problem = f"{root} can't be written by you: {error.strerror}"
+            raise Refusal("--storage", problem, "let its owner do it, or get the right to write there") from None
         raise Refusal("--storage", f"{root} can't be made: {error.strerror}", "name a writable folder") from None
     try:
         _say_who(folder)  # while it waits for the study elsewhere, or fetches it, it may be stopped, too
@@ -76,7 +80,7 @@ def claim(folder: StudyFolder) -> Iterator[frozenset[str] | None]:
         with suppress(OSError):
             folder.driver.unlink(missing_ok=True)
         if not folder.spec.exists():
-            _remove([root / name for name in new], missing)
+            _remove([*(root / name for name in new), *_left_by_starts(root)], missing)
         lock.release()
 
 
@@ -107,6 +111,11 @@ def _is_in_place(lock: FileLock) -> bool:
     """Returns whether the file that a lock holds is still in a folder."""
     held = lock._context.lock_file_fd
     return held is None or os.fstat(held).st_nlink > 0
+
+
+def _left_by_starts(root: Path) -> Iterator[Path]:
+    """Yields the files by which starts that were killed looked whether they can write here."""
+    return chain.from_iterable(map(root.glob, (".seen-*", ".preflight-*", ".*.tmp")))
 
 
 def _remove(files: list[Path], folders: list[Path]) -> None:

@@ -1,7 +1,7 @@
 """Names the files and folders of a study."""
 
 import shlex
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from krona_tune.study.redact import redact
@@ -68,7 +68,18 @@ class StudyFolder:
     @property
     def storage_flag(self) -> str:
         """Returns what a command needs after the study's name to find it: nothing if its storage is the usual one."""
-        return "" if self.storage == STUDIES else f" --storage {shlex.quote(redact(self.storage))}"
+        usual = {STUDIES, str(Path(STUDIES).absolute())}
+        return "" if self.storage in usual else f" --storage {shlex.quote(redact(self.storage))}"
+
+    def anchored(self) -> "StudyFolder":
+        """Returns the same folder by its whole path, which stays when this process goes to another folder."""
+        return replace(self, root=self.root.absolute())
+
+    @property
+    def shown(self) -> Path:
+        """Returns its path from the current folder, if it lies in that, else the whole one."""
+        here = Path.cwd()
+        return self.root.relative_to(here) if self.root.is_relative_to(here) else self.root
 
     @property
     def remote_checkpoints(self) -> str | None:

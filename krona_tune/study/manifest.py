@@ -246,6 +246,9 @@ def _with_averages(facts: Any, *, lower: bool) -> Any:
 
 def read_manifest(path: Path) -> Manifest:
     """Returns the manifest in a file. Raises a Refusal if there is none, or it is damaged."""
+    if not lexists(path) and lexists(path.parent / "study.yaml"):
+        problem = f"the study has not begun, or its {path.name} is missing"
+        raise Refusal(str(path.parent), problem, "resume it, or put that back")
     if not lexists(path):
         raise Refusal(str(path.parent), f"no study is here (no {path.name})", "name the folder of a study")
     text = read_text(path, PUT_BACK)

@@ -220,10 +220,10 @@ class TrialResult:
     test_score: float | None = None
     test_examples: int = 0
     test_metrics: dict[str, float] = field(default_factory=dict)
-    test_resampled: tuple[float, ...] = ()
+    test_resampled: tuple[float, ...] = field(default=(), repr=False)
     test_note: str = ""
-    validation_resampled: tuple[float, ...] = ()
-    curve: Curve = ()
+    validation_resampled: tuple[float, ...] = field(default=(), repr=False)
+    curve: Curve = field(default=(), repr=False)
 
     @property
     def head_alone(self) -> bool:

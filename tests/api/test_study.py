@@ -338,7 +338,7 @@ def test_a_begun_study_is_resumed_elsewhere_with_the_flags_of_its_constructor(
     krona_tune.Study(model=model, tasks=reviews(frame()), space=SPACE, name="reviews", **LATER).run(wait=False, **given)
     assert heard[:2] == ["resume", "reviews"]
     words = dict(zip(heard[2::2], heard[3::2], strict=False))
-    assert words.pop("--storage") == "studies"
+    assert words.pop("--storage") == str(Path("studies").absolute())
     asked = {flag_of(name): str(value) for name, value in given.items()}
     assert words == {**AS_FLAGS, **asked}, "what nobody asks for now, an order may change"
     monkeypatch.setattr(sys, "argv", ["krona-tune", *heard, "--dry-run"])
@@ -685,3 +685,28 @@ def test_the_command_line_resumes_what_python_planned(model: str) -> None:
     for name, text in plan.lines.items():
         if name != "machine":  # how many processes want its cores changes from one moment to the next
             assert " ".join(f"{name} {text}".split()) in shown
+
+
+def test_a_study_stays_where_it_was_made_when_its_process_goes_elsewhere(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = study(model)
+    place = made.folder.root
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    made.plan()
+    assert made.folder.root == place.absolute()
+    assert not (tmp_path / "elsewhere" / "studies").exists()
+
+
+def test_one_study_at_a_time_runs_in_a_process(model: str) -> None:
+    with study_module._one_at_a_time(), pytest.raises(Refusal, match="run: another study runs in this process; wait"):
+        study(model).run()
+
+
+def test_a_study_that_another_thread_runs_is_not_stopped_by_a_signal(
+    model: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(driver_process, "driver_of", lambda folder: (os.getpid(), driver_process.this_host()))
+    with pytest.raises(Refusal, match="in another thread; end it by"):
+        study(model).stop()

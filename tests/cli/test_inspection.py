@@ -91,6 +91,23 @@ def test_a_study_is_shown_as_far_as_it_came(study: StudyFolder, capsys: pytest.C
     assert "0.610" in text
 
 
+def test_a_study_that_was_stopped_says_so_with_what_is_left_and_how_it_goes_on(
+    study: StudyFolder, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = said("show", str(study.root)) + capsys.readouterr().out
+    assert re.search(
+        r": stopped with \d+ trials to go, 1 completed, .*; krona-tune resume mine --storage .* goes on", text
+    )
+    assert "stopped with" in said("list", "--storage", str(study.root.parent)) + capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("lost", "word"), [("manifest.json", "show"), ("study.yaml", "show")])
+def test_a_study_without_one_of_its_files_says_which(study: StudyFolder, lost: str, word: str) -> None:
+    (study.root / lost).unlink()
+    with pytest.raises(Refusal, match=rf"{lost}.*(is missing|resume it)"):
+        said(word, study.name, "--storage", str(study.root.parent))
+
+
 def test_a_folder_is_named_as_it_is_even_if_a_word_stands_in_brackets(
     study: StudyFolder, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -215,7 +232,7 @@ def damage(path: Path) -> None:
     ("name", "harm", "state"),
     [
         (".lock", Path.mkdir, "1 completed, 1 stopped early, 1 interrupted"),
-        ("manifest.json", lose, "hurt: no study is here (no manifest.json)"),
+        ("manifest.json", lose, "hurt: the study has not begun, or its manifest.json is missing"),
         ("manifest.json", damage, "manifest.json: is damaged (Invalid JSON"),
         ("study.yaml", lose, "study.yaml: is missing"),
         ("results/trials.parquet", damage, "trials.parquet: can't be read (ArrowInvalid"),

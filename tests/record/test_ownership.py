@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 from filelock import FileLock
 
+from krona_tune.api.folders import refuse_taken
 from krona_tune.record import ownership
 from krona_tune.record.ownership import (
     LEASE,
@@ -115,6 +116,16 @@ def test_of_a_study_that_did_not_begin_nothing_is_left(folder: StudyFolder, tmp_
         folder.log.touch()
         raise KeyError
     assert not list(tmp_path.iterdir())
+
+
+def test_what_a_killed_start_left_neither_takes_the_name_nor_stays(folder: StudyFolder) -> None:
+    folder.root.mkdir(parents=True)
+    for name in (".seen-1a2b", ".preflight-x", ".study.yaml.7f.tmp"):
+        (folder.root / name).touch()
+    refuse_taken(folder, folder.name)
+    with claim(folder):
+        pass
+    assert not folder.root.exists() or not list(folder.root.iterdir())
 
 
 def test_a_study_that_has_begun_stays(folder: StudyFolder) -> None:

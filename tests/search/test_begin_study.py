@@ -10,6 +10,7 @@ import pytest
 
 from krona_tune.data.metrics import code_of_functions_digest, functions_digest
 from krona_tune.data.tasks import TASKS
+from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.refusal import Refusal
 from krona_tune.search.budget import Rates
 from krona_tune.search.planning.plan import make_plan
@@ -23,6 +24,7 @@ from krona_tune.study.request.loader import load_spec
 from krona_tune.study.request.study_spec import ResourcesSpec, StudySpec
 from krona_tune.train import device
 from tests.record.events import manifest
+from tests.study.final_rows import row
 
 FOUR_CORES, ONE_GPU = Slots(cpus=4, gpus=0, count=2), Slots(cpus=1, gpus=1, count=1)
 
@@ -47,6 +49,16 @@ def resources(model: str, slots: Slots, **request: Any) -> Resources:
 
 def begun(study: Resources, folder: StudyFolder) -> DriverContext:
     return begin_study(study, folder, "the command")
+
+
+def test_a_study_with_records_and_no_manifest_is_not_begun_anew(model: str, folder: StudyFolder) -> None:
+    begun(resources(model, FOUR_CORES), folder)
+    folder.manifest.unlink()
+    begun(resources(model, FOUR_CORES), folder)
+    ParquetSink(folder.results).trial_started(row("000", "search", None))
+    folder.manifest.unlink()
+    with pytest.raises(Refusal, match=r"manifest\.json: is missing; put back a copy of it"):
+        begun(resources(model, FOUR_CORES), folder)
 
 
 @pytest.mark.parametrize("first", ["bf16", "fp32"])

@@ -17,6 +17,7 @@ import torch
 
 from krona_tune.atomic_write import write_atomically
 from krona_tune.record.orders import whoami
+from krona_tune.record.records import read_trials_so_far
 from krona_tune.refusal import Refusal, joined, told
 from krona_tune.search.budget import Rates
 from krona_tune.search.planning.plan import Plan
@@ -25,7 +26,7 @@ from krona_tune.search.startup.task_data import PreparedData, prepare_data
 from krona_tune.search.worker.trainable import Workplace
 from krona_tune.study.devices import Price, price_of
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.manifest import Manifest, ModelFacts, read_manifest, refuse_other_inputs, task_inputs
+from krona_tune.study.manifest import PUT_BACK, Manifest, ModelFacts, read_manifest, refuse_other_inputs, task_inputs
 from krona_tune.study.redact import redact
 from krona_tune.study.request.loader import dump_spec, load_spec
 from krona_tune.study.request.study_spec import Precision
@@ -169,6 +170,8 @@ def begin_study(
         reasons=plan.spec.reasons,
     )
     before = folder.spec.read_text(encoding="utf-8") if folder.spec.exists() else None
+    if not folder.manifest.exists() and before is not None and read_trials_so_far(folder.results):
+        raise Refusal(str(folder.manifest), "is missing", PUT_BACK)  # by which inputs are known to be the same
     if folder.manifest.exists():
         earlier = read_manifest(folder.manifest)
         refuse_changed(earlier, manifest, "train" if full_training else "--resume")

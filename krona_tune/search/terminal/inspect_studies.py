@@ -24,7 +24,8 @@ from krona_tune.search.terminal.live_view import View, can_redraw
 from krona_tune.search.terminal.result_tables import build_result_tables
 from krona_tune.study.devices import price_of
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.manifest import read_manifest
+from krona_tune.study.formatting import format_many
+from krona_tune.study.manifest import Manifest, read_manifest
 from krona_tune.study.request.loader import load_spec
 from krona_tune.study.result import TrialResult
 from krona_tune.study.standings import Standings
@@ -55,8 +56,9 @@ def show(folder: StudyFolder, console: Console) -> None:
     """Prints what a study has found so far. Raises a Refusal if it has not begun or can't be read."""
     manifest = read_manifest(folder.manifest)
     spec = load_spec(folder.spec)
-    rows, state = _looked_at(folder)
-    console.print(f"{folder.root}: {state}", highlight=False, markup=False, soft_wrap=True)
+    rows, state, stopped = _looked_at(folder, manifest)
+    goes_on = f"; krona-tune resume {folder.name}{folder.storage_flag} goes on" if stopped else ""
+    console.print(f"{folder.root}: {state}{goes_on}", highlight=False, markup=False, soft_wrap=True)
     console.print(build_result_tables(Standings(rows, spec.shared_by), manifest.tasks, spec.search))
 
 
@@ -113,7 +115,7 @@ def _line(folder: StudyFolder) -> tuple[str, ...] | None:
         data = "synthetic" if manifest.synthetic else "real"
         if not lexists(folder.spec):
             raise Refusal(str(folder.spec), "is missing")
-        rows, state = _looked_at(folder)
+        rows, state, _ = _looked_at(folder, manifest)
         trials = str(len(rows))
     except Refusal as refusal:
         state = f"{Path(refusal.place).name}: {refusal.problem}"
@@ -122,12 +124,15 @@ def _line(folder: StudyFolder) -> tuple[str, ...] | None:
     return folder.name, begun, state, tasks, trials, data
 
 
-def _looked_at(folder: StudyFolder) -> tuple[list[TrialResult], str]:
-    """Returns the study's rows, and its state in words."""
+def _looked_at(folder: StudyFolder, manifest: Manifest) -> tuple[list[TrialResult], str, bool]:
+    """Returns the study's rows, its state in words, and whether it was stopped before its end."""
     rows, unread = _rows(folder)
-    state = read_status(folder, rows, runs=is_running(folder)).state
+    status = read_status(folder, rows, runs=is_running(folder), manifest=manifest)
+    state, left = status.state, status.state.counts.to_go or 0
+    stopped = state.word == "stopped" and status.problem is None
+    end = ("stopped" + f" with {format_many(left, 'trial')} to go" * (left > 0)) if stopped else ""
     damage = f"{len(unread)} of its records can't be read" if unread else ""
-    return rows, ", ".join(filter(None, (state.text, damage))) or "nothing yet"
+    return rows, ", ".join(filter(None, (end, state.text, damage))) or "nothing yet", stopped
 
 
 def _rows(folder: StudyFolder) -> tuple[list[TrialResult], set[Path]]:

@@ -68,7 +68,7 @@ def _sent(given: GivenValue) -> RequestValue:
     elif given.key == TEACHERS and isinstance(named := listed(value), list):
         value = [whole_teacher(each) if isinstance(each, str) else each for each in named]
     try:
-        json.dumps(value, allow_nan=False)
+        value = json.loads(json.dumps(value, allow_nan=False))  # a list of several words
     except (TypeError, ValueError):
         raise Refusal(given.by, f"{value} can't be sent", "write a finite number, a text, or several of them") from None
     return RequestValue(key=given.key, value=value, by=given.by)

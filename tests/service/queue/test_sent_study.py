@@ -35,6 +35,12 @@ def test_teachers_that_lie_here_are_sent_with_their_whole_paths(
         assert sent.given[1].value == whole
 
 
+def test_tasks_that_words_name_are_sent_without_a_space() -> None:
+    """Words are a tuple, for which pydantic knows no JSON."""
+    sent = submission_of("mine", None, [GivenValue("tasks", ("cola", "rte"), "--tasks")])
+    assert sent.given[0].value == ["cola", "rte"]
+
+
 @pytest.mark.parametrize("value", [float("inf"), [1.0, float("nan")], date(2026, 1, 2)])
 def test_a_value_that_would_arrive_as_another_is_refused(value: object) -> None:
     with pytest.raises(Refusal, match=r"^--set training.clip_norm: .* can't be sent"):
