@@ -11,12 +11,17 @@ For people who keep their own training program, such as transformers' Trainer:
 """
 
 from collections.abc import Callable, Sequence
+from copy import deepcopy
 from itertools import product
 from math import inf
 from typing import Any
 
 from peft import LoKrConfig, LoraConfig, PeftConfig, PeftModel
 from peft.tuners.tuners_utils import BaseTunerLayer
+from peft.utils.transformers_weight_conversion import (
+    convert_peft_config_for_transformers,
+    get_model_conversion_mapping,
+)
 from pydantic import ValidationError
 from torch import nn
 
@@ -106,7 +111,21 @@ def optuna_space(
     config.target_modules = {f"{within(model)}{site.name}" for site in places}
     config.task_type = task_type(model)
     config.modules_to_save = saved_modules(_head(model))
+    _refuse_experts(config, model)
     return config
+
+
+def _refuse_experts(config: PeftConfig, model: nn.Module) -> None:
+    """Refuses maps that peft takes for the parameters of a model's experts, which it finds by the ends of names."""
+    tried = deepcopy(config)
+    try:
+        convert_peft_config_for_transformers(tried, model=model, conversions=get_model_conversion_mapping(model))
+        taken = bool(getattr(tried, "target_parameters", None))
+    except ValueError:
+        taken = True
+    if taken:
+        problem = f"peft takes maps of these names in a {config_of(model)['model_type']} for its experts"
+        raise Refusal("roles", problem, "choose other roles, or methods without lora")
 
 
 def _head(model: Any) -> list[str]:

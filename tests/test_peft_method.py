@@ -8,6 +8,7 @@ import numpy as np
 import peft
 import pytest
 import torch
+import transformers
 from peft.utils.hotswap import hotswap_adapter
 from torch import nn
 
@@ -144,6 +145,20 @@ def test_merged_equals_adapted_and_the_plain_model_comes_back(name: str, config:
     merged = wrapped.merge_and_unload()
     assert not layers(merged)
     assert apart(outputs(merged, shape), adapted) < 2e-5
+
+
+def test_a_head_without_a_weight_of_its_own_stays_when_the_adapter_is_merged() -> None:
+    config = transformers.RobertaConfig(
+        vocab_size=97, hidden_size=24, num_hidden_layers=2, num_attention_heads=4, intermediate_size=40, pad_token_id=0
+    )
+    model = transformers.RobertaForSequenceClassification(config).eval()
+    wrapped = peft.get_peft_model(model, KronAConfig(task_type="SEQ_CLS", **BERT)).eval()
+    fill(wrapped)
+    ids = torch.randint(3, 97, (4, 9), generator=torch.Generator().manual_seed(0))
+    adapted = wrapped(ids).logits
+    merged = wrapped.merge_and_unload()
+    assert apart(merged(ids).logits, adapted) < 2e-5
+    assert type(merged.classifier).__name__ == "RobertaClassificationHead"
 
 
 def test_peft_says_itself_what_it_does_not_offer(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from transformers import (
     AutoModelForMaskedLM,
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
     Trainer,
     TrainingArguments,
 )
@@ -23,6 +24,7 @@ from transformers import (
 import krona_tune
 from krona_tune.peft_search import optuna_space
 from krona_tune.refusal import Refusal
+from tests.backbones.families import build as build_family
 from tests.models import build
 
 
@@ -141,6 +143,26 @@ def test_a_limit_below_every_adapter_is_refused_with_the_smallest() -> None:
 def test_what_peft_can_not_adapt_is_refused(name: str, asked: dict[str, Any], said: str) -> None:
     with pytest.raises(Refusal, match=said.replace("?", r"\?")):
         drawn(1, name, **asked)
+
+
+@pytest.mark.parametrize(
+    ("make", "said"),
+    [
+        (AutoModelForTokenClassification, "TOKEN_CLS"),
+        (AutoModelForQuestionAnswering, "QUESTION_ANS"),
+        (AutoModelForSequenceClassification, "SEQ_CLS"),
+    ],
+)
+def test_peft_learns_what_a_head_answers(make: Any, said: str) -> None:
+    assert optuna_space(None, make.from_config(model().config)).task_type == said
+
+
+def test_maps_that_peft_takes_for_those_of_experts_are_refused() -> None:
+    whole = build_family("deepseek_v3")[1]
+    roles = "feed_forward_in+feed_forward_out"
+    with pytest.raises(Refusal, match="roles: peft takes maps of these names in a deepseek_v3 for its experts"):
+        optuna_space(None, whole, methods=["lora"], roles=roles)
+    assert optuna_space(None, whole, methods=["krona"], roles=roles).target_modules
 
 
 def test_an_adapted_model_is_refused() -> None:

@@ -85,7 +85,8 @@ class PlacedAdapter:
         if reached is None:
             return None
         for site in self.sites:
-            ranks[site.name] = ranks.get(site.name, 0) + reached(site, self.adapter)
+            most = min(site.rows.total if site.rows else site.d_out, site.d_in)
+            ranks[site.name] = min(most, ranks.get(site.name, 0) + reached(site, self.adapter))
         return max(ranks.values(), default=0)
 
 
@@ -160,7 +161,7 @@ def _none_of(it: PlacedAdapter, library: str, has_form: bool) -> Refusal | None:
     if it.method.trains_head_alone:
         return unfit(f"the adapter is the head alone, which changes no map, and {library} has no such method")
     if not has_form:
-        fix = "use --format adapter" if it.method.merges_into is None else "use --format merged"
+        fix = "use --format adapter" if held_as_merged(it, None) else "use --format merged"
         return Refusal("--format", f"{library} has no {it.method.name}", fix)
     if part := it.part_of_map:
         return unfit(f"peft adapts whole maps, and {part.key} is a part of one")
@@ -188,7 +189,8 @@ def changes_weights(it: PlacedAdapter) -> Refusal | None:
     """Returns why no LoRA, of whatever rank, is near an adapter: it adds to no weight of a linear map."""
     if it.method.merges_into == "weight" and it.sites:
         return None
-    return Refusal("--format", f"lora: {it.method.name} changes no weight of a linear map", "use --format adapter")
+    problem = f"{it.method.name} changes no weight of a linear map, as LoRA does"
+    return Refusal("--format", problem, "use --format adapter")
 
 
 def held_as_lora(it: PlacedAdapter, rank: int | None) -> Refusal | None:

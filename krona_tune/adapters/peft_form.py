@@ -129,11 +129,16 @@ def _complete(config: PeftConfig, model: nn.Module, beside: Iterable[str]) -> No
     config.task_type = task_type(model)
 
 
+ANSWERS = {"ForTokenClassification": "TOKEN_CLS", "ForQuestionAnswering": "QUESTION_ANS"}
+"""What peft calls the answers of other heads than a sequence's, by the ends of transformers' names of classes."""
+
+
 def task_type(model: nn.Module) -> str:
     """Returns what peft calls the model's kind of answer."""
     whole = cast(Any, model)
     if not whole.can_generate():
-        return "SEQ_CLS"
+        name = type(model).__name__
+        return next((answer for end, answer in ANSWERS.items() if name.endswith(end)), "SEQ_CLS")
     return "SEQ_2_SEQ_LM" if whole.config.is_encoder_decoder else "CAUSAL_LM"
 
 

@@ -9,7 +9,7 @@ from krona_tune.adapters.peft_class import known_methods
 from krona_tune.adapters.placement import KEPT_IN, TRAINING_BYTES, count, why_nothing_is_stored
 from krona_tune.backbones.geometry import Geometry, Role, Site
 from krona_tune.refusal import Refusal
-from krona_tune.study.formatting import format_bytes
+from krona_tune.study.formatting import format_bytes, format_many
 from krona_tune.study.request.trial import AdapterConfig
 from krona_tune.train.backbone_source import BackboneSource
 
@@ -22,9 +22,9 @@ def model_lines(source: BackboneSource) -> Iterator[tuple[str, str]]:
     yield "width", f"{shape.width:,} features, {shape.vocabulary:,} tokens known"
     yield "reads", "any number of tokens" if shape.positions is None else f"{shape.positions:,} tokens at most"
     for stack, depth in shape.depths.items():
-        yield str(stack), f"{depth} layers" + (f", used {shape.uses} times" if shape.uses > 1 else "")
+        yield str(stack), format_many(depth, "layer") + (f", used {shape.uses} times" if shape.uses > 1 else "")
     for said, layers in Counter(map(_text, filter(_is_map, shape.sites))).items():
-        yield "map", f"{said}, in {layers} layers"
+        yield "map", f"{said}, in {format_many(layers, 'layer')}"
     for each in shape.left_out:
         yield "omitted", f"{each.name}, {each.reason}"
     yield "frozen", frozen_text(source)

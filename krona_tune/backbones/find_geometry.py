@@ -111,6 +111,10 @@ MULTIPLIES = ("multiplier", "factor", "ratio")
 """The ends of the names of fractions that decide about a size."""
 
 
+SEES_ALL = frozenset({"bert-generation"})
+"""Decoders that read what stands behind, too, unless their config says that they are decoders."""
+
+
 def geometry(
     config: Mapping[str, Any], place: str = "config.json", corrections: Mapping[Role, str] | None = None
 ) -> Geometry:
@@ -130,6 +134,9 @@ def geometry(
     if not isinstance(config, Mapping) or not isinstance(config.get("model_type"), str):
         raise Refusal(place, "states no model_type", "give the config.json of a transformers model")
     check_config(config, place)
+    if config["model_type"] in SEES_ALL and not config.get("is_decoder"):
+        problem = f"a {config['model_type']} that is no decoder sees the tokens that it learns to write"
+        raise Refusal(f"{place}: is_decoder", problem, 'write "is_decoder": true into it')
     meaning = meaning_of(config, corrections)
     return _known(meaning) or _introspected(meaning, config, place, corrections)
 

@@ -74,10 +74,9 @@ def load_backbone(location: str, device: Device, shape: Geometry | None = None) 
         kind = model_class(shape)
         whole, loaded = kind.from_pretrained(
             location,
-            **_causal(config, shape),
             trust_remote_code=False,
             dtype=device.dtype,
-            attn_implementation=device.attention if _has_fused_attention(kind, config) else "eager",
+            attn_implementation=_attention(kind, config, device),
             output_loading_info=True,
             **_quantization(device, config),
         )
@@ -116,18 +115,14 @@ def quiet() -> Iterator[None]:
         transformers.logging.set_verbosity(level)
 
 
-def _has_fused_attention(kind: Any, config: Any) -> bool:
-    """Returns whether a family offers PyTorch's fused attention, which DeBERTa's attention can't use."""
-    return bool(kind._model_mapping[type(config)]._supports_sdpa)
+def _attention(kind: Any, config: Any, device: Device) -> str:
+    """Returns the attention of a model: the device's, or the plain one where a family has no fused one, as DeBERTa.
 
-
-def _causal(config: Any, shape: Geometry) -> dict[str, Any]:
-    """Returns what makes a decoder attend to earlier tokens alone, if its config does not, as that of a BertGeneration:
-    it would see the tokens that it learns to write."""
-    if not shape.writes_alone or getattr(config, "is_decoder", True):
-        return {}
-    config.is_decoder = True
-    return {"config": config}
+    A Falcon's plain attention adds its ALiBi twice (transformers 5), so that it would be another model.
+    """
+    if not kind._model_mapping[type(config)]._supports_sdpa:
+        return "eager"
+    return "sdpa" if getattr(config, "alibi", False) else device.attention
 
 
 def _quantization(device: Device, config: Any) -> dict[str, Any]:

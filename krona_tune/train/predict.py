@@ -34,6 +34,8 @@ from krona_tune.train.evaluate import EVALUATION_TOKENS, in_parts, to_device
 from krona_tune.train.task_heads import Answer, Head, TextAnswer, VerbalizedAnswer, make_answer
 
 CPU = Device(kind="cpu", dtype=torch.float32)
+TRIED = "a word and some more of them, one after the other"
+"""The text by which a loaded adapter is tried; a Funnel of three blocks reads no shorter ones."""
 
 
 def _try(answer: Answer, inputs: Inputs) -> None:
@@ -89,7 +91,8 @@ def load_adapted(
     refuse_replaced(folder, card)
     answering.model.eval()
     with torch.no_grad(), refusing(*unable):
-        _try(answering, dict(tokenizer("a word", return_tensors="pt").to(device.kind)))
+        few = tokenizer(TRIED, truncation=True, max_length=card.max_length, return_tensors="pt")
+        _try(answering, dict(few.to(device.kind)))
     return AdaptedModel(
         card=card,
         task=task,

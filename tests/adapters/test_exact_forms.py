@@ -42,6 +42,7 @@ def test_every_target_has_a_form() -> None:
         ("bert", "lora", {"rank": 3}, 3),
         ("bert", "lokr", {"rank": 2, "decompose_factor": 4, "roles": "value"}, 4 * 2),
         ("deberta", "lora", {"rank": 3, "roles": "query+value"}, 2 * 3),
+        ("deberta", "lora", {"rank": 20, "roles": "query+key+value"}, 24),
     ],
 )
 def test_the_rank_is_that_of_the_change_of_a_whole_weight(

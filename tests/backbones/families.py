@@ -39,6 +39,7 @@ SIZES: dict[str, Any] = {
 """A tiny size for each name that configs have for one."""
 OWN: dict[str, dict[str, Any]] = {
     "bamba": {"mamba_n_heads": 6, "mamba_d_head": 8},
+    "bert-generation": {"is_decoder": True},
     "convbert": {"embedding_size": 24},
     "deepseek_v2": {"num_key_value_heads": 4, "head_dim": 4, "kv_lora_rank": 6, "first_k_dense_replace": 1},
     "deepseek_v3": {"num_key_value_heads": 4, "head_dim": 4, "first_k_dense_replace": 1},

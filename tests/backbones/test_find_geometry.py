@@ -13,6 +13,7 @@ from krona_tune.backbones import find_geometry
 from krona_tune.backbones.find_geometry import SHIPPED, from_json, geometry, meaning_of, shipped_file, to_json
 from krona_tune.backbones.geometry import Role
 from krona_tune.backbones.introspect import introspect
+from krona_tune.refusal import Refusal
 from tests.backbones.ship import configs
 from tests.models import CONFIGS, ENCODER
 
@@ -111,3 +112,12 @@ def test_a_process_remembers_what_it_can_not_write(cache: Path, monkeypatch: pyt
     cache.write_text("a file in its place", encoding="utf-8")
     config = {"model_type": "bert", **ENCODER, "hidden_size": 36}
     assert geometry(config) is geometry(dict(config))
+
+
+def test_a_decoder_that_would_see_what_it_learns_to_write_is_refused() -> None:
+    """A BertGeneration's config says that it is no decoder, unless somebody writes it."""
+    config = {**ENCODER, "model_type": "bert-generation"}
+    said = r'^x: is_decoder: a bert-generation that is no decoder .*; write "is_decoder": true'
+    with pytest.raises(Refusal, match=said):
+        geometry(config, "x")
+    assert geometry({**config, "is_decoder": True}, "x").writes_alone

@@ -79,7 +79,7 @@ def test_an_adapter_of_another_task_than_was_asked_for_is_refused(
         (["second", "--distil", "2", "--rank", "3"], "--rank: --distil names the rank; leave it out"),
         (
             ["second", "--distil", "2"],
-            "--format: lora: krona_b changes no weight of a linear map; use --format adapter",
+            "--format: krona_b changes no weight of a linear map, as LoRA does; use --format adapter",
         ),
         (["first", "--task", "cola", "--model", "./nowhere"], "--model: no folder './nowhere'"),
     ],

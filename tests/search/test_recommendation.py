@@ -17,6 +17,7 @@ from krona_tune.search.planning.earlier_study import shipped_curves
 from krona_tune.search.planning.expected_score import recorded_shares
 from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.search.planning.recommendation import Recommendation, recommend_point
+from krona_tune.study.formatting import describe_adapter
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.trial import PLACES
 from tests.backbone_folders import MINILM, folder_of
@@ -123,6 +124,7 @@ def test_what_trains_it_places_nothing_where_the_maps_are_named(model: str) -> N
     named = {"backbone": {"target_modules": ["query"]}, "adapter": {"a_out": [2, 4, 8], "a_in": "divisors"}}
     spec = recommend_point(planned(model, ["rte"], **named)).trains.spec
     assert not {*PLACES} & spec.plain()["adapter"].keys()
+    assert "query+value" not in describe_adapter(recommend_point(planned(model, ["rte"], **named)).point)
     assert make_plan(build_spec(spec.plain(), "again.yaml"), "again.yaml").spec == spec
 
 

@@ -1,6 +1,5 @@
 """Tests that a backbone is frozen and has the user's dropout, which acts where it is asked, and keeps its own."""
 
-from dataclasses import replace
 from itertools import product
 from pathlib import Path
 from typing import Any, cast
@@ -49,15 +48,15 @@ def test_weights_that_lack_a_part_of_the_base_are_refused(tmp_path: Path) -> Non
         load_backbone(str(tmp_path), FLOAT32)
 
 
-def test_a_decoder_never_sees_the_tokens_that_it_learns_to_write(tmp_path: Path) -> None:
-    """A BertGeneration's config says that it is no decoder, unless somebody writes it."""
-    config = transformers.BertGenerationConfig(**ENCODER)
-    transformers.BertGenerationDecoder(config).save_pretrained(tmp_path)
-    shape = replace(find_backbone(str(tmp_path)).geometry, text_to_text=True)
-    whole = load_backbone(str(tmp_path), FLOAT32, shape).whole.eval()
-    ids = torch.randint(3, 30, (2, 9))
-    longer, shorter = whole(ids).logits, whole(ids[:, :5]).logits
-    torch.testing.assert_close(longer[:, :5], shorter)
+def test_a_falcon_with_alibi_is_the_model_that_transformers_loads(tmp_path: Path) -> None:
+    """Its plain attention adds ALiBi twice."""
+    config = transformers.FalconConfig(
+        vocab_size=97, hidden_size=24, num_hidden_layers=2, num_attention_heads=4, alibi=True, initializer_range=0.3
+    )
+    transformers.FalconForCausalLM(config).save_pretrained(tmp_path)
+    ids = torch.randint(3, 97, (2, 9), generator=torch.Generator().manual_seed(0))
+    peers = transformers.AutoModel.from_pretrained(tmp_path).eval()
+    torch.testing.assert_close(load_backbone(str(tmp_path), FLOAT32).base.eval()(ids)[0], peers(ids)[0])
 
 
 def test_a_model_saved_without_its_pooler_is_refused_with_what_draws_one(tmp_path: Path) -> None:

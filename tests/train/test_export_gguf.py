@@ -115,7 +115,7 @@ def test_a_lower_rank_is_the_nearest_and_the_card_says_how_near(tmp_path: Path) 
     [
         ("gpt2", "lora", {"roles": "output"}, "gguf: llama.cpp is not known to take LoRA on a gpt2; known: gemma, "),
         ("llama", "lora", {"layer_norms": True}, "gguf: llama.cpp's LoRA has no trained layer norms; use --format mer"),
-        ("llama", "krona_b", {}, "lora: krona_b changes no weight of a linear map; use --format adapter"),
+        ("llama", "krona_b", {}, "krona_b changes no weight of a linear map, as LoRA does; use --format adapter"),
     ],
 )
 def test_what_llama_cpp_does_not_take_is_refused(

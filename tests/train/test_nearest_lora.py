@@ -104,8 +104,8 @@ def test_the_files_hold_what_a_loader_of_lora_alone_expects(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("method", "knobs", "rank", "said"),
     [
-        ("bitfit", {}, 2, "--format: lora: bitfit changes no weight of a linear map; use --format adapter"),
-        ("krona_b", {}, 2, "--format: lora: krona_b changes no weight of a linear map; use --format adapter"),
+        ("bitfit", {}, 2, "--format: bitfit changes no weight of a linear map, as LoRA does; use --format adapter"),
+        ("krona_b", {}, 2, "--format: krona_b changes no weight of a linear map, as LoRA does; use --format adapter"),
         (
             "peft:LoRA",
             {"peft": {"r": 2}, "roles": "query"},

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
+import transformers
 
 import krona_tune
 from krona_tune.adapters.adapter_card import read_card
@@ -34,6 +35,17 @@ def test_an_encoders_answers_are_those_of_one_text_at_a_time(task: str, tmp_path
             assert prediction.text == TASKS[task].labels[logits.argmax()]
             assert prediction.probabilities == pytest.approx(logits.softmax(-1).tolist(), abs=1e-5)
     assert krona_tune.predict(adapter, rows) == [prediction.text for prediction in answered]
+
+
+def test_a_model_that_reads_no_short_texts_can_be_loaded(tmp_path: Path) -> None:
+    """A Funnel of three blocks, as all published ones are, fails at four tokens."""
+    place = backbone_folder("bert", tmp_path / "backbone")
+    words = len(transformers.AutoTokenizer.from_pretrained(place))
+    sizes = {"d_model": 24, "n_head": 4, "d_head": 6, "d_inner": 40, "vocab_size": words, "num_labels": 2}
+    config = transformers.FunnelConfig(block_sizes=[1, 1, 1], **sizes)
+    transformers.FunnelForSequenceClassification(config).save_pretrained(place)
+    adapter = adapter_folder(place, tmp_path / "adapter")
+    assert krona_tune.predict(adapter, ["one text of many words, and of some more"])
 
 
 def test_a_model_that_a_study_keeps_is_found_where_the_study_is_now(tmp_path: Path) -> None:

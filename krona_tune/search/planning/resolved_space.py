@@ -100,10 +100,11 @@ def _knobs(spec: StudySpec, method: str, geometry: Geometry, place: str) -> dict
     for name in spec.methods.get(method, {}):
         if section_of(name) == "adapter" and name not in row.reads and not is_peft(method):
             raise Refusal(f"{place}: methods.{method}.{name}", f"{method} does not read it", _reads(method))
+    placed = () if spec.backbone.target_modules is None else PLACES  # named maps leave nothing to place
     domains = {
         name: domain
         for name, domain in spec.domains(method).items()
-        if name in row.reads or section_of(name) == "training"
+        if (name in row.reads and name not in placed) or section_of(name) == "training"
     }
     _refuse_zero_within(domains, place)
     if is_peft(method):

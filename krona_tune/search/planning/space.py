@@ -116,7 +116,8 @@ class Space:
         """Returns whether the point can be drawn here."""
         knobs = self.knobs.get(params.get("method", ""), {})
         own = {name: _nearest(domain, params[name]) for name, domain in knobs.items() if name in params}
-        return bool(knobs) and self.adopted(params) == {**params, **own}
+        known = {name: value for name, value in params.items() if name in knobs or name not in PLACES}
+        return bool(knobs) and self.adopted(params) == {**known, **own}
 
     def meaning(self, params: Params) -> str:
         """Returns a text that is equal for points with the same sites and the same other values."""
