@@ -188,7 +188,8 @@ def plan_lines(
 def _trials(plan: "Plan") -> str:
     """Says how many trials a task has, who proposes them, and what is trained beside them."""
     if plan.space.searched():
-        said = f"{plan.trials} a task {SAMPLERS[plan.spec.search.proposes_by]}"
+        others = plan.trials > plan.planned.taught  # else no point is left to the sampler
+        said = f"{plan.trials} a task" + f" {SAMPLERS[plan.spec.search.proposes_by]}" * others
     else:
         said = f"{plan.trials} a task" + " (one is trained: others would repeat it)" * (plan.trials > 1)
     beside = "of the frozen model" if plan.geometry.text_to_text else "with the head alone"

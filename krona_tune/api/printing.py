@@ -16,7 +16,13 @@ from krona_tune.adapters.export_forms import Form
 from krona_tune.search.terminal.cell_view import WIDTH as CELL_WIDTH
 from krona_tune.search.terminal.cell_view import in_notebook
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.formatting import describe_adapter, format_duration, format_money, format_score
+from krona_tune.study.formatting import (
+    describe_adapter,
+    format_device_hours,
+    format_duration,
+    format_money,
+    format_score,
+)
 from krona_tune.study.redact import redact
 from krona_tune.study.request.field_types import for_task
 from krona_tune.study.result import TrialResult
@@ -165,7 +171,7 @@ def _foretold(started: "DriverContext", forecast: "Forecast", passed: float) -> 
     spec, slots, price = started.plan.spec, started.slots, started.price
 
     def in_words(used: "Amount") -> str:
-        devices = f"{used.device_hours:.2g} {'GPU' if slots.gpus else 'core'} hours"
+        devices = f"{format_device_hours(used.device_hours)} {'GPU' if slots.gpus else 'core'} hours"
         cost = f", {format_money(price.of_hours(used.device_hours))} at {price.text}" if price else ""
         return f"{format_duration(used.seconds)} ({devices}{cost})"
 

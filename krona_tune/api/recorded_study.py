@@ -182,8 +182,8 @@ class RecordedStudy:
 
     @refusing_at_the_caller
     def chosen(self, task: str) -> TrialResult:
-        """Returns the trial that is chosen of the task, whose adapter `predict`, `export` and `train` take: the winner,
-        or the default configuration or the head alone, if finals did not show that a finalist is better.
+        """Returns the trial that is chosen of the task: the winner, or the default configuration or the head alone, if
+        finals did not show that a finalist is better. `predict`, `train` and `krona-tune export` take its adapter.
 
         Args:
             task: a task of the study.

@@ -17,7 +17,15 @@ from krona_tune.report.comparison import COMPARED_NOTE, ComparedWinner, Comparis
 from krona_tune.report.knobs import knobs_of
 from krona_tune.search.terminal.result_tables import titled_table
 from krona_tune.study.folder import STUDIES
-from krona_tune.study.formatting import NOTHING, format_count, format_gain, format_name, format_score, format_spread
+from krona_tune.study.formatting import (
+    NOTHING,
+    format_bounds,
+    format_count,
+    format_gain,
+    format_name,
+    format_score,
+    format_spread,
+)
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.verdicts import TIED
 
@@ -102,7 +110,7 @@ def _scores(comparison: Comparison, facts: dict[str, TaskFacts]) -> RenderableTy
 def _numbers(entry: ComparedWinner) -> list[str]:
     mark = " v" if entry.half == "validation" else ""
     interval = entry.score.interval if entry.score else None
-    within = "\n\\[{}, {}]".format(*map(format_score, interval)) if interval else ""
+    within = "\n\\[{}, {}]".format(*format_bounds(interval)) if interval else ""
     around = "\n\\[{}, {}]".format(*map(format_gain, entry.gain_interval)) if entry.gain_interval else ""
     return [
         f"{format_spread(entry.score)}{mark}{within}",

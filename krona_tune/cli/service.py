@@ -17,6 +17,7 @@ from krona_tune.record.orders import whoami
 from krona_tune.record.storage import Storage, storage_at
 from krona_tune.refusal import Refusal, refuse_unknown
 from krona_tune.search.start_options import StartOptions
+from krona_tune.study.formatting import format_many
 from krona_tune.study.request.given_values import giver
 from krona_tune.study.settings import Keywords
 
@@ -233,7 +234,7 @@ def _given(priority: int | None) -> int:
 
 def _print_queue(view: "QueueView") -> None:
     shared = view.capacity or "unknown"
-    limits = "".join(f"; {name}: at most {most} slots" for name, most in view.limits.items())
+    limits = "".join(f"; {name}: at most {format_many(most, 'slot')}" for name, most in view.limits.items())
     say(f"shared out: {shared}{limits}")
     if view.problem:
         say(view.problem, to=errors)

@@ -51,7 +51,7 @@ def columns_of(spec: TaskSpec) -> list[str]:
 def examples(file: File, spec: TaskSpec, answers: Answers, part: str = "train") -> Examples:
     """Returns a part's rows of a file, checked. Raises a Refusal that names file, column and row."""
     if not file.table.num_rows:
-        raise Refusal(file.place, "no row")
+        raise Refusal(file.place, "no row", "give it some, or leave it out")
     found = {name: _texts(file, column) for name, column in zip(inputs_of(spec), spec.text, strict=True)}
     found[LABEL] = _ANSWERS[answers](file, spec.answer)
     if spec.split.column:

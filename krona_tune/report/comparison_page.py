@@ -12,6 +12,7 @@ from krona_tune.report.comparison import COMPARED_NOTE, ComparedTask, Comparison
 from krona_tune.report.html import framed, rendered, write_page
 from krona_tune.report.score_charts import PARAMETERS, front_line, task_front
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.formatting import format_many
 from krona_tune.study.standings import Front, average_front
 
 
@@ -59,8 +60,10 @@ def _draw_average(comparison: Comparison, common: Sequence[str]) -> Chart | None
     fronts = {
         study.name: average_front([task_front(study.tasks[task]) for task in common]) for study in comparison.studies
     }
-    caption = f"At each size the mean over {len(common)} tasks of the best score with at most that many parameters."
-    return _draw_fronts("average", "The average against trainable parameters", caption, fronts) if common else None
+    tasks = format_many(len(common), "task")
+    caption = f"At each size the mean over {tasks} of the best score with at most that many parameters."
+    several = common and len(comparison.tasks) > 1  # the chart of one task says the same
+    return _draw_fronts("average", "The average against trainable parameters", caption, fronts) if several else None
 
 
 def _draw_fronts(name: str, title: str, caption: str, fronts: Mapping[str, Front]) -> Chart | None:

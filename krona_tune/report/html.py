@@ -36,6 +36,7 @@ def format_share(share: float | None) -> str:
 
 FILTERS = {
     "score": formatting.format_score,
+    "bounds": lambda bounds: " to ".join(formatting.format_bounds(bounds)),
     "gain": formatting.format_gain,
     "deviation": formatting.format_deviation,
     "spread": partial(formatting.format_spread, plus_minus=" ± "),

@@ -169,7 +169,7 @@ class Guard:
         """Returns the answer to a request that is refused, else None and the request's body."""
         headers = Headers(scope=scope)
         if len(headers.getlist("host")) != 1 or not self._access.accepts_host(headers["host"]):
-            fix = "use localhost or 127.0.0.1, or start the service with a token"
+            fix = "use localhost or 127.0.0.1, or start the service with --token-file"
             return refused(scope, 421, Refusal("Host", "is no name of this machine", fix)), receive
         if scope["path"] not in OPEN and (answer := await self._unknown(scope, headers)):
             return answer, receive

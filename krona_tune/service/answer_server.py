@@ -45,6 +45,7 @@ def _routes(whole: AdaptedModel, sent: str) -> APIRouter:
         lambda rows: list(predictions(whole, rows)), most_together=MOST_EXAMPLES, most_waiting=MOST_WAITING
     )
 
+    @router.head("/healthz", include_in_schema=False)
     @router.get("/healthz", response_model=Version, operation_id="health")
     async def version() -> Response:  # it answers also while a batch is computed
         """Return the service's version."""

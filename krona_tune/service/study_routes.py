@@ -31,6 +31,7 @@ def study_routes(studies: ServedStudies, access: Access) -> APIRouter:
     router = APIRouter(responses=PROBLEMS)
     orders_at_once = CapacityLimiter(MOST_ORDERS)
 
+    @router.head("/healthz", include_in_schema=False)
     @router.get("/healthz", response_model=Version, operation_id="health")
     @router.get("/api/version", response_model=Version, operation_id="version")
     async def version() -> Response:  # it answers also while every thread waits

@@ -48,6 +48,13 @@ def format_score(value: float | None) -> str:
     return f"{value:.2g}" if 0 < abs(value) < SMALL_SCORE else f"{value:.3f}"
 
 
+def format_bounds(bounds: tuple[float, float]) -> tuple[str, str]:
+    """Writes the two ends of an interval as scores, with three decimals unless both are small."""
+    if max(map(abs, bounds)) < SMALL_SCORE:
+        return format_score(bounds[0]), format_score(bounds[1])
+    return f"{bounds[0]:.3f}", f"{bounds[1]:.3f}"
+
+
 def format_gain(value: float | None) -> str:
     """Writes a difference as a score, with its sign, which is a true minus."""
     if value is None or not isfinite(value):
@@ -72,6 +79,11 @@ def format_spread(value: MeanScore | None, plus_minus: str = "±") -> str:
 def format_answer(value: float) -> str:
     """Writes a predicted number with four decimals, or with six digits if it is smaller than they show."""
     return f"{value:.4f}" if abs(value) >= 0.1 or not value else f"{value:.6g}"
+
+
+def format_device_hours(value: float) -> str:
+    """Writes a number of hours with two digits, or that it is less than a hundredth."""
+    return f"{value:.2g}" if value >= 0.01 else "less than 0.01"
 
 
 def format_number(value: float | None) -> str:

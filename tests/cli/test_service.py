@@ -52,7 +52,7 @@ def test_a_study_is_submitted_listed_moved_removed_and_put_back(ask: Ask, addres
     assert f"mine is number 1 of the queue at {address}, with priority 2" in out
     until(lambda: Client(address).queue().entries[0].state == "running")
     status, out, _ = ask("queue")
-    assert "shared out: 2 CPUs; bo: at most 1 slots" in out
+    assert "shared out: 2 CPUs; bo: at most 1 slot" in out
     assert [line.split()[:5] for line in out.splitlines() if "mine" in line] == [["1", "mine", "ann", "2", "running"]]
     assert ask("queue", "move", 1, "--priority", 7)[:2] == (0, "mine has priority 7 now\n")
     status, out, _ = ask("queue", "remove", 1)

@@ -16,7 +16,7 @@ from krona_tune.search.planning.plan import Plan
 from krona_tune.search.startup.cluster import Slots
 from krona_tune.search.startup.estimate import Speed, TextSizes, untimed_forecast
 from krona_tune.study.devices import price_of
-from krona_tune.study.formatting import format_bytes, format_duration, format_money
+from krona_tune.study.formatting import format_bytes, format_device_hours, format_duration, format_money
 from krona_tune.study.request.field_types import for_task
 
 MINI_SIZES = OfficialSizes(512, 256, 512, 20)
@@ -131,7 +131,7 @@ def needs_in_words(plan: Plan, needs: Needs, slots: Slots, storage: Path) -> Ite
     yield "time", f"{format_duration(low)} to {format_duration(high)}, {slots.count} at once, {needs.how}{more}{ends}"
     hours = [used.device_hours for used, _ in (least, most)]
     unit = "GPU" if slots.gpus else "core"
-    yield "hours", f"{hours[0]:.2g} to {hours[1]:.2g} {unit} hours"
+    yield "hours", f"{' to '.join(dict.fromkeys(map(format_device_hours, hours)))} {unit} hours"
     if price := price_of(plan.spec.resources):
         yield "money", f"{' to '.join(format_money(price.of_hours(each)) for each in hours)}, at {price.text}"
     kind = "GPU memory and memory" if slots.gpus else "memory"

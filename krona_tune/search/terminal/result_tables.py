@@ -14,7 +14,14 @@ from rich.text import Text
 from krona_tune.study.chosen_finalist import choose
 from krona_tune.study.compared_methods import Average, Cell, MethodLine, averaged, compare_methods, left_out
 from krona_tune.study.finals import Finalist
-from krona_tune.study.formatting import NOTHING, describe_adapter, format_percent, format_score, format_spread
+from krona_tune.study.formatting import (
+    NOTHING,
+    describe_adapter,
+    format_bounds,
+    format_percent,
+    format_score,
+    format_spread,
+)
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.request.search_spec import SearchSpec
 from krona_tune.study.result import Half
@@ -298,7 +305,7 @@ def _in_lines(column: str, name: str) -> Text:
 
 
 def _finalist(each: Finalist, marks: str, beside: tuple[str, str], *, style: str) -> tuple[RenderableType, ...]:
-    within = "\n\\[{}, {}]".format(*map(format_score, each.test.interval)) if each.test.interval else ""
+    within = "\n\\[{}, {}]".format(*format_bounds(each.test.interval)) if each.test.interval else ""
     return (
         _in_lines("finalist", each.of).append(marks),
         f"[{style}]{format_spread(each.validation)}[/{style}]",
