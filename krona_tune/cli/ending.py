@@ -17,6 +17,7 @@ from krona_tune.api.exit_status import status_of
 from krona_tune.refusal import Refusal, shown
 from krona_tune.refused_calls import FREE, refuse_odd_text
 from krona_tune.search.driver_options import Outcome
+from krona_tune.study.folder import StudyFolder
 
 
 class RayLostExit(SystemExit):
@@ -44,6 +45,13 @@ def this_command() -> str:
             return shlex.join(["krona-tune", *words])
         case _:
             return shlex.join(["python", *sys.argv])
+
+
+def command_of(folder: StudyFolder, *, begun: bool) -> str:
+    """Returns what a person types for what a queue has started by words of its own."""
+    if begun:
+        return shlex.join(["krona-tune", "resume", folder.name])
+    return shlex.join(["krona-tune", "run", "--space", folder.spec.name, "--name", folder.name])
 
 
 class QuietFlags:

@@ -12,7 +12,7 @@ from krona_tune.api.printing import console, errors, mlflow_ui, say
 from krona_tune.api.study_request import default_to_glue, not_taken, resumed_spec, without_ordered
 from krona_tune.api.study_run import resume_command, run_and_report
 from krona_tune.cli import options
-from krona_tune.cli.ending import exit_as, this_command
+from krona_tune.cli.ending import command_of, exit_as, this_command
 from krona_tune.record.ownership import claim
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.records import read_trials_so_far
@@ -82,9 +82,8 @@ def run(
             for said in (*kept, *(not_taken(folder, asked.space, asked.given) if asked.space else ())):
                 errors.print(f"[yellow]warning:[/yellow] {escape(said)}", soft_wrap=True)
         keys = [each.key for each in changing(given)]
-        told = DriverOptions(
-            command=this_command(), resumed_by=resume_command(folder), start=start, keys=keys, waited=waited
-        )
+        command = this_command() if start.share is None else command_of(folder, begun=not new)
+        told = DriverOptions(command=command, resumed_by=resume_command(folder), start=start, keys=keys, waited=waited)
         outcome = run_and_report(spec, str(place), reason, folder, told, dry_run=dry_run)
     exit_as(outcome)
 

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from krona_tune.api import study_run
-from krona_tune.cli.ending import this_command
+from krona_tune.cli.ending import command_of, this_command
 from krona_tune.record.ownership import is_locked
 from krona_tune.refusal import NotNow, Refusal
 from krona_tune.search import driver
@@ -195,3 +195,11 @@ def test_a_ray_that_does_not_start_now_ends_with_a_status_of_its_own(
     status, _, err = run(*words, *(("--space", space) if "--name" in words else ()))
     said = "Ray: it could not be started here in 3 tries; its logs: /tmp/ray/session/logs"
     assert (status, err) == (69, f"{said}; {begun}\n")
+
+
+@pytest.mark.parametrize(
+    ("begun", "command"),
+    [(False, "krona-tune run --space study.yaml --name first"), (True, "krona-tune resume first")],
+)
+def test_what_a_queue_has_started_is_told_as_a_person_would_type_it(begun: bool, command: str) -> None:
+    assert command_of(StudyFolder(Path("studies/first")), begun=begun) == command

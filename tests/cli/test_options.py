@@ -108,7 +108,11 @@ def test_a_value_out_of_range_is_refused_where_it_was_given(run: Run, words: lis
     [
         ("search: 3\n", ["--trials", "4"], "data: search: 'search' holds 3, not keys; name an existing path"),
         ("search: 3\n", ["--per-task"], "data: search: 'search' holds 3, not keys; name an existing path"),
-        ("seed: 1\n", ["--seed", "2", "--data", "mini"], "data: the key 'model' is missing; add it"),
+        (
+            "seed: 1\n",
+            ["--seed", "2", "--data", "mini"],
+            "data: the key 'model' is missing; add it, or give one with --model",
+        ),
         ("model: tiny\nseed: -1\n", ["--trials", "4"], "data: seed: -1 is refused; write 0 or more"),
     ],
 )

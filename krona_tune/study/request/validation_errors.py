@@ -68,7 +68,8 @@ def _refusals(error: ValidationError, model: type[BaseModel], place: str) -> Ite
                 yield Refusal(where, f"unknown key {shown(last)}", f"write {' or '.join(keys)}")
             yield unknown(where, "key", last, owner.model_fields.keys() - INTERNAL)
         elif detail["type"] == "missing":
-            yield Refusal(place, f"the key {'.'.join(path)!r} is missing", "add it")
+            more = ", or give one with --model" * (path == ["model"])
+            yield Refusal(place, f"the key {'.'.join(path)!r} is missing", f"add it{more}")
         elif isinstance(cause := detail.get("ctx", {}).get("error"), Refusal):
             where = ": ".join(part for part in (place, cause.place or ".".join(path)) if part)
             yield Refusal(where, cause.problem, cause.fix)

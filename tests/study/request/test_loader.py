@@ -52,7 +52,7 @@ def test_a_word_that_only_looks_like_a_number_stays_a_word() -> None:
     [
         ("", "is empty; see krona-tune spaces"),
         ("- model", "holds ['model'], not keys and values"),
-        ("tasks: [cola]", "the key 'model' is missing; add it"),
+        ("tasks: [cola]", "the key 'model' is missing; add it, or give one with --model"),
     ],
 )
 def test_a_file_that_is_no_request_is_refused(tmp_path: Path, text: str, message: str) -> None:
