@@ -11,7 +11,6 @@ For people who keep their own training program, such as transformers' Trainer:
 """
 
 from collections.abc import Callable, Sequence
-from copy import deepcopy
 from itertools import product
 from math import inf
 from typing import Any
@@ -95,6 +94,13 @@ def optuna_space(
     if not methods:
         problem = "only LoRA adapts transposed maps, which this model has"
         raise Refusal("methods", problem, f"add {ON_TRANSPOSED}, or choose other roles")
+    targets = {f"{within(model)}{site.name}" for site in places}
+    if "lora" in methods and _takes_experts(model, targets):
+        methods = [method for method in methods if method != "lora"]
+        if not methods:
+            kind = config_of(model)["model_type"]
+            problem = f"peft's LoRA takes maps of these names in a {kind} for its experts"
+            raise Refusal("roles", problem, "choose other roles, or other methods")
     limit = inf if max_params is None else max_params
     sizes = {method: _sizes(method, places) for method in methods}
     offered = {
@@ -108,24 +114,20 @@ def optuna_space(
     config = CONFIGS[method](chosen)
     if transposed:
         config.fan_in_fan_out = True
-    config.target_modules = {f"{within(model)}{site.name}" for site in places}
+    config.target_modules = targets
     config.task_type = task_type(model)
     config.modules_to_save = saved_modules(_head(model))
-    _refuse_experts(config, model)
     return config
 
 
-def _refuse_experts(config: PeftConfig, model: nn.Module) -> None:
-    """Refuses maps that peft takes for the parameters of a model's experts, which it finds by the ends of names."""
-    tried = deepcopy(config)
+def _takes_experts(model: nn.Module, targets: set[str]) -> bool:
+    """Returns whether peft's LoRA takes these maps for the parameters of experts, which it finds by ends of names."""
+    tried = LoraConfig(target_modules=targets)
     try:
         convert_peft_config_for_transformers(tried, model=model, conversions=get_model_conversion_mapping(model))
-        taken = bool(getattr(tried, "target_parameters", None))
     except ValueError:
-        taken = True
-    if taken:
-        problem = f"peft takes maps of these names in a {config_of(model)['model_type']} for its experts"
-        raise Refusal("roles", problem, "choose other roles, or methods without lora")
+        return True
+    return bool(getattr(tried, "target_parameters", None))
 
 
 def _head(model: Any) -> list[str]:

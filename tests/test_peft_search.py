@@ -160,9 +160,11 @@ def test_peft_learns_what_a_head_answers(make: Any, said: str) -> None:
 def test_maps_that_peft_takes_for_those_of_experts_are_refused() -> None:
     whole = build_family("deepseek_v3")[1]
     roles = "feed_forward_in+feed_forward_out"
-    with pytest.raises(Refusal, match="roles: peft takes maps of these names in a deepseek_v3 for its experts"):
+    with pytest.raises(Refusal, match="roles: peft's LoRA takes maps of these names in a deepseek_v3 for its experts"):
         optuna_space(None, whole, methods=["lora"], roles=roles)
-    assert optuna_space(None, whole, methods=["krona"], roles=roles).target_modules
+    study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
+    chosen = {str(optuna_space(study.ask(), whole, roles=roles).peft_type) for _ in range(12)}
+    assert not any("LORA" in each for each in chosen)
 
 
 def test_an_adapted_model_is_refused() -> None:

@@ -94,6 +94,7 @@ class Adapters:
         self._handles: list[Handle] = []
         self._replaced: list[tuple[Holders, nn.Parameter]] = []
         self._filled: list[tuple[nn.Parameter, Tensor]] = []
+        self._stayed: tuple[nn.Parameter, torch.dtype] | None = None
         self.attached = True
         setattr(model, SETS, sets_on(model) + 1)
         try:
@@ -104,11 +105,14 @@ class Adapters:
             raise
 
     def _replace_trained(self, own: TrainedModelPart, whole: nn.Module | None) -> None:
+        """Replaces the parameters of the model's own that are trained, and keeps one that stays, with its dtype."""
         layers = {site.layer_name for site in self.sites}
         for name, holders in backbone_parameters(self.model, own, layers, whole).items():
             self.backbone_parameters[name] = self._replace(holders)
         for holders in norm_partners(self.model, own):
             self._replace(holders).requires_grad_(False)
+        stay = (each for each in self.model.parameters() if each.is_floating_point() and not hasattr(each, REPLACED))
+        self._stayed = next(((each, each.dtype) for each in stay), None)
 
     def by_site(self) -> Iterator[tuple[Site, nn.Module]]:
         """Yields each site with its adapter."""
@@ -133,15 +137,23 @@ class Adapters:
         A second call does nothing.
         """
         self.leave_hooks()
+        dtype = self._cast_to()
         for holders, copy in self._replaced:
             for holder in holders:
-                _put_back(*holder, copy)
+                _put_back(*holder, copy, dtype)
         self._replaced = []
         _copy(reversed(self._filled))
         self._filled = []
         if self.attached:
             self.attached = False
             setattr(self.model, SETS, sets_on(self.model) - 1)
+
+    def _cast_to(self) -> torch.dtype | None:
+        """Returns what the model was cast to beside the set, by a parameter of it that stayed in place; None if it was
+        not, or if all of them are replaced."""
+        if self._stayed is None or self._stayed[0].dtype == self._stayed[1]:
+            return None
+        return self._stayed[0].dtype
 
     def round_backbone_parameters(self) -> None:
         """Converts the trained parameters of the model's own to its dtype, for use outside autocast."""
@@ -221,14 +233,15 @@ def _device_of(model: nn.Module) -> torch.device:
     return next(devices, torch.device("cpu"))
 
 
-def _put_back(place: nn.Module | nn.Parameter, key: str, copy: nn.Parameter) -> None:
+def _put_back(place: nn.Module | nn.Parameter, key: str, copy: nn.Parameter, dtype: torch.dtype | None = None) -> None:
     """Puts the parameter that a copy replaced in the copy's place: a module, or the copy of a later set.
 
-    It follows the copy if the model was moved or cast meanwhile, which did not reach it.
+    It follows the copy if the model was moved or cast meanwhile, which did not reach it. `dtype` is what the model was
+    cast to, if that is known: a copy is made in float32, so that its own says less.
     """
     replaced: nn.Parameter = getattr(copy, REPLACED)
-    dtype = replaced.dtype if copy.dtype == torch.float32 else copy.dtype  # a copy is made in float32
-    replaced.data = replaced.data.to(device=copy.device, dtype=dtype)
+    known = dtype or (replaced.dtype if copy.dtype == torch.float32 else copy.dtype)
+    replaced.data = replaced.data.to(device=copy.device, dtype=known)
     while (here := getattr(place, key)) is not copy and here is not replaced and hasattr(here, REPLACED):
         place, key = here, REPLACED
     setattr(place, key, replaced)

@@ -130,7 +130,7 @@ def _complete(config: PeftConfig, model: nn.Module, beside: Iterable[str]) -> No
 
 
 ANSWERS = {"ForTokenClassification": "TOKEN_CLS", "ForQuestionAnswering": "QUESTION_ANS"}
-"""What peft calls the answers of other heads than a sequence's, by the ends of transformers' names of classes."""
+"""What peft calls the answers of other heads than a sequence's, by parts of transformers' names of classes."""
 
 
 def task_type(model: nn.Module) -> str:
@@ -138,7 +138,7 @@ def task_type(model: nn.Module) -> str:
     whole = cast(Any, model)
     if not whole.can_generate():
         name = type(model).__name__
-        return next((answer for end, answer in ANSWERS.items() if name.endswith(end)), "SEQ_CLS")
+        return next((answer for part, answer in ANSWERS.items() if part in name), "SEQ_CLS")
     return "SEQ_2_SEQ_LM" if whole.config.is_encoder_decoder else "CAUSAL_LM"
 
 

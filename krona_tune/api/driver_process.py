@@ -5,8 +5,10 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from socket import gethostname
 
@@ -50,12 +52,29 @@ def last_lines(output: Path) -> str:
     return "\n".join(output.read_text(encoding="utf-8", errors="replace").strip().splitlines()[-LAST_LINES:])
 
 
+_RUNS, RUNS_IN = threading.Lock(), list[threading.Thread]()
+"""Held while a study runs in this process, in which there is one Ray; and the thread that runs it."""
+
+
+@contextmanager
+def one_at_a_time() -> Iterator[None]:
+    """Raises a Refusal if another thread of this process runs a study."""
+    if not _RUNS.acquire(blocking=False):
+        raise Refusal("run", "another study runs in this process", "wait for its end, or use run(wait=False)")
+    RUNS_IN[:] = [threading.current_thread()]
+    try:
+        yield
+    finally:
+        RUNS_IN.clear()
+        _RUNS.release()
+
+
 def stop_driver(folder: StudyFolder, child: DriverProcess | None, seconds: float) -> None:
     """Asks the process that runs a study to stop, or the `child` that begins to, and waits for its end.
 
     Raises:
-        Refusal: no process runs the study, it is on another machine or in another container, it is another user's, or
-            it does not end in time.
+        Refusal: no process runs the study, it runs in another thread of this one than the main thread, it is on another
+            machine or in another container, it is another user's, or it does not end in time.
     """
     if not 0 < seconds < math.inf:
         raise Refusal("seconds", f"{seconds:g} is no time to wait", "give a number of seconds above 0")
@@ -69,7 +88,7 @@ def stop_driver(folder: StudyFolder, child: DriverProcess | None, seconds: float
         name = machine.partition("/")[0]
         there = "another machine of this name, or in another container" if name == gethostname() else name
         raise Refusal("stop", f"the study runs on {there}, as process {process}", "stop it there")
-    if process == os.getpid():
+    if process == os.getpid() and [threading.main_thread()] != RUNS_IN:  # the signal goes to the main thread
         problem = "the study runs in this process, in another thread"
         raise Refusal("stop", problem, 'end it by .order("cancel"), or begin it with run(wait=False)')
     try:

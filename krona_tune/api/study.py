@@ -2,10 +2,8 @@
 
 import signal
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from os import PathLike, fspath
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 from krona_tune.api.asked_request import AskedRequest
 from krona_tune.api.asked_tasks import asked_tasks, no_task
 from krona_tune.api.chosen_space import choose_space, is_own
-from krona_tune.api.driver_process import DriverProcess, last_lines, start_driver, stop_driver
+from krona_tune.api.driver_process import DriverProcess, last_lines, one_at_a_time, start_driver, stop_driver
 from krona_tune.api.exit_status import ENDED_WELL, STOPPED_ITSELF, raise_bad_end
 from krona_tune.api.folders import (
     earlier_studies,
@@ -308,8 +306,10 @@ class Study(RecordedStudy):
         while self.running:
             time.sleep(0.2)
         state = state_since(self.folder, self._state_before)
-        if waited and state and (state.reason or not state.end):
-            raise RuntimeError(STOPPED_ITSELF.format(state.reason or "its process was killed"))
+        if waited and state and state.reason:
+            raise RuntimeError(STOPPED_ITSELF.format(state.reason))
+        if waited and state and not state.end and not self.folder.remote:  # of a copy the last state may not be here
+            raise RuntimeError("the study's process was killed; .run() resumes the study")
         return self
 
     @refusing_at_the_caller
@@ -433,7 +433,7 @@ class Study(RecordedStudy):
     ) -> None:
         """Runs the study here. Its request is read when no other driver can change it any more."""
         begun = self.folder.spec.exists()
-        with _one_at_a_time(), claim(self.folder) as waited:
+        with one_at_a_time(), claim(self.folder) as waited:
             if not begun:
                 refuse_taken(self.folder, self.folder.name)  # another driver may have begun it meanwhile
             spec = read_spec()
@@ -467,21 +467,6 @@ class Study(RecordedStudy):
         note_used(dump_spec(spec))
         self._has_run = True
         self._child = start_driver(words, self._output, environment=self._start.environment())
-
-
-_RUNS = threading.Lock()
-"""Held by the study that runs in this process: there is one Ray in it."""
-
-
-@contextmanager
-def _one_at_a_time() -> Iterator[None]:
-    """Raises a Refusal if another thread of this process runs a study."""
-    if not _RUNS.acquire(blocking=False):
-        raise Refusal("run", "another study runs in this process", "wait for its end, or use run(wait=False)")
-    try:
-        yield
-    finally:
-        _RUNS.release()
 
 
 def _by_key(values: Mapping[str, Any]) -> list[GivenValue]:

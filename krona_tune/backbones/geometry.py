@@ -177,8 +177,10 @@ class Geometry:
 
     @property
     def head_has_bias(self) -> bool:
-        """Returns whether an output of a fresh task head has a bias; most decoders' have none."""
-        return self.head[1] != self.width
+        """Returns whether an output of a fresh task head has a bias: that of a decoder with one map alone has none, nor
+        has one with as many parameters as a hidden state has features."""
+        fixed, per_output = self.head
+        return per_output != self.width and not (self.first_stack is Stack.DECODER and not fixed)
 
     def head_parameters(self, outputs: int) -> int:
         """Counts the parameters of a fresh task head with that many outputs; 0 for text to text."""

@@ -152,8 +152,8 @@ def _serve(adapter: Path, model: str | None, host: str, port: int, token_file: P
 @contextmanager
 def _examples(path: Path | None, task: Task, columns: str | None) -> Iterator[ExampleRows]:
     """Opens a file, or standard input if `path` is None, and yields its examples."""
-    named = next(csv.reader([columns], skipinitialspace=True)) if columns else []
-    named = [name.strip() for name in named]
+    with refusing("--columns", "are no names with commas between them", "write a name with a comma in quotes"):
+        named = [name.strip() for name in next(csv.reader([columns], skipinitialspace=True))] if columns else []
     if path is None:
         if named:
             raise Refusal("--columns", "standard input holds lines, which have no columns", "name a table with --input")

@@ -285,7 +285,8 @@ def doubt_labels(labels: Sequence[str], of: str) -> Iterator[str]:
         called = " and ".join(shown(_as_typed(label)) for label in labels[:2])
         yield f"{of} has {how} as labels, so called in CSV, and {called} in JSON or Parquet: keep to one format"
     if all(map(_NUMBER.fullmatch, labels)) and (odd := next(filter(_FRACTION.search, labels), "")):
-        yield f"{of} has numbers such as {odd} for names of labels, which JSON or Parquet refuse: {FOR_NUMBERS}"
+        refused = "which JSON and Parquet refuse unless as texts"
+        yield f"{of} has numbers such as {odd} for names of labels, {refused}; {FOR_NUMBERS}"
     if all(label != label.strip() for label in labels):
         yield f"every label of {of} begins or ends with a blank, such as {shown(labels[0])}"
     longest = max(labels, key=len)

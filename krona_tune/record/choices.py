@@ -14,7 +14,8 @@ FILE = "choices.parquet"
 
 @dataclass(frozen=True, kw_only=True)
 class Choice:
-    """The choice of a task: the trial whose adapter is in `adapters/TASK`, why, and the trial that won.
+    """The choice of a task: the trial whose adapter is in `adapters/TASK` (unless its state was gone), why, and which
+    trial won.
 
     Without finals both are the best trial of the search.
     """

@@ -16,7 +16,7 @@ from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.redact import redact
 
-LISTED = ("manifest.json", "study.yaml", "results/trials*", "results/parts/trials-*")
+LISTED = ("manifest.json", "study.yaml", "state.json", "results/trials*", "results/parts/trials-*")
 """Patterns of the files that tell what a study is and how far it is: a few kilobytes per study."""
 REPORTED = ("results/reports*", "results/parts/reports-*")
 """Patterns of the files that tell what trials without an end have reported."""

@@ -17,7 +17,7 @@ from krona_tune.study.kinds import TrialKind
 from krona_tune.study.order import OrderRequest
 from krona_tune.study.request.plain_yaml import read_yaml
 from krona_tune.study.request.schedule import ScheduleSpec
-from krona_tune.study.request.trial import SECTION_OF, TrainingConfig, TrialConfig, section_of
+from krona_tune.study.request.trial import PEFT_FIELD, SECTION_OF, TrainingConfig, TrialConfig, section_of
 from krona_tune.study.result import Status, TrialResult
 
 A_PERSON = "a person"
@@ -75,10 +75,14 @@ def _read_by_method(source: TrialResult, changes: Mapping[str, Any]) -> dict[str
     where = f"clone {source.trial_id}"
     reads = method_named(method, f"{where}: method").reads
     for name in changes:
-        if name != "method" and section_of(name) == "adapter" and name not in reads and not is_peft(method):
+        of_peft = is_peft(method) and name.startswith(PEFT_FIELD)
+        if name != "method" and section_of(name) == "adapter" and name not in reads and not of_peft:
             raise Refusal(f"{where}: {name}", f"{method} does not read it", f"it reads {', '.join(sorted(reads))}")
-    gone = method_named(before).reads - reads if method != before else frozenset()
-    return {**{name: value for name, value in source.params.items() if name not in gone}, **changes}
+    if method == before:
+        return {**source.params, **changes}
+    gone = method_named(before).reads - reads
+    kept = {name: each for name, each in source.params.items() if name not in gone and not name.startswith(PEFT_FIELD)}
+    return {**kept, **changes}
 
 
 def refuse_uncloneable(row: TrialResult, place: str) -> None:

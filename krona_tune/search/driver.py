@@ -395,7 +395,6 @@ class Driver:
         assert self.forecast is not None, "without a forecast nobody asks"
         spec, rows, rates = self.study.plan.spec, self.ledger.rows.values(), self._rates()
         over = self.stage != "search" and not self.stopper.interrupted
-        limits = Budget(seconds=spec.search.time_budget) if over else Budget.of(spec.search)  # the clock ends finals
         left = self.forecast.left(
             spec,
             rows,
@@ -405,7 +404,7 @@ class Driver:
             running=self.ledger.running,
             search_over=over,
         )
-        return min(left, limits.seconds_left(self._spent(), rates))
+        return min(left, self.stopper.limits.seconds_left(self._spent(), rates))
 
     def _progress(self, trial_id: str) -> TrialProgress:
         return progress_of(self.context.folder, trial_id)

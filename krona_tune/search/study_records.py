@@ -5,6 +5,7 @@ journal. So no trial id gets a second point: its reports and its checkpoint belo
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -19,6 +20,7 @@ from krona_tune.record.remote_copy import RemoteSink
 from krona_tune.record.sink import FanOut, NullSink, Sink
 from krona_tune.record.trial_checkpoints import state_name
 from krona_tune.record.wandb_sink import WandbSink
+from krona_tune.refusal import Refusal
 from krona_tune.search.clone import clone_number, clone_of
 from krona_tune.search.driver_options import DriverOptions
 from krona_tune.search.ledger import Ledger
@@ -212,7 +214,9 @@ def _clone(plan: Plan, trial_id: str, orders: Sequence[Order], rows: Mapping[str
     if request is None or request.trial not in rows:
         return None
     source = rows[request.trial]
-    return clone_of(request, source, clone_number(trial_id, source.task), plan.count)
+    with suppress(Refusal):  # this version may refuse what an earlier one took
+        return clone_of(request, source, clone_number(trial_id, source.task), plan.count)
+    return None
 
 
 def _one_at_a_time(again: Sequence[TrialResult], rows: Sequence[TrialResult]) -> list[TrialResult]:

@@ -41,6 +41,8 @@ class StudyStopper:
     somebody ordered to stop, `judged` of those that the scheduler has ended because of their scores. `settled`: how the
     driver ends is decided; a signal only cuts short what it still does.
 
+    `limits` are those that still hold: the finals may lift some.
+
     Args:
         budget: what the study may use.
         spent: returns what it has used so far.
@@ -53,7 +55,7 @@ class StudyStopper:
         self.judged: set[str] = set()
         self.settled = False
         self.reserve: Callable[[], Amount] = Amount
-        self._budget, self._spent = budget, spent
+        self.limits, self._spent = budget, spent
         self._verdicts: dict[str, Status] = {}
 
     @property
@@ -74,13 +76,13 @@ class StudyStopper:
     @property
     def used_up(self) -> str | None:
         """Returns the limit that is reached, in words, with the reserve counted as used; None if none is reached."""
-        if self._budget == Budget():
+        if self.limits == Budget():
             return None
-        return self._budget.used_up(self._spent(), self.reserve())
+        return self.limits.used_up(self._spent(), self.reserve())
 
     def allow(self, seconds: float | None) -> None:
         """Changes the limit of time on the clock; None lifts it."""
-        self._budget = replace(self._budget, seconds=seconds)
+        self.limits = replace(self.limits, seconds=seconds)
 
     def ask(self, how: Asked) -> None:
         """Ends the run at the next safe moment; keeps how it was asked first, or that nobody asked if it is settled."""
@@ -108,10 +110,10 @@ class StudyStopper:
         left = self.reserve()
         kept = {
             name: limit
-            for name, limit in vars(self._budget).items()
+            for name, limit in vars(self.limits).items()
             if name == "seconds" or (limit is not None and getattr(used, name) + getattr(left, name) > limit)
         }
-        self.reserve, self._budget, self.ended = Amount, Budget(**kept), ""
+        self.reserve, self.limits, self.ended = Amount, Budget(**kept), ""
 
     def stop(self, tune_id: str, result: dict[str, Any]) -> bool:
         """Returns whether somebody ordered to stop the trial. Halts the study if a result is interrupted, because its

@@ -1,5 +1,6 @@
 """Names the files and folders of a study."""
 
+import os
 import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -14,6 +15,14 @@ WINNER = "-winner"
 
 STUDIES = "studies"
 """The storage that is used if none is named: a folder in the current one."""
+
+
+def _here() -> str:
+    """Returns the current folder; nothing if it is gone."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
 
 
 class _Inside:
@@ -68,7 +77,7 @@ class StudyFolder:
     @property
     def storage_flag(self) -> str:
         """Returns what a command needs after the study's name to find it: nothing if its storage is the usual one."""
-        usual = {STUDIES, str(Path(STUDIES).absolute())}
+        usual = STUDIES, os.path.join(_here(), STUDIES)
         return "" if self.storage in usual else f" --storage {shlex.quote(redact(self.storage))}"
 
     def anchored(self) -> "StudyFolder":
@@ -78,8 +87,8 @@ class StudyFolder:
     @property
     def shown(self) -> Path:
         """Returns its path from the current folder, if it lies in that, else the whole one."""
-        here = Path.cwd()
-        return self.root.relative_to(here) if self.root.is_relative_to(here) else self.root
+        here = _here()
+        return self.root.relative_to(here) if here and self.root.is_relative_to(here) else self.root
 
     @property
     def remote_checkpoints(self) -> str | None:

@@ -23,15 +23,20 @@ SHOWN = 0.0005
 def validation_error(row: TrialResult, facts: TaskFacts) -> float | None:
     """Returns a standard error of a row's validation score: from its draws of the examples, else a rough one.
 
-    Draws that are all equal, as of examples that are all answered rightly, say nothing of others. Earlier versions kept
-    draws of the test examples only. None if neither is known, as of one's own metric in a search.
+    Draws that are all equal say nothing of other examples if all of these are answered rightly; a seed that gives one
+    answer to all has such draws, too, and gives it to others. Earlier versions kept draws of the test examples only.
+    None if neither is known, as of one's own metric in a search.
     """
+    drawn_here = len(_finite(row.validation_resampled)) > 1
     if own := _deviation(row.validation_resampled):
         return own
+    if drawn_here and (row.score is None or row.score <= facts.constant_score):
+        return 0.0
     drawn = 0.0 if row.validation_resampled or facts.compared_by_loss else _deviation(row.test_resampled)
     if drawn and row.test_examples and facts.validation_examples:
         return drawn * sqrt(row.test_examples / facts.validation_examples)
-    return standard_error(row.metrics, facts.validation_examples)
+    rough = standard_error(row.metrics, facts.validation_examples)
+    return 0.0 if rough is None and drawn_here else rough
 
 
 def _deviation(draws: Sequence[float]) -> float:

@@ -244,6 +244,11 @@ class StudyState:
         return "running" if self.runs else FINISHED if self.finished else "stopped"
 
     @property
+    def stopped(self) -> bool:
+        """Returns whether no process has the study, and something of it is left."""
+        return not (self.runs or self.finished)
+
+    @property
     def finished(self) -> bool:
         """Returns whether nothing is left: every trial of the plan has ended, nothing more was ordered, and the last
         driver has come to its own end."""

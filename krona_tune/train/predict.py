@@ -91,8 +91,8 @@ def load_adapted(
     refuse_replaced(folder, card)
     answering.model.eval()
     with torch.no_grad(), refusing(*unable):
-        few = tokenizer(TRIED, truncation=True, max_length=card.max_length, return_tensors="pt")
-        _try(answering, dict(few.to(device.kind)))
+        few = tokenizer(TRIED, return_tensors="pt").to(device.kind)  # asked to cut, it would go on to
+        _try(answering, {name: each[:, : card.max_length] for name, each in few.items()})
     return AdaptedModel(
         card=card,
         task=task,
@@ -256,7 +256,10 @@ def _answers(whole: AdaptedModel, inputs: Inputs) -> Iterable[Prediction]:
     if not task.labels:
         found = whole.answer.predict(inputs)
         if isinstance(found, Tensor):
-            return [Prediction(text=format_answer(value), number=float(f"{value:.9g}")) for value in found.tolist()]
+            digits = 9 if isinstance(whole.answer, Head) else 17  # a head answers in float32
+            return [
+                Prediction(text=format_answer(value), number=float(f"{value:.{digits}g}")) for value in found.tolist()
+            ]
         return [Prediction(text=text) for text in found]
     likely = _probabilities(whole.answer, inputs).cpu()
     return [Prediction(text=task.labels[row.argmax()], probabilities=tuple(row.tolist())) for row in likely]

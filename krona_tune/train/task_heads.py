@@ -5,7 +5,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Protocol, cast
 
-import numpy as np
 import torch
 import transformers
 from torch import Tensor, nn
@@ -13,7 +12,7 @@ from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
 
 from krona_tune.adapters.adapter_files import HEAD
-from krona_tune.backbones.geometry import Geometry, Stack
+from krona_tune.backbones.geometry import Stack
 from krona_tune.data.batches import NO_TOKEN
 from krona_tune.data.prompts import stop_ids, text_of
 from krona_tune.data.tasks import Task
@@ -244,29 +243,6 @@ class Head:
 def _last_layer_has_bias(head: Mapping[str, Tensor]) -> bool:
     """Returns whether a regression's head can learn an offset; a decoder's has no bias."""
     return any(tensor.ndim == 1 and len(tensor) == 1 for tensor in head.values())
-
-
-def doubt_offset(task: Task, geometry: Geometry) -> Iterator[str]:
-    """Yields a warning if a regression's labels lie so far from 0 that the backbone's head learns them poorly, because
-    it has no bias.
-
-    Raises:
-        Refusal: the labels lie so far from 0 that float32, in which a saved head answers, can't tell them apart.
-    """
-    if not task.is_regression or geometry.text_to_text:
-        return
-    labels, fix = f"{task.centre:,.12g} ± {task.spread:.2g}", f"subtract {task.centre:,.0f} from the column"
-    if np.spacing(np.float32(abs(task.centre))) > FINEST * task.spread:
-        problem = f"a head's answers are numbers of 32 bits, which can't tell its labels apart: {labels}"
-        raise Refusal(f"tasks.{task.name}.label", problem, fix)
-    if not geometry.head_has_bias and abs(task.centre) > FAR * task.spread:
-        yield f"the labels of {task.title} are {labels}; the model's head, without a bias, learns them poorly: {fix}"
-
-
-FINEST = 0.02
-"""The share of the labels' deviation that a head's answers may be apart at least."""
-FAR = 3.0
-"""How many deviations from 0 labels may lie for a head without a bias."""
 
 
 def class_weights(task: Task, device: str) -> Tensor | None:

@@ -700,7 +700,7 @@ def test_a_study_stays_where_it_was_made_when_its_process_goes_elsewhere(
 
 
 def test_one_study_at_a_time_runs_in_a_process(model: str) -> None:
-    with study_module._one_at_a_time(), pytest.raises(Refusal, match="run: another study runs in this process; wait"):
+    with driver_process.one_at_a_time(), pytest.raises(Refusal, match="run: another study runs in this process; wait"):
         study(model).run()
 
 

@@ -193,7 +193,10 @@ def test_numbers_are_judged_over_all_training_examples(tmp_path: Path) -> None:
         (("ab", "a\u200bb"), "differ only in blanks, or in how"),
         (("False", "True"), "True and False as labels, so called in CSV, and 'false' and 'true' in JSON or"),
         (("0.0", "1.0"), "has whole numbers with a point as labels, so called in CSV, and '0' and '1' in"),
-        (("0.5", "1.5"), "has numbers such as 0.5 for names of labels, which JSON or Parquet refuse: for numbers as"),
+        (
+            ("0.5", "1.5"),
+            "has numbers such as 0.5 for names of labels, which JSON and Parquet refuse unless as texts; for",
+        ),
         ((" a", " b"), "every label of tickets begins or ends with a blank, such as ' a'"),
         (("a", "x y" * 4_000), "a label of tickets has 12,000 characters, 'x yx y"),
     ],

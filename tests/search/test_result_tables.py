@@ -136,12 +136,12 @@ def test_where_a_table_does_not_fit_its_cells_stand_in_lines() -> None:
     assert lines(text, "parameters")[0] == "parameters 900"
 
 
-@pytest.mark.parametrize("width", [60, 70, 80, 90])
-def test_no_number_is_divided_where_names_are_long(width: int) -> None:
+def test_no_number_is_divided_where_names_are_long() -> None:
     rows = [replace(each, task="fi_lms_b", test_score=-(each.test_score or 0) - 12) for each in [KRONA, *FINALS]]
-    text = said(rows, "fi_lms_b", width=width)
-    finals = text[text.index("Finalists of") : text.index("Chosen on")]
-    assert {len(decimals) for decimals in re.findall(r"\d\.(\d*)", finals)} == {3}
+    for width in range(40, 120):
+        text = said(rows, "fi_lms_b", width=width)
+        finals = text[text.index("Finalists of") : text.index("Chosen on")]
+        assert {len(decimals) for decimals in re.findall(r"\d\.(\d*)", finals)} == {3}, width
 
 
 def test_synthetic_numbers_are_marked_on_every_table() -> None:
@@ -163,7 +163,7 @@ def test_a_long_name_of_a_task_cuts_no_number_off() -> None:
     assert max(map(len, text.splitlines())) <= 80
     assert "1,234,567" in text
     table = text[text.index("Finalists of each task") :]
-    assert name.upper() in "".join(line[:12].strip() for line in table.splitlines())
+    assert name.upper() in "".join(table.split())
 
 
 def test_a_head_that_is_chosen_is_marked() -> None:

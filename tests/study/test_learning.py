@@ -136,6 +136,18 @@ def test_seeds_that_answer_few_examples_rightly_are_not_shown_to_have_learned(ex
     assert learned_more(perfect, facts) is found
 
 
+@pytest.mark.parametrize("metric", ["matthews", "mine:kappa"])
+def test_a_seed_that_answers_all_alike_did_not_learn_though_its_draws_do_not_vary(metric: str) -> None:
+    facts = FACTS.model_copy(update={"validation_examples": 60, "constant_score": 0.0})
+    rows = [replace(each, metrics={metric: each.score or 0.0}) for each in seeds(0.0, 0.67, 0.63)]
+    noise = NormalDist(sigma=0.1).samples(100, seed=0)
+    rows = [
+        replace(each, validation_resampled=tuple((each.score or 0.0) + bool(each.score) * more for more in noise))
+        for each in rows
+    ]
+    assert scores_of(unlearned(rows, facts)) == [0.0]
+
+
 def test_without_rows_or_facts_it_is_not_known_what_was_learned() -> None:
     assert learned_more([], FACTS) is None
     assert learned_more(seeds(0.5), None) is None

@@ -13,7 +13,6 @@ from krona_tune.train.device import Device
 from krona_tune.train.task_heads import (
     Head,
     VerbalizedAnswer,
-    doubt_offset,
     in_units_of_labels,
     make_answer,
     start_token,
@@ -243,24 +242,3 @@ def test_a_decoder_without_a_head_scores_label_words_as_transformers_does() -> N
     tokens_of = sum(len(words[label]) for label in labels)
     torch.testing.assert_close(answer.loss(inputs, labels), -of_each.sum() / tokens_of)
     assert answer.predict(inputs).tolist() == found.argmax(-1).tolist()
-
-
-@pytest.mark.parametrize(("name", "centre", "spread", "said"), [("bert", 1e3, 10.0, 0), ("llama", 1e3, 10.0, 1)])
-def test_labels_far_from_zero_are_doubted_where_a_head_has_no_bias(
-    name: str, centre: float, spread: float, said: int
-) -> None:
-    task = replace(TASKS["stsb"], centre=centre, spread=spread)
-    backbone = tiny_backbone(name)
-    answer = make_answer(backbone, task, 0)
-    assert isinstance(answer, Head)
-    assert backbone.geometry.head_has_bias == any(tensor.shape == (1,) for _, tensor in answer.head())
-    found = list(doubt_offset(task, backbone.geometry))
-    assert len(found) == said
-    assert all("1,000 ± 10" in each and each.endswith("subtract 1,000 from the column") for each in found)
-
-
-def test_labels_that_a_saved_head_can_not_tell_apart_are_refused() -> None:
-    dates = replace(TASKS["stsb"], centre=20240101.0, spread=10.0)
-    with pytest.raises(Refusal, match="can't tell its labels apart: 20,240,101 ± 10; subtract 20,240,101"):
-        list(doubt_offset(dates, tiny_backbone("bert").geometry))
-    assert not list(doubt_offset(replace(dates, spread=3000.0), tiny_backbone("bert").geometry))

@@ -23,6 +23,7 @@ from krona_tune.refusal import Refusal, lacking_package, refuse_unknown
 from krona_tune.search.planning.default_point import default_point
 from krona_tune.search.planning.deployable import deployable
 from krona_tune.search.planning.earlier_study import BY_LOSS, EarlierStudy, contributed_curves, read_earlier
+from krona_tune.search.planning.far_labels import refuse_alike_labels
 from krona_tune.search.planning.resolved_space import resolve
 from krona_tune.search.planning.space import Params, Space, adapter_of
 from krona_tune.search.planning.teaching import Teaching, read_teaching
@@ -236,6 +237,8 @@ def make_plan(spec: StudySpec, place: str, begun: Manifest | None = None) -> Pla
     teachers = list(reading.each(contributed_curves, spec.search.teachers))
     own = _own_data(spec, [task for task in spec.tasks if task in spec.own_tasks])
     tasks = {name: own[name].task if name in own else TASKS[name] for name in spec.tasks}
+    for task in tasks.values() if begun is None else ():
+        refuse_alike_labels(task, geometry)
     _check_shared_scores(spec, tasks)
     _check_least_gain(spec, tasks)
     _refuse_other_metrics([*earlier, *teachers], tasks)

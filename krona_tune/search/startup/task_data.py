@@ -34,6 +34,7 @@ from krona_tune.data.prompts import (
 from krona_tune.data.tasks import Task
 from krona_tune.machine import cache_folder
 from krona_tune.search.full_training import FullTraining
+from krona_tune.search.planning.far_labels import doubt_far_labels
 from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import TaskFacts, read_manifest, refuse_other_inputs, task_inputs
@@ -43,7 +44,6 @@ from krona_tune.study.request.study_spec import ExamplesSpec
 from krona_tune.train.backbone import candidates, open_tokenizer
 from krona_tune.train.backbone_source import download
 from krona_tune.train.loop import TaskWork
-from krona_tune.train.task_heads import doubt_offset
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -77,7 +77,7 @@ def prepare_data(plan: Plan, location: str) -> PreparedData:
     tests = {name: encode_test(each, tokenizer, **_encoding(plan)) for name, each in finals.items()}
     changed: list[str] = []
     for name, (work, facts) in prepared.items():
-        changed += doubt_offset(work.task, plan.geometry)
+        changed += doubt_far_labels(work.task, plan.geometry)
         changed += _doubt_cut(plan, name, facts.cut_examples or 0, facts.train_examples + facts.validation_examples)
         parts = {"train": work.train, "validation": work.validation, "test": tests.get(name)}
         for part, table in ((part, table) for part, table in parts.items() if table is not None):
@@ -173,7 +173,7 @@ def _preview(plan: Plan, data: TaskData, tokenizer: PreTrainedTokenizerBase, cou
     looked = whole.take(np.random.default_rng(0).permutation(len(whole))[:MOST_LOOKED_AT])
     table = reader.table(looked)
     cut = cut_examples(table)
-    doubts = (*doubt_offset(data.task, plan.geometry), *_doubt_cut(plan, data.task.name, cut, len(looked)))
+    doubts = (*doubt_far_labels(data.task, plan.geometry), *_doubt_cut(plan, data.task.name, cut, len(looked)))
     return Preview(
         examples=tuple(examples),
         tokens=tuple(lengths(table).tolist()),

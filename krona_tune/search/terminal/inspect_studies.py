@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from krona_tune.record.driver_state import progress_of
+from krona_tune.record.driver_state import progress_of, read_driver_state
 from krona_tune.record.ownership import is_locked, is_running
 from krona_tune.record.records import read_trials_so_far
 from krona_tune.record.sink import NullSink
@@ -29,7 +29,7 @@ from krona_tune.study.manifest import Manifest, read_manifest
 from krona_tune.study.request.loader import load_spec
 from krona_tune.study.result import TrialResult
 from krona_tune.study.standings import Standings
-from krona_tune.study.study_state import running_trials
+from krona_tune.study.study_state import ALL_DONE, running_trials
 
 LOCAL_SECONDS, REMOTE_SECONDS = 2.0, 15.0
 """The time between two looks at a study that runs here, and at one that runs elsewhere."""
@@ -129,10 +129,11 @@ def _looked_at(folder: StudyFolder, manifest: Manifest) -> tuple[list[TrialResul
     rows, unread = _rows(folder)
     status = read_status(folder, rows, runs=is_running(folder), manifest=manifest)
     state, left = status.state, status.state.counts.to_go or 0
-    stopped = state.word == "stopped" and status.problem is None
-    end = ("stopped" + f" with {format_many(left, 'trial')} to go" * (left > 0)) if stopped else ""
+    last = read_driver_state(folder)  # a driver that came to its own end has left what no limit allows
+    stopped = state.stopped and status.problem is None and not (last and last.end == ALL_DONE)
+    end = f"{state.word} with {format_many(left, 'trial')} to go" if left else state.word
     damage = f"{len(unread)} of its records can't be read" if unread else ""
-    return rows, ", ".join(filter(None, (end, state.text, damage))) or "nothing yet", stopped
+    return rows, ", ".join(filter(None, (end * stopped, state.text, damage))) or "nothing yet", stopped
 
 
 def _rows(folder: StudyFolder) -> tuple[list[TrialResult], set[Path]]:

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from rich.cells import cell_len
 from rich.console import Console, ConsoleOptions, Group, RenderableType
 from rich.markup import escape
-from rich.measure import Measurement
 from rich.table import Column, Table
 from rich.text import Text
 
@@ -253,10 +252,11 @@ class FittingTable:
     table: Table
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
-        if sum(map(_least_width, self.table.columns)) <= options.max_width:
-            fits = Measurement.get(console, options.update(max_width=WIDEST), self.table).maximum <= options.max_width
-            yield self.table if fits else _with_deviations_below(self.table)
-            return
+        for table in (self.table, _with_deviations_below(self.table)):
+            widths = list(map(_least_width, table.columns))
+            if sum(widths) + PADDING * len(widths) <= options.max_width:
+                yield _of_least_widths(table, widths)
+                return
         yield Text(str(self.table.title), style="table.title")
         names = [" ".join(str(column.header).split()) for column in self.table.columns]
         for cells in zip(*(column.cells for column in self.table.columns), strict=True):
@@ -270,32 +270,29 @@ class FittingTable:
             yield Text()
 
 
-WIDEST = 10_000
-"""More columns than any table has."""
-
-
 def _with_deviations_below(table: Table) -> Table:
-    """Returns a table whose cells have each deviation in a line of its own, so that no number is divided."""
+    """Returns a table whose cells have each deviation in a line of its own."""
     narrow = copy(table)
     narrow.columns = [
-        replace(column, _cells=[_below(cell) if isinstance(cell, str) else cell for cell in column.cells])
+        replace(column, _cells=[cell.replace("±", "\n±") if isinstance(cell, str) else cell for cell in column.cells])
         for column in table.columns
     ]
     return narrow
 
 
-def _below(cell: str) -> str:
-    return cell.replace("±", "\n±")
+def _of_least_widths(table: Table, widths: Sequence[int]) -> Table:
+    """Returns a table whose columns are at least so wide, so that no number is divided."""
+    wide = copy(table)
+    wide.columns = [replace(column, min_width=width) for column, width in zip(table.columns, widths, strict=True)]
+    return wide
 
 
 def _least_width(column: Column) -> int:
-    """Returns the least width of a column with its padding: that of its longest line, if it does not wrap."""
-    least = column.min_width or 0
-    if column.no_wrap:
-        cells = [column.header, *column.cells]
-        texts = [cell if isinstance(cell, Text) else Text.from_markup(str(cell)) for cell in cells]
-        least = max(least, *(cell_len(line) for text in texts for line in text.plain.splitlines()))
-    return least + PADDING
+    """Returns the least width of a column: that of its longest word, or line, if it does not wrap."""
+    texts = [cell if isinstance(cell, Text) else Text.from_markup(str(cell)) for cell in (column.header, *column.cells)]
+    lines = [line for text in texts for line in text.plain.splitlines()]
+    words = lines if column.no_wrap else [word for line in lines for word in line.split()]
+    return max(column.min_width or 0, *map(cell_len, words), 0)
 
 
 def _in_lines(column: str, name: str) -> Text:
