@@ -13,7 +13,7 @@ FILE = "choices.parquet"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Choice:
+class TaskChoice:
     """The choice of a task: the trial whose adapter is in `adapters/TASK` (unless its state was gone), why, and which
     trial won.
 
@@ -26,10 +26,10 @@ class Choice:
     reason: str
 
 
-SCHEMA = pa.schema([(name, pa.string()) for name in Choice.__dataclass_fields__])
+SCHEMA = pa.schema([(name, pa.string()) for name in TaskChoice.__dataclass_fields__])
 
 
-def write_choices(results: Path, choices: Sequence[Choice]) -> None:
+def write_choices(results: Path, choices: Sequence[TaskChoice]) -> None:
     """Writes the choices in place of earlier ones."""
     results.mkdir(parents=True, exist_ok=True)
     with atomic_path(results / FILE) as temporary:

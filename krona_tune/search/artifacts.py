@@ -10,7 +10,7 @@ from krona_tune.adapters.adapter_card import SELECTED_IN_FINALS, AdapterCard, tr
 from krona_tune.adapters.adapter_files import save_adapter
 from krona_tune.atomic_write import remove_unfinished
 from krona_tune.backbones.geometry import Stack
-from krona_tune.record.choices import Choice, write_choices
+from krona_tune.record.choices import TaskChoice, write_choices
 from krona_tune.record.trial_checkpoints import RemoteCheckpoints, rung_of, state_name
 from krona_tune.refusal import told
 from krona_tune.search.ledger import Ledger
@@ -114,7 +114,7 @@ def save_best_adapters(context: DriverContext, standings: Standings, lack: Calla
         left.append(_save(context, lack, chosen, task, winner=other))
         if other:
             left.append(_save(context, lack, won, f"{task}{WINNER}"))
-        choices.append(Choice(task=task, chosen=chosen.row.trial_id, winner=won.row.trial_id, reason=chosen.rule))
+        choices.append(TaskChoice(task=task, chosen=chosen.row.trial_id, winner=won.row.trial_id, reason=chosen.rule))
     write_choices(context.folder.results, choices)
     return [path for path in left if path]
 
