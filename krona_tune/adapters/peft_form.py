@@ -130,7 +130,7 @@ def _complete(config: PeftConfig, model: nn.Module, beside: Iterable[str]) -> No
 
 
 ANSWERS = {"ForTokenClassification": "TOKEN_CLS", "ForQuestionAnswering": "QUESTION_ANS"}
-"""What peft calls the answers of other heads than a sequence's, by parts of transformers' names of classes."""
+"""Maps a part of the name of a model's class to what peft calls its answers; a classifier of whole texts has none."""
 
 
 def task_type(model: nn.Module) -> str:

@@ -66,7 +66,7 @@ class PlanView(NamedLines):
     folder: StudyFolder
     """The folder that the study will have or has."""
     slots: "Slots | None" = None
-    """What trials run on; None if that is not known, and then nor is what the study takes."""
+    """Says where trials run; None if that is not known: then nobody knows what the study takes, either."""
 
     @property
     def lines(self) -> dict[str, str]:

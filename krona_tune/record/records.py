@@ -38,10 +38,37 @@ _TYPES = {"task": pa.string(), "knob": pa.string(), "value": pa.string()}
 SCHEMA = pa.schema([(field.name, _TYPES.get(field.name, pa.float64())) for field in fields(Effect)])
 
 
+@dataclass(frozen=True, kw_only=True)
+class TaskChoice:
+    """The choice of a task: the trial whose adapter is in `adapters/TASK` (unless its state was gone), why, and which
+    trial won.
+
+    Without finals both are the best trial of the search.
+    """
+
+    task: str
+    chosen: str
+    winner: str
+    reason: str
+
+
+CHOICES = pa.schema([(field.name, pa.string()) for field in fields(TaskChoice)])
+
+
 def write_effects(results: Path, effects: Sequence[Effect]) -> None:
     """Writes the effects in place of earlier ones."""
-    with atomic_path(results / FILE) as temporary:
-        pq.write_table(pa.Table.from_pylist([asdict(effect) for effect in effects], SCHEMA), temporary)
+    _write(results / FILE, effects, SCHEMA)
+
+
+def write_choices(results: Path, choices: Sequence[TaskChoice]) -> None:
+    """Writes what is chosen of each task, and what has won, in place of earlier choices."""
+    _write(results / "choices.parquet", choices, CHOICES)
+
+
+def _write(path: Path, rows: Sequence[Effect] | Sequence[TaskChoice], schema: pa.Schema) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with atomic_path(path) as temporary:
+        pq.write_table(pa.Table.from_pylist(list(map(asdict, rows)), schema), temporary)
 
 
 def read_effects(results: Path) -> list[Effect]:

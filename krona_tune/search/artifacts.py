@@ -10,7 +10,7 @@ from krona_tune.adapters.adapter_card import SELECTED_IN_FINALS, AdapterCard, tr
 from krona_tune.adapters.adapter_files import save_adapter
 from krona_tune.atomic_write import remove_unfinished
 from krona_tune.backbones.geometry import Stack
-from krona_tune.record.choices import TaskChoice, write_choices
+from krona_tune.record.records import TaskChoice, write_choices
 from krona_tune.record.trial_checkpoints import RemoteCheckpoints, rung_of, state_name
 from krona_tune.refusal import told
 from krona_tune.search.ledger import Ledger

@@ -12,6 +12,7 @@ from krona_tune.adapters.method_table import is_peft, method_named
 from krona_tune.atomic_write import atomic_folder
 from krona_tune.record.trial_checkpoints import RemoteCheckpoints, latest_checkpoint, rung_of
 from krona_tune.refusal import Refusal, refuse_unknown, shown
+from krona_tune.search.planning.resolved_space import what_it_reads
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.order import OrderRequest
@@ -77,7 +78,7 @@ def _read_by_method(source: TrialResult, changes: Mapping[str, Any]) -> dict[str
     for name in changes:
         of_peft = is_peft(method) and name.startswith(PEFT_FIELD)
         if name != "method" and section_of(name) == "adapter" and name not in reads and not of_peft:
-            raise Refusal(f"{where}: {name}", f"{method} does not read it", f"it reads {', '.join(sorted(reads))}")
+            raise Refusal(f"{where}: {name}", f"{method} does not read it", what_it_reads(method))
     if method == before:
         return {**source.params, **changes}
     gone = method_named(before).reads - reads

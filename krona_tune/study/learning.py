@@ -27,22 +27,22 @@ def validation_error(row: TrialResult, facts: TaskFacts) -> float | None:
     answer to all has such draws, too, and gives it to others. Earlier versions kept draws of the test examples only.
     None if neither is known, as of one's own metric in a search.
     """
-    drawn_here = len(_finite(row.validation_resampled)) > 1
-    if own := _deviation(row.validation_resampled):
+    own = _deviation(row.validation_resampled)
+    if own or (own is not None and (row.score is None or row.score <= facts.constant_score)):
         return own
-    if drawn_here and (row.score is None or row.score <= facts.constant_score):
-        return 0.0
-    drawn = 0.0 if row.validation_resampled or facts.compared_by_loss else _deviation(row.test_resampled)
+    drawn = None if row.validation_resampled or facts.compared_by_loss else _deviation(row.test_resampled)
     if drawn and row.test_examples and facts.validation_examples:
         return drawn * sqrt(row.test_examples / facts.validation_examples)
     rough = standard_error(row.metrics, facts.validation_examples)
-    return 0.0 if rough is None and drawn_here else rough
+    return own if rough is None else rough
 
 
-def _deviation(draws: Sequence[float]) -> float:
-    """Returns the standard deviation of the draws that have a score; 0.0 of one, or if all are equal."""
+def _deviation(draws: Sequence[float]) -> float | None:
+    """Returns the standard deviation of the draws that have a score, 0.0 if all are equal; None of fewer than two."""
     found = _finite(draws)
-    deviation = float(found.std(ddof=1)) if len(found) > 1 else 0.0
+    if len(found) < 2:
+        return None
+    deviation = float(found.std(ddof=1))
     return deviation if deviation > SAME else 0.0
 
 

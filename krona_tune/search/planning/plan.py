@@ -23,7 +23,7 @@ from krona_tune.refusal import Refusal, lacking_package, refuse_unknown
 from krona_tune.search.planning.default_point import default_point
 from krona_tune.search.planning.deployable import deployable
 from krona_tune.search.planning.earlier_study import BY_LOSS, EarlierStudy, contributed_curves, read_earlier
-from krona_tune.search.planning.far_labels import refuse_alike_labels
+from krona_tune.search.planning.label_offset import refuse_alike_labels
 from krona_tune.search.planning.resolved_space import resolve
 from krona_tune.search.planning.space import Params, Space, adapter_of
 from krona_tune.search.planning.teaching import Teaching, read_teaching

@@ -25,7 +25,7 @@ from krona_tune.study.request.field_types import for_task
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.metric_table import bounds_of, rows_of
 from krona_tune.study.request.study_spec import StudySpec
-from krona_tune.study.request.trial import PLACES, section_of
+from krona_tune.study.request.trial import section_of
 
 NEAR = 2.0
 """Says how many times more or less than a recorded one a size or a step is called near; how many times fewer examples,
@@ -110,9 +110,8 @@ def fixed_request(spec: StudySpec, point: Params) -> dict[str, Any]:
     """Returns a request, as YAML writes it, that trains this point once on each task, beside the head alone."""
     plain = {key: value for key, value in spec.plain().items() if key not in {"name", "methods", "reasons", "deploy"}}
     fixed: dict[str, dict[str, Any]] = {"adapter": {}, "training": {}}
-    placed = PLACES if spec.backbone.target_modules is not None else ()
     for name, value in point.items():
-        if value is not None and name not in placed:
+        if value is not None:
             fixed[section_of(name)][name] = value
     heads = list(spec.search.baseline_learning_rates)
     search = {"trials": 1, "taught": False, "early_stopping": False, "baseline_learning_rates": heads}

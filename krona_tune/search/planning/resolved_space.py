@@ -99,7 +99,7 @@ def _knobs(spec: StudySpec, method: str, geometry: Geometry, place: str) -> dict
         raise Refusal(f"{place}: adapter.method", f"{method} has nothing to search", "it is run as the baseline")
     for name in spec.methods.get(method, {}):
         if section_of(name) == "adapter" and name not in row.reads and not is_peft(method):
-            raise Refusal(f"{place}: methods.{method}.{name}", f"{method} does not read it", _reads(method))
+            raise Refusal(f"{place}: methods.{method}.{name}", f"{method} does not read it", what_it_reads(method))
     placed = () if spec.backbone.target_modules is None else PLACES  # named maps leave nothing to place
     domains = {
         name: domain
@@ -138,7 +138,8 @@ def _refuse_terms(domains: dict[str, Domain], places: Iterable[Site], place: str
             raise Refusal(place, problem, f"write {most} or less")
 
 
-def _reads(method: str) -> str:
+def what_it_reads(method: str) -> str:
+    """Says which knobs a method reads."""
     return f"it reads {', '.join(sorted(method_named(method).reads)) or 'nothing'}, and the keys under training"
 
 

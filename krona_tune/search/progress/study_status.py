@@ -20,12 +20,14 @@ from krona_tune.study.study_state import DriverState, StudyState, asked_trials
 class StudyStatus:
     """A study's state, and how many trials of each task are to come; None if nobody knows.
 
-    `problem` says why the request can't be read, if that is the reason.
+    `problem` says why the request can't be read, if that is the reason. `last` is what the last driver wrote, if none
+    runs.
     """
 
     state: StudyState
     to_come: Mapping[str, int] | None = None
     problem: Refusal | None = None
+    last: DriverState | None = None
 
 
 def read_status(
@@ -58,7 +60,7 @@ def read_status(
     count = None if to_come is None else sum(to_come.values())
     orders, cut_off = given_orders(folder, answered), last is not None and last.cut_off
     state = StudyState.of(rows, orders, runs=runs, to_come=count, driver=driver, cut_off=cut_off)
-    return StudyStatus(state=state, to_come=to_come, problem=problem)
+    return StudyStatus(state=state, to_come=to_come, problem=problem, last=last)
 
 
 def _to_come(

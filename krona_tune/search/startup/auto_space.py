@@ -62,7 +62,7 @@ def as_yaml(values: Mapping[str, Any], reasons: Mapping[str, str]) -> str:
 
 
 REDUCTION = 3
-"""How many times further each rung is, and so which share of the epochs comes before the first."""
+"""Makes each rung so many times further than the one before: the first comes after a third of the epochs."""
 MINUTES = 15
 """How long a study shall take, where no time budget is given. It is no limit."""
 USED = 0.8

@@ -34,7 +34,7 @@ from krona_tune.data.prompts import (
 from krona_tune.data.tasks import Task
 from krona_tune.machine import cache_folder
 from krona_tune.search.full_training import FullTraining
-from krona_tune.search.planning.far_labels import doubt_far_labels
+from krona_tune.search.planning.label_offset import doubt_far_labels
 from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import TaskFacts, read_manifest, refuse_other_inputs, task_inputs

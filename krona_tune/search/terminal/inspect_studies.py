@@ -12,7 +12,7 @@ from rich.live import Live
 from rich.markup import escape
 from rich.table import Table
 
-from krona_tune.record.driver_state import progress_of, read_driver_state
+from krona_tune.record.driver_state import progress_of
 from krona_tune.record.ownership import is_locked, is_running
 from krona_tune.record.records import read_trials_so_far
 from krona_tune.record.sink import NullSink
@@ -129,8 +129,8 @@ def _looked_at(folder: StudyFolder, manifest: Manifest) -> tuple[list[TrialResul
     rows, unread = _rows(folder)
     status = read_status(folder, rows, runs=is_running(folder), manifest=manifest)
     state, left = status.state, status.state.counts.to_go or 0
-    last = read_driver_state(folder)  # a driver that came to its own end has left what no limit allows
-    stopped = state.stopped and status.problem is None and not (last and last.end == ALL_DONE)
+    by_itself = status.last is not None and status.last.end == ALL_DONE  # what is left, no limit allows
+    stopped = state.stopped and status.problem is None and not by_itself
     end = f"{state.word} with {format_many(left, 'trial')} to go" if left else state.word
     damage = f"{len(unread)} of its records can't be read" if unread else ""
     return rows, ", ".join(filter(None, (end * stopped, state.text, damage))) or "nothing yet", stopped

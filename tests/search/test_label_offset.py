@@ -6,7 +6,7 @@ import pytest
 
 from krona_tune.data.tasks import TASKS
 from krona_tune.refusal import Refusal
-from krona_tune.search.planning.far_labels import doubt_far_labels, refuse_alike_labels
+from krona_tune.search.planning.label_offset import doubt_far_labels, refuse_alike_labels
 from krona_tune.train.task_heads import Head, make_answer
 from tests.models import HEADED
 from tests.train.conftest import tiny_backbone

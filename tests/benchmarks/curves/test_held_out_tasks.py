@@ -3,7 +3,7 @@
 import sqlite3
 from pathlib import Path
 
-from tests.benchmarks.curves.further_tasks import LONGEST, NAMES, pairs, tasks
+from tests.benchmarks.curves.held_out_tasks import LONGEST, NAMES, pairs, tasks
 
 OLDER = ["a old", "b old", "c same", "d old", "e " + "long " * LONGEST, "f old"]
 NEWER = ["a new", "b new", "c same", "d new", "e new", "f new"]
