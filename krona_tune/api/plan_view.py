@@ -245,7 +245,8 @@ def _finals(plan: "Plan", of: str) -> str:
     if finals.budget:
         said += f"; more seeds where the best can't be told, {finals.budget} trainings at most"
     if plan.default:
-        said += f"; the default, chosen unless one of them is better: {describe_adapter(plan.default)}"
+        beside = "the default, if it is none of them" if finals.counted else "the default"
+        said += f"; beside them {beside}, chosen unless one is better: {describe_adapter(plan.default)}"
     return said
 
 

@@ -169,14 +169,16 @@ def _shared_winners(spec: StudySpec, by_task: Mapping[str, list[TrialResult]]) -
 
 def _winners(spec: StudySpec, task: str, rows: Sequence[TrialResult], default: Params | None) -> list[TrialResult]:
     """Returns the best searched trials of each group, of the task or, with `per_method`, of each method; without those
-    of the default configuration, which enters anyway."""
+    of the default configuration, which enters anyway, but may count as one of the best."""
     searched = (row for row in rows if row.searched)
     groups = grouped(searched, lambda row: row.params["method"] if spec.search.per_method else "")
     ranked = [_judged(group) for group in groups.values()]
     if spec.search.pareto:
         ranked = [_front(group) for group in ranked]
     known = {_fingerprint(task, default)} if default else set()
-    return [row for group in ranked for row in islice(_distinct(group, known), spec.finalists.top)]
+    passed = set[str]() if spec.finalists.counted else known
+    best = (row for group in ranked for row in islice(_distinct(group, passed), spec.finalists.top))
+    return [row for row in best if _configuration(row) not in known]
 
 
 UNSTOPPED = frozenset({Status.COMPLETED, Status.INTERRUPTED})

@@ -135,6 +135,9 @@ PHASE = 6.0
 """The seconds in which the workers of a phase start."""
 ADDED = 0.2
 """How much of the seeds that finals may add they add: 17 of 84 in twelve studies of different kinds."""
+AMONG_BEST = 2 / 3
+"""How often a default configuration that the search tries is one of its task's best: in two of three replayed finals
+with one finalist of five trials, and in five of eight tasks of the miniature."""
 SLACK = 1e-6
 """Less than any trial, and more than the rounding of a sum of shares."""
 
@@ -177,13 +180,14 @@ class Forecast:
         """Returns the seconds on the clock that finals may add to the study's: where the best can't be told, or has
         the dearest adapter."""
         counts = Counts.of(spec, self.planned)
-        of_default = spec.finalists.seeds / max(1, counts.finals) if self.planned.compares else 0.0
+        finals = counts.finals - self._not_needed(spec)
+        of_default = spec.finalists.seeds / max(1, finals) if self.planned.compares else 0.0
         winners = max(0.0, 1 - of_default)
         most = 0.0
         for task in spec.tasks:
             each = self.tasks[task]
             dearest = each.dearest_final(winners)
-            least = counts.finals + ADDED * counts.may_add
+            least = finals + ADDED * counts.may_add
             most += (counts.finals + counts.may_add) * (each.whole(dearest) + dearest.test) - least * self._final(task)
         return max(0.0, most) / slots.count
 
@@ -241,6 +245,8 @@ class Forecast:
         )
         done = {row.trial_id: 1.0 if row.ended else forecast.share_of(row, share_done) for row in known}
         left = trials_left(spec, self.planned, known, done=lambda row: done[row.trial_id], search_over=search_over)
+        for task in (task for task in spec.tasks if left[task, TrialKind.SEARCH]):
+            left[task, TrialKind.FINALIST] = max(0.0, left[task, TrialKind.FINALIST] - self._not_needed(spec))
         begun = by_task_and_kind(row for row in known if row.trial_id in now_running)
         lacking = {key: [1 - done[row.trial_id] for row in begun.get(key, ())] for key in left}
         waiting = {key for key, n in left.items() if n > sum(lacking[key]) + SLACK}
@@ -307,14 +313,21 @@ class Forecast:
         trained = max(row.examples, row.copied_examples) / self.tasks[row.task].schedule.total_examples
         return max(share_done(row.trial_id), trained)
 
-    def parts(self, task: str, spec: StudySpec) -> dict[str, tuple[int, float]]:
-        """Returns, by kind of trial, how many a task has and the mean seconds of one.
+    def _not_needed(self, spec: StudySpec) -> float:
+        """Returns how many finals of a task are not expected, because the default configuration counts as one of the
+        best."""
+        finalists, planned = spec.finalists, self.planned
+        counts = finalists.counted and planned.compares and planned.tries_default
+        return AMONG_BEST * finalists.seeds if counts and 0 < finalists.top < spec.search.trials else 0.0
+
+    def parts(self, task: str, spec: StudySpec) -> dict[str, tuple[float, float]]:
+        """Returns, by kind of trial, how many a task is expected to have and the mean seconds of one.
 
         The finalists include those of the head alone.
         """
         forecast, each = self.tasks[task], Counts.of(spec, self.planned)
         head = forecast.whole(forecast.head)
-        finals, search = each.finals + each.final_heads, spec.search
+        finals, search = each.finals - self._not_needed(spec), spec.search
         if search.shared:
             searched = forecast.whole(forecast.adapter) * self._shared_reaching(task, spec)
         else:
@@ -322,13 +335,13 @@ class Forecast:
             searched = (
                 forecast.search(search.trials, early_stopping=stops, taught=taught) * each.searched / search.trials
             )
-        seconds = {
+        seconds: dict[str, tuple[float, float]] = {
             TrialKind.SEARCH: (each.searched, searched),
             TrialKind.REPEAT: (each.repeats, each.repeats * forecast.whole(forecast.best)),
             TrialKind.BASELINE: (each.heads, each.heads * head),
             TrialKind.FINALIST: (
-                finals,
-                each.finals * self._final(task) + each.final_heads * (head + forecast.head.test),
+                finals + each.final_heads,
+                finals * self._final(task) + each.final_heads * (head + forecast.head.test),
             ),
         }
         return {

@@ -208,7 +208,10 @@ def test_a_wrong_number_of_finalists_is_refused(finalists: dict[str, int], refus
 
 
 def with_default(budget: int, seeds: int = 2) -> StudySpec:
-    finalists = {"top": 1, "seeds": seeds, "default": True, "budget": budget}
+    return spec_of({"top": 1, "seeds": seeds, "default": True, "budget": budget})
+
+
+def spec_of(finalists: dict[str, Any]) -> StudySpec:
     return build_spec({"model": "m", "tasks": ["rte"], "finalists": finalists}, "x.yaml")
 
 
@@ -227,6 +230,26 @@ def test_the_default_configuration_enters_beside_the_best_others_and_keeps_its_n
     assert chosen(best) == {DEFAULT: "rte-001", 0: "rte-head-1", 1: "rte-003"}, "the best of the others"
     unseen = dict(ROWS[3].params) | {"scale": 7.5}
     assert chosen(final_trials(with_default(1), ROWS, unseen))[DEFAULT] == "rte-default"
+
+
+@pytest.mark.parametrize(
+    ("place", "top", "entered"),
+    [
+        (3, 1, ["rte-003", "rte-001"]),
+        (1, 1, ["rte-001"]),
+        (1, 2, ["rte-001", "rte-003"]),
+        (3, 2, ["rte-003", "rte-001"]),
+    ],
+)
+def test_a_default_configuration_that_is_one_of_the_best_takes_no_place_beside_them(
+    place: int, top: int, entered: list[str]
+) -> None:
+    finalists = {"top": top, "seeds": 1, "default": True}
+    asked, older = (spec_of({**finalists, "counted": counted}) for counted in (True, None))
+    default = dict(next(row for row in ROWS if row.trial_id == f"rte-{place:03}").params)
+    found = chosen(final_trials(asked, ROWS, default))
+    assert [found.pop(DEFAULT), *(of for number, of in found.items() if number)] == entered
+    assert len(chosen(final_trials(older, ROWS, default))) == 2 + top
 
 
 def test_open_choices_get_one_seed_more_at_a_time_while_the_budget_pays_for_it() -> None:

@@ -9,6 +9,7 @@ import pytest
 
 from krona_tune.search.forecast import (
     ADDED,
+    AMONG_BEST,
     DRAWN_FINALS,
     IDLE,
     PHASE,
@@ -75,6 +76,20 @@ def test_finals_take_more_where_the_best_has_the_dearest_adapter() -> None:
         assert found.may_add(asked, slots) == pytest.approx(dearest * 2 * 73 / 2)
         assert usual.may_add(asked, slots) == 0.0
         assert found.study(asked, slots) == usual.study(asked, slots)
+
+
+def test_fewer_finals_are_expected_where_the_default_counts_as_one_of_the_best() -> None:
+    request = {"top": 1, "seeds": 3}
+    asked = {each: spec(search={"trials": 5}, finalists={**request, "counted": each}) for each in (True, False)}
+    found = Forecast(tasks={"rte": RTE}, planned=PlanFacts(compares=True, tries_default=True))
+    finals = {counted: found.parts("rte", each)["finalist"] for counted, each in asked.items()}
+    assert finals[False][0] - finals[True][0] == pytest.approx(3 * AMONG_BEST)
+    slots = Slots(cpus=1.0, gpus=0.0, count=1)
+    assert found.study(asked[False], slots) - found.study(asked[True], slots) == pytest.approx(3 * AMONG_BEST * 73)
+    left = {counted: found.left(each, [], lambda trial: 0.0, 1, 0.0) for counted, each in asked.items()}
+    assert left[False] - left[True] == pytest.approx(3 * AMONG_BEST * 73)
+    untried = replace(found, planned=PlanFacts(compares=True))
+    assert untried.parts("rte", asked[True]) == untried.parts("rte", asked[False])
 
 
 def test_of_many_arrivals_about_one_in_reduction_goes_on_and_of_few_more() -> None:

@@ -34,7 +34,14 @@ Keep = Literal["winners", "finalists", "all"]
 Quantize = Literal["nf4", "int8"]
 
 
-SETTLED = ("search.taught", "search.front", "search.stop_trials", "finalists.default", "finalists.budget")
+SETTLED = (
+    "search.taught",
+    "search.front",
+    "search.stop_trials",
+    "finalists.default",
+    "finalists.counted",
+    "finalists.budget",
+)
 """The keys that a new study settles as it begins, if nobody gave them."""
 OF_GLUE = "glue"
 """Stands in a mapping of tasks for the definition of a task of GLUE."""
@@ -77,6 +84,10 @@ class FinalistsSpec(FrozenValue):
     unless another one is better, which takes two seeds to show. A new study writes what holds: true, unless there is
     one seed, several methods are searched, or the search is by size or for all tasks at once. null: as before this key
     was there."""
+    counted: bool | None = None
+    """Whether the default configuration counts as one of the `top` if it is one of a task's best, so that no other one
+    takes its place. A new study writes what holds: true where the default is trained. null: as before this key was
+    there, `top` others are trained beside it."""
     budget: Count | None = None
     """The most trainings of a task's finals, with the head alone. What `top` and `seeds` leave of it gives more seeds
     to those among which the best can't be told yet; a new study may not ask for fewer than these two take. Finalists
@@ -97,9 +108,9 @@ class FinalistsSpec(FrozenValue):
             Refusal: the budget does not pay for the least number of seeds.
         """
         if not self.top:
-            return self.model_copy(update={"default": False, "budget": None})
+            return self.model_copy(update={"default": False, "counted": False, "budget": None})
         if not alone:
-            return self.model_copy(update={"default": self.default or False})
+            return self.model_copy(update={"default": self.default or False, "counted": self.counted or False})
         default = self.seeds > 1 and not several if self.default is None else self.default
         best = min(self.top, trials)
         least = (best + default + head) * self.seeds
@@ -108,7 +119,8 @@ class FinalistsSpec(FrozenValue):
             raise Refusal("finalists.budget", problem, f"write {least} or more, or less in finalists.top or seeds")
         whole = (best + head + default) * (self.seeds + MORE_SEEDS)
         more = whole if default or self.seeds > 1 else None
-        return self.model_copy(update={"default": default, "budget": self.budget or more})
+        counted = default and self.counted is not False
+        return self.model_copy(update={"default": default, "counted": counted, "budget": self.budget or more})
 
 
 class ResourcesSpec(FrozenValue):

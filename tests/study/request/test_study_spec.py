@@ -103,6 +103,9 @@ def test_several_methods_are_searched_on_equal_terms(method: Any, favoured: bool
     wanted = {"search": {"taught": True}, "finalists": {"top": 1, "default": True}}
     asked = build_spec({**space, **wanted}, "x.yaml").settled()
     assert (asked.search.taught, asked.finalists.default) == (True, True)
+    assert (begun.finalists.counted, asked.finalists.counted) == (favoured, True)
+    beside = build_spec({**space, "finalists": {"top": 1, "default": True, "counted": False}}, "x.yaml").settled()
+    assert beside.finalists.counted is False
 
 
 @pytest.mark.parametrize(
