@@ -113,7 +113,8 @@ class PlanFacts(FrozenValue):
     `methods` counts those of its space, without those that its deployment leaves out. `text_to_text`: its backbone has
     no head. `compares`: its finals compare with a `default` configuration, which is None in an older study, that did
     not record it. `tries_default`: the search tries that configuration first. `taught` counts the points of each task
-    that recorded curves teach.
+    that recorded curves teach, `seen` says for trainings of how many examples; None if that was not known, or in an
+    older study, which did not ask.
     """
 
     methods: Annotated[int, Field(ge=1)] = 1
@@ -122,6 +123,7 @@ class PlanFacts(FrozenValue):
     default: dict[str, Any] | None = None
     tries_default: bool = False
     taught: Annotated[int, Field(ge=0)] = 0
+    seen: float | None = None
 
     @classmethod
     def expected(cls, spec: StudySpec, *, methods: int, text_to_text: bool) -> Self:

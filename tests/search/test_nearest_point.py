@@ -54,6 +54,21 @@ def test_what_a_space_allows_stays_and_what_it_lacks_is_kept_in_effect() -> None
     assert of_first_map(near) == pytest.approx(of_first_map(OTHER))
 
 
+@pytest.mark.parametrize(
+    ("shorter", "batch", "faster"),
+    [(None, 32, 1.0), (1.0, 16, 1.0), (2.0, 16, 2**0.5), (1.0, 32, 2**0.5), (30.0, 16, 3**0.5), (0.1, 16, 1.0)],
+)
+def test_with_fewer_steps_a_learning_rate_is_greater_within_a_limit(
+    shorter: float | None, batch: int, faster: float
+) -> None:
+    rates = {"low": 1e-5, "high": 1.0, "log": True}
+    near = nearest_point(
+        space("bert", DRAWN, training={"learning_rate": rates, "batch_size": batch}), OTHER, BERT, shorter
+    )
+    assert near is not None
+    assert near["learning_rate"] == pytest.approx(0.004 * faster)
+
+
 def test_a_learning_rate_makes_up_for_a_scale_that_is_fixed() -> None:
     near = nearest_point(wide(scale=4.0), OTHER, BERT)
     assert near is not None

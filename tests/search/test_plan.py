@@ -104,3 +104,21 @@ def test_a_search_that_ends_itself_needs_a_gain_where_a_score_may_have_any_unit(
     begun = planned({"alarms": task}, least_gain=0.02).spec
     assert make_plan(build_spec(begun.plain(), "x.yaml"), "x.yaml").spec == begun
     assert planned({}).spec.search.least_gain == 0.02
+
+
+@pytest.mark.parametrize(
+    ("examples", "seen"),
+    [({"train": 300}, 900.0), ({"train": {"default": 300, "cola": 500}}, 1000.0), ({}, None)],
+)
+def test_a_plan_knows_how_many_examples_its_longest_training_sees(
+    model: str, examples: dict[str, object], seen: float | None
+) -> None:
+    schedule = {"epochs": {"default": 2, "rte": 3}}
+    asked = {"model": model, "data": "mini", "tasks": ["rte", "cola"], "examples": examples, "schedule": schedule}
+    asked |= {"adapter": {"a_out": "divisors", "a_in": "divisors"}}
+    spec = build_spec(asked, "x.yaml").settled()
+    plan = make_plan(spec, "x.yaml")
+    assert plan.planned.seen == seen
+    older = manifest("rte").model_copy(update={"planned": plan.planned.model_copy(update={"seen": None})})
+    assert make_plan(spec, "x.yaml", older).planned.seen is None, "it goes on with the points that it began with"
+    assert make_plan(spec, "x.yaml", manifest("rte").model_copy(update={"planned": plan.planned})).planned.seen == seen

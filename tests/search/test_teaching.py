@@ -73,6 +73,17 @@ def test_of_every_size_the_front_of_score_and_parameters_is_taught_from_the_larg
     }
 
 
+def test_shorter_trainings_are_taught_greater_learning_rates() -> None:
+    rates = {"low": 1e-6, "high": 1.0, "log": True}
+    wide = space("bert", {"layers": ["all", "last 1"]}, training={"learning_rate": rates})
+    budget = fmean(shipped_curves().budgets.values())
+    plain, long, short = (read_teaching(wide, seen=seen) for seen in (None, budget * 9, budget / 9))
+    assert (plain.seen, short.seen) == (None, budget / 9)
+    assert long.points[0] == plain.points[0]
+    assert short.points[0]["learning_rate"] == pytest.approx(3**0.5 * plain.points[0]["learning_rate"])
+    assert {**short.points[0], "learning_rate": 0.0} == {**plain.points[0], "learning_rate": 0.0}
+
+
 def test_a_space_of_another_method_is_taught_nothing() -> None:
     taught = read_teaching(space("bert", {"method": "lora", "rank": [1, 2]}))
     assert not taught

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
-from math import log
+from math import log, sqrt
 from typing import Any
 
 from krona_tune.adapters.placement import common_dimensions, sites
@@ -13,13 +13,21 @@ from krona_tune.search.planning.space import Params, Space, adapter_of
 from krona_tune.study.request.domain import Choice, Domain, Fixed, Range, Value
 from krona_tune.study.request.trial import SIZES, read_layers, read_roles
 
-SCALE, RATE = "scale", "learning_rate"
+SCALE, RATE, BATCH = "scale", "learning_rate", "batch_size"
 MIDDLE = 0.5
 """The share of a range at which a knob is set that the other point lacks."""
+MOST_FASTER = sqrt(3)
+"""How many times greater a learning rate becomes at most where a training has fewer steps. Three times was good with a
+third of the recorded steps, too, and bad with a ninth of them: `tests.benchmarks.curves.lengths`."""
 
 
-def nearest_point(space: Space, params: Params, geometry: Geometry) -> dict[str, Any] | None:
+def nearest_point(
+    space: Space, params: Params, geometry: Geometry, shorter: float | None = None
+) -> dict[str, Any] | None:
     """Returns the feasible point of the space that is nearest to `params`, a KronA adapter on the backbone `geometry`.
+
+    `shorter` is how many times as many examples a training of `params` saw: with fewer steps, the learning rate grows
+    by the root of their ratio, to MOST_FASTER at most. None: it does not.
 
     Each knob gets the nearest value that it may have: layers by their share of the depth and their place, roles by
     those in common, the sizes of A as shares of the adapted maps. Then the scale keeps what the sum is multiplied by,
@@ -48,10 +56,17 @@ def nearest_point(space: Space, params: Params, geometry: Geometry) -> dict[str,
             own = effective_scale(after, 1.0, adapter_of(point).scaling)
             wanted[SCALE] = effective_scale(before, params[SCALE], adapter_of(params).scaling) / own
             point[SCALE] = near.nearest(SCALE, knobs[SCALE], wanted)
-        wanted[RATE] = params[RATE] * _step(before, params) / _step(after, point)
+        batch = float(point[BATCH])
+        faster = 1.0 if shorter is None else _faster(shorter * batch / params.get(BATCH, batch))
+        wanted[RATE] = params[RATE] * faster * _step(before, params) / _step(after, point)
         point[RATE] = near.nearest(RATE, knobs[RATE], wanted)
         return point
     return None
+
+
+def _faster(fewer: float) -> float:
+    """Returns how many times greater a learning rate is with so many times fewer steps."""
+    return min(sqrt(max(fewer, 1.0)), MOST_FASTER)
 
 
 def _dimensions(geometry: Geometry, params: Params) -> tuple[int, int]:

@@ -94,6 +94,7 @@ class Plan:
             default=None if self.default is None else dict(self.default),
             tries_default=bool(self.taught) or not self.spec.searches,
             taught=len(self.taught_points),
+            seen=self.taught.seen if self.taught else None,
         )
 
     @property
@@ -242,8 +243,10 @@ def make_plan(spec: StudySpec, place: str, begun: Manifest | None = None) -> Pla
     _check_shared_scores(spec, tasks)
     _check_least_gain(spec, tasks)
     _refuse_other_metrics([*earlier, *teachers], tasks)
-    every_size = spec.search.pareto
-    taught = read_teaching(space, contributed=teachers, every_size=every_size) if spec.search.taught_trials else None
+    taught = None
+    if spec.search.taught_trials:
+        seen = (begun.planned.seen if begun.planned else None) if begun else _seen(spec, own)
+        taught = read_teaching(space, contributed=teachers, every_size=spec.search.pareto, seen=seen)
     return Plan(
         spec=spec,
         place=place,
@@ -275,6 +278,20 @@ class _Reading:
                 if not self.leaves_out:
                     raise
                 self.unread.append(f"{refusal.place}: {refusal.problem}; the study goes on without it")
+
+
+def _seen(spec: StudySpec, own: Mapping[str, OwnData]) -> float | None:
+    """Returns how many examples the longest training of a task sees; None if only the read data will tell."""
+    longest = 0.0
+    for task in spec.tasks:
+        if task in own:
+            examples = spec.examples.used("train", task, own[task].parts["train"].num_rows)
+        elif spec.examples.train is not None:
+            examples = for_task(spec.examples.train, task)
+        else:
+            return None
+        longest = max(longest, examples * for_task(spec.schedule.epochs, task))
+    return longest
 
 
 def _default(spec: StudySpec, space: Space, taught: Teaching | None, begun: Manifest | None) -> Params | None:

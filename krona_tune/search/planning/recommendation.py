@@ -15,11 +15,10 @@ from krona_tune.refusal import Refusal, shown
 from krona_tune.search.planning.default_point import default_point
 from krona_tune.search.planning.earlier_study import RUNGS, EarlierStudy, shipped_curves
 from krona_tune.search.planning.expected_score import BEST, ExpectedScore, recorded_shares
-from krona_tune.search.planning.nearest_point import nearest_point
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.planning.resolved_space import resolve
-from krona_tune.search.planning.space import Params, adapter_of
-from krona_tune.search.planning.teaching import by_mean_score
+from krona_tune.search.planning.space import Params, Space, adapter_of
+from krona_tune.search.planning.teaching import Teaching, by_mean_score, near_point
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.request.field_types import for_task
 from krona_tune.study.request.loader import build_spec
@@ -90,7 +89,7 @@ def recommend_point(plan: Plan) -> Recommendation:
         fix = "offer more sizes, or raise --max-params"
         raise Refusal(f"{plan.place}: adapter", "no point near the centre of the space fits", fix)
     curves = shipped_curves()
-    recorded = _recorded(plan, curves, point) if plan.taught else None
+    recorded = _recorded(plan.space, plan.taught, curves, point) if plan.taught else None
     return Recommendation(
         point=point,
         taught=bool(plan.taught),
@@ -149,12 +148,10 @@ def _recorded_best(task: str) -> RecordedBest:
     )
 
 
-def _recorded(plan: Plan, curves: EarlierStudy, point: Params) -> Params | None:
+def _recorded(space: Space, taught: Teaching, curves: EarlierStudy, point: Params) -> Params | None:
     """Returns the recorded point to which a taught one is the nearest; None if it is of contributed curves."""
-    assert curves.geometry is not None, "the curves come with their backbone"
-    geometry = curves.geometry
     points = by_mean_score(curves)
-    return next((params for params in points if nearest_point(plan.space, params, geometry) == point), None)
+    return next((params for params in points if near_point(space, curves, params, taught.seen) == point), None)
 
 
 def _doubts(plan: Plan, task: Task, curves: EarlierStudy, point: Params, recorded: Params) -> Iterator[str]:

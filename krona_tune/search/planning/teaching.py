@@ -24,7 +24,7 @@ class Teaching:
 
     `own` has the points that were best on one task alone, by the hash of its data (`TaskData.contents`). `synthetic` is
     the number of tasks with generated data. `unlearned` are contributed tasks that teach nothing: no trial scores
-    above the constant answer there.
+    above the constant answer there. `seen` is how many examples a training here sees, if that is known.
     """
 
     tasks: tuple[str, ...]
@@ -32,6 +32,7 @@ class Teaching:
     own: Mapping[str, Points]
     synthetic: int = 0
     unlearned: tuple[str, ...] = ()
+    seen: float | None = None
 
     def __bool__(self) -> bool:
         return bool(self.points)
@@ -47,6 +48,7 @@ def read_teaching(
     contributed: Sequence[EarlierStudy] = (),
     *,
     every_size: bool = False,
+    seen: float | None = None,
 ) -> Teaching:
     """Returns what the recorded curves teach a space.
 
@@ -54,14 +56,16 @@ def read_teaching(
         space: the space of the new study.
         without: recorded tasks of the package to leave out.
         contributed: further curves; their points and the package's take turns, theirs first.
+        seen: how many examples a training of the new study sees: with fewer steps than in the curves, learning rates
+            are greater. None if that is not known.
         every_size: teaches the points of each design's front of score against parameters instead of its best ones, from
             the largest down.
     """
 
     def near(curves: EarlierStudy, points: Sequence[Params], most: int) -> Points:
         if every_size:
-            return _front(space, _near(space, curves, points, len(points)))
-        return _near(space, curves, points, most)
+            return _front(space, _near(space, curves, points, len(points), seen))
+        return _near(space, curves, points, most, seen)
 
     designs = (*(curves.without(curves.unlearned) for curves in contributed), shipped_curves(without))
     ordered = [(curves, by_mean_score(curves)) for curves in designs]
@@ -81,7 +85,14 @@ def read_teaching(
         own=own,
         synthetic=sum(len(curves.synthetic) for curves in designs),
         unlearned=tuple(curves.task(task) for curves in contributed for task in sorted(curves.unlearned)),
+        seen=seen,
     )
+
+
+def near_point(space: Space, curves: EarlierStudy, params: Params, seen: float | None) -> dict[str, Any] | None:
+    """Returns the point of a space that is nearest to one of the curves, for a training that sees so many examples."""
+    assert curves.geometry is not None, "the curves come with their backbone"
+    return nearest_point(space, params, curves.geometry, fmean(curves.budgets.values()) / seen if seen else None)
 
 
 def by_mean_score(curves: EarlierStudy) -> list[Params]:
@@ -100,12 +111,11 @@ def by_mean_score(curves: EarlierStudy) -> list[Params]:
     return [points[number] for number in sorted(found, key=lambda number: (-fmean(found[number]), number))]
 
 
-def _near(space: Space, curves: EarlierStudy, points: Iterable[Params], most: int) -> Points:
+def _near(space: Space, curves: EarlierStudy, points: Iterable[Params], most: int, seen: float | None) -> Points:
     """Returns the nearest points of a space to the first of the given ones, each once."""
-    assert curves.geometry is not None, "the curves come with their backbone"
     found: dict[str, dict[str, Any]] = {}
     for params in points:
-        if len(found) < most and (near := nearest_point(space, params, curves.geometry)):
+        if len(found) < most and (near := near_point(space, curves, params, seen)):
             found.setdefault(space.meaning(near), near)
     return tuple(found.values())
 
