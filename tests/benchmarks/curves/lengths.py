@@ -4,11 +4,11 @@ python -m tests.benchmarks.curves.lengths GLUE TEXTS STORAGE
 python -m tests.benchmarks.curves.lengths
 
 GLUE, TEXTS and STORAGE are those of `tests.benchmarks.curves.record`, and so are tasks, examples and encoder; without
-them, what was recorded is told. Each of the POINTS that are best over all recorded tasks, which had nine epochs, is
-trained for fewer with its own learning rate times each factor. From the tasks of the curves it was chosen how many
-times greater a learning rate is taught to shorter trainings (`search/planning/nearest_point.py`). The further tasks,
-which teach nothing, were trained after that; what counts there was written down before: the mean score with that
-factor is above that with factor 1. A study that was interrupted is resumed.
+them, what was recorded is told. Each of the points that are best over all recorded tasks, which had nine epochs, is
+trained for as many and for fewer with its own learning rate times each factor. From the tasks of the curves it was
+chosen how many times greater a learning rate is taught to shorter trainings (`search/planning/nearest_point.py`). The
+further tasks, which teach nothing, were trained after that; what counts there was written down before: the mean score
+with that factor is above that with factor 1. A study that was interrupted is resumed.
 """
 
 import sys
@@ -24,11 +24,11 @@ from krona_tune.search.planning.teaching import by_mean_score
 from tests.benchmarks.curves import held_out_tasks
 from tests.benchmarks.curves.record import DESIGN, KNOBS, OTHERS, PACKAGED, learned_tasks
 
-POINTS = 4
-EPOCHS = {1: range(-2, 6), 3: range(-2, 6), 9: range(-1, 3)}
-"""By the number of epochs, the powers of the square root of 3 by which the learning rate is multiplied."""
-FURTHER_EPOCHS, FURTHER_POWERS = 3, range(4)
-"""The same for the further tasks."""
+EPOCHS = {1: (4, range(-2, 6)), 3: (4, range(-2, 6)), 9: (2, range(-1, 3))}
+"""By the number of epochs, how many points are trained, and the powers of the square root of 3 by which their learning
+rates are multiplied."""
+FURTHER = (3, 4, range(4))
+"""The same for the further tasks: epochs, points, powers."""
 ADAPTER, TRAINING = KNOBS[:8], KNOBS[8:]
 PATH = OTHERS / PACKAGED / "lengths.parquet"
 
@@ -63,13 +63,14 @@ def record(
 
 
 def report(rows: pd.DataFrame) -> str:
-    """Returns the mean scores by epochs and power of the root of 3, then of each task; a diverged training counts 0."""
+    """Returns the mean scores by epochs and power of the root of 3, then those of each point and task; the further
+    tasks count in the last alone, and a diverged training counts 0."""
     scores = rows.assign(score=rows.score.fillna(0.0))
-    tables = [
-        scores.pivot_table(index=index, columns="power", values="score").round(3).to_string()
-        for index in ("epochs", ["epochs", "task"], ["epochs", "place"])
-    ]
-    return "\n\n".join(tables)
+    learned = scores[~scores.task.isin(held_out_tasks.NAMES)]
+    tables = [(learned, ["epochs"]), (learned, ["epochs", "place"]), (scores, ["epochs", "task"])]
+    return "\n\n".join(
+        found.pivot_table(index=index, columns="power", values="score").round(3).to_string() for found, index in tables
+    )
 
 
 def main(*places: str) -> None:
@@ -80,16 +81,15 @@ def main(*places: str) -> None:
     glue, texts, storage = (Path(each).resolve() for each in places)
     parts: list[pd.DataFrame] = []
     where = {"glue": glue, "storage": storage}
-    for epochs, powers in EPOCHS.items():
-        for place in range(POINTS):
+    for epochs, (points, powers) in EPOCHS.items():
+        for place in range(points):
             parts.append(record("lengths", learned_tasks(texts), place, epochs, powers, settings={}, **where))
             pd.concat(parts, ignore_index=True).to_parquet(PATH, compression="zstd")
     settings = {"examples.train": held_out_tasks.TRAIN}
-    for place in range(POINTS):
+    epochs, points, powers = FURTHER
+    for place in range(points):
         tasks = held_out_tasks.tasks(texts)
-        parts.append(
-            record("further-lengths", tasks, place, FURTHER_EPOCHS, FURTHER_POWERS, settings=settings, **where)
-        )
+        parts.append(record("further-lengths", tasks, place, epochs, powers, settings=settings, **where))
         pd.concat(parts, ignore_index=True).to_parquet(PATH, compression="zstd")
 
 
