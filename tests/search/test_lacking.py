@@ -41,9 +41,9 @@ def test_a_knob_that_no_searched_method_reads_is_said(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("model_type", "roles", "layers"),
     [
-        ("bert", Choice(("query+value", "value+output")), Fixed("all")),
+        ("bert", Choice(("query+value", "query+key+value")), Fixed("all")),
         ("fnet", Fixed("feed_forward_in+feed_forward_out"), Fixed("all")),
-        ("convbert", Choice(("query+value", "value+output")), Fixed("all")),
+        ("convbert", Choice(("query+value", "query+key+value")), Fixed("all")),
     ],
 )
 def test_the_default_space_fits_models_of_two_layers_and_without_attention(
