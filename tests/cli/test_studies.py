@@ -41,7 +41,7 @@ def test_a_dry_run_says_what_would_be_run_and_leaves_nothing(run: Run, model: st
     assert "cola, rte" in out
     assert "mini-GLUE (synthetic)" in out
     assert "a_out {8, 12, 16, 24, 32, 48, 64, 96, 128, 192}" in out
-    assert "learning_rate 0.004…0.01 log" in " ".join(out.split())
+    assert "learning_rate 0.006…0.008 log" in " ".join(out.split())
     assert "studies/first" in out
     for need in ("time    ", "hours   ", "memory  about ", "disk    checkpoints "):
         assert f"\n  {need}" in out

@@ -98,3 +98,9 @@ def opened_tab(browser: Browser, width: int = 1280) -> Iterator[Tab]:
         context.set_default_timeout(PATIENCE)
         context.set_default_navigation_timeout(PATIENCE)
         yield Tab(context.new_page())
+
+
+def wait_until_it_fits(page: Page, width: int) -> None:
+    """Waits until a page is at most so many pixels wide: a chart follows the window a moment later."""
+    is_as_wide = "document.documentElement.scrollWidth"
+    until(lambda: page.evaluate(is_as_wide) <= width, PATIENCE / 1000, lambda: f"{page.evaluate(is_as_wide)} pixels")

@@ -14,7 +14,7 @@ from krona_tune.report.study_results import StudyResults
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status
 from tests.record.events import ended, manifest, started
-from tests.report.browser import CHROMIUM, Tab, chromium, opened_tab
+from tests.report.browser import CHROMIUM, Tab, chromium, opened_tab, wait_until_it_fits
 from tests.report.many_trials import T5_STUDY, crowd
 
 pytestmark = [
@@ -155,7 +155,7 @@ def test_a_narrow_page_does_not_scroll_sideways(browser: Browser, page: Path) ->
     with opened_tab(browser, width=480) as narrow:
         narrow.open(page)
         narrow.draw_everything()
-        assert narrow.page.evaluate("document.documentElement.scrollWidth <= innerWidth")
+        wait_until_it_fits(narrow.page, 480)
 
 
 def test_the_page_prints_with_all_its_charts(tab: Tab, page: Path, tmp_path: Path) -> None:

@@ -27,7 +27,7 @@ from krona_tune.study.order import OrderRequest
 from krona_tune.study.result import Status
 from tests.faults.drivers import ENDLESS, Driver, begun, rungs, running, until_or_end
 from tests.record.events import curve, ended, report, started
-from tests.report.browser import CHROMIUM, chromium, opened_tab
+from tests.report.browser import CHROMIUM, chromium, opened_tab, wait_until_it_fits
 from tests.service.conftest import end, make_study, note
 from tests.service.serving import served as served_here
 from tests.waiting import until
@@ -171,7 +171,7 @@ def test_a_page_is_usable_on_a_telephone_in_the_dark(
         for address in (served.address, f"{served.address}/studies/watched"):
             tab.page.goto(address)
             expect(tab.page.get_by_role("heading", level=1)).to_be_visible()
-            assert tab.page.evaluate("document.documentElement.scrollWidth") <= 360
+            wait_until_it_fits(tab.page, 360)
             colour = tab.page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
             red, green, blue, *alpha = map(int, re.findall(r"\d+", colour))
             assert red + green + blue < 200, colour
@@ -246,7 +246,7 @@ def test_a_clone_is_checked_while_its_form_is_filled_in_and_given_once(
         until(lambda: len(waiting_orders(running)) == 2)
         given = sorted(order.settings for order in waiting_orders(running))
         assert given == [("adapter.scale=3",), ("adapter.scale=4",)]
-        assert page.evaluate("document.documentElement.scrollWidth") <= 420
+        wait_until_it_fits(page, 420)
         assert not [line for line in tab.said if "422" not in line and not line.startswith("log")], tab.said
 
 
@@ -268,7 +268,7 @@ def test_studies_are_chosen_by_keyboard_and_compared_while_one_changes(
         expect(page.get_by_role("heading", name="2 studies compared")).to_be_visible()
         end(ParquetSink(first.results), started(4), 0.9)
         expect(page.locator("table:has(#task-cola-caption)").get_by_role("row", name="first")).to_contain_text("0.900")
-        assert page.evaluate("document.documentElement.scrollWidth") <= 420
+        wait_until_it_fits(page, 420)
         assert not [line for line in tab.said if not line.startswith("log")], tab.said
 
 

@@ -11,7 +11,7 @@ from krona_tune.service.access_token import token_for
 from krona_tune.service.client import Client
 from krona_tune.service.new_study.data_roots import DataRoots
 from krona_tune.service.queue.study_queue import StudyQueue
-from tests.report.browser import CHROMIUM, PATIENCE, chromium, opened_tab
+from tests.report.browser import CHROMIUM, PATIENCE, chromium, opened_tab, wait_until_it_fits
 from tests.service.serving import served
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]
@@ -59,7 +59,7 @@ def test_a_study_is_begun_by_keyboard(storage: Storage, study_queue: StudyQueue,
         expect(plan).to_contain_text("3 a task by TPE", timeout=PATIENCE)
         expect(plan).to_be_focused()
         expect(refusal).to_be_empty()
-        assert page.evaluate("document.documentElement.scrollWidth") <= 420
+        wait_until_it_fits(page, 420)
         assert tab.barriers() == []
 
         page.keyboard.press("Escape")

@@ -23,7 +23,7 @@ from krona_tune.service.pages import STAMP, index_body, index_page
 from krona_tune.service.queue.entry import Entry, Move, QueueView, SlotChange
 from krona_tune.service.response_models import StudySummary
 from krona_tune.service.responses import json_answer, refused
-from tests.report.browser import CHROMIUM, Tab, chromium, opened_tab
+from tests.report.browser import CHROMIUM, Tab, chromium, opened_tab, wait_until_it_fits
 
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium")]
 
@@ -245,7 +245,7 @@ def test_the_queue_fits_a_telephone_in_the_dark_and_in_the_light(page: Page) -> 
     page.get_by_text("Ended (3)").click()
     for scheme, lightness in (("dark", range(200)), ("light", range(566, 766))):
         page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
-        assert page.evaluate("document.documentElement.scrollWidth") <= 360
+        wait_until_it_fits(page, 360)
         colour = page.evaluate("getComputedStyle(document.documentElement).backgroundColor")
         assert sum(map(int, re.findall(r"\d+", colour)[:3])) in lightness, colour
     page.set_viewport_size({"width": 1280, "height": 900})
