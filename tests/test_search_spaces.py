@@ -12,10 +12,12 @@ from krona_tune.api.asked_tasks import asked_tasks
 from krona_tune.backbones.find_geometry import geometry
 from krona_tune.cli.studies import run
 from krona_tune.data.tasks import GLUE
+from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.planning.resolved_space import resolve
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.request.loader import build_spec, dump_spec, load_spec, read_yaml
 from tests.backbone_folders import BY_NAME, MINILM, T5_BASE
+from tests.study.request.written_specs import load_changed
 
 ROOT = Path(__file__).resolve().parent.parent
 SPACES = sorted((ROOT / "search_spaces").rglob("*.yaml"))
@@ -48,6 +50,21 @@ def test_a_space_opens_with_the_command_that_runs_it(path: Path) -> None:
 def test_a_space_loads_and_is_written_back_equal(path: Path) -> None:
     spec = load_spec(path)
     assert build_spec(read_yaml(dump_spec(spec), "again"), "again") == spec
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "search.objective=pareto", "search.shared=true", "search.per_method=true",
+        "finalists.top=3", "finalists.seeds=1",
+        "finalists.seeds=7",
+    ],
+)  # fmt: skip
+def test_the_default_space_takes_every_kind_of_search_and_number_of_finals(setting: str) -> None:
+    """A value that the space need not name would be refused beside what a person gives."""
+    more = ("finalists.top=1",) if setting == "search.shared=true" else ()
+    spec = load_changed(ROOT / "search_spaces" / "mini.yaml", (setting, *more), {"tasks": ("cola", "rte")})
+    assert make_plan(spec.settled(), "mini.yaml").space.searched()
 
 
 @EVERY_SPACE

@@ -231,7 +231,6 @@ def _taught(plan: "Plan", taught: "Teaching") -> str:
         expected, end = "", f"of {sizes[0]:,} to {sizes[-1]:,} parameters"
     else:
         near = f"{count} of a task's trials are points near the best of {tasks}"
-        near += ", with greater learning rates for shorter trainings" * (taught.seen is not None)
         expected, end = f" ({EXPECTED})", f"the first: {describe_adapter(taught.points[0])}"
     said = f"{near}, trained to their end unless they do worse than others{expected}; {end}"
     return said + left_out * bool(taught.unlearned)

@@ -11,7 +11,7 @@ from krona_tune.search.budget import Amount
 from krona_tune.search.layer_passes import StudyPasses
 from krona_tune.search.progress.trials_left import by_task_and_kind, trials_left
 from krona_tune.search.searchers.asha_rule import judged_after
-from krona_tune.study.kinds import PHASES, TrialKind, facts_of
+from krona_tune.study.kinds import FIRST_TRAINED, PHASES, TrialKind, facts_of
 from krona_tune.study.manifest import PlanFacts
 from krona_tune.study.request.schedule import Schedule
 from krona_tune.study.request.study_spec import StudySpec
@@ -245,7 +245,7 @@ class Forecast:
         )
         done = {row.trial_id: 1.0 if row.ended else forecast.share_of(row, share_done) for row in known}
         left = trials_left(spec, self.planned, known, done=lambda row: done[row.trial_id], search_over=search_over)
-        for task in (task for task in spec.tasks if left[task, TrialKind.SEARCH]):
+        for task in (task for task in spec.tasks if any(left[task, kind] for kind in FIRST_TRAINED)):
             left[task, TrialKind.FINALIST] = max(0.0, left[task, TrialKind.FINALIST] - self._not_needed(spec))
         begun = by_task_and_kind(row for row in known if row.trial_id in now_running)
         lacking = {key: [1 - done[row.trial_id] for row in begun.get(key, ())] for key in left}

@@ -110,7 +110,7 @@ class FinalistsSpec(FrozenValue):
         if not self.top:
             return self.model_copy(update={"default": False, "counted": False, "budget": None})
         if not alone:
-            return self.model_copy(update={"default": self.default or False, "counted": self.counted or False})
+            return self.model_copy(update={"default": self.default or False, "counted": False})
         default = self.seeds > 1 and not several if self.default is None else self.default
         best = min(self.top, trials)
         least = (best + default + head) * self.seeds
