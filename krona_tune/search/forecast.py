@@ -136,8 +136,8 @@ PHASE = 6.0
 ADDED = 0.2
 """How much of the seeds that finals may add they add: 17 of 84 in twelve studies of different kinds."""
 AMONG_BEST = 2 / 3
-"""How often a default configuration that the search tries is one of its task's best: in two of three replayed finals
-with one finalist of five trials, and in five of eight tasks of the miniature."""
+"""Says how often a default configuration that the search tries is one of its task's best: in two of three replayed
+finals with one finalist of five trials, and on five of eight tasks of the miniature."""
 SLACK = 1e-6
 """Less than any trial, and more than the rounding of a sum of shares."""
 

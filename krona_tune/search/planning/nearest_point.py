@@ -17,8 +17,8 @@ SCALE, RATE, BATCH = "scale", "learning_rate", "batch_size"
 MIDDLE = 0.5
 """The share of a range at which a knob is set that the other point lacks."""
 MOST_FASTER = sqrt(3)
-"""How many times greater a learning rate becomes at most where a training has fewer steps. Three times was good with a
-third of the recorded steps, too, and bad with a ninth of them: `tests.benchmarks.curves.lengths`."""
+"""Limits how many times greater a learning rate becomes where a training has fewer steps. Three times was good with a
+third of the recorded steps, too, and worse with a ninth of them: `tests.benchmarks.curves.training_length`."""
 
 
 def nearest_point(

@@ -85,9 +85,9 @@ class FinalistsSpec(FrozenValue):
     one seed, several methods are searched, or the search is by size or for all tasks at once. null: as before this key
     was there."""
     counted: bool | None = None
-    """Whether the default configuration counts as one of the `top` if it is one of a task's best, so that no other one
-    takes its place. A new study writes what holds: true where the default is trained. null: as before this key was
-    there, `top` others are trained beside it."""
+    """Counts the default configuration as one of the `top` if it is one of a task's best; false: `top` others are
+    trained beside it. A new study writes what holds: true where the default is trained. null: as before this key was
+    there, like false."""
     budget: Count | None = None
     """The most trainings of a task's finals, with the head alone. What `top` and `seeds` leave of it gives more seeds
     to those among which the best can't be told yet; a new study may not ask for fewer than these two take. Finalists

@@ -2,7 +2,7 @@
 
 import pandas as pd
 
-from tests.benchmarks.curves.lengths import report
+from tests.benchmarks.curves.training_length import report
 
 
 def test_a_report_has_a_row_for_each_number_of_epochs_and_task_and_a_diverged_training_counts_zero() -> None:

@@ -1,7 +1,7 @@
 """Records the best points of the recorded curves in shorter trainings, at several learning rates.
 
-python -m tests.benchmarks.curves.lengths GLUE TEXTS STORAGE
-python -m tests.benchmarks.curves.lengths
+python -m tests.benchmarks.curves.training_length GLUE TEXTS STORAGE
+python -m tests.benchmarks.curves.training_length
 
 GLUE, TEXTS and STORAGE are those of `tests.benchmarks.curves.record`, and so are tasks, examples and encoder; without
 them, what was recorded is told. Each of the points that are best over all recorded tasks, which had nine epochs, is
@@ -14,49 +14,54 @@ with that factor is above that with factor 1. A study that was interrupted is re
 import sys
 from math import log
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
 import pandas as pd
 
 import krona_tune
 from krona_tune.search.planning.earlier_study import shipped_curves
 from krona_tune.search.planning.teaching import by_mean_score
+from krona_tune.study.request.trial import section_of
 from tests.benchmarks.curves import held_out_tasks
-from tests.benchmarks.curves.record import DESIGN, KNOBS, OTHERS, PACKAGED, learned_tasks
+from tests.benchmarks.curves.record import DESIGN, FURTHER, KNOBS, OTHERS, PACKAGED, SIZES, tasks_of
 
-EPOCHS = {1: (4, range(-2, 6)), 3: (4, range(-2, 6)), 9: (2, range(-1, 3))}
-"""By the number of epochs, how many points are trained, and the powers of the square root of 3 by which their learning
-rates are multiplied."""
-FURTHER = (3, 4, range(4))
-"""The same for the further tasks: epochs, points, powers."""
-ADAPTER, TRAINING = KNOBS[:8], KNOBS[8:]
+
+class Trainings(NamedTuple):
+    """Holds what is trained on tasks whose blocks of curves have this prefix: for how many epochs, how many of the best
+    points, and the powers of the square root of 3 by which their learning rates are multiplied."""
+
+    prefix: str
+    epochs: int
+    points: int
+    powers: range
+
+
+TRAININGS = (
+    Trainings("", 1, 4, range(-2, 6)),
+    Trainings("", 3, 4, range(-2, 6)),
+    Trainings("", 9, 2, range(-1, 3)),
+    Trainings(FURTHER, 3, 4, range(4)),
+)
 PATH = OTHERS / PACKAGED / "lengths.parquet"
 
 
-def record(
-    name: str,
-    tasks: dict[str, Any],
-    place: int,
-    epochs: int,
-    powers: range,
-    *,
-    settings: dict[str, Any],
-    glue: Path,
-    storage: Path,
-) -> pd.DataFrame:
+def record(asked: Trainings, place: int, glue: Path, texts: Path, storage: Path) -> pd.DataFrame:
     """Trains the point at a place in the order of the scores; returns a row for each task and learning rate."""
     point = by_mean_score(shipped_curves())[place]
-    rates = [point["learning_rate"] * 3 ** (power / 2) for power in powers]
-    knobs = {**{knob: point[knob] for knob in KNOBS}, "learning_rate": rates}
-    fixed = {f"adapter.{knob}": knobs[knob] for knob in ADAPTER} | {
-        f"training.{knob}": knobs[knob] for knob in TRAINING
-    }
-    searched = {"search.trials": len(rates), "search.baseline_learning_rates": []}
+    rates = [point["learning_rate"] * 3 ** (power / 2) for power in asked.powers]
+    settings = {f"{section_of(knob)}.{knob}": rates if knob == "learning_rate" else point[knob] for knob in KNOBS}
+    settings |= {"search.trials": len(rates), "search.baseline_learning_rates": [], "schedule.epochs": asked.epochs}
+    if asked.prefix:
+        settings["examples.train"] = SIZES[asked.prefix]
     study = krona_tune.Study(
-        space=DESIGN, tasks=tasks, data=str(glue), name=f"{name}-{place}-{epochs}", storage=storage,
-        settings={**fixed, **searched, **settings, "schedule.epochs": epochs},
-    ).run(quiet=True)  # fmt: skip
-    found = study.trials[["task", "status", "score", *KNOBS]].assign(place=place, epochs=epochs)
+        space=DESIGN,
+        tasks=tasks_of(asked.prefix, texts),
+        data=str(glue),
+        name=f"{asked.prefix}lengths-{place}-{asked.epochs}",
+        storage=storage,
+        settings=settings,
+    ).run(quiet=True)
+    found = study.trials[["task", "status", "score", *KNOBS]].assign(place=place, epochs=asked.epochs)
     found["layer_norms"] = found.layer_norms.map(lambda value: str(value).lower())
     found["power"] = [round(2 * log(rate / point["learning_rate"], 3)) for rate in found.learning_rate]
     return found.sort_values(["task", "power"])
@@ -80,17 +85,10 @@ def main(*places: str) -> None:
         return
     glue, texts, storage = (Path(each).resolve() for each in places)
     parts: list[pd.DataFrame] = []
-    where = {"glue": glue, "storage": storage}
-    for epochs, (points, powers) in EPOCHS.items():
-        for place in range(points):
-            parts.append(record("lengths", learned_tasks(texts), place, epochs, powers, settings={}, **where))
+    for asked in TRAININGS:
+        for place in range(asked.points):
+            parts.append(record(asked, place, glue, texts, storage))
             pd.concat(parts, ignore_index=True).to_parquet(PATH, compression="zstd")
-    settings = {"examples.train": held_out_tasks.TRAIN}
-    epochs, points, powers = FURTHER
-    for place in range(points):
-        tasks = held_out_tasks.tasks(texts)
-        parts.append(record("further-lengths", tasks, place, epochs, powers, settings=settings, **where))
-        pd.concat(parts, ignore_index=True).to_parquet(PATH, compression="zstd")
 
 
 if __name__ == "__main__":
