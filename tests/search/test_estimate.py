@@ -1,15 +1,11 @@
 """Tests what is said of a study before a step is timed: it grows with the model, the texts and the trials."""
 
-import random
 from dataclasses import replace
 from typing import Any
-
-import pytest
 
 from krona_tune.data.tasks import TASKS
 from krona_tune.search.forecast import Forecast
 from krona_tune.search.planning.resolved_space import resolve
-from krona_tune.search.startup import estimate as module
 from krona_tune.search.startup.cluster import Slots
 from krona_tune.search.startup.estimate import Speed, TextSizes, speed_of, untimed_forecast
 from krona_tune.study.request.loader import build_spec
@@ -80,8 +76,7 @@ def test_states_for_which_there_is_no_room_or_no_second_epoch_are_computed_in_ev
     assert not any(short.filling.values())
 
 
-def test_the_speed_of_cores_is_measured_and_that_of_a_gpu_assumed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module.np, "matmul", lambda left, right, out: random.random())
+def test_the_speed_of_cores_is_measured_and_that_of_a_gpu_assumed() -> None:
     one, four = (speed_of(Slots(cpus=cpus, gpus=0, count=1)) for cpus in (1, 4))
     assert one.operations > 0
     assert "products" in one.how == four.how

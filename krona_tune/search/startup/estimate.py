@@ -1,11 +1,8 @@
 """Estimates what a study takes before a step is timed: from sizes and, on a CPU, from a few products of matrices."""
 
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
-
-import numpy as np
 
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.data.own_task import compared_parts
@@ -16,12 +13,11 @@ from krona_tune.search.layer_passes import STATE_BYTES, LayerPasses, StudyPasses
 from krona_tune.search.pace import Load, Pace, middle
 from krona_tune.search.planning.space import Params, Space
 from krona_tune.search.startup.cluster import Slots
+from krona_tune.search.startup.processor_speed import core_speed
 from krona_tune.study.manifest import PlanFacts
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.study_state import Counts
 
-SIDE, PRODUCTS, ROUNDS = 64, 500, 9
-"""Square matrices so small that one thread multiplies them, how often in one timed round, and the rounds."""
 CPU_SHARE, ATTENTION_SHARE = 0.8, 0.2
 """The share of that speed at which a step computes its maps, and its attention, as timed steps of four models show."""
 BF16_GAIN = 1.5
@@ -69,7 +65,7 @@ def speed_of(slots: Slots) -> Speed:
         how = "by the model's sizes and an assumed GPU"
         return Speed(operations=share * GPU_SPEED, layer_seconds=GPU_LAYER_SECONDS, spread=GPU_SPREAD, how=how)
     threads = max(1, int(slots.cpus))
-    measured = threads**0.8 * _products_a_second()
+    measured = threads**0.8 * core_speed()
     gain = BF16_GAIN if this_processor().prefers_bfloat16 else 1.0
     how = "by the model's sizes and a few products of matrices"
     return Speed(
@@ -78,18 +74,6 @@ def speed_of(slots: Slots) -> Speed:
         spread=CPU_SPREAD,
         how=how,
     )
-
-
-def _products_a_second() -> float:
-    """Returns the multiplications and additions that a core does in a second of its own time, in float32."""
-    left, right, out = (np.ones((SIDE, SIDE), np.float32) for _ in range(3))
-    times: list[float] = []
-    for _ in range(ROUNDS):
-        began = time.thread_time()
-        for _ in range(PRODUCTS):
-            np.matmul(left, right, out=out)
-        times.append(time.thread_time() - began)
-    return 2 * SIDE**3 * PRODUCTS / min(times)
 
 
 def untimed_forecast(
