@@ -355,11 +355,10 @@ def print_needs(plan: "Plan", slots: "Slots", previews: "Mapping[str, Preview]",
 
 def _needs(plan: "Plan", slots: "Slots", previews: "Mapping[str, Preview]", folder: StudyFolder) -> dict[str, str]:
     """Returns what a study takes on such slots, in named lines."""
-    from krona_tune.search.startup.estimate import speed_of
-    from krona_tune.search.startup.needs import find_needs, means_of, needs_in_words
+    from krona_tune.search.startup.needs import find_needs, means_of, needs_in_words, speed_for
 
     read = {name: means_of(seen.tokens) for name, seen in previews.items()}
-    needs = find_needs(plan, slots, speed_of(slots), read)
+    needs = find_needs(plan, slots, speed_for(plan, slots), read)
     return dict(needs_in_words(plan, needs, slots, nearest_folder(folder.root)))
 
 

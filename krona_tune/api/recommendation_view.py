@@ -52,8 +52,7 @@ class RecommendationView(NamedLines):
     def needs(self) -> "Needs | None":
         """Returns what training it takes, heads alone included; None without slots, or without the tokenizer that tells
         how long one's own texts are."""
-        from krona_tune.search.startup.estimate import speed_of
-        from krona_tune.search.startup.needs import find_needs, means_of
+        from krona_tune.search.startup.needs import find_needs, means_of, speed_for
 
         if self.slots is None:
             return None
@@ -65,7 +64,7 @@ class RecommendationView(NamedLines):
                 read = {name: means_of(seen.tokens) for name, seen in preview_data(plan, own, 1).items()}
             except Refusal:  # without a tokenizer nobody knows how long the texts are
                 return None
-        return find_needs(plan, self.slots, speed_of(self.slots), read)
+        return find_needs(plan, self.slots, speed_for(plan, self.slots), read)
 
     @property
     def plain(self) -> dict[str, Any]:

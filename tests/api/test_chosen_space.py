@@ -108,8 +108,8 @@ def test_a_study_keeps_the_space_that_it_began_with(tmp_path: Path, monkeypatch:
     begun = study(seed=3).request
     assert begun.reasons["search.trials"]
     study(seed=3).folder.spec.write_text(dump_spec(begun), encoding="utf-8")
-    slow = Speed(operations=1e5, layer_seconds=1.0, spread=2.0, how="")
-    monkeypatch.setattr(auto_space, "speed_of", lambda slots: slow)
+    slow = Speed(maps=1e5, attention=1e5, layer_seconds=1.0, spread=2.0, how="")
+    monkeypatch.setattr(auto_space, "speed_for", lambda *_: slow)
     assert study(seed=3).request == load_spec(study(seed=3).folder.spec) == begun
     assert study(seed=4).folder.spec.exists()
     with pytest.raises(Refusal, match=r"seed: the study 'first' was begun with 3, not 4"):

@@ -8,7 +8,7 @@ import pytest
 
 import krona_tune
 from krona_tune.cli import main
-from krona_tune.search.startup import estimate
+from krona_tune.search.startup import estimate, needs
 from krona_tune.study.formatting import format_duration
 from krona_tune.study.request.loader import parse_spec
 from tests.conftest import Run
@@ -73,8 +73,8 @@ def test_what_is_wrong_is_refused_as_by_run(run: Run, model: str) -> None:
 
 
 def test_the_time_of_long_texts_is_that_of_a_dry_run(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    speed = estimate.Speed(operations=1e9, layer_seconds=1e-3, spread=2.0, how="by nothing")
-    monkeypatch.setattr(estimate, "speed_of", lambda slots: speed)
+    speed = estimate.Speed(maps=1e9, attention=1e9, layer_seconds=1e-3, spread=2.0, how="by nothing")
+    monkeypatch.setattr(needs, "speed_of", lambda *_: speed)
     rows = "".join(f"{'the cat sat on the mat ' * 40}{n},{'yes' if n % 2 else 'no'}\n" for n in range(120))
     Path("long.csv").write_text("body,answer\n" + rows)
     Path("long.yaml").write_text("tasks: {own: {data: long.csv, text: body, label: answer}}\n")

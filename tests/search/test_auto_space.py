@@ -46,7 +46,7 @@ from tests.language_models import saved_language_model
 from tests.models import ENCODER
 from tests.search.models import saved_bert
 
-SLOW = Speed(operations=2e7, layer_seconds=1e-3, spread=2.0, how="by nothing")
+SLOW = Speed(maps=2e7, attention=2e7, layer_seconds=1e-3, spread=2.0, how="by nothing")
 SLOTS = Slots(cpus=1, gpus=0, count=2)
 
 
@@ -278,7 +278,7 @@ def test_few_examples_that_a_person_asks_for_are_seen_as_often_as_those_of_a_sma
 def test_a_time_budget_sizes_the_study_and_what_a_person_gave_stays(
     tmp_path: Path, texts: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(auto_space, "speed_of", lambda slots: SLOW)
+    monkeypatch.setattr(auto_space, "speed_for", lambda *_: SLOW)
     model = saved_bert(tmp_path / "bert")
 
     def asked(found: DerivedSpace) -> tuple[int, Any]:
@@ -300,7 +300,7 @@ def test_a_time_budget_sizes_the_study_and_what_a_person_gave_stays(
 def test_another_limit_sizes_the_study_too(
     tmp_path: Path, texts: Path, monkeypatch: pytest.MonkeyPatch, limit: str, most: float, least_of: float, words: str
 ) -> None:
-    monkeypatch.setattr(auto_space, "speed_of", lambda slots: SLOW)
+    monkeypatch.setattr(auto_space, "speed_for", lambda *_: SLOW)
     model = saved_bert(tmp_path / "bert")
     long = {"search.time_budget": "2d"}
     usual, limited = (derived(model, texts, **long, **given) for given in ({}, {f"search.{limit}": most}))
@@ -319,7 +319,7 @@ def test_what_no_study_can_be_run_with_is_refused(tmp_path: Path, texts: Path) -
 
 def test_its_time_is_that_of_the_whole_study(tmp_path: Path, texts: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Counts taught trials, which nothing stops, and the finals of the default: what a dry run says below it too."""
-    monkeypatch.setattr(auto_space, "speed_of", lambda slots: SLOW)
+    monkeypatch.setattr(auto_space, "speed_for", lambda *_: SLOW)
     texts.write_text("body,answer\n" + "".join(f"the the {n},{n % 2}\n" for n in range(400)))
     found = derived(saved_bert(tmp_path / "bert"), texts)
     task = {"own": {"data": str(texts), "text": "body", "label": "answer"}}

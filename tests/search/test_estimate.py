@@ -3,9 +3,12 @@
 from dataclasses import replace
 from typing import Any
 
+import pytest
+
 from krona_tune.data.tasks import TASKS
 from krona_tune.search.forecast import Forecast
 from krona_tune.search.planning.resolved_space import resolve
+from krona_tune.search.startup import estimate
 from krona_tune.search.startup.cluster import Slots
 from krona_tune.search.startup.estimate import Speed, TextSizes, speed_of, untimed_forecast
 from krona_tune.study.request.loader import build_spec
@@ -13,7 +16,7 @@ from krona_tune.study.request.study_spec import StudySpec
 from tests.models import build
 
 SHAPE = build("bert")[0]
-SPEED = Speed(operations=1e9, layer_seconds=1e-3, spread=2.0, how="")
+SPEED = Speed(maps=1e9, attention=1e9, layer_seconds=1e-3, spread=2.0, how="")
 SIZES = TextSizes(train=640, validation=300, test=200, tokens=20.0, pairs=500.0)
 
 
@@ -42,7 +45,7 @@ def test_a_trial_takes_longer_with_more_of_anything() -> None:
         "tokens": foretold(spec(), replace(SIZES, tokens=40.0)),
         "long texts": foretold(spec(), replace(SIZES, pairs=5_000.0)),
         "small batches": foretold(spec(batch_size=4)),
-        "a slower device": foretold(spec(), speed=replace(SPEED, operations=5e8)),
+        "a slower device": foretold(spec(), speed=replace(SPEED, maps=5e8)),
     }
     assert [name for name, each in more.items() if each.trial("cola", 3) <= usual] == []
 
@@ -77,10 +80,19 @@ def test_states_for_which_there_is_no_room_or_no_second_epoch_are_computed_in_ev
 
 
 def test_the_speed_of_cores_is_measured_and_that_of_a_gpu_assumed() -> None:
-    one, four = (speed_of(Slots(cpus=cpus, gpus=0, count=1)) for cpus in (1, 4))
-    assert one.operations > 0
-    assert "products" in one.how == four.how
-    whole, half = (speed_of(Slots(cpus=1, gpus=gpus, count=1)) for gpus in (1, 0.5))
-    assert whole.operations == 2 * half.operations
-    assert "assumed" in whole.how
+    one, four = (speed_of(Slots(cpus=cpus, gpus=0, count=1), 4) for cpus in (1, 4))
+    assert four.maps > 2 * one.maps > 0
+    assert four.attention > 2 * one.attention > 0
+    assert "timed layers" in one.how == four.how
+    whole, half = (speed_of(Slots(cpus=1, gpus=gpus, count=1), 2) for gpus in (1, 0.5))
+    assert whole.maps == 2 * half.maps
+    assert "assumed GPU" in whole.how
     assert whole.spread > one.spread
+
+
+def test_where_nothing_can_be_measured_a_processor_is_assumed(monkeypatch: pytest.MonkeyPatch) -> None:
+    measured = speed_of(Slots(cpus=1, gpus=0, count=1), 4)
+    monkeypatch.setattr(estimate, "core_speed", lambda *, bfloat16: None)
+    assumed = speed_of(Slots(cpus=1, gpus=0, count=1), 4)
+    assert "assumed processor" in assumed.how
+    assert assumed.spread > measured.spread

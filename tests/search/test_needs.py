@@ -22,7 +22,7 @@ from krona_tune.study.request.study_spec import ResourcesSpec
 from tests.search.plans import plan
 
 CORES = Slots(cpus=1, gpus=0, count=2)
-SPEED = Speed(operations=1e8, layer_seconds=1e-4, spread=2.0, how="by guess")
+SPEED = Speed(maps=1e8, attention=1e8, layer_seconds=1e-4, spread=2.0, how="by guess")
 
 
 def found(slots: Slots = CORES, read: dict[str, TextMeans] | None = None, **search: Any) -> Needs:

@@ -19,8 +19,8 @@ from krona_tune.search.forecast import Forecast
 from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.search.planning.resolved_space import resolve
 from krona_tune.search.startup.cluster import Slots
-from krona_tune.search.startup.estimate import Speed, TextSizes, speed_of, untimed_forecast
-from krona_tune.search.startup.needs import worker_bytes
+from krona_tune.search.startup.estimate import Speed, TextSizes, untimed_forecast
+from krona_tune.search.startup.needs import speed_for, worker_bytes
 from krona_tune.study.formatting import format_duration
 from krona_tune.study.request.domain import Choice, Divisors
 from krona_tune.study.request.field_types import for_task
@@ -392,7 +392,7 @@ def _sized(
     slots: Slots,
 ) -> tuple[dict[str, Any], dict[str, str]]:
     """Returns the space of the largest size that fits the limits and the time, and why; of the least, if none does."""
-    speed, limits = speed_of(slots), Budget.of(plan.spec.search)
+    speed, limits = speed_for(plan, slots), Budget.of(plan.spec.search)
     limits = replace(limits, seconds=limits.seconds or 60.0 * MINUTES)
     room, ends = limits.times(USED), ""
     rows = {name: each.used(plan.spec, "train", name) for name, each in texts.items()}

@@ -1,4 +1,4 @@
-"""Estimates what a study takes before a step is timed: from sizes and, on a CPU, from a few products of matrices."""
+"""Estimates what a study takes before a step is timed: from sizes and, on a CPU, from a few timed layers."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -7,26 +7,20 @@ from math import ceil
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.data.own_task import compared_parts
 from krona_tune.data.tasks import Task
-from krona_tune.processor import this_processor
 from krona_tune.search.forecast import Forecast, TaskForecast, TrialParts, filling
 from krona_tune.search.layer_passes import STATE_BYTES, LayerPasses, StudyPasses
 from krona_tune.search.pace import Load, Pace, middle
 from krona_tune.search.planning.space import Params, Space
 from krona_tune.search.startup.cluster import Slots
-from krona_tune.search.startup.processor_speed import core_speed
+from krona_tune.search.startup.processor_speed import CoreSpeed, core_speed
 from krona_tune.study.manifest import PlanFacts
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.study_state import Counts
 
-CPU_SHARE, ATTENTION_SHARE = 0.8, 0.2
-"""The share of that speed at which a step computes its maps, and its attention, as timed steps of four models show."""
-BF16_GAIN = 1.5
-"""How many times faster a processor computes a step that prefers bfloat16."""
-LAYER_OPERATIONS = 3.7e8
-"""A layer's fixed cost in a step of any size, in operations of that speed: calls, not numbers."""
-GPU_SPEED, GPU_LAYER_SECONDS = 2e13, 2e-3
-"""Operations a second, and seconds of a layer in any step, that are assumed of a GPU."""
-CPU_SPREAD, GPU_SPREAD = 2.0, 4.0
+GPU = CoreSpeed(maps=2e13, attention=5e12, layer_seconds=2e-3)
+CORE = CoreSpeed(maps=1e11, attention=3e10, layer_seconds=2e-3)
+"""What is assumed of a GPU, and of a core of which nothing could be measured."""
+MEASURED_SPREAD, ASSUMED_SPREAD = 2.0, 4.0
 """How many times more or less it may take."""
 POINTS = 50
 """The points of a space of which the mean cost is taken, at most."""
@@ -47,32 +41,38 @@ class TextSizes:
 
 @dataclass(frozen=True, kw_only=True)
 class Speed:
-    """Operations a second of the device of one trial, and seconds of a layer in a step of any size.
+    """Operations a second of the device of one trial, in a layer's maps and in its attention, and seconds of a layer in
+    a step of any size.
 
     What takes a time by these may take `spread` times more or less; `how` says in words where they are from.
     """
 
-    operations: float
+    maps: float
+    attention: float
     layer_seconds: float
     spread: float
     how: str
 
 
-def speed_of(slots: Slots) -> Speed:
-    """Returns the speed of a trial's device: measured of the cores of this machine, assumed of a GPU."""
-    if slots.gpus:
-        share = min(1.0, slots.gpus)
-        how = "by the model's sizes and an assumed GPU"
-        return Speed(operations=share * GPU_SPEED, layer_seconds=GPU_LAYER_SECONDS, spread=GPU_SPREAD, how=how)
-    threads = max(1, int(slots.cpus))
-    measured = threads**0.8 * core_speed()
-    gain = BF16_GAIN if this_processor().prefers_bfloat16 else 1.0
-    how = "by the model's sizes and a few products of matrices"
+def speed_of(slots: Slots, itemsize: int) -> Speed:
+    """Returns the speed of a trial's device: measured of the cores of this machine, assumed of a GPU.
+
+    Args:
+        itemsize: bytes of a number that it computes with.
+    """
+    measured = None if slots.gpus else core_speed(bfloat16=itemsize == 2)
+    if measured:
+        spread, what = MEASURED_SPREAD, "a few timed layers"
+    else:
+        spread, what = ASSUMED_SPREAD, f"an assumed {'GPU' if slots.gpus else 'processor'}"
+    one = measured or (GPU if slots.gpus else CORE)
+    times = min(1.0, slots.gpus) if slots.gpus else max(1, int(slots.cpus)) ** 0.8
     return Speed(
-        operations=CPU_SHARE * gain * measured,
-        layer_seconds=LAYER_OPERATIONS / measured,
-        spread=CPU_SPREAD,
-        how=how,
+        maps=times * one.maps,
+        attention=times * one.attention,
+        layer_seconds=one.layer_seconds,
+        spread=spread,
+        how=f"by the model's sizes and {what}",
     )
 
 
@@ -168,11 +168,10 @@ class _Cost:
     def _pace(self, passes: float, attended: float) -> Pace:
         """Returns the pace of passes through all layers' maps, and of as many through their attention."""
         speed = self._speed
-        pairs = 4 * self.width * self._depth * attended / (ATTENTION_SHARE / CPU_SHARE * speed.operations)
         return Pace(
             step=self._depth * speed.layer_seconds * passes / 2,
-            token=2 * self._weights * passes / speed.operations,
-            pair=pairs,
+            token=2 * self._weights * passes / speed.maps,
+            pair=4 * self.width * self._depth * attended / speed.attention,
         )
 
     def writing(self, rows: int, tokens: int) -> float:

@@ -14,7 +14,7 @@ from krona_tune.search.budget import Amount, Budget
 from krona_tune.search.planning.footprint import Footprint, checkpoints_of, footprint
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.startup.cluster import Slots
-from krona_tune.search.startup.estimate import Speed, TextSizes, untimed_forecast
+from krona_tune.search.startup.estimate import Speed, TextSizes, speed_of, untimed_forecast
 from krona_tune.study.devices import price_of
 from krona_tune.study.formatting import format_bytes, format_device_hours, format_duration, format_money
 from krona_tune.study.request.field_types import for_task
@@ -46,6 +46,11 @@ class Needs:
     worker_bytes: int
     checkpoint_bytes: Range
     stored_bytes: float
+
+
+def speed_for(plan: Plan, slots: Slots) -> Speed:
+    """Returns the speed at which such a slot computes a plan's trials, in their precision."""
+    return speed_of(slots, itemsize_of(plan, slots))
 
 
 def find_needs(plan: Plan, slots: Slots, speed: Speed, read: Mapping[str, TextMeans]) -> Needs:
