@@ -93,7 +93,7 @@ def untimed_forecast(
         taught: the points of the recorded curves that each task's search tries.
     """
     planned = PlanFacts.expected(spec, methods=len(space.methods), text_to_text=space.geometry.text_to_text)
-    cost, drawn = _Cost(space.geometry, speed), space.sample[:: ceil(len(space.sample) / POINTS)]
+    cost, drawn = StepCost(space.geometry, speed), space.sample[:: ceil(len(space.sample) / POINTS)]
     both = {stores: StudyPasses.of(space, drawn, taught, stores=stores) for stores in (False, True)}
     return Forecast(
         tasks={name: _of_task(spec, planned, tasks[name], sizes[name], both, cost) for name in spec.tasks},
@@ -107,7 +107,7 @@ def _of_task(
     task: Task,
     size: TextSizes,
     both: Mapping[bool, StudyPasses],
-    cost: "_Cost",
+    cost: "StepCost",
 ) -> TaskForecast:
     """Returns the forecast of a task; `both` are the passes with and without stored states."""
     rows, schedule = middle(spec.domains()["batch_size"]), spec.schedule.of(task.name, size.train)
@@ -147,7 +147,7 @@ def _load(size: TextSizes, rows: int, batch_size: float) -> Load:
     return Load(steps=ceil(rows / batch_size), tokens=int(rows * size.tokens), pairs=int(rows * size.pairs))
 
 
-class _Cost:
+class StepCost:
     """The paces of a training step with an adapter, and of a prediction."""
 
     def __init__(self, geometry: Geometry, speed: Speed) -> None:
