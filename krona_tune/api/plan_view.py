@@ -45,8 +45,7 @@ SHOWN_EXAMPLES, MOST_LABELS, MOST_LEFT_OUT = 3, 8, 8
 """The most examples of a task that a dry run prints, and the most labels and maps left out that a plan lists."""
 WIDTH = 100
 """The width of the lines about what is searched."""
-EXPECTED = "on recorded tasks that the others taught, this lost .30, .55 and .71 of what random draws with ASHA lose"
-"""What the replay of the recorded curves lets expect of taught points, at equal cost."""
+OTHERS = "three backbones other than that of the recorded curves"
 SAMPLERS = {
     "tpe": "by TPE",
     "study_model": "by one model of all tasks",
@@ -231,9 +230,24 @@ def _taught(plan: "Plan", taught: "Teaching") -> str:
         expected, end = "", f"of {sizes[0]:,} to {sizes[-1]:,} parameters"
     else:
         near = f"{count} of a task's trials are points near the best of {tasks}"
-        expected, end = f" ({EXPECTED})", f"the first: {describe_adapter(taught.points[0])}"
+        expected, end = f" ({_expected(plan.geometry)})", f"the first: {describe_adapter(taught.points[0])}"
     said = f"{near}, trained to their end unless they do worse than others{expected}; {end}"
     return said + left_out * bool(taught.unlearned)
+
+
+def _expected(geometry: Geometry) -> str:
+    """Says what replays of the recorded curves let expect of taught points, at equal cost."""
+    from krona_tune.record.recorded_curves import LOST, LOST_ON_OTHERS, carried
+
+    found, where = (LOST, "recorded tasks that the others taught") if carried(geometry) else (LOST_ON_OTHERS, OTHERS)
+    lost, after = (_listed(map(str, each)) for each in (found.values(), found))
+    return f"on {where} this lost {lost} of what random draws with ASHA lose, after {after} trainings"
+
+
+def _listed(words: Iterable[str]) -> str:
+    """Returns two words or more as "a, b and c"."""
+    *first, last = words
+    return f"{', '.join(first)} and {last}"
 
 
 def _finals(plan: "Plan", of: str) -> str:

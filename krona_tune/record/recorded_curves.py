@@ -12,6 +12,8 @@ from krona_tune.refused_calls import refusing_at_the_caller
 if TYPE_CHECKING:
     import pandas as pd
 
+    from krona_tune.backbones.geometry import Geometry
+
 FOLDER = Path(__file__).parent / "curves"
 """The folder with a Parquet file per recorded block, and a README that describes columns and recording."""
 LEARNED = {
@@ -40,6 +42,11 @@ BACKBONE = {
     "num_attention_heads": 12, "max_position_embeddings": 512, "type_vocab_size": 2, "vocab_size": 30522,
 }  # fmt: skip
 """The config of the backbone that carried the adapters, the packaged MiniLM's."""
+LOST = {5: ".30", 10: ".55", 20: ".71"}
+"""After how many trainings a search that the other recorded tasks taught lost which share of what random draws with
+ASHA lose, at equal cost (`tests.benchmarks.search.tabular`)."""
+LOST_ON_OTHERS = {5: ".70 to 1.05", 10: ".74 to .95"}
+"""The same on three other backbones (`tests.benchmarks.search.other_backbones`)."""
 
 
 COLUMNS = (
@@ -47,6 +54,12 @@ COLUMNS = (
     "terms", "scaling", "scale", "roles", "layers", "layer_norms", "learning_rate", "batch_size", "dropout", "warmup",
 )  # fmt: skip
 """The columns that a new study reads."""
+
+
+def carried(geometry: "Geometry") -> bool:
+    """Returns whether a backbone is of the kind, width and depth of the one that carried the recorded adapters."""
+    config = (BACKBONE["model_type"], BACKBONE["hidden_size"], BACKBONE["num_hidden_layers"])
+    return (geometry.model_type, geometry.width, sum(geometry.depths.values())) == config
 
 
 @refusing_at_the_caller

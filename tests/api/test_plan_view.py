@@ -15,6 +15,7 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.study_spec import StudySpec
 from tests.data.own_tickets import rows, write_csv
+from tests.search.models import saved_bert
 
 
 @pytest.mark.parametrize(("load", "line"), [(7.9, None), (8.6, "busy, 9 processes want its 4 cores: all takes longer")])
@@ -91,6 +92,23 @@ def test_a_plan_counts_the_taught_trials_for_which_there_are_points(
     plan = make_plan(StudySpec.model_validate(asked), "here")
     assert (plan.spec.search.taught_trials, plan.planned.taught) == (6, taught)
     assert plan_lines(plan, "", None)["first"].startswith(line)
+
+
+@pytest.mark.parametrize(
+    ("tiny", "lost"),
+    [
+        (False, "on recorded tasks that the others taught this lost .30, .55 and .71 of"),
+        (True, "on three backbones other than that of the recorded curves this lost .70 to 1.05 and .74 to .95 of"),
+    ],
+)
+def test_a_plan_says_what_the_curves_lost_on_backbones_like_its_own(
+    model: str, tmp_path: Path, tiny: bool, lost: str
+) -> None:
+    name = str(saved_bert(tmp_path / "bert")) if tiny else model
+    adapter = {"method": "krona", "a_out": 4, "a_in": [2, 4]}
+    asked = {"model": name, "tasks": ["rte"], "data": "mini", "adapter": adapter, "examples": {"max_length": 32}}
+    plan = make_plan(StudySpec.model_validate({**asked, "search": {"taught": True}}), "here")
+    assert lost in " ".join(plan_lines(plan, "", None)["first"].split())
 
 
 def test_where_every_size_counts_the_sizes_of_the_taught_points_are_said(model: str) -> None:
