@@ -114,7 +114,7 @@ class PlanFacts(FrozenValue):
     no head. `compares`: its finals compare with a `default` configuration, which is None in an older study, that did
     not record it. `tries_default`: the search tries that configuration first. `taught` counts the points of each task
     that recorded curves teach, `seen` says for trainings of how many examples; None if that was not known, or in an
-    older study, which did not ask.
+    older study, which did not ask. `by_depth`: their learning rates shrink where more layers of an encoder are adapted.
     """
 
     methods: Annotated[int, Field(ge=1)] = 1
@@ -124,6 +124,7 @@ class PlanFacts(FrozenValue):
     tries_default: bool = False
     taught: Annotated[int, Field(ge=0)] = 0
     seen: float | None = None
+    by_depth: bool = False
 
     @classmethod
     def expected(cls, spec: StudySpec, *, methods: int, text_to_text: bool) -> Self:

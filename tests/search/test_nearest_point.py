@@ -8,7 +8,7 @@ from krona_tune.adapters.placement import sites
 from krona_tune.backbones.find_geometry import geometry
 from krona_tune.kron.factors import effective_scale, factor_shape, first_step
 from krona_tune.record.recorded_curves import BACKBONE
-from krona_tune.search.planning.nearest_point import nearest_point
+from krona_tune.search.planning.nearest_point import RateRule, nearest_point
 from krona_tune.search.planning.space import DRAWS, Space, adapter_of
 from tests.models import build
 from tests.search.conftest import space
@@ -62,9 +62,8 @@ def test_with_fewer_steps_a_learning_rate_is_greater_within_a_limit(
     shorter: float | None, batch: int, faster: float
 ) -> None:
     rates = {"low": 1e-5, "high": 1.0, "log": True}
-    near = nearest_point(
-        space("bert", DRAWN, training={"learning_rate": rates, "batch_size": batch}), OTHER, BERT, shorter
-    )
+    of = space("bert", DRAWN, training={"learning_rate": rates, "batch_size": batch})
+    near = nearest_point(of, OTHER, BERT, RateRule(seen=shorter and 600 / shorter), 600)
     assert near is not None
     assert near["learning_rate"] == pytest.approx(0.004 * faster)
 
@@ -74,6 +73,23 @@ def test_a_learning_rate_makes_up_for_a_scale_that_is_fixed() -> None:
     assert near is not None
     assert near["scale"] == 4.0
     assert of_first_map(near)[1] == pytest.approx(of_first_map(OTHER)[1])
+
+
+@pytest.mark.parametrize(("layers", "kept", "times"), [("last 1", "all", 1 / 3), ("all", "last 1", 1.0)])
+def test_a_learning_rate_shrinks_as_more_layers_are_adapted(layers: str, kept: str, times: float) -> None:
+    of, other = wide(layers=kept), {**OTHER, "layers": layers}
+    before, near = (nearest_point(of, other, BERT, RateRule(by_depth=deep)) for deep in (False, True))
+    assert before is not None
+    assert near is not None
+    assert (before["layers"], before["learning_rate"]) == (kept, pytest.approx(0.004))
+    assert near == {**before, "learning_rate": pytest.approx(times * 0.004)}
+
+
+def test_a_learning_rate_stays_where_more_layers_of_a_decoder_are_adapted() -> None:
+    rates = {"low": 1e-5, "high": 1.0, "log": True}
+    of = space("llama", {**DRAWN, "layers": "all"}, training={"learning_rate": rates})
+    before, near = (nearest_point(of, OTHER, BERT, RateRule(by_depth=deep)) for deep in (False, True))
+    assert near == before is not None
 
 
 def test_sizes_are_shares_of_the_map_and_layers_of_the_depth() -> None:

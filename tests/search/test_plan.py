@@ -121,4 +121,8 @@ def test_a_plan_knows_how_many_examples_its_longest_training_sees(
     assert plan.planned.seen == seen
     older = manifest("rte").model_copy(update={"planned": plan.planned.model_copy(update={"seen": None})})
     assert make_plan(spec, "x.yaml", older).planned.seen is None, "it goes on with the points that it began with"
+    assert plan.planned.by_depth
+    before = manifest("rte").model_copy(update={"planned": plan.planned.model_copy(update={"by_depth": False})})
+    for began in (before, before.model_copy(update={"planned": None})):
+        assert not make_plan(spec, "x.yaml", began).planned.by_depth
     assert make_plan(spec, "x.yaml", manifest("rte").model_copy(update={"planned": plan.planned})).planned.seen == seen

@@ -16,7 +16,7 @@ from krona_tune.search.planning.earlier_study import (
     read_earlier,
     shipped_curves,
 )
-from krona_tune.search.planning.nearest_point import nearest_point
+from krona_tune.search.planning.nearest_point import RateRule, nearest_point
 from krona_tune.search.planning.teaching import by_mean_score, read_teaching
 from krona_tune.study.result import Status
 from tests.record.curve_files import provenance, rows
@@ -77,8 +77,8 @@ def test_shorter_trainings_are_taught_greater_learning_rates() -> None:
     rates = {"low": 1e-6, "high": 1.0, "log": True}
     wide = space("bert", {"layers": ["all", "last 1"]}, training={"learning_rate": rates})
     budget = fmean(shipped_curves().budgets.values())
-    plain, long, short = (read_teaching(wide, seen=seen) for seen in (None, budget * 9, budget / 9))
-    assert (plain.seen, short.seen) == (None, budget / 9)
+    plain, long, short = (read_teaching(wide, rule=RateRule(seen=seen)) for seen in (None, budget * 9, budget / 9))
+    assert (plain.rule.seen, short.rule.seen) == (None, budget / 9)
     assert long.points[0] == plain.points[0]
     assert short.points[0]["learning_rate"] == pytest.approx(3**0.5 * plain.points[0]["learning_rate"])
     assert {**short.points[0], "learning_rate": 0.0} == {**plain.points[0], "learning_rate": 0.0}

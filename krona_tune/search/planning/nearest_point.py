@@ -2,11 +2,12 @@
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from math import log, sqrt
 from typing import Any
 
 from krona_tune.adapters.placement import common_dimensions, sites
-from krona_tune.backbones.geometry import Geometry
+from krona_tune.backbones.geometry import Geometry, Stack
 from krona_tune.kron.factors import FactorShape, effective_scale, factor_shape, first_step
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.space import Params, Space, adapter_of
@@ -21,13 +22,26 @@ MOST_FASTER = sqrt(3)
 third of the recorded steps, too, and worse with a ninth of them: `tests.benchmarks.curves.training_length`."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class RateRule:
+    """Says how a learning rate is carried from one space to another, beside what its shape and scale make of a step.
+
+    `seen` is how many examples a training sees in the other space: with fewer steps than before, rates grow by the root
+    of their ratio, to MOST_FASTER at most; None if that is not known. `by_depth`: where more layers of an
+    encoder are adapted than before, a rate shrinks by their ratio; on a decoder that was no better
+    (`tests.benchmarks.curves.adapted_layers`).
+    """
+
+    seen: float | None = None
+    by_depth: bool = True
+
+
 def nearest_point(
-    space: Space, params: Params, geometry: Geometry, shorter: float | None = None
+    space: Space, params: Params, geometry: Geometry, rule: RateRule | None = None, budget: float | None = None
 ) -> dict[str, Any] | None:
     """Returns the feasible point of the space that is nearest to `params`, a KronA adapter on the backbone `geometry`.
 
-    `shorter` is how many times as many examples a training of `params` saw: with fewer steps, the learning rate grows
-    by the root of their ratio, to MOST_FASTER at most. None: it does not.
+    `budget` is how many examples a training of `params` saw.
 
     Each knob gets the nearest value that it may have: layers by their share of the depth and their place, roles by
     those in common, the sizes of A as shares of the adapted maps. Then the scale keeps what the sum is multiplied by,
@@ -40,7 +54,7 @@ def nearest_point(
     shared = {name: domain for name, domain in knobs.items() if name in params and not isinstance(domain, Fixed)}
     if not shared:
         return None
-    near = _Nearness(space.geometry, geometry)
+    near, rule = _Nearness(space.geometry, geometry), rule or RateRule()
     with suppress(Refusal, ValueError):
         point = {"method": method} | {name: near.nearest(name, domain, params) for name, domain in knobs.items()}
         before, sides = _shape(geometry, params), _dimensions(space.geometry, {**point, **dict.fromkeys(SIZES, 1)})
@@ -57,8 +71,10 @@ def nearest_point(
             wanted[SCALE] = effective_scale(before, params[SCALE], adapter_of(params).scaling) / own
             point[SCALE] = near.nearest(SCALE, knobs[SCALE], wanted)
         batch = float(point[BATCH])
-        faster = 1.0 if shorter is None else _faster(shorter * batch / params.get(BATCH, batch))
-        wanted[RATE] = params[RATE] * faster * _step(before, params) / _step(after, point)
+        times = _faster(budget / rule.seen * batch / params.get(BATCH, batch)) if budget and rule.seen else 1.0
+        if rule.by_depth and space.geometry.depths.keys() == {Stack.ENCODER}:
+            times *= min(1.0, _layers(geometry, params) / _layers(space.geometry, point))
+        wanted[RATE] = params[RATE] * times * _step(before, params) / _step(after, point)
         point[RATE] = near.nearest(RATE, knobs[RATE], wanted)
         return point
     return None
@@ -67,6 +83,11 @@ def nearest_point(
 def _faster(fewer: float) -> float:
     """Returns how many times greater a learning rate is with so many times fewer steps."""
     return min(sqrt(max(fewer, 1.0)), MOST_FASTER)
+
+
+def _layers(geometry: Geometry, params: Params) -> int:
+    """Returns how many layers a point adapts."""
+    return len({(site.stack, site.layer) for site in sites(geometry, adapter_of(params))})
 
 
 def _dimensions(geometry: Geometry, params: Params) -> tuple[int, int]:

@@ -24,6 +24,7 @@ from krona_tune.search.planning.default_point import default_point
 from krona_tune.search.planning.deployable import deployable
 from krona_tune.search.planning.earlier_study import BY_LOSS, EarlierStudy, contributed_curves, read_earlier
 from krona_tune.search.planning.label_offset import refuse_alike_labels
+from krona_tune.search.planning.nearest_point import RateRule
 from krona_tune.search.planning.resolved_space import resolve
 from krona_tune.search.planning.space import Params, Space, adapter_of
 from krona_tune.search.planning.teaching import Teaching, read_teaching
@@ -94,7 +95,8 @@ class Plan:
             default=None if self.default is None else dict(self.default),
             tries_default=bool(self.taught) or not self.spec.searches,
             taught=len(self.taught_points),
-            seen=self.taught.seen if self.taught else None,
+            seen=self.taught.rule.seen if self.taught else None,
+            by_depth=bool(self.taught and self.taught.rule.by_depth),
         )
 
     @property
@@ -245,8 +247,8 @@ def make_plan(spec: StudySpec, place: str, begun: Manifest | None = None) -> Pla
     _refuse_other_metrics([*earlier, *teachers], tasks)
     taught = None
     if spec.search.taught_trials:
-        seen = (begun.planned.seen if begun.planned else None) if begun else _seen(spec, own)
-        taught = read_teaching(space, contributed=teachers, every_size=spec.search.pareto, seen=seen)
+        rule = _rule_of(begun) if begun else RateRule(seen=_seen(spec, own))
+        taught = read_teaching(space, contributed=teachers, every_size=spec.search.pareto, rule=rule)
     return Plan(
         spec=spec,
         place=place,
@@ -278,6 +280,12 @@ class _Reading:
                 if not self.leaves_out:
                     raise
                 self.unread.append(f"{refusal.place}: {refusal.problem}; the study goes on without it")
+
+
+def _rule_of(begun: Manifest) -> RateRule:
+    """Returns the rule by which a study was taught its learning rates when it began."""
+    planned = begun.planned or PlanFacts()
+    return RateRule(seen=planned.seen, by_depth=planned.by_depth)
 
 
 def _seen(spec: StudySpec, own: Mapping[str, OwnData]) -> float | None:

@@ -151,7 +151,7 @@ def _recorded_best(task: str) -> RecordedBest:
 def _recorded(space: Space, taught: Teaching, curves: EarlierStudy, point: Params) -> Params | None:
     """Returns the recorded point to which a taught one is the nearest; None if it is of contributed curves."""
     points = by_mean_score(curves)
-    return next((params for params in points if near_point(space, curves, params, taught.seen) == point), None)
+    return next((params for params in points if near_point(space, curves, params, taught.rule) == point), None)
 
 
 def _doubts(plan: Plan, task: Task, curves: EarlierStudy, point: Params, recorded: Params) -> Iterator[str]:

@@ -1,14 +1,14 @@
 """Finds what the recorded curves teach a new study: points of its space that are near the best recorded ones."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import zip_longest
 from math import ceil
 from statistics import fmean, pstdev
 from typing import Any
 
 from krona_tune.search.planning.earlier_study import EarlierStudy, points_by_task, shipped_curves
-from krona_tune.search.planning.nearest_point import nearest_point
+from krona_tune.search.planning.nearest_point import RateRule, nearest_point
 from krona_tune.search.planning.space import Params, Space
 from krona_tune.study.standings import front_of
 
@@ -24,7 +24,7 @@ class Teaching:
 
     `own` has the points that were best on one task alone, by the hash of its data (`TaskData.contents`). `synthetic` is
     the number of tasks with generated data. `unlearned` are contributed tasks that teach nothing: no trial scores
-    above the constant answer there. `seen` is how many examples a training here sees, if that is known.
+    above the constant answer there. `rule` says how their learning rates were carried over.
     """
 
     tasks: tuple[str, ...]
@@ -32,7 +32,7 @@ class Teaching:
     own: Mapping[str, Points]
     synthetic: int = 0
     unlearned: tuple[str, ...] = ()
-    seen: float | None = None
+    rule: RateRule = field(default_factory=RateRule)
 
     def __bool__(self) -> bool:
         return bool(self.points)
@@ -48,7 +48,7 @@ def read_teaching(
     contributed: Sequence[EarlierStudy] = (),
     *,
     every_size: bool = False,
-    seen: float | None = None,
+    rule: RateRule | None = None,
 ) -> Teaching:
     """Returns what the recorded curves teach a space.
 
@@ -56,17 +56,17 @@ def read_teaching(
         space: the space of the new study.
         without: recorded tasks of the package to leave out.
         contributed: further curves; their points and the package's take turns, theirs first.
-        seen: how many examples a training of the new study sees: with fewer steps than in the curves, learning rates
-            are greater. None if that is not known.
+        rule: how learning rates are carried over.
         every_size: teaches the points of each design's front of score against parameters instead of its best ones, from
             the largest down.
     """
 
     def near(curves: EarlierStudy, points: Sequence[Params], most: int) -> Points:
         if every_size:
-            return _front(space, _near(space, curves, points, len(points), seen))
-        return _near(space, curves, points, most, seen)
+            return _front(space, _near(space, curves, points, len(points), carried))
+        return _near(space, curves, points, most, carried)
 
+    carried = rule or RateRule()
     designs = (*(curves.without(curves.unlearned) for curves in contributed), shipped_curves(without))
     ordered = [(curves, by_mean_score(curves)) for curves in designs]
     orders = [near(curves, best, min(MOST, ceil(len(best) / ONE_OF))) for curves, best in ordered]
@@ -85,14 +85,14 @@ def read_teaching(
         own=own,
         synthetic=sum(len(curves.synthetic) for curves in designs),
         unlearned=tuple(curves.task(task) for curves in contributed for task in sorted(curves.unlearned)),
-        seen=seen,
+        rule=carried,
     )
 
 
-def near_point(space: Space, curves: EarlierStudy, params: Params, seen: float | None) -> dict[str, Any] | None:
-    """Returns the point of a space that is nearest to one of the curves, for a training that sees so many examples."""
+def near_point(space: Space, curves: EarlierStudy, params: Params, rule: RateRule) -> dict[str, Any] | None:
+    """Returns the point of a space that is nearest to one of the curves, by a rule for its learning rate."""
     assert curves.geometry is not None, "the curves come with their backbone"
-    return nearest_point(space, params, curves.geometry, fmean(curves.budgets.values()) / seen if seen else None)
+    return nearest_point(space, params, curves.geometry, rule, fmean(curves.budgets.values()))
 
 
 def by_mean_score(curves: EarlierStudy) -> list[Params]:
@@ -111,11 +111,11 @@ def by_mean_score(curves: EarlierStudy) -> list[Params]:
     return [points[number] for number in sorted(found, key=lambda number: (-fmean(found[number]), number))]
 
 
-def _near(space: Space, curves: EarlierStudy, points: Iterable[Params], most: int, seen: float | None) -> Points:
+def _near(space: Space, curves: EarlierStudy, points: Iterable[Params], most: int, rule: RateRule) -> Points:
     """Returns the nearest points of a space to the first of the given ones, each once."""
     found: dict[str, dict[str, Any]] = {}
     for params in points:
-        if len(found) < most and (near := near_point(space, curves, params, seen)):
+        if len(found) < most and (near := near_point(space, curves, params, rule)):
             found.setdefault(space.meaning(near), near)
     return tuple(found.values())
 
