@@ -5,7 +5,7 @@ import time
 import torch
 from torch.nn import functional
 
-SIZES = ((64, 1, 2), (384, 32, 16), (384, 8, 128), (768, 16, 64))
+SIZES = ((64, 1, 2), (384, 32, 16), (384, 2, 512), (768, 16, 64))
 """(features, rows, tokens per row): the first shows what calls cost, the others maps, and attention over long rows."""
 REPEATS, PATIENCE_SECONDS = 3, 0.1
 HEAD = 32

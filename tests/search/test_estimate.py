@@ -11,6 +11,7 @@ from krona_tune.search.planning.resolved_space import resolve
 from krona_tune.search.startup import estimate
 from krona_tune.search.startup.cluster import Slots
 from krona_tune.search.startup.estimate import Speed, TextSizes, speed_of, untimed_forecast
+from krona_tune.search.startup.processor_speed import CoreSpeed
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.study_spec import StudySpec
 from tests.models import build
@@ -79,20 +80,25 @@ def test_states_for_which_there_is_no_room_or_no_second_epoch_are_computed_in_ev
     assert not any(short.filling.values())
 
 
-def test_the_speed_of_cores_is_measured_and_that_of_a_gpu_assumed() -> None:
+def test_the_speed_of_cores_is_measured_in_a_trials_precision_and_that_of_a_gpu_assumed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    measured = {True: 3e11, False: 1e11}
+    monkeypatch.setattr(
+        estimate,
+        "core_speed",
+        lambda *, bfloat16: CoreSpeed(maps=measured[bfloat16], attention=5e10, layer_seconds=1e-3),
+    )
     one, four = (speed_of(Slots(cpus=cpus, gpus=0, count=1), 4) for cpus in (1, 4))
-    assert four.maps > 2 * one.maps > 0
-    assert four.attention > 2 * one.attention > 0
+    assert (one.maps, speed_of(Slots(cpus=1, gpus=0, count=1), 2).maps) == (1e11, 3e11)
+    assert (four.maps, four.attention) == pytest.approx((4**0.8 * one.maps, 4**0.8 * one.attention))
+    assert four.layer_seconds == one.layer_seconds
     assert "timed layers" in one.how == four.how
     whole, half = (speed_of(Slots(cpus=1, gpus=gpus, count=1), 2) for gpus in (1, 0.5))
     assert whole.maps == 2 * half.maps
     assert "assumed GPU" in whole.how
     assert whole.spread > one.spread
-
-
-def test_where_nothing_can_be_measured_a_processor_is_assumed(monkeypatch: pytest.MonkeyPatch) -> None:
-    measured = speed_of(Slots(cpus=1, gpus=0, count=1), 4)
     monkeypatch.setattr(estimate, "core_speed", lambda *, bfloat16: None)
     assumed = speed_of(Slots(cpus=1, gpus=0, count=1), 4)
     assert "assumed processor" in assumed.how
-    assert assumed.spread > measured.spread
+    assert assumed.spread > one.spread

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from krona_tune.search.startup import processor_speed as module
-from krona_tune.search.startup.processor_speed import core_speed
+from krona_tune.search.startup.processor_speed import core_speed, speed_of_times
 from krona_tune.train.layer_times import SIZES, time_layers
 
 Times = list[tuple[int, int, int, bool, float]]
@@ -49,11 +49,18 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             return layer_times(1e11 * next(found), 5e10, 1e-4)
 
     monkeypatch.setattr(module, "ChildProcess", Child)
+    forget()
     return tmp_path / "cache"
 
 
+def forget() -> None:
+    """Forgets what this process has found, as another one that finds what is kept."""
+    module._core_speed.cache_clear()  # private: what a process remembers
+
+
 def maps(bfloat16: bool = False) -> int:
-    """Returns which measurement of the fixture a speed is from."""
+    """Returns which measurement of the fixture a speed in another process is from."""
+    forget()
     found = core_speed(bfloat16=bfloat16)
     assert found
     return round(found.maps / 1e11)
@@ -93,26 +100,43 @@ def test_what_a_busy_machine_measured_holds_while_it_is_busy(cache: Path, monkey
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", "{}", '{"maps": null}', '{"maps": 0, "attention": 1, "layer_seconds": 1}', "\x00"]
+    "text",
+    ["", "{", "[]", "{}", '{"times": null, "busy": ""}', '{"times": [[64, 1, 2, false, 0.0]], "busy": ""}', "\x00"],
 )
 def test_a_damaged_file_is_measured_again(cache: Path, text: str) -> None:
     maps()
     (path,) = (cache / "processors").iterdir()
     path.write_text(text, encoding="utf-8")
     assert [maps(), maps()] == [2, 2]
-    assert json.loads(path.read_text(encoding="utf-8"))["maps"] > 1.9e11
+    assert json.loads(path.read_text(encoding="utf-8"))["busy"] == ""
 
 
 def test_where_nothing_can_be_kept_each_plan_measures(cache: Path) -> None:
     cache.write_text("no folder", encoding="utf-8")
     assert [maps(), maps()] == [1, 2]
+    assert core_speed(bfloat16=False) == core_speed(bfloat16=False), "but each process once"
+
+
+@pytest.mark.parametrize(("maps_of", "attention_of"), [(1e11, 1e30), (1e11, 1e11)])
+def test_attention_that_takes_no_time_of_its_own_is_as_fast_as_the_maps(maps_of: float, attention_of: float) -> None:
+    found = speed_of_times(tuple(layer_times(maps_of, attention_of, 1e-4)))
+    assert found
+    assert found.attention == pytest.approx(found.maps, rel=0.1)
+
+
+def test_maps_that_take_no_time_give_no_speed() -> None:
+    times = [(*row[:-1], 1e-4 * (1 + row[3]) / 2) for row in layer_times(1e11, 5e10, 1e-4)]
+    assert speed_of_times(tuple(times)) is None
 
 
 def test_a_real_process_measures(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "cache_folder", lambda: tmp_path)
+    monkeypatch.setattr(module, "busy", lambda: "")
+    monkeypatch.setattr(module, "SECONDS", 600.0)
     found = core_speed(bfloat16=False)
     assert found
     assert found.maps > 1e8
+    forget()
     assert found == core_speed(bfloat16=False)
 
 
