@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from krona_tune import __version__
 from krona_tune.api.printing import console, errors, print_lines, say
-from krona_tune.backbones.geometry import Geometry, Role, Site
+from krona_tune.backbones.geometry import Geometry, Role, Site, Stack
 from krona_tune.data.glue import HUB
 from krona_tune.machine import busy
 from krona_tune.refusal import Refusal, cut, readable, shown
@@ -45,7 +45,6 @@ SHOWN_EXAMPLES, MOST_LABELS, MOST_LEFT_OUT = 3, 8, 8
 """The most examples of a task that a dry run prints, and the most labels and maps left out that a plan lists."""
 WIDTH = 100
 """The width of the lines about what is searched."""
-OTHERS = "three backbones other than that of the recorded curves"
 SAMPLERS = {
     "tpe": "by TPE",
     "study_model": "by one model of all tasks",
@@ -237,11 +236,21 @@ def _taught(plan: "Plan", taught: "Teaching") -> str:
 
 def _expected(geometry: Geometry) -> str:
     """Says what replays of the recorded curves let expect of taught points, at equal cost."""
-    from krona_tune.record.recorded_curves import LOST, LOST_ON_OTHERS, carried
+    from krona_tune.record.recorded_curves import (
+        LOST_ON_A_DECODER,
+        LOST_ON_ENCODERS,
+        LOST_ON_OWN,
+        is_recorded_backbone,
+    )
 
-    found, where = (LOST, "recorded tasks that the others taught") if carried(geometry) else (LOST_ON_OTHERS, OTHERS)
+    if is_recorded_backbone(geometry):
+        found, where = LOST_ON_OWN, "of recorded tasks that the others taught"
+    elif geometry.depths.keys() == {Stack.ENCODER}:
+        found, where = LOST_ON_ENCODERS, "on two encoders other than that of the recorded curves"
+    else:
+        found, where = LOST_ON_A_DECODER, "on a decoder, where the recorded curves are of an encoder,"
     lost, after = (_listed(map(str, each)) for each in (found.values(), found))
-    return f"on {where} this lost {lost} of what random draws with ASHA lose, after {after} trainings"
+    return f"in replays {where} this lost {lost} of what random draws with ASHA lose, after {after} trainings"
 
 
 def _listed(words: Iterable[str]) -> str:

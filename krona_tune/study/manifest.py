@@ -114,7 +114,8 @@ class PlanFacts(FrozenValue):
     no head. `compares`: its finals compare with a `default` configuration, which is None in an older study, that did
     not record it. `tries_default`: the search tries that configuration first. `taught` counts the points of each task
     that recorded curves teach, `seen` says for trainings of how many examples; None if that was not known, or in an
-    older study, which did not ask. `by_depth`: their learning rates shrink where more layers of an encoder are adapted.
+    older study, which did not ask. `by_depth`: the taught points' learning rates shrink
+    where more layers of an encoder are adapted; false in an older study.
     """
 
     methods: Annotated[int, Field(ge=1)] = 1

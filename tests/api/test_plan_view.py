@@ -97,8 +97,8 @@ def test_a_plan_counts_the_taught_trials_for_which_there_are_points(
 @pytest.mark.parametrize(
     ("tiny", "lost"),
     [
-        (False, "on recorded tasks that the others taught this lost .30, .55 and .71 of"),
-        (True, "on three backbones other than that of the recorded curves this lost .70 to 1.05 and .74 to .95 of"),
+        (False, "in replays of recorded tasks that the others taught this lost .30, .55 and .71 of"),
+        (True, "on two encoders other than that of the recorded curves this lost .70 to .80 and .74 to .82 of"),
     ],
 )
 def test_a_plan_says_what_the_curves_lost_on_backbones_like_its_own(

@@ -85,6 +85,16 @@ def test_a_learning_rate_shrinks_as_more_layers_are_adapted(layers: str, kept: s
     assert near == {**before, "learning_rate": pytest.approx(times * 0.004)}
 
 
+def test_a_layer_that_is_used_several_times_counts_as_often() -> None:
+    rates = {"low": 1e-5, "high": 1.0, "log": True}
+    of = space("albert", {**DRAWN, "layers": "all"}, training={"learning_rate": rates})
+    before, near = (nearest_point(of, OTHER, BERT, RateRule(by_depth=deep)) for deep in (False, True))
+    assert before is not None
+    assert near is not None
+    assert of.geometry.uses > 1
+    assert near["learning_rate"] == pytest.approx(before["learning_rate"] / of.geometry.uses)
+
+
 def test_a_learning_rate_stays_where_more_layers_of_a_decoder_are_adapted() -> None:
     rates = {"low": 1e-5, "high": 1.0, "log": True}
     of = space("llama", {**DRAWN, "layers": "all"}, training={"learning_rate": rates})

@@ -123,6 +123,23 @@ def test_a_plan_knows_how_many_examples_its_longest_training_sees(
     assert make_plan(spec, "x.yaml", older).planned.seen is None, "it goes on with the points that it began with"
     assert plan.planned.by_depth
     before = manifest("rte").model_copy(update={"planned": plan.planned.model_copy(update={"by_depth": False})})
+    assert make_plan(spec, "x.yaml", manifest("rte").model_copy(update={"planned": plan.planned})).planned.seen == seen
     for began in (before, before.model_copy(update={"planned": None})):
         assert not make_plan(spec, "x.yaml", began).planned.by_depth
-    assert make_plan(spec, "x.yaml", manifest("rte").model_copy(update={"planned": plan.planned})).planned.seen == seen
+
+
+def test_a_study_that_began_with_the_rates_of_before_keeps_its_points(model: str) -> None:
+    adapter = {"a_out": "divisors", "a_in": "divisors", "layers": "all"}
+    rates = {"learning_rate": {"low": 1e-5, "high": 1.0, "log": True}}
+    asked = {"model": model, "data": "mini", "tasks": ["rte"], "adapter": adapter, "training": rates}
+    spec = build_spec(asked, "x.yaml").settled()
+    new = make_plan(spec, "x.yaml")
+    began = manifest("rte").model_copy(update={"planned": new.planned.model_copy(update={"by_depth": False})})
+    before = make_plan(spec, "x.yaml", began)
+    assert (before.default, len(before.taught_points)) == (new.default, len(new.taught_points))
+    assert all(
+        old["learning_rate"] > point["learning_rate"]
+        for old, point in zip(before.taught_points, new.taught_points, strict=True)
+    )
+    again = make_plan(spec, "x.yaml", manifest("rte").model_copy(update={"planned": new.planned}))
+    assert again.taught_points == new.taught_points

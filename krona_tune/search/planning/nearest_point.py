@@ -37,11 +37,11 @@ class RateRule:
 
 
 def nearest_point(
-    space: Space, params: Params, geometry: Geometry, rule: RateRule | None = None, budget: float | None = None
+    space: Space, params: Params, geometry: Geometry, rule: RateRule | None = None, examples: float | None = None
 ) -> dict[str, Any] | None:
     """Returns the feasible point of the space that is nearest to `params`, a KronA adapter on the backbone `geometry`.
 
-    `budget` is how many examples a training of `params` saw.
+    `examples` is how many a training of `params` saw.
 
     Each knob gets the nearest value that it may have: layers by their share of the depth and their place, roles by
     those in common, the sizes of A as shares of the adapted maps. Then the scale keeps what the sum is multiplied by,
@@ -71,10 +71,10 @@ def nearest_point(
             wanted[SCALE] = effective_scale(before, params[SCALE], adapter_of(params).scaling) / own
             point[SCALE] = near.nearest(SCALE, knobs[SCALE], wanted)
         batch = float(point[BATCH])
-        times = _faster(budget / rule.seen * batch / params.get(BATCH, batch)) if budget and rule.seen else 1.0
+        factor = _faster(examples / rule.seen * batch / params.get(BATCH, batch)) if examples and rule.seen else 1.0
         if rule.by_depth and space.geometry.depths.keys() == {Stack.ENCODER}:
-            times *= min(1.0, _layers(geometry, params) / _layers(space.geometry, point))
-        wanted[RATE] = params[RATE] * times * _step(before, params) / _step(after, point)
+            factor *= min(1.0, _layers(geometry, params) / _layers(space.geometry, point))
+        wanted[RATE] = params[RATE] * factor * _step(before, params) / _step(after, point)
         point[RATE] = near.nearest(RATE, knobs[RATE], wanted)
         return point
     return None
@@ -86,8 +86,8 @@ def _faster(fewer: float) -> float:
 
 
 def _layers(geometry: Geometry, params: Params) -> int:
-    """Returns how many layers a point adapts."""
-    return len({(site.stack, site.layer) for site in sites(geometry, adapter_of(params))})
+    """Returns how many layers a point adapts; one that is used several times counts as often."""
+    return geometry.uses * len({(site.stack, site.layer) for site in sites(geometry, adapter_of(params))})
 
 
 def _dimensions(geometry: Geometry, params: Params) -> tuple[int, int]:

@@ -63,10 +63,10 @@ def read_teaching(
 
     def near(curves: EarlierStudy, points: Sequence[Params], most: int) -> Points:
         if every_size:
-            return _front(space, _near(space, curves, points, len(points), carried))
-        return _near(space, curves, points, most, carried)
+            return _front(space, _near(space, curves, points, len(points), by))
+        return _near(space, curves, points, most, by)
 
-    carried = rule or RateRule()
+    by = rule or RateRule()
     designs = (*(curves.without(curves.unlearned) for curves in contributed), shipped_curves(without))
     ordered = [(curves, by_mean_score(curves)) for curves in designs]
     orders = [near(curves, best, min(MOST, ceil(len(best) / ONE_OF))) for curves, best in ordered]
@@ -85,7 +85,7 @@ def read_teaching(
         own=own,
         synthetic=sum(len(curves.synthetic) for curves in designs),
         unlearned=tuple(curves.task(task) for curves in contributed for task in sorted(curves.unlearned)),
-        rule=carried,
+        rule=by,
     )
 
 
