@@ -92,10 +92,8 @@ def _core_speed(path: Path, bfloat16: bool, now: str) -> CoreSpeed | None:
 def speed_of_times(times: Times) -> CoreSpeed | None:
     """Returns the speed that best explains the times of layers, in relative errors; the first size is of calls alone.
 
-    Attention is at most as fast as the maps: less time can't be told. None if these take no time.
+    Attention is at most as fast as the maps: less time can't be told. None if both take no time.
     """
-    from scipy.optimize import nnls
-
     smallest = times[0][0]
     calls = max(seconds for width, *_, seconds in times if width == smallest)
     rows = [row for row in times if row[0] != smallest]
@@ -107,7 +105,10 @@ def speed_of_times(times: Times) -> CoreSpeed | None:
     )
     seconds = np.array([each for *_, each in rows])
     passes = np.array([(1 + back) / 2 for *_, back, _ in rows])
-    maps, attention = nnls(operations / seconds[:, None], 1 - calls * passes / seconds)[0].tolist()
-    if not maps:
+    shares, left = operations / seconds[:, None], 1 - calls * passes / seconds
+    maps, attention = np.linalg.lstsq(shares, left)[0].tolist()
+    if attention < maps:
+        maps = attention = float(np.linalg.lstsq(shares.sum(axis=1, keepdims=True), left)[0][0])
+    if maps <= 0 or attention <= 0:
         return None
-    return CoreSpeed(maps=1 / maps, attention=1 / max(attention, maps), layer_seconds=CALLS * calls)
+    return CoreSpeed(maps=1 / maps, attention=1 / attention, layer_seconds=CALLS * calls)
