@@ -26,8 +26,8 @@ SHORTER = {"    trials=6,\n": "    trials=2,\n", '"seeds": 2': '"seeds": 1'}
 
 
 def shown(cell: Any) -> str:
-    """Returns what a cell shows as text and as HTML."""
-    return "\n".join(
+    """Returns what a cell shows as text and as HTML; a kernel may send one line in several pieces."""
+    return "".join(
         str(output.get("text", "")) + "".join(map(str, output.get("data", {}).values())) for output in cell.outputs
     )
 
