@@ -12,7 +12,7 @@ from rich.markup import escape
 
 from krona_tune import __version__
 from krona_tune.api.printing import console, errors, print_lines, say
-from krona_tune.backbones.geometry import Geometry, Role, Site, Stack
+from krona_tune.backbones.geometry import Geometry, Role, Site
 from krona_tune.data.glue import HUB
 from krona_tune.machine import busy
 from krona_tune.refusal import Refusal, cut, readable, shown
@@ -245,7 +245,7 @@ def _expected(geometry: Geometry) -> str:
 
     if is_recorded_backbone(geometry):
         found, where = LOST_ON_OWN, "of recorded tasks that the others taught"
-    elif geometry.depths.keys() == {Stack.ENCODER}:
+    elif geometry.is_encoder:
         found, where = LOST_ON_ENCODERS, "on two encoders other than that of the recorded curves"
     else:
         found, where = LOST_ON_A_DECODER, "on a decoder, where the recorded curves are of an encoder,"

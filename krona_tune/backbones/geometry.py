@@ -155,6 +155,11 @@ class Geometry:
         return set(self.depths) == {Stack.ENCODER, Stack.DECODER}
 
     @property
+    def is_encoder(self) -> bool:
+        """Returns whether it is an encoder without a decoder."""
+        return set(self.depths) == {Stack.ENCODER}
+
+    @property
     def writes_alone(self) -> bool:
         """Returns whether it answers with text without an encoder that reads for it."""
         return self.text_to_text and not self.is_encoder_decoder

@@ -5,6 +5,8 @@ import time
 import torch
 from torch.nn import functional
 
+from krona_tune.processor import torch_threads
+
 SIZES = ((64, 1, 2), (384, 32, 16), (384, 2, 512), (768, 16, 64))
 """(features, rows, tokens per row): the first shows what calls cost, the others maps, and attention over long rows."""
 REPEATS, PATIENCE_SECONDS = 3, 0.1
@@ -20,13 +22,9 @@ def time_layers(bfloat16: bool) -> list[tuple[int, int, int, bool, float]]:
     Args:
         bfloat16: whether it computes in that precision, else in float32.
     """
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        dtype = torch.bfloat16 if bfloat16 else torch.float32
+    dtype = torch.bfloat16 if bfloat16 else torch.float32
+    with torch_threads(1):
         return [(*size, backward, _seconds(*size, dtype, backward)) for size in SIZES for backward in (False, True)]
-    finally:
-        torch.set_num_threads(before)
 
 
 def _seconds(width: int, rows: int, length: int, dtype: torch.dtype, backward: bool) -> float:

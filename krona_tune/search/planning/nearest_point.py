@@ -7,7 +7,7 @@ from math import log, sqrt
 from typing import Any
 
 from krona_tune.adapters.placement import common_dimensions, sites
-from krona_tune.backbones.geometry import Geometry, Stack
+from krona_tune.backbones.geometry import Geometry
 from krona_tune.kron.factors import FactorShape, effective_scale, factor_shape, first_step
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.space import Params, Space, adapter_of
@@ -72,7 +72,7 @@ def nearest_point(
             point[SCALE] = near.nearest(SCALE, knobs[SCALE], wanted)
         batch = float(point[BATCH])
         factor = _faster(examples / rule.seen * batch / params.get(BATCH, batch)) if examples and rule.seen else 1.0
-        if rule.by_depth and space.geometry.depths.keys() == {Stack.ENCODER}:
+        if rule.by_depth and space.geometry.is_encoder:
             factor *= min(1.0, _layers(geometry, params) / _layers(space.geometry, point))
         wanted[RATE] = params[RATE] * factor * _step(before, params) / _step(after, point)
         point[RATE] = near.nearest(RATE, knobs[RATE], wanted)

@@ -13,7 +13,7 @@ from krona_tune.adapters.placement import (
     refuse_whole_blocks,
     why_nothing_is_stored,
 )
-from krona_tune.backbones.geometry import Geometry, Role, Stack
+from krona_tune.backbones.geometry import Geometry, Role
 from krona_tune.data import corpus
 from krona_tune.data.corpus import OwnData, TaskData
 from krona_tune.data.glue import HUB
@@ -312,7 +312,7 @@ def _default(spec: StudySpec, space: Space, taught: Teaching | None, begun: Mani
 
 def _writing(spec: StudySpec, geometry: Geometry, written: Sequence[str], model: str) -> Geometry:
     """Returns the geometry of a backbone that writes. Refuses one that can't, or has no room for the answers."""
-    if geometry.first_stack is Stack.ENCODER and not geometry.is_encoder_decoder:
+    if geometry.is_encoder:
         fix = "take a decoder or an encoder-decoder, or give the task a label"
         raise Refusal(f"tasks.{written[0]}.target", f"{model} is an encoder, which writes no text", fix)
     labelled = [task for task in spec.tasks if task not in written]

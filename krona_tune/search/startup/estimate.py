@@ -19,7 +19,7 @@ from krona_tune.study.study_state import Counts
 
 GPU = CoreSpeed(maps=2e13, attention=5e12, layer_seconds=2e-3)
 CORE = CoreSpeed(maps=1e11, attention=3e10, layer_seconds=2e-3)
-"""What is assumed of a GPU, and of a core of which nothing could be measured."""
+"""Stand for a GPU, and for a core, of which nothing was measured."""
 MEASURED_SPREAD, ASSUMED_SPREAD = 2.0, 4.0
 """How many times more or less it may take."""
 POINTS = 50

@@ -19,16 +19,16 @@ from krona_tune.processor import this_processor
 
 logger = logging.getLogger(__name__)
 CALLS = 9.0
-"""How many times the calls of a bare layer a real one's cost, with its adapters and their optimizer, and the reading of
-its weights, as timed steps of four models show."""
+"""Multiplies the calls of a bare layer: a real one also has adapters with their optimizer, and weights that are read.
+From timed steps of four models."""
 MAPS, ATTENTION = 24, 4
 """A layer's operations for each token and squared feature, and for each pair of tokens and feature."""
 SECONDS = 60.0
-"""How long measuring may take; it takes two or three, after torch is imported."""
+"""Limits how long measuring may take; it takes two or three, after torch is imported."""
 LAYER_TIMES = Path(__file__).parents[2] / "train" / "layer_times.py"
 """The code that times layers: other code, other times."""
 Times = tuple[tuple[int, int, int, bool, PositiveFloat], ...]
-"""What `layer_times.time_layers` returns."""
+"""Holds what `layer_times.time_layers` returns."""
 
 
 @dataclass(frozen=True, kw_only=True)
