@@ -266,7 +266,8 @@ def _finals(plan: "Plan", of: str) -> str:
         f"the best {min(finals.top, plan.trials)} of {of} again with {format_many(finals.seeds, 'seed')}, then tested"
     )
     if finals.budget:
-        said += f"; more seeds where the best can't be told, {finals.budget} trainings at most"
+        next_best = ", the next best where each has a seed that did not learn" if finals.steady else ""
+        said += f"; more seeds where the best can't be told{next_best}, {finals.budget} trainings at most"
     if plan.default:
         beside = "the default, if it is none of them" if finals.counted else "the default"
         said += f"; beside them {beside}, chosen unless one is better: {describe_adapter(plan.default)}"

@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count, islice, takewhile
+from math import inf
 from types import MappingProxyType
 from typing import Any
 
@@ -94,25 +95,36 @@ def _more_seeds(
 ) -> list[TrialMessage]:
     """Returns a task's trials beyond the least number of seeds: round after round, as far as the rows tell them.
 
-    A round follows when all trials before it have ended, and gives one seed more to each configuration among which the
-    best can't be told yet. There is none that the budget of the task's finals does not pay for. All rounds are found
-    again from the first on, so that a study that was killed within one goes on with the same.
+    A round follows when all trials before it have ended. Where a steady configuration is looked for and no finalist is
+    one, the next best of the search joins; else each configuration among which the best can't be told yet gets one seed
+    more. There is no round that the budget of the task's finals does not pay for. All rounds are found again from the
+    first on, so that a study that was killed within one goes on with the same.
     """
     if spec.finalists.budget is None or not least:
         return []
     known, task = {row.trial_id: row for row in rows if row.kind == TrialKind.FINALIST}, least[0].task
     by_number, trials = {entry.number: entry for entry in entries}, list(least)
-    while all(trial.trial_id in known and known[trial.trial_id].ended for trial in trials):
-        seeds = Counter(trial.number for trial in trials)
+    reserves = _reserves(entries, rows, facts) if spec.finalists.steady else iter(())
+
+    def rounds() -> Iterator[list[TrialMessage]]:
+        """Yields what may follow, what is worth most first."""
         finals = rank_finals((known[each.trial_id] for each in trials), facts)
+        if not any(each.steady for each in finals.finalists) and (entry := next(reserves, None)):
+            by_number[entry.number] = entry
+            yield [_final_trial(spec, task, entry, index) for index in range(1, spec.finalists.seeds + 1)]
+        seeds = Counter(trial.number for trial in trials)
         asked = [each.number for each in contenders(finals, facts)]
         behind = min((seeds[number] for number in asked), default=0)
-        following = [
-            _final_trial(spec, task, by_number[number], behind + 1) for number in asked if seeds[number] == behind
-        ]
+        yield [_final_trial(spec, task, by_number[number], behind + 1) for number in asked if seeds[number] == behind]
+
+    def paid(following: Sequence[TrialMessage]) -> bool:
         trained = known.keys() | {trial.trial_id for trial in trials}  # in earlier rounds among others, too
         new = [trial for trial in following if trial.trial_id not in trained]
-        if not following or (new and len(trained) + len(new) > spec.finalists.budget):
+        return not new or len(trained) + len(new) <= (spec.finalists.budget or 0)
+
+    while all(trial.trial_id in known and known[trial.trial_id].ended for trial in trials):
+        following = next((each for each in rounds() if each and paid(each)), [])
+        if not following:
             break
         trials += following
     found = {trial.trial_id for trial in trials}
@@ -127,6 +139,19 @@ def _begun(spec: StudySpec, task: str, entry: FinalsEntry, known: Collection[str
 
 
 # The configurations
+
+
+def _reserves(
+    entries: Sequence[FinalsEntry], rows: Iterable[TrialResult], facts: TaskFacts | None
+) -> Iterator[FinalsEntry]:
+    """Yields the searched configurations that are above the constant answer and not in a task's finals, the best
+    first."""
+    least = facts.constant_score if facts else -inf
+    learned = [row for row in rows if row.searched and row.score is not None and row.score > least]
+    entered = [check_trial(row.task, 0, entry.params).fingerprint for row in learned[:1] for entry in entries]
+    numbers = count(max(entry.number for entry in entries) + 1)
+    for row in _distinct(_judged(learned), entered):
+        yield FinalsEntry(number=max(1, next(numbers)), of=row.trial_id, params=row.params)
 
 
 def _entries(

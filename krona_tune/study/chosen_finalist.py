@@ -1,5 +1,6 @@
 """Chooses what to use of a task's finals: the best finalist, unless it is not shown to be better than the default."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 
@@ -34,7 +35,8 @@ def choose(finals: Finals) -> Chosen | None:
 
     Beside the finalists stand the default configuration and the head alone, but not one that is not reliable if the
     other is. The finalists are asked in the order of `lower_bound`, the reliable ones first, and the first is taken
-    that is better than both; an unsteady one is not taken over a steady default configuration that learns. If none is
+    that is better than both; an unsteady one is not taken over a steady default configuration that learns, and where
+    `finals.steady` says so, a reliable one need not be better than an unsteady default configuration. If none is
     better, the better one of these two is taken; so it is where no draws of the validation examples say how much
     scores vary with these, as of one's own metric that is too slow for them. Finals without a default configuration,
     as of earlier versions, choose their winner. Of finals that were cut short, what has not ended has no say, and the
@@ -48,16 +50,23 @@ def choose(finals: Finals) -> Chosen | None:
         return Chosen(finalist=winner, reason=_alone(finals))
     known = [each for each in both if each.reliable] or both
     pending = f"; {AWAITED}" * finals.awaits_default
-    names = " and ".join(map(name_of, known))
     rivals = [each for each in finals.finalists if each.steady or not (default and default.reliable)]
     for each in sorted(rivals, key=_promise, reverse=True):
-        if each not in known and all(is_better(each, other) for other in known):
-            beside = _unsteady(default) * (default not in (*known, each))
+        beaten = _to_beat(each, finals, known)
+        if each not in known and all(is_better(each, other) for other in beaten):
+            beside = _unsteady(default) * (default not in (*beaten, each))
+            names = " and ".join(map(name_of, beaten))
             return Chosen(finalist=each, reason=f"it is better than {names}, {_AT}{beside}{pending}")
     best = max(known, key=lambda each: each.validation.mean)
     drawn = all(row.validation_resampled for each in (*finals.finalists, *known) for row in each.rows)
     why = f"no other is shown to be better, {_AT}" if drawn else _UNDRAWN
     return Chosen(finalist=best, reason=why + _unsteady(default) * (default not in known) + pending)
+
+
+def _to_beat(each: Finalist, finals: Finals, known: Sequence[Finalist]) -> Sequence[Finalist]:
+    """Returns what one finalist has to be better than: `known`, or the head alone."""
+    passes = finals.steady and each.reliable and finals.default and not finals.default.steady
+    return [finals.head_only] if passes and finals.head_only else known
 
 
 def _unsteady(default: Finalist | None) -> str:

@@ -40,7 +40,8 @@ class TaskFacts(FrozenValue):
     metrics have a mean with those of other tasks. `cut_examples` of train and validation have more than `max_length`
     tokens and lose their ends; both are None if an older study did not record them. `joined_texts`: the tokenizer gets
     the two texts of an example as one, with a line break between them. `final_seeds` is the least number of seeds that
-    each configuration of its finals gets; None if an older study did not record its request. `labels` are the names of
+    each configuration of its finals gets; None if an older study did not record its request. `steady` is the request's
+    `finalists.steady`. `labels` are the names of
     its labels; None if an older study did not record them. `extract` finds what counts in a target and an answer.
     """
 
@@ -64,6 +65,7 @@ class TaskFacts(FrozenValue):
     cut_examples: int | None = None
     joined_texts: bool = False
     final_seeds: int | None = None
+    steady: bool = False
     labels: tuple[str, ...] | None = None
     extract: str = ""
 

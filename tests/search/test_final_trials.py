@@ -13,7 +13,7 @@ from krona_tune.study.finals import DEFAULT
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.request.trial import check_trial
-from krona_tune.study.result import RECORDED, Status
+from krona_tune.study.result import RECORDED, Status, TrialResult
 from tests.record.events import manifest
 from tests.search.searched import final_row, final_rows, head, searched
 
@@ -301,6 +301,51 @@ def test_a_seed_that_did_not_learn_makes_the_others_more_promising() -> None:
     flat = [replace(each, metrics={"accuracy": each.score or 0.0}) for each in rows]
     asked = final_trials(with_default(20, seeds=3), [*ROWS, *flat], DEFAULT_POINT, facts)[9:]
     assert {each.number for each in asked} == {DEFAULT, 1}
+
+
+UNSTEADY = {DEFAULT: [0.9, 0.5, 0.9], 0: [0.5, 0.5, 0.5], 1: [0.5, 0.9, 0.5]}
+"""Scores of which .5 is a constant answer's."""
+
+
+def looking(budget: int, *, steady: bool | None = True) -> StudySpec:
+    return spec_of({"top": 1, "seeds": 3, "default": True, "budget": budget, "steady": steady})
+
+
+def ended(trials: list[TrialMessage], scores: dict[int, list[float]]) -> list[TrialResult]:
+    return [replace(row, metrics={"accuracy": row.score or 0.0}) for row in final_rows(trials, scores)]
+
+
+def test_the_next_best_of_the_search_joins_while_no_finalist_learns_with_every_seed() -> None:
+    facts = manifest("rte").tasks
+    least = final_trials(looking(20), ROWS, DEFAULT_POINT, facts)
+    rows = [*ROWS, *ended(least, UNSTEADY)]
+    joined = final_trials(looking(20), rows, DEFAULT_POINT, facts)
+    new = ["rte-final-2-s1", "rte-final-2-s2", "rte-final-2-s3"]
+    assert [each.trial_id for each in joined[9:]] == new
+    assert chosen(joined)[2] == "rte-003", "rte-001 is a finalist, and rte-002 the default"
+    assert final_trials(looking(20, steady=None), rows, DEFAULT_POINT, facts)[9:] != joined[9:]
+    half = [*rows, *ended(joined[9:10], {2: [0.5]})]
+    going_on = final_trials(looking(20), half, DEFAULT_POINT, facts)
+    assert {each.trial_id for each in going_on} == {each.trial_id for each in joined}, "also if it is killed within"
+    steady = [*rows, *ended(joined[9:], {2: [0.8, 0.81, 0.8]})]
+    assert 3 not in chosen(final_trials(looking(20), steady, DEFAULT_POINT, facts))
+    again = [*rows, *ended(joined[9:], {2: [0.8, 0.5, 0.8]})]
+    assert chosen(final_trials(looking(20), again, DEFAULT_POINT, facts))[3] == "rte-004"
+    assert 3 not in chosen(final_trials(looking(14), again, DEFAULT_POINT, facts)), "nothing pays for it"
+
+
+def test_what_was_no_better_than_the_constant_answer_in_the_search_does_not_join() -> None:
+    facts = {"rte": manifest("rte").tasks["rte"].model_copy(update={"constant_score": 0.75})}
+    rows = [
+        *ROWS,
+        *ended(
+            final_trials(looking(20), ROWS, DEFAULT_POINT, facts),
+            {0: [0.7] * 3, 1: [0.7, 0.99, 0.7], DEFAULT: [0.99, 0.7, 0.99]},
+        ),
+    ]
+    assert chosen(final_trials(looking(30), rows, DEFAULT_POINT, facts))[2] == "rte-003"
+    few = [row for row in rows if row.trial_id != "rte-003"]
+    assert 2 not in chosen(final_trials(looking(30), few, DEFAULT_POINT, facts))
 
 
 def test_a_study_that_was_killed_within_a_round_goes_on_with_the_same() -> None:

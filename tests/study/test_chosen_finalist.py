@@ -109,6 +109,25 @@ def test_a_default_of_which_a_seed_did_not_learn_is_not_compared_with_and_the_re
     )
 
 
+def test_a_steady_finalist_need_not_be_better_than_a_default_that_is_not_where_one_is_looked_for() -> None:
+    """The head alone does not learn either, so that an older study compares with both."""
+    unsteady, flat = default(0.9, 0.55, 0.9, 0.55), head(0.54, 0.54, 0.54, 0.54)
+    steady, other = best(0.7, 0.71, 0.72, 0.7), best(0.8, 0.55, 0.82, 0.81, name="b", number=2)
+
+    def chosen_of(*rows: list[TrialResult], looked_for: bool) -> str:
+        facts = FACTS.model_copy(update={"steady": looked_for})
+        choice = choose(rank_finals([each for some in rows for each in some], facts))
+        assert choice is not None
+        return choice.finalist.of
+
+    assert chosen_of(steady, unsteady, flat, looked_for=True) == "a"
+    assert chosen_of(steady, unsteady, flat, looked_for=False) == "default"
+    assert chosen_of(other, unsteady, flat, looked_for=True) == "default", "an unsteady one has to be better than it"
+    assert chosen_of(steady, default(*CLOSE, 0.8), flat, looked_for=True) == "default"
+    nothing = best(0.55, 0.56, 0.54, 0.55)
+    assert chosen_of(nothing, unsteady, flat, looked_for=True) == "default", "nor is what learned nothing better"
+
+
 def test_a_default_that_is_chosen_though_a_seed_of_it_did_not_learn_is_no_reason_of_its_own() -> None:
     lame = default(0.9, 0.92, 0.91, 0.9, 0.92, 0.55)
     choice = choose(rank_finals([*best(0.7, 0.55, 0.71), *lame, *head(*[0.6, 0.61] * 3)], FACTS))

@@ -254,6 +254,7 @@ def _prepare_task(plan: Plan, data: TaskData, tokenizer: PreTrainedTokenizerBase
         cut_examples=cut_examples(encoded.train) + cut_examples(encoded.validation),
         joined_texts=not plan.geometry.text_to_text and len(task.inputs) > 1 and joins_texts(tokenizer),
         final_seeds=spec.finalists.seeds,
+        steady=bool(spec.finalists.steady),
         labels=task.labels,
         extract=task.generation.extract if task.generation else "",
     )

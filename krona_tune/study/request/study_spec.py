@@ -40,6 +40,7 @@ SETTLED = (
     "search.stop_trials",
     "finalists.default",
     "finalists.counted",
+    "finalists.steady",
     "finalists.budget",
 )
 """The keys that a new study settles as it begins, if nobody gave them."""
@@ -88,6 +89,11 @@ class FinalistsSpec(FrozenValue):
     """Counts the default configuration as one of the `top` if it is one of a task's best; false: `top` others are
     trained beside it. A new study writes what holds: true where the default is trained. null: as before this key was
     there, like false."""
+    steady: bool | None = None
+    """Looks for a configuration that learns with every seed: while none of the finals does, the next best of the search
+    joins them, as far as `budget` goes; and one that does need not be better than a default configuration that does
+    not. A new study writes what holds: true where the default is trained. null: as before this key was there, like
+    false."""
     budget: Count | None = None
     """The most trainings of a task's finals, with the head alone. What `top` and `seeds` leave of it gives more seeds
     to those among which the best can't be told yet; a new study may not ask for fewer than these two take. Finalists
@@ -108,9 +114,9 @@ class FinalistsSpec(FrozenValue):
             Refusal: the budget does not pay for the least number of seeds.
         """
         if not self.top:
-            return self.model_copy(update={"default": False, "counted": False, "budget": None})
+            return self.model_copy(update={"default": False, "counted": False, "steady": False, "budget": None})
         if not alone:
-            return self.model_copy(update={"default": self.default or False, "counted": False})
+            return self.model_copy(update={"default": self.default or False, "counted": False, "steady": False})
         default = self.seeds > 1 and not several if self.default is None else self.default
         best = min(self.top, trials)
         least = (best + default + head) * self.seeds
@@ -119,8 +125,9 @@ class FinalistsSpec(FrozenValue):
             raise Refusal("finalists.budget", problem, f"write {least} or more, or less in finalists.top or seeds")
         whole = (best + head + default) * (self.seeds + MORE_SEEDS)
         more = whole if default or self.seeds > 1 else None
-        counted = default and self.counted is not False
-        return self.model_copy(update={"default": default, "counted": counted, "budget": self.budget or more})
+        counted, steady = (default and asked is not False for asked in (self.counted, self.steady))
+        settled = {"default": default, "counted": counted, "steady": steady, "budget": self.budget or more}
+        return self.model_copy(update=settled)
 
 
 class ResourcesSpec(FrozenValue):

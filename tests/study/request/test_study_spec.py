@@ -104,8 +104,11 @@ def test_several_methods_are_searched_on_equal_terms(method: Any, favoured: bool
     asked = build_spec({**space, **wanted}, "x.yaml").settled()
     assert (asked.search.taught, asked.finalists.default) == (True, True)
     assert (begun.finalists.counted, asked.finalists.counted) == (favoured, True)
+    assert (begun.finalists.steady, asked.finalists.steady) == (favoured, True)
     beside = build_spec({**space, "finalists": {"top": 1, "default": True, "counted": False}}, "x.yaml").settled()
     assert beside.finalists.counted is False
+    unasked = build_spec({**space, "finalists": {"top": 1, "default": True, "steady": False}}, "x.yaml").settled()
+    assert unasked.finalists.steady is False
 
 
 @pytest.mark.parametrize(
