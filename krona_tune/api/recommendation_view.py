@@ -1,12 +1,14 @@
 """Shows a recommendation in a notebook or a terminal: a configuration, what to expect of it, and how it is trained."""
 
-from dataclasses import asdict, dataclass
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from krona_tune.record.recorded_curves import HARDLY_LEARNED, LEARNED
 from krona_tune.refusal import Refusal
-from krona_tune.search.planning.recommendation import Recommendation, TaskAnswer
+from krona_tune.search.planning.expected_score import PROBED
+from krona_tune.search.planning.recommendation import Probe, Recommendation, RecordedBest, TaskAnswer
 from krona_tune.search.terminal.cell_view import NamedLines
 from krona_tune.study.formatting import describe_adapter, format_bytes, format_duration, format_score
 from krona_tune.study.request.plain_yaml import dump_yaml
@@ -36,6 +38,26 @@ class RecommendationView(NamedLines):
     """The configuration, and what is known of it on each task."""
     slots: "Slots | None" = None
     """What a trial gets of this machine, and how many run at once; None: time and memory are not told."""
+
+    def probed(self, say: Callable[[str], None] = print) -> "RecommendationView":
+        """Returns the same after a third of the training on each task, here, which foretells the score at its end.
+
+        Args:
+            say: is told what is trained, and about how long that takes.
+
+        Raises:
+            Refusal: the backbone or data are not available here, or the study joins a cluster.
+        """
+        if self.slots is None:
+            raise Refusal("probe", "it trains on this machine, and not on a cluster", "leave the address out")
+        from krona_tune.search.startup.probe import probe_tasks
+
+        if needs := self.needs:
+            low, high = (format_duration(PROBED * seconds) for seconds in needs.seconds)
+            say(f"training a third of it on each task, {low} to {high} in all")
+        return replace(
+            self, found=probe_tasks(self.found, gpu=self.slots.gpus > 0, begin=lambda task: say(f"  {task}"))
+        )
 
     @property
     def request(self) -> dict[str, Any]:
@@ -71,8 +93,9 @@ class RecommendationView(NamedLines):
         """Returns everything as plain values: `model`, `point`, `taught`, `request`, and by task `tasks`.
 
         A task has its trained `parameters`, and null where it is not known: `constant`, the score of the best constant
-        answer; `expected`, a score with the ends of its 90 % interval if the task is learned at all, or `unknown` says
-        why not; `recorded`, the best score of so many recorded points on the same data. `seconds` are from and to, on
+        answer; `expected`, a score with the ends of its 90 % interval, without a probe that of a task which is learned
+        at all, or `unknown` says why not; `recorded`, the best score of so many recorded points on the same data;
+        `probe`, the score after a third of its training and its seconds, or the error. `seconds` are from and to, on
         the clock; `memory_bytes` are those of one training.
         """
         needs = self.needs
@@ -88,12 +111,12 @@ class RecommendationView(NamedLines):
 
     @cached_property
     def frame(self) -> "pd.DataFrame":
-        """Returns one row per task: parameters, constant, score, low, high, unknown; NaN if not known."""
+        """Returns one row per task: parameters, constant, probe, score, low, high, unknown; NaN if not known."""
         import pandas as pd  # the command line prints recommendations without it
 
         rows = [{"task": each.task, **_flat(each)} for each in self.found.answers]
-        found = pd.DataFrame(rows).set_index("task")[["parameters", "constant", *NUMBERS, "unknown"]]
-        return found.astype(dict.fromkeys(("constant", *NUMBERS), float))
+        found = pd.DataFrame(rows).set_index("task")[["parameters", "constant", "probe", *NUMBERS, "unknown"]]
+        return found.astype(dict.fromkeys(("constant", "probe", *NUMBERS), float))
 
     @property
     def lines(self) -> dict[str, str]:
@@ -114,6 +137,7 @@ def _plain(answer: TaskAnswer) -> dict[str, Any]:
         "constant": answer.constant,
         "expected": {"score": expected.score, "low": expected.low, "high": expected.high} if expected else None,
         "recorded": asdict(recorded) if recorded else None,
+        "probe": asdict(answer.probe) if answer.probe else None,
         "unknown": answer.unknown,
     }
 
@@ -121,21 +145,38 @@ def _plain(answer: TaskAnswer) -> dict[str, Any]:
 def _flat(answer: TaskAnswer) -> dict[str, Any]:
     plain = _plain(answer)
     del plain["recorded"]
-    return plain | (plain.pop("expected") or dict.fromkeys(NUMBERS))
+    probe = plain.pop("probe") or {}
+    return plain | {"probe": probe.get("score")} | (plain.pop("expected") or dict.fromkeys(NUMBERS))
 
 
 def _said(answer: TaskAnswer) -> str:
     """Says of a task which score to expect, or why none is known, and how many parameters are trained."""
-    trained, constant = f"{answer.parameters:,} trained parameters", format_score(answer.constant)
-    if best := answer.recorded:
-        points = f"the best of {best.points} recorded points has {format_score(best.score)}"
-        seen = f"{points} after {best.examples:,} of its training examples, the constant answer {constant}; "
+    constant, expected, best = format_score(answer.constant), answer.expected, answer.recorded
+    said = [_said_of_probe(answer.probe)] if answer.probe and not answer.probe.error else []
+    if expected is None:
+        said.append(f"score not known: {answer.unknown}")
     else:
-        seen = ""
-    if answer.expected is None:
-        return f"score not known: {answer.unknown}; {seen}{trained}"
-    low, score, high = map(format_score, (answer.expected.low, answer.expected.score, answer.expected.high))
-    foretold = f"validation score {score}, nine times in ten {low} to {high}"
-    if seen:
-        return f"{foretold}; {seen}{trained}"
-    return f"{IF_LEARNED}: {foretold}; if not: about the constant answer's {constant}; {trained}"
+        low, score, high = map(format_score, (expected.low, expected.score, expected.high))
+        foretold = f"validation score {score}, nine times in ten {low} to {high}"
+        if answer.probe:
+            said.append(f"at its end {foretold}")
+        elif best:
+            said.append(foretold)
+        else:
+            said += [f"{IF_LEARNED}: {foretold}", f"if not: about the constant answer's {constant}"]
+    if best:
+        beside = "" if answer.probe else f", the constant answer {constant}"
+        said.append(f"{_said_of_recorded(best)}{beside}")
+    return "; ".join([*said, f"{answer.parameters:,} trained parameters"])
+
+
+def _said_of_probe(probe: Probe) -> str:
+    learned = probe.score is not None and probe.score > probe.constant
+    beside = "the constant answer" if learned else "nothing learned yet: the constant answer"
+    score, constant = format_score(probe.score), format_score(probe.constant)
+    return f"after a third of its training, {format_duration(probe.seconds)}, {score}; {beside} {constant}"
+
+
+def _said_of_recorded(best: RecordedBest) -> str:
+    points = f"the best of {best.points} recorded points has {format_score(best.score)}"
+    return f"{points} after {best.examples:,} of its training examples"

@@ -226,9 +226,14 @@ class Study(RecordedStudy):
         return PlanView(self._plan(), self.folder, self._slots_here)
 
     @refusing_at_the_caller
-    def recommend(self) -> "RecommendationView":
-        """Returns a configuration to use without any search, and which score to expect of it; nothing is trained."""
-        return RecommendationView(recommend_point(self._plan()), self._slots_here)
+    def recommend(self, *, probe: bool = False) -> "RecommendationView":
+        """Returns a configuration to use without any search, and which score to expect of it.
+
+        Args:
+            probe: train it here for a third of its steps on each task first, and foretell its score from that.
+        """
+        view = RecommendationView(recommend_point(self._plan()), self._slots_here)
+        return view.probed() if probe else view
 
     @refusing_at_the_caller
     def run(

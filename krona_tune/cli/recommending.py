@@ -12,7 +12,7 @@ import typer
 
 from krona_tune.api.asked_request import AskedRequest
 from krona_tune.api.folders import study_folder, with_whole_paths
-from krona_tune.api.printing import print_lines, say
+from krona_tune.api.printing import errors, print_lines, say
 from krona_tune.cli import options
 from krona_tune.hub import home
 from krona_tune.record.storage import storage_at
@@ -44,9 +44,12 @@ def recommend(
         AnswerForm,
         typer.Option("--format", help="text: to read; json: all of it; yaml: the space that trains it, for run."),
     ] = AnswerForm.TEXT,
+    probe: Annotated[
+        bool, typer.Option("--probe", help="Train it for a third of its steps first, and foretell its score from that.")
+    ] = False,
     **keywords: Unpack[Keywords],
 ) -> None:
-    """Say which configuration to use without any search, and which score to expect of it; train nothing."""
+    """Say which configuration to use without any search, and which score to expect of it."""
     asked = AskedRequest.of(space=space, tasks=tasks, model=model, settings=settings, keywords=keywords)
     asked = asked.with_earlier(storage_at(storage))
     chosen = asked.chosen(dry_run=True)
@@ -58,14 +61,17 @@ def recommend(
 
     with naming_given(chosen.place, asked.given):
         here = slots(this_machine(), spec.resources)
-        view = RecommendationView(recommend_point(make_plan(with_whole_paths(spec), str(chosen.place))), here)
+        found = recommend_point(make_plan(with_whole_paths(spec), str(chosen.place)))
+        view = RecommendationView(found, here)
+        if probe:
+            view = view.probed(lambda word: say(word, to=errors))
     match form:
         case AnswerForm.JSON:
             typer.echo(json.dumps(view.plain, indent=2))
         case AnswerForm.YAML:
             typer.echo(view.yaml, nl=False)
         case AnswerForm.TEXT:
-            words = re.sub(r" --format[ =]\S+", "", shlex.join(sys.argv[1:]))
+            words = re.sub(r" --format[ =]\S+| --probe\b", "", shlex.join(sys.argv[1:]))
             again = f"krona-tune {words} --format yaml"
             named = f"{NAME}{storage_at(storage).study(NAME).storage_flag}"
             train = f"{again} > {NAME}.yaml && krona-tune run --space {NAME}.yaml --name {named}"

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from stat import S_ISREG
-from typing import Any
+from typing import Any, Self
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -31,6 +31,7 @@ from transformers import __version__ as version
 from krona_tune.adapters.placement import frozen_layers, why_nothing_is_stored
 from krona_tune.atomic_write import atomic_path
 from krona_tune.data.batches import TARGET, Batch, Ints, evaluation_batches, input_lengths
+from krona_tune.machine import cache_folder
 from krona_tune.study.request.trial import TrialConfig
 from krona_tune.train.backbone import Backbone, dropouts
 from krona_tune.train.evaluate import EVALUATION_TOKENS, in_parts, to_device
@@ -100,6 +101,11 @@ class HiddenStateStore:
 
     def __init__(self, folder: Path, limit: int) -> None:
         self._folder, self._limit = folder, limit
+
+    @classmethod
+    def of_this_machine(cls, limit: int) -> Self | None:
+        """Returns that in this machine's cache folder; None if nothing may be stored."""
+        return cls(cache_folder() / "hidden_states", limit) if limit else None
 
     def get(
         self, key: str, tables: Sequence[pa.Table], width: int, dtype: torch.dtype, compute: Compute

@@ -6,9 +6,10 @@ from dataclasses import replace
 import pytest
 
 from krona_tune.api.recommendation_view import RecommendationView
+from krona_tune.refusal import Refusal
 from krona_tune.search.planning.expected_score import ExpectedScore
 from krona_tune.search.planning.plan import make_plan
-from krona_tune.search.planning.recommendation import Recommendation, RecordedBest, TaskAnswer, recommend_point
+from krona_tune.search.planning.recommendation import Probe, Recommendation, RecordedBest, TaskAnswer, recommend_point
 from krona_tune.study.request.loader import build_spec
 
 KNOWN = TaskAnswer(
@@ -44,12 +45,37 @@ def test_of_recorded_data_it_says_what_was_reached(found: Recommendation) -> Non
     assert lines["cola"] == f"score not known: hardly learned; {reached} 0.471; 12,345 trained parameters"
 
 
+def test_after_a_probe_it_says_what_was_seen_before_what_is_foretold(found: Recommendation) -> None:
+    learned = replace(KNOWN, probe=Probe(constant=0.53, seconds=12.0, score=0.7))
+    flat = replace(UNKNOWN, probe=Probe(constant=0.0, seconds=3.0, score=0.0))
+    failed = replace(
+        UNKNOWN, task="stsb", probe=Probe(constant=0.0, seconds=3.0, error="x"), unknown="its training failed"
+    )
+    view = RecommendationView(replace(found, answers=(learned, flat, failed)))
+    assert view.lines["rte"] == (
+        "after a third of its training, 12 s, 0.700; the constant answer 0.530; "
+        "at its end validation score 0.740, nine times in ten 0.610 to 0.930; 12,345 trained parameters"
+    )
+    assert view.lines["cola"] == (
+        "after a third of its training, 3 s, 0.000; nothing learned yet: the constant answer 0.000; "
+        "score not known: teachers are too far; 12,345 trained parameters"
+    )
+    assert view.lines["stsb"] == "score not known: its training failed; 12,345 trained parameters"
+    assert view.plain["tasks"]["rte"]["probe"] == {"constant": 0.53, "seconds": 12.0, "score": 0.7, "error": ""}
+    assert view.frame.probe.tolist()[:2] == [0.7, 0.0]
+
+
+def test_a_probe_is_refused_where_a_study_joins_a_cluster(found: Recommendation) -> None:
+    with pytest.raises(Refusal, match="it trains on this machine"):
+        RecommendationView(found).probed()
+
+
 def test_a_notebook_shows_the_same_lines_and_a_frame_with_a_row_a_task(found: Recommendation) -> None:
     view = RecommendationView(found)
     assert "0.740" in view._repr_html_()
     assert repr(view).splitlines()[0].startswith("use     krona")
     assert view.frame.loc["rte", ["score", "low", "high", "constant"]].tolist() == [0.74, 0.61, 0.93, 0.53]
-    assert list(view.frame) == ["parameters", "constant", "score", "low", "high", "unknown"]
+    assert list(view.frame) == ["parameters", "constant", "probe", "score", "low", "high", "unknown"]
     assert view.frame.score.isna().tolist() == [False, True]
     assert RecommendationView(replace(found, answers=found.answers[1:])).frame.score.dtype == float
     assert view.plain["tasks"]["rte"]["expected"] == {"score": 0.74, "low": 0.61, "high": 0.93}

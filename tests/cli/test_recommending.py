@@ -46,6 +46,31 @@ def test_a_recommendation_is_printed_in_each_form_and_trains_nothing(run: Run, m
         assert {name: domain.value for name, domain in spec.adapter.items()}.items() <= view.plain["point"].items()
 
 
+def test_a_probe_says_what_it_trains_and_leaves_nothing_here(run: Run, tmp_path: Path) -> None:
+    model = saved_bert(tmp_path / "bert")
+    words = ("--space", "mini", "--tasks", "cola,stsb", "--model", model, "--set", "adapter.a_out=2")
+    small = (
+        "--set",
+        "adapter.a_in=2",
+        "--set",
+        "examples.train=16",
+        "--set",
+        "examples.validation=8",
+        "--set",
+        "examples.max_length=40",
+    )
+    code, out, err = run("recommend", "--probe", *words, *small, program=main)
+    assert code == 0
+    assert err.splitlines()[0].startswith("training a third of it on each task, ")
+    assert err.splitlines()[1:] == ["  cola", "  stsb"]
+    for task in ("cola", "stsb"):
+        assert re.search(
+            rf"^  {task}    after a third of its training, [^;]+; .*score not known: .*synthetic", out, re.M
+        )
+    assert "--probe" not in out, "the commands that train it whole need none"
+    assert not list(Path.cwd().iterdir())
+
+
 def test_the_command_that_trains_a_recommendation_keeps_its_storage(run: Run, model: str) -> None:
     out = run(*WORDS, "--model", model, "--storage", "elsewhere", program=main)[1]
     assert "run --space recommended.yaml --name recommended --storage" in " ".join(out.split())

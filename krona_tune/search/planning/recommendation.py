@@ -14,7 +14,7 @@ from krona_tune.record.recorded_curves import HARDLY_LEARNED, LEARNED, SCORED_BY
 from krona_tune.refusal import Refusal, shown
 from krona_tune.search.planning.default_point import default_point
 from krona_tune.search.planning.earlier_study import RUNGS, EarlierStudy, shipped_curves
-from krona_tune.search.planning.expected_score import BEST, ExpectedScore, recorded_shares
+from krona_tune.search.planning.expected_score import BEST, ExpectedScore, recorded_shares, score_at_the_end
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.planning.resolved_space import resolve
 from krona_tune.search.planning.space import Params, Space, adapter_of
@@ -48,12 +48,24 @@ class RecordedBest:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Probe:
+    """The result of the first PROBED of a task's training: the validation `score` and the `seconds` that it took, or
+    the `error` that ended it. `constant` is the score of the best constant answer."""
+
+    constant: float
+    seconds: float
+    score: float | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
 class TaskAnswer:
     """Holds what is known of the recommended configuration on a task before it is trained.
 
     `parameters` are all that is trained. `expected` is its validation score; None if it is `unknown`, which says why.
     `constant` is the score of the best constant answer; None if the data were not read. `recorded` is what the recorded
-    points reached, if they were recorded on the same data and scored by the same metrics.
+    points reached, if they were recorded on the same data and scored by the same metrics. `probe` is what the first
+    part of its training showed, if it was trained for that.
     """
 
     task: str
@@ -61,6 +73,7 @@ class TaskAnswer:
     expected: ExpectedScore | None = None
     constant: float | None = None
     recorded: RecordedBest | None = None
+    probe: Probe | None = None
     unknown: str = ""
 
 
@@ -138,6 +151,21 @@ def _answer(plan: Plan, point: Params, name: str, curves: EarlierStudy, recorded
     return replace(known, expected=share.on(constant))
 
 
+def with_probes(found: Recommendation, probes: Mapping[str, Probe]) -> Recommendation:
+    """Returns a recommendation in which the trainings that were begun foretell their own ends, by task."""
+    answers = (_probed(found.trains, answer, probes[answer.task]) for answer in found.answers)
+    return replace(found, answers=tuple(answers))
+
+
+def _probed(plan: Plan, answer: TaskAnswer, probe: Probe) -> TaskAnswer:
+    known = replace(answer, probe=probe, constant=probe.constant, expected=None)
+    if probe.score is None:
+        return replace(known, unknown=probe.error)
+    if doubt := next(_doubts_of_task(plan, plan.tasks[answer.task]), ""):
+        return replace(known, unknown=doubt)
+    return replace(known, unknown="", expected=score_at_the_end(probe.score, probe.constant))
+
+
 def _recorded_best(task: str) -> RecordedBest:
     found = [row for row in curve_table().to_pylist() if row["kind"] == TrialKind.SEARCH and row["task"] == task]
     last = [row for row in found if row["epochs"] == RUNGS[-1] and row["score"] is not None]
@@ -155,20 +183,25 @@ def _recorded(space: Space, taught: Teaching, curves: EarlierStudy, point: Param
 
 
 def _doubts(plan: Plan, task: Task, curves: EarlierStudy, point: Params, recorded: Params) -> Iterator[str]:
-    """Yields what makes the recorded curves say nothing of a score on a task, before its data are read."""
+    """Yields what makes the recorded curves say nothing of a point's score on a task, before its data are read."""
     assert curves.geometry is not None, "the curves come with their backbone"
     ours, theirs = plan.geometry, curves.geometry
     if _size(ours) != _size(theirs):
         yield f"teachers are too far: the curves are of {_size(theirs)}, this model is {_size(ours)}"
-    if task.generation or ours.text_to_text:
+    yield from _doubts_of_task(plan, task)
+    if strays := list(_strays(ours, point, theirs, recorded)):
+        yield f"teachers are too far: the nearest point of this space has {' and '.join(strays)}"
+
+
+def _doubts_of_task(plan: Plan, task: Task) -> Iterator[str]:
+    """Yields what makes the recorded curves say nothing of any training on a task, also of one that has begun."""
+    if task.generation or plan.geometry.text_to_text:
         yield "teachers are too far: they answer with a head, this model writes"
     bounds = bounds_of(task.metrics)
     if task.lower_is_better or bounds is None or bounds[1] != BEST:
         yield f"no best score is known of {' and '.join(task.metrics)}"
     if plan.spec.data == "mini" and task.name not in plan.own_data:
         yield "teachers are too far: they are of real texts, mini-GLUE is synthetic"
-    if strays := list(_strays(ours, point, theirs, recorded)):
-        yield f"teachers are too far: the nearest point of this space has {' and '.join(strays)}"
 
 
 def _size(geometry: Geometry) -> str:

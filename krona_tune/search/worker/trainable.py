@@ -14,7 +14,6 @@ from ray import tune
 
 from krona_tune.atomic_write import UNFINISHED, atomic_folder
 from krona_tune.backbones.geometry import Geometry
-from krona_tune.machine import cache_folder
 from krona_tune.record.driver_state import TrialProgress, forget_progress, note_progress, place_of
 from krona_tune.record.ownership import is_locked
 from krona_tune.record.trial_checkpoints import RemoteCheckpoints, latest_checkpoint, state_name
@@ -176,7 +175,8 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
 
     def _start(self) -> TrialRun:
         message, backbone = self._message, self._backbone()
-        run = TrialRun(message.trial_id, message.checked(), self._works[message.task], backbone, self._store())
+        store = HiddenStateStore.of_this_machine(self._workplace.stored_bytes)
+        run = TrialRun(message.trial_id, message.checked(), self._works[message.task], backbone, store)
         try:
             self._checkpoints.resume(run)
         except BaseException:
@@ -200,10 +200,6 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
                     raise NotLoaded(f"{socket.gethostname()} can't load the backbone: {told(error)}") from error
                 logger.warning("the backbone can't be loaded, trying again in %g s: %s", pause, told(error))
             time.sleep(pause)
-
-    def _store(self) -> HiddenStateStore | None:
-        limit = self._workplace.stored_bytes
-        return HiddenStateStore(cache_folder() / "hidden_states", limit) if limit else None
 
     def _note_of(self, run: TrialRun) -> Path:
         return place_of(Path(self._workplace.checkpoints), run.trial_id)

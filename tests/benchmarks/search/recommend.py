@@ -3,9 +3,7 @@
 Each task in turn is left out. The first point of the others is what is recommended; its regret is in spans, the best
 point less the middle one. Each of the task's points has an interval foretold by the others: in how many it holds, with
 the binomial interval over points and t over tasks, and its mean width over that of 90 % of the task's points. Controls
-are tasks that the encoder hardly learns, all four others teach. A probe trains the others' first three points for a few
-epochs; how its scores and the others' mean foretell the end is regressed on the others, each of them left out in turn,
-and its interval reaches as far as nine of ten of what this misses there.
+are tasks that the encoder hardly learns, all four others teach. What a probe adds: `tests.benchmarks.search.probe`.
 """
 
 from collections.abc import Sequence
@@ -21,7 +19,6 @@ from krona_tune.search.planning.earlier_study import shipped_curves
 from krona_tune.search.planning.expected_score import (
     BEST,
     COVERAGE,
-    LEAST,
     Array,
     RecordedShares,
     recorded_shares,
@@ -70,55 +67,6 @@ def left_out(task: str) -> LeftOut:
         held_of_best=float(held[best].mean()),
         width=fmean(widths) / _spread(shares),
     )
-
-
-PROBED = 3
-"""The points that a probe trains."""
-PROBES = {0: "one epoch", 1: "three epochs"}
-"""After which rung of the recorded curves a probe ends, in words."""
-
-
-def probe(task: str, rung: int) -> tuple[float, float, float]:
-    """Returns the regret in spans of the point that a probe names, in which share of the points its interval holds,
-    and its width over that of the points."""
-    own, early = recorded_shares(shipped_curves()), _early_shares(rung)
-    at = own.tasks.index(task)
-    others = [each for each in range(len(own.tasks)) if each != at]
-    seen, end = [], []
-    for each in others:
-        rest = [other for other in others if other != each]
-        seen.append(_regressors(own.shares[:, rest].mean(axis=1), early[:, each]))
-        end.append(own.shares[:, each])
-    weights = np.linalg.lstsq(np.vstack(seen), np.concatenate(end), rcond=None)[0]
-    left = np.array([y - x @ weights for x, y in zip(seen, end, strict=True)]).T
-    reach = float(np.quantile(np.abs(left), COVERAGE))
-    mean, shares = own.shares[:, others].mean(axis=1), own.shares[:, at]
-    foretold = _regressors(mean, early[:, at]) @ weights
-    low, high = np.maximum(foretold - reach, LEAST), np.minimum(foretold + reach, BEST)
-    tried = np.argsort(-mean, kind="stable")[:PROBED]
-    chosen = tried[foretold[tried].argmax()]
-    return (
-        float((shares.max() - shares[chosen]) / (shares.max() - np.median(shares))),
-        float(((shares >= low) & (shares <= high)).mean()),
-        float((high - low).mean() / _spread(shares)),
-    )
-
-
-def _regressors(mean: Array, early: Array) -> Array:
-    """Returns (n, 4): one, the others' mean share (n,), the early share (n,), and their product."""
-    return np.column_stack([np.ones_like(mean), mean, early, mean * early])
-
-
-def _early_shares(rung: int) -> Array:
-    """Returns the shares (n, k) of the points after a rung."""
-    found = shipped_curves()
-    own, numbers = recorded_shares(found), {row.trial_id: row.number for row in found.rows}
-    shares = np.empty(own.shares.shape)
-    for each in found.reports:
-        if each.rung == rung:
-            share = (each.score - CONSTANT[each.task]) / (BEST - CONSTANT[each.task])
-            shares[own.numbers.index(numbers[each.trial_id]), own.tasks.index(each.task)] = share
-    return shares
 
 
 def _spread(shares: Array) -> float:
@@ -174,9 +122,6 @@ def report(found: Sequence[LeftOut]) -> str:
         f"{over_tasks([each.held / each.points for each in found])} over tasks",
     ]
     lines += [f"control {task}: holds in {inside} of {of}" for task in CONTROLS for inside, of in [control(task)]]
-    for rung, said in PROBES.items():
-        regret, kept, width = (fmean(each) for each in zip(*(probe(task, rung) for task in LEARNED), strict=True))
-        lines.append(f"probe of {said}: regret {regret:.2f}, holds in {kept:.2f}, width {width:.2f}")
     return "\n".join(lines)
 
 

@@ -1,0 +1,69 @@
+"""Trains a recommended configuration on each task, in this process and only for the first third of its steps."""
+
+import time
+from collections.abc import Callable
+from dataclasses import replace
+
+from krona_tune.refusal import told
+from krona_tune.search.planning.expected_score import PROBED
+from krona_tune.search.planning.recommendation import Probe, Recommendation, with_probes
+from krona_tune.search.startup.task_data import PreparedData, prepare_data
+from krona_tune.study.kinds import TrialKind
+from krona_tune.study.request.trial import TrialConfig, check_trial
+from krona_tune.train.backbone import Backbone, load_backbone, quiet
+from krona_tune.train.backbone_source import download
+from krona_tune.train.device import this_device
+from krona_tune.train.hidden_states import HiddenStateStore
+from krona_tune.train.loop import TaskWork, TrialRun
+
+
+def probe_tasks(found: Recommendation, *, gpu: bool, begin: Callable[[str], None]) -> Recommendation:
+    """Returns a recommendation with what its own trainings showed; none of them looks at a test half.
+
+    The states of the layers below the first adapted one are kept in the cache folder, where a study of the same data
+    reads them. An error that ends a training is what is known of its task.
+
+    Args:
+        gpu: train on this machine's GPU.
+        begin: is told of each task before it is trained.
+
+    Raises:
+        Refusal: the backbone can't be loaded, or data or tokenizer are not available.
+    """
+    spec, source = found.trains.spec, download(found.trains.source)
+    prepared = prepare_data(replace(found.trains, source=source), source.location)
+    device = this_device(found.trains.precision, gpu=gpu, quantize=spec.backbone.quantize)
+    backbone = load_backbone(source.location, device, found.trains.geometry)
+    store = HiddenStateStore.of_this_machine(int(spec.resources.stored_states_gb * 1e9))
+    probes = {}
+    for task in spec.tasks:
+        begin(task)
+        trial = check_trial(task, spec.seed, found.point, TrialKind.SEARCH)
+        probes[task] = _probe(trial, prepared, backbone, store)
+    return with_probes(found, probes)
+
+
+def _probe(trial: TrialConfig, prepared: PreparedData, backbone: Backbone, store: HiddenStateStore | None) -> Probe:
+    began, constant = time.perf_counter(), prepared.facts[trial.task].constant_score
+    score, error = None, ""
+    try:
+        with quiet():
+            score = _score(trial, _ending_early(prepared.works[trial.task]), backbone, store)
+    except Exception as failed:  # what the user's own functions raise, full memory, a loss that is no number
+        error = f"its training failed: {told(failed)}"
+    return Probe(constant=constant, seconds=time.perf_counter() - began, score=score, error=error)
+
+
+def _score(trial: TrialConfig, work: TaskWork, backbone: Backbone, store: HiddenStateStore | None) -> float:
+    run = TrialRun(f"{trial.task}-probe", trial, work, backbone, store)
+    try:
+        return run.advance().score
+    finally:
+        run.close()
+
+
+def _ending_early(work: TaskWork) -> TaskWork:
+    """Returns a task whose trainings are judged after PROBED of their steps first; they are as long as before."""
+    whole = work.schedule.total_examples
+    rungs = (max(1, round(PROBED * whole)), whole) if whole > 1 else (whole,)
+    return replace(work, schedule=replace(work.schedule, rungs=rungs, every_epoch=False))
