@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional
 
 from krona_tune.processor import torch_threads
+from krona_tune.train.shortest_time import shortest_time
 
 SIZES = ((64, 1, 2), (384, 32, 16), (384, 2, 512), (768, 16, 64))
 """(features, rows, tokens per row): the first shows what calls cost, the others maps, and attention over long rows."""
@@ -28,7 +29,7 @@ def time_layers(bfloat16: bool) -> list[tuple[int, int, int, bool, float]]:
 
 
 def _seconds(width: int, rows: int, length: int, dtype: torch.dtype, backward: bool) -> float:
-    """Returns the shortest time of several passes, after a first one that is not counted."""
+    """Returns the shortest time of several passes."""
     attention = [torch.full((width, width), 1 / width, dtype=dtype) for _ in range(4)]
     wider, narrower = (torch.full(shape, 1 / width, dtype=dtype) for shape in ((4 * width, width), (width, 4 * width)))
     inputs = torch.linspace(-1, 1, rows * length * width).view(rows, length, width).to(dtype).requires_grad_(backward)
@@ -45,10 +46,4 @@ def _seconds(width: int, rows: int, length: int, dtype: torch.dtype, backward: b
             if backward:
                 torch.autograd.grad(outputs.sum(), inputs)
 
-    once()
-    times: list[float] = []
-    while len(times) < REPEATS and sum(times) < PATIENCE_SECONDS:
-        began = time.thread_time()
-        once()
-        times.append(time.thread_time() - began)
-    return min(times)
+    return shortest_time(once, repeats=REPEATS, patience=PATIENCE_SECONDS, clock=time.thread_time)

@@ -18,6 +18,7 @@ from krona_tune.train.backbone import Backbone
 from krona_tune.train.evaluate import evaluate, to_device
 from krona_tune.train.hidden_states import HiddenStates, HiddenStateStore, skipped_layers
 from krona_tune.train.loop import TaskWork, TrialRun
+from krona_tune.train.shortest_time import shortest_time
 
 SHORT, LONG = 16, 96
 FEW, SOME, MANY = 2, 8, 32
@@ -169,7 +170,7 @@ def generating(task: Task) -> Task:
 
 
 def _seconds(once: Callable[[], object], run: TrialRun) -> float:
-    """Returns the shortest time of several, after a first one that is not counted; what takes long is timed once.
+    """Returns the shortest time of several.
 
     What one thread computes is timed by the thread's own clock, which stands while others have its processor; but code
     of the task's own runs in another process.
@@ -177,13 +178,7 @@ def _seconds(once: Callable[[], object], run: TrialRun) -> float:
     task, computing = run.work.task, run.backbone.device.kind == "cpu" and torch.get_num_threads() == 1
     own_code = bool(task.functions or (task.generation and task.generation.extract))
     clock = time.thread_time if computing and not own_code else time.perf_counter
-    once()
-    times: list[float] = []
-    while len(times) < REPEATS and sum(times) < PATIENCE_SECONDS:
-        began = clock()
-        once()
-        times.append(clock() - began)
-    return min(times)
+    return shortest_time(once, repeats=REPEATS, patience=PATIENCE_SECONDS, clock=clock)
 
 
 def sequences(work: TaskWork, rows: int, length: int) -> pa.Table:

@@ -40,16 +40,12 @@ class TextSizes:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Speed:
-    """Operations a second of the device of one trial, in a layer's maps and in its attention, and seconds of a layer in
-    a step of any size.
+class Speed(CoreSpeed):
+    """The same of the device of one trial.
 
     What takes a time by these may take `spread` times more or less; `how` says in words where they are from.
     """
 
-    maps: float
-    attention: float
-    layer_seconds: float
     spread: float
     how: str
 
