@@ -56,7 +56,7 @@ def recommend(
     spec = asked.spec(chosen, NAME)
     from krona_tune.api.recommendation_view import RecommendationView
     from krona_tune.search.planning.plan import make_plan
-    from krona_tune.search.planning.recommendation import recommend_point
+    from krona_tune.search.planning.recommendation import may_foretell, recommend_point
     from krona_tune.search.startup.cluster import slots, this_machine
 
     with naming_given(chosen.place, asked.given):
@@ -73,9 +73,12 @@ def recommend(
         case AnswerForm.TEXT:
             words = re.sub(r" --format[ =]\S+| --probe\b", "", shlex.join(sys.argv[1:]))
             again = f"krona-tune {words} --format yaml"
+            lines = view.lines
+            if may_foretell(view.found):
+                lines["probe"] = f"krona-tune {words} --probe foretells from a third of the training what is not known"
             named = f"{NAME}{storage_at(storage).study(NAME).storage_flag}"
             train = f"{again} > {NAME}.yaml && krona-tune run --space {NAME}.yaml --name {named}"
-            print_lines({**view.lines, "train": train})
+            print_lines({**lines, "train": train})
 
 
 def contribute(

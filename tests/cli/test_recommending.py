@@ -61,14 +61,30 @@ def test_a_probe_says_what_it_trains_and_leaves_nothing_here(run: Run, tmp_path:
     )
     code, out, err = run("recommend", "--probe", *words, *small, program=main)
     assert code == 0
-    assert err.splitlines()[0].startswith("training a third of it on each task, ")
-    assert err.splitlines()[1:] == ["  cola", "  stsb"]
+    first, *others = err[err.index("training a third") :].splitlines()  # after what saving the model has said
+    assert re.fullmatch("training a third of it on each task, .+ to .+ in all", first)
+    assert others == ["  cola", "  stsb"]
     for task in ("cola", "stsb"):
         assert re.search(
             rf"^  {task}    after a third of its training, [^;]+; .*score not known: .*synthetic", out, re.M
         )
     assert "--probe" not in out, "the commands that train it whole need none"
     assert not list(Path.cwd().iterdir())
+
+
+def test_a_probe_is_offered_where_it_would_foretell_what_is_not_known(run: Run, tmp_path: Path) -> None:
+    rows = "".join(f"{'fine' if n % 2 else 'awful'} day {n},{'yes' if n % 2 else 'no'}\n" for n in range(120))
+    Path("own.csv").write_text("text,label\n" + rows)
+    Path("own.yaml").write_text("tasks: {own: {data: own.csv, text: text, label: label}}\n")
+    model = saved_bert(tmp_path / "bert")
+    words = ("recommend", "--model", model, "--set", "adapter.a_out=2", "--set", "adapter.a_in=2", "--space", "mini")
+    short = ("--set", "examples.max_length=30")
+    offered = run(*words, *short, "--tasks", "own.yaml", program=main)[1]
+    assert re.search(r"^  probe   krona-tune recommend .* --probe foretells from a third", offered, re.M)
+    assert "  probe   " not in run(*words, *short, "--tasks", "cola", program=main)[1], "its data are synthetic"
+    probed = run(*words, *short, "--tasks", "own.yaml", "--probe", program=main)[1]
+    assert "  probe   " not in probed
+    assert re.search(r"^  own     after a third of its training, .*; at its end validation score ", probed, re.M)
 
 
 def test_the_command_that_trains_a_recommendation_keeps_its_storage(run: Run, model: str) -> None:

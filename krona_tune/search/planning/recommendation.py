@@ -151,6 +151,13 @@ def _answer(plan: Plan, point: Params, name: str, curves: EarlierStudy, recorded
     return replace(known, expected=share.on(constant))
 
 
+def may_foretell(found: Recommendation) -> bool:
+    """Returns whether a probe would foretell a score that is not known."""
+    plan = found.trains
+    unknown = (answer.task for answer in found.answers if answer.expected is None and answer.probe is None)
+    return any(not any(_doubts_of_task(plan, plan.tasks[task])) for task in unknown)
+
+
 def with_probes(found: Recommendation, probes: Mapping[str, Probe]) -> Recommendation:
     """Returns a recommendation in which the trainings that were begun foretell their own ends, by task."""
     answers = (_probed(found.trains, answer, probes[answer.task]) for answer in found.answers)
