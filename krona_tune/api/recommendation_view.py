@@ -52,12 +52,19 @@ class RecommendationView(NamedLines):
             raise Refusal("probe", "it trains on this machine, and not on a cluster", "leave the address out")
         from krona_tune.search.startup.probe import probe_tasks
 
-        if needs := self.needs:
+        if needs := self._needed_alone:
             low, high = (format_duration(PROBED * seconds) for seconds in needs.seconds)
             say(f"training a third of it on each task, {low} to {high} in all")
-        return replace(
-            self, found=probe_tasks(self.found, gpu=self.slots.gpus > 0, begin=lambda task: say(f"  {task}"))
-        )
+        return replace(self, found=probe_tasks(self.found, self.slots, lambda task: say(f"  {task}")))
+
+    @property
+    def _needed_alone(self) -> "Needs | None":
+        """Returns what the same takes without heads and with one training after the other."""
+        trains = self.found.trains
+        search = trains.spec.search.model_copy(update={"baseline_learning_rates": ()})
+        alone = replace(trains, spec=trains.spec.model_copy(update={"search": search}))
+        slots = replace(self.slots, count=1) if self.slots else None
+        return RecommendationView(replace(self.found, trains=alone), slots).needs
 
     @property
     def request(self) -> dict[str, Any]:
@@ -95,7 +102,7 @@ class RecommendationView(NamedLines):
         A task has its trained `parameters`, and null where it is not known: `constant`, the score of the best constant
         answer; `expected`, a score with the ends of its 90 % interval, without a probe that of a task which is learned
         at all, or `unknown` says why not; `recorded`, the best score of so many recorded points on the same data;
-        `probe`, the score after a third of its training and its seconds, or the error. `seconds` are from and to, on
+        `probe`, the score after a `share` of its training and its seconds, or the error. `seconds` are from and to, on
         the clock; `memory_bytes` are those of one training.
         """
         needs = self.needs
@@ -159,7 +166,7 @@ def _said(answer: TaskAnswer) -> str:
         low, score, high = map(format_score, (expected.low, expected.score, expected.high))
         foretold = f"validation score {score}, nine times in ten {low} to {high}"
         if answer.probe:
-            said.append(f"at its end {foretold}")
+            said.append(f"at its end {score}, in most cases {low} to {high}")
         elif best:
             said.append(foretold)
         else:
@@ -174,7 +181,7 @@ def _said_of_probe(probe: Probe) -> str:
     learned = probe.score is not None and probe.score > probe.constant
     beside = "the constant answer" if learned else "nothing learned yet: the constant answer"
     score, constant = format_score(probe.score), format_score(probe.constant)
-    return f"after a third of its training, {format_duration(probe.seconds)}, {score}; {beside} {constant}"
+    return f"after {probe.share:.0%} of its training, {format_duration(probe.seconds)}, {score}; {beside} {constant}"
 
 
 def _said_of_recorded(best: RecordedBest) -> str:

@@ -1,9 +1,9 @@
 """Defines the commands for what trainings of others teach: recommend, contribute."""
 
 import json
-import re
 import shlex
 import sys
+from collections.abc import Iterator, Sequence
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Unpack
@@ -11,15 +11,18 @@ from typing import Annotated, Unpack
 import typer
 
 from krona_tune.api.asked_request import AskedRequest
+from krona_tune.api.exit_status import ExitStatus
 from krona_tune.api.folders import study_folder, with_whole_paths
 from krona_tune.api.printing import errors, print_lines, say
 from krona_tune.cli import options
 from krona_tune.hub import home
 from krona_tune.record.storage import storage_at
+from krona_tune.refusal import Refusal
 from krona_tune.study.request.given_values import naming_given
 from krona_tune.study.request.search_spec import CURVE_FILE
 from krona_tune.study.settings import Keywords
 
+FORM = "--format"
 NAME = "recommended"
 """The study and the file that the printed commands make."""
 
@@ -42,7 +45,7 @@ def recommend(
     storage: options.Storage = options.STUDIES,
     form: Annotated[
         AnswerForm,
-        typer.Option("--format", help="text: to read; json: all of it; yaml: the space that trains it, for run."),
+        typer.Option(FORM, help="text: to read; json: all of it; yaml: the space that trains it, for run."),
     ] = AnswerForm.TEXT,
     probe: Annotated[
         bool, typer.Option("--probe", help="Train it for a third of its steps first, and foretell its score from that.")
@@ -50,6 +53,8 @@ def recommend(
     **keywords: Unpack[Keywords],
 ) -> None:
     """Say which configuration to use without any search, and which score to expect of it."""
+    if probe and form is AnswerForm.YAML:
+        raise Refusal("--probe", "the space that --format yaml prints holds no score", "leave one of the two out")
     asked = AskedRequest.of(space=space, tasks=tasks, model=model, settings=settings, keywords=keywords)
     asked = asked.with_earlier(storage_at(storage))
     chosen = asked.chosen(dry_run=True)
@@ -71,7 +76,7 @@ def recommend(
         case AnswerForm.YAML:
             typer.echo(view.yaml, nl=False)
         case AnswerForm.TEXT:
-            words = re.sub(r" --format[ =]\S+| --probe\b", "", shlex.join(sys.argv[1:]))
+            words = shlex.join(_without_form(sys.argv[1:]))
             again = f"krona-tune {words} --format yaml"
             lines = view.lines
             if may_foretell(view.found):
@@ -79,6 +84,17 @@ def recommend(
             named = f"{NAME}{storage_at(storage).study(NAME).storage_flag}"
             train = f"{again} > {NAME}.yaml && krona-tune run --space {NAME}.yaml --name {named}"
             print_lines({**lines, "train": train})
+    if probe and all(answer.probe and answer.probe.error for answer in view.found.answers):
+        raise typer.Exit(ExitStatus.NO_RESULT)
+
+
+def _without_form(words: Sequence[str]) -> Iterator[str]:
+    """Yields a command's words without its probe and the form of its answer."""
+    before = ""
+    for word in words:
+        if word not in {"--probe", FORM} and before != FORM and not word.startswith(f"{FORM}="):
+            yield word
+        before = word
 
 
 def contribute(

@@ -11,7 +11,6 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import count, islice, takewhile
-from math import inf
 from types import MappingProxyType
 from typing import Any
 
@@ -20,6 +19,7 @@ from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.chosen_finalist import contenders
 from krona_tune.study.finals import DEFAULT, HEAD, rank_finals
 from krona_tune.study.kinds import TrialKind
+from krona_tune.study.learning import STANDARD_ERRORS, validation_error
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.randomness import stream
 from krona_tune.study.request.study_spec import StudySpec
@@ -109,7 +109,8 @@ def _more_seeds(
     def rounds() -> Iterator[list[TrialMessage]]:
         """Yields what may follow, what is worth most first."""
         finals = rank_finals((known[each.trial_id] for each in trials), facts)
-        if not any(each.steady for each in finals.finalists) and (entry := next(reserves, None)):
+        learns = any(each.learns and not each.unlearned for each in finals.finalists)
+        if finals.finalists and not learns and (entry := next(reserves, None)):
             by_number[entry.number] = entry
             yield [_final_trial(spec, task, entry, index) for index in range(1, spec.finalists.seeds + 1)]
         seeds = Counter(trial.number for trial in trials)
@@ -144,14 +145,19 @@ def _begun(spec: StudySpec, task: str, entry: FinalsEntry, known: Collection[str
 def _reserves(
     entries: Sequence[FinalsEntry], rows: Iterable[TrialResult], facts: TaskFacts | None
 ) -> Iterator[FinalsEntry]:
-    """Yields the searched configurations that are above the constant answer and not in a task's finals, the best
-    first."""
-    least = facts.constant_score if facts else -inf
-    learned = [row for row in rows if row.searched and row.score is not None and row.score > least]
-    entered = [check_trial(row.task, 0, entry.params).fingerprint for row in learned[:1] for entry in entries]
-    numbers = count(max(entry.number for entry in entries) + 1)
-    for row in _distinct(_judged(learned), entered):
-        yield FinalsEntry(number=max(1, next(numbers)), of=row.trial_id, params=row.params)
+    """Yields the searched configurations that learned more than the constant answer and are not in a task's finals, the
+    best first."""
+
+    def learned_something(row: TrialResult) -> bool:
+        if row.score is None or facts is None:
+            return row.score is not None
+        return row.score - STANDARD_ERRORS * (validation_error(row, facts) or 0.0) > facts.constant_score
+
+    learned = [row for row in rows if row.searched and learned_something(row)]
+    entered = {_fingerprint(row.task, entry.params) for row in learned[:1] for entry in entries}
+    numbers = count(max([HEAD, *(entry.number for entry in entries)]) + 1)
+    for row, number in zip(_distinct(_judged(learned), entered), numbers, strict=False):
+        yield FinalsEntry(number=number, of=row.trial_id, params=row.params)
 
 
 def _entries(

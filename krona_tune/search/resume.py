@@ -114,7 +114,7 @@ LATER_PHASES = (
         stage="finals",
         trials=_finals,
         begins=lambda spec: f"The search is done. Its best are trained again with {spec.finalists.seeds} seeds",
-        goes_on="The best can't be told yet: those in question get one seed more, or the next best joins",
+        goes_on="Which configuration is best can't be told yet, so that more is trained",
     ),
     LaterPhase(
         kind=TrialKind.REPEAT,

@@ -46,22 +46,26 @@ def test_of_recorded_data_it_says_what_was_reached(found: Recommendation) -> Non
 
 
 def test_after_a_probe_it_says_what_was_seen_before_what_is_foretold(found: Recommendation) -> None:
-    learned = replace(KNOWN, probe=Probe(constant=0.53, seconds=12.0, score=0.7))
-    flat = replace(UNKNOWN, probe=Probe(constant=0.0, seconds=3.0, score=0.0))
+    learned = replace(KNOWN, probe=Probe(constant=0.53, examples=90, seconds=12.0, score=0.7))
+    flat = replace(UNKNOWN, probe=Probe(constant=0.0, examples=90, seconds=3.0, score=0.0, share=0.5))
     failed = replace(
-        UNKNOWN, task="stsb", probe=Probe(constant=0.0, seconds=3.0, error="x"), unknown="its training failed"
+        UNKNOWN,
+        task="stsb",
+        probe=Probe(constant=0.0, examples=90, seconds=3.0, error="x"),
+        unknown="its training failed",
     )
     view = RecommendationView(replace(found, answers=(learned, flat, failed)))
     assert view.lines["rte"] == (
-        "after a third of its training, 12 s, 0.700; the constant answer 0.530; "
-        "at its end validation score 0.740, nine times in ten 0.610 to 0.930; 12,345 trained parameters"
+        "after 33% of its training, 12 s, 0.700; the constant answer 0.530; "
+        "at its end 0.740, in most cases 0.610 to 0.930; 12,345 trained parameters"
     )
     assert view.lines["cola"] == (
-        "after a third of its training, 3 s, 0.000; nothing learned yet: the constant answer 0.000; "
+        "after 50% of its training, 3 s, 0.000; nothing learned yet: the constant answer 0.000; "
         "score not known: teachers are too far; 12,345 trained parameters"
     )
     assert view.lines["stsb"] == "score not known: its training failed; 12,345 trained parameters"
-    assert view.plain["tasks"]["rte"]["probe"] == {"constant": 0.53, "seconds": 12.0, "score": 0.7, "error": ""}
+    written = {"constant": 0.53, "examples": 90, "seconds": 12.0, "share": 1 / 3, "score": 0.7, "error": ""}
+    assert view.plain["tasks"]["rte"]["probe"] == written
     assert view.frame.probe.tolist()[:2] == [0.7, 0.0]
 
 

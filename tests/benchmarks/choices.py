@@ -40,7 +40,9 @@ RULES = {
 """By name: the confidence, and whether open choices get more seeds. The first has no default configuration."""
 
 
-def finals_of(scores: Array, numbers: Sequence[int], seeds: Sequence[int], examples: int) -> Finals:
+def finals_of(
+    scores: Array, numbers: Sequence[int], seeds: Sequence[int], examples: int, *, steady: bool = False
+) -> Finals:
     """Returns the finals of one study.
 
     Args:
@@ -48,10 +50,12 @@ def finals_of(scores: Array, numbers: Sequence[int], seeds: Sequence[int], examp
         numbers: (configurations,), their numbers in the finals.
         seeds: (configurations,), how many seeds each has.
         examples: how many validation examples there are.
+        steady: whether a configuration that learns with every seed is looked for.
     """
     facts = TaskFacts(
         title="RTE", metrics=("accuracy",), provenance="", synthetic=True, fingerprint="", train_examples=1,
         validation_examples=examples, constant_score=CONSTANT, rungs=(1,), final_seeds=SEEDS,
+        steady=steady,
     )  # fmt: skip
     rows = [
         final_row(
@@ -74,6 +78,26 @@ def finals_of(scores: Array, numbers: Sequence[int], seeds: Sequence[int], examp
     return rank_finals(rows, facts)
 
 
+def draw_scores(
+    level: Array, fails: Array, deviation: float, seeds: int, examples: int, rng: np.random.Generator
+) -> Array:
+    """Returns each seed's scores on the validation examples and on draws of them (configurations, seeds, 1 + draws).
+
+    Args:
+        level: (configurations,), the true accuracies.
+        fails: (configurations,), the shares of their seeds that learn nothing.
+        deviation: that of seeds.
+        seeds: how many each has.
+        examples: how many validation examples there are.
+        rng: draws all.
+    """
+    metric = METRICS["accuracy"]
+    levels = np.stack([metric.levels(each, deviation, rng.random(seeds)) for each in level])
+    levels = np.where(rng.random(levels.shape) < fails[:, None], CONSTANT, levels)
+    scores: Array = metric.scores(levels[None], examples, rng)[0]
+    return scores
+
+
 def decide(scores: Array, numbers: Sequence[int], examples: int, *, race: bool) -> tuple[Finals, int]:
     """Returns the finals when they are over, and how many trainings they took."""
     seeds = [SEEDS] * len(numbers)
@@ -89,15 +113,13 @@ def simulate(
     studies: int, spread: float, deviation: float, examples: int, default_fails: float = 0.0
 ) -> dict[str, tuple[float, float, float]]:
     """Returns by rule the share of studies that end worse than the default, the mean regret, and trainings a study."""
-    rng, metric = np.random.default_rng(8), METRICS["accuracy"]
+    rng = np.random.default_rng(8)
     found: dict[str, list[tuple[float, float, int]]] = {name: [] for name in RULES}
     for _ in range(studies):
         means = np.clip(LEVEL + spread * rng.standard_normal(OTHERS), 0.55, 0.95)
         level = np.array([OF_HEAD, LEVEL, *means])
         fails = np.array([0.0, default_fails, *np.where(rng.random(OTHERS) < FAIL, OFTEN, 0.0)])
-        levels = np.stack([metric.levels(each, deviation, rng.random(1 + MOST)) for each in level])
-        levels = np.where(rng.random(levels.shape) < fails[:, None], CONSTANT, levels)
-        scores = metric.scores(levels[None], examples, rng)[0]
+        scores = draw_scores(level, fails, deviation, 1 + MOST, examples, rng)
         true = level * (1 - fails) + CONSTANT * fails
         best = 2 + np.argsort(-scores[2:, 0, 0])[:TOP]
         entered = [0, 1, *best.tolist()]

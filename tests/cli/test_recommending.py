@@ -65,26 +65,43 @@ def test_a_probe_says_what_it_trains_and_leaves_nothing_here(run: Run, tmp_path:
     assert re.fullmatch("training a third of it on each task, .+ to .+ in all", first)
     assert others == ["  cola", "  stsb"]
     for task in ("cola", "stsb"):
-        assert re.search(
-            rf"^  {task}    after a third of its training, [^;]+; .*score not known: .*synthetic", out, re.M
-        )
+        assert re.search(rf"^  {task}    after \d+% of its training, [^;]+; .*score not known: .*synthetic", out, re.M)
     assert "--probe" not in out, "the commands that train it whole need none"
     assert not list(Path.cwd().iterdir())
 
 
 def test_a_probe_is_offered_where_it_would_foretell_what_is_not_known(run: Run, tmp_path: Path) -> None:
-    rows = "".join(f"{'fine' if n % 2 else 'awful'} day {n},{'yes' if n % 2 else 'no'}\n" for n in range(120))
+    rows = "".join(f"{'fine' if n % 2 else 'awful'} day {n},{'yes' if n % 2 else 'no'}\n" for n in range(400))
     Path("own.csv").write_text("text,label\n" + rows)
     Path("own.yaml").write_text("tasks: {own: {data: own.csv, text: text, label: label}}\n")
     model = saved_bert(tmp_path / "bert")
     words = ("recommend", "--model", model, "--set", "adapter.a_out=2", "--set", "adapter.a_in=2", "--space", "mini")
-    short = ("--set", "examples.max_length=30")
+    short = ("--set", "examples.max_length=30", "--set", "schedule.epochs=9", "--set", "examples.train=256")
     offered = run(*words, *short, "--tasks", "own.yaml", program=main)[1]
     assert re.search(r"^  probe   krona-tune recommend .* --probe foretells from a third", offered, re.M)
     assert "  probe   " not in run(*words, *short, "--tasks", "cola", program=main)[1], "its data are synthetic"
     probed = run(*words, *short, "--tasks", "own.yaml", "--probe", program=main)[1]
     assert "  probe   " not in probed
-    assert re.search(r"^  own     after a third of its training, .*; at its end validation score ", probed, re.M)
+    assert re.search(r"^  own     after 33% of its training, .*; at its end .*, in most cases ", probed, re.M)
+
+
+def test_a_probe_with_the_form_that_holds_no_score_is_refused_and_its_json_holds_it(run: Run, tmp_path: Path) -> None:
+    model = saved_bert(tmp_path / "bert")
+    words = ("recommend", "--probe", "--space", "mini", "--tasks", "cola", "--model", model)
+    code, _, err = run(*words, "--format", "yaml", program=main)
+    assert (code, "holds no score" in err) == (2, True)
+    small = [f"--set={key}" for key in ("adapter.a_out=2", "adapter.a_in=2", "examples.max_length=40")]
+    found = json.loads(run(*words, *small, "--format=json", program=main)[1])
+    assert found["tasks"]["cola"]["probe"].keys() == {"constant", "examples", "seconds", "share", "score", "error"}
+    too_fast = ("--set", "training.learning_rate=1e30", "--set", "training.warmup=0")
+    code, out, _ = run(*words, *small, *too_fast, program=main)
+    assert code == 1
+    assert "score not known: its training failed: Diverged" in " ".join(out.split())
+
+
+def test_the_printed_commands_keep_words_that_look_like_its_own(run: Run, model: str) -> None:
+    out = run(*WORDS, "--model", model, "--storage", "my --probe dir", "--format", "text", program=main)[1]
+    assert "--storage 'my --probe dir' --format yaml > recommended.yaml" in " ".join(out.split())
 
 
 def test_the_command_that_trains_a_recommendation_keeps_its_storage(run: Run, model: str) -> None:

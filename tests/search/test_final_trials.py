@@ -334,6 +334,19 @@ def test_the_next_best_of_the_search_joins_while_no_finalist_learns_with_every_s
     assert 3 not in chosen(final_trials(looking(14), again, DEFAULT_POINT, facts)), "nothing pays for it"
 
 
+def test_a_finalist_that_learned_nothing_is_not_what_is_looked_for_and_one_that_was_stopped_did_not_fail() -> None:
+    facts = manifest("rte").tasks
+    least = final_trials(looking(20), ROWS, DEFAULT_POINT, facts)
+    flat = ended(least, {DEFAULT: [0.9, 0.5, 0.9], 0: [0.5, 0.5, 0.5], 1: [0.5, 0.5, 0.5]})
+    assert chosen(final_trials(looking(20), [*ROWS, *flat], DEFAULT_POINT, facts))[2] == "rte-003"
+    whole = ended(least, {DEFAULT: [0.9, 0.9, 0.9], 0: [0.5, 0.5, 0.5], 1: [0.9, 0.9, 0.9]})
+    stopped = [
+        replace(row, status=Status.STOPPED_BY_USER, test_score=None) if row.trial_id.endswith("s2") else row
+        for row in whole
+    ]
+    assert 2 not in chosen(final_trials(looking(20), [*ROWS, *stopped], DEFAULT_POINT, facts))
+
+
 def test_what_was_no_better_than_the_constant_answer_in_the_search_does_not_join() -> None:
     facts = {"rte": manifest("rte").tasks["rte"].model_copy(update={"constant_score": 0.75})}
     rows = [

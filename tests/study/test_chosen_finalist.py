@@ -112,7 +112,7 @@ def test_a_default_of_which_a_seed_did_not_learn_is_not_compared_with_and_the_re
 def test_a_steady_finalist_need_not_be_better_than_a_default_that_is_not_where_one_is_looked_for() -> None:
     """The head alone does not learn either, so that an older study compares with both."""
     unsteady, flat = default(0.9, 0.55, 0.9, 0.55), head(0.54, 0.54, 0.54, 0.54)
-    steady, other = best(0.7, 0.71, 0.72, 0.7), best(0.8, 0.55, 0.82, 0.81, name="b", number=2)
+    steady, other = best(0.73, 0.74, 0.75, 0.73), best(0.8, 0.55, 0.82, 0.81, name="b", number=2)
 
     def chosen_of(*rows: list[TrialResult], looked_for: bool) -> str:
         facts = FACTS.model_copy(update={"steady": looked_for})
@@ -124,8 +124,11 @@ def test_a_steady_finalist_need_not_be_better_than_a_default_that_is_not_where_o
     assert chosen_of(steady, unsteady, flat, looked_for=False) == "default"
     assert chosen_of(other, unsteady, flat, looked_for=True) == "default", "an unsteady one has to be better than it"
     assert chosen_of(steady, default(*CLOSE, 0.8), flat, looked_for=True) == "default"
-    nothing = best(0.55, 0.56, 0.54, 0.55)
-    assert chosen_of(nothing, unsteady, flat, looked_for=True) == "default", "nor is what learned nothing better"
+    assert chosen_of(steady, unsteady, looked_for=True) == "a", "also without the head alone"
+    lost = default(*CLOSE) + [replace(row, status=Status.FAILED, test_score=None) for row in default(0.8)]
+    assert chosen_of(best(0.9, 0.72, 0.82), lost, flat, looked_for=True) == "default", "all that ended have learned"
+    weak = best(0.69, 0.7, 0.71, 0.7)
+    assert chosen_of(weak, unsteady, flat, looked_for=True) == "default", "failed seeds leave it a mean of .725"
 
 
 def test_a_default_that_is_chosen_though_a_seed_of_it_did_not_learn_is_no_reason_of_its_own() -> None:

@@ -27,7 +27,8 @@ PROBED = 1 / 3
 """The share of a training's steps after which its score foretells its end."""
 GAINED = (-0.06, 0.15, 0.66)
 """Which share of the way from that score to a perfect one the other steps close: the 5 %, 50 % and 95 % quantiles over
-good points on four backbones (`tests.benchmarks.search.probe`)."""
+good points on four backbones, and over the points of three tasks that were hardly learned
+(`tests.benchmarks.search.probe`)."""
 Array = npt.NDArray[np.float64]
 
 
@@ -43,6 +44,11 @@ class ExpectedScore:
         """Returns a share as the score of a task whose best constant answer has the score `constant`."""
         low, score, high = (constant + share * (BEST - constant) for share in (self.low, self.score, self.high))
         return ExpectedScore(low=low, score=score, high=high)
+
+    def reaching(self, reach: float, least: float) -> "ExpectedScore":
+        """Returns the same with an interval that reaches so far to both sides at least, but not below `least`."""
+        low, high = min(self.low, self.score - reach), max(self.high, self.score + reach)
+        return ExpectedScore(low=max(low, least), score=self.score, high=min(high, BEST))
 
 
 def score_at_the_end(score: float, constant: float) -> ExpectedScore:

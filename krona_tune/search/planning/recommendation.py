@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from statistics import NormalDist
 from typing import Any
 
 from krona_tune.adapters.placement import sites
@@ -14,7 +15,14 @@ from krona_tune.record.recorded_curves import HARDLY_LEARNED, LEARNED, SCORED_BY
 from krona_tune.refusal import Refusal, shown
 from krona_tune.search.planning.default_point import default_point
 from krona_tune.search.planning.earlier_study import RUNGS, EarlierStudy, shipped_curves
-from krona_tune.search.planning.expected_score import BEST, ExpectedScore, recorded_shares, score_at_the_end
+from krona_tune.search.planning.expected_score import (
+    BEST,
+    COVERAGE,
+    PROBED,
+    ExpectedScore,
+    recorded_shares,
+    score_at_the_end,
+)
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.planning.resolved_space import resolve
 from krona_tune.search.planning.space import Params, Space, adapter_of
@@ -22,13 +30,15 @@ from krona_tune.search.planning.teaching import Teaching, by_mean_score, near_po
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.request.field_types import for_task
 from krona_tune.study.request.loader import build_spec
-from krona_tune.study.request.metric_table import bounds_of, rows_of
+from krona_tune.study.request.metric_table import bounds_of, rows_of, standard_error
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.request.trial import section_of
 
 NEAR = 2.0
 """Says how many times more or less than a recorded one a size or a step is called near; how many times fewer examples,
 and how many times more labels."""
+QUANTILE = NormalDist().inv_cdf((1 + COVERAGE) / 2)
+"""How many standard errors a 90 % interval reaches on both sides."""
 MOST_LABELS = 20
 """The labels of the recorded task that has most, Newsgroups."""
 
@@ -49,11 +59,14 @@ class RecordedBest:
 
 @dataclass(frozen=True, kw_only=True)
 class Probe:
-    """The result of the first PROBED of a task's training: the validation `score` and the `seconds` that it took, or
-    the `error` that ended it. `constant` is the score of the best constant answer."""
+    """The result of the first part of a task's training, PROBED of its steps: the `share` of them that was trained, the
+    score on so many validation `examples` and the `seconds` that it took, or the `error` that ended it. `constant` is
+    the score of the best constant answer."""
 
     constant: float
+    examples: int
     seconds: float
+    share: float = PROBED
     score: float | None = None
     error: str = ""
 
@@ -148,14 +161,13 @@ def _answer(plan: Plan, point: Params, name: str, curves: EarlierStudy, recorded
         return replace(known, unknown=NOT_LEARNED)
     number = next(row.number for row in curves.rows if row.params == recorded)
     share = recorded_shares(shipped_curves(without=same)).expected(number)
-    return replace(known, expected=share.on(constant))
+    return replace(known, expected=share.on(constant).reaching(0.0, _least(task)))
 
 
 def may_foretell(found: Recommendation) -> bool:
     """Returns whether a probe would foretell a score that is not known."""
-    plan = found.trains
     unknown = (answer.task for answer in found.answers if answer.expected is None and answer.probe is None)
-    return any(not any(_doubts_of_task(plan, plan.tasks[task])) for task in unknown)
+    return any(not any(_doubts_of_probe(found.trains, task)) for task in unknown)
 
 
 def with_probes(found: Recommendation, probes: Mapping[str, Probe]) -> Recommendation:
@@ -168,9 +180,19 @@ def _probed(plan: Plan, answer: TaskAnswer, probe: Probe) -> TaskAnswer:
     known = replace(answer, probe=probe, constant=probe.constant, expected=None)
     if probe.score is None:
         return replace(known, unknown=probe.error)
-    if doubt := next(_doubts_of_task(plan, plan.tasks[answer.task]), ""):
+    if doubt := next(_doubts_of_probe(plan, answer.task), ""):
         return replace(known, unknown=doubt)
-    return replace(known, unknown="", expected=score_at_the_end(probe.score, probe.constant))
+    task, end = plan.tasks[answer.task], score_at_the_end(probe.score, probe.constant)
+    shrunk = (end.score * probe.examples + 1) / (probe.examples + 2)  # all right on few examples are not all of them
+    chance = standard_error(dict.fromkeys(task.metrics, shrunk), probe.examples) or 0.0
+    return replace(known, unknown="", expected=end.reaching(QUANTILE * chance, _least(task)))
+
+
+def _least(task: Task) -> float:
+    """Returns the least score that a task's metrics have."""
+    bounds = bounds_of(task.metrics)
+    assert bounds, "no score is foretold of a metric without bounds"
+    return bounds[0]
 
 
 def _recorded_best(task: str) -> RecordedBest:
@@ -239,6 +261,12 @@ def _shape(geometry: Geometry, params: Params) -> tuple[FactorShape, float]:
     first = sites(geometry, adapter)[0]
     shape = factor_shape(first.d_out, first.d_in, adapter.a_out, adapter.a_in, adapter.terms)
     return shape, first_step(shape, adapter.init, adapter.scale, adapter.scaling)
+
+
+def _doubts_of_probe(plan: Plan, task: str) -> Iterator[str]:
+    """Yields what makes the recorded curves say nothing of a training that has begun."""
+    yield from _doubts_of_task(plan, plan.tasks[task])
+    yield from _doubts_of_data(plan, plan.data_of(task), shipped_curves())
 
 
 def _doubts_of_data(plan: Plan, data: TaskData, curves: EarlierStudy) -> Iterator[str]:

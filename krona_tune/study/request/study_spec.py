@@ -91,7 +91,7 @@ class FinalistsSpec(FrozenValue):
     there, like false."""
     steady: bool | None = None
     """Looks for a configuration that learns with every seed: while none of the finals does, the next best of the search
-    joins them, as far as `budget` goes; and one that does need not be better than a default configuration that does
+    joins them, as far as `budget` goes; and one that does need only have the mean of a default configuration that does
     not. A new study writes what holds: true where the default is trained. null: as before this key was there, like
     false."""
     budget: Count | None = None
