@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
+from itertools import chain
 from statistics import NormalDist
 from typing import Any
 
@@ -165,9 +166,10 @@ def _answer(plan: Plan, point: Params, name: str, curves: EarlierStudy, recorded
 
 
 def may_foretell(found: Recommendation) -> bool:
-    """Returns whether a probe would foretell a score that is not known."""
+    """Returns whether a probe may foretell a score that is not known; no data are read for it."""
+    plan = found.trains
     unknown = (answer.task for answer in found.answers if answer.expected is None and answer.probe is None)
-    return any(not any(_doubts_of_probe(found.trains, task)) for task in unknown)
+    return any(not any(_doubts_of_task(plan, plan.tasks[task])) for task in unknown)
 
 
 def with_probes(found: Recommendation, probes: Mapping[str, Probe]) -> Recommendation:
@@ -180,9 +182,10 @@ def _probed(plan: Plan, answer: TaskAnswer, probe: Probe) -> TaskAnswer:
     known = replace(answer, probe=probe, constant=probe.constant, expected=None)
     if probe.score is None:
         return replace(known, unknown=probe.error)
-    if doubt := next(_doubts_of_probe(plan, answer.task), ""):
+    task, data = plan.tasks[answer.task], plan.data_of(answer.task)
+    if doubt := next(chain(_doubts_of_task(plan, task), _doubts_of_data(plan, data, shipped_curves())), ""):
         return replace(known, unknown=doubt)
-    task, end = plan.tasks[answer.task], score_at_the_end(probe.score, probe.constant)
+    end = score_at_the_end(probe.score, probe.constant)
     shrunk = (end.score * probe.examples + 1) / (probe.examples + 2)  # all right on few examples are not all of them
     chance = standard_error(dict.fromkeys(task.metrics, shrunk), probe.examples) or 0.0
     return replace(known, unknown="", expected=end.reaching(QUANTILE * chance, _least(task)))
@@ -261,12 +264,6 @@ def _shape(geometry: Geometry, params: Params) -> tuple[FactorShape, float]:
     first = sites(geometry, adapter)[0]
     shape = factor_shape(first.d_out, first.d_in, adapter.a_out, adapter.a_in, adapter.terms)
     return shape, first_step(shape, adapter.init, adapter.scale, adapter.scaling)
-
-
-def _doubts_of_probe(plan: Plan, task: str) -> Iterator[str]:
-    """Yields what makes the recorded curves say nothing of a training that has begun."""
-    yield from _doubts_of_task(plan, plan.tasks[task])
-    yield from _doubts_of_data(plan, plan.data_of(task), shipped_curves())
 
 
 def _doubts_of_data(plan: Plan, data: TaskData, curves: EarlierStudy) -> Iterator[str]:
