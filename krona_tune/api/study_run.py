@@ -148,7 +148,8 @@ def _checked(
     from krona_tune.search.startup.preflight import run_preflight
     from krona_tune.search.startup.timed_forecast import timed_forecast
 
-    findings = run_preflight(resources, folder, options.start.tracking_uri)
+    only = options.again.of.task if options.again else None
+    findings = run_preflight(resources, folder, options.start.tracking_uri, only)
     for warning in findings.warnings:
         errors.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
     findings.refuse()

@@ -71,6 +71,8 @@ def test_data_that_teach_nothing_are_warned_of(
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
     prepared = prepare_data(replace(plan, spec=spec, tasks={"cola": TASKS["cola"]}), gathered.source.location)
     found = run_preflight(replace(gathered, prepared=prepared), folder, None)
+    of_another = run_preflight(replace(gathered, prepared=prepared), folder, None, "rte")
+    assert not of_another.warnings, "a full training is of one task"
     assert not found.problems
     assert found.warnings == (
         "the 24 train examples of CoLA all have the label 'acceptable'",

@@ -130,9 +130,9 @@ def test_the_facts_say_which_scores_have_a_mean_and_a_mean_of_others_is_warned_o
         "wrong": False,
         "likely": False,
     }
-    assert not any("mean" in each for each in prepared.data_warnings)
+    assert not any("mean" in each for each in prepared.warnings_of())
     shared = asked(decoder, tmp_path, {"adding": {}, "wrong": wrong}, search={"shared": True})
-    told = prepare_data(shared, str(decoder)).data_warnings
+    told = prepare_data(shared, str(decoder)).warnings_of()
     assert "--shared judges by a mean over tasks; wrong has none with others, because lower is better" in told
 
 

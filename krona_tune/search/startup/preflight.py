@@ -231,8 +231,14 @@ FIRST_BATCH_SECONDS = 300
 FASTER = "--set precision=fp32 avoids that"
 
 
-def run_preflight(resources: Resources, folder: StudyFolder, tracking_uri: str | None) -> Findings:
-    """Checks everything that could make a trial fail later. Leaves no files behind."""
+def run_preflight(
+    resources: Resources, folder: StudyFolder, tracking_uri: str | None, task: str | None = None
+) -> Findings:
+    """Checks everything that could make a trial fail later. Leaves no files behind.
+
+    Args:
+        task: the only one whose data are warned of; None: all are.
+    """
     need = needed_bytes(resources)
     storage = nearest_folder(folder.root)
     with ThreadPoolExecutor(max_workers=1) as aside:
@@ -243,7 +249,7 @@ def run_preflight(resources: Resources, folder: StudyFolder, tracking_uri: str |
         if not work.problems:
             work += in_the_first_batch(resources, folder, need)
         silent = tracking.result()
-    return disk + work + Findings(warnings=(*resources.prepared.data_warnings, *([silent] if silent else ())))
+    return disk + work + Findings(warnings=(*resources.prepared.warnings_of(task), *([silent] if silent else ())))
 
 
 def at_the_uri(folder: StudyFolder) -> Findings:

@@ -1,7 +1,7 @@
 """Loads, splits and tokenises each task's data once, before the first trial or a full training, for the workers."""
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import chain
 from typing import Any
 
@@ -51,17 +51,22 @@ class PreparedData:
     """The workers' data and the manifest's facts about them, by task.
 
     `works` do not contain the test halves, which are in `tests` if finalists are asked for; `data_warnings` are what a
-    person should know about the data before training.
+    person should know about a task's data before training, and under no name about all of them.
     """
 
     works: dict[str, TaskWork]
     facts: dict[str, TaskFacts]
     tests: dict[str, pa.Table]
-    data_warnings: tuple[str, ...] = ()
+    data_warnings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def final_works(self) -> dict[str, TaskWork]:
         """Returns the data of finalists' workers, which include the test halves; those without finalists have none."""
         return {task: replace(work, test=self.tests.get(task)) for task, work in self.works.items()}
+
+    def warnings_of(self, task: str | None = None) -> tuple[str, ...]:
+        """Returns the warnings about the data of a task, or of all."""
+        asked = self.data_warnings.values() if task is None else [self.data_warnings.get(task, ())]
+        return tuple(chain.from_iterable(asked))
 
 
 LONGEST_READ = 100
@@ -75,20 +80,21 @@ def prepare_data(plan: Plan, location: str) -> PreparedData:
     prepared = {name: _prepare_task(plan, each, tokenizer) for name, each in data.items()}
     finals = data if plan.spec.finalists.top else {}
     tests = {name: encode_test(each, tokenizer, **_encoding(plan)) for name, each in finals.items()}
-    changed: list[str] = []
+    warnings: dict[str, tuple[str, ...]] = {}
     for name, (work, facts) in prepared.items():
-        changed += doubt_far_labels(work.task, plan.geometry)
+        changed = [*find_warnings(data[name]), *doubt_far_labels(work.task, plan.geometry)]
         changed += _doubt_cut(plan, name, facts.cut_examples or 0, facts.train_examples + facts.validation_examples)
         parts = {"train": work.train, "validation": work.validation, "test": tests.get(name)}
         for part, table in ((part, table) for part, table in parts.items() if table is not None):
             refuse_long_targets(work.task, table, part)
             _refuse_without_room(plan, work.task, table, part)
             changed += changed_targets(work.task, table, part, tokenizer)
+        warnings[name] = tuple(changed)
     return PreparedData(
         works={name: work for name, (work, _) in prepared.items()},
         facts={name: facts for name, (_, facts) in prepared.items()},
         tests=tests,
-        data_warnings=(*chain.from_iterable(map(find_warnings, data.values())), *changed, *_mixed_scores(plan)),
+        data_warnings={**warnings, "": tuple(_mixed_scores(plan))},
     )
 
 
