@@ -61,6 +61,7 @@ def render_model_card(
         data=_data(card),
         language=form.facts.language,
         usage=form.facts.usage,
+        beside="" if published.repo else folder,
         loading=loading(card, form, published.repo or folder, on_hub=bool(published.repo), package=package),
     )
 

@@ -216,7 +216,8 @@ def print_exported(left: "ExportResult", form: Form) -> None:
     say(f"Written to {left.folder}, {form.facts.words}")
     if left.approximation:
         say(left.approximation.text)
-    console.print(f"Largest difference of a logit: {left.difference:.2g}. Load it with", highlight=False)
+    of = "this LoRA, written and read again" if form.facts.near and left.approximation else "a logit"
+    console.print(f"Largest difference of {of}: {left.difference:.2g}. Load it with", highlight=False)
     say(indent(left.loading, "  "))
 
 

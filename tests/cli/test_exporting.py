@@ -15,6 +15,7 @@ def test_an_export_tells_what_was_written_and_how_to_load_it(ask: Run, storage: 
     assert (code, err) == (0, "")
     assert f"Written to {Path.cwd() / 'out'}, " in out
     assert "Largest difference of a logit: " in out
+    assert "\nIn the folder that holds `out`:\n\n```python\n" in Path("out", "README.md").read_text(encoding="utf-8")
     lines = "\n".join(line.strip() for line in out.splitlines()[2:])
     names: dict[str, object] = {}
     exec(lines, names)

@@ -17,7 +17,15 @@ from krona_tune.search.planning.footprint import checkpoints_of
 from krona_tune.search.startup import needs
 from krona_tune.search.startup.cluster import Slots, slots, this_machine
 from krona_tune.search.startup.estimate import Speed
-from krona_tune.search.startup.needs import Needs, TextMeans, find_needs, itemsize_of, means_of, needs_in_words
+from krona_tune.search.startup.needs import (
+    START_AND_END,
+    Needs,
+    TextMeans,
+    find_needs,
+    itemsize_of,
+    means_of,
+    needs_in_words,
+)
 from krona_tune.study.request.study_spec import ResourcesSpec
 from tests.search.plans import plan
 
@@ -38,7 +46,8 @@ def words(on: Slots = CORES, price: float | None = None, **search: Any) -> dict[
 
 def test_times_are_a_range_around_the_estimate() -> None:
     needs = found()
-    assert needs.seconds[1] == pytest.approx(4 * needs.seconds[0])
+    low, high = (seconds - START_AND_END for seconds in needs.seconds)
+    assert high == pytest.approx(4 * low)
     assert needs.device_hours[1] == pytest.approx(4 * needs.device_hours[0])
     assert 1.5 < found(Slots(cpus=1, gpus=0, count=1)).seconds[0] / needs.seconds[0] < 2  # two wait for each other
     assert found(trials=8).device_hours[0] > needs.device_hours[0]
@@ -56,6 +65,12 @@ def test_disk_is_that_of_the_preflight_and_memory_grows_with_the_precision() -> 
     assert found().checkpoint_bytes == (checkpoints.usually, checkpoints.most)
     wide, narrow = (replace(asked, computes_in=each) for each in ("fp32", "bf16"))
     assert find_needs(wide, CORES, SPEED, {}).worker_bytes > find_needs(narrow, CORES, SPEED, {}).worker_bytes
+
+
+def test_stored_states_take_no_more_than_the_examples_give() -> None:
+    few, many = (found(read={name: means_of([tokens]) for name in ("cola", "rte")}).stored_bytes for tokens in (4, 8))
+    assert 0 < few < many < 2e9
+    assert many == pytest.approx(2 * few)
 
 
 def test_money_stands_there_with_a_price_and_a_budget_is_the_most() -> None:

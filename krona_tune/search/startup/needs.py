@@ -1,6 +1,6 @@
 """Says what a study takes before a step is timed: a range of time, device hours and money, and memory and disk."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import isinf
 from pathlib import Path
@@ -11,6 +11,7 @@ from krona_tune.data.glue_files import OFFICIAL_SIZES, OfficialSizes
 from krona_tune.machine import free_bytes
 from krona_tune.processor import this_processor
 from krona_tune.search.budget import Amount, Budget
+from krona_tune.search.layer_passes import STATE_BYTES, layer_passes
 from krona_tune.search.planning.footprint import Footprint, checkpoints_of, footprint
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.startup.cluster import Slots
@@ -21,6 +22,8 @@ from krona_tune.study.request.field_types import for_task
 
 MINI_SIZES = OfficialSizes(512, 256, 512, 20)
 """The examples that a task of mini-GLUE has in each part, where a request does not say it, and their mean tokens."""
+START_AND_END = 15.0
+"""The seconds until Ray, workers and data are ready, and from the last trial to the exit, on two cores."""
 Range = tuple[float, float]
 
 
@@ -69,14 +72,23 @@ def find_needs(plan: Plan, slots: Slots, speed: Speed, read: Mapping[str, TextMe
     checkpoints = checkpoints_of(plan)
     return Needs(
         examples=whole.examples,
-        seconds=(whole.seconds / speed.spread, whole.seconds * speed.spread),
+        seconds=(whole.seconds / speed.spread + START_AND_END, whole.seconds * speed.spread + START_AND_END),
         may_add=forecast.may_add(spec, slots) * speed.spread,
         device_hours=(whole.device_hours / speed.spread, whole.device_hours * speed.spread),
         how=speed.how,
         worker_bytes=worker_bytes(plan, spec.examples.max_length, slots),
         checkpoint_bytes=(checkpoints.usually, checkpoints.most),
-        stored_bytes=1e9 * spec.resources.stored_states_gb,
+        stored_bytes=min(1e9 * spec.resources.stored_states_gb, _state_bytes(plan, sizes.values())),
     )
+
+
+def _state_bytes(plan: Plan, sizes: Iterable[TextSizes]) -> float:
+    """Returns the bytes of the states that all trials could read: of each example below each depth."""
+    depths = len(layer_passes(plan.space, plan.space.sample, stores=True).stored)
+    depths += bool(plan.spec.search.baseline_learning_rates) and not plan.geometry.text_to_text
+    tested = plan.spec.finalists.top > 0
+    tokens = sum((each.train + each.validation + tested * each.test) * each.tokens for each in sizes)
+    return depths * tokens * plan.geometry.width * STATE_BYTES
 
 
 def worker_bytes(plan: Plan, longest: int, slots: Slots) -> int:
