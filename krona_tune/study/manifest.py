@@ -256,7 +256,9 @@ def read_manifest(path: Path) -> Manifest:
         problem = f"the study has not begun, or its {path.name} is missing"
         raise Refusal(str(path.parent), problem, "resume it, or put that back")
     if not lexists(path):
-        raise Refusal(str(path.parent), f"no study is here (no {path.name})", "name the folder of a study")
+        raise Refusal(
+            str(path.parent), f"no study is here (no {path.name})", "run it first, or name the folder of a study"
+        )
     text = read_text(path, PUT_BACK)
     try:
         return Manifest.model_validate_json(text)

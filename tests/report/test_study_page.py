@@ -233,7 +233,8 @@ def test_the_page_says_how_to_cite_method_and_software(empty: Empty) -> None:
 
 def test_a_folder_without_a_study_is_refused(folder: StudyFolder) -> None:
     with pytest.raises(
-        Refusal, match=r"first-study: no study is here \(no manifest.json\); name the folder of a study"
+        Refusal,
+        match=r"first-study: no study is here \(no manifest.json\); run it first, or name the folder of a study",
     ):
         write_report(folder)
 

@@ -50,7 +50,9 @@ def test_a_manifest_of_a_newer_version_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_manifest_that_is_not_there_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(Refusal, match=r"no study is here \(no manifest.json\); name the folder of a study"):
+    with pytest.raises(
+        Refusal, match=r"no study is here \(no manifest.json\); run it first, or name the folder of a study"
+    ):
         read_manifest(tmp_path / "manifest.json")
 
 
