@@ -6,6 +6,7 @@ GLUE's files, one's own and the examples to predict are all read here; each read
 import csv
 import re
 import sys
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -65,6 +66,8 @@ def _decoded(raw: bytes, before: int, place: str) -> str:
         line = raw.decode()
     except UnicodeDecodeError as error:
         problem = f"not UTF-8 text (byte {before + error.start + 1} of the file)"
+        if not before and raw.startswith((BOM_UTF16_LE, BOM_UTF16_BE)):
+            problem = "UTF-16 text, as some programs write Unicode"
         raise Refusal(place, problem, "save the file as UTF-8") from None
     text = line if before else line.removeprefix(BYTE_ORDER_MARK)
     return text.removesuffix("\n").removesuffix("\r")

@@ -61,6 +61,7 @@ def test_lines_end_where_a_file_says(content: bytes, lines: list[str]) -> None:
     ("content", "said"),
     [
         (b"a\nb\xe9", "some.txt:2: not UTF-8 text (byte 4 of the file); save the file as UTF-8"),
+        ("a\nb".encode("utf-16"), "some.txt:1: UTF-16 text, as some programs write Unicode; save the file as UTF-8"),
         (b"a\n" + b"x" * ((1 << 20) + 1), "some.txt:2: the line is longer than 1,048,576 bytes; split it"),
     ],
 )
