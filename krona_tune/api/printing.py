@@ -216,8 +216,8 @@ def print_exported(left: "ExportResult", form: Form) -> None:
     say(f"Written to {left.folder}, {form.facts.words}")
     if left.approximation:
         say(left.approximation.text)
-    of = "this LoRA, written and read again" if form.facts.near and left.approximation else "a logit"
-    console.print(f"Largest difference of {of}: {left.difference:.2g}. Load it with", highlight=False)
+    again = " of this LoRA, before it was written and after" if form.facts.near and left.approximation else ""
+    console.print(f"Largest difference of a logit{again}: {left.difference:.2g}. Load it with", highlight=False)
     say(indent(left.loading, "  "))
 
 

@@ -43,19 +43,20 @@ class RecommendationView(NamedLines):
         """Returns the same after a third of the training on each task, here, which foretells the score at its end.
 
         Args:
-            say: is told what is trained, and about how long that takes.
+            say: is told what is trained, about how long that takes, and what is odd in the data.
 
         Raises:
             Refusal: the backbone or data are not available here, or the study joins a cluster.
         """
         if self.slots is None:
             raise Refusal("probe", "it trains on this machine, and not on a cluster", "leave the address out")
+        from krona_tune.search.startup.needs import START_AND_END
         from krona_tune.search.startup.probe import probe_tasks
 
         if needs := self._needed_alone:
-            low, high = (format_duration(PROBED * seconds) for seconds in needs.seconds)
+            low, high = (format_duration(PROBED * (seconds - START_AND_END)) for seconds in needs.seconds)
             say(f"training a third of it on each task, {low} to {high} in all")
-        return replace(self, found=probe_tasks(self.found, self.slots, lambda task: say(f"  {task}")))
+        return replace(self, found=probe_tasks(self.found, self.slots, say))
 
     @property
     def _needed_alone(self) -> "Needs | None":

@@ -80,7 +80,7 @@ def recommend(
             again = f"krona-tune {words} --format yaml"
             lines = view.lines
             if may_foretell(view.found):
-                lines["probe"] = f"krona-tune {words} --probe foretells from a third of the training what is not known"
+                lines["probe"] = f"krona-tune {words} --probe trains a third of it, which may foretell the score"
             named = f"{NAME}{storage_at(storage).study(NAME).storage_flag}"
             train = f"{again} > {NAME}.yaml && krona-tune run --space {NAME}.yaml --name {named}"
             print_lines({**lines, "train": train})

@@ -110,7 +110,8 @@ def _more_seeds(
         """Yields what may follow, what is worth most first."""
         finals = rank_finals((known[each.trial_id] for each in trials), facts)
         learns = any(each.learns and not each.unlearned for each in finals.finalists)
-        if finals.finalists and not learns and (entry := next(reserves, None)):
+        failed = finals.finalists or any(row.status is Status.DIVERGED for row in finals.lost)
+        if failed and not learns and (entry := next(reserves, None)):
             by_number[entry.number] = entry
             yield [_final_trial(spec, task, entry, index) for index in range(1, spec.finalists.seeds + 1)]
         seeds = Counter(trial.number for trial in trials)

@@ -36,7 +36,8 @@ def choose(finals: Finals) -> Chosen | None:
     Beside the finalists stand the default configuration and the head alone, but not one that is not reliable if the
     other is. The finalists are asked in the order of `lower_bound`, the reliable ones first, and the first is taken
     that is better than both; an unsteady one is not taken over a steady default configuration that learns, and where
-    `finals.steady` says so, a reliable one need only have the mean of an unsteady default configuration. If none is
+    `finals.steady` says so, a reliable one need only have the mean of a default configuration of which a seed did not
+    learn, but that mean at least. If none is
     better, the better one of these two is taken; so it is where no draws of the validation examples say how much
     scores vary with these, as of one's own metric that is too slow for them. Finals without a default configuration,
     as of earlier versions, choose their winner. Of finals that were cut short, what has not ended has no say, and the
@@ -56,7 +57,7 @@ def choose(finals: Finals) -> Chosen | None:
         if each not in known and all(is_better(each, other) for other in beaten):
             beside = _unsteady(default) * (default not in (*beaten, each))
             names = " and ".join(map(name_of, beaten))
-            why = f"it is better than {names}, {_AT}" if beaten else "it learned with every seed"
+            why = f"it is better than {names}, {_AT}" if beaten else "it learned with every seed, with no lower mean"
             return Chosen(finalist=each, reason=why + beside + pending)
     best = max(known, key=lambda each: each.validation.mean)
     drawn = all(row.validation_resampled for each in (*finals.finalists, *known) for row in each.rows)
@@ -65,14 +66,12 @@ def choose(finals: Finals) -> Chosen | None:
 
 
 def _to_beat(each: Finalist, finals: Finals, known: Sequence[Finalist]) -> Sequence[Finalist]:
-    """Returns what one finalist has to be better than: `known`; or at most the head alone, if it is reliable and seeds
-    that did not learn leave the default configuration no higher mean."""
-    default, head = finals.default, finals.head_only
-    if not (finals.steady and each.reliable and default and default.unlearned):
+    """Returns what one finalist has to be better than: `known`; or, if it is reliable and a seed of the default
+    configuration did not learn, that one where its mean over the seeds with a score is higher, and the head alone."""
+    default, head = finals.default, [finals.head_only] if finals.head_only else []
+    if not (finals.steady and each.reliable and each.seeds > 1 and default and default.unlearned):
         return known
-    if each.validation.mean < default.validation.mean:
-        return known
-    return [head] if head else []
+    return head if each.validation.mean >= default.validation.mean else [default, *head]
 
 
 def _unsteady(default: Finalist | None) -> str:

@@ -78,8 +78,10 @@ def test_a_probe_is_offered_where_it_would_foretell_what_is_not_known(run: Run, 
     words = ("recommend", "--model", model, "--set", "adapter.a_out=2", "--set", "adapter.a_in=2", "--space", "mini")
     short = ("--set", "examples.max_length=30", "--set", "schedule.epochs=9", "--set", "examples.train=256")
     offered = run(*words, *short, "--tasks", "own.yaml", program=main)[1]
-    assert re.search(r"^  probe   krona-tune recommend .* --probe foretells from a third", offered, re.M)
+    assert re.search(r"^  probe   krona-tune recommend .* --probe trains a third of it", offered, re.M)
     assert "  probe   " not in run(*words, *short, "--tasks", "cola", program=main)[1], "its data are synthetic"
+    warned = run(*words, *short, "--tasks", "cola", "--probe", "--set", "examples.max_length=4", program=main)[2]
+    assert "warning: " in warned, "of what is cut"
     probed = run(*words, *short, "--tasks", "own.yaml", "--probe", program=main)[1]
     assert "  probe   " not in probed
     assert re.search(r"^  own     after 33% of its training, .*; at its end .*, in most cases ", probed, re.M)

@@ -347,6 +347,16 @@ def test_a_finalist_that_learned_nothing_is_not_what_is_looked_for_and_one_that_
     assert 2 not in chosen(final_trials(looking(20), [*ROWS, *stopped], DEFAULT_POINT, facts))
 
 
+def test_the_next_best_joins_where_every_seed_of_every_finalist_diverged() -> None:
+    facts = manifest("rte").tasks
+    least = final_trials(looking(20), ROWS, DEFAULT_POINT, facts)
+    rows = ended(least, {DEFAULT: [0.5] * 3, 0: [0.5] * 3, 1: [0.5] * 3})
+    diverged = [
+        replace(row, status=Status.DIVERGED, score=None, test_score=None) if row.number else row for row in rows
+    ]
+    assert chosen(final_trials(looking(20), [*ROWS, *diverged], DEFAULT_POINT, facts))[2] == "rte-003"
+
+
 def test_what_was_no_better_than_the_constant_answer_in_the_search_does_not_join() -> None:
     facts = {"rte": manifest("rte").tasks["rte"].model_copy(update={"constant_score": 0.75})}
     rows = [

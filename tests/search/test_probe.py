@@ -83,7 +83,7 @@ def test_a_probe_is_the_first_third_of_the_training_that_a_study_does_and_forete
     assert answer.expected is not None
     assert answer.expected.score == score_at_the_end(reports[0].score, 0.5).score
     assert answer.expected.low < answer.expected.score
-    assert (begun, answer.unknown) == (["reviews"], "")
+    assert (begun, answer.unknown) == (["  reviews"], "")
 
 
 def test_what_the_recorded_data_say_nothing_of_stays_unknown_after_a_probe(bert: str, reviews: dict[str, Any]) -> None:

@@ -129,6 +129,9 @@ def test_a_steady_finalist_need_not_be_better_than_a_default_that_is_not_where_o
     assert chosen_of(best(0.9, 0.72, 0.82), lost, flat, looked_for=True) == "default", "all that ended have learned"
     weak = best(0.69, 0.7, 0.71, 0.7)
     assert chosen_of(weak, unsteady, flat, looked_for=True) == "default", "failed seeds leave it a mean of .725"
+    learned = head(0.6, 0.6, 0.61, 0.6)
+    assert chosen_of(weak, unsteady, learned, looked_for=True) != "a", "a head that learns does not change that"
+    assert chosen_of(best(0.8), unsteady, looked_for=True) == "default", "one seed shows nothing"
 
 
 def test_a_default_that_is_chosen_though_a_seed_of_it_did_not_learn_is_no_reason_of_its_own() -> None:

@@ -168,7 +168,8 @@ def _answer(plan: Plan, point: Params, name: str, curves: EarlierStudy, recorded
 def may_foretell(found: Recommendation) -> bool:
     """Returns whether a probe may foretell a score that is not known; no data are read for it."""
     plan = found.trains
-    unknown = (answer.task for answer in found.answers if answer.expected is None and answer.probe is None)
+    asked = (answer for answer in found.answers if answer.expected is None and answer.probe is None)
+    unknown = (each.task for each in asked if each.constant is None or each.unknown == NOT_LEARNED)  # else it is data
     return any(not any(_doubts_of_task(plan, plan.tasks[task])) for task in unknown)
 
 

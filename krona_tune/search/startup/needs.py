@@ -84,7 +84,7 @@ def find_needs(plan: Plan, slots: Slots, speed: Speed, read: Mapping[str, TextMe
 
 def _state_bytes(plan: Plan, sizes: Iterable[TextSizes]) -> float:
     """Returns the bytes of the states that all trials could read: of each example below each depth."""
-    depths = len(layer_passes(plan.space, plan.space.sample, stores=True).stored)
+    depths = len(layer_passes(plan.space, [*plan.space.sample, *plan.taught_points], stores=True).stored)
     depths += bool(plan.spec.search.baseline_learning_rates) and not plan.geometry.text_to_text
     tested = plan.spec.finalists.top > 0
     tokens = sum((each.train + each.validation + tested * each.test) * each.tokens for each in sizes)

@@ -19,7 +19,7 @@ from krona_tune.train.hidden_states import HiddenStateStore
 from krona_tune.train.loop import TaskWork, TrialRun
 
 
-def probe_tasks(found: Recommendation, slots: Slots, begin: Callable[[str], None]) -> Recommendation:
+def probe_tasks(found: Recommendation, slots: Slots, say: Callable[[str], None]) -> Recommendation:
     """Returns a recommendation with what its own trainings showed; none of them looks at a test half.
 
     Each is the first part of the training that a study of `found.trains` would do. The states of the layers below the
@@ -28,20 +28,22 @@ def probe_tasks(found: Recommendation, slots: Slots, begin: Callable[[str], None
 
     Args:
         slots: what a trial gets of this machine.
-        begin: is told of each task before it is trained.
+        say: is told what is odd in the data, and each task before it is trained.
 
     Raises:
         Refusal: the backbone can't be loaded, or data or tokenizer are not available.
     """
     spec, source = found.trains.spec, download(found.trains.source)
     prepared = prepare_data(replace(found.trains, source=source), source.location)
+    for warning in prepared.warnings_of():
+        say(f"warning: {warning}")
     device = this_device(found.trains.precision, gpu=slots.gpus > 0, quantize=spec.backbone.quantize)
     backbone = load_backbone(source.location, device, found.trains.geometry)
     store = HiddenStateStore.of_this_machine(int(spec.resources.stored_states_gb * 1e9))
     probes = {}
     with torch_threads(max(1, int(slots.cpus))):
         for task in spec.tasks:
-            begin(task)
+            say(f"  {task}")
             trial = check_trial(task, trial_seed(spec, task), found.point)
             probes[task] = _probe(trial, prepared, backbone, store)
     return with_probes(found, probes)
