@@ -20,7 +20,7 @@ from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.search.planning.resolved_space import resolve
 from krona_tune.search.startup.cluster import Slots
 from krona_tune.search.startup.estimate import Speed, TextSizes, untimed_forecast
-from krona_tune.search.startup.needs import speed_for, worker_bytes
+from krona_tune.search.startup.needs import START_AND_END, speed_for, worker_bytes
 from krona_tune.study.formatting import format_duration
 from krona_tune.study.request.domain import Choice, Divisors
 from krona_tune.study.request.field_types import for_task
@@ -451,9 +451,10 @@ def _used(spec: StudySpec, name: str, texts: Texts) -> TextSizes:
 
 
 def _time(seconds: float, speed: Speed) -> str:
-    """Returns a foretold time with its range."""
-    between = " to ".join(format_duration(each) for each in (seconds / speed.spread, seconds * speed.spread))
-    return f"{format_duration(seconds)} ({between})"
+    """Returns a foretold time with its range, with what the start and the end take."""
+    times = (seconds, seconds / speed.spread, seconds * speed.spread)
+    about, low, high = (format_duration(each + START_AND_END) for each in times)
+    return f"{about} ({low} to {high})"
 
 
 def _reasons(spec: StudySpec, texts: Mapping[str, Texts], why: str, speed: Speed, slots: Slots) -> dict[str, str]:
