@@ -1,6 +1,6 @@
 """Shows a recommendation in a notebook or a terminal: a configuration, what to expect of it, and how it is trained."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,8 +16,9 @@ from krona_tune.study.request.plain_yaml import dump_yaml
 if TYPE_CHECKING:
     import pandas as pd
 
+    from krona_tune.search.planning.plan import Plan
     from krona_tune.search.startup.cluster import Slots
-    from krona_tune.search.startup.needs import Needs
+    from krona_tune.search.startup.needs import Needs, TextMeans
 
 __all__ = ["RecommendationView"]
 
@@ -53,19 +54,17 @@ class RecommendationView(NamedLines):
         from krona_tune.search.startup.needs import START_AND_END
         from krona_tune.search.startup.probe import probe_tasks
 
-        if needs := self._needed_alone:
+        if needs := self._needed_alone(self.slots):
             low, high = (format_duration(PROBED * (seconds - START_AND_END)) for seconds in needs.seconds)
             say(f"training a third of it on each task, {low} to {high} in all")
         return replace(self, found=probe_tasks(self.found, self.slots, say))
 
-    @property
-    def _needed_alone(self) -> "Needs | None":
-        """Returns what the same takes without heads and with one training after the other."""
+    def _needed_alone(self, slots: "Slots") -> "Needs | None":
+        """Returns what training takes without heads, one after the other in such a slot."""
         trains = self.found.trains
         search = trains.spec.search.model_copy(update={"baseline_learning_rates": ()})
         alone = replace(trains, spec=trains.spec.model_copy(update={"search": search}))
-        slots = replace(self.slots, count=1) if self.slots else None
-        return RecommendationView(replace(self.found, trains=alone), slots).needs
+        return self._needs_of(alone, replace(slots, count=1))
 
     @property
     def request(self) -> dict[str, Any]:
@@ -82,19 +81,28 @@ class RecommendationView(NamedLines):
     def needs(self) -> "Needs | None":
         """Returns what training it takes, heads alone included; None without slots, or without the tokenizer that tells
         how long one's own texts are."""
-        from krona_tune.search.startup.needs import find_needs, means_of, speed_for
+        return self._needs_of(self.found.trains, self.slots) if self.slots else None
 
-        if self.slots is None:
+    def _needs_of(self, plan: "Plan", slots: "Slots") -> "Needs | None":
+        from krona_tune.search.startup.needs import find_needs, speed_for
+
+        return None if self._read is None else find_needs(plan, slots, speed_for(plan, slots), self._read)
+
+    @cached_property
+    def _read(self) -> "Mapping[str, TextMeans] | None":
+        """Returns the means of one's own texts, by task; None without a tokenizer: nobody knows how long they are."""
+        from krona_tune.search.startup.needs import means_of
+
+        plan = self.found.trains
+        own = [task for task in plan.spec.tasks if task in plan.own_data]
+        if not own:
+            return {}
+        from krona_tune.search.startup.task_data import preview_data
+
+        try:
+            return {name: means_of(seen.tokens) for name, seen in preview_data(plan, own, 1).items()}
+        except Refusal:
             return None
-        plan, read = self.found.trains, {}
-        if own := [task for task in plan.spec.tasks if task in plan.own_data]:
-            from krona_tune.search.startup.task_data import preview_data
-
-            try:
-                read = {name: means_of(seen.tokens) for name, seen in preview_data(plan, own, 1).items()}
-            except Refusal:  # without a tokenizer nobody knows how long the texts are
-                return None
-        return find_needs(plan, self.slots, speed_for(plan, self.slots), read)
 
     @property
     def plain(self) -> dict[str, Any]:

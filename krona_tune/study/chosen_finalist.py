@@ -37,11 +37,10 @@ def choose(finals: Finals) -> Chosen | None:
     other is. The finalists are asked in the order of `lower_bound`, the reliable ones first, and the first is taken
     that is better than both; an unsteady one is not taken over a steady default configuration that learns, and where
     `finals.steady` says so, a reliable one need only have the mean of a default configuration of which a seed did not
-    learn, but that mean at least. If none is
-    better, the better one of these two is taken; so it is where no draws of the validation examples say how much
-    scores vary with these, as of one's own metric that is too slow for them. Finals without a default configuration,
-    as of earlier versions, choose their winner. Of finals that were cut short, what has not ended has no say, and the
-    reason says so.
+    learn, but that mean at least. If none is better, the better one of these two is taken; so it is where no draws of
+    the validation examples say how much scores vary with these, as of one's own metric that is too slow for them.
+    Finals without a default configuration, as of earlier versions, choose their winner. Of finals that were cut short,
+    what has not ended has no say, and the reason says so.
     """
     winner, default = finals.winner, finals.default
     if winner is None:

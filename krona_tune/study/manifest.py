@@ -41,8 +41,8 @@ class TaskFacts(FrozenValue):
     tokens and lose their ends; both are None if an older study did not record them. `joined_texts`: the tokenizer gets
     the two texts of an example as one, with a line break between them. `final_seeds` is the least number of seeds that
     each configuration of its finals gets; None if an older study did not record its request. `steady` is the request's
-    `finalists.steady`. `labels` are the names of
-    its labels; None if an older study did not record them. `extract` finds what counts in a target and an answer.
+    `finalists.steady`. `labels` are the names of its labels; None if an older study did not record them. `extract`
+    finds what counts in a target and an answer.
     """
 
     title: str

@@ -3,7 +3,6 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from itertools import chain
-from statistics import NormalDist
 from typing import Any
 
 from krona_tune.adapters.placement import sites
@@ -28,6 +27,7 @@ from krona_tune.search.planning.plan import Plan
 from krona_tune.search.planning.resolved_space import resolve
 from krona_tune.search.planning.space import Params, Space, adapter_of
 from krona_tune.search.planning.teaching import Teaching, by_mean_score, near_point
+from krona_tune.study.intervals import student_quantile
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.request.field_types import for_task
 from krona_tune.study.request.loader import build_spec
@@ -38,8 +38,6 @@ from krona_tune.study.request.trial import section_of
 NEAR = 2.0
 """Says how many times more or less than a recorded one a size or a step is called near; how many times fewer examples,
 and how many times more labels."""
-QUANTILE = NormalDist().inv_cdf((1 + COVERAGE) / 2)
-"""How many standard errors a 90 % interval reaches on both sides."""
 MOST_LABELS = 20
 """The labels of the recorded task that has most, Newsgroups."""
 
@@ -175,21 +173,23 @@ def may_foretell(found: Recommendation) -> bool:
 
 def with_probes(found: Recommendation, probes: Mapping[str, Probe]) -> Recommendation:
     """Returns a recommendation in which the trainings that were begun foretell their own ends, by task."""
-    answers = (_probed(found.trains, answer, probes[answer.task]) for answer in found.answers)
+    curves = shipped_curves()
+    answers = (_probed(found.trains, answer, probes[answer.task], curves) for answer in found.answers)
     return replace(found, answers=tuple(answers))
 
 
-def _probed(plan: Plan, answer: TaskAnswer, probe: Probe) -> TaskAnswer:
+def _probed(plan: Plan, answer: TaskAnswer, probe: Probe, curves: EarlierStudy) -> TaskAnswer:
     known = replace(answer, probe=probe, constant=probe.constant, expected=None)
     if probe.score is None:
         return replace(known, unknown=probe.error)
     task, data = plan.tasks[answer.task], plan.data_of(answer.task)
-    if doubt := next(chain(_doubts_of_task(plan, task), _doubts_of_data(plan, data, shipped_curves())), ""):
+    if doubt := next(chain(_doubts_of_task(plan, task), _doubts_of_data(plan, data, curves)), ""):
         return replace(known, unknown=doubt)
     end = score_at_the_end(probe.score, probe.constant)
     shrunk = (end.score * probe.examples + 1) / (probe.examples + 2)  # all right on few examples are not all of them
     chance = standard_error(dict.fromkeys(task.metrics, shrunk), probe.examples) or 0.0
-    return replace(known, unknown="", expected=end.reaching(QUANTILE * chance, _least(task)))
+    reach = student_quantile(0, (1 + COVERAGE) / 2) * chance
+    return replace(known, unknown="", expected=end.reaching(reach, _least(task)))
 
 
 def _least(task: Task) -> float:

@@ -41,7 +41,7 @@ class TextSizes:
 
 @dataclass(frozen=True, kw_only=True)
 class Speed(CoreSpeed):
-    """The same of the device of one trial.
+    """Holds these of the device of one trial.
 
     What takes a time by these may take `spread` times more or less; `how` says in words where they are from.
     """

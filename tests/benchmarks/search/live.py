@@ -24,7 +24,6 @@ from pathlib import Path
 
 import numpy as np
 import pandas as pd
-import platformdirs
 import torch
 import transformers
 from scipy.stats import wilcoxon
@@ -159,7 +158,7 @@ def one_study(name: str, seed: int, most: float, data: str, texts_folder: str) -
     torch.set_num_threads(1)
     prepared = prepare(data, texts_folder)
     backbone = load_backbone(MINILM, this_device("fp32", gpu=False))
-    store = HiddenStateStore(platformdirs.user_cache_path("krona_tune") / "hidden_states", STORED)
+    store = HiddenStateStore.of_this_machine(STORED)
     chances = {task: prepared.facts[task].constant_score for task in pair_of(seed, texts_folder)}
     with tempfile.TemporaryDirectory() as folder:
         tasks = {

@@ -9,8 +9,8 @@ after a third, too. Rows are added to RESULT, one a training; `report RESULT` pr
 holds.
 
 Written before any was trained: what a probe foretells of them should hold in .85 to .95. The interval is that of the
-recorded curves alone, without the chance between validation examples that the product adds to it. None of the tasks
-made the figures of the probe; for MiniLM CoLA, MRPC and RTE are left out, which did.
+recorded curves alone, without the chance between validation examples that the product adds to it. None of one's own
+tasks made the figures of the probe; CoLA, MRPC and RTE did on MiniLM, for which they are left out.
 """
 
 import sys
