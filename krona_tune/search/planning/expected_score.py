@@ -28,7 +28,7 @@ PROBED = 1 / 3
 GAINED = (-0.06, 0.15, 0.67)
 """Which share of the way from that score to a perfect one the other steps close: the 5 %, 50 % and 95 % quantiles over
 good points on four backbones, and over the points of three tasks that were hardly learned
-(`tests.benchmarks.search.probe`)."""
+(`tests.benchmarks.search.probed_trainings`)."""
 Array = npt.NDArray[np.float64]
 
 

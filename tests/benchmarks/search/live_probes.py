@@ -36,7 +36,7 @@ from krona_tune.train.backbone_source import download
 from krona_tune.train.device import keep_freed_memory, this_device
 from krona_tune.train.hidden_states import HiddenStateStore
 from krona_tune.train.loop import TrialRun
-from tests.benchmarks.search.probe import MINILM
+from tests.benchmarks.search.probed_trainings import MINILM
 
 OF_GLUE = ("cola", "mrpc", "rte")
 MADE_FOR = "8min"

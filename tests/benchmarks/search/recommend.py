@@ -3,7 +3,8 @@
 Each task in turn is left out. The first point of the others is what is recommended; its regret is in spans, the best
 point less the middle one. Each of the task's points has an interval foretold by the others: in how many it holds, with
 the binomial interval over points and t over tasks, and its mean width over that of 90 % of the task's points. Controls
-are tasks that the encoder hardly learns, all four others teach. What a probe adds: `tests.benchmarks.search.probe`.
+are tasks that the encoder hardly learns, all four others teach. What a probe adds is in
+`tests.benchmarks.search.probed_trainings`.
 """
 
 from collections.abc import Sequence

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from krona_tune.search.planning.expected_score import GAINED
-from tests.benchmarks.search.probe import THIRD, Cell, foretell, quantiles, recorded_cells, regret, report
+from tests.benchmarks.search.probed_trainings import THIRD, Cell, foretell, quantiles, recorded_cells, regret, report
 
 PAGE = Path(__file__).parents[3] / "docs" / "how_it_searches.md"
 

@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks.search.probe`: what the first part of a training foretells of its end.
+"""`python -m tests.benchmarks.search.probed_trainings`: what the first part of a training foretells of its end.
 
 The point that MiniLM's other tasks find best is trained for one or three of nine epochs. How much of the way from its
 score to a perfect one do the epochs that are left close? The quantiles of that over the good points (the eighth that
