@@ -295,7 +295,7 @@ def _alias(linear: nn.Module, *, copied: bool = False) -> nn.Module:
             name: None if t is None else nn.Parameter(t.detach().clone() if copied else t.detach(), requires_grad=False)
             for name, t in tensors.items()
         }
-    found.__dict__ |= {"_parameters": tensors, "_forward_hooks": OrderedDict()}
+    found.__dict__ |= {"_parameters": tensors, "_forward_hooks": OrderedDict(), "_forward_pre_hooks": OrderedDict()}
     found.__dict__.pop("forward", None)
     if "state" in found.__dict__:  # bitsandbytes keeps there what a first forward makes of the codes
         found.__dict__["state"] = copy.copy(found.__dict__["state"])

@@ -7,7 +7,7 @@ from statistics import fmean
 from typing import Any
 
 from krona_tune.adapters.method_table import method_named
-from krona_tune.adapters.placement import OF_ADAPTED_LAYERS, frozen_layers, sites
+from krona_tune.adapters.placement import OF_ADAPTED_LAYERS, frozen_layers, left_out_of_last_layer, sites
 from krona_tune.search.planning.space import Params, Space, adapter_of
 
 STATE_BYTES = 4
@@ -26,19 +26,24 @@ class LayerPasses:
     stored: Mapping[float, float]
 
 
-def layer_passes(space: Space, points: Sequence[Params], *, stores: bool) -> LayerPasses:
+def layer_passes(space: Space, points: Sequence[Params], *, stores: bool, shortened: bool = False) -> LayerPasses:
     """Returns the passes of the points of a space: what is stored is not computed, and no gradient passes below the
     first adapter.
 
     Args:
         stores: whether what enters the layers above those that stay frozen is stored.
+        shortened: whether the last layer computes the first token alone where the head reads no other.
     """
     geometry = space.geometry
-    depth = sum(geometry.depths.values())
+    depth, left_out = sum(geometry.depths.values()), left_out_of_last_layer(space.geometry) if shortened else 0.0
     kept = [frozen_layers(geometry, adapter_of(point)) if stores and _quiet(point) else 0 for point in points]
+
+    def passed(below: Sequence[int]) -> float:
+        return fmean(depth - layers - (left_out if layers < depth else 0.0) for layers in below) / depth
+
     return LayerPasses(
-        forward=1 - fmean(kept) / depth,
-        backward=1 - fmean(_lowest(space, point) for point in points) / depth,
+        forward=passed(kept),
+        backward=passed([_lowest(space, point) for point in points]),
         stored={layers / depth: count / len(kept) for layers, count in Counter(kept).items() if layers},
     )
 
@@ -53,12 +58,16 @@ class StudyPasses:
     taught: LayerPasses | None = None
 
     @classmethod
-    def of(cls, space: Space, drawn: Sequence[Params], taught: Sequence[Params], *, stores: bool) -> "StudyPasses":
+    def of(
+        cls, space: Space, drawn: Sequence[Params], taught: Sequence[Params], *, stores: bool, shortened: bool = False
+    ) -> "StudyPasses":
         """Returns the passes of both; see `layer_passes`."""
-        first = layer_passes(space, taught, stores=stores) if taught else None
-        each = [layer_passes(space, [point], stores=stores) for point in drawn]
-        most = max(each, key=lambda passes: passes.forward + passes.backward)
-        return cls(drawn=layer_passes(space, drawn, stores=stores), most=most, taught=first)
+
+        def passes(points: Sequence[Params]) -> LayerPasses:
+            return layer_passes(space, points, stores=stores, shortened=shortened)
+
+        most = max((passes([point]) for point in drawn), key=lambda each: each.forward + each.backward)
+        return cls(drawn=passes(drawn), most=most, taught=passes(taught) if taught else None)
 
     def filled(self, drawn: int, taught: int) -> float:
         """Returns how many passes through all layers compute what so many trials of each read, each depth once, on

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from krona_tune.adapters.inject import Adapters
 from krona_tune.adapters.method_table import method_named
-from krona_tune.adapters.placement import adapted_layers
+from krona_tune.adapters.placement import adapted_layers, first_token_maps
 from krona_tune.data.batches import Batch, training_batches
 from krona_tune.data.metrics import Values
 from krona_tune.data.tasks import Task
@@ -36,6 +36,7 @@ from krona_tune.train.evaluate import (
     resampled,
     to_device,
 )
+from krona_tune.train.first_token import FirstTokenOnly
 from krona_tune.train.hidden_states import FrozenPrefix, HiddenStates, HiddenStateStore, open_states, skipped_layers
 from krona_tune.train.task_heads import make_answer
 from krona_tune.train.training_curve import TrainingCurve
@@ -203,7 +204,7 @@ class TrialRun:
         self._own_dropouts = dropouts(backbone.whole)
         states = self._stored_states(store) if store else None
         self._prefix: FrozenPrefix | None = None
-        self._recomputed = RecomputedLayers(())
+        self._recomputed, self._shortened = RecomputedLayers(()), FirstTokenOnly(backbone.base, ())
         generator = torch.Generator().manual_seed(stream(trial.seed, "adapter"))
         self.adapters = Adapters(backbone.base, backbone.geometry, trial.adapter, generator, backbone.whole)
         try:
@@ -223,6 +224,9 @@ class TrialRun:
         self.optimiser = optimiser(trained, trial.training, total_steps=self._steps[-1])
         if trial.training.gradient_checkpointing:
             self._recomputed = RecomputedLayers(map(self.backbone.base.get_submodule, self.backbone.geometry.layers))
+        if self.backbone.device.kind == "cpu":  # on a GPU it was not measured
+            maps = first_token_maps(self.backbone.geometry, self.backbone.config.to_dict())
+            self._shortened = FirstTokenOnly(self.backbone.base, maps)
         self._prefix = FrozenPrefix(self.backbone, *states) if states else None
 
     def _stored_states(self, store: HiddenStateStore) -> tuple[int, dict[int, HiddenStates]] | None:
@@ -389,5 +393,6 @@ class TrialRun:
         if self._prefix:
             self._prefix.close()
         self._recomputed.close()
+        self._shortened.close()
         self.adapters.detach()
         assign_dropouts(self.backbone.whole, self._own_dropouts)

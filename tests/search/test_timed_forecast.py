@@ -9,6 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
+from krona_tune.adapters.placement import left_out_of_last_layer
 from krona_tune.data.tasks import TASKS, Generation
 from krona_tune.search.forecast import TrialParts
 from krona_tune.search.pace import Load
@@ -27,6 +28,11 @@ EPOCH, JUDGED, TESTED = (Load(steps=2, tokens=36, pairs=4 * 81), Load(steps=1, t
 PROBE = StepTimes(
     steps=(timed(2, 16), timed(32, 16), timed(8, 96)), forward_shares={"rte": 0.25}, pass_share=0.25, head_share=0.01
 )
+
+LAYERS = 3 - left_out_of_last_layer(space("bert", {"a_out": 2, "a_in": 2}).geometry)
+"""How many of the tiny encoder's layers a step passes; of the last it computes the first token alone in most maps."""
+LAST = (LAYERS - 2) / LAYERS
+"""The share of it that the last layer is."""
 
 
 def spec(**sections: Any) -> StudySpec:
@@ -80,9 +86,9 @@ def test_what_is_stored_is_computed_once_and_then_spared() -> None:
     whole, last = (timed_forecast(gathered([layers]), PROBE).tasks["rte"] for layers in ("all", "last 1"))
     timed_whole = PACE.seconds(EPOCH)
     assert whole.adapter.epoch == pytest.approx(timed_whole)
-    assert last.adapter.epoch == pytest.approx((0.25 / 3 + 0.75) * timed_whole)
+    assert last.adapter.epoch == pytest.approx((0.25 * LAST + 0.75) * timed_whole)
     assert (last.adapter.evaluation, last.adapter.test) == pytest.approx(
-        (whole.adapter.evaluation / 3, whole.adapter.test / 3)
+        (whole.adapter.evaluation * LAST, whole.adapter.test * LAST)
     )
     assert last.head.epoch == pytest.approx(0.01 * timed_whole)
     once = 0.25 * timed_whole + whole.adapter.evaluation
@@ -97,7 +103,7 @@ def test_taught_points_are_timed_and_drawn_ones_by_a_usual_step() -> None:
     found = timed_forecast(gathered(["all", "last 1"], [last]), replace(PROBE, usual_share=1.5)).tasks["rte"]
     assert found.taught == timed_forecast(gathered(["last 1"]), PROBE).tasks["rte"].adapter
     share = fmean(point["layers"] == "last 1" for point in both.plan.space.sample)
-    passed = 1 - share * 2 / 3
+    passed = 1 - share * 2 / LAYERS
     assert found.adapter.epoch == pytest.approx((0.25 * passed + 1.25 * passed) * step)
     assert found.adapter.evaluation == pytest.approx(0.25 * passed * PACE.seconds(JUDGED))
     assert found.dearest
@@ -108,11 +114,11 @@ def test_what_is_written_takes_no_part_in_a_step_and_is_spared_by_no_stored_stat
     """Writing answers takes eight steps, which says nothing of a step's pass forward."""
     of, probe = gathered(["last 1"]), replace(PROBE, forward_shares={"rte": 8.0})
     work = of.prepared.works["rte"]
-    for evaluate, judged in (("generate", 8.0), ("loss", 8.0 / 3)):
+    for evaluate, judged in (("generate", 8.0), ("loss", 8.0 * LAST)):
         writes = Generation(prompt="{text}", evaluate=evaluate, max_new_tokens=4)
         work.task = replace(TASKS["rte"], labels=(), metrics=("exact_match",), generation=writes)
         found = timed_forecast(of, probe).tasks["rte"]
-        assert found.adapter.epoch == pytest.approx((0.25 / 3 + 0.75) * PACE.seconds(EPOCH))
+        assert found.adapter.epoch == pytest.approx((0.25 * LAST + 0.75) * PACE.seconds(EPOCH))
         assert found.adapter.evaluation == pytest.approx(judged * PACE.seconds(JUDGED))
         assert found.adapter.test == pytest.approx(8.0 * PACE.seconds(TESTED))
         assert found.filling["baseline"] == pytest.approx(0.25 * PACE.seconds(EPOCH) + 0.25 * PACE.seconds(JUDGED))

@@ -43,11 +43,13 @@ class TextSizes:
 class Speed(CoreSpeed):
     """Holds these of the device of one trial.
 
-    What takes a time by these may take `spread` times more or less; `how` says in words where they are from.
+    What takes a time by these may take `spread` times more or less; `how` says in words where they are from. On a
+    `shortened` last layer see `krona_tune.search.layer_passes.layer_passes`.
     """
 
     spread: float
     how: str
+    shortened: bool = False
 
 
 def speed_of(slots: Slots, itemsize: int) -> Speed:
@@ -69,6 +71,7 @@ def speed_of(slots: Slots, itemsize: int) -> Speed:
         layer_seconds=one.layer_seconds,
         spread=spread,
         how=f"by the model's sizes and {what}",
+        shortened=not slots.gpus,
     )
 
 
@@ -90,7 +93,10 @@ def untimed_forecast(
     """
     planned = PlanFacts.expected(spec, methods=len(space.methods), text_to_text=space.geometry.text_to_text)
     cost, drawn = StepCost(space.geometry, speed), space.sample[:: ceil(len(space.sample) / POINTS)]
-    both = {stores: StudyPasses.of(space, drawn, taught, stores=stores) for stores in (False, True)}
+    both = {
+        stores: StudyPasses.of(space, drawn, taught, stores=stores, shortened=speed.shortened)
+        for stores in (False, True)
+    }
     return Forecast(
         tasks={name: _of_task(spec, planned, tasks[name], sizes[name], both, cost) for name in spec.tasks},
         planned=planned,

@@ -30,12 +30,13 @@ def timed_forecast(resources: Resources, probe: StepTimes) -> Forecast:
     most = EVALUATION_TOKENS["cuda" if slots.gpus else "cpu"]
     works = resources.prepared.works
     stores = {task: _stores(plan, work) for task, work in works.items()}
+    shortened = not slots.gpus
     passes = {
-        each: StudyPasses.of(plan.space, plan.space.sample, plan.taught_points, stores=each)
+        each: StudyPasses.of(plan.space, plan.space.sample, plan.taught_points, stores=each, shortened=shortened)
         for each in set(stores.values())
     }
     points = timed_points(plan.space, plan.taught_points)
-    timed = [layer_passes(plan.space, [points[place]], stores=False) for place in (0, -1)]
+    timed = [layer_passes(plan.space, [points[place]], stores=False, shortened=shortened) for place in (0, -1)]
     return Forecast(
         tasks={
             task: _of_task(plan, work, tests.get(task), pace, most, probe, timed, passes[stores[task]], stores[task])
@@ -74,11 +75,12 @@ def _of_task(
 
     def trial(of: LayerPasses, timed: LayerPasses, step: float) -> TrialParts:
         """Returns the parts of trials with such passes; of those `timed` a step takes this share of a timed step."""
+        forward = of.forward / timed.forward
         backward = of.backward / timed.backward if timed.backward else 1.0
         return TrialParts(
-            epoch=epoch * (probe.pass_share * of.forward + (step - probe.pass_share) * backward),
-            evaluation=whole.evaluation * (1.0 if "validation" in writes else of.forward),
-            test=whole.test * (1.0 if "test" in writes else of.forward),
+            epoch=epoch * (probe.pass_share * forward + (step - probe.pass_share) * backward),
+            evaluation=whole.evaluation * (1.0 if "validation" in writes else forward),
+            test=whole.test * (1.0 if "test" in writes else forward),
         )
 
     reads = probe.head_share if stores else None
