@@ -26,15 +26,6 @@ STORES_STATES = frozenset(
     }
 )  # fmt: skip
 """The model types whose first layers can be replaced by stored states, as tests show."""
-READS_FIRST_TOKEN = frozenset(
-    {
-        "bert", "camembert", "data2vec-text", "deberta", "deberta-v2", "distilbert", "electra", "ernie",
-        "megatron-bert", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl",
-    }
-)  # fmt: skip
-"""The types of encoders of whose last layer the head for classification reads the first token alone, as tests show."""
-OF_OWN_TOKEN = frozenset({Role.QUERY, Role.OUTPUT, Role.FEED_FORWARD_IN, Role.FEED_FORWARD_OUT})
-"""The roles of maps whose output for a token acts in no other token of the same layer."""
 OF_ADAPTED_LAYERS = frozenset({TrainedModelPart.NOTHING, TrainedModelPart.ADAPTED_NORMS})
 """What is trained of a model beside its adapters where no layer without an adapter is trained."""
 TRAINING_BYTES = 16
@@ -153,28 +144,6 @@ def why_nothing_is_stored(geometry: Geometry, config: Mapping[str, Any]) -> str:
         "they attend in several ways": len(set(config.get("layer_types") or ())) > 1,
     }
     return next((reason for reason, applies in reasons.items() if applies), "")
-
-
-def first_token_maps(geometry: Geometry, config: Mapping[str, Any]) -> tuple[Site, ...]:
-    """Returns the maps of an encoder's last layer of whose outputs only the first token's reach the head; none of
-    another kind of model, or where the feed-forward block reads a few tokens at a time.
-
-    Args:
-        config: what config.json says. With relative attention the map of queries reads the positions, too.
-    """
-    if geometry.model_type not in READS_FIRST_TOKEN or geometry.text_to_text or config.get("chunk_size_feed_forward"):
-        return ()
-    roles = OF_OWN_TOKEN - ({Role.QUERY} if config.get("relative_attention") else set())
-    last = geometry.depths[geometry.first_stack] - 1
-    return tuple(site for site in geometry.sites if site.layer == last and site.role in roles and site.rows is None)
-
-
-def left_out_of_last_layer(geometry: Geometry) -> float:
-    """Returns about how much of a layer is not computed where `first_token_maps` compute the first token alone: their
-    share of a layer's weights."""
-    weights = sum(site.d_out * site.d_in for site in geometry.sites if site.role in MAPS)
-    left = sum(site.d_out * site.d_in for site in first_token_maps(geometry, {}))
-    return left * geometry.depths[geometry.first_stack] / max(1, weights)
 
 
 def adapted_layers(geometry: Geometry, adapter: AdapterConfig) -> frozenset[str]:

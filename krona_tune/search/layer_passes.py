@@ -6,8 +6,9 @@ from dataclasses import dataclass
 from statistics import fmean
 from typing import Any
 
+from krona_tune.adapters.first_token_maps import left_out_of_last_layer
 from krona_tune.adapters.method_table import method_named
-from krona_tune.adapters.placement import OF_ADAPTED_LAYERS, frozen_layers, left_out_of_last_layer, sites
+from krona_tune.adapters.placement import OF_ADAPTED_LAYERS, frozen_layers, sites
 from krona_tune.search.planning.space import Params, Space, adapter_of
 
 STATE_BYTES = 4
@@ -18,12 +19,24 @@ STATE_BYTES = 4
 class LayerPasses:
     """The mean shares of a model's layers that a step of some points passes `forward` and `backward`.
 
-    `stored` has, by the share of the layers whose outputs are stored, the share of the points that read these.
+    `spared` are the shares of both that the last layer's maps do not compute. `stored` has, by the share of the layers
+    whose outputs are stored, the share of the points that read these.
     """
 
     forward: float
     backward: float
     stored: Mapping[float, float]
+    spared: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def maps_forward(self) -> float:
+        """Returns the share of the maps that are passed forward."""
+        return self.forward - self.spared[0]
+
+    @property
+    def maps_backward(self) -> float:
+        """Returns the share of the maps that are passed backward."""
+        return self.backward - self.spared[1]
 
 
 def layer_passes(space: Space, points: Sequence[Params], *, stores: bool, shortened: bool = False) -> LayerPasses:
@@ -35,16 +48,22 @@ def layer_passes(space: Space, points: Sequence[Params], *, stores: bool, shorte
         shortened: whether the last layer computes the first token alone where the head reads no other.
     """
     geometry = space.geometry
-    depth, left_out = sum(geometry.depths.values()), left_out_of_last_layer(space.geometry) if shortened else 0.0
-    kept = [frozen_layers(geometry, adapter_of(point)) if stores and _quiet(point) else 0 for point in points]
+    depth, adapters = sum(geometry.depths.values()), [adapter_of(point) for point in points]
+    kept = [
+        frozen_layers(geometry, adapter) if stores and _quiet(point) else 0
+        for point, adapter in zip(points, adapters, strict=True)
+    ]
+    lowest = [_lowest(space, point) for point in points]
+    left_out = [left_out_of_last_layer(geometry, adapter.method) if shortened else 0.0 for adapter in adapters]
 
-    def passed(below: Sequence[int]) -> float:
-        return fmean(depth - layers - (left_out if layers < depth else 0.0) for layers in below) / depth
+    def spared(below: Sequence[int]) -> float:
+        return fmean(left * (layers < depth) for left, layers in zip(left_out, below, strict=True)) / depth
 
     return LayerPasses(
-        forward=passed(kept),
-        backward=passed([_lowest(space, point) for point in points]),
+        forward=1 - fmean(kept) / depth,
+        backward=1 - fmean(lowest) / depth,
         stored={layers / depth: count / len(kept) for layers, count in Counter(kept).items() if layers},
+        spared=(spared(kept), spared(lowest)),
     )
 
 

@@ -1,28 +1,32 @@
 """Lets maps of an encoder's last layer compute the first token alone, where a head reads no other."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from torch import Tensor, nn
 from torch.autograd import Function
 from torch.nn import functional
 
-from krona_tune.backbones.geometry import Role, Site
+from krona_tune.backbones.geometry import Role
 
 
 class FirstTokenOnly:
     """Maps of a base model that compute the first token of each text and give zeros for the others, until `close`.
 
     A feed-forward block is computed of that token as a whole. Make it after the adapters: what hooks add to these maps
-    is then computed of the first token, too. With the maps of `krona_tune.adapters.placement.first_token_maps` the
-    logits and their gradients change by rounding alone.
+    is then computed of the first token, too. With those of `krona_tune.adapters.first_token_maps` the logits and their
+    gradients change by rounding alone, if what is added to a token's output depends on that token.
+
+    Args:
+        base: the base model.
+        maps: the maps' names in it, with their roles.
     """
 
-    def __init__(self, base: nn.Module, maps: Iterable[Site]) -> None:
+    def __init__(self, base: nn.Module, maps: Mapping[str, Role]) -> None:
         self._handles: list[Any] = []
         self._length = 1
-        for site in maps:
-            self._hook(base.get_submodule(site.name), site.role)
+        for module, role in [(base.get_submodule(name), role) for name, role in maps.items()]:
+            self._hook(module, role)
 
     def _hook(self, module: nn.Module, role: Role) -> None:
         def take(_: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:

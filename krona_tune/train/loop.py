@@ -15,9 +15,10 @@ from torch import Tensor, is_grad_enabled, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedTokenizerBase
 
+from krona_tune.adapters.first_token_maps import first_token_maps
 from krona_tune.adapters.inject import Adapters
 from krona_tune.adapters.method_table import method_named
-from krona_tune.adapters.placement import adapted_layers, first_token_maps
+from krona_tune.adapters.placement import adapted_layers
 from krona_tune.data.batches import Batch, training_batches
 from krona_tune.data.metrics import Values
 from krona_tune.data.tasks import Task
@@ -204,7 +205,7 @@ class TrialRun:
         self._own_dropouts = dropouts(backbone.whole)
         states = self._stored_states(store) if store else None
         self._prefix: FrozenPrefix | None = None
-        self._recomputed, self._shortened = RecomputedLayers(()), FirstTokenOnly(backbone.base, ())
+        self._recomputed, self._shortened = RecomputedLayers(()), FirstTokenOnly(backbone.base, {})
         generator = torch.Generator().manual_seed(stream(trial.seed, "adapter"))
         self.adapters = Adapters(backbone.base, backbone.geometry, trial.adapter, generator, backbone.whole)
         try:
@@ -225,7 +226,8 @@ class TrialRun:
         if trial.training.gradient_checkpointing:
             self._recomputed = RecomputedLayers(map(self.backbone.base.get_submodule, self.backbone.geometry.layers))
         if self.backbone.device.kind == "cpu":  # on a GPU it was not measured
-            maps = first_token_maps(self.backbone.geometry, self.backbone.config.to_dict())
+            config = self.backbone.config.to_dict()
+            maps = first_token_maps(self.backbone.geometry, config, trial.adapter.method)
             self._shortened = FirstTokenOnly(self.backbone.base, maps)
         self._prefix = FrozenPrefix(self.backbone, *states) if states else None
 

@@ -33,7 +33,7 @@ LAYERS = ("last 1", "last 2", "last 3", "last 4", "all")
 @contextmanager
 def every_token() -> Iterator[None]:
     """Lets trials compute every token of the last layer."""
-    with patch.object(loop, "first_token_maps", lambda *_: ()):
+    with patch.object(loop, "first_token_maps", lambda *_: {}):
         yield
 
 

@@ -1,10 +1,11 @@
 """Tests that a trial's step passes no layers whose outputs are stored, and which point is timed."""
 
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
-from krona_tune.adapters.placement import left_out_of_last_layer
+from krona_tune.adapters.first_token_maps import left_out_of_last_layer
 from krona_tune.search.layer_passes import LayerPasses, StudyPasses, layer_passes, timed_points, usual_point
 from krona_tune.search.planning.space import Space
 from tests.search.conftest import space
@@ -38,17 +39,20 @@ def test_what_is_below_the_adapters_is_computed_once_and_needs_no_gradients(
 def test_a_shortened_last_layer_is_passed_in_part_wherever_it_is_computed() -> None:
     of = of_layers("all", "last 1")
     whole, last = (next(p for p in of.sample if p["layers"] == layers) for layers in ("all", "last 1"))
-    left = left_out_of_last_layer(of.geometry)
+    left = left_out_of_last_layer(of.geometry, "krona")
     assert 0.5 < left < 1
     short = [layer_passes(of, [point], stores=True, shortened=True) for point in (whole, last)]
     full = [layer_passes(of, [point], stores=True) for point in (whole, last)]
     for one, other in zip(short, full, strict=True):
-        assert (one.forward, one.backward) == pytest.approx((other.forward - left / 3, other.backward - left / 3))
-        assert one.stored == other.stored
+        assert one == replace(other, spared=(left / DEPTH, left / DEPTH))
+        assert one.maps_forward == pytest.approx(other.maps_forward - left / DEPTH)
+        assert one.maps_backward == pytest.approx(other.backward - left / DEPTH)
+    both = layer_passes(of, [whole, {**last, "method": "peft:LoRA"}], stores=True, shortened=True)
+    assert both.spared == pytest.approx((left / DEPTH / 2, left / DEPTH / 2))
     head = layer_passes(of, [{**last, "method": "head_only"}], stores=True, shortened=True)
-    assert head.forward == head.backward == 0
+    assert head.maps_forward == head.maps_backward == 0
     decoder = space("llama", {"a_out": 2, "a_in": 2}, training={"dropout": 0.0})
-    assert layer_passes(decoder, decoder.sample, stores=True, shortened=True).forward == 1
+    assert layer_passes(decoder, decoder.sample, stores=True, shortened=True).spared == (0, 0)
 
 
 def test_the_passes_of_several_points_are_their_mean() -> None:

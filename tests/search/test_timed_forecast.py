@@ -9,7 +9,7 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from krona_tune.adapters.placement import left_out_of_last_layer
+from krona_tune.adapters.first_token_maps import left_out_of_last_layer
 from krona_tune.data.tasks import TASKS, Generation
 from krona_tune.search.forecast import TrialParts
 from krona_tune.search.pace import Load
@@ -29,7 +29,7 @@ PROBE = StepTimes(
     steps=(timed(2, 16), timed(32, 16), timed(8, 96)), forward_shares={"rte": 0.25}, pass_share=0.25, head_share=0.01
 )
 
-LAYERS = 3 - left_out_of_last_layer(space("bert", {"a_out": 2, "a_in": 2}).geometry)
+LAYERS = 3 - left_out_of_last_layer(space("bert", {"a_out": 2, "a_in": 2}).geometry, "krona")
 """How many of the tiny encoder's layers a step passes; of the last it computes the first token alone in most maps."""
 LAST = (LAYERS - 2) / LAYERS
 """The share of it that the last layer is."""

@@ -9,10 +9,10 @@ import torch
 import transformers
 from torch import Tensor, nn
 
+from krona_tune.adapters.first_token_maps import MAPS, first_token_maps
 from krona_tune.adapters.inject import Adapters
-from krona_tune.adapters.placement import READS_FIRST_TOKEN, first_token_maps
 from krona_tune.backbones.find_geometry import geometry
-from krona_tune.backbones.geometry import Geometry
+from krona_tune.backbones.geometry import Geometry, Role
 from krona_tune.study.request.trial import AdapterConfig
 from krona_tune.train.backbone import freeze
 from krona_tune.train.device import Device
@@ -57,8 +57,8 @@ def answered(model: nn.Module, adapters: Adapters, inputs: dict[str, Tensor]) ->
 
 def refuse_difference(model: nn.Module, base: nn.Module, shape: Geometry, adapter: AdapterConfig, config: Any) -> None:
     """Asserts that the shortened layer gives the same, that it is shortened, and that its maps compute all later."""
-    maps = first_token_maps(shape, config)
-    names = [site.name for site in maps]
+    maps = first_token_maps(shape, config, adapter.method)
+    names = list(maps)
     assert names
     inputs = tokens(shape)
     with Adapters(base, shape, adapter, torch.Generator().manual_seed(0)) as adapters, counted(base, names) as lengths:
@@ -92,36 +92,45 @@ def test_neither_logits_nor_gradients_change(adapter: str) -> None:
     refuse_difference(model, base, shape, ADAPTERS[adapter], model.config.to_dict())
 
 
-@pytest.mark.parametrize(
-    "name", of_each_kind([name for name, (kind, _) in CONFIGS.items() if kind in READS_FIRST_TOKEN])
-)
+@pytest.mark.parametrize("name", of_each_kind([name for name, (kind, _) in CONFIGS.items() if kind in MAPS]))
 def test_they_change_in_no_family_of_the_tests(name: str) -> None:
     shape, model, base = build(name)
     refuse_difference(model, base, shape, ADAPTERS["maps"], model.config.to_dict())
 
 
-@pytest.mark.parametrize(
-    "name", [pytest.param(n, marks=() if n in KINDS else pytest.mark.long) for n in sorted(READS_FIRST_TOKEN)]
-)
+@pytest.mark.parametrize("name", [pytest.param(n, marks=() if n in KINDS else pytest.mark.long) for n in sorted(MAPS)])
 def test_they_change_in_no_family(name: str) -> None:
     config = transformers.AutoConfig.for_model(**tiny(name), num_labels=3)
     torch.manual_seed(0)
     whole = transformers.AutoModelForSequenceClassification.from_config(config)
     backbone = freeze(whole, geometry(config.to_dict()), Device(kind="cpu", dtype=torch.float32))
-    refuse_difference(whole, backbone.base, backbone.geometry, ADAPTERS["maps"], config.to_dict())
+    for adapter in ("maps", "block", "behind"):
+        refuse_difference(whole, backbone.base, backbone.geometry, ADAPTERS[adapter], config.to_dict())
 
 
 def test_a_model_whose_head_reads_more_is_left_alone() -> None:
-    found = {name: first_token_maps(*_shape_and_config(name)) for name in ("llama", "albert", "bart", "modernbert")}
+    found = {name: _maps(name) for name in ("llama", "albert", "bart", "modernbert")}
     assert not any(found.values())
-    shape, config = _shape_and_config("bert")
-    assert first_token_maps(shape, config)
-    assert not first_token_maps(shape, {**config, "chunk_size_feed_forward": 2})
+    assert _maps("bert")
+    assert not _maps("bert", chunk_size_feed_forward=2)
+
+
+def test_a_method_of_peft_gets_all_tokens() -> None:
+    """Its router may average over them, and its dropout draws for each."""
+    assert not _maps("bert", "peft:lily")
+
+
+def test_a_role_that_a_person_states_shortens_no_map_of_keys_and_values() -> None:
+    shape, model, _ = build("bert")
+    config = model.config.to_dict()
+    stated = geometry(config, corrections={Role.QUERY: "*attention.self.*"})
+    assert stated != shape
+    assert first_token_maps(stated, config, "krona") == first_token_maps(shape, config, "krona")
 
 
 def test_a_trial_computes_its_last_layer_of_the_first_token() -> None:
     backbone = tiny_backbone()
-    names = [site.name for site in first_token_maps(backbone.geometry, backbone.config.to_dict())]
+    names = list(first_token_maps(backbone.geometry, backbone.config.to_dict(), "krona"))
     run = TrialRun("t", tiny_trial(), tiny_work(), backbone)
     with counted(backbone.base, names) as lengths:
         report = run.advance()
@@ -132,6 +141,6 @@ def test_a_trial_computes_its_last_layer_of_the_first_token() -> None:
         assert max(lengths) == 11
 
 
-def _shape_and_config(name: str) -> tuple[Geometry, dict[str, Any]]:
+def _maps(name: str, method: str = "krona", **changes: Any) -> dict[str, Role]:
     shape, model, _ = build(name)
-    return shape, model.config.to_dict()
+    return first_token_maps(shape, {**model.config.to_dict(), **changes}, method)

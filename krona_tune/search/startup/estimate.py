@@ -160,8 +160,8 @@ class StepCost:
 
     def of(self, passes: LayerPasses) -> tuple[Pace, Pace]:
         """Returns the paces of a step with such passes, and of a prediction."""
-        training = self._pace(passes.forward + passes.backward, passes.forward + 2 * passes.backward)
-        return training, self.predicting(passes.forward)
+        training = self._pace(passes.maps_forward + passes.maps_backward, passes.forward + 2 * passes.backward)
+        return training, self._pace(passes.maps_forward, passes.forward)
 
     def predicting(self, forward: float) -> Pace:
         """Returns the pace of a prediction that passes this share of the layers."""

@@ -75,8 +75,8 @@ def _of_task(
 
     def trial(of: LayerPasses, timed: LayerPasses, step: float) -> TrialParts:
         """Returns the parts of trials with such passes; of those `timed` a step takes this share of a timed step."""
-        forward = of.forward / timed.forward
-        backward = of.backward / timed.backward if timed.backward else 1.0
+        forward = of.maps_forward / timed.maps_forward
+        backward = of.maps_backward / timed.maps_backward if timed.maps_backward else 1.0
         return TrialParts(
             epoch=epoch * (probe.pass_share * forward + (step - probe.pass_share) * backward),
             evaluation=whole.evaluation * (1.0 if "validation" in writes else forward),
