@@ -4,11 +4,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from krona_tune.data.file_kinds import file_kind
+from krona_tune.data.file_task import file_task
 from krona_tune.data.tasks import GLUE, TASKS
 from krona_tune.hub import home
 from krona_tune.refusal import Refusal, unknown
-from krona_tune.study.request.loader import load_tasks
+from krona_tune.study.request.loader import load_tasks, resolve_tasks
 from krona_tune.study.request.study_spec import OF_GLUE
 
 FILES = (".yaml", ".yml")
@@ -18,7 +18,7 @@ def asked_tasks(text: str, defined: Mapping[str, Any]) -> tuple[str, ...] | dict
     """Returns the tasks of words separated by commas, in the order given and without repeats.
 
     Args:
-        text: `glue`, names, and files that have a key `tasks`.
+        text: `glue`, names, files that have a key `tasks`, and files of examples, as `file_task` reads them.
         defined: the tasks that a space defines, which may be named.
 
     Returns:
@@ -45,9 +45,9 @@ def asked_tasks(text: str, defined: Mapping[str, Any]) -> tuple[str, ...] | dict
                 take(word, task, OF_GLUE)
         elif name in TASKS:
             take(word, name, OF_GLUE)
-        elif file_kind(Path(word)).builder:
-            fix = f"describe it in a file: tasks: {{NAME: {{data: {word}, text: COLUMN, label: COLUMN}}}}; name that"
-            raise Refusal("--tasks", f"{word} holds examples, it describes no task", f"{fix}, which ends in {FILES[0]}")
+        elif described := file_task(word, "--tasks"):
+            for task, each in resolve_tasks(dict([described]), Path.cwd(), "--tasks").items():
+                take(word, task, each)
         elif word:
             raise unknown("--tasks", "task", word.lower(), [*TASKS, *defined, "glue"])
     if not asked:

@@ -7,6 +7,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
+from krona_tune.data.file_kinds import file_kind
 from krona_tune.data.tasks import TASKS, Task
 from krona_tune.refusal import Refusal
 
@@ -145,6 +146,7 @@ def _listing(folder: Path) -> list[Path]:
     if not folder.is_dir():
         if folder.is_file():
             fix = f"describe it in a --tasks file: tasks: {{NAME: {{data: {folder}, text: COLUMN, label: COLUMN}}}}"
+            fix = f"write --tasks {folder}:TEXT:LABEL with its columns" if file_kind(folder).builder else fix
             raise Refusal(f"--data {folder}", "not a folder with GLUE's files", fix)
         problem = "not a folder" if folder.exists() else f"no such folder as {folder.absolute()}"
         raise Refusal(f"--data {folder}", problem, "give a folder with GLUE's files, or hub, or mini")

@@ -35,8 +35,8 @@ def test_tasks_are_read_in_their_order_without_repeats(text, names):
         ("cola,mnlii", "--tasks: unknown task 'mnlii', did you mean 'mnli'?"),
         (
             "cola,my.csv",
-            "--tasks: my.csv holds examples, it describes no task; describe it in a file: "
-            "tasks: {NAME: {data: my.csv, text: COLUMN, label: COLUMN}}; name that, which ends in .yaml",
+            "--tasks: my.csv does not say which columns hold texts and labels; write my.csv:TEXT:LABEL with its "
+            "columns (my.csv:TEXT+TEXT:LABEL for pairs), or describe the task in a file .yaml",
         ),
         (" , ", "--tasks: no task in ' , '; known: glue, cola, sst2, mrpc, qqp, stsb, mnli, qnli, rte, wnli"),
     ],

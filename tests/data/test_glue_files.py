@@ -64,6 +64,9 @@ def test_a_folder_that_is_not_there_is_refused(tmp_path):
     said = refusal_of(corpus.check, str(tmp_path / "file"), ["rte"])
     assert "not a folder" in said
     assert f"describe it in a --tasks file: tasks: {{NAME: {{data: {tmp_path / 'file'}, text: COLUMN" in said
+    (tmp_path / "file.csv").touch()
+    said = refusal_of(corpus.check, str(tmp_path / "file.csv"), ["rte"])
+    assert f"write --tasks {tmp_path / 'file.csv'}:TEXT:LABEL with its columns" in said
 
 
 def test_a_missing_shard_is_refused(write_parquet, tmp_path):

@@ -1,6 +1,5 @@
 """Begins studies as the form asks: lists what it offers, refuses all else, and gives the study a place in the queue."""
 
-import re
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
@@ -11,7 +10,8 @@ from krona_tune.api.folders import refuse_odd
 from krona_tune.api.shipped_spaces import question, space_file, space_names, space_text
 from krona_tune.data.corpus import MINI
 from krona_tune.data.example_files import column_names
-from krona_tune.data.tasks import GLUE, TAKEN_NAMES, TASKS
+from krona_tune.data.file_task import task_name
+from krona_tune.data.tasks import GLUE, TASKS
 from krona_tune.refusal import Refusal, refuse_unknown
 from krona_tune.service.new_study.data_roots import DataRoots
 from krona_tune.service.new_study.study_form import (
@@ -170,9 +170,3 @@ def _refuse_twice(columns: Sequence[str], fields: Sequence[str]) -> None:
     for place, (column, field) in enumerate(zip(columns, fields, strict=True)):
         if column in columns[:place]:
             raise Refusal(field, f"the column {column!r} is chosen twice", "choose another column")
-
-
-def task_name(path: Path) -> str:
-    """Returns the name of a file's task: its own, of letters, digits and `_`, and none that has a meaning."""
-    name = re.sub(r"\W+", "_", path.stem, flags=re.ASCII).strip("_")[:36]
-    return name if name[:1].isalpha() and name.lower() not in TAKEN_NAMES else f"own_{name}".rstrip("_")

@@ -8,7 +8,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from krona_tune.service.new_study.data_roots import DataRoots
-from krona_tune.service.new_study.new_studies import NewStudies, task_name
+from krona_tune.service.new_study.new_studies import NewStudies
 from krona_tune.service.new_study.study_form import FIELDS, FormField, NewStudy
 from krona_tune.service.queue.database import Database
 from krona_tune.study.request.loader import parse_spec
@@ -208,19 +208,3 @@ def test_a_file_that_went_since_is_refused_and_columns_are_read_of_offered_files
         assert (answer.status_code, answer.json()["place"]) == (422, "data")
     (data / "reviews.csv").unlink()
     assert begun(begins, own)[1]["place"] == "data"
-
-
-@pytest.mark.parametrize(
-    ("file", "name"),
-    [
-        ("reviews.csv", "reviews"),
-        ("1 of 2.csv", "own_1_of_2"),
-        ("cola.tsv", "own_cola"),
-        ("RTE.csv", "own_RTE"),
-        ("default.csv", "own_default"),
-        ("é.csv", "own"),
-    ],
-)
-def test_a_task_is_named_after_its_file(file: str, name: str) -> None:
-    assert task_name(Path(file)) == name
-    assert len(task_name(Path("x" * 200))) <= 40

@@ -1,0 +1,56 @@
+"""Describes the task of one file of examples, which words such as `reviews.csv:review:stars` name."""
+
+import re
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from krona_tune.data.example_files import column_names
+from krona_tune.data.file_kinds import file_kind
+from krona_tune.data.tasks import TAKEN_NAMES
+from krona_tune.hub import home
+from krona_tune.refusal import Refusal
+
+HOW = "{file}:TEXT:LABEL with its columns ({file}:TEXT+TEXT:LABEL for pairs), or describe the task in a file .yaml"
+MOST_SHOWN = 12
+"""The columns that a message lists."""
+
+
+def file_task(words: str, place: str) -> tuple[str, dict[str, Any]] | None:
+    """Returns the name and the description of a task; None where the words begin with no file of examples.
+
+    Args:
+        words: `FILE:TEXT:LABEL`, or `FILE:TEXT+TEXT:LABEL`.
+        place: what a refusal calls them.
+
+    Raises:
+        Refusal: a column is not named.
+    """
+    for colons in (2, 1, 0):
+        file, *columns = words.rsplit(":", colons)
+        if file_kind(Path(file)).builder:
+            break
+    else:
+        return None
+    texts, label = columns if len(columns) == 2 else ("", "")
+    if not label.strip() or not all(text.strip() for text in texts.split("+")):
+        raise Refusal(place, f"{words} does not say which columns hold texts and labels{_there(file)}", _fix(file))
+    task = {"data": str(home(Path(file))), "text": [text.strip() for text in texts.split("+")], "label": label.strip()}
+    return task_name(Path(file)), task
+
+
+def task_name(path: Path) -> str:
+    """Returns the name of a file's task: its own, of letters, digits and `_`, and none that has a meaning."""
+    name = re.sub(r"\W+", "_", path.stem, flags=re.ASCII).strip("_")[:36]
+    return name if name[:1].isalpha() and name.lower() not in TAKEN_NAMES else f"own_{name}".rstrip("_")
+
+
+def _there(file: str) -> str:
+    with suppress(Refusal):
+        names = column_names(Path(file))
+        return f"; its columns are {', '.join(names[:MOST_SHOWN])}{', …' if len(names) > MOST_SHOWN else ''}"
+    return ""
+
+
+def _fix(file: str) -> str:
+    return f"write {HOW.format(file=file)}"

@@ -1,0 +1,68 @@
+"""Tests that words which name a file of examples and its columns describe a task."""
+
+from pathlib import Path
+
+import pytest
+
+from krona_tune.api.asked_tasks import asked_tasks
+from krona_tune.data.file_task import file_task, task_name
+from krona_tune.refusal import Refusal
+
+
+@pytest.mark.parametrize(
+    ("words", "text", "label"),
+    [
+        ("reviews.csv:review:stars", ["review"], "stars"),
+        ("reviews.CSV: a title + body :stars", ["a title", "body"], "stars"),
+        ("x/reviews.parquet:review:stars", ["review"], "stars"),
+        ("C:/x/reviews.jsonl:review:stars", ["review"], "stars"),
+    ],
+)
+def test_a_file_and_its_columns_are_a_task(words: str, text: list[str], label: str) -> None:
+    name, described = file_task(words, "--tasks") or ("", {})
+    assert name == "reviews"
+    assert described == {"data": words.rsplit(":", 2)[0], "text": text, "label": label}
+
+
+@pytest.mark.parametrize("words", ["cola", "mine.yaml", "hub:name:configuration", "reviews.txt:review:stars", ""])
+def test_other_words_are_no_file_of_examples(words: str) -> None:
+    assert file_task(words, "--tasks") is None
+
+
+@pytest.mark.parametrize("columns", ["", ":review", "::stars", ":review+:stars", ":review: "])
+def test_a_column_that_is_not_named_is_asked_for_with_those_that_are_there(columns: str, tmp_path: Path) -> None:
+    (tmp_path / "reviews.csv").write_text("review,stars\ngood,5\n")
+    words = f"{tmp_path}/reviews.csv{columns}"
+    with pytest.raises(Refusal) as refused:
+        file_task(words, "--tasks")
+    assert "its columns are review, stars" in str(refused.value)
+    assert f"write {tmp_path}/reviews.csv:TEXT:LABEL" in str(refused.value)
+    with pytest.raises(Refusal, match="does not say which columns"):
+        file_task(f"no_{words.rpartition('/')[2]}", "--tasks")  # a file that is not there has none to name
+
+
+def test_a_request_names_several_with_whole_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    found = asked_tasks("a.csv:one+two:label,rte", {})
+    assert isinstance(found, dict)
+    assert list(found) == ["a", "rte"]
+    assert found["a"]["data"] == str(tmp_path / "a.csv")
+    assert found["a"]["text"] == ["one", "two"]
+    with pytest.raises(Refusal, match="which is described before"):
+        asked_tasks("a.csv:one:label,b/a.csv:one:label", {})
+
+
+@pytest.mark.parametrize(
+    ("file", "name"),
+    [
+        ("reviews.csv", "reviews"),
+        ("1 of 2.csv", "own_1_of_2"),
+        ("cola.tsv", "own_cola"),
+        ("RTE.csv", "own_RTE"),
+        ("default.csv", "own_default"),
+        ("é.csv", "own"),
+    ],
+)
+def test_a_task_is_named_after_its_file(file: str, name: str) -> None:
+    assert task_name(Path(file)) == name
+    assert len(task_name(Path("x" * 200))) <= 40
