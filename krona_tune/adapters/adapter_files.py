@@ -120,7 +120,9 @@ def load(model: nn.Module, folder: str | Path, *, check_backbone: bool = True) -
     if check_backbone:
         _refuse_other_weights(fingerprint(base, shape), folder, card)
     if sets_on(base):
-        raise Refusal("model", "another adapter is on it, and both would add up", "detach the other set first")
+        raise Refusal(
+            "model", "another adapter is on it, and both would add up", "detach the other set first; load a copy anew"
+        )
     try:
         places = _head_places(model, base, head_of(tensors))
         _refuse_larger(shape, card, tensors)

@@ -146,7 +146,10 @@ class Adapters:
         self._filled = []
         if self.attached:
             self.attached = False
-            setattr(self.model, SETS, sets_on(self.model) - 1)
+            left = sets_on(self.model) - 1
+            setattr(self.model, SETS, left)
+            if not left:
+                delattr(self.model, SETS)
 
     def _cast_to(self) -> torch.dtype | None:
         """Returns what the model was cast to beside the set, by a parameter of it that stayed in place; None if it was

@@ -19,7 +19,7 @@ from krona_tune.data.own_examples import columns_of
 from krona_tune.data.own_files import part_of
 from krona_tune.data.separated_text import refuse_lacking
 from krona_tune.record.ownership import is_locked
-from krona_tune.refusal import Refusal, refusing, unknown
+from krona_tune.refusal import Refusal, refusing, shown, unknown
 from krona_tune.study.folder import DATA, MODEL, StudyFolder
 from krona_tune.study.request.loader import resolve_tasks
 from krona_tune.study.request.plain_yaml import plain_values
@@ -120,7 +120,7 @@ def _kept(name: str, data: Any, spec: TaskSpec, folder: StudyFolder) -> Path:
 def _asked_of(rows: Any, spec: TaskSpec, part: str, place: str) -> Any:
     """Returns the columns of rows that a task reads: others may hold what Parquet has no type for."""
     if not hasattr(rows, "to_parquet"):
-        raise Refusal(place, f"is a {type(rows).__name__}", GIVE_DATA)
+        raise Refusal(place, f"is of the type {type(rows).__name__}", GIVE_DATA)
     there, asked = list(rows.columns if hasattr(rows, "iloc") else rows.column_names), columns_of(spec)
     if part_of(part) == "train":
         refuse_lacking(list(map(str, there)), asked, place)
@@ -171,7 +171,8 @@ def kept_model(model: Any, tokenizer: Any, folder: StudyFolder) -> str:
     if isinstance(model, str | Path):
         return str(model)
     if not hasattr(model, "save_pretrained"):
-        raise Refusal("model", f"is a {type(model).__name__}", "give a hub name, a folder or a model of transformers")
+        problem = f"{shown(model)} is of the type {type(model).__name__}"
+        raise Refusal("model", problem, "give a hub name, a folder or a model of transformers")
     if not hasattr(tokenizer, "save_pretrained"):
         raise Refusal("tokenizer", "a model in memory needs its tokenizer", "give tokenizer=AutoTokenizer...")
     place = folder.inputs / MODEL

@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 
 from krona_tune.atomic_write import atomic_path
 from krona_tune.data.example_files import ExampleRows, Row
-from krona_tune.data.file_kinds import FileKind, file_kind, refuse_instead
+from krona_tune.data.file_kinds import LINES, FileKind, file_kind, refuse_instead
 from krona_tune.data.tasks import Task
 from krona_tune.refusal import Refusal, refusing, told
 from krona_tune.study.formatting import format_answer, plain
@@ -24,6 +24,8 @@ PREDICTION, PROBABILITY = "prediction", "probability_"
 """The column of the answer, and the beginning of the name of that of a label's probability."""
 ROWS_WRITTEN = 1024
 """The rows that are written to a Parquet file at once."""
+OF_LINES = ("", ".txt")
+"""The endings of files of lines into which answers about a table are written."""
 LINES_INSTEAD = "write JSON Lines, such as answers.jsonl"
 Write = Callable[[Row], object]
 Say = Callable[[str], object]
@@ -41,7 +43,11 @@ def answer_kind(path: Path | None, examples: ExampleRows) -> FileKind:
     """Returns what answers are written as: what the ending of a file's name means, or as the examples are."""
     if path is not None:
         refuse_instead(path, "--output")
-        return file_kind(path)
+        kind, table = file_kind(path), examples.kind.text_writer != LINES.text_writer
+        if table and kind.text_writer == LINES.text_writer and path.suffix.lower() not in OF_LINES:
+            problem = f"{path.name} would get the answers alone, one a line, and none of the columns of --input"
+            raise Refusal("--output", problem, "end its name in .csv, .jsonl or .parquet, or in .txt for lines")
+        return kind
     if not examples.kind.text_writer:
         raise Refusal("--output", "Parquet is not printed", "name a file such as answers.parquet or answers.csv")
     return examples.kind

@@ -248,10 +248,15 @@ def _as_seen(label: str) -> str:
     return " ".join("".join(each for each in shapes if unicodedata.category(each) != "Cf").split())
 
 
+def _as_meant(label: str) -> str:
+    return _as_seen(label).casefold()
+
+
 _ALIKE: dict[str, Callable[[str], object]] = {
     "in upper and lower case": str.casefold,
     "in how a number is written": _as_written,
     "in blanks, or in how their letters are encoded": _as_seen,
+    "in upper and lower case, and in blanks or in how their letters are encoded": _as_meant,
 }
 """Ways in which labels may differ that are seldom meant, each with what is equal then."""
 
@@ -274,9 +279,12 @@ def _as_typed(label: str) -> str:
 
 def doubt_labels(labels: Sequence[str], of: str) -> Iterator[str]:
     """Yields a warning about labels that may mean one thing, and about one that may be no label."""
+    said: set[tuple[str, str]] = set()
     for how, same in _ALIKE.items():
         first: dict[object, str] = {}
         pairs = [(other, label) for label in labels if (other := first.setdefault(same(label), label)) != label]
+        pairs = [pair for pair in pairs if pair not in said]
+        said.update(pairs)
         if pairs:
             more = f" (and {len(pairs) - 1} more)" if len(pairs) > 1 else ""
             differ = " and ".join(map(shown, pairs[0])) + f"{more} differ only {how}"

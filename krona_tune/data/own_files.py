@@ -185,8 +185,11 @@ def _json_values(path: Path) -> Iterator[object]:
         try:
             value, end = DECODER.raw_decode(text, at)
         except (ValueError, RecursionError) as error:
-            line = getattr(error, "lineno", text.count("\n", 0, at) + 1)
-            problem = f"is no JSON ({getattr(error, 'msg', error)})"
+            began = text.count("\n", 0, at) + 1
+            found = getattr(error, "lineno", began)
+            line = found if text[at] == "[" else began  # an object that is cut off is read into the next line
+            more = f", in line {found}" if found != line else ""
+            problem = f"is no JSON ({getattr(error, 'msg', error)}{more})"
             raise Refusal(f"{path}:{line}", problem, "write a list of objects, or one object a line") from None
         yield from value if isinstance(value, list) else [value]
         at = _after_blanks(text, end)

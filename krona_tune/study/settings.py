@@ -118,8 +118,8 @@ class Keywords(TypedDict, total=False):
 SETTINGS: dict[str, Setting] = {
     "tasks": searched(
         "tasks",
-        "glue for the eight tasks, names such as cola,sst2, FILE.csv:TEXT:LABEL with its columns, or a YAML file of your "
-        "own tasks.",
+        "glue for the eight tasks, names such as cola,sst2, FILE.csv:TEXT:LABEL with its columns, or a YAML file of "
+        "your own tasks.",
     ),
     "model": searched("model", "A hub name or a local folder."),
     **{name: kind.__metadata__[0] for name, kind in Keywords.__annotations__.items()},

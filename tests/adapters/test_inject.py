@@ -9,7 +9,7 @@ import torch
 import transformers
 
 from krona_tune.adapters.frozen_model import fingerprint
-from krona_tune.adapters.inject import Adapters
+from krona_tune.adapters.inject import SETS, Adapters
 from krona_tune.adapters.method_table import METHODS
 from krona_tune.adapters.placement import count, sites
 from krona_tune.backbones.find_geometry import geometry
@@ -44,6 +44,7 @@ def test_fresh_changes_no_bit_trained_changes_and_detached_restores(name: str) -
             trained(adapters)
             assert not torch.allclose(outputs(model, shape), before, atol=1e-3)
             adapters.detach()
+            assert SETS not in vars(base)
             assert torch.equal(outputs(model, shape), before)
             assert all(torch.equal(tensor, weights[key]) for key, tensor in model.state_dict().items())
 

@@ -181,7 +181,7 @@ def test_a_model_in_memory_is_kept_with_its_tokenizer(model: str) -> None:
         ({"notify": "nowhere"}, "notify: apprise does not understand an address without a scheme"),
         (
             {"tasks": {"reviews": {"data": 3, "text": "body", "label": "verdict"}}},
-            "tasks: reviews: data: is a int; give",
+            "tasks: reviews: data: is of the type int; give",
         ),
     ],
 )

@@ -19,6 +19,7 @@ from krona_tune.data.answer_files import (
     refuse_unwritable,
 )
 from krona_tune.data.example_files import ExampleRows, LinesOfExamples, table_examples
+from krona_tune.data.file_kinds import CSV, LINES
 from krona_tune.data.tasks import TASKS
 from krona_tune.refusal import Refusal
 
@@ -189,5 +190,10 @@ def test_what_can_not_be_written_is_refused_before(tmp_path: Path) -> None:
         refuse_same_columns(["sentence", "prediction"], ADDED)
     with pytest.raises(Refusal, match=r"--output: out\.json is JSON as a whole, .*; write one object a line"):
         answer_kind(Path("out.json"), given)
+    for name in ("out.tsv", "out.xlsx"):
+        with pytest.raises(Refusal, match=rf"--output: {name} would get the answers alone, .*; end its name in \.csv"):
+            answer_kind(Path(name), given)
+    assert answer_kind(Path("out.txt"), given) is answer_kind(Path("out"), given) is LINES
+    assert answer_kind(Path("out.csv"), given) is CSV
     with pytest.raises(Refusal, match=r"--output: Parquet is not printed; name a file such as answers\.parquet"):
         answer_kind(None, examples(tmp_path, [{"sentence": "a"}], ".parquet"))

@@ -190,6 +190,7 @@ def test_numbers_are_judged_over_all_training_examples(tmp_path: Path) -> None:
         (("1", "1.0", "01"), "the labels '01' and '1' (and 1 more) differ only in how a number is written"),
         (("caf\u00e9", "cafe\u0301"), "differ only in blanks, or in how their letters are encoded"),
         (("a b", "a  b"), "differ only in blanks, or in how"),
+        (("Yes", "yes "), "the labels 'Yes' and 'yes ' differ only in upper and lower case, and in blanks"),
         (("ab", "a\u200bb"), "differ only in blanks, or in how"),
         (("False", "True"), "True and False as labels, so called in CSV, and 'false' and 'true' in JSON or"),
         (("0.0", "1.0"), "has whole numbers with a point as labels, so called in CSV, and '0' and '1' in"),
@@ -200,7 +201,19 @@ def test_numbers_are_judged_over_all_training_examples(tmp_path: Path) -> None:
         ((" a", " b"), "every label of tickets begins or ends with a blank, such as ' a'"),
         (("a", "x y" * 4_000), "a label of tickets has 12,000 characters, 'x yx y"),
     ],
-    ids=["case", "numbers", "encoding", "blanks", "unseen", "truths", "floats", "fractions", "outer blanks", "long"],
+    ids=[
+        "case",
+        "numbers",
+        "encoding",
+        "blanks",
+        "case and blanks",
+        "unseen",
+        "truths",
+        "floats",
+        "fractions",
+        "outer blanks",
+        "long",
+    ],
 )
 def test_labels_that_may_mean_one_thing_or_be_a_text_are_doubted(
     labels: tuple[str, ...], said: str, tmp_path: Path

@@ -263,6 +263,10 @@ def test_json_of_whole_numbers_and_of_truths_keeps_their_kinds(tmp_path: Path) -
     [
         ('[{"body": "a", "queue": "x"},\n{"body": "b", queue}]', "tickets.json:2: is no JSON (Expecting property name"),
         ('[{"body": "a"}', "tickets.json:1: is no JSON (Expecting ',' delimiter); write a list of objects, or one"),
+        (
+            '{"body": "a"}\n{"body": "a",\n{"body": "b"}',
+            "tickets.json:2: is no JSON (Expecting property name enclosed in double quotes, in line 3)",
+        ),
         ('{"body": "a"}\n{"body": "a", "body": "b"}', "tickets.json:2: is no JSON (a key stands twice in one object)"),
         ('["a", "b"]', "tickets.json: row 1 is 'a', not an example; take it out"),
         ("[]", "tickets.json: no row"),

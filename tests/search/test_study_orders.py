@@ -180,6 +180,18 @@ def test_an_order_of_before_does_not_change_what_a_resume_sets_itself(
     assert not waiting_orders(study)
 
 
+def test_the_end_of_a_search_does_not_outlast_a_resume_with_more_trials(study: StudyFolder) -> None:
+    give_order(study, OrderRequest(what="stop"), by="ann")
+    driver = Driver(study, sets=["search.trials"])
+    driver.run()
+    (order,) = driver.ledger.orders.values()
+    assert (order.state, order.outcome) == (
+        "refused",
+        "stop: the study was resumed later, with a search.trials of its own; give it again",
+    )
+    assert len(driver.ledger.rows) > 1
+
+
 def test_a_damaged_order_is_refused_as_a_row(study: StudyFolder) -> None:
     study.orders.mkdir()
     (study.orders / "20261127T000000Z-abcdef.json").write_text("{")
