@@ -109,9 +109,13 @@ def _of_another_kind(values: pa.ChunkedArray, place: str, what: str, fix: str) -
     return Refusal(place, f"holds {cut(str(values.type))}, not one {what} a row", fix)
 
 
+SEEN = r"[^\s\pZ\p{Cc}\p{Cf}]"
+"""A character that is seen: no blank, control character or mark such as a byte order mark or a zero-width space."""
+
+
 def _filled(values: pa.ChunkedArray, place: str, what: str) -> pa.ChunkedArray:
     """Returns text without gaps and blank values, or refuses it."""
-    blank = pc.fill_null(pc.equal(pc.utf8_length(pc.utf8_trim_whitespace(values)), 0), True)
+    blank = pc.fill_null(pc.invert(pc.match_substring_regex(values, SEEN)), True)
     if count := pc.sum(blank).as_py():
         rows = f"{count} rows have" if count > 1 else "1 row has"
         raise Refusal(place, f"{rows} no {what}, the first is row {first_row(blank)}", "fill it in, or take it out")

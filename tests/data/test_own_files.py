@@ -92,6 +92,7 @@ WRONG_FILES = [
     ("body,queue\n", "tickets.csv: no row"),
     ("body,queue\na,x\nb,x\n", "tickets.csv: queue: every example has the label 'x'; two or more are needed"),
     (FILE + " ,x\n", "tickets.csv: body: 1 row has no text, the first is row 21; fill it in, or take it out"),
+    (FILE + "\u200b,x\n", "tickets.csv: body: 1 row has no text, the first is row 21; fill it in, or take it out"),
     (FILE + "c\n", "tickets.csv: queue: 1 row has no label, the first is row 21; fill it in, or take it out"),
     (
         FILE + "c,x \n",
