@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Sequence
 from functools import partial
 from os import PathLike
-from typing import Annotated, Any, Literal, NamedTuple, TypedDict
+from typing import Annotated, Any, Literal, NamedTuple, TypedDict, get_args, get_origin
 
 SEARCHED, BUDGET, RESOURCES, KEPT = "What is searched", "Budget", "Resources", "Where it is kept"
 BEGIN = "Begin, resume"
@@ -125,6 +125,12 @@ SETTINGS: dict[str, Setting] = {
     **{name: kind.__metadata__[0] for name, kind in Keywords.__annotations__.items()},
 }
 """By keyword. From Python, tasks and the model may also be objects in memory, so `Study` itself has these two."""
+TAKES_SEVERAL = frozenset(
+    name
+    for name, kind in Keywords.__annotations__.items()
+    if any(get_origin(each) is Sequence for each in get_args(kind.__origin__))
+)
+"""The keywords that take a list, of which an empty one is as none."""
 CHANGEABLE = (
     *(row.key for row in SETTINGS.values() if row.changes),
     "search.examples_budget",

@@ -173,6 +173,8 @@ def test_a_model_in_memory_is_kept_with_its_tokenizer(model: str) -> None:
         ({"tasks": "colla"}, "tasks: unknown task 'colla', did you mean 'cola'"),
         ({"name": "a b"}, "name: 'a b' is no name of a study"),
         ({"trils": 3}, "Study: unknown keyword 'trils', did you mean 'trials'"),
+        ({"trials": []}, "trials: [] is not a number of trials; give a whole number from 1"),
+        ({"seed": ()}, "seed: [] is refused; write a whole number"),
         ({"trials": 0}, "trials: 0 is refused; write 1 or more"),
         ({"trials": "+3"}, "trials: '+3' is not a number of trials; give a whole number from 1"),
         ({"settings": {"adapter.scael": 2}}, "adapter.scael: unknown key 'scael', did you mean 'scale'"),

@@ -11,7 +11,7 @@ from krona_tune.refusal import LONGEST_VALUE, Refusal, shown
 from krona_tune.study.request.plain_yaml import DEEPEST, by_path, read_yaml
 from krona_tune.study.request.task_spec import whole_paths
 from krona_tune.study.request.trial import PEFT
-from krona_tune.study.settings import CHANGEABLE, FLAGS, SETTINGS, flag_of
+from krona_tune.study.settings import CHANGEABLE, FLAGS, SETTINGS, TAKES_SEVERAL, flag_of
 
 SET = "--set"
 
@@ -64,11 +64,12 @@ def with_whole_tasks(given: GivenValue, folder: Path) -> GivenValue:
 
 
 def given_by(keywords: Mapping[str, Any]) -> list[GivenValue]:
-    """Returns the values that keywords give to their settings, by their flags; None and an empty list give none."""
+    """Returns the values that keywords give to their settings, by their flags; None gives none, nor does an empty list
+    where several are taken."""
     return [
         GivenValue(SETTINGS[name].key, SETTINGS[name].read(value), flag_of(name, value))
         for name, value in keywords.items()
-        if value is not None and value != []
+        if value is not None and not (name in TAKES_SEVERAL and isinstance(value, list | tuple) and not value)
     ]
 
 
