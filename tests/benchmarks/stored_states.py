@@ -33,6 +33,13 @@ TRIALS: dict[str, dict[str, Any]] = {
 }
 
 
+def mini_work(task: str, precision: str) -> tuple[TaskWork, Backbone]:
+    """Returns a task of the miniature as its space prepares it, and MiniLM."""
+    spec = load_changed(Path("search_spaces/mini.yaml"), (), {"tasks": (task,), "model": MINILM})
+    work = prepare_data(make_plan(spec, "benchmark"), MINILM).works[task]
+    return work, load_backbone(MINILM, Device(kind="cpu", dtype=getattr(torch, precision)))
+
+
 def seconds(work: TaskWork, backbone: Backbone, knobs: dict[str, Any], store: HiddenStateStore | None) -> float:
     began = time.thread_time()
     train_trial("t", check_trial(work.task.name, 0, knobs), work, backbone, lambda report: None, store)
@@ -42,9 +49,7 @@ def seconds(work: TaskWork, backbone: Backbone, knobs: dict[str, Any], store: Hi
 def main(task: str = "rte", rounds: str = "5", precision: str = "bfloat16") -> None:
     """Prints, for each trial, what the first and a later one over stored states take of one that computes all."""
     print(f"{conditions()}, {precision}, {task} of the miniature (synthetic), median of {rounds} rounds")
-    spec = load_changed(Path("search_spaces/mini.yaml"), (), {"tasks": (task,), "model": MINILM})
-    work = prepare_data(make_plan(spec, "benchmark"), MINILM).works[task]
-    backbone = load_backbone(MINILM, Device(kind="cpu", dtype=getattr(torch, precision)))
+    work, backbone = mini_work(task, precision)
     for name, knobs in TRIALS.items():
         first, later, computed = [], [], []
         for _ in range(int(rounds)):

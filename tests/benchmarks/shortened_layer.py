@@ -1,6 +1,6 @@
 """Times trials of MiniLM whose last layer computes the first token alone, over trials that compute every token.
 
-python -m tests.benchmarks.first_token [TASK] [ROUNDS] [float32 | bfloat16]
+python -m tests.benchmarks.shortened_layer [TASK] [ROUNDS] [float32 | bfloat16]
 
 The layers below the adapters are stored. Each round runs every case once; times are of the computing thread.
 """
@@ -14,18 +14,10 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-import torch
-
-from krona_tune.search.planning.plan import make_plan
-from krona_tune.search.startup.task_data import prepare_data
 from krona_tune.train import loop
-from krona_tune.train.backbone import load_backbone
-from krona_tune.train.device import Device
 from krona_tune.train.hidden_states import HiddenStateStore
-from tests.benchmarks.kron.step import MINILM
 from tests.benchmarks.kron.timing import conditions
-from tests.benchmarks.stored_states import ADAPTER, seconds
-from tests.study.request.written_specs import load_changed
+from tests.benchmarks.stored_states import ADAPTER, mini_work, seconds
 
 LAYERS = ("last 1", "last 2", "last 3", "last 4", "all")
 
@@ -40,9 +32,7 @@ def every_token() -> Iterator[None]:
 def main(task: str = "rte", rounds: str = "3", precision: str = "bfloat16") -> None:
     """Prints, for each placement, the seconds of a trial that computes every token, and the other's share of them."""
     print(f"{conditions()}, {precision}, {task} of the miniature (synthetic), median of {rounds} rounds")
-    spec = load_changed(Path("search_spaces/mini.yaml"), (), {"tasks": (task,), "model": MINILM})
-    work = prepare_data(make_plan(spec, "benchmark"), MINILM).works[task]
-    backbone = load_backbone(MINILM, Device(kind="cpu", dtype=getattr(torch, precision)))
+    work, backbone = mini_work(task, precision)
     with tempfile.TemporaryDirectory() as folder:
         store = HiddenStateStore(Path(folder), 10**9)
         for layers in LAYERS:
