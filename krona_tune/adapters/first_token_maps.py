@@ -38,7 +38,9 @@ MAPS: Mapping[str, Mapping[str, Role]] = {
     "distilbert": OF_DISTILBERT,
     "mpnet": OF_MPNET,
 }
-"""Those maps by the model's type, of encoders whose head reads the first token alone, as tests show."""
+"""Lists those maps by the model's type: of the encoders whose head reads the first token alone, as tests show."""
+SHORTENED_ON = frozenset({"cpu"})
+"""The kinds of devices on which trials compute them of the first token alone; on a GPU it was not measured."""
 IN_ATTENTION = 4
 """The maps of a layer's attention, each of the width in both directions."""
 
@@ -53,16 +55,21 @@ def first_token_maps(geometry: Geometry, config: Mapping[str, Any], method: str)
         config: what config.json says.
         method: that of the adapters.
     """
-    if geometry.text_to_text or config.get("chunk_size_feed_forward") or is_peft(method):
+    maps = _maps_in_layer(geometry, method)
+    if not maps or config.get("chunk_size_feed_forward"):
         return {}
     layer = geometry.layers_of(geometry.first_stack)[-1]
-    return {f"{layer}.{name}": role for name, role in MAPS.get(geometry.model_type, {}).items()}
+    return {f"{layer}.{name}": role for name, role in maps.items()}
 
 
 def left_out_of_last_layer(geometry: Geometry, method: str) -> float:
     """Returns about how much of a layer's maps is not computed where these compute the first token alone: the share of
     their weights, of which one token of many is nothing."""
-    roles = set(first_token_maps(geometry, {}, method).values())
+    roles = set(_maps_in_layer(geometry, method).values())
     layer = (geometry.parameters - geometry.vocabulary * geometry.width) / geometry.depths[geometry.first_stack]
     computed = (IN_ATTENTION - len(roles & {Role.QUERY, Role.OUTPUT})) * geometry.width**2
     return max(0.0, 1 - computed / layer) if roles and layer > 0 else 0.0
+
+
+def _maps_in_layer(geometry: Geometry, method: str) -> Mapping[str, Role]:
+    return {} if geometry.text_to_text or is_peft(method) else MAPS.get(geometry.model_type, {})

@@ -146,9 +146,9 @@ class Adapters:
         self._filled = []
         if self.attached:
             self.attached = False
-            left = sets_on(self.model) - 1
-            setattr(self.model, SETS, left)
-            if not left:
+            if left := sets_on(self.model) - 1:
+                setattr(self.model, SETS, left)
+            else:
                 delattr(self.model, SETS)
 
     def _cast_to(self) -> torch.dtype | None:

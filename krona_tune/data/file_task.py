@@ -11,7 +11,6 @@ from krona_tune.data.tasks import TAKEN_NAMES
 from krona_tune.hub import home
 from krona_tune.refusal import Refusal
 
-HOW = "{file}:TEXT:LABEL with its columns ({file}:TEXT+TEXT:LABEL for pairs), or describe the task in a file .yaml"
 MOST_SHOWN = 12
 """The columns that a message lists."""
 
@@ -32,11 +31,13 @@ def file_task(words: str, place: str) -> tuple[str, dict[str, Any]] | None:
             break
     else:
         return None
-    texts, label = columns if len(columns) == 2 else ("", "")
-    if not label.strip() or not all(text.strip() for text in texts.split("+")):
-        raise Refusal(place, f"{words} does not say which columns hold texts and labels{_there(file)}", _fix(file))
-    task = {"data": str(home(Path(file))), "text": [text.strip() for text in texts.split("+")], "label": label.strip()}
-    return task_name(Path(file)), task
+    path, named = home(Path(file)), columns if len(columns) == 2 else ["", ""]
+    texts, label = [text.strip() for text in named[0].split("+")], named[1].strip()
+    if not label or not all(texts):
+        problem = f"{words} does not say which columns hold texts and labels{_there(path)}"
+        fix = f"write {file}:TEXT:LABEL with its columns ({file}:TEXT+TEXT:LABEL for pairs)"
+        raise Refusal(place, problem, f"{fix}, or describe the task in a file .yaml")
+    return task_name(path), {"data": str(path), "text": texts, "label": label}
 
 
 def task_name(path: Path) -> str:
@@ -45,12 +46,9 @@ def task_name(path: Path) -> str:
     return name if name[:1].isalpha() and name.lower() not in TAKEN_NAMES else f"own_{name}".rstrip("_")
 
 
-def _there(file: str) -> str:
+def _there(path: Path) -> str:
+    """Returns in words which columns a file has; empty if they can't be read."""
     with suppress(Refusal):
-        names = column_names(Path(file))
+        names = column_names(path)
         return f"; its columns are {', '.join(names[:MOST_SHOWN])}{', …' if len(names) > MOST_SHOWN else ''}"
     return ""
-
-
-def _fix(file: str) -> str:
-    return f"write {HOW.format(file=file)}"

@@ -145,8 +145,10 @@ def _located(task: Task, folder: Path, alone: bool) -> TaskFiles:
 def _listing(folder: Path) -> list[Path]:
     if not folder.is_dir():
         if folder.is_file():
-            fix = f"describe it in a --tasks file: tasks: {{NAME: {{data: {folder}, text: COLUMN, label: COLUMN}}}}"
-            fix = f"write --tasks {folder}:TEXT:LABEL with its columns" if file_kind(folder).builder else fix
+            if file_kind(folder).builder:
+                fix = f"write --tasks {folder}:TEXT:LABEL with its columns"
+            else:
+                fix = f"describe it in a --tasks file: tasks: {{NAME: {{data: {folder}, text: COLUMN, label: COLUMN}}}}"
             raise Refusal(f"--data {folder}", "not a folder with GLUE's files", fix)
         problem = "not a folder" if folder.exists() else f"no such folder as {folder.absolute()}"
         raise Refusal(f"--data {folder}", problem, "give a folder with GLUE's files, or hub, or mini")

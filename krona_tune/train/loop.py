@@ -15,7 +15,7 @@ from torch import Tensor, is_grad_enabled, nn
 from torch.utils.checkpoint import checkpoint
 from transformers import PreTrainedTokenizerBase
 
-from krona_tune.adapters.first_token_maps import first_token_maps
+from krona_tune.adapters.first_token_maps import SHORTENED_ON, first_token_maps
 from krona_tune.adapters.inject import Adapters
 from krona_tune.adapters.method_table import method_named
 from krona_tune.adapters.placement import adapted_layers
@@ -225,7 +225,7 @@ class TrialRun:
         self.optimiser = optimiser(trained, trial.training, total_steps=self._steps[-1])
         if trial.training.gradient_checkpointing:
             self._recomputed = RecomputedLayers(map(self.backbone.base.get_submodule, self.backbone.geometry.layers))
-        if self.backbone.device.kind == "cpu":  # on a GPU it was not measured
+        if self.backbone.device.kind in SHORTENED_ON:
             config = self.backbone.config.to_dict()
             maps = first_token_maps(self.backbone.geometry, config, trial.adapter.method)
             self._shortened = FirstTokenOnly(self.backbone.base, maps)

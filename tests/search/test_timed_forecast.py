@@ -30,7 +30,7 @@ PROBE = StepTimes(
 )
 
 LAYERS = 3 - left_out_of_last_layer(space("bert", {"a_out": 2, "a_in": 2}).geometry, "krona")
-"""How many of the tiny encoder's layers a step passes; of the last it computes the first token alone in most maps."""
+"""Counts the layers of the tiny encoder that a step computes: most maps of the last one compute one token of many."""
 LAST = (LAYERS - 2) / LAYERS
 """The share of it that the last layer is."""
 

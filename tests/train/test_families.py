@@ -23,7 +23,7 @@ from tests.train.exported_adapters import adapter_folder, backbone_folder
 BY_HEART = {"roles": "query+value+output", "a_in": 2, "learning_rate": 1.5e-2, "batch_size": 16}
 
 SLOW = {"albert", "electra projected"}
-"""Those that need twice as many epochs."""
+"""Names the models that need twice as many epochs."""
 
 
 def by_heart(name: str, epochs: int) -> TaskWork:

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from math import ceil
 
+from krona_tune.adapters.first_token_maps import SHORTENED_ON
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.data.own_task import compared_parts
 from krona_tune.data.tasks import Task
@@ -71,7 +72,7 @@ def speed_of(slots: Slots, itemsize: int) -> Speed:
         layer_seconds=one.layer_seconds,
         spread=spread,
         how=f"by the model's sizes and {what}",
-        shortened=not slots.gpus,
+        shortened=slots.devices.kind in SHORTENED_ON,
     )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
+from krona_tune.adapters.first_token_maps import SHORTENED_ON
 from krona_tune.adapters.placement import why_nothing_is_stored
 from krona_tune.data.batches import evaluation_order, lengths, training_order
 from krona_tune.data.own_task import compared_parts
@@ -30,7 +31,7 @@ def timed_forecast(resources: Resources, probe: StepTimes) -> Forecast:
     most = EVALUATION_TOKENS["cuda" if slots.gpus else "cpu"]
     works = resources.prepared.works
     stores = {task: _stores(plan, work) for task, work in works.items()}
-    shortened = not slots.gpus
+    shortened = slots.devices.kind in SHORTENED_ON
     passes = {
         each: StudyPasses.of(plan.space, plan.space.sample, plan.taught_points, stores=each, shortened=shortened)
         for each in set(stores.values())
