@@ -1,5 +1,6 @@
 """Makes the request of a study from flags: of a new one, and of one that is resumed."""
 
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -8,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from krona_tune.api.folders import with_whole_paths
 from krona_tune.data.tasks import GLUE
 from krona_tune.record.orders import give_order, remove_order, waiting_orders
-from krona_tune.record.parquet_reader import read_orders
+from krona_tune.record.parquet_reader import read_orders, read_trials
 from krona_tune.refusal import Refusal
 from krona_tune.search.budget import Budget
 from krona_tune.study.folder import StudyFolder
@@ -64,7 +65,8 @@ def resumed_spec(
         adds: whether `+20` trials are added to those that the study has.
 
     Raises:
-        Refusal: anything else differs from what the study was begun with, or its request was edited since.
+        Refusal: anything else differs from what the study was begun with, or its request was edited since; or a study
+            that goes on is given fewer trials than a task has begun.
     """
     earlier = load_spec(folder.spec)
     if folder.manifest.exists():
@@ -74,7 +76,23 @@ def resumed_spec(
     kept = [*lasting(given), *sections, name]
     _refuse_different(folder.name, earlier, written_spec(space or folder.spec, kept), kept)
     taken = [_with_more(each, earlier.search.trials) if adds else each for each in changing(given)]
+    if adds:
+        _refuse_fewer_than_begun(folder, taken)
     return default_to_glue(load_with(folder.spec, taken))
+
+
+def _refuse_fewer_than_begun(folder: StudyFolder, given: Sequence[GivenValue]) -> None:
+    """Refuses a number of trials that a task has begun more than, since none of them would be taken back."""
+    asked = next((each for each in given if each.key == "search.trials"), None)
+    if asked is None or not isinstance(asked.value, int):
+        return
+    begun: Counter[str] = Counter()
+    with suppress(Refusal):  # what can't be read is recovered by the driver
+        begun.update(row.task for row in read_trials(folder.results) if row.searched)
+    for task, most in begun.most_common(1):
+        if most > asked.value:
+            problem = f"{task} has begun {most} trials of its search, more than {asked.value}"
+            raise Refusal(asked.by, problem, f"write {most} or more, +1 for one more of each task, or leave it out")
 
 
 def not_taken(folder: StudyFolder, space: Path, given: Sequence[GivenValue]) -> Iterator[str]:

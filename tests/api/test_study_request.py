@@ -63,6 +63,17 @@ def test_resume_offers_the_settings_that_may_change_and_run_all() -> None:
     assert options_of(studies.resume) == {flag for flag, row in FLAGS.items() if row.changes} | {"--set"} | each
 
 
+def test_a_resumed_study_is_not_given_fewer_trials_than_a_task_has_begun(run: Run, first: Path) -> None:
+    sink = ParquetSink(first / "results")
+    for number in range(2, 4):
+        sink.trial_ended(row(f"00{number}", "search", 0.5, number=number))
+    sink.study_ended([])
+    code, _, err = run("--resume", "first", "--trials", "3", "--dry-run")
+    assert code == 2
+    assert err.startswith("--trials: rte has begun 4 trials of its search, more than 3; write 4 or more"), err
+    assert run("--resume", "first", "--trials", "4", "--dry-run")[0] == 0
+
+
 @pytest.mark.parametrize(
     "words",
     [
