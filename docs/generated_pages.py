@@ -18,7 +18,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from sphinx.pycode import ModuleAnalyzer
 
-from krona_tune.api.study import StudyKeywords
+from krona_tune.api.study_arguments import StudyKeywords
 from krona_tune.search.start_options import START_OPTIONS, StartKeywords
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.request.task_spec import PartSpec, TaskSpec

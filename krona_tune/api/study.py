@@ -37,6 +37,7 @@ from krona_tune.api.plan_view import PlanView
 from krona_tune.api.recommendation_view import RecommendationView
 from krona_tune.api.recorded_study import RecordedStudy
 from krona_tune.api.shipped_spaces import find_space
+from krona_tune.api.study_arguments import StudyArguments, StudyKeywords, Tasks
 from krona_tune.api.study_request import AUTO, default_to_glue, resumed_spec, without_ordered
 from krona_tune.api.study_run import run_and_report
 from krona_tune.hub import home
@@ -48,7 +49,7 @@ from krona_tune.refused_calls import refusing_at_the_caller
 from krona_tune.search.driver_options import DriverOptions
 from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.search.planning.recommendation import recommend_point
-from krona_tune.search.start_options import StartKeywords, StartOptions
+from krona_tune.search.start_options import StartOptions
 from krona_tune.search.startup.cluster import leave_ray, slots, this_machine
 from krona_tune.search.terminal.cell_view import in_notebook, silence_widgets
 from krona_tune.study.folder import STUDIES, StudyFolder
@@ -58,7 +59,7 @@ from krona_tune.study.request.given_values import GivenValue, changing, given_by
 from krona_tune.study.request.loader import dump_spec, load_spec, resolve_tasks, tasks_defined_in
 from krona_tune.study.request.plain_yaml import dump_yaml, plain_values
 from krona_tune.study.request.study_spec import StudySpec
-from krona_tune.study.settings import SETTINGS, Keywords
+from krona_tune.study.settings import SETTINGS
 
 if in_notebook():
     silence_widgets()
@@ -67,27 +68,10 @@ if TYPE_CHECKING:
     from krona_tune.search.full_training import FullTraining
     from krona_tune.search.startup.cluster import Slots
 
-Tasks = str | PathLike[str] | Sequence[str] | Mapping[str, str | Mapping[str, Any] | None] | None
-"""What a request names as its tasks."""
 MADE = Path(AUTO)
 """Stands for the space that is made for a request."""
 STOP_SECONDS = 60.0
 """How long `stop` waits for the study's end."""
-
-
-class StudyKeywords(Keywords, StartKeywords, total=False):
-    """The keywords of `Study` that its `__init__` does not name: the settings, and the options of a start."""
-
-
-class StudyArguments(StudyKeywords, total=False):
-    """The arguments of `Study` but the space, with their types; `Study` describes them."""
-
-    tasks: Tasks
-    model: Any
-    tokenizer: Any
-    name: str | None
-    storage: str | PathLike[str]
-    settings: Mapping[str, Any] | None
 
 
 class Study(RecordedStudy):

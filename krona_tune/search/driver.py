@@ -1,16 +1,16 @@
 """Holds a study's own loop: one session runs search, finals and repeats, or a full training, then writes the results.
 
-The study's own loop stands here. `Driver.run` makes one phase after the other; within a phase `TrialLoop` says what
-becomes of each trial, from its start to its end. Ray Tune, behind `tune_host`, calls the loop's methods: it asks the
-phase's searcher for trials, gives them to workers and lets the phase's scheduler judge their rungs.
+`Driver.run` makes one phase after the other; within a phase `TrialLoop` says what becomes of each trial, from its start
+to its end. Ray Tune, behind `tune_host`, calls the loop's methods: it asks the phase's searcher for trials, gives them
+to workers and lets the phase's scheduler judge their rungs.
 """
 
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from rich.console import Console
 
@@ -33,7 +33,8 @@ from krona_tune.search.study_orders import StudyOrders
 from krona_tune.search.study_records import OpenRecords, StudySinks, open_records
 from krona_tune.search.study_stopper import StudyStopper, interruptible
 from krona_tune.search.terminal.live_view import View
-from krona_tune.search.trial_message import StepResult, TrialMessage
+from krona_tune.search.trial_loop import TrialLoop
+from krona_tune.search.trial_message import TrialMessage
 from krona_tune.search.tune_host import Phase, tune_trials
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import format_many
@@ -50,47 +51,6 @@ STATE_SECONDS, STATE_SHARE = 2.0, 0.05
 forecast reads all rows."""
 PAUSED_SECONDS = 0.2
 """The time between two looks for orders while no trial may run."""
-
-
-@dataclass(kw_only=True)
-class TrialLoop:
-    """Records what becomes of a trial, in the order in which it happens.
-
-    Args:
-        obey: looks for orders and lets them take effect.
-        changed: shows the study's state after each event.
-    """
-
-    ledger: Ledger
-    stopper: StudyStopper
-    changed: Callable[[], None]
-    obey: Callable[[], None] = lambda: None
-
-    def start(self, message: TrialMessage) -> None:
-        """Records that a trial begins, or goes on after an interruption; another worker changes nothing."""
-        if message.trial_id not in self.ledger.running:
-            self.ledger.started(message)
-
-    def report(self, message: TrialMessage, step: StepResult) -> None:
-        """Records what a step measured: the scores on validation at a rung, and those on the test half at the end."""
-        if step.report:
-            self.ledger.reported(step.report, step.checkpoint)
-        if step.test:
-            self.ledger.tested(message.trial_id, step.test)
-
-    def end(self, message: TrialMessage, tune_id: str, result: dict[str, Any] | None) -> None:
-        """Records how a trial ended: by itself, by the scheduler's judgement, by an order, or with the study."""
-        status = self.stopper.verdict(tune_id, result, False)
-        last = StepResult.from_dict(result)
-        self.ledger.ended(message.trial_id, status, last.error, last.curve, last.seconds)
-
-    def lose(self, message: TrialMessage, tune_id: str, error: str, *, out_of_memory: bool) -> None:
-        """Records the end of a trial that lost its worker, also before its start."""
-        self.start(message)
-        status = self.stopper.verdict(tune_id, None, True)
-        if out_of_memory:
-            status, error = Status.OUT_OF_MEMORY, f"{error}; {message.size}"
-        self.ledger.ended(message.trial_id, status, error)
 
 
 def cut_short(stopper: StudyStopper, left: int) -> str:

@@ -16,7 +16,8 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from krona_tune.api.study import Study, StudyArguments, StudyKeywords
+from krona_tune.api.study import Study
+from krona_tune.api.study_arguments import StudyArguments, StudyKeywords
 from tests.docs.blocks import PAGES, ROOT
 
 pytest.importorskip("sphinx", reason="the extra `docs` is not installed")

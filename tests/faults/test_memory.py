@@ -16,8 +16,8 @@ import ray
 from ray import tune
 
 from krona_tune.search.budget import Amount, Budget
-from krona_tune.search.driver import TrialLoop
 from krona_tune.search.study_stopper import StudyStopper
+from krona_tune.search.trial_loop import TrialLoop
 from krona_tune.search.tune_host import Recorder
 from krona_tune.search.worker.trainable import Workplace
 from krona_tune.study.result import Status, TrialResult

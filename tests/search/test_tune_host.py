@@ -12,11 +12,11 @@ from ray.tune.schedulers import FIFOScheduler
 
 from krona_tune.search import tune_host
 from krona_tune.search.budget import Amount, Budget
-from krona_tune.search.driver import TrialLoop
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.searchers.asha import CONTINUE, STOP
 from krona_tune.search.searchers.task_searcher import Gate, GatedSearcher
 from krona_tune.search.study_stopper import StudyStopper
+from krona_tune.search.trial_loop import TrialLoop
 from krona_tune.search.trial_message import StepResult
 from krona_tune.search.tune_host import PAUSE, GatedScheduler, Recorder
 from krona_tune.study.result import Status

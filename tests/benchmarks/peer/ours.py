@@ -22,7 +22,6 @@ from krona_tune.record.sink import FanOut
 from krona_tune.report.study_page import write_report
 from krona_tune.search.artifacts import save_best_adapters
 from krona_tune.search.budget import Amount, Budget
-from krona_tune.search.driver import TrialLoop
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.searchers.proposal import Origin
@@ -34,6 +33,7 @@ from krona_tune.search.startup.preflight import run_preflight
 from krona_tune.search.startup.timed_forecast import timed_forecast
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.terminal.live_view import View
+from krona_tune.search.trial_loop import TrialLoop
 from krona_tune.search.tune_host import Phase, tune_trials
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import dump_spec
