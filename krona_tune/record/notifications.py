@@ -169,7 +169,8 @@ class Notifications(NullSink):
 
     def _better(self, task: str) -> tuple[TrialResult, TrialResult] | None:
         """Returns the task's best trial and its baseline, if both have ended and the trial has the higher score."""
-        standings = Standings([row for row in self._rows.values() if row.ended], self._shared_by)
+        ended = [row for row in self._rows.values() if row.ended and (self._shared_by or row.task == task)]
+        standings = Standings(ended, self._shared_by)
         best, baseline = standings.best(task), standings.baseline(task)
         if best and baseline and (best.score or 0.0) > (baseline.score or 0.0):
             return best, baseline

@@ -83,14 +83,17 @@ class StudySinks(FanOut):
 
     def __init__(self, opened: OpenRecords, context: DriverContext, options: DriverOptions) -> None:
         self._queued = options.start.share is not None
-        self._notifications = Notifications(
-            () if options.again else options.start.notify,
-            study=context.folder.name,
-            manifest=context.manifest,
-            earlier=opened.records.trials,
-            shared_by=context.plan.spec.shared_by,
-        )
-        super().__init__([opened.sink, *_copies(context, options.start, opened.records), self._notifications])
+        self._notifications: Notifications | None = None
+        if options.start.notify and not options.again:
+            self._notifications = Notifications(
+                options.start.notify,
+                study=context.folder.name,
+                manifest=context.manifest,
+                earlier=opened.records.trials,
+                shared_by=context.plan.spec.shared_by,
+            )
+        told = [self._notifications] if self._notifications else []
+        super().__init__([opened.sink, *_copies(context, options.start, opened.records), *told])
 
     @property
     def unrecorded(self) -> str:
@@ -99,14 +102,16 @@ class StudySinks(FanOut):
 
     def notify_of_end(self, how: End, reason: str, *, no_page: str) -> None:
         """Tells the services that somebody stopped the study, why it could not go on, or that it has no page."""
+        if not (told := self._notifications):
+            return
         if no_page:
-            self._notifications.lacks_page()
+            told.lacks_page()
         if self._queued and how in STARTED_AGAIN:
-            self._notifications.goes_on()
+            told.goes_on()
         elif reason:
-            self._notifications.halted(reason)
+            told.halted(reason)
         elif how != ALL_DONE:
-            self._notifications.stopped()
+            told.stopped()
 
     def end(self, artifacts: Sequence[Path], within: float | None) -> None:
         """Ends the records; waits at most `within` seconds, or without a limit if that is None."""

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from math import inf, nan
 from pathlib import Path
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -293,8 +293,25 @@ def test_an_end_after_which_the_queue_starts_the_next_driver_is_not_told(
     for share, told in ((None, alone), (0, queued)):
         notifications = Told()
         monkeypatch.setattr(study_records, "Notifications", lambda *_, here=notifications, **__: here)
-        options = DriverOptions(start=StartOptions(share=share))
+        options = DriverOptions(start=StartOptions(share=share, notify=("json://here",)))
         sinks = StudySinks(open_records(study, folder), context, options)
         sinks.notify_of_end(how, reason, no_page="")
         sinks.end([], within=None)
         assert notifications.ends == told
+
+
+def test_without_an_address_nothing_follows_the_rows_to_tell_of_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is better than the head alone costs a ranking of all rows at each end."""
+    monkeypatch.setattr(study_records, "MlflowSink", lambda **_: NullSink())
+    study, folder, again = plan(), StudyFolder(tmp_path), cast(Any, object())
+    context: Any = SimpleNamespace(plan=study, folder=folder, manifest=None)
+    start = StartOptions(notify=("json://here",))
+    for options in (DriverOptions(start=StartOptions()), DriverOptions(start=start, again=again)):
+        made = list[object]()
+        monkeypatch.setattr(study_records, "Notifications", lambda *given, here=made, **_: here.append(given))
+        sinks = StudySinks(open_records(study, folder), context, options)
+        sinks.notify_of_end("interrupted", "", no_page="no")
+        sinks.end([], within=None)
+        assert made == []
