@@ -54,6 +54,7 @@ def claim(folder: StudyFolder) -> Iterator[frozenset[str] | None]:
         Refusal: another process has it, or it can't be reached.
     """
     root, lock, waiting = folder.root, lock_of(folder), waiting_ids(folder)
+    missing: list[Path] = []
     try:
         missing = [path for path in (root, *root.parents) if not path.exists()]
         new = _acquire(root, lock)

@@ -64,11 +64,11 @@ def storage_at(place: str) -> Storage:
     """Returns what `--storage` means. Opens nothing yet.
 
     Raises:
-        Refusal: the folder's path is a file's, or the URI names no place.
+        Refusal: the folder's path is a file's, one above it may not be entered, or the URI names no place.
     """
     if not is_uri(place):
         folder = home(Path(place), "--storage")
-        _refuse_file(folder)
+        _refuse_unreachable(folder)
         return Storage(folder=folder)
     uri = place.rstrip("/")
     scheme, _, where = uri.partition("://")
@@ -79,10 +79,12 @@ def storage_at(place: str) -> Storage:
     return Storage(folder=cache_folder() / "storage" / name, uri=uri)
 
 
-def _refuse_file(folder: Path) -> None:
+def _refuse_unreachable(folder: Path) -> None:
     nearest = next((path for path in (folder, *folder.parents) if os.path.lexists(path)), None)
     if nearest and not nearest.is_dir():
         raise Refusal("--storage", f"{nearest} is no folder", "name a folder, or one that can be made")
+    if nearest and not os.access(nearest, os.X_OK):
+        raise Refusal("--storage", f"{nearest} may not be entered by you", "name another folder, or get the right to")
 
 
 def refresh(folder: StudyFolder, only: Sequence[str] = ("*",)) -> None:

@@ -145,6 +145,12 @@ def test_what_was_there_before_stays(folder: StudyFolder) -> None:
     assert [path.name for path in folder.root.iterdir()] == ["study.log"]
 
 
+def test_a_folder_that_can_not_be_looked_at_is_refused(tmp_path: Path) -> None:
+    long = StudyFolder(tmp_path / ("x" * 300))
+    with pytest.raises(Refusal, match=r"^--storage: .* can't be written by you: File name too long"), claim(long):
+        pass
+
+
 def test_a_folder_that_can_not_be_made_is_refused(folder: StudyFolder) -> None:
     folder.root.parent.touch()
     with pytest.raises(Refusal, match=r"--storage: .*first can't be made: .*; name a writable"), claim(folder):

@@ -27,6 +27,14 @@ def test_a_storage_is_a_folder_or_a_uri_with_a_folder_of_its_own(
     assert "hunter2" not in f"{secret}{secret.folder}"
 
 
+def test_a_storage_below_a_folder_that_may_not_be_entered_is_refused(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("krona_tune.record.storage.os.access", lambda path, how: path != tmp_path)
+    with pytest.raises(Refusal, match=rf"^--storage: {tmp_path} may not be entered by you; name another folder"):
+        storage_at(str(tmp_path / "mine" / "studies"))
+
+
 def test_studies_are_listed_from_here_and_there(here: StudyFolder, uri: str, tmp_path: Path) -> None:
     Copy(here).push()
     storage = Storage(folder=tmp_path / "there", uri=uri)
