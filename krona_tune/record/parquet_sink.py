@@ -33,6 +33,8 @@ logger = logging.getLogger(__name__)
 MOST_PARTS = 32
 """A table is compacted when it has this many parts, or later, when the parts are one to this many of its rows: so a
 reader opens few files, and an event costs the writing of this many rows, however many there are."""
+PART = re.compile(rf"(?:{'|'.join(kind.name for kind in TABLE_KINDS)})-(\d+)-")
+"""The name of a table's part begins so, with its counter."""
 
 
 @dataclass(kw_only=True)
@@ -137,7 +139,7 @@ class ParquetSink(Sink):
 
 def _counter(path: Path) -> int:
     """Returns the counter in a part's name, even if the part was renamed; 0 for another file."""
-    found = re.match(r"(?:trials|reports|orders)-(\d+)-", path.name)
+    found = PART.match(path.name)
     return int(found[1]) if found else 0
 
 
