@@ -63,7 +63,7 @@ class GatedScheduler(_Unpickled, FIFOScheduler):  # type: ignore[misc]
 
     def choose_trial_to_run(self, tune_controller: Any) -> Any:
         """Returns a trial to start or to continue, or None; ends the paused trials that somebody stopped."""
-        for trial in tune_controller.get_trials():
+        for trial in list(tune_controller.get_live_trials()):  # an end takes it from these
             if trial.status == Trial.PAUSED and self._gate.stopped(trial.trial_id):
                 tune_controller.stop_trial(trial)
         running = self._gate.running = _running(tune_controller)
@@ -77,7 +77,7 @@ class GatedScheduler(_Unpickled, FIFOScheduler):  # type: ignore[misc]
 
 
 def _running(tune_controller: Any) -> int:
-    return sum(trial.status == Trial.RUNNING for trial in tune_controller.get_trials())
+    return sum(trial.status == Trial.RUNNING for trial in tune_controller.get_live_trials())
 
 
 logger = logging.getLogger(__name__)

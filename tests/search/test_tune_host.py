@@ -42,6 +42,9 @@ class Tune:
     def get_trials(self) -> list[Any]:
         return self.trials
 
+    def get_live_trials(self) -> list[Any]:
+        return [trial for trial in self.trials if trial.status != Trial.TERMINATED]
+
     def stop_trial(self, trial: Any) -> None:
         self.stopped.append(trial.trial_id)
         trial.status = Trial.TERMINATED

@@ -26,7 +26,7 @@ from krona_tune.search.searchers.history import Array, Encoder, History, Trial
 from krona_tune.search.searchers.proposal import EVEN, SURROGATE, Origin, Proposal, adopt_points
 from krona_tune.study.randomness import stream
 from krona_tune.study.request.domain import Domain, Range, Value
-from krona_tune.study.result import Report, Status, TrialResult
+from krona_tune.study.result import Report, Status, TrialResult, grouped
 
 STEPS = 25
 """The most steps of the optimiser that fits the lengths."""
@@ -150,12 +150,13 @@ class TransferSurrogate:
     def _learn(self, study: EarlierStudy) -> None:
         """Adds an earlier study's trials that have ended, under names of their own; those whose sizes fit no map of its
         backbone, as far as it is known, are left out."""
+        reports = grouped(study.reports, lambda report: report.trial_id)
         for row in study.rows:
             if row.ended:
                 named = replace(row, trial_id=study.task(row.trial_id), task=study.task(row.task))
-                reports = [each for each in study.reports if each.trial_id == row.trial_id]
+                own = (replace(each, trial_id=named.trial_id) for each in reports[row.trial_id])
                 with suppress(Refusal):
-                    self._add([named], (replace(each, trial_id=named.trial_id) for each in reports), study.geometry)
+                    self._add([named], own, study.geometry)
 
     def _add(self, rows: Sequence[TrialResult], reports: Iterable[Report], geometry: Geometry | None = None) -> None:
         known = sorted(rows, key=lambda row: row.ended_at or 0.0)

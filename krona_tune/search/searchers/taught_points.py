@@ -43,7 +43,7 @@ class TaughtPoints:
         self._taught = {space.meaning(point): Proposal(dict(point), Origin(proposed_by=RECORDED)) for point in points}
         self._meaning, self._most = space.meaning, search.taught_trials
         self._left_to_others = search.trials - self._most
-        self._misled = False
+        self._misled = self._all_tried = False
         self._notes: Notes | None = None
 
     def keep_in(self, notes: Notes) -> None:
@@ -54,14 +54,16 @@ class TaughtPoints:
         """Returns what proposes the taught points, and for all other trials what `later` proposes."""
 
         def suggest(number: int, tried: Callable[[], Sequence[TriedPoint]]) -> Iterable[Proposal]:
-            return self.points(number, tried()) or later(number, tried)
+            points = () if self._misled or self._all_tried else self.points(number, tried())
+            return points or later(number, tried)
 
         return suggest
 
     def points(self, number: int, tried: Sequence[TriedPoint]) -> Sequence[Proposal]:
         """Returns the points for the trial of a number, the most promising first; none to leave it to others."""
         taught, others = self._apart(tried)
-        if len(taught) >= self._most or self._lose(taught, others):
+        self._all_tried = len(taught) >= self._most
+        if self._all_tried or self._lose(taught, others):
             return ()
         waits = bool(taught) and not any(each.ended for each in taught)
         if (number % 2 or waits) and len(others) < self._left_to_others:
