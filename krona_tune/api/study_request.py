@@ -20,7 +20,7 @@ from krona_tune.study.request.loader import load_spec, load_with, read_request, 
 from krona_tune.study.request.plain_yaml import by_path
 from krona_tune.study.request.search_spec import SearchSpec
 from krona_tune.study.request.study_spec import SETTLED, StudySpec
-from krona_tune.study.settings import CHANGEABLE, ORDERED, number_of_trials
+from krona_tune.study.settings import CHANGEABLE, ORDERED, with_more_trials
 
 if TYPE_CHECKING:
     from krona_tune.search.startup.auto_space import DerivedSpace
@@ -137,10 +137,9 @@ def _without(keys: Collection[str], given: GivenValue) -> Iterator[GivenValue]:
 
 def _with_more(given: GivenValue, trials: int) -> GivenValue:
     """Returns a number of trials such as +20 as that many beside those that there are; another value as it is."""
-    text = str(given.value)
-    more = number_of_trials(text[1:])
-    is_more = given.key == "search.trials" and text.startswith("+") and isinstance(more, int)
-    return given._replace(value=trials + more) if is_more else given
+    is_more = given.key == "search.trials" and str(given.value).startswith("+")
+    total = with_more_trials(given.value, trials) if is_more else None
+    return given._replace(value=total) if total else given
 
 
 def lift_ordered_stop(folder: StudyFolder, spec: StudySpec, by: str = "") -> list[Order]:

@@ -17,14 +17,13 @@ from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import format_duration, format_name, format_score
 from krona_tune.study.order import SEARCH, Order, OrderKind, OrderRequest
+from krona_tune.study.request.field_types import MOST
 from krona_tune.study.request.given_values import read_settings
 from krona_tune.study.request.loader import dump_spec, load_with
 from krona_tune.study.request.plain_yaml import dump_yaml
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import TrialResult
-from krona_tune.study.settings import ORDERED
-
-MOST_DIGITS, MOST_AT_ONCE = 9, 10_000
+from krona_tune.study.settings import ORDERED, number_of_trials, with_more_trials
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -202,11 +201,9 @@ def _cancel(study: RunningStudy, order: Order) -> Order:
 
 def _check_trials(study: KnownStudy, order: OrderRequest) -> str:
     now, fix = study.spec.search.trials, "write +20 for 20 more a task"
-    text = order.value.strip()
-    number = _number(text.removeprefix("+"))
-    if number < 1:
-        raise Refusal(order.text, f"{text!r} is not a number of trials", fix)
-    total = number + now * text.startswith("+")
+    total = with_more_trials(order.value, now)
+    if not total:
+        raise Refusal(order.text, f"{order.value.strip()!r} is not a number of trials", fix)
     if total <= now:
         raise Refusal(order.text, f"each task has {now} already", fix)
     return _as_yaml(study, order, str(total))
@@ -227,16 +224,11 @@ def _check_share(study: KnownStudy, order: OrderRequest) -> str:
 
 
 def _number_at_once(order: OrderRequest, least: int) -> str:
-    text = order.value.strip()
-    number = _number(text)
-    if not least <= number <= MOST_AT_ONCE:
-        raise Refusal(order.text, f"{text!r} is not a number of trials", f"write {least} to {MOST_AT_ONCE:,}")
+    number = number_of_trials(order.value.strip())
+    if not (isinstance(number, int) and least <= number <= MOST):
+        problem = f"{order.value.strip()!r} is not a number of trials"
+        raise Refusal(order.text, problem, f"write {least} to {MOST:,}")
     return str(number)
-
-
-def _number(digits: str) -> int:
-    """Returns a text as a whole number; -1 if it is none, or longer than anybody would write."""
-    return int(digits) if digits.isdecimal() and len(digits) <= MOST_DIGITS else -1
 
 
 def _as_yaml(study: KnownStudy, order: OrderRequest, value: str) -> str:

@@ -27,14 +27,10 @@ from krona_tune.service.queue.study_queue import StudyQueue
 from krona_tune.service.served_studies import ServedStudies, UnknownStudyError
 from krona_tune.service.stamped_cache import SlowError
 from krona_tune.service.study_routes import study_routes
+from krona_tune.study import order
 from krona_tune.study.study_state import UNREADABLE
 
-WRITTEN = {
-    "settings": "write each change as NAME=VALUE, such as training.learning_rate=0.001",
-    "trial": "name a trial as the page does",
-    "value": "write +20 trials, a number of trials at once, or a time such as 2h",
-    "priority": f"write a whole number from {LEAST_PRIORITY} to {MOST_PRIORITY}",
-}
+WRITTEN = order.WRITTEN | {"priority": f"write a whole number from {LEAST_PRIORITY} to {MOST_PRIORITY}"}
 """Says how the fields of an order and of a new study are written."""
 STATUSES: dict[type[Exception], int] = {
     UnknownStudyError: 404,

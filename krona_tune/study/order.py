@@ -106,7 +106,7 @@ class OrderKind(FactsEnum):
         OrderFacts(
             takes=("value",),
             example="4",
-            control=OrderControl(says="Set", label="Most trials at once", pattern="[0-9]{1,4}", placeholder="2"),
+            control=OrderControl(says="Set", label="Most trials at once", pattern="[0-9]{1,7}", placeholder="2"),
         ),
     )
     TIME_BUDGET = (
@@ -115,7 +115,7 @@ class OrderKind(FactsEnum):
             takes=("value",),
             example="2h",
             control=OrderControl(
-                says="Set", label="Time budget of the whole study", pattern="[0-9][0-9a-z]{0,18}", placeholder="2h"
+                says="Set", label="Time budget of the whole study", pattern="[0-9][0-9a-z.]{0,18}", placeholder="2h"
             ),
         ),
     )
@@ -190,10 +190,10 @@ class OrderRequest(FrozenValue):
         return " ".join(filter(None, [*words, "from its last rung" if self.from_last_rung else ""]))
 
 
-WRITTEN: dict[int | str, str] = {
+WRITTEN = {
     "trial": "name a trial, such as cola-003",
-    "settings": "write a knob and its value, such as training.learning_rate=0.001",
-    "value": "write a value such as +20, 4 or 2h",
+    "settings": "write each change as NAME=VALUE, such as training.learning_rate=0.001",
+    "value": "write +20 trials, a number of trials at once, or a time such as 2h",
 }
 """What is written in a field of a request, as the fix of a refusal."""
 
@@ -205,8 +205,8 @@ def order_request(**given: Any) -> OrderRequest:
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(["order", *map(str, first["loc"])])
-        if first["type"] == "string_pattern_mismatch" and first["loc"][0] in WRITTEN:
-            raise Refusal(place, f"{shown(first['input'])} is refused", WRITTEN[first["loc"][0]]) from None
+        if first["type"] == "string_pattern_mismatch" and (fix := WRITTEN.get(str(first["loc"][0]))):
+            raise Refusal(place, f"{shown(first['input'])} is refused", fix) from None
         raise Refusal(place, first["msg"].removeprefix("Value error, "), "see krona-tune order --help") from None
 
 

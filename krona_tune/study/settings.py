@@ -5,6 +5,8 @@ from functools import partial
 from os import PathLike
 from typing import Annotated, Any, Literal, NamedTuple, TypedDict, get_args, get_origin
 
+from krona_tune.study.request.deploy_target import WORDS
+
 SEARCHED, BUDGET, RESOURCES, KEPT = "What is searched", "Budget", "Resources", "Where it is kept"
 BEGIN = "Begin, resume"
 """The panels of `--help`; in the last one stands what is no setting."""
@@ -16,6 +18,14 @@ def number_of_trials(given: Any) -> Any:
     """Returns digits as a number. What else is given stays as it is: a resumed study takes +20, none takes a word."""
     text = str(given)
     return int(text) if text.isdecimal() and len(text) <= MOST_DIGITS else given
+
+
+def with_more_trials(given: Any, now: int) -> int | None:
+    """Returns how many trials a study that has `now` gets by what is given, such as 40 or +20; None if that is no
+    number of trials."""
+    text = str(given).strip()
+    number = number_of_trials(text.removeprefix("+"))
+    return number + now * text.startswith("+") if isinstance(number, int) else None
 
 
 def _as_given(value: Any) -> Any:
@@ -108,7 +118,7 @@ class Keywords(TypedDict, total=False):
     ]
     deploy: Annotated[
         str | Sequence[str] | None,
-        searched("deploy", "Search only what these hold exactly: merged, onnx, peft, krona, gguf, vllm:64."),
+        searched("deploy", f"Search only what these hold exactly: {', '.join(WORDS)}."),
     ]
     experiment: Annotated[
         str | None, kept("experiment", "Put the runs into this experiment of MLflow, beside those of other studies.")

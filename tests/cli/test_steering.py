@@ -68,7 +68,7 @@ def test_words_become_an_order_that_waits(
     [
         (("time-budget", "soon"), "time-budget soon: 'soon' is refused; write a time such as 90s, 20min, 1h30m or 2d"),
         (("trials", "12"), "trials 12: each task has 12 already; write +20 for 20 more a task"),
-        (("max-concurrent", "0"), "max-concurrent 0: '0' is not a number of trials; write 1 to 10,000"),
+        (("max-concurrent", "0"), "max-concurrent 0: '0' is not a number of trials; write 1 to 1,000,000"),
         (
             ("clone", "cola-0003", "--set", "adapter.scael=2"),
             "clone cola-0003: adapter.scael: unknown knob 'scael', did you mean 'scale'?",

@@ -309,13 +309,13 @@ def test_a_share_that_an_earlier_driver_took_means_nothing_to_the_next(study: St
     assert (driver.only.state, driver.only.outcome, driver.orders.slots()) == ("done", "the driver had ended", 8)
 
 
-@pytest.mark.parametrize("value", ["two", "1.5", "99999", "+2"])
+@pytest.mark.parametrize("value", ["two", "1.5", "1000001", "+2"])
 def test_an_odd_share_is_refused(study: StudyFolder, value: str) -> None:
     driver = Driver(study, share=1)
     give_order(study, OrderRequest(what="share", value=value))
     driver.orders.look()
     assert driver.only.state == "refused"
-    assert "is not a number of trials; write 0 to 10,000" in driver.only.outcome
+    assert "is not a number of trials; write 0 to 1,000,000" in driver.only.outcome
 
 
 def test_a_study_that_no_queue_runs_takes_no_share(study: StudyFolder) -> None:

@@ -130,7 +130,7 @@ def test_a_killed_driver_loses_no_order_and_does_none_twice(
         (clone("a_out=2", from_last_rung=True), "with another a_out its state does not fit"),
         (clone("scale=2", from_last_rung=True), "it was trained to its end"),
         (OrderRequest(what="continue"), "the study is not paused"),
-        (OrderRequest(what="max_concurrent", value="0000100001"), "write 1 to 10,000"),
+        (OrderRequest(what="max_concurrent", value="0001000001"), "write 1 to 1,000,000"),
         (OrderRequest(what="trials", value="2"), "each task has 4 already"),
         (OrderRequest(what="trials", value="+x"), "'+x' is not a number of trials"),
         (OrderRequest(what="trials", value="++3"), "'++3' is not a number of trials; write +20 for 20 more a task"),

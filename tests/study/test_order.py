@@ -50,10 +50,13 @@ def test_an_order_is_said_as_it_is_written_also_from_its_row(given: dict[str, An
         ({"what": "trials", "value": "+2", "settings": ("a=1",)}, "order: trials changes no settings; see "),
         ({"what": "paus"}, "order.what: Input should be 'stop_trial', 'clone_trial', 'pause'"),
         ({"what": "stop_trial", "trial": "../x"}, "order.trial: '../x' is refused; name a trial, such as cola-003"),
-        ({"what": "trials", "value": "2,000"}, "order.value: '2,000' is refused; write a value such as +20, 4 or 2h"),
+        (
+            {"what": "trials", "value": "2,000"},
+            "order.value: '2,000' is refused; write +20 trials, a number of trials at once, or a time such as 2h",
+        ),
         (
             {"what": "clone_trial", "trial": "cola-003", "settings": ("a=1", "scale")},
-            "order.settings.1: 'scale' is refused; write a knob and its value, such as training.learning_rate=0.001",
+            "order.settings.1: 'scale' is refused; write each change as NAME=VALUE, such as training.learning",
         ),
     ],
     ids=["lacking", "too much", "settings", "unknown", "odd trial", "odd value", "no value"],

@@ -277,7 +277,7 @@ def test_a_full_training_has_a_place_and_a_share_of_its_own(
         ({"trial": "--share"}, "trial", "unknown trial '--share'; known: "),
         ({"trial": "cola-0001", "task": "rte"}, "trial", "cola-0001 is of cola; leave task out"),
         ({"seeds": 0}, "body.seeds", "greater than or equal to 1"),
-        ({"trial": "a b"}, "body.trial", "is not written as it must be; name a trial as the page does"),
+        ({"trial": "a b"}, "body.trial", "is not written as it must be; name a trial, such as cola-003"),
         ({"name": "none"}, "study", "no study 'none' is here; look at the list of studies"),
     ],
 )
