@@ -283,13 +283,14 @@ class Driver:
 
     def _following(self, of: LaterPhase, asked: dict[str, TrialMessage]) -> Callable[[], list[TrialMessage]]:
         """Returns what asks the rows again when a trial has ended, or the request has changed."""
-        seen: list[object] = [None]
+        asked_at, asked_of = -1, None
 
         def following() -> list[TrialMessage]:
+            nonlocal asked_at, asked_of
             ended = len(self.ledger.rows) - len(self.ledger.running)
-            if seen[0] == (now := (ended, id(self.study.plan))):
+            if asked_at == ended and asked_of is self.study.plan:
                 return []
-            seen[0] = now
+            asked_at, asked_of = ended, self.study.plan
             if new := self._chosen(of, asked):
                 titles = dict.fromkeys(self.context.manifest.tasks[trial.task].title for trial in new)
                 self.view.say(f"{of.goes_on}: {format_many(len(new), 'trial')} on {', '.join(titles)}.")
