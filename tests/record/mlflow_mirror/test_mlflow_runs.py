@@ -205,5 +205,7 @@ def test_studies_that_begin_at_once_make_one_store_and_a_kill_while_it_is_made_s
 
 
 @pytest.mark.parametrize("uri", ["http://host:5000", "postgresql://host/name"])
-def test_a_server_makes_its_own(uri: str) -> None:
+def test_a_server_makes_its_own(uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
     ensure_schema(uri)
+    assert not list(tmp_path.iterdir())
