@@ -31,9 +31,9 @@ from krona_tune.train.export_check import (
     logits,
     refuse_other_outputs,
     sample_inputs,
-    save_tokenizer,
     write_card,
 )
+from krona_tune.train.exported_tokenizer import save_tokenizer
 from krona_tune.train.hub_push import licence_beside
 from krona_tune.train.loop import TaskWork
 from krona_tune.train.predict import AdaptedModel, backbone_of, load_adapted, named_backbone

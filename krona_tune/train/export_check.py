@@ -189,14 +189,6 @@ def building(to: Path) -> Iterator[Path]:
             shutil.rmtree(each, ignore_errors=True)
 
 
-def save_tokenizer(whole: AdaptedModel, built: Path) -> None:
-    """Writes the tokenizer, which pads texts as in training, and cuts them so where it is asked to truncate."""
-    whole.tokenizer.model_max_length = whole.card.max_length
-    side = "left" if whole.backbone.geometry.writes_alone else "right"  # a decoder writes after the last position
-    whole.tokenizer.padding_side = whole.tokenizer.init_kwargs["padding_side"] = side
-    whole.tokenizer.save_pretrained(built)
-
-
 def write_card(built: Path, readme: str) -> None:
     """Writes the model card beside what was built."""
     (built / README).write_text(readme, encoding="utf-8")

@@ -23,10 +23,10 @@ from krona_tune.train.export_check import (
     load_merged,
     logits,
     refuse_other_outputs,
-    save_tokenizer,
     validation_score,
     write_card,
 )
+from krona_tune.train.exported_tokenizer import save_tokenizer
 from krona_tune.train.loop import TaskWork
 from krona_tune.train.onnx_form import GRAPH, OnnxModel, median_milliseconds, quantise, refuse_without_onnx, write_onnx
 from krona_tune.train.predict import AdaptedModel

@@ -16,6 +16,7 @@ import torch
 import transformers
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
+from tokenizers import processors
 
 import krona_tune
 from krona_tune.adapters.adapter_card import CARD, read_card
@@ -178,6 +179,34 @@ def test_a_merged_model_writes_as_the_study_scored_it(tmp_path: Path) -> None:
         new = model.generate(**given)[0, given["input_ids"].shape[1] :]
         assert tokenizer.decode(new, skip_special_tokens=True).strip() == text
     assert "It writes greedily, at most 4 tokens." in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize(
+    ("single", "pair"),
+    [("$A </s>", "$A </s> $B </s>"), ("<turn> $A </s>", "<turn> $A <turn> $B </s>"), ("$A <turn>", "$A $B <turn>")],
+)
+def test_the_tokenizer_of_a_model_that_writes_ends_no_prompt(single: str, pair: str, tmp_path: Path) -> None:
+    """Training reads prompts without the end that the backbone's tokenizer writes; all else around them stays."""
+    adapter = writing_adapter("llama", tmp_path)
+    own = transformers.AutoTokenizer.from_pretrained(tmp_path / "backbone")
+    special = [(name, own.convert_tokens_to_ids(name)) for name in ("<turn>", "</s>")]
+    own.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=single, pair=pair, special_tokens=special
+    )
+    own.model_input_names = own.init_kwargs["model_input_names"] = ["input_ids", "token_type_ids", "attention_mask"]
+    own.save_pretrained(tmp_path / "backbone")
+    rows = [("3", "4"), ("12", "30")]
+    expected = krona_tune.predict(adapter, rows)
+    export_adapter(adapter, tmp_path / "out", Form.MERGED)
+    model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
+    again = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    for texts in (["ab"], ["ab", "c"]):
+        ids = own(*texts).input_ids
+        assert again(*texts).input_ids == (ids[:-1] if ids[-1] == own.eos_token_id else ids)
+    for row, text in zip(rows, expected, strict=True):
+        given = again(SUMS.prompt(row), return_tensors="pt")
+        new = model.generate(**given)[0, given["input_ids"].shape[1] :]
+        assert again.decode(new, skip_special_tokens=True).strip() == text
 
 
 @pytest.mark.parametrize(
