@@ -77,19 +77,21 @@ def earlier_studies(storage: Storage, named: Iterable[str], *, begun: bool = Fal
     Args:
         begun: a study that has begun learns from them; it goes on without those that are gone, which have the paths
             that they had.
+
+    Raises:
+        Refusal: there is no such study.
     """
-    words = [RECORDED_CURVES, NOTHING_EARLIER]
 
     def whole(each: str) -> str:
-        if each in words:
+        if each in (RECORDED_CURVES, NOTHING_EARLIER):
             return each
         if is_curve_file(each):
             return str(home(Path(each)).resolve())
         try:
-            return str(study_folder(storage, each, words).root.resolve())
-        except Refusal:
+            return str(study_folder(storage, each, [RECORDED_CURVES]).root.resolve())
+        except Refusal as refusal:
             if not begun:
-                raise
+                raise refusal.at("--warm-start") from None
             named_so = NAMES.fullmatch(each)
             return str((storage.study(each).root if named_so else home(Path(each))).resolve())
 

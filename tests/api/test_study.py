@@ -107,7 +107,7 @@ def test_a_study_to_start_warm_from_is_named_or_its_folder_is(model: str, named:
     earlier.spec.touch()
     found = krona_tune.Study(model=model, tasks="cola", space=SPACE, warm_start=named).request.search.warm_start
     assert set(found or ()) == {str(earlier.root.resolve())}
-    with pytest.raises(Refusal, match="studies: unknown study 'frist', did you mean 'first'"):
+    with pytest.raises(Refusal, match="warm_start: unknown study 'frist', did you mean 'first'"):
         krona_tune.Study(model=model, tasks="cola", space=SPACE, warm_start="frist")
 
 

@@ -250,9 +250,11 @@ def test_a_study_to_start_warm_from_is_named_or_its_folder_is(run: Run, model: s
     for named in ("first", "studies/first"):
         assert run(*words, "--warm-start", named)[::2] == (0, "")
     code, _, err = run(*words, "--warm-start", "frist")
-    assert (code, err) == (2, "studies: unknown study 'frist', did you mean 'first'?\n")
+    assert (code, err) == (2, "--warm-start: unknown study 'frist', did you mean 'first'?\n")
     code, _, err = run(*words, "--warm-start", "recorded-curve")
-    assert (code, err) == (2, "studies: unknown study 'recorded-curve', did you mean 'recorded-curves'?\n")
+    assert (code, err) == (2, "--warm-start: unknown study 'recorded-curve', did you mean 'recorded-curves'?\n")
+    code, _, err = run(*words, "--warm-start", "nonsense")
+    assert (code, err) == (2, "--warm-start: unknown study 'nonsense'; known: first, recorded-curves\n")
     (earlier / "results" / "trials.parquet").touch()
     code, _, err = run(*words, "--warm-start", "first")
     assert code == 2
