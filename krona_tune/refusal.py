@@ -65,7 +65,8 @@ def unknown(place: str, kind: str, value: object, known: Iterable[str]) -> Refus
     """Returns the Refusal of an unknown word; it suggests the nearest known word, or lists all of them."""
     words = sorted(known)
     short = [word for word in words if len(word) <= LONGEST_WORD]  # comparing long ones takes for ever
-    near = get_close_matches(str(value)[:LONGEST_WORD], short, n=1, cutoff=0.5)
+    given = str(value)[:LONGEST_WORD]
+    near = get_close_matches(given, short, n=1, cutoff=0.5) or get_close_matches(given.lower(), short, n=1, cutoff=0.5)
     if near:
         return Refusal(place, f"unknown {kind} {shown(str(value))}, did you mean {shown(near[0])}?")
     more = f" and {len(words) - MOST_WORDS} more" if len(words) > MOST_WORDS else ""

@@ -49,7 +49,7 @@ def asked_tasks(text: str, defined: Mapping[str, Any]) -> tuple[str, ...] | dict
             for task, each in resolve_tasks(dict([described]), Path.cwd(), "--tasks").items():
                 take(word, task, each)
         elif word:
-            raise unknown("--tasks", "task", word.lower(), [*TASKS, *defined, "glue"])
+            raise unknown("--tasks", "task", word, [*TASKS, *defined, "glue"])
     if not asked:
         raise no_task(text, defined)
     return tuple(asked) if all(task == OF_GLUE for task in asked.values()) else asked

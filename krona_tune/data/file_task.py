@@ -25,7 +25,7 @@ def file_task(words: str, place: str) -> tuple[str, dict[str, Any]] | None:
     Raises:
         Refusal: a column is not named.
     """
-    for colons in (2, 1, 0):
+    for colons in (2, 1, 0, *range(3, words.count(":") + 1)):  # more where a column's name has some
         file, *columns = words.rsplit(":", colons)
         if file_kind(Path(file)).builder:
             break

@@ -33,6 +33,7 @@ def test_tasks_are_read_in_their_order_without_repeats(text, names):
     ("text", "message"),
     [
         ("cola,mnlii", "--tasks: unknown task 'mnlii', did you mean 'mnli'?"),
+        ("MNLII", "--tasks: unknown task 'MNLII', did you mean 'mnli'?"),
         (
             "cola,my.csv",
             "--tasks: my.csv does not say which columns hold texts and labels; write my.csv:TEXT:LABEL with its "

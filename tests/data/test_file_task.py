@@ -29,7 +29,7 @@ def test_other_words_are_no_file_of_examples(words: str) -> None:
     assert file_task(words, "--tasks") is None
 
 
-@pytest.mark.parametrize("columns", ["", ":review", "::stars", ":review+:stars", ":review: "])
+@pytest.mark.parametrize("columns", ["", ":review", "::stars", ":review+:stars", ":review: ", ":a: b:c", ":a:b:c:d"])
 def test_a_column_that_is_not_named_is_asked_for_with_those_that_are_there(columns: str, tmp_path: Path) -> None:
     (tmp_path / "reviews.csv").write_text("review,stars\ngood,5\n")
     words = f"{tmp_path}/reviews.csv{columns}"
