@@ -75,8 +75,9 @@ def read_request(text: str, place: str) -> dict[str, Any]:
     """Returns the plain values of a request's YAML. Raises a Refusal if it holds no keys and values."""
     written = read_yaml(text, place)
     if not isinstance(written, dict):
-        problem = "is empty" if written is None else f"holds {shown(written)}, not keys and values"
-        raise Refusal(place, problem, "see krona-tune spaces")
+        held = "text" if isinstance(written, str) else shown(written)
+        problem = "is empty" if written is None else f"holds {held}, not keys and values"
+        raise Refusal(place, problem, "name a space in YAML; krona-tune spaces shows some")
     return written
 
 

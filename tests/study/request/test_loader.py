@@ -50,8 +50,9 @@ def test_a_word_that_only_looks_like_a_number_stays_a_word() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "is empty; see krona-tune spaces"),
+        ("", "is empty; name a space in YAML; krona-tune spaces shows some"),
         ("- model", "holds ['model'], not keys and values"),
+        ("text;label a fine film;good", "holds text, not keys and values"),
         ("tasks: [cola]", "the key 'model' is missing; add it, or give one with --model"),
     ],
 )
