@@ -1,13 +1,9 @@
 """Stops a study early: a person presses Ctrl-C, its budget is used up, its records can't be written, or Ray is lost."""
 
 import logging
-import os
 import signal
-import stat
-import sys
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import replace
 from types import FrameType
 from typing import Any, Literal
@@ -15,6 +11,7 @@ from typing import Any, Literal
 from rich.console import Console
 
 from krona_tune.search.budget import Amount, Budget
+from krona_tune.search.signals import HANGUP, leave_closed_terminal, listen, listen_as_before
 from krona_tune.study.redact import redact
 from krona_tune.study.result import Status
 from krona_tune.study.study_state import ALL_DONE, End
@@ -23,12 +20,6 @@ logger = logging.getLogger(__name__)
 
 Asked = Literal["", "cancelled", "interrupted", "terminated"]
 """How somebody asked a driver to end: by an order, or by a signal of a person or of the system."""
-HANGUP: int | None = getattr(signal, "SIGHUP", None)
-"""The signal of a terminal that is closed; Windows has none."""
-HEARD: dict[int, Asked] = {signal.SIGINT: "interrupted", signal.SIGTERM: "terminated"}
-"""What each signal asks."""
-if HANGUP is not None:
-    HEARD[HANGUP] = "terminated"
 
 
 class StudyStopper:
@@ -39,7 +30,8 @@ class StudyStopper:
 
     `ended` says who ordered that the search ends; the finals follow. `stopped` has Tune's ids of the trials that
     somebody ordered to stop, `judged` of those that the scheduler has ended because of their scores. `settled`: how the
-    driver ends is decided; a signal only cuts short what it still does.
+    driver ends is decided; a signal only cuts short what it still does. `at_once`: a second request came, which Python
+    drops if it arrives while an object is being freed.
 
     `limits` are those that still hold: the finals may lift some.
 
@@ -53,7 +45,7 @@ class StudyStopper:
         self.halted, self.lost, self.ended = "", "", ""
         self.stopped: set[str] = set()
         self.judged: set[str] = set()
-        self.settled = False
+        self.settled = self.at_once = False
         self.reserve: Callable[[], Amount] = Amount
         self.limits, self._spent = budget, spent
         self._verdicts: dict[str, Status] = {}
@@ -149,23 +141,10 @@ class StudyStopper:
         return Status.INTERRUPTED if over or not result or "score" not in result else Status.STOPPED_EARLY
 
 
-def leave_closed_terminal() -> None:
-    """Lets standard output and error go nowhere if they went to a terminal that is closed: each write would fail."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(AttributeError, OSError, ValueError):  # a notebook's has no descriptor
-            descriptor = stream.fileno()
-            if stat.S_ISCHR(os.fstat(descriptor).st_mode) and not os.isatty(descriptor):
-                nowhere = os.open(os.devnull, os.O_WRONLY)
-                os.dup2(nowhere, descriptor)
-                os.close(nowhere)
-
-
 @contextmanager
 def interruptible(stopper: StudyStopper, console: Console) -> Iterator[None]:
     """Makes a first Ctrl-C, SIGTERM from a cluster's scheduler, or a terminal that is closed end the study without loss
     at the next safe moment; a second one stops it at once, but for that of a terminal, which may come several times.
-
-    A program that `nohup` started does not hear its terminal.
     """
 
     def ask(number: int, frame: FrameType | None) -> None:
@@ -173,15 +152,13 @@ def interruptible(stopper: StudyStopper, console: Console) -> Iterator[None]:
         if number == HANGUP:
             leave_closed_terminal()
         elif again:
+            stopper.at_once = True
             raise KeyboardInterrupt
         if not again:
-            stopper.ask(HEARD[number])
+            stopper.ask("interrupted" if number == signal.SIGINT else "terminated")
             console.print("Stopping: the state of each trial's last rung is kept. Press Ctrl-C again to stop now.")
 
-    heard = [number for number in HEARD if number != HANGUP or signal.getsignal(number) != signal.SIG_IGN]
-    if threading.current_thread() is not threading.main_thread():
-        heard = []
-    previous = {number: signal.signal(number, ask) for number in heard}
+    previous = listen(ask)
     try:
         yield
     except KeyboardInterrupt:
@@ -190,5 +167,4 @@ def interruptible(stopper: StudyStopper, console: Console) -> Iterator[None]:
         logger.warning(said)
         console.print(said)
     finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
+        listen_as_before(previous)

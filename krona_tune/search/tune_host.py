@@ -299,6 +299,8 @@ def watched(run: Callable[[], object], lost: Callable[[], str | None], stopper: 
     Thread(target=_run_into, args=(run, ended), name="tune", daemon=True).start()
     try:
         while not ended.done():
+            if stopper.at_once:
+                raise KeyboardInterrupt
             if reason := lost():
                 stopper.abandon(reason)
                 return

@@ -283,3 +283,15 @@ def test_a_second_request_to_stop_abandons_the_run(looking_often: StudyStopper) 
         tune_host.watched(forever.wait, pressed, looking_often)
     assert looking_often.lost
     forever.set()
+
+
+def test_a_second_request_that_python_dropped_abandons_the_run_too(looking_often: StudyStopper) -> None:
+    forever = threading.Event()
+
+    def pressed() -> None:
+        looking_often.at_once = True
+
+    with pytest.raises(KeyboardInterrupt):
+        tune_host.watched(forever.wait, pressed, looking_often)
+    assert looking_often.lost
+    forever.set()
