@@ -59,9 +59,7 @@ def claim(folder: StudyFolder) -> Iterator[frozenset[str] | None]:
         missing = [path for path in (root, *root.parents) if not path.exists()]
         new = _acquire(root, lock)
     except Timeout:
-        raise Refusal(
-            "--name", f"the study {folder.name!r} is being run", "wait for it, or choose another name"
-        ) from None
+        raise _run_by_another(folder) from None
     except OSError as error:
         if error.errno in NO_FLOCK:
             _remove([root / LOCK] if missing else [], missing)
@@ -83,6 +81,15 @@ def claim(folder: StudyFolder) -> Iterator[frozenset[str] | None]:
         if not folder.spec.exists():
             _remove([*(root / name for name in new), *_left_by_starts(root)], missing)
         lock.release()
+
+
+def _run_by_another(folder: StudyFolder, where: str = "") -> Refusal:
+    """Returns the Refusal of a study that another driver runs; `where` says on which machine, if it is elsewhere."""
+    problem = f"the study {folder.name!r} is being run{where}"
+    if folder.spec.exists():
+        fix = f"wait for it; krona-tune watch {folder.name}{folder.storage_flag} shows how far it is"
+        return Refusal(str(folder.shown), problem, fix)
+    return Refusal("--name", problem, "wait for it, or choose another name")
 
 
 def _say_who(folder: StudyFolder) -> None:
@@ -309,8 +316,7 @@ def _refuse_other(folder: StudyFolder, copy: Copy, origin: str) -> None:
             time.sleep(WATCH_SECONDS)
             lease = _read_other(copy, origin)
     if lease:
-        problem = f"the study {folder.name!r} is being run {lease.driver}"
-        raise Refusal("--name", problem, "wait for it, or choose another name")
+        raise _run_by_another(folder, f" {lease.driver}")
 
 
 def _read_other(copy: Copy, origin: str) -> Lease | None:

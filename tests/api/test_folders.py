@@ -140,7 +140,10 @@ def test_a_study_that_is_being_run_is_refused_before_anything_is_looked_at(
         if not new:
             folder.spec.write_text(f"model: {model}\ndata: mini\ntasks: [cola]\n", encoding="utf-8")
         code, _, err = run(*words, *(["--space", "mini", "--model", model] if new else []))
-        assert (code, err) == (2, "--name: the study 'first' is being run; wait for it, or choose another name\n")
+        place, fix = "studies/first", "wait for it; krona-tune watch first shows how far it is"
+        if new:
+            place, fix = "--name", "wait for it, or choose another name"
+        assert (code, err) == (2, f"{place}: the study 'first' is being run; {fix}\n")
 
 
 def test_a_log_that_is_a_folder_is_refused_before_ray_starts(

@@ -156,7 +156,7 @@ def refuses_a_second_driver(folder: StudyFolder, run: Run) -> None:
     """Asserts that a driver which wants a study that is being run is refused and changes nothing."""
     before = folder.manifest.read_bytes()
     status, _, said = run("--resume", folder.name, "--storage", folder.root.parent)
-    assert (status, "is being run; wait for it, or choose another name" in said) == (2, True), said
+    assert (status, "is being run; wait for it; krona-tune watch" in said) == (2, True), said
     assert folder.manifest.read_bytes() == before
 
 

@@ -207,7 +207,7 @@ def test_a_driver_that_still_fetches_the_study_has_it_and_renews_its_lease(
     def slowly(copy: Copy) -> None:
         first = read_lease(copy.store)
         assert first is not None
-        with pytest.raises(Refusal, match="--name: the study 'first' is being run"):
+        with pytest.raises(Refusal, match="the study 'first' is being run"):
             holding(here).__enter__()
         until(lambda: (now := read_lease(copy.store)) and now.at > first.at)
         seen.append(first.origin)
