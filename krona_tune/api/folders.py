@@ -11,11 +11,11 @@ from typing import Any
 from krona_tune.adapters.adapter_card import CARD, read_card
 from krona_tune.hub import home
 from krona_tune.record.contributed_curves import is_curve_file
-from krona_tune.record.ownership import BEFORE_A_STUDY
+from krona_tune.record.ownership import BEFORE_A_STUDY, is_locked
 from krona_tune.record.remote_copy import INDEX
 from krona_tune.record.remote_files import Store
 from krona_tune.record.storage import Storage
-from krona_tune.refusal import Refusal, unknown
+from krona_tune.refusal import NotNow, Refusal, unknown
 from krona_tune.study.folder import FULL, WINNER, StudyFolder
 from krona_tune.study.redact import redact
 from krona_tune.study.request.search_spec import NOTHING_EARLIER, RECORDED_CURVES
@@ -39,6 +39,8 @@ def existing(storage: Storage, name: str, words: Iterable[str] = ()) -> StudyFol
     """Returns a study by its name. Raises a Refusal, which knows these `words` too, if the storage does not have it."""
     if NAMES.fullmatch(name) and (folder := storage.brought(name)).spec.exists():
         return folder
+    if NAMES.fullmatch(name) and is_locked(storage.study(name)):
+        raise NotNow(str(storage), f"the study {name!r} is starting", "look again when it has begun")
     if NAMES.fullmatch(name) and storage.study(name).manifest.exists():
         raise Refusal(str(storage.study(name).spec), "is missing", "put back a copy of it")
     there = [*storage.names(), *words]

@@ -22,7 +22,7 @@ from krona_tune.study.result import Half
 Command = Annotated[str, AfterValidator(redact)]
 """A command line as it was typed, with passwords masked."""
 Depth = Annotated[int, Field(ge=0, le=10_000)]
-PUT_BACK = "put back a copy of it; results/ and adapters/ do not need it"
+PUT_BACK = "put back a copy of it, such as MLflow's in the run of a task; results/ and adapters/ do not need it"
 PRECISIONS: dict[str, Precision] = {"bfloat16": "bf16", "float32": "fp32", "bf16": "bf16", "fp32": "fp32"}
 """The precision of a request by what a manifest may say; an earlier version wrote both words."""
 STUDY_FORMAT: Final = 1

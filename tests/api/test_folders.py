@@ -12,7 +12,7 @@ from krona_tune.cli import studies
 from krona_tune.record.ownership import claim
 from krona_tune.record.remote_files import Store
 from krona_tune.record.storage import Storage, storage_at
-from krona_tune.refusal import Refusal
+from krona_tune.refusal import NotNow, Refusal
 from krona_tune.search.startup import cluster
 from krona_tune.study.folder import StudyFolder
 from tests.conftest import Run
@@ -144,6 +144,14 @@ def test_a_study_that_is_being_run_is_refused_before_anything_is_looked_at(
         if new:
             place, fix = "--name", "wait for it, or choose another name"
         assert (code, err) == (2, f"{place}: the study 'first' is being run; {fix}\n")
+
+
+def test_a_study_that_is_starting_is_not_called_unknown(tmp_path: Path) -> None:
+    storage = storage_at(str(tmp_path / "studies"))
+    with claim(storage.study("first")), pytest.raises(NotNow, match="the study 'first' is starting; look again when"):
+        existing(storage, "first")
+    with pytest.raises(Refusal, match="no study 'first'; there are no studies"):
+        existing(storage, "first")
 
 
 def test_a_log_that_is_a_folder_is_refused_before_ray_starts(

@@ -302,7 +302,7 @@ def test_a_space_that_is_made_for_a_request_is_printed_and_runs_as_a_file(run: R
 def test_a_space_is_made_with_what_a_study_of_the_storage_teaches(run: Run, tmp_path: Path, study: StudyFolder) -> None:
     words = ["space", "auto", "--tasks", "cola", "--warm-start"]
     code, _, err = run(*words, "nobody", "--storage", str(study.root.parent), program=cli.main)
-    assert (code, err.partition(";")[0]) == (2, f"{study.root.parent}: unknown study 'nobody'")
+    assert (code, err.partition(";")[0]) == (2, "--warm-start: unknown study 'nobody'")
     code, _, err = run(*words, study.name, "--storage", str(study.root.parent), program=cli.main)
     assert "unknown study" not in err
 

@@ -39,7 +39,7 @@ def test_a_damaged_manifest_is_refused(tmp_path: Path, damage: Damage, said: str
     with pytest.raises(Refusal) as refused:
         read_manifest(path)
     assert str(refused.value).startswith(f"{path}: {said}")
-    assert str(refused.value).endswith("; put back a copy of it; results/ and adapters/ do not need it")
+    assert str(refused.value).endswith("in the run of a task; results/ and adapters/ do not need it")
 
 
 def test_a_manifest_of_a_newer_version_is_refused(tmp_path: Path) -> None:

@@ -288,8 +288,10 @@ def sync(folder: StudyFolder, tracking_uri: str | None = None, experiment: str |
         Refusal: the folder holds no study, or its records can't be read; the tracking store can't be reached, or
             refuses.
     """
-    place = redact(tracking_uri or folder.tracking_uri)
-    with refusing("--tracking-uri", f"{place} could not be brought up to date", "fix it, or name another store"):
+    place, fix = folder.tracking_uri, "move it away, then sync each study beside it"
+    if tracking_uri:
+        place, fix = f"--tracking-uri: {redact(tracking_uri)}", "fix it, or name another store"
+    with refusing(place, "could not be brought up to date", fix):
         return _sync(folder, tracking_uri, experiment)
 
 

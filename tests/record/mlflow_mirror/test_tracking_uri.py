@@ -190,7 +190,7 @@ def test_mlflow_which_would_try_for_minutes_is_not_asked_to_open_such_a_file(
 def test_a_sync_with_such_a_file_is_refused(tmp_path: Path) -> None:
     folder = study_folder(tmp_path / "studies")
     (folder.root.parent / "mlflow.db").write_text("garbage" * 100)
-    with pytest.raises(Refusal, match=r"--tracking-uri: .*could not be brought up to date .*file is not a database"):
+    with pytest.raises(Refusal, match=r"mlflow.db: could not be brought .* not a database\)\); move it away"):
         sync(folder)
 
 
