@@ -22,7 +22,7 @@ from krona_tune.study.request.search_spec import NOTHING_EARLIER, RECORDED_CURVE
 from krona_tune.study.request.study_spec import StudySpec
 
 NAMES = re.compile(r"[A-Za-z0-9][\w.-]*")
-LONGEST_NAME = 128
+LONGEST_STUDY_NAME = 128
 """Bytes of a new study's name: what the study leaves in MLflow and on the disk is named after it."""
 LETTERS = "use letters, digits, '.', '_' and '-'"
 DATABASES = ("mlflow.db", "queue.db")
@@ -114,8 +114,8 @@ def refuse_odd(name: str | None) -> None:
         return
     if not NAMES.fullmatch(name):
         raise Refusal("--name", f"{name!r} is no name of a study", LETTERS)
-    if len(name.encode()) > LONGEST_NAME:
-        raise Refusal("--name", f"'{name[:40]}…' has {len(name.encode())} bytes", f"use at most {LONGEST_NAME}")
+    if len(name.encode()) > LONGEST_STUDY_NAME:
+        raise Refusal("--name", f"'{name[:40]}…' has {len(name.encode())} bytes", f"use at most {LONGEST_STUDY_NAME}")
     if name.lower() in OF_THE_STORAGE:
         raise Refusal("--name", f"{name} is the name of a file that a storage keeps", "choose another name")
 

@@ -133,7 +133,7 @@ IDLE = 0.3
 """How much of its longest trial a phase's other slots have nothing to do at its end: the mean of twenty phases."""
 PHASE = 6.0
 """The seconds in which the workers of a phase start."""
-ADDED = 0.2
+ADDED_SHARE = 0.2
 """How much of the seeds that finals may add they add: 17 of 84 in twelve studies of different kinds."""
 AMONG_BEST = 2 / 3
 """Says how often a default configuration that the search tries is one of its task's best: in two of three replayed
@@ -174,7 +174,7 @@ class Forecast:
         counts = {(task, kind): n for task in spec.tasks for kind, (n, _) in self.parts(task, spec).items()}
         phases = sum(any(counts[task, kind] for task in spec.tasks for kind in phase) for phase in PHASES)
         trained = self._on_the_clock(spec, {key: (n, min(n, 1)) for key, n in counts.items()}, slots.count)
-        return PHASE * phases + trained + ADDED * self._may_add(spec) / slots.count
+        return PHASE * phases + trained + ADDED_SHARE * self._may_add(spec) / slots.count
 
     def may_add(self, spec: StudySpec, slots: "Slots") -> float:
         """Returns the seconds on the clock that finals may add to the study's: where the best can't be told, or has
@@ -187,7 +187,7 @@ class Forecast:
         for task in spec.tasks:
             each = self.tasks[task]
             dearest = each.dearest_final(winners)
-            least = finals + ADDED * counts.may_add
+            least = finals + ADDED_SHARE * counts.may_add
             most += (counts.finals + counts.may_add) * (each.whole(dearest) + dearest.test) - least * self._final(task)
         return max(0.0, most) / slots.count
 
@@ -198,7 +198,7 @@ class Forecast:
     def busy(self, spec: StudySpec) -> float:
         """Returns the seconds of all the study's trials together."""
         trained = sum(count * seconds for task in spec.tasks for count, seconds in self.parts(task, spec).values())
-        return trained + ADDED * self._may_add(spec)
+        return trained + ADDED_SHARE * self._may_add(spec)
 
     def _may_add(self, spec: StudySpec) -> float:
         """Returns the seconds of all trainings that finals add at most."""

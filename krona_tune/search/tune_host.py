@@ -83,7 +83,7 @@ def _running(tune_controller: Any) -> int:
 logger = logging.getLogger(__name__)
 LOW_ON_MEMORY = "running low on memory"
 """What Ray says when it ends a node's largest worker before the machine runs out of memory."""
-CLOSING_SECONDS = 2.0
+RECORDED_SECONDS = 2.0
 """How long the end of recording waits for an event that is being recorded."""
 
 
@@ -146,7 +146,7 @@ class Recorder(_Unpickled, Callback):  # type: ignore[misc]
 
     def close(self) -> None:
         """Stops recording, so that later events of an abandoned run are ignored."""
-        taken = self._lock.acquire(timeout=CLOSING_SECONDS)
+        taken = self._lock.acquire(timeout=RECORDED_SECONDS)
         self._closed = True
         if taken:
             self._lock.release()

@@ -14,7 +14,7 @@ from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.records import read_records
 from krona_tune.record.storage import LISTED, REPORTED, Storage, refresh
 from krona_tune.refusal import Refusal, told
-from krona_tune.refused_calls import naming_fields
+from krona_tune.refused_calls import LONGEST_NAME, naming_fields
 from krona_tune.report.comparison import ComparedStudy, comparison_of, refuse_one
 from krona_tune.report.comparison_page import comparison_title, render_comparison
 from krona_tune.report.html import environment
@@ -51,8 +51,6 @@ OF_AN_ORDER = field_names(OrderRequest.model_fields) | {"--set": "settings"}
 """The fields of an order, by the flags that mean the same."""
 WATCHED = ("manifest.json", "study.yaml", "state.json", "results/*")
 """Patterns of the files that a study's page is made from."""
-LONGEST_NAME = 255
-"""The most bytes of a folder's name."""
 MOST_STUDIES, MOST_OPEN = 10_000, 32
 """How many studies' summaries are kept, and of how many the records and pages, which are large."""
 MOST_COMPARED = 8

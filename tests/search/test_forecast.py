@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from krona_tune.search.forecast import (
-    ADDED,
+    ADDED_SHARE,
     AMONG_BEST,
     DRAWN_FINALS,
     IDLE,
@@ -58,11 +58,11 @@ def test_a_trial_takes_its_epochs_and_the_evaluations_on_its_way() -> None:
 @pytest.mark.parametrize(("budget", "trainings"), [(15, 9), (6, 0), (None, 0)])
 def test_finals_may_add_what_their_budget_leaves(budget: int | None, trainings: int) -> None:
     asked, slots = spec(finalists={"top": 1, "seeds": 3, "budget": budget}), Slots(cpus=1.0, gpus=0.0, count=2)
-    assert forecast().may_add(asked, slots) == pytest.approx((1 - ADDED) * trainings * 73 / 2)
+    assert forecast().may_add(asked, slots) == pytest.approx((1 - ADDED_SHARE) * trainings * 73 / 2)
     least = spec(finalists={"top": 1, "seeds": 3, "budget": 6})
     added = forecast().study(asked, slots) - forecast().study(least, slots)
-    assert added == pytest.approx(ADDED * trainings * 73 / 2)
-    assert forecast().busy(asked) - forecast().busy(least) == pytest.approx(ADDED * trainings * 73)
+    assert added == pytest.approx(ADDED_SHARE * trainings * 73 / 2)
+    assert forecast().busy(asked) - forecast().busy(least) == pytest.approx(ADDED_SHARE * trainings * 73)
 
 
 def test_finals_take_more_where_the_best_has_the_dearest_adapter() -> None:

@@ -164,7 +164,7 @@ class StudyQueue:
         entry = self._place_for(name, priority, person)
         try:
             yield entry
-        except Exception:
+        except BaseException:
             self._database.remove(entry.id, person)
             raise
         finally:
