@@ -24,6 +24,7 @@ from krona_tune.study.formatting import describe_adapter, format_many, format_mo
 from krona_tune.study.redact import redact
 from krona_tune.study.request.field_types import for_task
 from krona_tune.study.request.metric_table import rows_of
+from krona_tune.study.request.samplers import SAMPLERS
 from krona_tune.study.search_end import LEAST_TRIALS
 
 if TYPE_CHECKING:
@@ -45,12 +46,6 @@ SHOWN_EXAMPLES, MOST_LABELS, MOST_LEFT_OUT = 3, 8, 8
 """The most examples of a task that a dry run prints, and the most labels and maps left out that a plan lists."""
 WIDTH = 100
 """The width of the lines about what is searched."""
-SAMPLERS = {
-    "tpe": "by TPE",
-    "study_model": "by one model of all tasks",
-    "random": "drawn evenly",
-    "sobol": "of a Sobol sequence",
-}
 
 
 @dataclass(frozen=True, repr=False)
@@ -187,7 +182,7 @@ def _trials(plan: "Plan") -> str:
     """Says how many trials a task has, who proposes them, and what is trained beside them."""
     if plan.space.searched():
         others = plan.trials > plan.planned.taught  # else no point is left to the sampler
-        said = f"{plan.trials} a task" + f" {SAMPLERS[plan.spec.search.proposes_by]}" * others
+        said = f"{plan.trials} a task" + f" {SAMPLERS[plan.spec.search.proposes_by].words}" * others
     else:
         said = f"{plan.trials} a task" + " (one is trained: others would repeat it)" * (plan.trials > 1)
     beside = "of the frozen model" if plan.geometry.text_to_text else "with the head alone"

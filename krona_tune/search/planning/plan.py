@@ -414,27 +414,25 @@ def _check_search(spec: StudySpec) -> None:
     if search.shared and not search.early_stopping:
         problem = "search.early_stopping is false: configurations for all tasks are stopped between tasks"
         raise Refusal("--shared", problem, "leave it out")
-    if search.first_point and search.sampler != "sobol":
+    sampler = f"sampler {search.sampler}"
+    if search.first_point and not search.sampled.in_order:
         problem = f"{search.sampler} has no point number {search.first_point}"
         raise Refusal("search.first_point", problem, "leave it out, or write search.sampler: sobol")
     several = {"search.per_method": search.per_method, "--shared": search.shared, "pareto": search.pareto}
     asked = bool(spec.finalists.default or spec.finalists.budget)
     _refuse_beside("finalists", "default and budget choose one configuration of each task", asked, several)
     others = {"search.objective pareto": search.pareto, "search.warm_start": search.learns_from}
-    _refuse_beside("search.sampler", "sobol takes its own points in order", search.sampler == "sobol", others)
+    _refuse_beside("search.sampler", f"{search.sampler} takes its own points in order", search.sampled.in_order, others)
     if search.front and not search.pareto:
         problem = "it says how the best score at every size is looked for"
         raise Refusal("search.front", problem, "write search.objective: pareto, or search.front: null")
-    others = {
-        "search.per_method": search.per_method,
-        f"sampler {search.sampler}": search.sampler in {"random", "sobol"},
-    }
+    others = {"search.per_method": search.per_method, sampler: not search.sampled.learns}
     _refuse_beside("search.front", "the model of the study proposes", search.front is not None, others)
     others = {
         "search.warm_start": search.learns_from,
         "search.per_method": search.per_method,
         "--shared": search.shared,
-        f"sampler {search.sampler}": search.sampler in {"sobol", "study_model"},
+        sampler: search.sampled.in_order or search.sampled.of_all_tasks,
     }
     _refuse_beside("search.taught", "the recorded curves say which points come first", bool(search.taught), others)
 

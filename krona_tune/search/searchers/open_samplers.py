@@ -194,7 +194,7 @@ def _sampler_in(
     storage, search = open_journal(journal, halt), spec.search
 
     def suggest(part: Space, task: str) -> Suggest:
-        if search.sampler == "sobol":
+        if search.sampled.in_order:
             return sobol_points(part, spec.seed, search.first_point)
         first = adopt_points(part, earlier.get(task, ()))
 
@@ -209,9 +209,9 @@ def _sampler_in(
             storage,
             f"{spec.name}/{name}",
             seed=spec.seed,
-            startup_trials=search.startup_trials if search.sampler in {"tpe", "study_model"} else None,
+            startup_trials=search.startup_trials if search.sampled.learns else None,
             suggest=suggest(part, task),
-            only_suggested=search.sampler == "sobol",
+            only_suggested=search.sampled.in_order,
             every_size=search.pareto,
             tries_largest=search.fills_front,
         )

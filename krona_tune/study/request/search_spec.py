@@ -17,8 +17,7 @@ from krona_tune.study.request.field_types import (
     Trials,
     listed,
 )
-
-Sampler = Literal["tpe", "study_model", "random", "sobol"]
+from krona_tune.study.request.samplers import SAMPLERS, Sampler, SamplerFacts
 
 RECORDED_CURVES = "recorded-curves"
 """Names, in a warm start, the learning curves that come with the package."""
@@ -163,7 +162,12 @@ class SearchSpec(FrozenValue):
         if self.fills_front:
             return "study_model"
         by_task = not (self.per_method or self.pareto or self.shared)
-        return self.sampler if by_task or self.sampler != "study_model" else "tpe"
+        return self.sampler if by_task or not self.sampled.of_all_tasks else "tpe"
+
+    @property
+    def sampled(self) -> SamplerFacts:
+        """Returns what is true of the sampler that is asked for."""
+        return SAMPLERS[self.sampler]
 
     @property
     def taught_trials(self) -> int:
@@ -189,4 +193,4 @@ class SearchSpec(FrozenValue):
     @property
     def _excludes_model(self) -> bool:
         """Returns whether the search is asked for in a way in which no model of all tasks can propose."""
-        return self.per_method or self.sampler in {"random", "sobol"}
+        return self.per_method or not self.sampled.learns
