@@ -1,6 +1,7 @@
 """Describes the task of one file of examples, which words such as `reviews.csv:review:stars` name."""
 
 import re
+from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -37,10 +38,15 @@ def file_task(words: str, place: str) -> tuple[str, dict[str, Any]] | None:
         problem = f"{words} does not say which columns hold texts and labels{_there(path)}"
         fix = f"write {file}:TEXT:LABEL with its columns ({file}:TEXT+TEXT:LABEL for pairs)"
         raise Refusal(place, problem, f"{fix}, or describe the task in a file .yaml")
-    return task_name(path), {"data": str(path), "text": texts, "label": label}
+    return described_task(path, texts, label)
 
 
-def task_name(path: Path) -> str:
+def described_task(path: Path, texts: Sequence[str], label: str) -> tuple[str, dict[str, Any]]:
+    """Returns the name and the description of the task of a file with these columns."""
+    return _task_name(path), {"data": str(path), "text": list(texts), "label": label}
+
+
+def _task_name(path: Path) -> str:
     """Returns the name of a file's task: its own, of letters, digits and `_`, and none that has a meaning."""
     name = re.sub(r"\W+", "_", path.stem, flags=re.ASCII).strip("_")[:36]
     return name if name[:1].isalpha() and name.lower() not in TAKEN_NAMES else f"own_{name}".rstrip("_")

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from krona_tune.api.asked_tasks import asked_tasks
-from krona_tune.data.file_task import file_task, task_name
+from krona_tune.data.file_task import described_task, file_task
 from krona_tune.refusal import Refusal
 
 
@@ -64,5 +64,5 @@ def test_a_request_names_several_with_whole_paths(tmp_path: Path, monkeypatch: p
     ],
 )
 def test_a_task_is_named_after_its_file(file: str, name: str) -> None:
-    assert task_name(Path(file)) == name
-    assert len(task_name(Path("x" * 200))) <= 40
+    assert described_task(Path(file), ["t"], "l")[0] == name
+    assert len(described_task(Path("x" * 200), ["t"], "l")[0]) <= 40

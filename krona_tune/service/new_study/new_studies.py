@@ -4,13 +4,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from krona_tune.api.folders import refuse_odd
 from krona_tune.api.shipped_spaces import question, space_file, space_names, space_text
 from krona_tune.data.corpus import MINI
 from krona_tune.data.example_files import column_names
-from krona_tune.data.file_task import task_name
+from krona_tune.data.file_task import described_task
 from krona_tune.data.tasks import GLUE, TASKS
 from krona_tune.refusal import Refusal, refuse_unknown
 from krona_tune.service.new_study.data_roots import DataRoots
@@ -161,9 +160,9 @@ def _own(asked: NewStudy) -> Iterator[GivenValue]:
         refuse_unknown(name, "column", names, getattr(asked, name))
     columns = [getattr(asked, name) for name in texts]
     _refuse_twice([*columns, asked.label], [*texts, "label"])
-    task: dict[str, Any] = {"data": str(path), "text": columns, "label": asked.label}
+    name, task = described_task(path, columns, asked.label)
     task |= {"regression": True} if asked.answers == NUMBERS else {}
-    yield GivenValue("tasks", {task_name(path): task}, "data")
+    yield GivenValue("tasks", {name: task}, "data")
 
 
 def _refuse_twice(columns: Sequence[str], fields: Sequence[str]) -> None:
