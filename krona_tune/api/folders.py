@@ -39,10 +39,10 @@ def existing(storage: Storage, name: str, words: Iterable[str] = ()) -> StudyFol
     """Returns a study by its name. Raises a Refusal, which knows these `words` too, if the storage does not have it."""
     if NAMES.fullmatch(name) and (folder := storage.brought(name)).spec.exists():
         return folder
-    if NAMES.fullmatch(name) and is_locked(storage.study(name)):
-        raise NotNow(str(storage), f"the study {name!r} is starting", "look again when it has begun")
     if NAMES.fullmatch(name) and storage.study(name).manifest.exists():
         raise Refusal(str(storage.study(name).spec), "is missing", "put back a copy of it")
+    if NAMES.fullmatch(name) and is_locked(storage.study(name)):
+        raise NotNow(str(storage), f"the study {name!r} is starting", "look again when it has begun")
     there = [*storage.names(), *words]
     if name in there:
         refuse_unnamed(storage, name)
@@ -93,6 +93,8 @@ def earlier_studies(storage: Storage, named: Iterable[str], *, begun: bool = Fal
             return str(study_folder(storage, each, [RECORDED_CURVES]).root.resolve())
         except Refusal as refusal:
             if not begun:
+                if refusal.place != str(storage):
+                    raise
                 raise refusal.at("--warm-start") from None
             named_so = NAMES.fullmatch(each)
             return str((storage.study(each).root if named_so else home(Path(each))).resolve())

@@ -49,6 +49,7 @@ from krona_tune.refused_calls import refusing_at_the_caller
 from krona_tune.search.driver_options import DriverOptions
 from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.search.planning.recommendation import recommend_point
+from krona_tune.search.signals import interrupted_by_signals
 from krona_tune.search.start_options import StartOptions
 from krona_tune.search.startup.cluster import leave_ray, slots, this_machine
 from krona_tune.search.terminal.cell_view import in_notebook, silence_widgets
@@ -422,7 +423,7 @@ class Study(RecordedStudy):
     ) -> None:
         """Runs the study here. Its request is read when no other driver can change it any more."""
         begun = self.folder.spec.exists()
-        with one_at_a_time(), claim(self.folder) as waited:
+        with one_at_a_time(), interrupted_by_signals(), claim(self.folder) as waited:
             if not begun:
                 refuse_taken(self.folder, self.folder.name)  # another driver may have begun it meanwhile
             spec = read_spec()

@@ -77,21 +77,24 @@ def resumed_spec(
     _refuse_different(folder.name, earlier, written_spec(space or folder.spec, kept), kept)
     taken = [_with_more(each, earlier.search.trials) if adds else each for each in changing(given)]
     if adds:
-        _refuse_fewer_than_begun(folder, taken)
+        _refuse_fewer_than_begun(folder, taken, earlier.search)
     return default_to_glue(load_with(folder.spec, taken))
 
 
-def _refuse_fewer_than_begun(folder: StudyFolder, given: Sequence[GivenValue]) -> None:
-    """Refuses a number of trials that a task has begun more than, since none of them would be taken back."""
+def _refuse_fewer_than_begun(folder: StudyFolder, given: Sequence[GivenValue], earlier: SearchSpec) -> None:
+    """Refuses fewer trials than a task, or a method on it, has begun, since none of them would be taken back."""
     asked = next((each for each in given if each.key == "search.trials"), None)
-    if asked is None or not isinstance(asked.value, int):
+    if asked is None or not isinstance(asked.value, int) or asked.value >= earlier.trials:
         return
     begun: Counter[str] = Counter()
     with suppress(Refusal):  # what can't be read is recovered by the driver
-        begun.update(row.task for row in read_trials(folder.results) if row.searched)
-    for task, most in begun.most_common(1):
+        own = (
+            row for row in read_trials(folder.results) if row.searched and row.number >= 0
+        )  # a clone is not asked for
+        begun.update(f"{row.params['method']} on {row.task}" if earlier.per_method else row.task for row in own)
+    for group, most in begun.most_common(1):
         if most > asked.value:
-            problem = f"{task} has begun {most} trials of its search, more than {asked.value}"
+            problem = f"{group} has begun {most} trials of its search, more than {asked.value}"
             raise Refusal(asked.by, problem, f"write {most} or more, +1 for one more of each task, or leave it out")
 
 

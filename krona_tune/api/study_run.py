@@ -28,7 +28,6 @@ from krona_tune.api.study_request import lifting_ordered_stop
 from krona_tune.refusal import NotNow
 from krona_tune.search.driver_options import DriverOptions, Outcome
 from krona_tune.search.planning.plan import Plan, make_plan
-from krona_tune.search.signals import interrupted_by_signals
 from krona_tune.search.waiting_orders import EarlierOrders
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest, refuse_other_inputs, task_inputs
@@ -85,8 +84,7 @@ def run_and_report(
             print_dry_run(plan, here, folder)
         return None
     refuse_no_log(folder.log)
-    with interrupted_by_signals() as listen_anew:
-        outcome = _run(plan, folder, replace(options, again=again, earlier=earlier), listen_anew)
+    outcome = _run(plan, folder, replace(options, again=again, earlier=earlier))
     if outcome.interrupted:
         console.print(escape(_how_to_go_on(outcome, options.resumed_by)), soft_wrap=True)
     return outcome
@@ -110,19 +108,18 @@ def _refuse_changed_files(plan: "Plan", folder: StudyFolder, tasks: Iterable[str
         refuse_other_inputs(task_inputs(name, then[name], then[name].model_copy(update=now)), place)
 
 
-def _run(plan: "Plan", folder: StudyFolder, options: DriverOptions, ray_has_started: Callable[[], object]) -> Outcome:
+def _run(plan: "Plan", folder: StudyFolder, options: DriverOptions) -> Outcome:
     """Runs the study on a Ray that is joined or started for it, and prints its results."""
     from krona_tune.search.startup.cluster import abandon, connecting, leave_ray
 
     began, workers = time.monotonic(), connecting(options.start.address, plan.spec.resources)
+    driver = None
     with ExitStack() as log:
         try:
             from krona_tune.search.driver import Driver
             from krona_tune.search.startup.begin_study import begin_study
 
-            found = _resources(plan, workers, folder, options.resumed_by)
-            ray_has_started()
-            resources, forecast = _checked(found, folder, options)
+            resources, forecast = _checked(_resources(plan, workers, folder, options.resumed_by), folder, options)
             log.enter_context(logging_to(folder.log))
             with lifting_ordered_stop(folder, plan.spec):
                 context = begin_study(resources, folder, command=options.command, full_training=bool(options.again))
@@ -131,13 +128,12 @@ def _run(plan: "Plan", folder: StudyFolder, options: DriverOptions, ray_has_star
             load = Timer(LOAD_SECONDS, import_module, [REPORT])
             load.daemon = True
             load.start()
-            outcome = Driver(context, options, forecast, console).run(
-                lambda folder: import_module(REPORT).write_report(folder)
-            )
+            driver = Driver(context, options, forecast, console)
+            outcome = driver.run(lambda folder: import_module(REPORT).write_report(folder))
         except BaseException as error:
             abandon(workers)
-            if isinstance(error, KeyboardInterrupt):
-                errors.print("Stopped at the start: no trial has begun, and nothing is lost.")
+            if isinstance(error, KeyboardInterrupt) and driver is None:
+                errors.print("Stopped at the start, before anything was trained.")
             raise
         try:
             _print_results(outcome, context, options, began)

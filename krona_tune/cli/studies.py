@@ -19,6 +19,7 @@ from krona_tune.record.records import read_trials_so_far
 from krona_tune.record.storage import Storage, storage_at
 from krona_tune.refusal import Refusal, refuse_unknown
 from krona_tune.search.driver_options import DriverOptions
+from krona_tune.search.signals import interrupted_by_signals
 from krona_tune.search.start_options import START_OPTIONS, StartOptions
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import TaskFacts, read_manifest
@@ -70,7 +71,7 @@ def run(
         folder = kept_at.brought(name or new_name(place))
         new = asked.spec(chosen, folder.name)
     given = asked.given
-    with naming_given(place, given), nullcontext() if dry_run else claim(folder) as waited:
+    with interrupted_by_signals(), naming_given(place, given), nullcontext() if dry_run else claim(folder) as waited:
         if new:
             refuse_taken(folder, name)  # another driver may have begun it meanwhile
             spec, reason = new, chosen.reason
@@ -213,7 +214,7 @@ def train(
         chosen = configuration(read_trials_so_far(folder.results), plan.spec, facts, task, trial)
         return FullTraining(of=chosen, seeds=seeds, everything=all_data)
 
-    with nullcontext() if dry_run else claim(folder) as waited:
+    with interrupted_by_signals(), nullcontext() if dry_run else claim(folder) as waited:
         spec = resumed_spec(folder, given_by({"max_concurrent": max_concurrent}))
         told = DriverOptions(command=this_command(), resumed_by="the same command", start=start, waited=waited)
         outcome = run_and_report(spec, str(folder.spec), "", folder, told, dry_run=dry_run, asked=asked)

@@ -5,6 +5,7 @@ import signal
 import stat
 import sys
 import threading
+import time
 from _thread import interrupt_main
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -45,42 +46,101 @@ def leave_closed_terminal() -> None:
 
 
 @contextmanager
-def interrupted_by_signals() -> Iterator[Callable[[], object]]:
+def interrupted_by_signals() -> Iterator[None]:
     """Makes each of the signals raise a KeyboardInterrupt in this context, as Ctrl-C does: of a study that only starts
     there is nothing to keep, but something to remove.
 
     Python drops an exception that is raised while an object is being freed, as happens by the thousand in imports. So
-    the first is raised again and again until it has been heard.
-
-    Yields what listens anew: Ray takes SIGTERM for itself when it starts.
+    it is raised again and again until it ends the context; whoever listens by then hears the signal once.
     """
-    ended, repeated = threading.Event(), threading.Event()
+    interrupts = _Interrupts()
+    LISTENING.append(interrupts)
+    previous = listen(interrupts.hear)
+    try:
+        interrupts.raised = True
+        yield
+    finally:
+        try:
+            interrupts.end()
+        finally:
+            interrupts.ended = True
+            listen_as_before(previous)
+            LISTENING.remove(interrupts)
 
-    def repeat() -> None:
-        while not ended.wait(REPEATED_SECONDS):
-            repeated.set()
-            interrupt_main()
-            if signal.getsignal(signal.SIGINT) is not interrupt:  # whoever listens by now has heard it
-                return
 
-    def interrupt(number: int, frame: FrameType | None) -> None:
-        again = repeated.is_set()
-        repeated.clear()
+def listen_anew() -> None:
+    """Lets the signals end that context again, from any thread: Ray takes SIGTERM for itself when it starts. Changes
+    nothing outside of such a context, or where another listens in it."""
+    if LISTENING:
+        LISTENING[-1].listen_anew()
+
+
+class _Interrupts:
+    """Raises a KeyboardInterrupt for a signal in the main thread, and again while nothing shows it.
+
+    `raised`: whether it may be raised; before and after that, only the repeated one is. `ended`: nobody waits for it.
+    """
+
+    def __init__(self) -> None:
+        self.raised = self.ended = False
+        self._repeated = self._anew = False
+        self._sends = threading.Lock()
+
+    def hear(self, number: int, frame: FrameType | None) -> None:
+        """Handles a signal."""
+        if self.ended:
+            return
+        if self._anew:
+            self._anew = False
+            listen(self.hear)
+            return
+        again, self._repeated = self._repeated, False
         if again and _is_interrupted():
             return
         if number == HANGUP:
             leave_closed_terminal()
         if not again:
-            threading.Thread(target=repeat, name="interrupt again", daemon=True).start()
-        if not _frees(frame):
+            threading.Thread(target=self._repeat, args=(number,), name="interrupt again", daemon=True).start()
+        if self.raised and not _frees(frame):
             raise KeyboardInterrupt
 
-    previous = listen(interrupt)
-    try:
-        yield lambda: listen(interrupt)
-    finally:
-        ended.set()
-        listen_as_before(previous)
+    def listen_anew(self) -> None:
+        with self._sends:
+            if not self.ended and self._listens(signal.SIGINT):
+                self._anew = True
+                _send(signal.SIGINT)
+
+    def end(self) -> None:
+        """Raises nothing any more, and sends no signal."""
+        self.raised = False
+        with self._sends:
+            self.ended = True
+
+    def _repeat(self, number: int) -> None:
+        while True:
+            time.sleep(REPEATED_SECONDS)  # sleep: a person needs longer, too
+            with self._sends:
+                if self.ended:
+                    return
+                self._repeated = ours = self._listens(number)
+                _send(signal.SIGINT if ours else number)  # Ray may have taken SIGTERM
+                if not ours:
+                    return
+
+    def _listens(self, number: int) -> bool:
+        return signal.getsignal(number) == self.hear
+
+
+LISTENING: list[_Interrupts] = []
+"""The contexts that interrupts end, the innermost last."""
+
+
+def _send(number: int) -> None:
+    """Sends the main thread a signal, which ends its waiting."""
+    if hasattr(signal, "pthread_kill"):
+        signal.pthread_kill(threading.main_thread().ident or 0, number)
+    else:
+        interrupt_main(signal.Signals(number))
 
 
 def _is_interrupted() -> bool:

@@ -30,8 +30,8 @@ class StudyStopper:
 
     `ended` says who ordered that the search ends; the finals follow. `stopped` has Tune's ids of the trials that
     somebody ordered to stop, `judged` of those that the scheduler has ended because of their scores. `settled`: how the
-    driver ends is decided; a signal only cuts short what it still does. `at_once`: a second request came, which Python
-    drops if it arrives while an object is being freed.
+    driver ends is decided; a signal only cuts short what it still does. `at_once`: a second request came; Python drops
+    the KeyboardInterrupt that it raises if an object is being freed meanwhile, so whoever waits for trials looks at it.
 
     `limits` are those that still hold: the finals may lift some.
 

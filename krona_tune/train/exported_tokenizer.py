@@ -1,10 +1,11 @@
 """Writes the tokenizer beside an exported model, so that it reads a text as the study did."""
 
+from collections.abc import Sequence
 from inspect import signature
 from pathlib import Path
 from typing import Any
 
-from tokenizers import processors
+from tokenizers import Encoding, processors
 
 from krona_tune.train.predict import AdaptedModel
 
@@ -15,7 +16,7 @@ SAMPLE = "a"
 
 def save_tokenizer(whole: AdaptedModel, built: Path) -> None:
     """Writes the tokenizer. It pads texts as in training, cuts them so where it is asked to truncate, gives only what
-    the model takes, and ends no text that a decoder is to continue."""
+    the model takes and, if it is a fast one, ends no text that a decoder is to continue."""
     tokenizer: Any = whole.tokenizer
     alone = whole.backbone.geometry.writes_alone
     tokenizer.model_max_length = whole.card.max_length
@@ -30,27 +31,27 @@ def save_tokenizer(whole: AdaptedModel, built: Path) -> None:
 
 
 def _end_no_text(tokenizer: Any) -> None:
-    """Takes the end of sequence from what a fast tokenizer writes behind texts; what else is around them stays."""
-    bare = tokenizer(SAMPLE, add_special_tokens=False).input_ids
-    written = [tokenizer(*[SAMPLE] * texts).input_ids for texts in (1, 2)]
-    if len(written[0]) == len(bare) or written[0][-1] != tokenizer.eos_token_id:
+    """Takes the end of sequence from what a fast tokenizer writes behind a text; what else is around it stays."""
+    one, two = (tokenizer(*[SAMPLE] * texts).encodings[0] for texts in (1, 2))
+    ends = [found.ids[-1:] == [tokenizer.eos_token_id] and found.sequence_ids[-1] is None for found in (one, two)]
+    if not (ends[0] and {0, 1} <= {*two.sequence_ids}):
         return
-    names = dict(zip(ids := sorted({*written[0], *written[1]}), tokenizer.convert_ids_to_tokens(ids), strict=True))
-    single, pair = (_template(ids[:-1], bare, names) for ids in written)
-    special = [(name, id_) for id_, name in names.items()]
-    tokenizer.init_kwargs["add_eos_token"] = False  # an earlier transformers adds it again otherwise
+    single, pair = (_template(found, ended=end) for found, end in zip((one, two), ends, strict=True))
+    special = {name: tokenizer.convert_tokens_to_ids(name) for name in {*single, *pair} - {*TEXTS}}
     tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(
-        single=single, pair=pair, special_tokens=special
+        single=single, pair=pair, special_tokens=[*special.items()]
     )
 
 
-def _template(ids: list[int], bare: list[int], names: dict[int, str]) -> list[str]:
-    """Returns ids as a template names them, with `$A` and `$B` in the place of the `bare` ids of a text."""
-    found: list[str] = []
-    texts = iter(("$A", "$B"))
-    while ids:
-        if ids[: len(bare)] == bare:
-            found, ids = [*found, next(texts)], ids[len(bare) :]
-        else:
-            found, ids = [*found, names[ids[0]]], ids[1:]
-    return found
+TEXTS = ("$A", "$B")
+"""The names of the texts in a template."""
+
+
+def _template(found: Encoding, *, ended: bool) -> Sequence[str]:
+    """Returns what a tokenizer has written, with the names of the texts in their places, without an end."""
+    named = [
+        token if number is None else TEXTS[number]
+        for token, number in zip(found.tokens, found.sequence_ids, strict=True)
+    ]
+    named = named[:-1] if ended else named
+    return [name for place, name in enumerate(named) if name not in TEXTS or name not in named[:place]]

@@ -65,13 +65,28 @@ def test_resume_offers_the_settings_that_may_change_and_run_all() -> None:
 
 def test_a_resumed_study_is_not_given_fewer_trials_than_a_task_has_begun(run: Run, first: Path) -> None:
     sink = ParquetSink(first / "results")
-    for number in range(2, 4):
+    for number in (2, -1, -2):  # a trial and two clones, for which nobody gave a number
         sink.trial_ended(row(f"00{number}", "search", 0.5, number=number))
     sink.study_ended([])
-    code, _, err = run("--resume", "first", "--trials", "3", "--dry-run")
+    code, _, err = run("--resume", "first", "--trials", "2", "--dry-run")
     assert code == 2
-    assert err.startswith("--trials: rte has begun 4 trials of its search, more than 3; write 4 or more"), err
-    assert run("--resume", "first", "--trials", "4", "--dry-run")[0] == 0
+    assert err.startswith("--trials: rte has begun 3 trials of its search, more than 2; write 3 or more"), err
+    assert [run("--resume", "first", "--trials", more, "--dry-run")[0] for more in ("3", "4", "+1")] == [0, 0, 0]
+
+
+def test_with_several_methods_each_may_have_that_many_trials(run: Run, first: Path) -> None:
+    request = load_spec(first / "study.yaml").plain()
+    request["search"] |= {"per_method": True, "taught": False}
+    request["adapter"]["method"] = ["krona", "lora"]
+    (first / "study.yaml").write_text(dump_yaml(request), encoding="utf-8")
+    sink = ParquetSink(first / "results")
+    for number in range(4, 7):
+        sink.trial_ended(row(f"00{number}", "search", 0.5, number=number, params={"method": "lora"}))
+    sink.study_ended([])
+    code, _, err = run("--resume", "first", "--trials", "2", "--dry-run")
+    assert code == 2
+    assert err.startswith("--trials: lora on rte has begun 3 trials of its search, more than 2; write 3 or more"), err
+    assert run("--resume", "first", "--trials", "3", "--dry-run")[0] == 0
 
 
 @pytest.mark.parametrize(

@@ -2,18 +2,18 @@
 
 import signal
 import sys
+import threading
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import suppress
 
 import pytest
 
 from krona_tune.search import signals
-from krona_tune.search.signals import ENDING, interrupted_by_signals, listen, listen_as_before
-from tests.waiting import until
-
-Listen = Callable[[], object]
+from krona_tune.search.signals import ENDING, interrupted_by_signals, listen, listen_anew, listen_as_before
+from tests.waiting import PATIENCE
 
 
 class Freed:
@@ -33,28 +33,39 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sys, "unraisablehook", lambda dropped: None)
 
 
-def is_interrupted(start: Callable[[Listen], object]) -> bool:
-    """Returns whether a start was interrupted; it is given what listens anew."""
+@pytest.fixture(autouse=True)
+def means_what_it_did() -> Iterator[None]:
+    before = list(map(signal.getsignal, ENDING))
+    yield
+    assert list(map(signal.getsignal, ENDING)) == before
+    assert not signals.LISTENING
+
+
+def is_interrupted(start: Callable[[], object]) -> bool:
+    """Returns whether a start was interrupted."""
     try:
-        with interrupted_by_signals() as listen_anew:
-            start(listen_anew)
+        with interrupted_by_signals():
+            start()
     except KeyboardInterrupt:
         return True
     return False
 
 
+def wait() -> None:
+    """Waits for what does not come, in one call that Python's other code does not interrupt."""
+    Future[None]().result(PATIENCE)
+
+
 @pytest.mark.parametrize("number", ENDING)
-def test_each_signal_ends_a_start_and_means_afterwards_what_it_did(number: int) -> None:
-    before = list(map(signal.getsignal, ENDING))
-    assert is_interrupted(lambda _: signal.raise_signal(number))
-    assert list(map(signal.getsignal, ENDING)) == before
-    assert not is_interrupted(lambda _: None)
+def test_each_signal_ends_a_start(number: int) -> None:
+    assert is_interrupted(lambda: signal.raise_signal(number))
+    assert not is_interrupted(lambda: None)
 
 
 def test_one_that_comes_while_an_object_is_freed_ends_it_too() -> None:
-    def start(_: Listen) -> None:
+    def start() -> None:
         Freed()
-        until(lambda: False)
+        wait()
 
     assert is_interrupted(start)
 
@@ -62,12 +73,12 @@ def test_one_that_comes_while_an_object_is_freed_ends_it_too() -> None:
 def test_so_does_one_that_python_drops() -> None:
     dropped = list[str]()
 
-    def start(_: Listen) -> None:
+    def start() -> None:
         held = Held()
         watched = weakref.ref(held, lambda _: signal.raise_signal(signal.SIGINT))
         del held
         dropped.append(str(watched()))
-        until(lambda: False)
+        wait()
 
     assert is_interrupted(start)
     assert dropped == ["None"]
@@ -76,7 +87,7 @@ def test_so_does_one_that_python_drops() -> None:
 def test_what_cleans_up_is_not_interrupted_again_by_the_same_signal() -> None:
     cleaned = list[str]()
 
-    def start(_: Listen) -> None:
+    def start() -> None:
         try:
             signal.raise_signal(signal.SIGTERM)
         finally:
@@ -90,24 +101,55 @@ def test_what_cleans_up_is_not_interrupted_again_by_the_same_signal() -> None:
     assert cleaned == ["workers", "folder"]
 
 
-def test_whoever_listens_next_hears_a_dropped_one_once() -> None:
-    heard = list[int]()
+@pytest.mark.parametrize("number", ENDING)
+def test_whoever_listens_next_hears_a_dropped_one_once(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(signals, "REPEATED_SECONDS", 1.0)  # within which it listens
+    heard, listened = list[int](), threading.Event()
 
-    def start(_: Listen) -> None:
-        Freed()
-        before = listen(lambda number, frame: heard.append(number))
-        until(lambda: heard)
-        time.sleep(0.1)  # sleep: it would come again in this time
+    class Dropped:
+        def __del__(self) -> None:
+            signal.raise_signal(number)
+
+    def hear(number: int, frame: object) -> None:
+        heard.append(number)
+        listened.set()
+
+    def start() -> None:
+        Dropped()
+        before = listen(hear)
+        assert listened.wait(PATIENCE)
+        time.sleep(1.5)  # sleep: it would come again in this time
         listen_as_before(before)
 
     assert not is_interrupted(start)
-    assert heard == [signal.SIGINT]
+    assert heard == [number]
 
 
 def test_it_listens_anew_where_another_has_taken_a_signal() -> None:
-    def start(listen_anew: Listen) -> None:
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    asked = threading.Event()
+
+    def ask() -> None:
         listen_anew()
+        asked.set()
+
+    def start() -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        threading.Thread(target=ask).start()
+        assert asked.wait(PATIENCE)
         signal.raise_signal(signal.SIGTERM)
 
     assert is_interrupted(start)
+    listen_anew()  # outside of a start it changes nothing
+
+
+def test_it_takes_no_signal_back_from_whom_it_was_given_to() -> None:
+    heard = list[int]()
+
+    def start() -> None:
+        before = listen(lambda number, frame: heard.append(number))
+        listen_anew()
+        signal.raise_signal(signal.SIGTERM)
+        listen_as_before(before)
+
+    assert not is_interrupted(start)
+    assert heard == [signal.SIGTERM]

@@ -16,7 +16,7 @@ import torch
 import transformers
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from tokenizers import processors
+from tokenizers import normalizers, processors
 
 import krona_tune
 from krona_tune.adapters.adapter_card import CARD, read_card
@@ -183,7 +183,13 @@ def test_a_merged_model_writes_as_the_study_scored_it(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("single", "pair"),
-    [("$A </s>", "$A </s> $B </s>"), ("<turn> $A </s>", "<turn> $A <turn> $B </s>"), ("$A <turn>", "$A $B <turn>")],
+    [
+        ("$A </s>", "$A </s> $B </s>"),
+        ("$A </s>", "$A </s> $B"),
+        ("</s> $A </s>", "</s> $A </s> $B </s>"),
+        ("<turn> $A </s>", "<turn> $A <turn> $B </s>"),
+        ("$A <turn>", "$A $B <turn>"),
+    ],
 )
 def test_the_tokenizer_of_a_model_that_writes_ends_no_prompt(single: str, pair: str, tmp_path: Path) -> None:
     """Training reads prompts without the end that the backbone's tokenizer writes; all else around them stays."""
@@ -207,6 +213,19 @@ def test_the_tokenizer_of_a_model_that_writes_ends_no_prompt(single: str, pair: 
         given = again(SUMS.prompt(row), return_tensors="pt")
         new = model.generate(**given)[0, given["input_ids"].shape[1] :]
         assert again.decode(new, skip_special_tokens=True).strip() == text
+
+
+def test_a_tokenizer_that_makes_nothing_of_a_sample_is_written_as_it_is(tmp_path: Path) -> None:
+    adapter = writing_adapter("llama", tmp_path)
+    own = transformers.AutoTokenizer.from_pretrained(tmp_path / "backbone")
+    own.backend_tokenizer.normalizer = normalizers.Replace("a", "")
+    own.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single="$A </s>", special_tokens=[("</s>", own.eos_token_id)]
+    )
+    own.save_pretrained(tmp_path / "backbone")
+    export_adapter(adapter, tmp_path / "out", Form.MERGED)
+    again = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
+    assert again("abc").input_ids == own("abc").input_ids
 
 
 @pytest.mark.parametrize(

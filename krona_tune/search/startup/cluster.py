@@ -17,6 +17,7 @@ from typing import Any
 from krona_tune.machine import cache_folder, cores, memory
 from krona_tune.refusal import NotNow, Refusal, refusing, told
 from krona_tune.search.ray_internals import clear_away, count_gpus, kill_ray, new_session, session_logs, start_ray
+from krona_tune.search.signals import listen_anew
 from krona_tune.study.devices import Devices
 from krona_tune.study.request.study_spec import ResourcesSpec
 
@@ -221,6 +222,7 @@ def connect(address: str | None, asked: ResourcesSpec = USUAL) -> Cluster:
         _import_early(here)
         options |= {"num_cpus": int(here.cpus), "num_gpus": int(here.gpus)}
         context = start_patiently(asked.nice, dashboard_host=LOOPBACK, **options)
+    listen_anew()  # Ray has taken SIGTERM
     if not others:
         OURS.set()
     return Cluster(
