@@ -21,7 +21,7 @@ from typing import Any
 import pandas as pd
 
 from krona_tune.api.study import open_study
-from krona_tune.record.recorded_curves import FOLDER
+from krona_tune.record.recorded_curves import FOLDER, curves
 from tests.benchmarks.curves import held_out_tasks, texts
 
 CONTROLS, FURTHER, REPEATS = "controls-", "further-", "repeats"
@@ -95,9 +95,22 @@ class Block:
         trials = opened.trials.set_index("trial_id").reindex(columns=TRIAL)
         trials = trials[trials.kind.isin(["repeat"] if self.repeats else ["search", "baseline"])]
         trials.loc[trials.kind == "search", "number"] += self.first
+        if self.backbone:
+            trials = in_design(trials)
         trials["layer_norms"] = trials.layer_norms.map(lambda value: str(value).lower(), na_action="ignore")
         found = trials.join(opened.reports.set_index("trial_id")[REPORTED])
         return found.sort_values(["number", "task", "kind", "seed", "epochs"]).reset_index(drop=True)
+
+
+def in_design(trials: pd.DataFrame) -> pd.DataFrame:
+    """Returns a backbone's trials with the numbers that their points have in the recorded design.
+
+    A point that its maps do not allow, or that is another's there, is passed over, and those after it come one earlier.
+    A point's learning rate tells which it is; one that nobody has recorded keeps its number.
+    """
+    points = curves().query("kind == 'search'").drop_duplicates("number").set_index("learning_rate").number
+    found = trials.learning_rate.map(points).where(trials.kind == "search").fillna(trials.number).astype(int)
+    return trials.assign(number=found)
 
 
 def record(block: Block, glue: Path, texts_folder: Path, storage: Path) -> Path:

@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+import pandas as pd
 import pytest
 
-from krona_tune.record.recorded_curves import FOLDER
-from tests.benchmarks.curves.record import DESIGN, OTHERS, Block
+from krona_tune.record.recorded_curves import FOLDER, curves
+from tests.benchmarks.curves.record import DESIGN, OTHERS, Block, in_design
 from tests.study.request.written_specs import load_changed
 
 
@@ -60,3 +61,20 @@ def test_another_backbone_has_a_folder_of_its_own(block: str, path: Path) -> Non
 )
 def test_a_block_is_resumed_by_the_name_of_its_study(block: str, study: str) -> None:
     assert Block.named(block).study == study
+
+
+def test_points_after_one_that_a_backbone_passes_over_keep_the_designs_numbers() -> None:
+    points = curves().query("kind == 'search'").drop_duplicates("number").set_index("number")
+    rates = [points.learning_rate[number] for number in (36, 37, 39, 40)]
+    trials = pd.DataFrame({"number": [36, 37, 38, 39, 40, 38], "learning_rate": [*rates, 0.123, 0.01]})
+    trials["kind"] = ["search"] * 5 + ["baseline"]
+    assert list(in_design(trials).number) == [36, 37, 39, 40, 40, 38]
+
+
+@pytest.mark.parametrize(
+    "path", sorted(OTHERS.glob("*/points-*.parquet")), ids=lambda path: f"{path.parent.name}-{path.stem}"
+)
+def test_what_is_recorded_of_another_backbone_has_the_designs_numbers(path: Path) -> None:
+    found = pd.read_parquet(path)
+    assert (in_design(found).number == found.number).all()
+    assert len(found[found.kind == "search"].drop_duplicates(["task", "number"])) % 4 == 0
