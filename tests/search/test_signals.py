@@ -35,10 +35,12 @@ def soon(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(autouse=True)
 def means_what_it_did() -> Iterator[None]:
-    before = list(map(signal.getsignal, ENDING))
+    """Lets each signal be heard, also where `nohup` started the tests, and each test leave what they mean."""
+    outside = {number: signal.signal(number, signal.default_int_handler) for number in ENDING}
     yield
-    assert list(map(signal.getsignal, ENDING)) == before
+    assert all(signal.getsignal(number) == signal.default_int_handler for number in ENDING)
     assert not signals.LISTENING
+    listen_as_before(outside)
 
 
 def is_interrupted(start: Callable[[], object]) -> bool:
