@@ -63,7 +63,7 @@ def interrupted_by_signals() -> Iterator[None]:
         try:
             interrupts.end()
         finally:
-            interrupts.ended = True
+            interrupts.ended = True  # also if a signal came before that end
             listen_as_before(previous)
             LISTENING.remove(interrupts)
 

@@ -3,7 +3,6 @@
 import signal
 import sys
 import threading
-import time
 import weakref
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future
@@ -13,7 +12,7 @@ import pytest
 
 from krona_tune.search import signals
 from krona_tune.search.signals import ENDING, interrupted_by_signals, listen, listen_anew, listen_as_before
-from tests.waiting import PATIENCE
+from tests.waiting import PATIENCE, until
 
 
 class Freed:
@@ -31,6 +30,36 @@ class Held:
 def soon(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(signals, "REPEATED_SECONDS", 0.02)
     monkeypatch.setattr(sys, "unraisablehook", lambda dropped: None)
+
+
+class Pauses:
+    """Takes the place of the pauses between two interrupts: each lasts until the test ends it."""
+
+    def __init__(self) -> None:
+        self.gate, self.begun = threading.Semaphore(0), 0
+
+    def sleep(self, seconds: float) -> None:
+        self.begun += 1
+        self.gate.acquire()
+
+    def end_one(self) -> None:
+        """Ends a pause, and waits for the next one: between both, the signal was sent."""
+        until(lambda: self.begun)
+        begun = self.begun
+        self.gate.release()
+        until(lambda: self.begun > begun)
+
+    @staticmethod
+    def repeats() -> bool:
+        return any(thread.name == "interrupt again" for thread in threading.enumerate())
+
+
+@pytest.fixture
+def pauses(monkeypatch: pytest.MonkeyPatch) -> Iterator[Pauses]:
+    found = Pauses()
+    monkeypatch.setattr(signals, "time", found)
+    yield found
+    found.gate.release(9)  # of a thread that waits still
 
 
 @pytest.fixture(autouse=True)
@@ -86,7 +115,7 @@ def test_so_does_one_that_python_drops() -> None:
     assert dropped == ["None"]
 
 
-def test_what_cleans_up_is_not_interrupted_again_by_the_same_signal() -> None:
+def test_what_cleans_up_is_not_interrupted_again_by_the_same_signal(pauses: Pauses) -> None:
     cleaned = list[str]()
 
     def start() -> None:
@@ -96,7 +125,7 @@ def test_what_cleans_up_is_not_interrupted_again_by_the_same_signal() -> None:
             for name in ("workers", "folder"):
                 with suppress(OSError):
                     raise OSError
-                time.sleep(0.1)  # sleep: five times as long as it takes to be raised again
+                pauses.end_one()
                 cleaned.append(name)
 
     assert is_interrupted(start)
@@ -104,23 +133,18 @@ def test_what_cleans_up_is_not_interrupted_again_by_the_same_signal() -> None:
 
 
 @pytest.mark.parametrize("number", ENDING)
-def test_whoever_listens_next_hears_a_dropped_one_once(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(signals, "REPEATED_SECONDS", 1.0)  # within which it listens
-    heard, listened = list[int](), threading.Event()
+def test_whoever_listens_next_hears_a_dropped_one_once(number: int, pauses: Pauses) -> None:
+    heard = list[int]()
 
     class Dropped:
         def __del__(self) -> None:
             signal.raise_signal(number)
 
-    def hear(number: int, frame: object) -> None:
-        heard.append(number)
-        listened.set()
-
     def start() -> None:
         Dropped()
-        before = listen(hear)
-        assert listened.wait(PATIENCE)
-        time.sleep(1.5)  # sleep: it would come again in this time
+        before = listen(lambda number, frame: heard.append(number))
+        pauses.gate.release(9)  # it would come nine times
+        until(lambda: heard and not pauses.repeats())
         listen_as_before(before)
 
     assert not is_interrupted(start)

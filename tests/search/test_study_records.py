@@ -303,7 +303,7 @@ def test_an_end_after_which_the_queue_starts_the_next_driver_is_not_told(
 def test_without_an_address_nothing_follows_the_rows_to_tell_of_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What is better than the head alone costs a ranking of all rows at each end."""
+    """Saves a ranking of all rows at each trial's end, which tells what is better than the head alone."""
     monkeypatch.setattr(study_records, "MlflowSink", lambda **_: NullSink())
     study, folder, again = plan(), StudyFolder(tmp_path), cast(Any, object())
     context: Any = SimpleNamespace(plan=study, folder=folder, manifest=None)
