@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from importlib import import_module
@@ -30,9 +30,12 @@ from krona_tune.search.driver_options import DriverOptions, Outcome
 from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.search.waiting_orders import EarlierOrders
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.formatting import format_many
 from krona_tune.study.manifest import read_manifest, refuse_other_inputs, task_inputs
+from krona_tune.study.order import OrderKind
 from krona_tune.study.redact import redact
 from krona_tune.study.request.study_spec import StudySpec
+from krona_tune.study.study_state import recoverable
 
 if TYPE_CHECKING:
     from concurrent.futures import Future
@@ -43,6 +46,8 @@ if TYPE_CHECKING:
     from krona_tune.search.startup.cluster import Cluster
 
 REPORT = "krona_tune.report.study_page"
+MOST_NAMED = 5
+"""How many failed trials are named at a study's end."""
 LOAD_SECONDS = 10.0
 """When a study loads the packages that draw its page, in seconds from its start: while its first trials train."""
 
@@ -191,10 +196,20 @@ def _print_losses(outcome: Outcome, folder: StudyFolder) -> str:
     for each in outcome.lacking:
         fix = f"krona-tune train {folder.name}{folder.storage_flag} --trial ID trains a configuration again"
         errors.print(f"[yellow]an adapter could not be written:[/yellow] {escape(f'{each}; {fix}')}", soft_wrap=True)
+    if failed := [row.trial_id for row in recoverable(outcome.ledger.rows.values())]:
+        errors.print(f"[yellow]warning:[/yellow] {escape(_said_of_failed(failed, folder))}", soft_wrap=True)
     if outcome.no_page:
         why = f"{redact(outcome.no_page)}; krona-tune report {folder.name}{folder.storage_flag} draws it"
         errors.print(f"[yellow]the page could not be written:[/yellow] {escape(why)}", soft_wrap=True)
     return lacking
+
+
+def _said_of_failed(trials: Sequence[str], folder: StudyFolder) -> str:
+    """Names trials that failed or ran out of memory, and says how they go on."""
+    named = ", ".join(trials[:MOST_NAMED]) + " and others" * (len(trials) > MOST_NAMED)
+    order = f"krona-tune order {folder.name} {OrderKind.RETRY.word}{folder.storage_flag}"
+    many = format_many(len(trials), "trial")
+    return f"{many} failed or ran out of memory: {named}. Once the cause is mended: {order} && {resume_command(folder)}"
 
 
 def resume_command(folder: StudyFolder) -> str:

@@ -108,6 +108,12 @@ class Ledger:
         self.running.add(trial_id)
         self.ended(trial_id, Status.STOPPED_BY_USER)
 
+    def reopened(self, trial_id: str) -> None:
+        """Records that a trial which has ended will go on, from its last rung."""
+        row = replace(self.rows[trial_id], status=Status.INTERRUPTED, error="")
+        self._set(row)
+        self._sink.trial_started(row)
+
     def ordered(self, order: Order) -> None:
         """Records what became of an order so far."""
         self.orders[order.id] = order

@@ -15,7 +15,8 @@ from krona_tune.search.resume import numbers_left
 from krona_tune.search.running_study import KnownStudy, RunningStudy
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.formatting import format_duration, format_name, format_score
+from krona_tune.study.formatting import format_duration, format_many, format_name, format_score
+from krona_tune.study.kinds import FIRST_TRAINED
 from krona_tune.study.order import SEARCH, Order, OrderKind, OrderRequest
 from krona_tune.study.request.field_types import MOST
 from krona_tune.study.request.given_values import read_settings
@@ -24,6 +25,7 @@ from krona_tune.study.request.plain_yaml import dump_yaml
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import TrialResult
 from krona_tune.study.settings import ORDERED, number_of_trials, with_more_trials
+from krona_tune.study.study_state import recoverable
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -36,6 +38,7 @@ class OrderAction:
         settled: returns the outcome when the effect is in the records, before that an empty text; None: at once.
         of_the_search: refused when the search has ended.
         needs_searcher: takes effect only while trials are given out.
+        reads_trials: its check reads the trials' rows.
         in_full_training: a driver that only trains a configuration on all examples answers it too.
     """
 
@@ -44,6 +47,7 @@ class OrderAction:
     settled: Callable[[RunningStudy, Order], str] | None = None
     of_the_search: bool = False
     needs_searcher: bool = False
+    reads_trials: bool = False
     in_full_training: bool = False
 
 
@@ -147,6 +151,25 @@ def _begin_clone(study: RunningStudy, order: Order) -> Order:
 
 def _cloned(study: RunningStudy, order: Order) -> str:
     return (order.outcome or f"it is {order.made}") if order.made in study.ledger.rows else ""
+
+
+# To let failed trials go on
+
+
+def _check_retry(study: KnownStudy, order: OrderRequest) -> str:
+    if not recoverable(study.rows.values()):
+        raise Refusal(order.text, "no trial has failed or ran out of memory", "there is nothing to do")
+    return ""
+
+
+def _retry(study: RunningStudy, order: Order) -> Order:
+    """Lets every failed trial go on from its last rung: now, if the phase that runs has trials of its kind."""
+    failed = recoverable(study.ledger.rows.values())
+    for row in failed:
+        study.ledger.reopened(row.trial_id)
+        if study.searcher and not study.searcher.closed and (row.kind in FIRST_TRAINED) == study.searching:
+            study.searcher.retry(TrialMessage.of_row(row))
+    return done(order, f"{format_many(len(failed), 'trial')} will go on: {', '.join(row.trial_id for row in failed)}")
 
 
 # To let the study wait, go on or end
@@ -297,14 +320,20 @@ def _set_share(study: RunningStudy, order: Order) -> Order:
 
 
 ORDER_ACTIONS: Mapping[str, OrderAction] = {
-    OrderKind.STOP_TRIAL: OrderAction(check=_check_stop, effect=_stop_trial, settled=_stopped),
+    OrderKind.STOP_TRIAL: OrderAction(check=_check_stop, effect=_stop_trial, settled=_stopped, reads_trials=True),
     OrderKind.CLONE_TRIAL: OrderAction(
-        check=_check_clone, effect=_begin_clone, settled=_cloned, of_the_search=True, needs_searcher=True
+        check=_check_clone,
+        effect=_begin_clone,
+        settled=_cloned,
+        of_the_search=True,
+        needs_searcher=True,
+        reads_trials=True,
     ),
     OrderKind.PAUSE: OrderAction(check=_check_pause, effect=_pause, in_full_training=True),
     OrderKind.CONTINUE: OrderAction(check=_check_continue, effect=_continue, in_full_training=True),
     OrderKind.STOP: OrderAction(effect=_end_search, of_the_search=True),
     OrderKind.CANCEL: OrderAction(check=_check_cancel, effect=_cancel, in_full_training=True),
+    OrderKind.RETRY: OrderAction(check=_check_retry, effect=_retry, reads_trials=True),
     OrderKind.TRIALS: OrderAction(check=_check_trials, effect=_set_trials, of_the_search=True),
     OrderKind.MAX_CONCURRENT: OrderAction(check=_check_at_once, effect=_set_at_once),
     OrderKind.TIME_BUDGET: OrderAction(check=_check_time, effect=_set_time),

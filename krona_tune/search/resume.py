@@ -28,9 +28,7 @@ if TYPE_CHECKING:
 def known_trials(plan: "Plan", ledger: "Ledger") -> list[TrialMessage]:
     """Returns the trials that need no proposal by Optuna: interrupted ones, and baselines that have not begun."""
     begun = [row for row in ledger.rows.values() if row.kind in FIRST_TRAINED and not row.ended]
-    waiting = [
-        TrialMessage(r.trial_id, r.task, r.number, r.kind, r.seed, r.params, proposed_by=r.proposed_by) for r in begun
-    ]
+    waiting = list(map(TrialMessage.of_row, begun))
     baselines = [message for task in plan.spec.tasks for message in plan.baselines(task)]
     return waiting + [message for message in baselines if message.trial_id not in ledger.rows]
 

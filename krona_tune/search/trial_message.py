@@ -36,6 +36,12 @@ class TrialMessage:
     def from_dict(cls, config: dict[str, Any]) -> "TrialMessage":
         return cls(**config)
 
+    @classmethod
+    def of_row(cls, row: TrialResult) -> "TrialMessage":
+        """Returns a trial that has begun as its next worker receives it."""
+        same = ("trial_id", "task", "number", "kind", "seed", "params", "of", "proposed_by")
+        return cls(**{name: getattr(row, name) for name in same})
+
     @property
     def size(self) -> str:
         """Returns in words what decides about the trial's memory: its batches and its adapter."""

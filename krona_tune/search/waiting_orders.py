@@ -37,16 +37,16 @@ def refuse_senseless(folder: StudyFolder, request: OrderRequest) -> None:
     """Raises a Refusal if the study's driver would surely refuse an order; leaves none."""
     if not folder.spec.exists() or request.kind.facts.by_queue:
         return
-    spec, takes = load_spec(folder.spec), request.kind.facts.takes
+    spec, action = load_spec(folder.spec), ORDER_ACTIONS[request.what]
     known = KnownStudy(folder=folder, spec=spec, rows={})
-    if "trial" in takes:
+    if action.reads_trials:
         try:
             known = replace(known, rows={row.trial_id: row for row in read_trials(folder.results)})
         except Refusal:
             return  # what can't be read is renamed by the driver, which then knows more
-    elif not takes and not takes_orders(folder):
+    elif not request.kind.facts.takes and not takes_orders(folder):
         known = _without_driver(known)
-    ORDER_ACTIONS[request.what].check(known, request)
+    action.check(known, request)
 
 
 def takes_orders(folder: StudyFolder) -> bool:

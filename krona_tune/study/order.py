@@ -3,7 +3,7 @@
 `OrderKind` has a row for each kind of order. What a driver does with it is a row of `krona_tune.search.order_table`.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, Literal, Self
 
@@ -25,7 +25,7 @@ class OrderControl:
     Attributes:
         says: what the button says.
         question: what the page asks before it gives the order; empty: nothing.
-        while_paused: it is there only while the study is paused, or only while it is not; None: always.
+        offered: returns whether it is there, by the study's `StudyState`.
         label: what the field for the value is called; empty: there is no field.
         pattern: a regular expression of what may be written there, as HTML has them.
         placeholder: an example that stands there.
@@ -34,7 +34,7 @@ class OrderControl:
 
     says: str
     question: str = ""
-    while_paused: bool | None = None
+    offered: Callable[[Any], bool] = lambda state: True
     label: str = ""
     pattern: str = ""
     placeholder: str = ""
@@ -63,17 +63,18 @@ class OrderFacts:
 class OrderKind(FactsEnum):
     """A kind of order; its value stands in the records.
 
-    `stop` ends the search and trains the finalists, `cancel` ends the driver. The value of `trials` is how many more a
-    task gets (`+20`), of `max_concurrent` how many run at once, of `time_budget` the new one (`2h`); of `share` how
-    many a queue of studies lets run at once as long as this driver runs (0: all wait).
+    `stop` ends the search and trains the finalists, `cancel` ends the driver, `retry` lets trials go on that an error
+    or a lack of memory ended. The value of `trials` is how many more a task gets (`+20`), of `max_concurrent` how many
+    run at once, of `time_budget` the new one (`2h`); of `share` how many a queue of studies lets run at once as long as
+    this driver runs (0: all wait).
     """
 
     facts: OrderFacts
 
     STOP_TRIAL = "stop_trial", OrderFacts(takes=("trial",), example="cola-003", control=OrderControl(says="Stop"))
     CLONE_TRIAL = "clone_trial", OrderFacts(takes=("trial", "settings"), example="cola-003")
-    PAUSE = "pause", OrderFacts(control=OrderControl(says="Pause", while_paused=False))
-    CONTINUE = "continue", OrderFacts(control=OrderControl(says="Continue", while_paused=True))
+    PAUSE = "pause", OrderFacts(control=OrderControl(says="Pause", offered=lambda state: not state.paused))
+    CONTINUE = "continue", OrderFacts(control=OrderControl(says="Continue", offered=lambda state: state.paused))
     STOP = (
         "stop",
         OrderFacts(
@@ -89,6 +90,16 @@ class OrderKind(FactsEnum):
             control=OrderControl(
                 says="Cancel…", question="Cancel the study? Its trials are interrupted. It can be resumed."
             ),
+        ),
+    )
+    RETRY = (
+        "retry",
+        OrderFacts(
+            control=OrderControl(
+                says="Retry what failed…",
+                question="Let the trials go on that failed or ran out of memory?",
+                offered=lambda state: state.counts.may_recover > 0,
+            )
         ),
     )
     TRIALS = (

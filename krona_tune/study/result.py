@@ -49,9 +49,14 @@ class Status(StrEnum):
         return self in {Status.STOPPED_EARLY, Status.STOPPED_BY_USER}
 
     @property
+    def may_recover(self) -> bool:
+        """Returns whether a cause that can be mended may have ended the trial: the order to retry lets it go on."""
+        return self in {Status.FAILED, Status.OUT_OF_MEMORY}
+
+    @property
     def worst(self) -> bool:
-        """Returns whether a trial's end is worse than every score; one that lost its worker says nothing about its
-        point."""
+        """Returns whether samplers take a trial's end for worse than every score, unless it goes on after all; one that
+        failed says nothing about its point."""
         return self in {Status.DIVERGED, Status.OUT_OF_MEMORY}
 
 

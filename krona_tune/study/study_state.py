@@ -148,6 +148,11 @@ def in_plan(row: TrialResult, running: Collection[str]) -> bool:
     return row.ended or row.kind not in UNCOUNTED or row.trial_id in running
 
 
+def recoverable(rows: Iterable[TrialResult]) -> list[TrialResult]:
+    """Returns the trials that an order lets go on: those of the study's phases that failed or ran out of memory."""
+    return [row for row in rows if row.status.may_recover and row.kind not in UNCOUNTED]
+
+
 @dataclass(frozen=True, kw_only=True)
 class TrialStates:
     """Counts how many trials are in which state.
@@ -190,6 +195,11 @@ class TrialStates:
     def failed(self) -> int:
         """Returns how many have ended without a last score that counts."""
         return self.ended - self.completed - self.stopped
+
+    @property
+    def may_recover(self) -> int:
+        """Returns how many have failed or ran out of memory: an order lets them go on."""
+        return sum(self.by_state[status] for status in Status if status.may_recover)
 
     @property
     def trials(self) -> int | None:

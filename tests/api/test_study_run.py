@@ -46,7 +46,7 @@ def test_a_command_is_told_as_it_can_be_given(
 
 def outcome(best: object = "a trial", **more: Any) -> Outcome:
     """Returns the end of a study; only the best trials can be asked for."""
-    ledger: Any = SimpleNamespace(standings=SimpleNamespace(best=lambda task: best))
+    ledger: Any = SimpleNamespace(rows={}, standings=SimpleNamespace(best=lambda task: best))
     return Outcome(**{"ledger": ledger, "tasks": ("cola",), "lost_sinks": {}, **more})
 
 

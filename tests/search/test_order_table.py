@@ -16,16 +16,21 @@ from safetensors.torch import save_file
 import krona_tune
 from krona_tune.cli.steering import WORDS
 from krona_tune.record.orders import give_order
+from krona_tune.record.parquet_sink import ParquetSink
+from krona_tune.record.records import read_records
+from krona_tune.refusal import Refusal
 from krona_tune.search import budget, order_table
 from krona_tune.search.full_training import FullTraining
 from krona_tune.search.order_table import OF_A_FULL_TRAINING, ORDER_ACTIONS
 from krona_tune.search.searchers.open_samplers import open_samplers, open_shared_sampler
 from krona_tune.search.searchers.shared_searcher import SharedSearcher
 from krona_tune.search.searchers.task_searcher import StudySearcher
+from krona_tune.search.waiting_orders import give_checked_order
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import FOR_PEOPLE, OF_A_DRIVER, OrderKind, OrderRequest
 from krona_tune.study.request.field_types import for_task
 from krona_tune.study.request.loader import load_spec
+from krona_tune.study.result import Status
 from krona_tune.study.settings import ORDERED
 from krona_tune.train import checkpoint
 from tests.search.conftest import never
@@ -193,6 +198,62 @@ def test_more_trials_reach_the_running_search(study: StudyFolder) -> None:
     proposed = list(suggested(driver.searcher, 20))
     assert [each for each in proposed if each.startswith("cola")] == [f"cola-{n:03d}" for n in range(2, 7)]
     assert [each for each in proposed if each.startswith("rte")] == [f"rte-{n:03d}" for n in range(7)]
+
+
+RETRY = OrderRequest(what="retry")
+
+
+def with_end(study: StudyFolder, trial_id: str, status: Status) -> None:
+    """Records that a trial of the study ended so."""
+    sink, rows = ParquetSink(study.results), {row.trial_id: row for row in read_records(study.results).trials}
+    sink.trial_ended(
+        replace(rows[trial_id], status=status, error="the disk was full", ended_at=rows[trial_id].started_at + 9)
+    )
+
+
+@pytest.mark.parametrize("status", [Status.FAILED, Status.OUT_OF_MEMORY])
+def test_what_failed_before_this_driver_goes_on(study: StudyFolder, status: Status) -> None:
+    with_end(study, "cola-001", status)
+    assert "cola-001" not in Driver(study).run().seen
+    give_order(study, RETRY, by="ann")
+    driver = Driver(study).run()
+    assert (driver.only.state, driver.only.outcome) == ("done", "1 trial will go on: cola-001")
+    assert driver.seen.count("cola-001") == 1
+    row = read_records(study.results).trials[1]
+    assert (row.trial_id, row.status, row.error, row.ended_at, row.rung) == (
+        "cola-001",
+        Status.INTERRUPTED,
+        "",
+        None,
+        0,
+    )
+    assert Driver(study).run().seen.count("cola-001") == 1, "the order is done, and the trial was cut off"
+
+
+def test_what_fails_while_the_search_runs_goes_on_within_it(study: StudyFolder) -> None:
+    driver = Driver(study)
+    driver.run()
+    driver.orders.serve(driver.searcher, search=True)
+    (tune_id,) = (each for each, message in driver.begun.items() if message.trial_id == "cola-001")
+    driver.ledger.ended("cola-001", Status.FAILED, "the worker was lost")
+    driver.searcher.on_trial_complete(tune_id, error=True)
+    give_order(study, RETRY)
+    driver.orders.look()
+    assert [message.trial_id for message in driver.searcher.waiting] == ["cola-001"]
+    assert list(suggested(driver.searcher, 1)) == ["cola-001"]
+    assert not driver.searcher.knows("cola-001")
+    driver.orders.look()
+    assert not driver.searcher.waiting, "an order is carried out once"
+
+
+@pytest.mark.parametrize("status", [None, Status.DIVERGED])
+def test_where_nothing_failed_nothing_is_tried_again(study: StudyFolder, status: Status | None) -> None:
+    if status:
+        with_end(study, "cola-001", status)
+    with pytest.raises(Refusal, match="no trial has failed or ran out of memory"):
+        give_checked_order(study, RETRY)
+    give_order(study, RETRY)
+    assert Driver(study).run().only.state == "refused"
 
 
 def test_more_configurations_for_all_tasks_reach_each_of_them(study: StudyFolder) -> None:

@@ -100,6 +100,19 @@ def test_a_failure_ends_the_configuration_and_no_other() -> None:
     assert run(search, {1: 0.3}) == [f"{task}-001" for task in TASKS]
 
 
+def test_a_configuration_whose_failed_trial_is_tried_again_goes_on_with_the_other_tasks() -> None:
+    sampler, left_out = Sampler(), Counter[str]()
+    search = searcher(sampler, range(1), left_out=left_out)
+    config = search.suggest("tune-0")
+    assert config
+    search.on_trial_complete("tune-0", error=True)
+    search.retry(TrialMessage.from_dict(config))
+    assert +left_out == {}
+    assert sampler.recalled["shared-000"][1] is Status.INTERRUPTED
+    assert run(search, {0: 0.3}) == [f"{task}-000" for task in TASKS]
+    assert sampler.heard[-1] == ("shared-000", Status.COMPLETED, 0.3)
+
+
 def test_an_average_never_holds_a_score_that_is_no_number() -> None:
     sampler = Sampler()
     search = searcher(sampler, range(2), [tried("rte", 4, nan), tried("rte", 3, nan, Status.DIVERGED)])

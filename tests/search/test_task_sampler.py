@@ -403,6 +403,21 @@ def test_an_end_of_which_optuna_was_not_told_is_told_from_the_records(tmp_path: 
     assert trial.intermediate_values == {64: 0.25, 192: 0.5}
 
 
+def test_a_failed_trial_that_is_trained_again_is_told_anew_and_once(tmp_path: Path) -> None:
+    first = opened(tmp_path / "journal")
+    point = first.ask("cola-000", 0)
+    assert point
+    first.tell("cola-000", Status.OUT_OF_MEMORY, None)
+    first.recall("cola-000", point, Status.OUT_OF_MEMORY, {})
+    assert [each.worst for each in first.tried()] == [True]
+    first.recall("cola-000", point, Status.INTERRUPTED, {64: 0.25})
+    assert [(each.worst, each.ended) for each in first.tried()] == [(False, False)]
+    first.tell("cola-000", Status.COMPLETED, 0.5)
+    for _ in range(2):
+        opened(tmp_path / "journal").recall("cola-000", point, Status.COMPLETED, {64: 0.25, 192: 0.5})
+    assert [trial.state for trial in trials(tmp_path / "journal")] == [TrialState.FAIL, TrialState.COMPLETE]
+
+
 def test_a_lost_trial_goes_to_the_study_of_its_method(tmp_path: Path) -> None:
     rivals = space("bert", RIVALS, OWN_RATES)
     asked = spec(per_method=True)

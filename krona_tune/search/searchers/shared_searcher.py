@@ -30,7 +30,8 @@ class SharedSearcher(GatedSearcher):
         numbers: the numbers of the configurations that may still be proposed.
         rows: the rows of earlier trials; the sampler learns the configurations that it does not know.
         reduction: η of the rule by which configurations are stopped between tasks.
-        leaves_out: is told how many trials of each task will not come, whenever a configuration ends before its last.
+        leaves_out: is told how many trials of each task will not come, whenever a configuration ends before its last;
+            negative numbers if it goes on after all.
     """
 
     def __init__(
@@ -70,6 +71,11 @@ class SharedSearcher(GatedSearcher):
     def forget(self, message: TrialMessage) -> None:
         self._close(message, Status.STOPPED_BY_USER)
 
+    def reopen(self, message: TrialMessage) -> None:
+        number = message.number
+        self._sampler.recall(shared_id(number), self._params[number], Status.INTERRUPTED, {})
+        self._leaves_out(dict.fromkeys(self._not_reached(message), -1))
+
     def propose(self) -> TrialMessage | None:
         """Returns the next task's trial of a configuration that continues, else the first of a new one, else None."""
         if self._ready:
@@ -101,8 +107,12 @@ class SharedSearcher(GatedSearcher):
     def _close(self, message: TrialMessage, status: Status, average: float | None = None) -> None:
         """Ends a configuration with its last trial; the tasks that it has not reached are left out."""
         self._sampler.tell(shared_id(message.number), status, average)
+        self._leaves_out(dict.fromkeys(self._not_reached(message), 1))
+
+    def _not_reached(self, message: TrialMessage) -> list[str]:
+        """Returns the tasks that a configuration has not come to before this trial's."""
         reached = {message.task, *self._averages.scored(message.number)}
-        self._leaves_out({task: 1 for task in self._tasks if task not in reached})
+        return [task for task in self._tasks if task not in reached]
 
     def _take_up(self, rows: Sequence[TrialResult]) -> None:
         """Judges earlier trials again; configurations between two tasks will continue."""

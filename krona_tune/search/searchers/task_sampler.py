@@ -174,21 +174,29 @@ class TaskSampler:
     def recall(self, trial_id: str, params: Params, status: Status, scores: Mapping[int, float]) -> None:
         """Adds an earlier trial from the records, in case Optuna's journal lost it or its end.
 
-        Changes nothing if Optuna knows the trial's end.
+        Changes nothing if Optuna knows the trial's end, unless the trial failed there and was trained again since, or
+        will be.
 
         Args:
             scores: the scores by step, in order, as for `report`; the last one is the trial's.
         """
         last = _finite(list(scores.values())[-1]) if scores else None
         scores = {step: score for step, score in scores.items() if isfinite(score)}
+        state = _state(status, last)
         if status.worst:
             self._worst.add(trial_id)
+        else:
+            self._worst.discard(trial_id)
         if trial_id in self._open:
             for step, score in scores.items():
                 self.report(trial_id, step, score)
             self.tell(trial_id, status, last)
-        elif trial_id not in self._numbers:
-            self._add(trial_id, params, _state(status, last), scores, last)
+        elif trial_id not in self._numbers or (self._has_failed(trial_id) and state is not TrialState.FAIL):
+            self._add(trial_id, params, state, scores, last)
+
+    def _has_failed(self, trial_id: str) -> bool:
+        """Returns whether Optuna takes a known trial for a failed one."""
+        return self._study.get_trials(deepcopy=False)[self._numbers[trial_id]].state is TrialState.FAIL
 
     def _add(
         self, trial_id: str, params: Params, state: TrialState, scores: Mapping[int, float], last: float | None

@@ -125,6 +125,16 @@ class GatedSearcher(Searcher):  # type: ignore[misc]
         """Runs one more trial, before any is proposed."""
         self.waiting.append(message)
 
+    def retry(self, message: TrialMessage) -> None:
+        """Lets a trial go on that has ended without its last score."""
+        if message.kind == TrialKind.SEARCH:
+            self.reopen(message)
+        self.add(message)
+
+    @abstractmethod
+    def reopen(self, message: TrialMessage) -> None:
+        """Tells the sampler that a searched trial which has ended goes on."""
+
     def withdraw(self, trial_id: str) -> bool:
         """Takes back a trial that waits; returns whether it did."""
         message = next((each for each in self.waiting if each.trial_id == trial_id), None)
@@ -158,7 +168,7 @@ class ChosenSearcher(GatedSearcher):
 
     Args:
         waiting, verdict: as GatedSearcher takes them.
-        following: returns the trials that the rows choose now, none of them twice.
+        following: returns the trials that the rows choose now.
     """
 
     def __init__(
@@ -177,10 +187,13 @@ class ChosenSearcher(GatedSearcher):
     def propose(self) -> TrialMessage | None:
         """Returns the first trial that the rows choose by now; None if they choose none, or none may run."""
         if self.gate.slots():
-            self.waiting.extend(self._following())
+            self.waiting.extend(trial for trial in self._following() if not self.knows(trial.trial_id))
         return self.waiting.popleft() if self.waiting else None
 
     def forget(self, message: TrialMessage) -> None:
+        """Does nothing: no sampler knows of the trial."""
+
+    def reopen(self, message: TrialMessage) -> None:
         """Does nothing: no sampler knows of the trial."""
 
     def tell_end(self, message: TrialMessage, status: Status, result: Mapping[str, Any]) -> None:
@@ -233,9 +246,12 @@ class StudySearcher(GatedSearcher):
 
     def teach(self, message: TrialMessage) -> None:
         """Shows the point of a trial that nobody proposed to the task's sampler; its space must hold the point."""
-        self._samplers[message.task].recall(message.trial_id, message.params, Status.INTERRUPTED, {})
+        self.reopen(message)
         if self._history:
             self._history.begin(message.trial_id, message.task, message.params)
+
+    def reopen(self, message: TrialMessage) -> None:
+        self._samplers[message.task].recall(message.trial_id, message.params, Status.INTERRUPTED, {})
 
     def forget(self, message: TrialMessage) -> None:
         self._samplers[message.task].tell(message.trial_id, Status.STOPPED_BY_USER, None)
