@@ -104,7 +104,7 @@ def render_body(results: StudyResults, orders: Sequence[Order], *, live: bool = 
         "final_average": final_average(tasks),
         "tested": any(summary.finals.winner for summary in tasks),
         "shared_knobs": knobs_among([each.row for each in shared.ranked] if shared else []),
-        "methods": methods_part(recorded, tasks, manifest),
+        "methods": methods_part(results),
         "trials": len(recorded.trials),
         "kinds": counts_by_kind(trial.kind for trial in recorded.trials),
         "running": recorded.running,

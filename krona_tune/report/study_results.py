@@ -234,14 +234,13 @@ def reported(manifest: Manifest) -> Mapping[str, float]:
     return GLUE_AVERAGE if comparable else {}
 
 
-def methods_part(recorded: Records, tasks: Sequence[TaskSummary], manifest: Manifest) -> MethodsPart | None:
+def methods_part(results: StudyResults) -> MethodsPart | None:
     """Returns the methods side by side over the study's tasks; None if fewer than two were searched."""
-    facts = {each.task: each.facts for each in tasks}
-    lines = compare_methods(
-        recorded.trials, facts, tuple(facts) if (manifest.request or {}).get("search.shared") else ()
-    )
-    beside = {method: points for method, points in reported(manifest).items() if method in {x.method for x in lines}}
-    return MethodsPart(lines=lines, tasks=tuple(tasks), reported=beside, source=SOURCE) if lines else None
+    facts = {each.task: each.facts for each in results.tasks}
+    lines = compare_methods(results.recorded.trials, facts, tuple(facts) if results.shared else ())
+    searched, known = {line.method for line in lines}, reported(results.manifest)
+    beside = {method: points for method, points in known.items() if method in searched}
+    return MethodsPart(lines=lines, tasks=results.tasks, reported=beside, source=SOURCE) if lines else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -188,7 +188,9 @@ def _entries(
 def _default_entry(task: str, rows: Iterable[TrialResult], default: Params) -> FinalsEntry:
     """Returns the default configuration; it comes from the searched trial that had it, if one did."""
     found = _fingerprint(task, default)
-    same = (row.trial_id for row in rows if row.searched and _configuration(row) == found)
+    rate = default.get("learning_rate")  # rows with another one need no fingerprint, which takes long
+    alike = (row for row in rows if row.searched and row.params.get("learning_rate") == rate)
+    same = (row.trial_id for row in alike if _configuration(row) == found)
     return FinalsEntry(number=DEFAULT, of=next(same, f"{task}-{IN_IDS[DEFAULT]}"), params=dict(default))
 
 

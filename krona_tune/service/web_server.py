@@ -1,8 +1,9 @@
 """Puts the service of studies together, its pages, REST and queue, and serves a storage."""
 
+import logging
 import threading
 from collections.abc import AsyncIterator, Callable
-from contextlib import ExitStack, asynccontextmanager, suppress
+from contextlib import ExitStack, asynccontextmanager
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -29,6 +30,8 @@ from krona_tune.service.stamped_cache import SlowError
 from krona_tune.service.study_routes import study_routes
 from krona_tune.study import order
 from krona_tune.study.study_state import UNREADABLE
+
+logger = logging.getLogger(__name__)
 
 WRITTEN = order.WRITTEN | {"priority": f"write a whole number from {LEAST_PRIORITY} to {MOST_PRIORITY}"}
 """Says how the fields of an order and of a new study are written."""
@@ -103,12 +106,14 @@ def _why_none(queue: StudyQueue | None) -> tuple[str, str]:
 
 
 def _prepare(studies: ServedStudies) -> None:
-    """Reads every study, and loads what the first chart needs."""
-    with suppress(Exception):
+    """Reads every study, and loads what the first chart needs; whoever asks for a page is told what can't be read."""
+    try:
         packed_script()
         found = studies.summaries()
         if readable := [each.name for each in found if each.state != UNREADABLE]:
             studies.body(readable[0])
+    except Exception:
+        logger.info("the pages could not be prepared", exc_info=True)
 
 
 def serve(

@@ -52,7 +52,18 @@ def expected_gain(best: Sequence[float], more: int) -> float | None:
     if best[0] == best[tail]:
         return None
     scale = fmean(best[:tail]) - best[tail]
-    return scale * sum(1 / number for number in range(count + 1, count + more + 1))
+    return scale * (_harmonic(count + more) - _harmonic(count))
+
+
+def _harmonic(count: int) -> float:
+    """Returns Hₙ, the sum of the reciprocals of 1 to n."""
+    while len(HARMONIC) <= count:
+        HARMONIC.append(HARMONIC[-1] + 1 / len(HARMONIC))
+    return HARMONIC[count]
+
+
+HARMONIC = [0.0]
+"""Hₙ for each n that was asked for so far."""
 
 
 def search_end(search: SearchSpec, rows: Iterable[TrialResult], task: str) -> SearchEnd | None:

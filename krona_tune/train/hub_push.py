@@ -3,6 +3,7 @@
 What may be refused is refused before the export.
 """
 
+import logging
 import shlex
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -16,6 +17,8 @@ from krona_tune.adapters.model_card import HUB_NAME, README
 from krona_tune.hub import refuse_unreadable, settle_offline
 from krona_tune.refusal import Refusal, refusing, told
 from krona_tune.train.backbone_source import find_backbone
+
+logger = logging.getLogger(__name__)
 
 KEYS = ("license", "license_name", "license_link")
 """What the header of a card says of a licence; the last two are of one that the hub has no word for."""
@@ -77,10 +80,12 @@ def _header_on_hub(name: str) -> Mapping[str, Any]:
     settle_offline()
     from huggingface_hub import HfApi
 
-    with suppress(Exception):  # no network, no such model, no right to see it
+    try:
         card = HfApi().model_info(name).card_data
-        return card.to_dict() if card else {}
-    return {}
+    except Exception:  # no network, no such model, no right to see it
+        logger.info("the card of %s could not be read", name, exc_info=True)
+        return {}
+    return card.to_dict() if card else {}
 
 
 MESSAGE = "Export an adapter with krona_tune"

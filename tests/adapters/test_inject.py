@@ -332,6 +332,7 @@ def test_an_adapted_map_gives_its_own_dtype_also_for_a_float32_input_under_autoc
         Adapters(base, shape, shaped(shape, method), torch.Generator().manual_seed(0)) as adapters,
         torch.autocast("cpu", torch.bfloat16),
     ):
+        assert adapters.sites
         for site, _ in adapters.by_site():
             width = base.get_submodule(site.name).weight.shape[1]
             assert base.get_submodule(site.name)(torch.randn(2, width)).dtype == torch.bfloat16

@@ -57,6 +57,7 @@ def test_a_hypercomplex_layer_is_the_sum_of_its_kronecker_products() -> None:
     shape, _, base = build("bert")
     config = shaped(shape, "compacter", phm=3, bottleneck=9)
     with trained(Adapters(base, shape, config, torch.Generator().manual_seed(0))) as adapters:
+        assert adapters.sites
         for _, adapter in adapters.by_site():
             for layer, d_out, d_in in ((adapter.down, 9, 24), (adapter.up, 24, 9)):
                 x = torch.randn(4, 5, d_in)

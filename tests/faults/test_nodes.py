@@ -45,7 +45,7 @@ def three(home: Home) -> Iterator[Nodes]:
 def test_every_node_is_looked_at(home: Home, three: Nodes) -> None:
     connect(three.address)
     views = inspect_nodes(str(home.root), str(home.root / "no model"))
-    right = NodeReport(reads_storage=True, writes_storage=True, sees_model=False, versions=package_versions())
+    right = NodeReport(unreadable="", unwritable="", sees_model=False, versions=package_versions())
     assert list(views.values()) == [right] * 3
     assert not list(home.root.glob(".seen-*"))
     assert os.environ.get("RAY_ADDRESS") is None

@@ -158,7 +158,7 @@ def test_the_final_average_needs_every_head() -> None:
     assert both is not None
     assert (both.tasks, both.test, both.head_only, both.seeds) == (("rte", "mrpc"), pytest.approx(0.6), None, (2,))
     assert final_average([summarise("cola", [], facts)]) is None
-    assert methods_part(Records(), [], manifest()) is None
+    assert methods_part(StudyResults(manifest=manifest(), recorded=Records(), spec="")) is None
 
 
 def test_the_final_average_counts_the_seeds_that_learned() -> None:

@@ -357,14 +357,22 @@ def test_a_node_sees_the_storage_or_is_named(tmp_path: Path) -> None:
     token = tmp_path / "token"
     token.write_text("abc", encoding="utf-8")
     good = inspect_node(str(token), "abc", str(tmp_path))
-    assert good == NodeReport(reads_storage=True, writes_storage=True, sees_model=True, versions=package_versions())
+    assert good == NodeReport(unreadable="", unwritable="", sees_model=True, versions=package_versions())
     other = inspect_node(str(token), "another storage's", str(tmp_path / "model"))
-    assert (other.reads_storage, other.writes_storage, other.sees_model) == (False, False, False)
-    views = {"a": good, "b": other, "c": replace(good, writes_storage=False), "d": "No module named 'krona_tune'"}
+    assert (other.unreadable, other.unwritable, other.sees_model) == (*["token is another file there"] * 2, False)
+    gone = inspect_node(str(tmp_path / "nothing" / "token"), "abc", str(tmp_path))
+    assert "nothing/token" in gone.unreadable
+    views = {
+        "a": good,
+        "b": other,
+        "c": replace(good, unwritable="it is read-only"),
+        "d": "No module named 'krona_tune'",
+    }
     said = [str(refusal) for refusal in node_problems(str(tmp_path), views)]
     assert said == [
-        f"--storage: node b does not see {tmp_path}; name a folder that every node mounts",
-        f"--storage: node c can't write in {tmp_path}; mount it writable there",
+        f"--storage: node b does not see {tmp_path} (token is another file there); "
+        "name a folder that every node mounts",
+        f"--storage: node c can't write in {tmp_path} (it is read-only); mount it writable there",
         "node d: No module named 'krona_tune'; install the same krona_tune on every node",
     ]
     assert [path.name for path in tmp_path.iterdir()] == ["token"]

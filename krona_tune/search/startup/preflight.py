@@ -3,7 +3,7 @@
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from tempfile import NamedTemporaryFile
@@ -73,10 +73,11 @@ LOOK_SECONDS = 180
 
 @dataclass(frozen=True, kw_only=True)
 class NodeReport:
-    """Holds what one node sees. `versions` leaves out packages that are not installed there."""
+    """Holds what one node sees: why it can't read the storage, why it can't write there, each empty if it can.
+    `versions` leaves out packages that are not installed there."""
 
-    reads_storage: bool
-    writes_storage: bool
+    unreadable: str
+    unwritable: str
     sees_model: bool
     versions: dict[str, str]
 
@@ -84,10 +85,10 @@ class NodeReport:
 def inspect_node(place: str, written: str, model: str) -> NodeReport:
     """Reports on the node that this runs on; `place` is a file in the storage that holds `written`."""
     storage, _, name = place.rpartition("/")
-    reads = _can_read(storage, name, written)
+    unreadable = _why_unreadable(storage, name, written)
     return NodeReport(
-        reads_storage=reads,
-        writes_storage=reads and _can_write(storage),
+        unreadable=unreadable,
+        unwritable=unreadable or _why_unwritable(storage),
         sees_model=Path(model).is_dir(),
         versions=package_versions(),
     )
@@ -138,16 +139,19 @@ def token(storage: str) -> Iterator[tuple[str, str]]:
         store.remove(name)
 
 
-def _can_read(storage: str, name: str, written: str) -> bool:
-    with suppress(Exception):  # every store has its own errors
-        return Store(storage).read(name) == written.encode()
-    return False
+def _why_unreadable(storage: str, name: str, written: str) -> str:
+    try:
+        return "" if Store(storage).read(name) == written.encode() else f"{name} is another file there"
+    except Exception as error:  # every store has its own errors
+        return told(error)
 
 
-def _can_write(storage: str) -> bool:
-    with suppress(Exception), token(storage):
-        return True
-    return False
+def _why_unwritable(storage: str) -> str:
+    try:
+        with token(storage):
+            return ""
+    except Exception as error:
+        return told(error)
 
 
 def package_versions() -> dict[str, str]:
@@ -162,12 +166,12 @@ def node_problems(storage: str, reports: dict[str, NodeReport | str]) -> Iterato
         match report:
             case str():
                 yield Refusal(f"node {node}", report, "install the same krona_tune on every node")
-            case NodeReport(reads_storage=False):
+            case NodeReport(unreadable=why) if why:
                 fix = equal if is_uri(storage) else "name a folder that every node mounts"
-                yield Refusal("--storage", f"node {node} does not see {name}", fix)
-            case NodeReport(writes_storage=False):
+                yield Refusal("--storage", f"node {node} does not see {name} ({redact(why)})", fix)
+            case NodeReport(unwritable=why) if why:
                 fix = equal if is_uri(storage) else "mount it writable there"
-                yield Refusal("--storage", f"node {node} can't write in {name}", fix)
+                yield Refusal("--storage", f"node {node} can't write in {name} ({redact(why)})", fix)
 
 
 def needed_bytes(resources: Resources) -> Footprint:

@@ -1,5 +1,6 @@
 """Starts the drivers of studies and says what became of them: as processes of this machine, or as jobs on a cluster."""
 
+import logging
 import os
 import shlex
 import sys
@@ -18,6 +19,8 @@ from krona_tune.refusal import told
 from krona_tune.search.startup.cluster import VISIBLE, visible_gpus
 from krona_tune.search.startup.dashboard import job_client
 from krona_tune.service.queue.capacity import first_free
+
+logger = logging.getLogger(__name__)
 
 MOST_PACKED = 100_000
 """The most characters of a packed request: Linux allows 131,072 for a word of a command."""
@@ -183,9 +186,12 @@ class JobDrivers(Drivers):
         except RuntimeError as error:  # a new cluster knows nothing of the old one's jobs
             return False if "does not exist" in str(error) else None
         except Exception:
+            logger.info("the cluster could not be asked about %s", handle, exc_info=True)
             return None
 
     def last_lines(self, handle: str) -> str:
-        with suppress(Exception):
+        try:
             return "\n".join(self._client.get_job_logs(handle).strip().splitlines()[-LAST_LINES:])
-        return ""
+        except Exception:
+            logger.info("the log of %s could not be read", handle, exc_info=True)
+            return ""
