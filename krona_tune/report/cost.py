@@ -19,9 +19,9 @@ class DeviceRates:
     unrecorded: Devices = UNKNOWN
     price: Price | None = None
 
-    def counted(self, trials: Iterable[TrialResult]) -> list[TrialResult]:
+    def filled_in(self, trials: Iterable[TrialResult]) -> list[TrialResult]:
         """Completes the devices of the trials whose rows do not say what they had."""
-        return list(map(self.unrecorded.counted, trials))
+        return list(map(self.unrecorded.filled_in, trials))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +48,7 @@ def device_rates(asked: Mapping[str, Any], manifest: Manifest) -> DeviceRates:
 
 
 def total_cost(trials: Sequence[TrialResult], rates: DeviceRates) -> Cost:
-    counted = rates.counted(trials)
+    counted = rates.filled_in(trials)
     return Cost(
         trials=len(trials),
         train_seconds=sum(trial.train_seconds for trial in trials),

@@ -10,7 +10,7 @@ import plotly.graph_objects as go
 
 from krona_tune.report.chart import COLOURS, Chart, Colour, Subject, empty_figure
 from krona_tune.report.running_trials import RunningTrial
-from krona_tune.study.kinds import UNCOUNTED
+from krona_tune.study.kinds import FULL_TRAININGS
 from krona_tune.study.result import CurvePoint, Status, curve_of
 
 MOST_BEST, MOST_DIVERGED, MOST_RUNNING = 10, 5, len(COLOURS)
@@ -53,7 +53,7 @@ def _chosen(subject: Subject) -> dict[str, dict[str, Sequence[CurvePoint]]]:
         return {}
     best = subject.summary.best.trial.trial_id if subject.summary.best else ""
     others = [each.trial.trial_id for each in subject.summary.ranked[:MOST_BEST] if each.trial.trial_id != best]
-    counted = [trial for trial in trials if trial.kind not in UNCOUNTED]  # a full training has epochs of another size
+    counted = [trial for trial in trials if trial.kind not in FULL_TRAININGS]  # whose epochs have another size
     running = [trial.trial_id for trial in counted if trial.trial_id in subject.recorded.running]
     diverged = [trial.trial_id for trial in counted if trial.status is Status.DIVERGED]
     named = {

@@ -8,7 +8,7 @@ from pydantic import BaseModel
 from krona_tune.record.driver_state import progress_of
 from krona_tune.record.records import Records
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.kinds import UNCOUNTED
+from krona_tune.study.kinds import FULL_TRAININGS
 from krona_tune.study.manifest import Manifest
 from krona_tune.study.result import Report, TrialResult, curve_columns, grouped
 
@@ -46,7 +46,7 @@ def trials_under_way(folder: StudyFolder, manifest: Manifest, recorded: Records)
 
 
 def _running(folder: StudyFolder, manifest: Manifest, trial: TrialResult, reports: Sequence[Report]) -> RunningTrial:
-    facts, apart = manifest.tasks.get(trial.task), trial.kind in UNCOUNTED
+    facts, apart = manifest.tasks.get(trial.task), trial.kind in FULL_TRAININGS
     rungs = facts.rungs if facts and not apart else ()
     reached = sum(trial.examples >= rung for rung in rungs)  # it may be evaluated between the rungs too
     values = {name: value for name, value in vars(trial).items() if name in RunningTrial.model_fields.keys() - {"rung"}}

@@ -159,7 +159,7 @@ BAR, AROUND_BARS = 44, 96
 def draw_cost(tasks: Sequence[TaskSummary], recorded: Records, rates: DeviceRates) -> Chart | None:
     """Draws a bar per task, by kind and end of the trials; None if no time was spent."""
     minutes: dict[str, dict[str, float]] = {kind: defaultdict(float) for kind in _COLOURS}
-    for trial in rates.counted(recorded.trials):
+    for trial in rates.filled_in(recorded.trials):
         kind = RUNNING if trial.trial_id in recorded.running else _kind(trial)
         minutes[kind][trial.task] += trial.device_seconds / 60
     if not any(sum(each.values()) for each in minutes.values()):

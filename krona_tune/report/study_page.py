@@ -20,7 +20,7 @@ from krona_tune.report.task_charts import draw_charts
 from krona_tune.report.task_summary import TaskSummary
 from krona_tune.study.backbone_outline import BackboneOutline, recorded_outline
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.kinds import UNCOUNTED, counts_by_kind
+from krona_tune.study.kinds import FULL_TRAININGS, counts_by_kind
 from krona_tune.study.learning import STANDARD_ERRORS
 from krona_tune.study.manifest import Manifest
 from krona_tune.study.order import Order
@@ -112,7 +112,7 @@ def render_body(results: StudyResults, orders: Sequence[Order], *, live: bool = 
         "whole": whole,
         "troubles": troubles(tasks),
         "top": TOP,
-        "full_kinds": {kind: kind.facts.trained_on for kind in UNCOUNTED},
+        "full_kinds": {kind: kind.facts.trained_on for kind in FULL_TRAININGS},
         "standard_errors": STANDARD_ERRORS,
         "orders": orders,
         "live": NOW if live else "",
@@ -152,5 +152,5 @@ def _part(
         seeds=draw_seeds(summary.finals, one_scale=summary.one_scale),
         cost=total_cost(recorded.trials, rates),
         saved=None if shared else saved_by_stopping(summary, recorded.trials),  # they are stopped between tasks
-        full=tuple(trial for trial in recorded.trials if trial.kind in UNCOUNTED),
+        full=tuple(trial for trial in recorded.trials if trial.kind in FULL_TRAININGS),
     )

@@ -10,7 +10,7 @@ from math import inf
 from pathlib import Path
 
 from krona_tune.atomic_write import write_atomically
-from krona_tune.study.kinds import UNCOUNTED
+from krona_tune.study.kinds import FULL_TRAININGS
 from krona_tune.study.request.search_spec import SearchSpec
 from krona_tune.study.result import TrialResult
 
@@ -84,7 +84,7 @@ class Budget:
 
 def spent(rows: Mapping[str, TrialResult], seconds: float) -> Amount:
     """Returns what the rows have used so far, full trainings left out; `seconds` is the time on the study's clock."""
-    everyone = [row for row in list(rows.values()) if row.kind not in UNCOUNTED]
+    everyone = [row for row in list(rows.values()) if row.kind not in FULL_TRAININGS]
     return Amount(
         seconds=seconds,
         examples=sum(row.own_examples for row in everyone),

@@ -16,12 +16,12 @@ from krona_tune.search.planning.resolved_space import what_it_reads
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.order import OrderRequest
+from krona_tune.study.proposer import Proposer
 from krona_tune.study.request.plain_yaml import read_yaml
 from krona_tune.study.request.schedule import ScheduleSpec
 from krona_tune.study.request.trial import PEFT_FIELD, SECTION_OF, TrainingConfig, TrialConfig, section_of
 from krona_tune.study.result import Status, TrialResult
 
-A_PERSON = "a person"
 """Who proposes a clone."""
 CLONE = "-clone-"
 """What stands in a clone's id between its task and its number."""
@@ -56,7 +56,7 @@ def clone_of(
         raise Refusal("clone from the last rung", problem, "clone it from the start")
     own = clone_id(source.task, number)
     message = TrialMessage(
-        own, source.task, -1 - number, TrialKind.SEARCH, source.seed, params, source.trial_id, A_PERSON
+        own, source.task, -1 - number, TrialKind.SEARCH, source.seed, params, source.trial_id, Proposer.PERSON
     )
     try:
         count(message.checked())

@@ -22,7 +22,15 @@ from krona_tune.search.budget import Amount, Budget, Rates, StudyClock, spent
 from krona_tune.search.driver_options import DriverOptions, Outcome
 from krona_tune.search.forecast import Forecast
 from krona_tune.search.ledger import Ledger
-from krona_tune.search.phases import chosen_phase, finals_reserve, full_phase, keep_effects, needs_of, search_phase
+from krona_tune.search.phases import (
+    SearchedStudy,
+    chosen_phase,
+    finals_reserve,
+    full_phase,
+    keep_effects,
+    needs_of,
+    search_phase,
+)
 from krona_tune.search.progress.trials_left import by_task, kept_while_left, later_not_begun, search_left
 from krona_tune.search.ray_metrics import StudyMetrics, readings
 from krona_tune.search.resume import LATER_PHASES, LaterPhase
@@ -191,16 +199,17 @@ class Driver:
         prepared, plan = self.context.prepared, self.context.plan
         facts = self.context.manifest.tasks
         self.stopper.reserve = finals_reserve(plan, prepared.works, self.ledger, self._rates, self.forecast, facts)
-        contents = {task: facts.contents for task, facts in prepared.facts.items()}
         phase = search_phase(
-            self.study.plan,
-            prepared.works,
-            self.context.folder,
-            self.ledger,
-            self.stopper,
-            contents,
-            self._ends_by_itself,
-            self._leave_out,
+            SearchedStudy(
+                plan=self.study.plan,
+                works=prepared.works,
+                folder=self.context.folder,
+                ledger=self.ledger,
+                stopper=self.stopper,
+                contents={task: facts.contents for task, facts in prepared.facts.items()},
+                ends=self._ends_by_itself,
+                leaves_out=self._leave_out,
+            )
         )
         later = later_not_begun(plan.spec, plan.planned, self.ledger.rows.values(), self.context.manifest.tasks)
         self.view.expect(later)
@@ -437,7 +446,7 @@ class Driver:
     def _close(self, *, cut_short: bool) -> None:
         """Decides how the driver ends, says so, and ends the records; at once if its end is `cut_short`."""
         stopper, folder = self.stopper, self.context.folder
-        stopper.settled = True
+        stopper.end_decided = True
         end, trouble = stopper.end
         self._write_state(end, trouble, cut_short=cut_short)
         self.sinks.notify_of_end(end, trouble, no_page=self.artifacts.no_page)

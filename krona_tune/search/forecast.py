@@ -13,9 +13,10 @@ from krona_tune.search.progress.trials_left import by_task_and_kind, trials_left
 from krona_tune.search.searchers.asha_rule import judged_after
 from krona_tune.study.kinds import FIRST_TRAINED, PHASES, TrialKind, facts_of
 from krona_tune.study.manifest import PlanFacts
+from krona_tune.study.proposer import Proposer
 from krona_tune.study.request.schedule import Schedule
 from krona_tune.study.request.study_spec import StudySpec
-from krona_tune.study.result import RECORDED, TrialResult
+from krona_tune.study.result import TrialResult
 from krona_tune.study.study_state import Counts, running_trials
 
 if TYPE_CHECKING:
@@ -77,7 +78,9 @@ class TaskForecast:
         """Returns the parts of a trial by its row."""
         if row.head_alone:
             return self.head
-        return self.best if row.proposed_by == RECORDED or row.kind != TrialKind.SEARCH else self.adapter
+        return (
+            self.best if row.proposed_by == Proposer.RECORDED_CURVES or row.kind != TrialKind.SEARCH else self.adapter
+        )
 
     def until(self, examples: float, parts: TrialParts | None = None, reported: float | None = None) -> float:
         """Returns a trial's seconds until it has seen `examples`, with its evaluations at rungs until then, or only at

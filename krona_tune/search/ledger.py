@@ -75,17 +75,7 @@ class Ledger:
 
     def tested(self, trial_id: str, look: ScoreOnTest) -> None:
         """Records a finalist's only evaluation on the test half; `ended` passes the row on to the sinks."""
-        self._set(
-            replace(
-                self.rows[trial_id],
-                test_score=look.score,
-                test_examples=look.examples,
-                test_metrics=look.metrics,
-                test_resampled=tuple(look.resampled),
-                test_note=look.note,
-                validation_resampled=tuple(look.validation),
-            )
-        )
+        self._set(self.rows[trial_id].with_test(look))
         if look.note:
             logger.warning("%s on the test half: %s", trial_id, look.note)
 
@@ -135,7 +125,7 @@ class Ledger:
         """Returns whether the end of a trial is known."""
         return trial_id in self.rows and self.rows[trial_id].ended
 
-    def settled(self, report: Report) -> bool:
+    def is_judged(self, report: Report) -> bool:
         """Returns whether a searched trial's report was judged for good, also if a resumed trial repeats it.
 
         A driver judges a report, then records it, then lets the trial go on or records its end. So the last report of a

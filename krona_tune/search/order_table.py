@@ -35,7 +35,7 @@ class OrderAction:
     Attributes:
         effect: lets a taken order take effect, again changes nothing more; returns it as it is then.
         check: returns what the order makes, or an empty text; raises a Refusal if it makes no sense now.
-        settled: returns the outcome when the effect is in the records, before that an empty text; None: at once.
+        outcome: returns the outcome when the effect is in the records, before that an empty text; None: at once.
         of_the_search: refused when the search has ended.
         needs_searcher: takes effect only while trials are given out.
         reads_trials: its check reads the trials' rows.
@@ -44,7 +44,7 @@ class OrderAction:
 
     effect: Callable[[RunningStudy, Order], Order]
     check: Callable[[KnownStudy, OrderRequest], str] = lambda study, order: ""
-    settled: Callable[[RunningStudy, Order], str] | None = None
+    outcome: Callable[[RunningStudy, Order], str] | None = None
     of_the_search: bool = False
     needs_searcher: bool = False
     reads_trials: bool = False
@@ -320,11 +320,11 @@ def _set_share(study: RunningStudy, order: Order) -> Order:
 
 
 ORDER_ACTIONS: Mapping[str, OrderAction] = {
-    OrderKind.STOP_TRIAL: OrderAction(check=_check_stop, effect=_stop_trial, settled=_stopped, reads_trials=True),
+    OrderKind.STOP_TRIAL: OrderAction(check=_check_stop, effect=_stop_trial, outcome=_stopped, reads_trials=True),
     OrderKind.CLONE_TRIAL: OrderAction(
         check=_check_clone,
         effect=_begin_clone,
-        settled=_cloned,
+        outcome=_cloned,
         of_the_search=True,
         needs_searcher=True,
         reads_trials=True,

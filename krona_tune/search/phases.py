@@ -3,7 +3,7 @@
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import TYPE_CHECKING
 
@@ -29,8 +29,9 @@ from krona_tune.search.trial_message import TrialMessage
 from krona_tune.search.tune_host import Phase
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import TaskFacts
+from krona_tune.study.proposer import Proposer
 from krona_tune.study.request.study_spec import StudySpec
-from krona_tune.study.result import RECORDED, Status
+from krona_tune.study.result import Status
 from krona_tune.train.loop import TaskWork
 
 if TYPE_CHECKING:
@@ -40,41 +41,35 @@ logger = logging.getLogger(__name__)
 
 Works = Mapping[str, TaskWork]
 """What a task's workers get, by task."""
-NOT_RECORDED: Mapping[str, str] = {}
-"""No task's data are known to be recorded."""
 
 
-def search_phase(
-    plan: Plan,
-    works: Works,
-    folder: StudyFolder,
-    ledger: Ledger,
-    stopper: StudyStopper,
-    contents: Mapping[str, str] = NOT_RECORDED,
-    ends: Callable[[str], bool] = lambda task: False,
-    leaves_out: Callable[[Mapping[str, int]], None] = lambda trials: None,
-) -> Phase:
-    """Returns the phase of the searched trials and baselines that have not ended: those that are known, then those that
-    Optuna proposes.
+@dataclass(frozen=True, kw_only=True)
+class SearchedStudy:
+    """Holds what the search of a study needs.
 
-    `contents` are the hashes of the tasks' data, by which a task is known whose curves are recorded; `ends` and
-    `leaves_out` are those of `StudySearcher`.
+    Attributes:
+        contents: the hashes of the tasks' data, by which a task is known whose curves are recorded.
+        ends, leaves_out: as `StudySearcher` takes them.
     """
-    if plan.spec.search.shared:
-        return _shared_search(plan, works, folder, ledger, stopper, leaves_out)
-    return _search_by_task(plan, works, folder, ledger, stopper, contents, ends, leaves_out)
+
+    plan: Plan
+    works: Works
+    folder: StudyFolder
+    ledger: Ledger
+    stopper: StudyStopper
+    contents: Mapping[str, str] = field(default_factory=dict)
+    ends: Callable[[str], bool] = lambda task: False
+    leaves_out: Callable[[Mapping[str, int]], None] = lambda trials: None
 
 
-def _search_by_task(
-    plan: Plan,
-    works: Works,
-    folder: StudyFolder,
-    ledger: Ledger,
-    stopper: StudyStopper,
-    contents: Mapping[str, str],
-    ends: Callable[[str], bool],
-    leaves_out: Callable[[Mapping[str, int]], None],
-) -> Phase:
+def search_phase(of: SearchedStudy) -> Phase:
+    """Returns the phase of the searched trials and baselines that have not ended: those that are known, then those that
+    Optuna proposes."""
+    return _shared_search(of) if of.plan.spec.search.shared else _search_by_task(of)
+
+
+def _search_by_task(of: SearchedStudy) -> Phase:
+    plan, works, ledger, stopper, journal = of.plan, of.works, of.ledger, of.stopper, of.folder.journal
     spec, waiting = plan.spec, known_trials(plan, ledger)
     left = {task: numbers_left(plan, ledger, task) for task in spec.tasks}
     remaining = {task: left[task] for task in sorted(left, key=lambda task: -len(left[task]))}  # whose turn is next
@@ -87,28 +82,34 @@ def _search_by_task(
         every_size = spec.search.fills_front
         surrogate = TransferSurrogate(plan.space, budgets, spec.seed, plan.earlier, every_size=every_size)
     suggest, history = (surrogate.suggest, surrogate.history) if surrogate else (None, None)
-    taught = _taught(plan, contents)
-    samplers = open_samplers(spec, plan.space, folder.journal, stopper.halt, _earlier(plan), suggest, taught)
+    taught = _taught(plan, of.contents)
+    samplers = open_samplers(spec, plan.space, journal, stopper.halt, _earlier(plan), suggest, taught)
 
     def spared(message: TrialMessage) -> bool:
         """Returns whether a trial has a taught point that is believed to be good."""
         task = message.task
-        return message.proposed_by == RECORDED and task in taught and not taught[task].misled(samplers[task].tried())
+        return (
+            message.proposed_by == Proposer.RECORDED_CURVES
+            and task in taught
+            and not taught[task].misled(samplers[task].tried())
+        )
 
     size_of = plan.space.parameters if spec.search.pareto else None
     asha = AshaPerGroup(schedules, per_method=spec.search.per_method, size_of=size_of, spared=spared)
     if ledger.rows:
-        reports = [each for each in read_reports(folder.results) if each.trial_id in ledger.rows]
+        reports = [each for each in read_reports(of.folder.results) if each.trial_id in ledger.rows]
         told = [(r, ledger.rows[r.trial_id].params) for r in reports if ledger.rows[r.trial_id].searched]
         known = [row for row in ledger.rows.values() if not row.of or plan.space.holds(row.params)]
         recall_trials(samplers, known, reports)
         if surrogate:
             surrogate.recall(known, reports)
-        asha.replay(each for each in told if ledger.settled(each[0]))
-        asha.expect(each for each in told if not ledger.settled(each[0]))
+        asha.replay(each for each in told if ledger.is_judged(each[0]))
+        asha.expect(each for each in told if not ledger.is_judged(each[0]))
     seeds = _seeds(spec)
     return Phase(
-        searcher=StudySearcher(waiting, samplers, remaining, stopper.verdict, seeds, history, ends, leaves_out),
+        searcher=StudySearcher(
+            waiting, samplers, remaining, stopper.final_status, seeds, history, of.ends, of.leaves_out
+        ),
         scheduler=asha if spec.search.early_stopping else None,
         new=_new(plan, ledger),
         works=works,
@@ -116,21 +117,23 @@ def _search_by_task(
     )
 
 
-def _shared_search(
-    plan: Plan,
-    works: Works,
-    folder: StudyFolder,
-    ledger: Ledger,
-    stopper: StudyStopper,
-    leaves_out: Callable[[Mapping[str, int]], None],
-) -> Phase:
+def _shared_search(of: SearchedStudy) -> Phase:
     """Returns the phase of configurations for all tasks at once, some of which are stopped before the last."""
+    plan, works, ledger, stopper, journal = of.plan, of.works, of.ledger, of.stopper, of.folder.journal
     spec, waiting, numbers = plan.spec, known_trials(plan, ledger), numbers_left(plan, ledger)
     tasks = sorted(spec.tasks, key=lambda task: works[task].schedule.total_examples)
-    sampler = open_shared_sampler(spec, plan.space, folder.journal, stopper.halt, _earlier(plan))
+    sampler = open_shared_sampler(spec, plan.space, journal, stopper.halt, _earlier(plan))
     rows = ledger.rows.values()
     searcher = SharedSearcher(
-        waiting, sampler, tasks, numbers, _seeds(spec), stopper.verdict, rows, spec.schedule.reduction, leaves_out
+        waiting,
+        sampler,
+        tasks,
+        numbers,
+        _seeds(spec),
+        stopper.final_status,
+        rows,
+        spec.schedule.reduction,
+        of.leaves_out,
     )
     return Phase(searcher=searcher, new=_new(plan, ledger), works=works)
 
@@ -168,10 +171,10 @@ def chosen_phase(
     stopper: StudyStopper,
     following: Callable[[], Iterable[TrialMessage]] = lambda: (),
 ) -> Phase:
-    """Returns the phase of trials that the rows choose, over the full budget and without early stopper; `following` is
-    that of `ChosenSearcher`."""
+    """Returns the phase of trials that the rows choose, over the full budget, none of which is stopped early;
+    `following` is that of `ChosenSearcher`."""
     return Phase(
-        searcher=ChosenSearcher(waiting, stopper.verdict, following),
+        searcher=ChosenSearcher(waiting, stopper.final_status, following),
         new=Counter(message.task for message in waiting if message.trial_id not in ledger.rows),
         works=works,
     )

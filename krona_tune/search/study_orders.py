@@ -133,8 +133,8 @@ class StudyOrders(Gate):
             ]
             self._remove(answered)
             for order in self._taken():
-                settled = ORDER_ACTIONS[order.what].settled
-                if outcome := settled and settled(self.study, order):
+                outcome_of = ORDER_ACTIONS[order.what].outcome
+                if outcome := outcome_of and outcome_of(self.study, order):
                     self._end(order, "done", outcome)
 
     def _remove(self, answered: Sequence[Order]) -> None:

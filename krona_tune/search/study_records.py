@@ -64,7 +64,7 @@ class OpenRecords:
         ledger = Ledger(
             context.plan.count,
             sinks,
-            list(map(before.counted, self.records.trials)),
+            list(map(before.filled_in, self.records.trials)),
             shared_by=spec.shared_by,
             orders=self.records.orders,
             devices=context.slots.devices,

@@ -29,9 +29,10 @@ class StudyStopper:
     Ray's run was abandoned: Ray must not be called from then on.
 
     `ended` says who ordered that the search ends; the finals follow. `stopped` has Tune's ids of the trials that
-    somebody ordered to stop, `judged` of those that the scheduler has ended because of their scores. `settled`: how the
-    driver ends is decided; a signal only cuts short what it still does. `at_once`: a second request came; Python drops
-    the KeyboardInterrupt that it raises if an object is being freed meanwhile, so whoever waits for trials looks at it.
+    somebody ordered to stop, `judged` of those that the scheduler has ended because of their scores. `end_decided`:
+    nothing changes how the driver ends; a signal only cuts short what it still does. `at_once`: a second request came;
+    Python drops the KeyboardInterrupt that it raises if an object is being freed meanwhile, so whoever waits for trials
+    looks at it.
 
     `limits` are those that still hold: the finals may lift some.
 
@@ -45,10 +46,10 @@ class StudyStopper:
         self.halted, self.lost, self.ended = "", "", ""
         self.stopped: set[str] = set()
         self.judged: set[str] = set()
-        self.settled = self.at_once = False
+        self.end_decided = self.at_once = False
         self.reserve: Callable[[], Amount] = Amount
         self.limits, self._spent = budget, spent
-        self._verdicts: dict[str, Status] = {}
+        self._final: dict[str, Status] = {}
 
     @property
     def interrupted(self) -> bool:
@@ -77,8 +78,9 @@ class StudyStopper:
         self.limits = replace(self.limits, seconds=seconds)
 
     def ask(self, how: Asked) -> None:
-        """Ends the run at the next safe moment; keeps how it was asked first, or that nobody asked if it is settled."""
-        if not self.settled:
+        """Ends the run at the next safe moment; keeps how it was asked first, or that nobody asked before its end was
+        decided."""
+        if not self.end_decided:
             self.asked = self.asked or how
 
     def halt(self, reason: str) -> None:
@@ -117,15 +119,15 @@ class StudyStopper:
     def stop_all(self) -> bool:
         return self.interrupted or bool(self.ended) or self.used_up is not None
 
-    def verdict(self, tune_id: str, result: dict[str, Any] | None, error: bool) -> Status:
+    def final_status(self, tune_id: str, result: dict[str, Any] | None, error: bool) -> Status:
         """Returns the final status of a trial, given by Tune's id, from its last result.
 
         It is decided at the first call only, so that Optuna and the records get the same status, even if the study is
         asked to stop between the two calls.
         """
-        if tune_id not in self._verdicts:
-            self._verdicts[tune_id] = self._decide(tune_id, result, error)
-        return self._verdicts[tune_id]
+        if tune_id not in self._final:
+            self._final[tune_id] = self._decide(tune_id, result, error)
+        return self._final[tune_id]
 
     def _decide(self, tune_id: str, result: dict[str, Any] | None, error: bool) -> Status:
         if self.lost:
@@ -148,7 +150,7 @@ def interruptible(stopper: StudyStopper, console: Console) -> Iterator[None]:
     """
 
     def ask(number: int, frame: FrameType | None) -> None:
-        again = stopper.asked or stopper.settled
+        again = stopper.asked or stopper.end_decided
         if number == HANGUP:
             leave_closed_terminal()
         elif again:
@@ -163,7 +165,7 @@ def interruptible(stopper: StudyStopper, console: Console) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         trials, copies = "running trials continue from their last rungs", "copies of the records are completed"
-        said = f"Stopped at once; {copies if stopper.settled else trials} when the study is resumed."
+        said = f"Stopped at once; {copies if stopper.end_decided else trials} when the study is resumed."
         logger.warning(said)
         console.print(said)
     finally:

@@ -38,14 +38,14 @@ class TrialLoop:
 
     def end(self, message: TrialMessage, tune_id: str, result: dict[str, Any] | None) -> None:
         """Records how a trial ended: by itself, by the scheduler's judgement, by an order, or with the study."""
-        status = self.stopper.verdict(tune_id, result, False)
+        status = self.stopper.final_status(tune_id, result, False)
         last = StepResult.from_dict(result)
         self.ledger.ended(message.trial_id, status, last.error, last.curve, last.seconds)
 
     def lose(self, message: TrialMessage, tune_id: str, error: str, *, out_of_memory: bool) -> None:
         """Records the end of a trial that lost its worker, also before its start."""
         self.start(message)
-        status = self.stopper.verdict(tune_id, None, True)
+        status = self.stopper.final_status(tune_id, None, True)
         if out_of_memory:
             status, error = Status.OUT_OF_MEMORY, f"{error}; {message.size}"
         self.ledger.ended(message.trial_id, status, error)

@@ -31,7 +31,7 @@ class Devices:
         """Returns the row of a trial that begins, or goes on, with these devices."""
         return replace(row, device=self.kind, devices=self.count)
 
-    def counted(self, row: TrialResult) -> TrialResult:
+    def filled_in(self, row: TrialResult) -> TrialResult:
         """Returns a row that does not say what it used as if it had these devices from its start; another unchanged."""
         return row if row.devices else replace(self.given_to(row), device_seconds=self.count * row.busy_seconds)
 

@@ -18,7 +18,7 @@ class KindFacts:
         phase: when a study trains them, from 1: those of one phase together; None if its request asks for none.
         words: what a legend calls them; empty for the searched ones, which it tells apart by their end.
         tested: they are evaluated on the test half, once, at their end.
-        counted: what they use counts against the study's budget.
+        in_budget: what they use counts against the study's budget.
         kept: their checkpoints stay with `keep_checkpoints: finalists`, not only the winners'.
         trained_on: the examples that they are trained on, in words, if these are not the study's own.
     """
@@ -27,7 +27,7 @@ class KindFacts:
     phase: int | None = None
     words: str = ""
     tested: bool = False
-    counted: bool = True
+    in_budget: bool = True
     kept: bool = False
     trained_on: str = ""
 
@@ -59,7 +59,7 @@ class TrialKind(FactsEnum):
             trial_id=f"{{source}}{FULL}train-s{{index}}",
             words="full trainings",
             tested=True,
-            counted=False,
+            in_budget=False,
             kept=True,
             trained_on="all training examples",
         ),
@@ -69,7 +69,7 @@ class TrialKind(FactsEnum):
         KindFacts(
             trial_id=f"{{source}}{FULL}data-s{{index}}",
             words="full trainings",
-            counted=False,
+            in_budget=False,
             kept=True,
             trained_on="all examples of train, validation and test together",
         ),
@@ -85,7 +85,7 @@ PHASES = tuple(
 """The kinds of the trials that run together, in the order in which they run."""
 SEARCHED = "searched"
 """What counts call the trials of the search."""
-UNCOUNTED = frozenset(kind for kind in TrialKind if not kind.facts.counted)
+FULL_TRAININGS = frozenset(kind for kind in TrialKind if not kind.facts.in_budget)
 """The kinds of full trainings, which come after the study and have no part in its budget."""
 
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Literal, NamedTuple, TypeVar
 
-from krona_tune.study.kinds import UNCOUNTED, TrialKind
+from krona_tune.study.kinds import FULL_TRAININGS, TrialKind
 from krona_tune.study.request.trial import HEAD_ONLY
 
 Half = Literal["test", "validation"]
@@ -160,8 +160,6 @@ class ScoreOnTest:
 
 NO_INTERVAL = "no interval: "
 """Begins the note of a score of which nothing can be said of how much it varies."""
-RECORDED = "recorded curves"
-"""Proposed a point that is near the best of the recorded curves; it is trained to its end."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -175,9 +173,8 @@ class TrialResult:
     seconds of its training and evaluation, each times the devices that it had then, and of the step in which it ended
     without a report. The three are empty or 0 if an earlier version recorded it.
 
-    `proposed_by` says how a searched trial's point was chosen ("even draw", "TPE", "study model", "Sobol", "earlier
-    study", RECORDED, or "a person" for a clone); the study's model also says which final score it expects, and one
-    deviation of that expectation, without the noise of a single training.
+    `proposed_by` says who proposed a searched trial's point, as `Proposer` has it; the study's model also says which
+    final score it expects, and one deviation of that expectation, without the noise of a single training.
 
     `of` is the searched trial that a finalist or a repeat trains again, or that a clone changes. If a clone goes on
     from the other's last rung, `copied_examples` of its `examples` were seen by the other only; there are none if its
@@ -288,6 +285,18 @@ class TrialResult:
             peak_memory_bytes=max(self.peak_memory_bytes, report.peak_memory_bytes),
         )
 
+    def with_test(self, look: ScoreOnTest) -> "TrialResult":
+        """Returns the row of a trial that was evaluated on the test half."""
+        return replace(
+            self,
+            test_score=look.score,
+            test_examples=look.examples,
+            test_metrics=look.metrics,
+            test_resampled=tuple(look.resampled),
+            test_note=look.note,
+            validation_resampled=tuple(look.validation),
+        )
+
     @property
     def finished(self) -> bool:
         """Returns whether it was trained to the end, with a score."""
@@ -296,7 +305,7 @@ class TrialResult:
     @property
     def fully_trained(self) -> bool:
         """Returns whether it is a full training that was trained to its end."""
-        return self.kind in UNCOUNTED and self.status is Status.COMPLETED
+        return self.kind in FULL_TRAININGS and self.status is Status.COMPLETED
 
     def row(self) -> dict[str, Any]:
         """Returns the result as plain values: its parameters under their own names, its metrics as `metric_…` and

@@ -11,7 +11,8 @@ from krona_tune.study.chosen_finalist import choose
 from krona_tune.study.finals import Finals, rank_finals
 from krona_tune.study.kinds import TrialKind, searched_number
 from krona_tune.study.manifest import TaskFacts
-from krona_tune.study.result import RECORDED, TrialResult, is_score
+from krona_tune.study.proposer import Proposer
+from krona_tune.study.result import TrialResult, is_score
 
 BEST_OF_ALL = "highest validation score of the study's trials; the test half was not looked at"
 BEST_OF_FINISHED = (
@@ -95,7 +96,7 @@ def shared_ranking(rows: Iterable[TrialResult], tasks: Collection[str]) -> list[
 
 def are_taught(rows: Iterable[TrialResult]) -> bool:
     """Returns whether the recorded curves proposed some of these trials."""
-    return any(row.proposed_by == RECORDED for row in rows)
+    return any(row.proposed_by == Proposer.RECORDED_CURVES for row in rows)
 
 
 def rank_trials(

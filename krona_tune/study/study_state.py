@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Final, Literal
 
 from krona_tune.study.frozen_value import FrozenValue
-from krona_tune.study.kinds import UNCOUNTED, TrialKind
+from krona_tune.study.kinds import FULL_TRAININGS, TrialKind
 from krona_tune.study.manifest import PlanFacts
 from krona_tune.study.order import Order
 from krona_tune.study.request.study_spec import StudySpec
@@ -145,12 +145,12 @@ def in_plan(row: TrialResult, running: Collection[str]) -> bool:
 
     A full training that was cut off is none of it: whoever asks for it again lets it go on.
     """
-    return row.ended or row.kind not in UNCOUNTED or row.trial_id in running
+    return row.ended or row.kind not in FULL_TRAININGS or row.trial_id in running
 
 
 def recoverable(rows: Iterable[TrialResult]) -> list[TrialResult]:
     """Returns the trials that an order lets go on: those of the study's phases that failed or ran out of memory."""
-    return [row for row in rows if row.status.may_recover and row.kind not in UNCOUNTED]
+    return [row for row in rows if row.status.may_recover and row.kind not in FULL_TRAININGS]
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -29,7 +29,7 @@ def test_with_a_price_money_stands_beside_device_hours(study: StudyFolder, cores
     resources = ResourcesSpec(cpus_per_trial=cores, price_per_hour=1000)
     had, price = devices_of(resources, gpu=manifest.device == "cuda"), price_of(resources)
     assert price
-    whole = price.of(map(had.counted, read_records(study.results).trials))
+    whole = price.of(map(had.filled_in, read_records(study.results).trials))
     assert whole > 0
     section = page[page.index('<h2 id="cost">') :].partition("</table>")[0]
     assert '<th scope="col" class="number">Money</th>' in section

@@ -13,7 +13,8 @@ from krona_tune.report.study_results import summaries
 from krona_tune.report.task_charts import draw_charts
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
-from krona_tune.study.result import RECORDED, Status
+from krona_tune.study.proposer import Proposer
+from krona_tune.study.result import Status
 from tests.record.events import ended, report, started
 from tests.report.many_trials import BERT, subject
 
@@ -54,7 +55,7 @@ def test_a_better_trial_that_was_stopped_is_shown_before_a_taught_one_that_finis
     sink = ParquetSink(study.results)
     for number, score, status in ((7, 0.6, Status.COMPLETED), (8, 0.72, Status.STOPPED_EARLY)):
         known = {"method": "krona", "a_out": 32, "a_in": 8, "learning_rate": 0.07}
-        trial = replace(started(number), params=known, proposed_by=RECORDED if number == 7 else "TPE")
+        trial = replace(started(number), params=known, proposed_by=Proposer.RECORDED_CURVES if number == 7 else "TPE")
         sink.trial_ended(ended(trial, status, [report(trial, 0, score)]))
     recorded = read_records(study.results)
     [cola, *_] = summaries(recorded, read_manifest(study.manifest))

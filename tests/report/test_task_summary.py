@@ -11,7 +11,8 @@ from krona_tune.report.study_results import average, summaries
 from krona_tune.report.task_summary import TaskSummary, pareto, summarise
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import TaskFacts, read_manifest
-from krona_tune.study.result import RECORDED, Status, TrialResult
+from krona_tune.study.proposer import Proposer
+from krona_tune.study.result import Status, TrialResult
 from tests.record.events import ended, manifest, report, started
 
 FACTS = manifest("rte").tasks["rte"]
@@ -133,7 +134,7 @@ def test_a_task_that_the_manifest_does_not_know_is_shown_too(study: StudyFolder)
 
 def test_where_curves_teach_those_trained_to_their_end_come_first_and_a_much_higher_score_is_not_tied() -> None:
     cut = replace(scored(1, 0.95, 500), status=Status.STOPPED_EARLY)
-    summary = summary_of([scored(0, 0.6, 500, proposed_by=RECORDED), cut])
+    summary = summary_of([scored(0, 0.6, 500, proposed_by=Proposer.RECORDED_CURVES), cut])
     assert [each.score for each in summary.ranked] == [0.6, 0.95]
     assert [each.tied for each in summary.ranked] == [True, False]
     assert summary.taught

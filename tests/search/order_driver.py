@@ -125,7 +125,7 @@ class Driver:
         self.seen: list[str] = []
         self.begun: dict[str, TrialMessage] = {}
         seeds = dict.fromkeys(self.plan.spec.tasks, 1)
-        self.searcher = StudySearcher(waiting, samplers, left, self.stopper.verdict, seeds)
+        self.searcher = StudySearcher(waiting, samplers, left, self.stopper.final_status, seeds)
         self.orders.serve(self.searcher, search=search)
         if not self.orders.over() and not self.study.paused:
             self.begin_trials()
@@ -162,7 +162,7 @@ class Driver:
         for tune_id, message in self.begun.items():
             if (self.folder.checkpoints / message.trial_id / STOP).exists():
                 self.searcher.on_trial_complete(tune_id, {"score": 0.5, "examples": 1, "train_loss": 1.0})
-                self.ledger.ended(message.trial_id, self.stopper.verdict(tune_id, {"score": 0.5}, False))
+                self.ledger.ended(message.trial_id, self.stopper.final_status(tune_id, {"score": 0.5}, False))
 
     @property
     def only(self) -> Order:

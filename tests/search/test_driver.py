@@ -112,7 +112,7 @@ def test_a_study_whose_trials_may_not_run_waits_only_while_some_are_left(left: l
             stopper.ask("cancelled")
 
     paused: Any = Paused()
-    await_slots(cast(StudyOrders, paused), StudySearcher(left, {}, {}, stopper.verdict, {}), stopper)
+    await_slots(cast(StudyOrders, paused), StudySearcher(left, {}, {}, stopper.final_status, {}), stopper)
     assert paused.looks == len(left)
 
 

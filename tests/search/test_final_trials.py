@@ -10,10 +10,11 @@ from krona_tune.search import final_trials as module
 from krona_tune.search.final_trials import final_trials
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.finals import DEFAULT
+from krona_tune.study.proposer import Proposer
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.request.trial import check_trial
-from krona_tune.study.result import RECORDED, Status, TrialResult
+from krona_tune.study.result import Status, TrialResult
 from tests.record.events import manifest
 from tests.search.searched import final_row, final_rows, head, searched
 
@@ -81,7 +82,7 @@ def test_the_last_score_counts_of_a_trial_that_the_end_of_the_search_cut_off() -
 
 
 def test_beside_taught_trials_what_was_cut_off_enters_by_its_score_and_what_was_stopped_comes_last() -> None:
-    finished = [searched(0, 0.5, proposed_by=RECORDED), searched(2, 0.6)]
+    finished = [searched(0, 0.5, proposed_by=Proposer.RECORDED_CURVES), searched(2, 0.6)]
     cut_off, stopped = searched(1, 0.9, status=Status.INTERRUPTED), searched(3, 0.95, status=Status.STOPPED_EARLY)
     rows = [*finished, cut_off, stopped]
     assert chosen(final_trials(spec(top=4), rows)) == {1: "rte-001", 2: "rte-002", 3: "rte-000", 4: "rte-003"}
@@ -141,7 +142,7 @@ def test_beside_taught_trials_the_front_of_those_that_nothing_stopped_enters_fir
         searched(number, 0.8 + number / 100, trainable_parameters=100 * 2**number, status=how)
         for number, how in ends.items()
     ]
-    rows[0] = replace(rows[0], proposed_by=RECORDED)
+    rows[0] = replace(rows[0], proposed_by=Proposer.RECORDED_CURVES)
     front = set(chosen(final_trials(spec(top=2, objective="pareto"), rows)).values())
     assert front == {"rte-000", "rte-001"}
 

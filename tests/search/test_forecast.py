@@ -22,9 +22,10 @@ from krona_tune.search.forecast import (
 from krona_tune.search.layer_passes import LayerPasses, StudyPasses
 from krona_tune.search.startup.cluster import Slots
 from krona_tune.study.manifest import PlanFacts
+from krona_tune.study.proposer import Proposer
 from krona_tune.study.request.schedule import Schedule
 from krona_tune.study.request.study_spec import StudySpec
-from krona_tune.study.result import RECORDED, Status, TrialResult
+from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.study_state import Counts
 from tests.rows import row
 
@@ -173,7 +174,7 @@ def test_a_rows_parts_are_those_of_its_kind_of_point() -> None:
     taught = RTE.adapter.times(0.5)
     of = replace(RTE, taught=taught)
     drawn, final, head = (tried(4, 1.0, kind) for kind in ("search", "finalist", "baseline"))
-    rows = [drawn, replace(drawn, proposed_by=RECORDED), final, head]
+    rows = [drawn, replace(drawn, proposed_by=Proposer.RECORDED_CURVES), final, head]
     assert [of.parts_of(each) for each in rows] == [RTE.adapter, taught, taught, RTE.head]
     assert RTE.parts_of(rows[1]) == RTE.final == RTE.adapter
     assert of.final.epoch == pytest.approx(10 * (0.5 * (1 - DRAWN_FINALS) + DRAWN_FINALS))

@@ -231,7 +231,7 @@ def test_the_winner_is_the_best_of_the_search_until_there_are_finalists() -> Non
 def test_a_finalists_report_is_no_matter_of_early_stopping() -> None:
     book, _ = ledger()
     run_finalist(book, 1, 7, 0.5, 0.4)
-    assert not book.settled(report("cola-final-1-s7", 0, 0.5))
+    assert not book.is_judged(report("cola-final-1-s7", 0, 0.5))
 
 
 def test_what_a_killed_driver_let_go_on_is_not_judged_again() -> None:
@@ -244,12 +244,12 @@ def test_what_a_killed_driver_let_go_on_is_not_judged_again() -> None:
     stopped = replace(rows[3], status=Status.INTERRUPTED, started_at=1000.0, ended_at=1006.5)
     lost = replace(rows[4], status=Status.FAILED, started_at=1000.0, ended_at=1001.0)
     book, _ = ledger(*killed, stopped, lost)
-    judged = [book.settled(report(row.trial_id, 0, 0.5)) for row in book.rows.values()]
+    judged = [book.is_judged(report(row.trial_id, 0, 0.5)) for row in book.rows.values()]
     assert judged == [True, True, False, False, True]
     alone, _ = ledger(killed[0], lost)
-    assert not alone.settled(report("cola-000", 0, 0.5))
+    assert not alone.is_judged(report("cola-000", 0, 0.5))
     further, _ = ledger(replace(killed[2], rung=1), lost)
-    assert further.settled(report("cola-002", 0, 0.5))
+    assert further.is_judged(report("cola-002", 0, 0.5))
 
 
 def test_a_trial_that_goes_on_has_not_ended_and_its_pause_is_no_time_of_its_own(

@@ -56,7 +56,7 @@ def test_a_driver_answers_each_kind_of_order() -> None:
 def test_each_row_agrees_with_itself(kind: OrderKind) -> None:
     answer, takes = ORDER_ACTIONS[kind], kind.facts.takes
     assert kind not in ORDERED or takes == ("value",)
-    assert not answer.needs_searcher or (answer.settled and answer.of_the_search)
+    assert not answer.needs_searcher or (answer.outcome and answer.of_the_search)
     assert bool(kind.facts.example) == bool(takes)
     names = [name for name in takes if name != "settings"]
     named = dict(zip(names, kind.facts.example.split(" ", len(names) - 1), strict=False))
@@ -151,7 +151,7 @@ def waiting_clone(study: StudyFolder) -> Driver:
     first = Driver(study)
     first.orders.begin()
     samplers = open_samplers(first.plan.spec, first.plan.space, study.journal, never)
-    first.orders.serve(StudySearcher([], samplers, {}, first.stopper.verdict, {}), search=True)
+    first.orders.serve(StudySearcher([], samplers, {}, first.stopper.final_status, {}), search=True)
     return first
 
 
@@ -261,7 +261,7 @@ def test_more_configurations_for_all_tasks_reach_each_of_them(study: StudyFolder
     driver.run()
     seeds: dict[str, int] = dict.fromkeys(driver.plan.spec.tasks, 1)
     sampler = open_shared_sampler(driver.plan.spec, driver.plan.space, study.journal, never)
-    shared = SharedSearcher([], sampler, ("cola", "rte"), [], seeds, driver.stopper.verdict, [], 3)
+    shared = SharedSearcher([], sampler, ("cola", "rte"), [], seeds, driver.stopper.final_status, [], 3)
     driver.orders.serve(shared, search=True)
     give_order(study, OrderRequest(what="trials", value="+3"))
     driver.orders.look()
@@ -273,7 +273,7 @@ def test_more_trials_are_refused_once_the_search_gives_none_any_more(study: Stud
     driver = Driver(study)
     driver.stop_trials = lambda: give_order(study, REQUESTS["trials"])  # type: ignore[method-assign,assignment]
     driver.run()
-    searcher = StudySearcher([], {}, {}, driver.stopper.verdict, {})
+    searcher = StudySearcher([], {}, {}, driver.stopper.final_status, {})
     driver.orders.serve(searcher, search=True)
     assert searcher.suggest("t0") == Searcher.FINISHED
     give_order(study, REQUESTS["trials"])
@@ -287,7 +287,7 @@ def test_more_trials_are_refused_once_the_search_gives_none_any_more(study: Stud
 def test_a_search_that_gives_no_trial_any_more_goes_on_with_the_next_driver(study: StudyFolder) -> None:
     driver = Driver(study)
     driver.run()
-    searcher = StudySearcher([], {}, {}, driver.stopper.verdict, {})
+    searcher = StudySearcher([], {}, {}, driver.stopper.final_status, {})
     driver.orders.serve(searcher, search=True)
     for what in ("stop", "continue", "stop"):
         give_order(study, OrderRequest(what=what))
@@ -304,7 +304,7 @@ def test_the_number_of_trials_at_once_holds_at_once(study: StudyFolder) -> None:
     driver = Driver(study, slots=2)
     driver.orders.begin()
     samplers = open_samplers(driver.plan.spec, driver.plan.space, study.journal, never)
-    searcher = StudySearcher([], samplers, {"rte": [0, 1, 2]}, driver.stopper.verdict, {"rte": 1})
+    searcher = StudySearcher([], samplers, {"rte": [0, 1, 2]}, driver.stopper.final_status, {"rte": 1})
     driver.orders.serve(searcher, search=True)
     assert [bool(searcher.suggest(f"t{number}")) for number in range(3)] == [True, True, False]
     give_order(study, OrderRequest(what="max_concurrent", value="3"))

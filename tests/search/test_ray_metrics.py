@@ -33,7 +33,7 @@ def rows() -> list[TrialResult]:
         ended(head, Status.FAILED, [report(head, 0, 0.125)]),
         ended(active, Status.INTERRUPTED, [report(active, 0, 0.5)]),
     ]
-    return list(map(Devices(kind="cuda", count=3.0).counted, found))
+    return list(map(Devices(kind="cuda", count=3.0).filled_in, found))
 
 
 def values() -> dict[tuple[str, ...], float]:

@@ -46,7 +46,7 @@ class Sampler:
         return trial_id in self.open
 
 
-def verdict(tune_id: str, result: dict[str, Any] | None, error: bool) -> Status:
+def final_status(tune_id: str, result: dict[str, Any] | None, error: bool) -> Status:
     return Status.FAILED if error or not result else Status(result["status"])
 
 
@@ -55,7 +55,7 @@ def searcher(
 ) -> SharedSearcher:
     seeds = {task: place for place, task in enumerate(TASKS)}
     told = Counter[str]() if left_out is None else left_out
-    return SharedSearcher(waiting, sampler, TASKS, numbers, seeds, verdict, rows, 2, told.update)
+    return SharedSearcher(waiting, sampler, TASKS, numbers, seeds, final_status, rows, 2, told.update)
 
 
 def run(search: SharedSearcher, scores: dict[int, float]) -> list[str]:

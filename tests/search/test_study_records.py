@@ -17,7 +17,7 @@ from krona_tune.search import study_records
 from krona_tune.search.budget import Amount, Budget
 from krona_tune.search.driver_options import DriverOptions
 from krona_tune.search.ledger import Ledger
-from krona_tune.search.phases import search_phase
+from krona_tune.search.phases import SearchedStudy, search_phase
 from krona_tune.search.planning.plan import Plan, trial_seed
 from krona_tune.search.resume import known_trials, numbers_left
 from krona_tune.search.searchers.open_samplers import open_samplers, open_shared_sampler
@@ -230,7 +230,7 @@ def test_a_study_that_holds_a_score_that_is_no_number_goes_on(
     book = ledger(open_records(of, folder))
     assert {book.rows[name].status for name in ("cola-000", "cola-001")} == {Status.DIVERGED}
     stopper = StudyStopper(Budget(), Amount)
-    phase = search_phase(of, works, folder, book, stopper)
+    phase = search_phase(SearchedStudy(plan=of, works=works, folder=folder, ledger=book, stopper=stopper))
     asked = [phase.searcher.suggest(f"tune-{number}") for number in range(5)]
     assert len([message for message in asked if message and message["kind"] == "search"]) >= 2
     assert not stopper.halted
@@ -243,7 +243,8 @@ def test_a_resumed_search_goes_on_with_the_task_whose_turn_it_is(tmp_path: Path)
     works: Any = {task: SimpleNamespace(schedule=schedule) for task in of.spec.tasks}
 
     def next_ones(count: int) -> list[dict[str, Any]]:
-        phase = search_phase(of, works, folder, ledger(open_records(of, folder)), StudyStopper(Budget(), Amount))
+        book, stopper = ledger(open_records(of, folder)), StudyStopper(Budget(), Amount)
+        phase = search_phase(SearchedStudy(plan=of, works=works, folder=folder, ledger=book, stopper=stopper))
         asked = (phase.searcher.suggest(f"tune-{number}") for number in range(40))
         return [each for each in asked if isinstance(each, dict) and each["kind"] == "search"][:count]
 

@@ -43,25 +43,25 @@ def test_a_trial_that_could_not_keep_its_state_ends_the_study() -> None:
 
 def test_trials_that_were_under_way_when_the_study_was_halted_are_interrupted() -> None:
     study = stopper()
-    assert study.verdict("a", AT_A_RUNG, False) is Status.STOPPED_EARLY
+    assert study.final_status("a", AT_A_RUNG, False) is Status.STOPPED_EARLY
     study.halt("the records could not be kept")
-    assert study.verdict("b", AT_A_RUNG, False) is Status.INTERRUPTED
-    assert study.verdict("c", {"status": "completed", "score": 0.5}, False) is Status.COMPLETED
+    assert study.final_status("b", AT_A_RUNG, False) is Status.INTERRUPTED
+    assert study.final_status("c", {"status": "completed", "score": 0.5}, False) is Status.COMPLETED
 
 
 def test_a_trials_status_is_decided_once_whatever_happens_between_two_who_ask() -> None:
     study = stopper()
-    assert study.verdict("a", AT_A_RUNG, False) is Status.STOPPED_EARLY
+    assert study.final_status("a", AT_A_RUNG, False) is Status.STOPPED_EARLY
     study.ask("interrupted")
-    assert study.verdict("a", AT_A_RUNG, False) is Status.STOPPED_EARLY
-    assert study.verdict("b", AT_A_RUNG, False) is Status.INTERRUPTED
+    assert study.final_status("a", AT_A_RUNG, False) is Status.STOPPED_EARLY
+    assert study.final_status("b", AT_A_RUNG, False) is Status.INTERRUPTED
 
 
 def test_a_trial_whose_worker_went_with_ray_is_interrupted_and_not_failed() -> None:
     study = stopper()
-    assert study.verdict("a", None, True) is Status.FAILED
+    assert study.final_status("a", None, True) is Status.FAILED
     study.abandon("Ray's raylet ended")
-    assert study.verdict("b", None, True) is Status.INTERRUPTED
+    assert study.final_status("b", None, True) is Status.INTERRUPTED
 
 
 @pytest.mark.parametrize("how", ["interrupted", "terminated", "cancelled"])
@@ -103,8 +103,8 @@ def test_a_trial_that_somebody_stops_ends_at_its_next_result_and_says_so() -> No
     assert not stopper.stop("t0", {"score": 0.5})
     stopper.stopped.add("t0")
     assert stopper.stop("t0", {"score": 0.5})
-    assert stopper.verdict("t0", {"score": 0.5}, False) is Status.STOPPED_BY_USER
-    assert stopper.verdict("t1", {"score": 0.5}, False) is Status.STOPPED_EARLY
+    assert stopper.final_status("t0", {"score": 0.5}, False) is Status.STOPPED_BY_USER
+    assert stopper.final_status("t1", {"score": 0.5}, False) is Status.STOPPED_EARLY
 
 
 def test_an_ordered_end_of_the_search_lasts_until_the_finals() -> None:
@@ -112,7 +112,7 @@ def test_an_ordered_end_of_the_search_lasts_until_the_finals() -> None:
     stopper.ended = "ann"
     assert stopper.stop_all()
     assert not stopper.interrupted
-    assert stopper.verdict("t0", {"score": 0.5}, False) is Status.INTERRUPTED
+    assert stopper.final_status("t0", {"score": 0.5}, False) is Status.INTERRUPTED
     stopper.let_finals_end()
     assert not stopper.stop_all()
 
@@ -122,8 +122,8 @@ def test_a_trial_that_is_stopped_with_the_report_that_uses_up_the_budget_was_sto
     stopper = StudyStopper(Budget(examples=50), lambda: Amount(examples=50))
     stopper.judged.add("t0")
     stopper.halted = halted
-    assert stopper.verdict("t0", {"score": 0.5}, False) is (Status.INTERRUPTED if halted else Status.STOPPED_EARLY)
-    assert stopper.verdict("t1", {"score": 0.5}, False) is Status.INTERRUPTED
+    assert stopper.final_status("t0", {"score": 0.5}, False) is (Status.INTERRUPTED if halted else Status.STOPPED_EARLY)
+    assert stopper.final_status("t1", {"score": 0.5}, False) is Status.INTERRUPTED
 
 
 def test_a_new_time_budget_counts_at_once() -> None:
@@ -153,7 +153,7 @@ def test_a_terminal_may_say_several_times_that_it_is_closed() -> None:
     with interruptible(study, Console(quiet=True)):
         for _ in range(3):
             signal.raise_signal(signal.SIGHUP)
-        study.settled = True
+        study.end_decided = True
         signal.raise_signal(signal.SIGHUP)
         done.append("the rest")
     assert (study.asked, done) == ("terminated", ["the rest"])
@@ -212,7 +212,7 @@ def test_a_study_whose_terminal_is_closed_comes_to_its_end(tmp_path: Path) -> No
 def test_a_signal_after_it_is_settled_how_the_driver_ends_only_cuts_short_what_is_left(asked: Asked) -> None:
     study, done = stopper(), list[str]()
     study.ask(asked)
-    study.settled = True
+    study.end_decided = True
     with interruptible(study, Console(quiet=True)):
         signal.raise_signal(signal.SIGTERM)
         done.append("the rest")

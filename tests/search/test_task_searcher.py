@@ -34,7 +34,7 @@ class Samplers:
         self.heard.append(("tell", trial_id, status, score))
 
 
-def verdict(tune_id: str, result: dict[str, Any] | None, error: bool) -> Status:
+def final_status(tune_id: str, result: dict[str, Any] | None, error: bool) -> Status:
     if error:
         return Status.FAILED
     return Status(result["status"]) if result and "status" in result else Status.STOPPED_EARLY
@@ -47,7 +47,7 @@ def heard() -> list[Any]:
 
 def searcher(heard: list[Any], waiting: list[TrialMessage] | None = None, **remaining: range) -> StudySearcher:
     samplers: Any = {task: Samplers(task, heard) for task in ("cola", "rte", "stsb")}
-    return StudySearcher(waiting or [], samplers, remaining, verdict, {"cola": 11, "rte": 12, "stsb": 13})
+    return StudySearcher(waiting or [], samplers, remaining, final_status, {"cola": 11, "rte": 12, "stsb": 13})
 
 
 def final(number: int) -> TrialMessage:
@@ -89,7 +89,7 @@ def test_a_task_whose_search_ends_by_itself_asks_for_nothing_more(heard: list[An
 
     samplers: Any = {task: Samplers(task, heard) for task in ("cola", "rte")}
     remaining, seeds = {"cola": range(4), "rte": range(2)}, {"cola": 1, "rte": 2}
-    search = StudySearcher([], samplers, remaining, verdict, seeds, ends=ends, leaves_out=left_out.append)
+    search = StudySearcher([], samplers, remaining, final_status, seeds, ends=ends, leaves_out=left_out.append)
     assert suggested(search) == ["cola-000", "rte-000", "cola-001", "rte-001"]
     assert asked == ["cola", "rte", "cola", "rte", "cola"]
     assert search.exhausted

@@ -10,7 +10,8 @@ import pytest
 from krona_tune.search.searchers.open_samplers import open_samplers
 from krona_tune.search.searchers.proposal import TriedPoint
 from krona_tune.search.searchers.taught_points import TaughtPoints
-from krona_tune.study.result import RECORDED, Status
+from krona_tune.study.proposer import Proposer
+from krona_tune.study.result import Status
 from tests.search.conftest import never, spec
 from tests.search.samplers import SPACE
 
@@ -35,7 +36,7 @@ def proposed_by(one: Any, trials: int, *, taught: float, others: float) -> str:
     for number in range(trials):
         name = f"cola-{number:03d}"
         assert one.ask(name, number) is not None
-        is_taught = one.origin(name).proposed_by == RECORDED
+        is_taught = one.origin(name).proposed_by == Proposer.RECORDED_CURVES
         said += "T" if is_taught else "o"
         score = taught if is_taught else others
         one.report(name, 64, score)
@@ -74,7 +75,7 @@ def test_points_that_diverge_before_the_first_rung_lose_and_lost_workers_do_not(
     for number in range(6):
         name = f"cola-{number:03d}"
         assert one.ask(name, number) is not None
-        is_taught = one.origin(name).proposed_by == RECORDED
+        is_taught = one.origin(name).proposed_by == Proposer.RECORDED_CURVES
         said += "T" if is_taught else "o"
         ends[name] = (status, {}) if is_taught else (Status.COMPLETED, {64: 0.5})
         for step, score in ends[name][1].items():
@@ -113,7 +114,7 @@ def test_a_resumed_task_goes_on_with_the_next_taught_point(tmp_path: Path) -> No
     again = sampler(tmp_path, 6)
     assert again.ask("cola-000", 0) == POINTS[0]
     assert again.ask("cola-002", 2) == POINTS[1]
-    assert again.origin("cola-002").proposed_by == RECORDED
+    assert again.origin("cola-002").proposed_by == Proposer.RECORDED_CURVES
 
 
 def test_no_second_point_begins_before_the_first_has_ended_while_others_are_left() -> None:
@@ -160,7 +161,7 @@ def test_points_that_were_given_up_stay_so_after_a_resume_though_the_others_beca
         for number in numbers:
             name = f"cola-{number:03d}"
             assert one.ask(name, number) is not None
-            said += "T" if one.origin(name).proposed_by == RECORDED else "o"
+            said += "T" if one.origin(name).proposed_by == Proposer.RECORDED_CURVES else "o"
             score = {0: 0.5, 1: 0.6}.get(number, 0.1)
             one.report(name, 64, score)
             one.tell(name, Status.COMPLETED, score)

@@ -28,13 +28,13 @@ def test_a_trials_devices_are_its_gpus_or_its_cores(resources: dict[str, float],
 
 
 def test_a_row_that_does_not_say_what_it_used_counts_with_the_devices_of_then() -> None:
-    counted = FOUR_CORES.counted(HALF_AN_HOUR)
+    counted = FOUR_CORES.filled_in(HALF_AN_HOUR)
     assert (counted.device, counted.devices, counted.device_seconds) == ("cpu", 4.0, 7200.0)
-    assert A_SHARE.counted(counted) is counted
+    assert A_SHARE.filled_in(counted) is counted
 
 
 def test_seconds_count_on_the_devices_on_which_they_passed() -> None:
-    moved = A_SHARE.given_to(FOUR_CORES.counted(HALF_AN_HOUR)).with_seconds(1600.0, 400.0)
+    moved = A_SHARE.given_to(FOUR_CORES.filled_in(HALF_AN_HOUR)).with_seconds(1600.0, 400.0)
     assert moved.device_seconds == 7200 + 0.5 * 200
     assert moved.busy_seconds == 2000
     assert Devices.of(moved) == A_SHARE

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import krona_tune
-from krona_tune.study.kinds import PHASES, UNCOUNTED, TrialKind, facts_of, searched_number
+from krona_tune.study.kinds import FULL_TRAININGS, PHASES, TrialKind, facts_of, searched_number
 from krona_tune.study.randomness import stream
 from krona_tune.study.request.trial import check_trial
 from tests.syntax_trees import tree_of
@@ -37,14 +37,14 @@ def test_the_number_of_a_searched_trial_is_read_from_its_id(number: int) -> None
 
 
 def test_full_trainings_alone_are_uncounted_and_say_what_they_are_trained_on() -> None:
-    assert {TrialKind.FULL_TRAIN, TrialKind.FULL_DATA} == UNCOUNTED
-    assert {kind for kind in TrialKind if kind.facts.trained_on} == UNCOUNTED
+    assert {TrialKind.FULL_TRAIN, TrialKind.FULL_DATA} == FULL_TRAININGS
+    assert {kind for kind in TrialKind if kind.facts.trained_on} == FULL_TRAININGS
     assert {kind for kind in TrialKind if kind.facts.tested} == {TrialKind.FINALIST, TrialKind.FULL_TRAIN}
 
 
 def test_the_kinds_that_count_are_trained_in_phases_and_those_of_a_phase_together() -> None:
     assert PHASES == ((TrialKind.SEARCH, TrialKind.BASELINE), (TrialKind.FINALIST,), (TrialKind.REPEAT,))
-    assert {kind for phase in PHASES for kind in phase} == set(TrialKind) - UNCOUNTED
+    assert {kind for phase in PHASES for kind in phase} == set(TrialKind) - FULL_TRAININGS
 
 
 @pytest.mark.parametrize("kind", TrialKind)

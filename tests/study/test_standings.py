@@ -3,7 +3,8 @@
 from dataclasses import replace
 from typing import Any
 
-from krona_tune.study.result import RECORDED, Status, TrialResult
+from krona_tune.study.proposer import Proposer
+from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.standings import BEST_OF_ALL, BEST_OF_FINISHED, BEST_ON_AVERAGE, Standings, rank_trials
 from tests.rows import row
 from tests.study.final_rows import repeats
@@ -33,7 +34,7 @@ def test_what_became_of_a_trial_plays_no_part_only_its_last_score_does() -> None
 
 def test_beside_taught_trials_those_that_were_trained_to_their_end_come_first() -> None:
     rows = [
-        trial(0, 0.5, proposed_by=RECORDED),
+        trial(0, 0.5, proposed_by=Proposer.RECORDED_CURVES),
         trial(1, 0.9, status=Status.STOPPED_EARLY),
         trial(2, 0.6),
         trial(3, 0.8, status=Status.INTERRUPTED),
@@ -43,10 +44,10 @@ def test_beside_taught_trials_those_that_were_trained_to_their_end_come_first() 
 
 
 def test_the_rule_by_which_the_best_is_selected_is_said() -> None:
-    rows = [trial(0, 0.5), trial(0, 0.1, task="rte"), trial(1, 0.6, task="rte", proposed_by=RECORDED)]
+    rows = [trial(0, 0.5), trial(0, 0.1, task="rte"), trial(1, 0.6, task="rte", proposed_by=Proposer.RECORDED_CURVES)]
     assert Standings(rows).rule("cola") == BEST_OF_ALL
     assert Standings(rows).rule("rte") == BEST_OF_FINISHED
-    cut_short = [trial(0, 0.5, status=Status.INTERRUPTED, proposed_by=RECORDED)]
+    cut_short = [trial(0, 0.5, status=Status.INTERRUPTED, proposed_by=Proposer.RECORDED_CURVES)]
     assert Standings(cut_short).rule("cola") == BEST_OF_ALL
     assert Standings(rows, ("cola", "rte")).rule("cola") == BEST_ON_AVERAGE
 

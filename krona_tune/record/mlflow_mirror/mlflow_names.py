@@ -13,7 +13,8 @@ from krona_tune.study.formatting import format_answer
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.order import Order
-from krona_tune.study.result import RECORDED, TEST_METRIC, Curve, Report, Status, TrialResult, metric_columns
+from krona_tune.study.proposer import Proposer
+from krona_tune.study.result import TEST_METRIC, Curve, Report, Status, TrialResult, metric_columns
 
 if TYPE_CHECKING:
     from mlflow.entities import DatasetInput
@@ -187,7 +188,7 @@ def ranked_lines(lines: Sequence[Mapping[str, Any]], kind: TrialKind = TrialKind
     """Returns the lines of the trials of a kind that may be the best: those with a score; where recorded curves teach,
     those that were trained to their end, if there are any, as everywhere."""
     scored = [line for line in lines if line["kind"] == kind and not math.isnan(line["score"])]
-    taught = any(line["proposed_by"] == RECORDED for line in scored)
+    taught = any(line["proposed_by"] == Proposer.RECORDED_CURVES for line in scored)
     whole = [line for line in scored if line["status"] == Status.COMPLETED] if taught else []
     return whole or scored
 

@@ -9,17 +9,15 @@ from scipy.stats.qmc import Sobol
 
 from krona_tune.search.planning.earlier_study import points_by_task
 from krona_tune.search.planning.space import EVEN_DRAWS, Params, Space
+from krona_tune.study.proposer import Proposer
 from krona_tune.study.randomness import stream
 from krona_tune.study.result import TrialResult
 
 
 @dataclass(frozen=True, kw_only=True)
 class Origin:
-    """Who proposed a trial's point: "even draw", "TPE", "Sobol", "earlier study", "recorded curves" or "study model".
-
-    The surrogate, whose word in the records is "study model", also says which score it expects at the full budget, and
-    the deviation of that expectation.
-    """
+    """Says who proposed a trial's point, as `Proposer` has it; empty if nobody knows. The study's model also says which
+    score it expects at the full budget, and the deviation of that expectation."""
 
     proposed_by: str = ""
     expected_score: float | None = None
@@ -53,7 +51,6 @@ class TriedPoint:
 Suggest = Callable[[int, Callable[[], Sequence[TriedPoint]]], Iterable[Proposal]]
 """Returns proposals from elsewhere for the trial of a number, the best first, given what returns the points that the
 task has tried; none to leave it to Optuna."""
-EVEN, TPE, SOBOL, EARLIER, SURROGATE = "even draw", "TPE", "Sobol", "earlier study", "study model"
 
 
 BEST = 3
@@ -72,7 +69,7 @@ def earlier_points(rows: Sequence[TrialResult], tasks: Sequence[str]) -> dict[st
 def adopt_points(space: Space, points: Iterable[Params]) -> list[Proposal]:
     """Returns those of the points that the space has, each once."""
     adopted = {space.meaning(point): point for params in points if (point := space.adopted(params)) is not None}
-    return [Proposal(point, Origin(proposed_by=EARLIER)) for point in adopted.values()]
+    return [Proposal(point, Origin(proposed_by=Proposer.EARLIER_STUDY)) for point in adopted.values()]
 
 
 def sobol_points(space: Space, seed: int, first: int = 0) -> Suggest:
@@ -81,7 +78,7 @@ def sobol_points(space: Space, seed: int, first: int = 0) -> Suggest:
 
     def suggest(number: int, tried: Callable[[], Sequence[TriedPoint]]) -> Iterator[Proposal]:
         found.extend(islice(remaining, max(0, number + 1 - len(found))))
-        return (Proposal(point, Origin(proposed_by=SOBOL)) for point in found[number : number + 1])
+        return (Proposal(point, Origin(proposed_by=Proposer.SOBOL)) for point in found[number : number + 1])
 
     return suggest
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from krona_tune.search.searchers.asha_rule import SharedAverages
 from krona_tune.search.searchers.task_sampler import TaskSampler
-from krona_tune.search.searchers.task_searcher import GatedSearcher, Verdict
+from krona_tune.search.searchers.task_searcher import FinalStatus, GatedSearcher
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.result import Status, TrialResult
@@ -41,12 +41,12 @@ class SharedSearcher(GatedSearcher):
         tasks: Sequence[str],
         numbers: Iterable[int],
         seeds: Mapping[str, int],
-        verdict: Verdict,
+        final_status: FinalStatus,
         rows: Iterable[TrialResult],
         reduction: int,
         leaves_out: Callable[[Mapping[str, int]], None] = lambda trials: None,
     ) -> None:
-        super().__init__(waiting, verdict, seeds)
+        super().__init__(waiting, final_status, seeds)
         self._numbers = deque(numbers)
         self._sampler, self._tasks, self._leaves_out = sampler, tuple(tasks), leaves_out
         self._averages = SharedAverages(len(self._tasks), reduction)

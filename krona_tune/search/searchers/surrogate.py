@@ -23,7 +23,8 @@ from krona_tune.refusal import Refusal
 from krona_tune.search.planning.earlier_study import EarlierStudy, points_by_task
 from krona_tune.search.planning.space import EVEN_DRAWS, Params, Space
 from krona_tune.search.searchers.history import Array, Encoder, History, Trial
-from krona_tune.search.searchers.proposal import EVEN, SURROGATE, Origin, Proposal, adopt_points
+from krona_tune.search.searchers.proposal import Origin, Proposal, adopt_points
+from krona_tune.study.proposer import Proposer
 from krona_tune.study.randomness import stream
 from krona_tune.study.request.domain import Domain, Range, Value
 from krona_tune.study.result import Report, Status, TrialResult, grouped
@@ -205,7 +206,7 @@ class TransferSurrogate:
 
     def _drawn(self, task: str, number: int) -> Iterator[Proposal]:
         rng = random.Random(stream(self._seed, "even draw", task, number))
-        return (Proposal(self._space.draw(rng), Origin(proposed_by=EVEN)) for _ in range(EVEN_DRAWS))
+        return (Proposal(self._space.draw(rng), Origin(proposed_by=Proposer.EVEN_DRAW)) for _ in range(EVEN_DRAWS))
 
     def _ranked(self, task: str, number: int) -> Iterator[Proposal]:
         """Returns the candidates; trials that have not reported yet count at what is expected of them."""
@@ -243,9 +244,9 @@ class TransferSurrogate:
         """Returns the surrogate's expectation in the task's own scores, if it has any."""
         scores = self.history.scores(task, np.array([mean - deviation, mean, mean + deviation]))
         if not scores:
-            return Origin(proposed_by=SURROGATE)
+            return Origin(proposed_by=Proposer.STUDY_MODEL)
         low, middle, high = scores
-        return Origin(proposed_by=SURROGATE, expected_score=middle, expected_deviation=(high - low) / 2)
+        return Origin(proposed_by=Proposer.STUDY_MODEL, expected_score=middle, expected_deviation=(high - low) / 2)
 
     def _kernel(self) -> Kernel:
         """Returns the kernel that was fitted at the last of the fixed numbers of ended trials."""

@@ -18,7 +18,8 @@ from optuna.trial import FrozenTrial, TrialState, create_trial
 
 from krona_tune.search.clone import is_clone
 from krona_tune.search.planning.space import Params, Space
-from krona_tune.search.searchers.proposal import EVEN, TPE, Origin, Proposal, Suggest, TriedPoint
+from krona_tune.search.searchers.proposal import Origin, Proposal, Suggest, TriedPoint
+from krona_tune.study.proposer import Proposer
 from krona_tune.study.randomness import stream
 from krona_tune.study.request.domain import Choice, Divisors, Domain, Fixed, Range
 from krona_tune.study.result import Status
@@ -115,7 +116,7 @@ class TaskSampler:
                 if drawn is None:
                     self._exhausted = True
                     return None
-                suggested = Proposal(drawn, Origin(proposed_by=EVEN))
+                suggested = Proposal(drawn, Origin(proposed_by=Proposer.EVEN_DRAW))
             if suggested and not self._study.get_trials(deepcopy=False, states=(TrialState.WAITING,)):
                 self._study.enqueue_trial(self._in_optuna(suggested.point)[0])
             origin = suggested.origin if suggested else self._own_origin()
@@ -142,7 +143,7 @@ class TaskSampler:
         """Returns the origin of what Optuna proposes now: TPE draws evenly until enough trials have a score."""
         scored = self._study.get_trials(deepcopy=False, states=(TrialState.COMPLETE, TrialState.PRUNED))
         drawn = self._startup is None or len(scored) < self._startup
-        return Origin(proposed_by=EVEN if drawn else TPE)
+        return Origin(proposed_by=Proposer.EVEN_DRAW if drawn else Proposer.TPE)
 
     def tried(self) -> list[TriedPoint]:
         """Returns the points that trials of the task had or have, in the order of their proposal."""

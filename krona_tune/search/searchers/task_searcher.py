@@ -18,7 +18,7 @@ from krona_tune.study.kinds import TrialKind
 from krona_tune.study.result import Status
 
 logger = logging.getLogger(__name__)
-Verdict = Callable[[str, dict[str, Any] | None, bool], Status]
+FinalStatus = Callable[[str, dict[str, Any] | None, bool], Status]
 OPEN = 1_000_000
 """A number of trials that no machine runs at once."""
 AHEAD = 4
@@ -63,14 +63,14 @@ class GatedSearcher(Searcher):  # type: ignore[misc]
 
     Args:
         waiting: trials to run before any is proposed.
-        verdict: returns a trial's status from Tune's id, its last result and whether it raised an error.
+        final_status: returns a trial's status from Tune's id, its last result and whether it raised an error.
         seeds: the seed that all trials of a task share.
     """
 
-    def __init__(self, waiting: Iterable[TrialMessage], verdict: Verdict, seeds: Mapping[str, int]) -> None:
+    def __init__(self, waiting: Iterable[TrialMessage], final_status: FinalStatus, seeds: Mapping[str, int]) -> None:
         super().__init__(metric="score", mode="max")
         self.gate, self.closed = Gate(), False
-        self.waiting, self._verdict, self._seeds = deque(waiting), verdict, seeds
+        self.waiting, self._final_status, self._seeds = deque(waiting), final_status, seeds
         self._asked: dict[str, TrialMessage] = {}
 
     def __getstate__(self) -> dict[str, Any]:
@@ -100,7 +100,7 @@ class GatedSearcher(Searcher):  # type: ignore[misc]
         """Tells the sampler how a searched trial ended; `result` is the last one, flattened: `report/…`."""
         message = self._asked.pop(trial_id, None)
         if message and message.kind == TrialKind.SEARCH:
-            self.tell_end(message, self._verdict(trial_id, result, error), result or {})
+            self.tell_end(message, self._final_status(trial_id, result, error), result or {})
 
     @abstractmethod
     def tell_end(self, message: TrialMessage, status: Status, result: Mapping[str, Any]) -> None:
@@ -167,17 +167,17 @@ class ChosenSearcher(GatedSearcher):
     """A searcher that gives Tune the trials which a study's rows choose, those too that they choose meanwhile.
 
     Args:
-        waiting, verdict: as GatedSearcher takes them.
+        waiting, final_status: as GatedSearcher takes them.
         following: returns the trials that the rows choose now.
     """
 
     def __init__(
         self,
         waiting: Iterable[TrialMessage],
-        verdict: Verdict,
+        final_status: FinalStatus,
         following: Callable[[], Iterable[TrialMessage]] = lambda: (),
     ) -> None:
-        super().__init__(waiting, verdict, {})
+        super().__init__(waiting, final_status, {})
         self._following = following
 
     @property
@@ -204,7 +204,7 @@ class StudySearcher(GatedSearcher):
     """A searcher that gives Tune one trial after the other, the tasks in turn, and reports each result to Optuna.
 
     Args:
-        waiting, verdict, seeds: as GatedSearcher takes them.
+        waiting, final_status, seeds: as GatedSearcher takes them.
         samplers: one per task.
         remaining: the numbers of the trials that each task may still ask for.
         history: of the surrogate that proposes through the samplers, so it gets every searched trial too.
@@ -218,13 +218,13 @@ class StudySearcher(GatedSearcher):
         waiting: Sequence[TrialMessage],
         samplers: Mapping[str, TaskSampler | MethodsInTurn],
         remaining: dict[str, list[int]],
-        verdict: Verdict,
+        final_status: FinalStatus,
         seeds: dict[str, int],
         history: History | None = None,
         ends: Callable[[str], bool] = lambda task: False,
         leaves_out: Callable[[Mapping[str, int]], None] = lambda trials: None,
     ) -> None:
-        super().__init__(waiting, verdict, seeds)
+        super().__init__(waiting, final_status, seeds)
         self._samplers, self._ends, self._leaves_out = samplers, ends, leaves_out
         self._turns = deque((task, deque(numbers)) for task, numbers in remaining.items() if numbers)
         self._history = history

@@ -6,8 +6,8 @@ from typing import Protocol
 
 from krona_tune.search.planning.space import Params, Space
 from krona_tune.search.searchers.proposal import Origin, Proposal, Suggest, TriedPoint
+from krona_tune.study.proposer import Proposer
 from krona_tune.study.request.search_spec import SearchSpec
-from krona_tune.study.result import RECORDED
 
 logger = logging.getLogger(__name__)
 LEAST_WINS = 0.5
@@ -40,7 +40,10 @@ class TaughtPoints:
 
     def __init__(self, task: str, space: Space, points: Sequence[Params], search: SearchSpec) -> None:
         self._task, self._size_of = task, space.parameters if search.pareto else None
-        self._taught = {space.meaning(point): Proposal(dict(point), Origin(proposed_by=RECORDED)) for point in points}
+        self._taught = {
+            space.meaning(point): Proposal(dict(point), Origin(proposed_by=Proposer.RECORDED_CURVES))
+            for point in points
+        }
         self._meaning, self._most = space.meaning, search.taught_trials
         self._left_to_others = search.trials - self._most
         self._misled = self._all_tried = False

@@ -72,7 +72,7 @@ def watch(folder: StudyFolder, console: Console) -> None:
     with Live(console=console, auto_refresh=False) if can_redraw(console) else nullcontext() as live:
         while True:
             runs, spec = is_running(folder), load_spec(folder.spec)  # which an order may have changed
-            rows = list(map(manifest.unrecorded_devices(spec.resources).counted, _rows(folder)[0]))
+            rows = list(map(manifest.unrecorded_devices(spec.resources).filled_in, _rows(folder)[0]))
             ledger = Ledger(None, NullSink(), rows, shared_by=spec.shared_by)
             ledger.running = set(running_trials(rows)) if runs else set()
             span = _session(folder, None if runs else rows)

@@ -123,7 +123,9 @@ def _search(started: DriverContext, ledger: Ledger, case: Case) -> None:
     numbers = list(range(case.trials))
     view = View(Console(), ledger, started.manifest.tasks, lambda trial_id: TrialProgress(), quiet=True)
     phase = Phase(
-        searcher=StudySearcher([], {case.task: sampler}, {case.task: numbers}, stopper.verdict, {case.task: case.seed}),
+        searcher=StudySearcher(
+            [], {case.task: sampler}, {case.task: numbers}, stopper.final_status, {case.task: case.seed}
+        ),
         new=Counter(),
         works=started.prepared.works,
     )

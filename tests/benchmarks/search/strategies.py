@@ -18,8 +18,9 @@ from krona_tune.search.searchers.proposal import Origin, Proposal, TriedPoint
 from krona_tune.search.searchers.task_sampler import TaskSampler, distribution_of
 from krona_tune.search.searchers.taught_points import TaughtPoints
 from krona_tune.search.trial_message import TrialMessage
+from krona_tune.study.proposer import Proposer
 from krona_tune.study.request.schedule import Schedule
-from krona_tune.study.result import RECORDED, Status
+from krona_tune.study.result import Status
 from tests.benchmarks.search.curves import Seen
 from tests.benchmarks.search.engine import Strategy, Trial, is_over
 
@@ -189,7 +190,7 @@ class Ours:
 
     def _spared(self, message: TrialMessage) -> bool:
         """Returns whether a trial has a taught point that is believed to be good."""
-        recorded = self.sampler.origin(message.trial_id).proposed_by == RECORDED
+        recorded = self.sampler.origin(message.trial_id).proposed_by == Proposer.RECORDED_CURVES
         return self.taught is not None and recorded and not self.taught.misled(self.sampler.tried())
 
     def _suggested(self, number: int, tried: Callable[[], Sequence[TriedPoint]]) -> Iterable[Proposal]:

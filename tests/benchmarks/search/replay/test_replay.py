@@ -8,7 +8,7 @@ import pandas as pd
 import pytest
 
 from krona_tune.search.planning.space import Params
-from krona_tune.search.searchers.proposal import SURROGATE
+from krona_tune.study.proposer import Proposer
 from tests.benchmarks.curves.record import KNOBS
 from tests.benchmarks.search.engine import START
 from tests.benchmarks.search.replay.engine import simulate_study
@@ -119,7 +119,7 @@ def test_a_taught_model_proposes_from_the_first_trial_on() -> None:
     strategy = RIVALS["krona_tune, one model taught by other tasks"](1, {"sst2": 0.5})["sst2"]
     assert isinstance(strategy, Modelled)
     trial = strategy.next()
-    assert strategy.sampler.origin(trial.trial_id).proposed_by == SURROGATE
+    assert strategy.sampler.origin(trial.trial_id).proposed_by == Proposer.STUDY_MODEL
 
 
 def test_a_misleading_teacher_says_what_is_best_of_the_wrong_points_on_all_its_tasks_alike() -> None:
