@@ -31,18 +31,18 @@ class AdapterCard(FrozenValue):
     """The facts about an adapter: its configuration, its backbone, how it was chosen and how good it is.
 
     `labels` are the classes in their order, a text-to-text model's candidates, or nothing for a regression's head.
-    `backbone_fingerprint` is `frozen_model.fingerprint`'s, `backbone_sha256` that of the weights' files; either may be
-    unknown. At most `max_length` tokens of an input are read, in `precision`; `cut_share` of its train and validation
-    examples had more, None if that is unknown. `score` and `metrics` are this adapter's
-    on the validation half, the `test_…` ones on the test half if it was evaluated there; `test_interval` is the score's
-    95 % interval over draws of the test examples. It was trained with `seed`,
-    one of the `seeds` that its configuration was trained with. `winner` is the trial that won the task, if another one
-    was chosen. `trained_on` says so if it was trained on more examples
-    than the study's other trials; if none were held out it has no score. `own_task` is the whole task if it is none of
-    GLUE's. `roles` are the corrections of the backbone's geometry. A decoder's head reads the last token
-    that is not `pad_token_id`, which only decoders have. `quantize` says in how many bits the backbone's weights were
-    kept; `dequantised_by` names the class of transformers with which weights in few bits were loaded as whole numbers.
-    `joined_texts`: the tokenizer gets the two texts of an example as one, with a line break between them.
+    `backbone_fingerprint` is `frozen_model.fingerprint`'s, `backbone_sha256` that of the weights' files, `vocabulary`
+    the hash of the tokenizer's; each may be unknown. At most `max_length` tokens of an input are read, in `precision`;
+    `cut_share` of its train and validation examples had more, None if that is unknown. `score` and `metrics` are this
+    adapter's on the validation half, the `test_…` ones on the test half if it was evaluated there; `test_interval` is
+    the score's 95 % interval over draws of the test examples. It was trained with `seed`, one of the `seeds` that its
+    configuration was trained with. `winner` is the trial that won the task, if another one was chosen. `trained_on`
+    says so if it was trained on more examples than the study's other trials; if none were held out it has no score.
+    `own_task` is the whole task if it is none of GLUE's. `roles` are the corrections of the backbone's geometry. A
+    decoder's head reads the last token that is not `pad_token_id`, which only decoders have. `quantize` says in how
+    many bits the backbone's weights were kept; `dequantised_by` names the class of transformers with which weights in
+    few bits were loaded as whole numbers. `joined_texts`: the tokenizer gets the two texts of an example as one, with a
+    line break between them.
     """
 
     format: Literal[2] = 2
@@ -59,6 +59,7 @@ class AdapterCard(FrozenValue):
     backbone_layers: int
     backbone_fingerprint: str | None
     backbone_sha256: str
+    vocabulary: str = ""
     score: FiniteFloat | None
     metrics: dict[str, FiniteFloat]
     test_score: FiniteFloat | None = None
@@ -98,7 +99,8 @@ def read_card(folder: Path) -> AdapterCard:
     """Returns the card in a folder. Raises a Refusal if there is no readable card."""
     path = folder / CARD
     if not os.path.exists(path):
-        raise Refusal(str(folder), f"holds no {CARD}", "give a folder such as studies/NAME/adapters/TASK")
+        other = "load it as its README.md says, or give" if os.path.exists(folder / "README.md") else "give"
+        raise Refusal(str(folder), f"holds no {CARD}", f"{other} a folder such as studies/NAME/adapters/TASK")
     refuse_unreadable(path)
     try:
         with refusing(str(path), "can't be read"):

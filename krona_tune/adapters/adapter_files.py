@@ -33,11 +33,16 @@ DIGITS = 12
 """How many digits of a fingerprint are shown."""
 
 
-def save_adapter(folder: Path, tensors: dict[str, Tensor], card: AdapterCard) -> None:
-    """Writes an adapter's whole folder; files that were there before under the same names are replaced."""
+def save_adapter(folder: Path, tensors: dict[str, Tensor], card: AdapterCard, *, package: str = "") -> None:
+    """Writes an adapter's whole folder; files that were there before under the same names are replaced.
+
+    `package` is the one that the backbone was found in, for the lines of the model card.
+    """
     with atomic_folder(folder, last=CARD) as built:
         save_file(tensors, built / TENSORS, {TRIAL: card.trial_id})
-        (built / README).write_text(render_model_card(card, Form.ADAPTER, built.name), encoding="utf-8")
+        (built / README).write_text(
+            render_model_card(card, Form.ADAPTER, built.name, package=package), encoding="utf-8"
+        )
         (built / CARD).write_text(card.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
 
@@ -179,8 +184,9 @@ def shape_for(card: AdapterCard, shape: Geometry, folder: Path) -> Geometry:
         return shape
     if card.text_to_text and Stack.DECODER in shape.depths:
         return shape.writing()
-    said, fix = f"text_to_text is {card.text_to_text}, unlike a {shape.model_type}", "take what a study left"
-    raise Refusal(str(folder / CARD), said, fix)
+    answers = "with words" if card.text_to_text else "with a head"
+    said = f"the adapter in {folder} answers {answers}, on a {card.model_type}, which a {shape.model_type} does not"
+    raise Refusal("the model", said, f"give the backbone that it was trained on, {card.backbone}")
 
 
 class OtherBackbone(Refusal):

@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from importlib import import_module
@@ -31,7 +31,7 @@ from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.search.waiting_orders import EarlierOrders
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import format_many
-from krona_tune.study.manifest import read_manifest, refuse_other_inputs, task_inputs
+from krona_tune.study.manifest import read_manifest, refuse_other_inputs, study_inputs
 from krona_tune.study.order import OrderKind
 from krona_tune.study.redact import redact
 from krona_tune.study.request.study_spec import StudySpec
@@ -82,10 +82,10 @@ def run_and_report(
         print_unread(plan)
     if dry_run:
         if again:
-            _refuse_changed_files(plan, folder, [again.of.task], "train")
+            _refuse_other_study(plan, folder, "train")
             print_examples(plan, [again.of.task])
         else:
-            _refuse_changed_files(plan, folder, plan.spec.tasks, "--resume")
+            _refuse_other_study(plan, folder, "--resume")
             print_dry_run(plan, here, folder)
         return None
     refuse_no_log(folder.log)
@@ -95,22 +95,13 @@ def run_and_report(
     return outcome
 
 
-def _refuse_changed_files(plan: "Plan", folder: StudyFolder, tasks: Iterable[str], place: str) -> None:
-    """Raises a Refusal if the data of one's own or the metrics' files of these tasks are others than those that the
-    study was begun with, as a run does once it has made its resources."""
-    from krona_tune.data.metrics import code_of_functions_digest, functions_digest
+def _refuse_other_study(plan: "Plan", folder: StudyFolder, place: str) -> None:
+    """Raises a Refusal if a study has begun with other weights, data or functions, as a run does."""
+    if folder.manifest.exists():
+        from krona_tune.search.startup.task_data import prepare_data
 
-    if not folder.manifest.exists():
-        return
-    then = read_manifest(folder.manifest).tasks
-    for name in (name for name in tasks if name in plan.own_data):
-        data = plan.data_of(name)
-        now = {
-            "fingerprint": data.fingerprint,
-            "functions": functions_digest(data.task),
-            "code_of_functions": code_of_functions_digest(data.task),
-        }
-        refuse_other_inputs(task_inputs(name, then[name], then[name].model_copy(update=now)), place)
+        then, now = read_manifest(folder.manifest), prepare_data(plan, plan.source.location)
+        refuse_other_inputs(study_inputs(then, plan.source.fingerprint, now.vocabulary, now.facts), place)
 
 
 def _run(plan: "Plan", folder: StudyFolder, options: DriverOptions) -> Outcome:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NotRequired, TypedDict, Unpack
 from weakref import WeakKeyDictionary
 
+import numpy as np
 import pyarrow as pa
 
 from krona_tune.atomic_write import atomic_path
@@ -210,6 +211,24 @@ class Tokenization:
 
 def _counting(table: pa.Table, cut: int) -> pa.Table:
     return table.replace_schema_metadata({CUT: str(cut).encode()})
+
+
+def vocabulary_fingerprint(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """Returns the sha256 of a tokenizer's words in the order of their ids, and of these; the same in each version."""
+    vocabulary = tokenizer.get_vocab()
+    words = sorted(vocabulary, key=vocabulary.__getitem__)
+    digest = hashlib.sha256("\n".join(words).encode("utf-8", "surrogatepass"))
+    digest.update(np.sort(np.fromiter(vocabulary.values(), "<i8", len(vocabulary))).tobytes())
+    return digest.hexdigest()
+
+
+def tokens_fingerprint(*tables: pa.Table) -> str:
+    """Returns the sha256 of the token ids of encoded examples, in their order."""
+    chunks = [chunk for table in tables for chunk in table["input_ids"].chunks]
+    digest = hashlib.sha256()
+    for numbers in (*(chunk.value_lengths() for chunk in chunks), *(chunk.flatten() for chunk in chunks)):
+        digest.update(numbers.to_numpy(zero_copy_only=False).astype("<i8").tobytes())
+    return digest.hexdigest()
 
 
 def cut_examples(table: pa.Table) -> int:

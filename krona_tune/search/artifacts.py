@@ -24,6 +24,7 @@ from krona_tune.study.request.trial import check_trial
 from krona_tune.study.result import TrialResult
 from krona_tune.study.standings import Standings
 from krona_tune.train import checkpoint
+from krona_tune.train.backbone_source import package_of
 from krona_tune.train.task_heads import in_units_of_labels
 
 logger = logging.getLogger(__name__)
@@ -164,6 +165,7 @@ def _save(
         backbone_layers=sum(shape.depths.values()),
         backbone_fingerprint=kept.backbone_fingerprint,
         backbone_sha256=manifest.model.fingerprint,
+        vocabulary=manifest.model.vocabulary,
         test_interval=_test_interval(row),
         selected_by=selected.rule,
         winner=winner,
@@ -179,7 +181,8 @@ def _save(
         joined_texts=manifest.tasks[row.task].joined_texts,
         own_task=replace(task, centre=0.0, spread=1.0) if row.task in plan.own_data else None,
     )
-    save_adapter(folder.adapter(name), in_units_of_labels(kept.tensors, task), card)
+    tensors = in_units_of_labels(kept.tensors, task)
+    save_adapter(folder.adapter(name), tensors, card, package=package_of(plan.source))
     return folder.adapter(name)
 
 

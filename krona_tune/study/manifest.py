@@ -1,7 +1,7 @@
 """Records the circumstances of a study: versions, device, data and model with their fingerprints."""
 
-from collections.abc import Iterable
-from hashlib import sha256
+import re
+from collections.abc import Iterable, Mapping
 from os.path import lexists
 from pathlib import Path
 from typing import Annotated, Any, Final, Literal, Self
@@ -34,7 +34,8 @@ class TaskFacts(FrozenValue):
 
     `own` marks a task that is none of GLUE's, `functions` is the hash of the files of its own metrics, if any,
     `code_of_functions` that of these files and of those beside them that they import; empty if an older study did not
-    record it. `contents` is the hash of all texts and labels that there are, under any name. `constant_score` is the
+    record it. `contents` is the hash of all texts and labels that there are, under any name, `tokens` that of the token
+    ids of train and validation; empty if an older study did not record it. `constant_score` is the
     score of the best constant answer. `pad_token_id` fills its batches; None if an older study did not record it.
     `compared_by_loss`: a validation score is the loss of the targets, negated, and not the metric. `averages`: the
     metrics have a mean with those of other tasks. `cut_examples` of train and validation have more than `max_length`
@@ -54,6 +55,7 @@ class TaskFacts(FrozenValue):
     code_of_functions: str = ""
     fingerprint: str
     contents: str = ""
+    tokens: str = ""
     train_examples: int
     validation_examples: int
     constant_score: float
@@ -89,10 +91,10 @@ class TaskFacts(FrozenValue):
 
 
 class ModelFacts(FrozenValue):
-    """The backbone that was adapted, where it was found, and a hash of its weights.
+    """The backbone that was adapted, where it was found, and hashes of its weights and of its tokenizer's vocabulary.
 
-    `width` counts features, `depths` each stack's layers; 0 and empty if an older study did not record them. `writes`:
-    it is a decoder that answers with text.
+    `vocabulary` is empty if an older study did not record it. `width` counts features, `depths` each stack's layers; 0
+    and empty if an older study did not record them. `writes`: it is a decoder that answers with text.
     """
 
     name: str
@@ -100,6 +102,7 @@ class ModelFacts(FrozenValue):
     model_type: str
     parameters: int
     fingerprint: str
+    vocabulary: str = ""
     width: int = 0
     depths: dict[Stack, Depth] = Field(default_factory=dict)
     writes: bool = False
@@ -216,29 +219,54 @@ class Manifest(FrozenValue):
 
 
 Inputs = Iterable[tuple[str, str | None, str | None]]
-"""Names of what a study was begun with, each with its hash then and now."""
+"""Names of what a study was begun with, each with its hash or its words then and now."""
+
+
+def study_inputs(then: Manifest, model: str, vocabulary: str, tasks: Mapping[str, TaskFacts]) -> Inputs:
+    """Yields a study's inputs with their hashes in its manifest and now; `tasks` are its tasks now.
+
+    Args:
+        model: the hash of the weights now; empty if they are not here yet.
+        vocabulary: that of the tokenizer's vocabulary.
+    """
+    if model:
+        yield "model", then.model.fingerprint, model
+    if then.model.vocabulary:
+        yield "vocabulary of the model's tokenizer", then.model.vocabulary, vocabulary
+    for task, facts in then.tasks.items():
+        yield from task_inputs(task, facts, tasks[task])
 
 
 def task_inputs(task: str, then: TaskFacts, now: TaskFacts) -> Inputs:
     """Yields a task's inputs with their hashes in a study's manifest and now."""
     yield f"data of {task}", then.fingerprint, now.fingerprint
     if then.labels is not None:
-        yield f"set of labels of {task}", _digest(then.labels), _digest(now.labels or ())
+        yield f"set of labels of {task}", ", ".join(then.labels), ", ".join(now.labels or ())
     yield f"metric function of {task}", then.functions, now.functions
     if then.code_of_functions:
         what = f"metric of {task}, with what its file imports from its folder,"
         yield what, then.code_of_functions, now.code_of_functions
+    if then.tokens:
+        yield f"tokenization of {task}", then.tokens, now.tokens
 
 
-def _digest(names: Iterable[str]) -> str:
-    return sha256("\n".join(names).encode()).hexdigest()
+HASH = re.compile(r"[0-9a-f]{16,}")
+DIGITS, MOST_SHOWN = 12, 200
+"""How many digits of a hash are shown, and how many characters of words."""
+
+
+def _shown(value: str | None) -> str:
+    text = str(value)
+    if HASH.fullmatch(text):
+        return text[:DIGITS]
+    return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
 
 
 def refuse_other_inputs(inputs: Inputs, place: str = "--resume") -> None:
     """Raises a Refusal, at this place, if an input of a study that was begun is another one now."""
     for what, then, now in inputs:
         if then != now:
-            problem = f"the {what} was {str(then)[:12]}, now it is {str(now)[:12]}"
+            problem = f"the {what} was {_shown(then)}, now it is {_shown(now)}"
             raise Refusal(place, problem, "put back what the study was begun with, or begin a new one")
 
 

@@ -18,12 +18,12 @@ from krona_tune.adapters.inject import Adapters
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.data.answer_files import answer_columns, refuse_same_columns
 from krona_tune.data.batches import evaluation_batches
-from krona_tune.data.encode import Tokenization, cut_examples
+from krona_tune.data.encode import Tokenization, cut_examples, vocabulary_fingerprint
 from krona_tune.data.example_files import ExampleRows, Row
 from krona_tune.data.separated_text import refuse_misshapen
 from krona_tune.data.tasks import Task
 from krona_tune.hub import home
-from krona_tune.refusal import refusing
+from krona_tune.refusal import Refusal, refusing
 from krona_tune.refused_calls import refusing_at_the_caller
 from krona_tune.study.folder import own_input
 from krona_tune.study.formatting import format_answer
@@ -76,6 +76,9 @@ def load_adapted(
     source, shape = backbone_of(card, folder, model)
     source = download(source)
     tokenizer = open_tokenizer(source.location, shape.vocabulary)
+    if card.vocabulary and vocabulary_fingerprint(tokenizer) != card.vocabulary:
+        problem = f"was trained with another tokenizer than the one in {source.location}, whose ids mean other words"
+        raise Refusal(str(folder), problem, "put that of its backbone back, or name the backbone with --model")
     device = replace(device, quantize=card.quantize if quantized else None)
     backbone = load_backbone(source.location, device, shape)
     words = (

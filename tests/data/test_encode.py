@@ -3,6 +3,7 @@
 import logging
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pyarrow as pa
 import pytest
@@ -18,6 +19,8 @@ from krona_tune.data.encode import (
     given_texts,
     joins_texts,
     tokenizer_fingerprint,
+    tokens_fingerprint,
+    vocabulary_fingerprint,
 )
 from krona_tune.data.tasks import TASKS
 from krona_tune.refusal import Refusal
@@ -250,6 +253,29 @@ def test_a_tokenizer_without_a_fast_backend_is_told_by_its_vocabulary_and_settin
     ]
     assert tokenizer_fingerprint(Slow(words)) == tokenizer_fingerprint(Slow({"b": 1, "a": 0}))
     assert len({tokenizer_fingerprint(each) for each in (Slow(words), *others)}) == 5
+
+
+def test_a_vocabulary_is_known_by_its_words_and_their_ids_alone():
+    used, words = make_tokenizer(), make_tokenizer().get_vocab()
+    used(["it is"], truncation=True, max_length=5, padding=True)
+    same = [used, make_tokenizer(type_ids=False), SimpleNamespace(get_vocab=lambda: dict(reversed(words.items())))]
+    first, second = list(words)[:2]
+    exchanged = {**words, first: words[second], second: words[first]}
+    shifted = {word: number + 1 for word, number in words.items()}
+    others = [SimpleNamespace(get_vocab=lambda words=each: words) for each in (exchanged, shifted)]
+    assert len(set(map(vocabulary_fingerprint, same))) == 1
+    assert len(set(map(vocabulary_fingerprint, [used, *others]))) == 3
+
+
+def test_tokens_are_known_by_their_ids_and_order_alone():
+    def table(*rows):
+        return pa.table({"input_ids": pa.array(rows, pa.list_(pa.int32())), "label": [0] * len(rows)})
+
+    one = table([1, 2], [3])
+    parts = pa.concat_tables([table([1, 2]), table([3])])
+    assert tokens_fingerprint(one) == tokens_fingerprint(parts) == tokens_fingerprint(table([1, 2]), table([3]))
+    others = [table([1], [2, 3]), table([3], [1, 2]), table([1, 2], [4])]
+    assert len(set(map(tokens_fingerprint, [one, *others]))) == 4
 
 
 def damage_by_cutting(content):

@@ -41,7 +41,7 @@ def resources(model: str, slots: Slots, **request: Any) -> Resources:
     resources = {"cpus_per_trial": slots.cpus, "gpus_per_trial": slots.gpus}
     asked = {"model": model, "tasks": ["rte"], "data": "mini", "resources": resources, **request}
     plan = make_plan(StudySpec.model_validate(asked), "here")
-    nothing: Any = SimpleNamespace(facts={})
+    nothing: Any = SimpleNamespace(facts={}, vocabulary="")
     return Resources(
         plan=plan, cluster=Cluster(nodes=(), dashboard=""), slots=slots, source=plan.source, prepared=nothing
     )
@@ -130,8 +130,24 @@ def test_a_study_does_not_go_on_with_labels_of_other_names(code: Path) -> None:
 
     refuse_changed(named(("bad", "good")), named(("bad", "good")))
     refuse_changed(named(None), named(("bad", "good")))
-    with pytest.raises(Refusal, match="the set of labels of rte was "):
+    with pytest.raises(Refusal, match="the set of labels of rte was bad, good, now it is bad, great; "):
         refuse_changed(named(("bad", "good")), named(("bad", "great")))
+
+
+def test_a_study_does_not_go_on_with_a_tokenizer_that_reads_its_texts_otherwise(code: Path) -> None:
+    def read(vocabulary: str, tokens: str) -> Manifest:
+        found = now(code)
+        facts = {"rte": found.tasks["rte"].model_copy(update={"tokens": tokens})}
+        model = found.model.model_copy(update={"vocabulary": vocabulary})
+        return found.model_copy(update={"model": model, "tasks": facts})
+
+    before, words, tokens = read("a" * 64, "b" * 64), read("c" * 64, "b" * 64), read("a" * 64, "d" * 64)
+    refuse_changed(before, before)
+    refuse_changed(read("", ""), words)  # of an earlier version
+    with pytest.raises(Refusal, match=r"the vocabulary of the model's tokenizer was a{12}, now it is c{12}; put back"):
+        refuse_changed(before, words)
+    with pytest.raises(Refusal, match=r"the tokenization of rte was b{12}, now"):
+        refuse_changed(before, tokens)
 
 
 def test_an_older_study_is_compared_by_what_it_recorded(code: Path) -> None:

@@ -1,5 +1,6 @@
 """Tests that new examples get the trained model's answers, in their own order."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -7,8 +8,9 @@ import torch
 import transformers
 
 import krona_tune
-from krona_tune.adapters.adapter_card import read_card
+from krona_tune.adapters.adapter_card import CARD, read_card
 from krona_tune.adapters.export_forms import Form
+from krona_tune.data.encode import vocabulary_fingerprint
 from krona_tune.data.tasks import TASKS
 from krona_tune.refusal import Refusal
 from krona_tune.train import predict
@@ -46,6 +48,32 @@ def test_a_model_that_reads_no_short_texts_can_be_loaded(tmp_path: Path) -> None
     transformers.FunnelForSequenceClassification(config).save_pretrained(place)
     adapter = adapter_folder(place, tmp_path / "adapter")
     assert krona_tune.predict(adapter, ["one text of many words, and of some more"])
+
+
+def test_a_tokenizer_whose_ids_mean_other_words_is_refused(tmp_path: Path) -> None:
+    """The weights are the same, so that only its answers would tell."""
+    place = backbone_folder("bert", tmp_path / "backbone")
+    adapter = adapter_folder(place, tmp_path / "adapter", "cola")
+    tokenizer = transformers.AutoTokenizer.from_pretrained(place)
+    with_vocabulary(adapter, vocabulary_fingerprint(tokenizer))
+    before = krona_tune.predict(adapter, texts("cola"))
+    tokenizer.save_pretrained(place)  # as another version may write it
+    assert krona_tune.predict(adapter, texts("cola")) == before
+    path = place / "tokenizer.json"
+    found = json.loads(path.read_text(encoding="utf-8"))
+    words = found["model"]["vocab"]
+    first, second = sorted(words)[-2:]
+    words[first], words[second] = words[second], words[first]
+    path.write_text(json.dumps(found), encoding="utf-8")
+    with pytest.raises(Refusal, match=r"was trained with another tokenizer than the one in .*backbone, whose ids mean"):
+        krona_tune.predict(adapter, texts("cola"))
+    with_vocabulary(adapter, "")  # of an earlier version
+    assert krona_tune.predict(adapter, texts("cola"))
+
+
+def with_vocabulary(adapter: Path, fingerprint: str) -> None:
+    card = read_card(adapter).model_copy(update={"vocabulary": fingerprint})
+    (adapter / CARD).write_text(card.model_dump_json(), encoding="utf-8")
 
 
 def test_a_model_that_a_study_keeps_is_found_where_the_study_is_now(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from krona_tune.search.startup.task_data import PreparedData, prepare_data
 from krona_tune.search.worker.trainable import Workplace
 from krona_tune.study.devices import Price, price_of
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.manifest import PUT_BACK, Manifest, ModelFacts, read_manifest, refuse_other_inputs, task_inputs
+from krona_tune.study.manifest import PUT_BACK, Manifest, ModelFacts, read_manifest, refuse_other_inputs, study_inputs
 from krona_tune.study.redact import redact
 from krona_tune.study.request.loader import dump_spec, load_spec
 from krona_tune.study.request.study_spec import Precision
@@ -161,6 +161,7 @@ def begin_study(
             model_type=plan.geometry.model_type,
             parameters=plan.geometry.parameters,
             fingerprint=source.fingerprint,
+            vocabulary=resources.prepared.vocabulary,
             width=plan.geometry.width,
             depths=plan.geometry.depths,
             writes=plan.geometry.writes_alone,
@@ -195,9 +196,7 @@ def begin_study(
 
 def refuse_changed(earlier: Manifest, now: Manifest, place: str = "--resume") -> None:
     """Raises a Refusal if a resumed study's weights, data or precision differ from those that it was begun with."""
-    inputs: list[tuple[str, str | None, str | None]] = [("model", earlier.model.fingerprint, now.model.fingerprint)]
-    for task, facts in earlier.tasks.items():
-        inputs += task_inputs(task, facts, now.tasks[task])
+    inputs = list(study_inputs(earlier, now.model.fingerprint, now.model.vocabulary, now.tasks))
     if earlier.computes_in and earlier.computes_in != now.computes_in:
         inputs.append(("precision", earlier.precision, now.precision))
     refuse_other_inputs(inputs, place)

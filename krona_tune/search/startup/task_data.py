@@ -21,6 +21,8 @@ from krona_tune.data.encode import (
     encode_test,
     joins_texts,
     token_table,
+    tokens_fingerprint,
+    vocabulary_fingerprint,
 )
 from krona_tune.data.metrics import code_of_functions_digest, constant_baseline, functions_digest, token_baseline
 from krona_tune.data.mini_glue import SIZES
@@ -51,13 +53,15 @@ class PreparedData:
     """The workers' data and the manifest's facts about them, by task.
 
     `works` do not contain the test halves, which are in `tests` if finalists are asked for; `data_warnings` are what a
-    person should know about a task's data before training, and under no name about all of them.
+    person should know about a task's data before training, and under no name about all of them. `vocabulary` is the
+    hash of the tokenizer's.
     """
 
     works: dict[str, TaskWork]
     facts: dict[str, TaskFacts]
     tests: dict[str, pa.Table]
     data_warnings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    vocabulary: str = ""
 
     def final_works(self) -> dict[str, TaskWork]:
         """Returns the data of finalists' workers, which include the test halves; those without finalists have none."""
@@ -95,6 +99,7 @@ def prepare_data(plan: Plan, location: str) -> PreparedData:
         facts={name: facts for name, (_, facts) in prepared.items()},
         tests=tests,
         data_warnings={**warnings, "": tuple(_mixed_scores(plan))},
+        vocabulary=vocabulary_fingerprint(tokenizer),
     )
 
 
@@ -249,6 +254,7 @@ def _prepare_task(plan: Plan, data: TaskData, tokenizer: PreTrainedTokenizerBase
         code_of_functions=code_of_functions_digest(task),
         fingerprint=data.fingerprint,
         contents=data.contents,
+        tokens=tokens_fingerprint(encoded.train, encoded.validation),
         train_examples=len(encoded.train),
         validation_examples=len(encoded.validation),
         constant_score=_constant_score(task, encoded),
@@ -282,7 +288,7 @@ def _doubt_cut(plan: Plan, name: str, cut: int, of: int) -> Iterator[str]:
         fix = f"--set examples.max_length={more} reads more"
         if most is not None and most <= length:
             known = plan.geometry.positions is not None  # a model with rotary positions computes further ones
-            fix = "which is all that the model reads" if known else f"the model was trained to read {positions}"
+            fix = "the model reads no more" if known else f"the model was trained to read {positions}"
         yield f"{cut / of:.0%} of the examples of {plan.tasks[name].title} are cut to {length} tokens; {fix}"
 
 
