@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from krona_tune.api.folders import FOLDERS, whole_path
 from krona_tune.api.shipped_spaces import space_file
 from krona_tune.api.study_request import AUTO, default_to_glue
 from krona_tune.study.request.given_values import GivenValue, giver, naming_given, with_given
@@ -112,4 +113,6 @@ def written_space(space: "DerivedSpace", given: Sequence[GivenValue]) -> str:
     """Returns a space that was made, with what a person gave, as YAML to be kept and changed."""
     from krona_tune.search.startup.auto_space import as_yaml
 
-    return as_yaml(with_given(space.values, AUTO, given), space.reasons)
+    found = with_given(space.values, AUTO, given)
+    whole = {name: whole_path(found[name]) for name in FOLDERS if isinstance(found.get(name), str)}
+    return as_yaml({**found, **whole}, space.reasons)

@@ -15,7 +15,7 @@ from krona_tune.api.printing import console, errors, print_lines, say
 from krona_tune.backbones.geometry import Geometry, Role, Site
 from krona_tune.data.glue import HUB
 from krona_tune.machine import busy
-from krona_tune.refusal import Refusal, cut, readable, shown
+from krona_tune.refusal import Refusal, cut, readable
 from krona_tune.search.searchers.asha_rule import judged_after
 from krona_tune.search.terminal.cell_view import NamedLines
 from krona_tune.search.waiting_orders import EarlierOrders
@@ -302,7 +302,7 @@ def _own_task(spec: "StudySpec", own: "OwnData") -> str:
     few = {part: f"{used[part]:,} of " if used[part] < count else "" for part, count in rows.items()}
     sizes = ", ".join(f"{few[part]}{count:,} {part}" for part, count in rows.items())
     both = zip(task.labels, own.shares, strict=True)
-    shares = [f"{shown(label)[1:-1]} {format_label_share(share)}" for label, share in both]
+    shares = [f"{cut(readable(label))} {format_label_share(share)}" for label, share in both]
     more = f" and {len(shares) - MOST_LABELS} more" if len(shares) > MOST_LABELS else ""
     answers = (
         f"{len(shares)} labels: {', '.join(shares[:MOST_LABELS])}{more}"

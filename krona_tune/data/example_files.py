@@ -6,6 +6,7 @@ Examples are read one by one, with all that stands beside them; the names from a
 import csv
 import io
 import json
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -138,12 +139,14 @@ def table_examples(path: Path, task: Task, columns: Sequence[str] = ()) -> Table
     refuse_instead(path, "--input")
     kind = file_kind(path)
     if path.is_file() and not path.stat().st_size:
-        raise Refusal(str(path), "the file is empty")
+        raise Refusal(str(path), "the file is empty", "give it rows, or name another")
     if columns and kind.where_named:
         kind = kind.where_named
     if columns and len(columns) != len(task.inputs):
         inputs = " and ".join(task.inputs)
         raise Refusal("--columns", f"{len(columns)} named, {task.title} takes {inputs}", "name one for each, in order")
+    if columns and (twice := [name for name, count in Counter(columns).items() if count > 1]):
+        raise Refusal("--columns", f"{shown(twice[0])} is named twice", "name one for each text")
     if not kind.rows:
         refuse_header(path, kind, task)
         if columns:

@@ -1,5 +1,6 @@
 """Describes the task of one file of examples, which words such as `reviews.csv:review:stars` name."""
 
+import os
 import re
 from collections.abc import Sequence
 from contextlib import suppress
@@ -7,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from krona_tune.data.example_files import column_names
-from krona_tune.data.file_kinds import file_kind
+from krona_tune.data.file_kinds import FILE_KINDS, endings_of, file_kind
 from krona_tune.data.tasks import TAKEN_NAMES
 from krona_tune.hub import home
 from krona_tune.refusal import Refusal
@@ -24,14 +25,20 @@ def file_task(words: str, place: str) -> tuple[str, dict[str, Any]] | None:
         place: what a refusal calls them.
 
     Raises:
-        Refusal: a column is not named.
+        Refusal: a column is not named, or what is there is no file of examples.
     """
     for colons in (2, 1, 0, *range(3, words.count(":") + 1)):  # more where a column's name has some
         file, *columns = words.rsplit(":", colons)
         if file_kind(Path(file)).builder:
             break
     else:
-        return None
+        file = words.rsplit(":", 2)[0]
+        if words.count(":") < 2 or not os.path.exists(home(Path(file))):
+            return None
+        if home(Path(file)).is_dir():
+            raise Refusal(place, f"{file} is a folder", "describe its task in a file .yaml: data, text, label")
+        kinds = ", ".join(endings_of(kind for kind in FILE_KINDS if kind.builder))
+        raise Refusal(place, f"{file}: {Path(file).suffix or 'its ending'} is not read", f"give one of {kinds}")
     path, named = home(Path(file)), columns if len(columns) == 2 else ["", ""]
     texts, label = [text.strip() for text in named[0].split("+")], named[1].strip()
     if not label or not all(texts):

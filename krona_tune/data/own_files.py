@@ -109,7 +109,7 @@ def read_file(path: Path, columns: Sequence[str]) -> File:
         raise Refusal(str(path), f"{path.suffix or 'its ending'} is not read", f"give one of {ENDINGS}")
     refuse_unreadable(path)
     if not path.stat().st_size:
-        raise Refusal(str(path), "the file is empty")
+        raise Refusal(str(path), "the file is empty", "give it rows, or name another")
     found: File = resolve_name(kind.builder)(path, columns)
     return found
 
@@ -169,7 +169,7 @@ def file_of_json(path: Path, columns: Sequence[str]) -> File:
         for name, found in values.items():
             found.append(example.get(name))
     if not any(values.values()):
-        raise Refusal(str(path), "no row")
+        raise Refusal(str(path), "no row", "give it some, or name another")
     refuse_lacking(list(names), columns, str(path))
     table = pa.table({name: _json_column(found, f"{path}: {name}") for name, found in values.items()})
     return File(place=str(path), table=table, names={})

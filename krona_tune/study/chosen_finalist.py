@@ -49,7 +49,7 @@ def choose(finals: Finals) -> Chosen | None:
     if not (finals.compares and both):
         return Chosen(finalist=winner, reason=_alone(finals))
     known = [each for each in both if each.reliable] or both
-    pending = f"; {AWAITED}" * finals.awaits_default
+    pending = f"; {AWAITED}" if finals.awaits_default else f"; {UNFINISHED}" * finals.unfinished
     rivals = [each for each in finals.finalists if each.steady or not (default and default.reliable)]
     for each in sorted(rivals, key=_promise, reverse=True):
         beaten = _to_beat(each, finals, known)
@@ -94,6 +94,7 @@ def _alone(finals: Finals) -> str:
 
 
 AWAITED = "no training of the default configuration has ended"
+UNFINISHED = "the finals have not ended, so that another may be chosen"
 _UNDRAWN = "no other can be shown to be better, because there are no draws of the validation examples for each seed"
 _AT = f"on validation with {100 * ONE_SIDED_CONFIDENCE:.0f} % confidence"
 

@@ -150,7 +150,8 @@ class Finals:
     Where some configurations got more seeds than all were to get, those beyond that number give no advantage.
     `lost` are the trials of configurations that have none to come and none with a test score. `compares`: the default
     configuration takes part, however far it has come, and however it ended; `awaits_default`: none of its trials has
-    ended. `steady`: a configuration that learns with every seed is looked for.
+    ended; `unfinished`: some configuration has seeds to come. `steady`: a configuration that learns with every seed is
+    looked for.
     """
 
     finalists: tuple[Finalist, ...] = ()
@@ -158,6 +159,7 @@ class Finals:
     lost: tuple[TrialResult, ...] = ()
     compares: bool = False
     awaits_default: bool = False
+    unfinished: bool = False
     steady: bool = False
 
     @property
@@ -232,6 +234,7 @@ def rank_finals(rows: Iterable[TrialResult], facts: TaskFacts | None = None) -> 
         ),
         compares=bool(of_default),
         awaits_default=bool(of_default) and not any(row.ended for row in of_default),
+        unfinished=bool(to_come),
         steady=facts is not None and facts.steady,
     )
 

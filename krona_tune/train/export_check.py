@@ -1,5 +1,7 @@
 """Compares what an export writes with the adapter, on inputs drawn from the vocabulary; what differs is not left."""
 
+import errno
+import fcntl
 import os
 import shutil
 import time
@@ -177,16 +179,45 @@ def building(to: Path) -> Iterator[Path]:
 
     What a killed export has left in that folder goes with it, and beside it what one has left of a folder of this name
     hours ago.
+
+    Raises:
+        Refusal: another export writes there, or has written meanwhile, or nothing can be written.
     """
-    with refusing("--to", f"{to} can't be written", WRITABLE):
+    with refusing("--to", f"{to} can't be written", WRITABLE), _alone_in(to):
         before = time.time() - ABANDONED_SECONDS
         beside = [each / to.name for each in to.parent.glob(f"{UNFINISHED}*")]
         left = [each.parent for each in beside if each.is_dir() and each.stat().st_mtime < before]
         left += to.glob(f"{UNFINISHED}*")
-        with atomic_folder(to) as built:
-            yield built
+        try:
+            with atomic_folder(to) as built:
+                yield built
+        except OSError as error:
+            if error.errno in {errno.ENOTEMPTY, errno.EEXIST}:
+                raise Refusal("--to", f"{to} was written meanwhile", "name another folder") from None
+            raise
         for each in left:
             shutil.rmtree(each, ignore_errors=True)
+
+
+@contextmanager
+def _alone_in(to: Path) -> Iterator[None]:
+    """Keeps other exports out of a folder that exists. Raises a Refusal if one writes there or has written."""
+    if not to.is_dir():
+        yield
+        return
+    descriptor = os.open(to, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise Refusal("--to", f"another export writes into {to}", "wait for its end, or name another folder") from None
+    except OSError:
+        pass  # a store without locks
+    try:
+        free_place(to)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def write_card(built: Path, readme: str) -> None:

@@ -125,7 +125,7 @@ def test_a_file_that_can_not_be_read_is_refused(ask: Run, storage: Path, monkeyp
     assert said.startswith(f"--input: there is no file {Path.home()}/rows.txt")
     Path("empty.txt").touch()
     code, _, err = ask("predict", adapter, "--input", "empty.txt")
-    assert (code, err) == (2, "empty.txt: the file is empty\n")
+    assert (code, err) == (2, "empty.txt: the file is empty; give it rows, or name another\n")
     code, _, err = ask("predict", adapter, "--input", ".")
     assert (code, err.partition(" (")[0]) == (2, "--input: . can't be read")
     Path("latin.txt").write_bytes(b"ab\xe9")

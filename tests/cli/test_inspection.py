@@ -285,13 +285,20 @@ def test_the_list_brings_only_what_it_shows(
     assert (there.root / "adapters/rte/adapter.safetensors").read_bytes() == b"x" * 1000
 
 
-def test_a_space_that_is_made_for_a_request_is_printed_and_runs_as_a_file(run: Run, tmp_path: Path) -> None:
-    words = ["--tasks", "cola", "--model", saved_bert(tmp_path / "bert"), "--trials", "3"]
+def test_a_space_that_is_made_for_a_request_is_printed_and_runs_as_a_file(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved_bert(tmp_path / "bert")
+    monkeypatch.chdir(tmp_path)
+    words = ["--tasks", "cola", "--model", "bert", "--trials", "3"]
     code, out, _ = run("space", "auto", *words, program=cli.main)
     assert code == 0
     assert "# examples.max_length: 95 % of " in out
-    Path("mine.yaml").write_text(out, encoding="utf-8")
-    code, out, err = run("--dry-run", "--space", "mine.yaml")
+    elsewhere = tmp_path / "elsewhere" / "mine.yaml"
+    elsewhere.parent.mkdir()
+    elsewhere.write_text(out, encoding="utf-8")
+    assert f"model: {tmp_path / 'bert'}" in out
+    code, out, err = run("--dry-run", "--space", str(elsewhere))
     assert (code, err) == (0, "")
     assert "3 a task" in out
     assert "reasons" not in out  # an edited space would make them wrong

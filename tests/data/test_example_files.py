@@ -49,6 +49,8 @@ def test_named_columns_hold_the_texts_in_their_order(tmp_path: Path) -> None:
     assert table is not None
     assert table.columns == ("left", "right")
     assert list(table.rows()) == [{"right": 'b "', "left": "a"}]
+    with pytest.raises(Refusal, match="--columns: 'left' is named twice; name one for each text"):
+        table_examples(tmp_path / "pairs.tsv", STSB, ["left", "left"])
 
 
 def test_lines_are_rows_of_the_tasks_inputs() -> None:

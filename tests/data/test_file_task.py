@@ -29,6 +29,17 @@ def test_other_words_are_no_file_of_examples(words: str) -> None:
     assert file_task(words, "--tasks") is None
 
 
+def test_what_is_there_and_is_no_file_of_examples_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "cola").mkdir()
+    (tmp_path / "reviews.csv.gz").write_bytes(b"")
+    with pytest.raises(Refusal, match=r"^--tasks: cola is a folder; describe its task in a file \.yaml"):
+        file_task("cola:review:stars", "--tasks")
+    with pytest.raises(Refusal, match=r"^--tasks: reviews\.csv\.gz: \.gz is not read; give one of \.csv, "):
+        file_task("reviews.csv.gz:review:stars", "--tasks")
+    assert file_task("cola", "--tasks") is None, "a task of GLUE is named"
+
+
 @pytest.mark.parametrize("columns", ["", ":review", "::stars", ":review+:stars", ":review: ", ":a: b:c", ":a:b:c:d"])
 def test_a_column_that_is_not_named_is_asked_for_with_those_that_are_there(columns: str, tmp_path: Path) -> None:
     (tmp_path / "reviews.csv").write_text("review,stars\ngood,5\n")

@@ -88,7 +88,7 @@ FILE = "body,queue\n" + "a,x\nb,y\n" * 10
 WRONG_FILES = [
     ("text,queue\na,x\n", "tickets.csv: no column 'body'; found text, queue; name one of them"),
     ("body,body,queue\na,b,x\n", "tickets.csv: the column 'body' appears 2 times; leave one of them"),
-    ("", "tickets.csv: the file is empty"),
+    ("", "tickets.csv: the file is empty; give it rows, or name another"),
     ("body,queue\n", "tickets.csv: no row"),
     ("body,queue\na,x\nb,x\n", "tickets.csv: queue: every example has the label 'x'; two or more are needed"),
     (FILE + " ,x\n", "tickets.csv: body: 1 row has no text, the first is row 21; fill it in, or take it out"),

@@ -348,4 +348,4 @@ def test_no_reason_is_given_for_what_has_no_part_in_the_study(tmp_path: Path, te
 
 def test_few_validation_examples_are_not_said_to_be_as_many_as_are_trained_on(tmp_path: Path, texts: Path) -> None:
     found = derived(saved_bert(tmp_path / "bert"), texts)
-    assert found.reasons["examples.validation"] == "as many as are trained on, but 256 to 1,000; own has 60"
+    assert found.reasons["examples.validation"] == "as many as train the model, within 256 and 1,000; own has 60"

@@ -106,7 +106,7 @@ def test_a_container_s_memory_is_that_of_this_machine(monkeypatch: pytest.Monkey
     monkeypatch.setattr(machine, "GROUP", tmp_path)
     for name, text in (("memory.max", "3000000"), ("memory.current", "1000")):
         (tmp_path / name).write_text(text, encoding="utf-8")
-    assert words(slots(this_machine(), ResourcesSpec()))["memory"].endswith("; there is 3.0 MB")
+    assert words(slots(this_machine(), ResourcesSpec()))["memory"].endswith("; there is 3.0 MB, which is too little")
 
 
 def test_a_gpu_is_named() -> None:

@@ -14,6 +14,7 @@ from typing import Any, ClassVar
 import pyarrow as pa
 import pytest
 import torch
+from torch import nn
 
 from krona_tune.data.tasks import TASKS
 from krona_tune.record.mlflow_mirror.tracking_uri import explain_unreachable
@@ -39,6 +40,7 @@ from krona_tune.search.worker.first_batch import (
     FirstBatch,
     longest_example,
     points_beside,
+    refuse_no_number,
     train_first_batch,
 )
 from krona_tune.study.folder import StudyFolder
@@ -351,6 +353,15 @@ def test_a_gpu_that_can_not_compute_in_what_was_begun_is_refused(
         Refusal, match=r"Tesla K80 can't compute in bf16; go on where there is a GPU that can, or begin"
     ):
         train_first_batch(elsewhere, gathered.prepared.works, {})
+
+
+def test_a_model_with_a_weight_that_is_no_number_is_refused_and_named() -> None:
+    """Every trial would end at its first step, and the study would go on to its end."""
+    model = nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2))
+    refuse_no_number(model, "models/mine")
+    model[1].weight.data[0, 1] = float("nan")
+    with pytest.raises(Refusal, match=r"^--model: models/mine: the weight 1\.weight holds a value that is no finite"):
+        refuse_no_number(model, "models/mine")
 
 
 def test_a_node_sees_the_storage_or_is_named(tmp_path: Path) -> None:

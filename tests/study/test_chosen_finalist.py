@@ -81,6 +81,16 @@ def test_a_default_that_learned_nothing_is_not_chosen_over_a_head_of_which_one_s
     assert choice.finalist.of == "head"
 
 
+def test_finals_that_have_not_ended_say_that_another_may_be_chosen() -> None:
+    facts = FACTS.model_copy(update={"final_seeds": 3})
+    whole = [*best(0.7, 0.72, 0.6), *default(0.66, 0.7, 0.6), *head(0.75, 0.75, 0.74)]
+    other = best(0.9, name="b", number=2)[0]
+    running = replace(other, status=Status.INTERRUPTED, ended_at=None, test_score=None)
+    choices = [choose(rank_finals(rows, facts)) for rows in (whole, whole[:-1], [*whole, running])]
+    said = "; the finals have not ended, so that another may be chosen"
+    assert [bool(each and each.reason.endswith(said)) for each in choices] == [False, True, True]
+
+
 def test_the_head_alone_is_chosen_where_nothing_is_better() -> None:
     assert chosen(best(0.7, 0.72, 0.6), default(0.66, 0.7, 0.6), head(0.75, 0.75, 0.74)) == "head"
 

@@ -201,7 +201,9 @@ def test_a_configuration_of_which_a_seed_is_to_come_is_not_lost_yet() -> None:
     ]
     for seen in (whole[:1], [*whole[:2], replace(whole[2], status=Status.INTERRUPTED, ended_at=None)]):
         assert rank_finals(seen, FACTS).lost == ()
+        assert rank_finals(seen, FACTS).unfinished
     assert rank_finals(whole, FACTS).lost == tuple(whole)
+    assert not rank_finals(whole, FACTS).unfinished
     assert rank_finals(whole[:1]).lost == tuple(whole[:1]), "of an older study nobody knows how many there were to be"
 
 

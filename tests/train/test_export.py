@@ -33,7 +33,7 @@ from krona_tune.train import export_check, export_onnx
 from krona_tune.train.backbone import load_backbone, open_tokenizer
 from krona_tune.train.backbone_source import find_backbone
 from krona_tune.train.export import export_adapter
-from krona_tune.train.export_check import logits, sample_inputs
+from krona_tune.train.export_check import building, logits, sample_inputs
 from krona_tune.train.loop import TaskWork, TrialRun
 from krona_tune.train.predict import load_adapted
 from tests.adapters.cards import card_of
@@ -301,7 +301,10 @@ def test_the_same_form_is_the_same_adapter(tmp_path: Path) -> None:
         ({"adapter": {"method": "lora", "rank": 3}}, "does not fit the model: .* tensors are on one side only"),
         ({"task": "stsb", "labels": []}, "does not fit the model: classifier.* num_labels must be the task's"),
         ({"backbone_fingerprint": "00" * 32}, "whose weights are 000000000000; the model's are"),
-        ({"text_to_text": True}, "text_to_text is True, unlike a bert; take what a study left"),
+        (
+            {"text_to_text": True},
+            "answers with words, on a bert, which a bert does not; give the backbone",
+        ),
         ({"backbone_layers": 4}, "belongs to a bert of width 24 in 4 layers"),
     ],
 )
@@ -579,3 +582,32 @@ def test_a_trained_encoder_keeps_its_validation_score_when_it_leaves(tmp_path: P
     assert measure(task, np.array(found), labels)["score"] == pytest.approx(report.score)
     predicted = krona_tune.predict(tmp_path / "adapter", texts)
     assert [task.labels[index] for index in found] == predicted
+
+
+def test_two_exports_do_not_write_into_one_folder(tmp_path: Path) -> None:
+    """The folder is there before both, as a person or a job makes it."""
+    to = tmp_path / "out"
+    to.mkdir()
+    with building(to) as built:
+        (built / "model.safetensors").write_bytes(b"first")
+        with pytest.raises(Refusal, match=r"another export writes into .*out; wait for its end"), building(to):
+            pytest.fail("a second one was let in")
+        assert built.is_dir(), "the first one's files are left alone"
+    with pytest.raises(Refusal, match="is not empty"), building(to):
+        pytest.fail("what is there is overwritten")
+    assert [path.name for path in to.iterdir()] == ["model.safetensors"]
+
+
+def test_of_two_exports_that_make_one_folder_the_later_is_refused(tmp_path: Path) -> None:
+    to = tmp_path / "out"
+
+    def write_two() -> None:
+        with building(to) as later:
+            (later / "config.json").write_text("later")
+            with building(to) as first:
+                (first / "model.safetensors").write_bytes(b"first")
+
+    with pytest.raises(Refusal, match="out was written meanwhile; name another folder"):
+        write_two()
+    assert [path.name for path in to.iterdir()] == ["model.safetensors"]
+    assert [path.name for path in tmp_path.iterdir()] == ["out"]

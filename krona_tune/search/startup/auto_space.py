@@ -468,7 +468,7 @@ def _reasons(spec: StudySpec, texts: Mapping[str, Texts], why: str, speed: Speed
     ]
     found = {
         "search.trials": f"{why}, {slots.count} at once, {speed.how}",
-        "examples.validation": f"as many as are trained on, but {VALIDATION[0]} to {VALIDATION[1]:,}"
+        "examples.validation": f"as many as train the model, within {VALIDATION[0]} and {VALIDATION[1]:,}"
         + "".join(f"; {name} has {count:,}" for name, count in few),
     }
     if spec.search.early_stopping:

@@ -154,8 +154,9 @@ def needs_in_words(plan: Plan, needs: Needs, slots: Slots, storage: Path) -> Ite
     kind = "GPU memory and memory" if slots.gpus else "memory"
     worker = f"about {format_bytes(needs.worker_bytes)} of {kind} a trial"
     many, there = slots.fullest
-    at_once = f"{format_bytes(many * needs.worker_bytes)} at once"
-    yield "memory", f"{worker}, {at_once}" + ("" if isinf(there) else f"; there is {format_bytes(there)}")
+    whole = many * needs.worker_bytes
+    room = "" if isinf(there) else f"; there is {format_bytes(there)}{', which is too little' * (whole > there)}"
+    yield "memory", f"{worker}, {format_bytes(whole)} at once{room}"
     usually, largest = map(format_bytes, needs.checkpoint_bytes)
     stored = f", stored states up to {format_bytes(needs.stored_bytes)} a machine" if needs.stored_bytes else ""
     yield "disk", f"checkpoints {usually}, at most {largest}{stored}; {format_bytes(free_bytes(storage))} free"

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import torch
+from torch import nn
 
 from krona_tune.data.batches import lengths
 from krona_tune.data.user_code import NoValue
@@ -91,6 +92,7 @@ def train_first_batch(
         fix = "go on where there is a GPU that can, or begin a new study with --set precision=fp32"
         raise Refusal("precision", f"{torch.cuda.get_device_name()} can't compute in bf16", fix)
     backbone = load_backbone(workplace.location, device, workplace.geometry)
+    refuse_no_number(backbone.whole, workplace.location)
     heaviest = max(works, key=lambda task: longest_example(works[task]))
     failures: dict[str, tuple[Status, str]] = {}
     peak = 0
@@ -117,6 +119,14 @@ def train_first_batch(
         memory_bytes=torch.cuda.get_device_properties(0).total_memory,
         peak_bytes=peak,
     )
+
+
+def refuse_no_number(model: nn.Module, location: str) -> None:
+    """Raises a Refusal if a weight holds a value that is no finite number: every training would end at its start."""
+    for name, weight in model.named_parameters():
+        if weight.is_floating_point() and not weight.isfinite().all():
+            problem = f"{location}: the weight {name} holds a value that is no finite number"
+            raise Refusal("--model", problem, "save the model again from where it was trained")
 
 
 def _unfit(task: str, work: TaskWork, backbone: Backbone, points: Mapping[str, dict[str, Any]]) -> dict[str, str]:
