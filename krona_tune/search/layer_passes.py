@@ -10,6 +10,7 @@ from krona_tune.adapters.first_token_maps import left_out_of_last_layer
 from krona_tune.adapters.method_table import method_named
 from krona_tune.adapters.placement import OF_ADAPTED_LAYERS, frozen_layers, sites
 from krona_tune.search.planning.space import Params, Space, adapter_of
+from krona_tune.study.request.trial import dropout_acts_below
 
 STATE_BYTES = 4
 """Bytes of a stored number in the widest precision that a worker may have."""
@@ -50,7 +51,9 @@ def layer_passes(space: Space, points: Sequence[Params], *, stores: bool, shorte
     geometry = space.geometry
     depth, adapters = sum(geometry.depths.values()), [adapter_of(point) for point in points]
     kept = [
-        frozen_layers(geometry, adapter) if stores and _quiet(point) else 0
+        0
+        if not stores or dropout_acts_below(point["dropout"], point["dropout_layers"])
+        else frozen_layers(geometry, adapter)
         for point, adapter in zip(points, adapters, strict=True)
     ]
     lowest = [_lowest(space, point) for point in points]
@@ -111,11 +114,6 @@ def usual_point(space: Space) -> dict[str, Any]:
     usual = min(sorted(set(frozen)), key=lambda layers: round(abs(layers - fmean(frozen)), 1))
     alike = sorted((p for p, layers in zip(points, frozen, strict=True) if layers == usual), key=space.parameters)
     return alike[len(alike) // 2]
-
-
-def _quiet(point: Params) -> bool:
-    """Returns whether no dropout acts below the adapters."""
-    return bool(point["dropout"] == 0.0 or point["dropout_layers"] == "adapted")
 
 
 def _lowest(space: Space, point: Params) -> int:

@@ -32,7 +32,7 @@ from krona_tune.adapters.placement import frozen_layers, why_nothing_is_stored
 from krona_tune.atomic_write import atomic_path
 from krona_tune.data.batches import TARGET, Batch, Ints, evaluation_batches, input_lengths
 from krona_tune.machine import cache_folder
-from krona_tune.study.request.trial import TrialConfig
+from krona_tune.study.request.trial import TrialConfig, dropout_acts_below
 from krona_tune.train.backbone import Backbone, dropouts
 from krona_tune.train.evaluate import EVALUATION_TOKENS, in_parts, to_device
 
@@ -295,9 +295,9 @@ def skipped_layers(backbone: Backbone, trial: TrialConfig) -> int:
 
     None are if a trained parameter or dropout acts in or below them, or if its model's layers can't be left out.
     """
-    own, everywhere = trial.training.dropout, trial.training.dropout_layers == "all"
-    acts = any(dropouts(backbone.base).values()) if own is None else own > 0
-    if (acts and everywhere) or why_nothing_is_stored(backbone.geometry, backbone.config.to_dict()):
+    knobs, of_model = trial.training, any(dropouts(backbone.base).values())
+    acts = dropout_acts_below(knobs.dropout, knobs.dropout_layers, of_model=of_model)
+    if acts or why_nothing_is_stored(backbone.geometry, backbone.config.to_dict()):
         return 0
     return frozen_layers(backbone.geometry, trial.adapter)
 

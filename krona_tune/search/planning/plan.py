@@ -37,7 +37,14 @@ from krona_tune.study.request.field_types import for_task
 from krona_tune.study.request.metric_table import bounds_of
 from krona_tune.study.request.study_spec import Precision, StudySpec
 from krona_tune.study.request.task_spec import HUB_PREFIX
-from krona_tune.study.request.trial import HEAD_ONLY, PLACES, TrainingConfig, TrialConfig, read_roles
+from krona_tune.study.request.trial import (
+    HEAD_ONLY,
+    PLACES,
+    TrainingConfig,
+    TrialConfig,
+    dropout_acts_below,
+    read_roles,
+)
 from krona_tune.study.study_state import Counts
 from krona_tune.train.backbone_source import FEWER_BITS, BackboneSource, find_backbone
 
@@ -165,7 +172,7 @@ class Plan:
         return f"{layers} by placement{alone}, in {limit:g} GB at most"
 
     def _skipped(self, point: Params) -> int:
-        acts = point["dropout"] != 0.0 and point["dropout_layers"] == "all"
+        acts = dropout_acts_below(point["dropout"], point["dropout_layers"])
         return 0 if acts else frozen_layers(self.geometry, adapter_of(point))
 
     def baselines(self, task: str) -> list[TrialMessage]:

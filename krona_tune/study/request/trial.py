@@ -265,6 +265,14 @@ SIZES = {"a_out": 0, "a_in": 1}
 """The knobs that must divide a dimension, and the index of that dimension in (d_out, d_in)."""
 
 
+def dropout_acts_below(dropout: float | None, dropout_layers: str, *, of_model: bool = True) -> bool:
+    """Returns whether dropout acts below the layers that carry an adapter, by the two knobs of a trial.
+
+    `of_model`: whether the backbone's own dropout acts, which a dropout of None keeps.
+    """
+    return dropout_layers == "all" and (of_model if dropout is None else dropout > 0)
+
+
 def check_trial(task: str, seed: int, params: Mapping[str, Any], kind: str = TrialKind.SEARCH) -> TrialConfig:
     """Returns the trial that flat parameters describe, checked.
 
