@@ -56,6 +56,11 @@ def test_a_resumed_study_counts_what_it_has() -> None:
     run(book, config(2), status=Status.FAILED)
     shown.changed()
     assert screen.getvalue().startswith("[2/5] cola-002  failed  no score")
+    book.reopened("cola-002")
+    shown.changed()
+    run(book, config(2), 0.5)
+    shown.changed()
+    assert screen.getvalue().splitlines()[1].startswith("[2/5] cola-002  completed  score 0.500")
 
 
 def test_quiet_is_quiet() -> None:

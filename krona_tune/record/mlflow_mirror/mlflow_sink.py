@@ -63,6 +63,7 @@ class MlflowStore:
         self._study, self._manifest, self._spec, self._experiment = study, manifest, spec, experiment
         self._scored: set[str] = set()
         self._running: set[str] = set()
+        self._with_error: set[str] = set()  # trials whose runs tell of an error
         self._awaiting_runs: dict[str, dict[str, str]] = {}  # tags of orders about trials that have no run so far
 
     def open(self) -> None:
@@ -72,7 +73,9 @@ class MlflowStore:
         client = connected(self._tracking_uri)
         location = artifact_location(self._tracking_uri, self._storage)
         self.runs = StudyRuns(client, location, self._study, self._manifest, self._experiment)
-        self._scored = {trial_id for trial_id, run in self.runs.trials.items() if "score" in run.data.metrics}
+        runs = self.runs.trials
+        self._scored = {trial_id for trial_id, run in runs.items() if "score" in run.data.metrics}
+        self._with_error = {trial_id for trial_id, run in runs.items() if run.data.tags.get(words.ERROR)}
 
     def ensure_tasks(self) -> None:
         """Makes a run for every task, whether or not it has a trial."""
@@ -137,8 +140,10 @@ class MlflowStore:
             self.runs.client.update_run(run_id, status="RUNNING")
             self._running.add(first.trial_id)
         metrics, params, tags = self._values(events)
-        if trial and self.runs.trials[first.trial_id].data.tags.get(words.ERROR):  # of an end before it was resumed
+        if trial and first.trial_id in self._with_error:  # of an end before it went on
             tags = {words.ERROR: "", **tags}
+        if tags.get(words.ERROR):
+            self._with_error.add(first.trial_id)
         self.runs.log(run_id, metrics, params, {**tags, **self._awaiting_runs.get(first.trial_id, {})})
         self._awaiting_runs.pop(first.trial_id, None)
         last = events[-1]
@@ -171,6 +176,7 @@ class MlflowStore:
                     metrics += _points(words.report_metrics(report), event.at_ms)
                 case TrialResult() as result:
                     params |= words.trial_params(result)
+                    tags.pop(words.ERROR, None)
                     tags |= words.trial_tags(result)
                     if event.ended:
                         metrics += _points(words.curve_metrics(result.curve), event.at_ms)

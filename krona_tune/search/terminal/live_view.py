@@ -105,7 +105,9 @@ class View:
         if self._live or self._quiet:
             return
         for row in list(self._ledger.rows.values()):
-            if row.ended and row.trial_id not in self._seen:
+            if not row.ended:
+                self._seen.discard(row.trial_id)  # one that failed may go on
+            elif row.trial_id not in self._seen:
                 self._seen.add(row.trial_id)
                 self.say(self._line(row))
 

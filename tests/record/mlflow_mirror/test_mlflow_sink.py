@@ -445,6 +445,17 @@ def test_a_trial_that_goes_on_after_an_error_loses_it_in_its_run(mlflow_sink: Op
         assert told.get("krona.error") == (error if status is Status.INTERRUPTED else "")
 
 
+def test_a_trial_that_goes_on_within_a_session_loses_its_error_too(mlflow_sink: OpenSink, tracking_uri: str) -> None:
+    sink, trial = mlflow_sink(), started(1)
+    sink.trial_started(trial)
+    sink.trial_ended(ended(trial, Status.FAILED, [], error="the disk was full"))
+    sink.trial_started(trial)
+    sink.trial_ended(ended(trial, Status.COMPLETED, [report(trial, 0, 0.5)]))
+    sink.study_ended([])
+    run = Store(tracking_uri).child("cola-0001")
+    assert (run.info.status, run.data.tags.get("krona.error") or "") == ("FINISHED", "")
+
+
 def test_a_run_of_another_trial_with_the_same_id_gives_way(mlflow_sink: OpenSink, tracking_uri: str) -> None:
     """The machine of a study with a bucket was lost, and what it had sent to MLflow was not in the bucket yet."""
     lost, again = started(1), replace(started(1), fingerprint="another", params={**started(1).params, "scale": 9.5})
