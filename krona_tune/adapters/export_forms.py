@@ -5,7 +5,7 @@ The functions of a row are named as `module:name`, so that a form is known witho
 
 import json
 import shlex
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 from pathlib import Path
@@ -207,6 +207,17 @@ _OWN_HEAD = ", num_labels={}, ignore_mismatched_sizes=True"
 _AS_IN_TRAINING = dict.fromkeys(("big_bird", "bigbird_pegasus"), ', attention_type="original_full"')
 """The arguments of the backbones that attend to some of a long text's tokens only, unless they are told otherwise."""
 _CUT = "\n# Of an example that is too long shorten the longest text, as training did: this would cut the last."
+_SCORES = """
+candidates = [{}]
+given = tokenizer({}, truncation=True, return_tensors="pt")
+scores = []
+for candidate in candidates:
+    ids = tokenizer(text_target=candidate, return_tensors="pt").input_ids
+    scores.append(model(**given, labels=ids).logits.log_softmax(-1).gather(-1, ids[..., None]).sum().item())
+answer = candidates[scores.index(max(scores))]"""
+"""The lines with which an encoder-decoder answers with one of its candidates, as in training."""
+_WITHOUT_LABELS = {"fsmt"}
+"""The model types that take no labels while they keep keys and values."""
 _LOGITS = '\nlogits = model(**tokenizer({}, padding=True, truncation=True, return_tensors="pt")).logits'
 
 
@@ -228,7 +239,7 @@ def loading(card: AdapterCard, form: Form, place: Path | str, *, on_hub: bool = 
         beside=f", {card.dequantised_by}" if card.dequantised_by.isidentifier() else "",
         texts=texts,
         cut=_CUT if len(inputs) > 1 and (card.joined_texts or card.text_to_text) else "",
-        logits="" if card.text_to_text else _LOGITS.format(texts),
+        logits=_answering(card, names) if card.text_to_text else _LOGITS.format(texts),
         outputs="".join(_arguments(card)),
         method=_own_import(card),
         package=f"from {package} import get_model_path\n" * packaged,
@@ -239,6 +250,14 @@ def loading(card: AdapterCard, form: Form, place: Path | str, *, on_hub: bool = 
         downloading=f"hf download {shlex.quote(place)} --local-dir {shlex.quote(beside)}\n" * on_hub,
         file=shlex.quote(f"{beside}/{form.facts.mark}"),
     )
+
+
+def _answering(card: AdapterCard, texts: Sequence[str]) -> str:
+    """Returns the lines that choose a text-to-text model's answer; nothing for a decoder, or where it writes freely."""
+    task = card.own_task or TASKS.get(card.task)
+    if task is None or task.generation or card.pad_token_id is not None or card.model_type in _WITHOUT_LABELS:
+        return ""
+    return _SCORES.format(", ".join(map(quoted, card.labels)), quoted(task.prompt(texts)))
 
 
 def quoted(text: str) -> str:

@@ -216,15 +216,16 @@ def _counting(table: pa.Table, cut: int) -> pa.Table:
 def vocabulary_fingerprint(tokenizer: "PreTrainedTokenizerBase") -> str:
     """Returns the sha256 of a tokenizer's words in the order of their ids, and of these; the same in each version."""
     vocabulary = tokenizer.get_vocab()
-    words = sorted(vocabulary, key=vocabulary.__getitem__)
+    words = sorted(vocabulary, key=lambda word: (vocabulary[word], word))  # two may share an id
     digest = hashlib.sha256("\n".join(words).encode("utf-8", "surrogatepass"))
     digest.update(np.sort(np.fromiter(vocabulary.values(), "<i8", len(vocabulary))).tobytes())
     return digest.hexdigest()
 
 
 def tokens_fingerprint(*tables: pa.Table) -> str:
-    """Returns the sha256 of the token ids of encoded examples, in their order."""
-    chunks = [chunk for table in tables for chunk in table["input_ids"].chunks]
+    """Returns the sha256 of the token ids of encoded examples and of targets that are written, in their order."""
+    columns = [table[name] for name in ("input_ids", TARGET) for table in tables if name in table.column_names]
+    chunks = [chunk for column in columns for chunk in column.chunks]
     digest = hashlib.sha256()
     for numbers in (*(chunk.value_lengths() for chunk in chunks), *(chunk.flatten() for chunk in chunks)):
         digest.update(numbers.to_numpy(zero_copy_only=False).astype("<i8").tobytes())

@@ -20,6 +20,7 @@ from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.request.study_spec import Keep, StudySpec
 from krona_tune.study.result import TrialResult
 from krona_tune.study.standings import Standings
+from krona_tune.study.study_state import recoverable
 
 logger = logging.getLogger(__name__)
 
@@ -197,17 +198,17 @@ def unneeded(
     what is chosen of it.
 
     With "finalists" finalists and full trainings keep theirs too, with "all" every trial. Interrupted trials need
-    theirs to go on, and full trainings until their adapters are written.
+    theirs to go on, and so do failed ones, which an order retries; full trainings until their adapters are written.
     """
     standings = Standings(rows, spec.shared_by)
     each = [(task, facts.get(task)) for task in spec.tasks]
     best = [row for known in each for row in (standings.winner(*known), standings.chosen(*known))]
-    winners = {row.trial_id for row in best if row}
+    kept = {row.trial_id for row in (*best, *recoverable(rows)) if row}
     return sorted(
         row.trial_id
         for row in rows
         if keep != "all" and not (keep == "finalists" and facts_of(row.kind).kept)
-        if row.ended and row.trial_id not in winners and not _to_write(folder, row)
+        if row.ended and row.trial_id not in kept and not _to_write(folder, row)
     )
 
 

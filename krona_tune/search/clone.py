@@ -22,7 +22,6 @@ from krona_tune.study.request.schedule import ScheduleSpec
 from krona_tune.study.request.trial import PEFT_FIELD, SECTION_OF, TrainingConfig, TrialConfig, section_of
 from krona_tune.study.result import Status, TrialResult
 
-"""Who proposes a clone."""
 CLONE = "-clone-"
 """What stands in a clone's id between its task and its number."""
 SAME_STATE = {"scale"} | TrainingConfig.model_fields.keys() - {"batch_size"}

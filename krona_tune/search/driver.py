@@ -46,7 +46,7 @@ from krona_tune.search.trial_message import TrialMessage
 from krona_tune.search.tune_host import Phase, tune_trials
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import format_many
-from krona_tune.study.kinds import FIRST_TRAINED
+from krona_tune.study.kinds import FIRST_TRAINED, PHASES
 from krona_tune.study.result import Status
 from krona_tune.study.search_end import search_end
 from krona_tune.study.study_state import Counts, DriverState, End, Stage, asked_trials
@@ -214,7 +214,7 @@ class Driver:
         later = later_not_begun(plan.spec, plan.planned, self.ledger.rows.values(), self.context.manifest.tasks)
         self.view.expect(later)
         self.later = sum(later.values())
-        self._run(phase, "search")
+        self._run(phase, "search", 1)
         plan, rows = self.study.plan, self.ledger.rows.values()
         self.searched = phase.searcher.exhausted and all(row.ended for row in rows if row.kind in FIRST_TRAINED)
         if phase.surrogate and not self.stopper.interrupted:
@@ -268,6 +268,7 @@ class Driver:
             self._run(
                 chosen_phase(trials, works, self.ledger, self.stopper, self._following(of, asked)),
                 of.stage,
+                of.number,
             )
             if left := sum(not self.ledger.has_ended(trial_id) for trial_id in asked):
                 self.view.say(left_over(self.stopper, left, len(asked), kind.words))
@@ -301,9 +302,11 @@ class Driver:
                 return []
             asked_at, asked_of = ended, self.study.plan
             if new := self._chosen(of, asked):
-                titles = dict.fromkeys(self.context.manifest.tasks[trial.task].title for trial in new)
-                self.view.say(f"{of.goes_on}: {format_many(len(new), 'trial')} on {', '.join(titles)}.")
-                self.view.expect(Counter(trial.task for trial in new if trial.trial_id not in self.ledger.rows))
+                more = [trial for trial in new if trial.trial_id not in self.ledger.rows]
+                titles = dict.fromkeys(self.context.manifest.tasks[trial.task].title for trial in more)
+                if more:
+                    self.view.say(f"{of.goes_on}: {format_many(len(more), 'trial')} on {', '.join(titles)}.")
+                self.view.expect(Counter(trial.task for trial in more))
             return new
 
         return following
@@ -314,15 +317,15 @@ class Driver:
         assert again is not None, "nobody asked for a full training"
         phase = full_phase(self.context.plan, self.context.source.location, again, self.ledger, self.stopper)
         self.view.say(f"{again.of.trial_id} again on {again.text}: {len(phase.works[again.of.task].train):,}.")
-        self._run(phase, "full training")
+        self._run(phase, "full training", len(PHASES) + 1)
         cut = [trial.trial_id for trial in again.trials(self.context.plan.spec.seed)]
         self._leave_out({again.of.task: sum(not self.ledger.has_ended(trial_id) for trial_id in cut)})
 
-    def _run(self, phase: Phase, stage: Stage) -> None:
-        """Runs a phase to its end, or until the study is stopped."""
+    def _run(self, phase: Phase, stage: Stage, number: int) -> None:
+        """Runs a phase, the one of this number, to its end, or until the study is stopped."""
         self.stage = stage
         self.view.expect(phase.new)
-        self.orders.serve(phase.searcher, search=stage == "search")
+        self.orders.serve(phase.searcher, number)
         await_slots(self.orders, phase.searcher, self.stopper)
         tune_trials(
             phase,

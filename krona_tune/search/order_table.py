@@ -16,7 +16,7 @@ from krona_tune.search.running_study import KnownStudy, RunningStudy
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import format_duration, format_many, format_name, format_score
-from krona_tune.study.kinds import FIRST_TRAINED
+from krona_tune.study.kinds import facts_of
 from krona_tune.study.order import SEARCH, Order, OrderKind, OrderRequest
 from krona_tune.study.request.field_types import MOST
 from krona_tune.study.request.given_values import read_settings
@@ -163,13 +163,32 @@ def _check_retry(study: KnownStudy, order: OrderRequest) -> str:
 
 
 def _retry(study: RunningStudy, order: Order) -> Order:
-    """Lets every failed trial go on from its last rung: now, if the phase that runs has trials of its kind."""
-    failed = recoverable(study.ledger.rows.values())
-    for row in failed:
+    """Lets the failed trials go on of the phase that runs, if it takes trials, and of those to come.
+
+    Those of a phase that has ended stay as they are: the next one would take them for trials that the end cut off.
+    """
+    now, failed = study.open_phase, recoverable(study.ledger.rows.values())
+    if not failed:  # the driver that had taken the order was killed after it had let them go on
+        return done(order, "the failed trials will go on")
+    running = [row for row in failed if facts_of(row.kind).phase == now]
+    coming = [row for row in failed if _comes_after(row, study)]
+    trials = [(TrialMessage.of_row(row), not row.of or study.plan.space.holds(row.params)) for row in running]
+    if not (running or coming):
+        fix = "give the order before the study is resumed, with a larger budget if that is used up"
+        raise Refusal(order.text, "the study takes no trial of their kind now", fix)
+    for row in (*running, *coming):
         study.ledger.reopened(row.trial_id)
-        if study.searcher and not study.searcher.closed and (row.kind in FIRST_TRAINED) == study.searching:
-            study.searcher.retry(TrialMessage.of_row(row))
-    return done(order, f"{format_many(len(failed), 'trial')} will go on: {', '.join(row.trial_id for row in failed)}")
+    for message, known in trials:
+        assert study.searcher is not None, "a phase is open"
+        (study.searcher.retry if known else study.searcher.add)(message)
+    named = ", ".join(row.trial_id for row in (*running, *coming))
+    return done(order, f"{format_many(len(running) + len(coming), 'trial')} will go on: {named}")
+
+
+def _comes_after(row: TrialResult, study: RunningStudy) -> bool:
+    """Returns whether a trial's phase has not begun in this session."""
+    phase = facts_of(row.kind).phase or 0
+    return phase > study.phase or (phase == study.phase and study.searcher is None)
 
 
 # To let the study wait, go on or end

@@ -66,6 +66,11 @@ class LaterPhase:
     begins: Callable[[StudySpec], str]
     goes_on: str = ""
 
+    @property
+    def number(self) -> int:
+        """Returns which phase of a study it is, from 1."""
+        return self.kind.facts.phase or 0
+
     def left(self, plan: "Plan", ledger: "Ledger", facts: Mapping[str, TaskFacts] = NO_FACTS) -> list[TrialMessage]:
         """Returns its trials that have not ended, begun or not; `facts` tell which seeds did not learn."""
         return self.not_ended(plan.spec, plan.planned, list(ledger.rows.values()), facts)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Protocol
 
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.order import Order, is_paused, search_ended_by
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.request.trial import TrialConfig
@@ -60,7 +61,7 @@ class RunningStudy:
         most: so many trials may run at once, and no more than `share`, if a queue of studies gives the driver one.
         paused: it waits until somebody lets it go on, as the orders of its records say.
         searcher: gives the trials of the phase that runs; None between two phases.
-        searching: the phase is the search.
+        phase: the phase that runs or comes next, as `KindFacts` counts them; 0 before the first.
         state_changed: called when the study waits, or waits no longer.
     """
 
@@ -75,7 +76,7 @@ class RunningStudy:
     state_changed: Callable[[], None]
     paused: bool = field(init=False)
     searcher: "GatedSearcher | None" = field(default=None, init=False)
-    searching: bool = field(default=False, init=False)
+    phase: int = field(default=0, init=False)
 
     def __post_init__(self) -> None:
         self.paused = is_paused(self.ledger.orders.values())
@@ -89,10 +90,21 @@ class RunningStudy:
         return 0 if self.paused else self.allowed
 
     @property
+    def searching(self) -> bool:
+        """Returns whether the phase is the search."""
+        return self.phase == TrialKind.SEARCH.facts.phase
+
+    @property
     def in_search(self) -> bool:
         """Returns whether the search may still take a trial."""
         closed = self.searcher is not None and self.searcher.closed
         return self.searching and not (self.stopper.ended or closed)
+
+    @property
+    def open_phase(self) -> int | None:
+        """Returns the phase that runs and may still take a trial; None if there is none."""
+        takes = self.searcher is not None and not self.searcher.closed
+        return self.phase if takes and not self.stopper.stop_all() else None
 
     def known(self) -> KnownStudy:
         """Gathers what the check of an order reads: the request, the rows, what runs and the earlier orders."""

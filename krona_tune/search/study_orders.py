@@ -77,9 +77,10 @@ class StudyOrders(Gate):
             elif order.what in self.only and not ORDER_ACTIONS[order.what].needs_searcher:
                 self._take_effect(order)
 
-    def serve(self, searcher: GatedSearcher, *, search: bool) -> None:
-        """Lets orders reach the trials of a phase from now on, those first that waited; `search`: it is the search."""
-        self.study.searcher, searcher.gate, self.study.searching = searcher, self, search
+    def serve(self, searcher: GatedSearcher, phase: int) -> None:
+        """Lets orders reach the trials of a phase from now on, those first that waited."""
+        self.study.searcher, searcher.gate, self.study.phase = searcher, self, phase
+        search = self.study.searching
         if search:
             self.study.stopper.ended = search_ended_by(self.study.ledger.orders.values())
         self._inbox.look()
@@ -103,14 +104,14 @@ class StudyOrders(Gate):
     def leave(self) -> None:
         """Says that a phase has ended: orders to trials are refused until the next, and a clone that waits for a worker
         is given up, unless the study goes on with it when it is resumed."""
-        self.study.searching = False  # an order that is read only now would bring no trial
+        searcher, self.study.searcher = self.study.searcher, None  # an order that is read only now would bring no trial
+        self.study.phase += 1
         self.running = 0
         self.look()
-        if self.study.searcher and not self.study.stopper.interrupted:
+        if searcher and not self.study.stopper.interrupted:
             for order in self._taken():
-                if ORDER_ACTIONS[order.what].needs_searcher and self.study.searcher.withdraw(order.made):
+                if ORDER_ACTIONS[order.what].needs_searcher and searcher.withdraw(order.made):
                     remove(self.study.folder, [order.made])
-        self.study.searcher = None
 
     def close(self) -> None:
         """Takes no more orders. Those that mean this driver and came too late are refused, unless Ray was lost: then

@@ -46,10 +46,11 @@ def choose(finals: Finals) -> Chosen | None:
     if winner is None:
         return None
     both = [each for each in (default, finals.head_only) if each]
+    unfinished = f"; {UNFINISHED}" * (finals.unfinished and not finals.awaits_default)
     if not (finals.compares and both):
-        return Chosen(finalist=winner, reason=_alone(finals))
+        return Chosen(finalist=winner, reason=_alone(finals) + unfinished)
     known = [each for each in both if each.reliable] or both
-    pending = f"; {AWAITED}" if finals.awaits_default else f"; {UNFINISHED}" * finals.unfinished
+    pending = f"; {AWAITED}" if finals.awaits_default else unfinished
     rivals = [each for each in finals.finalists if each.steady or not (default and default.reliable)]
     for each in sorted(rivals, key=_promise, reverse=True):
         beaten = _to_beat(each, finals, known)

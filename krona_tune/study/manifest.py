@@ -241,7 +241,7 @@ def task_inputs(task: str, then: TaskFacts, now: TaskFacts) -> Inputs:
     """Yields a task's inputs with their hashes in a study's manifest and now."""
     yield f"data of {task}", then.fingerprint, now.fingerprint
     if then.labels is not None:
-        yield f"set of labels of {task}", ", ".join(then.labels), ", ".join(now.labels or ())
+        yield f"set of labels of {task}", str([*then.labels]), str([*(now.labels or ())])
     yield f"metric function of {task}", then.functions, now.functions
     if then.code_of_functions:
         what = f"metric of {task}, with what its file imports from its folder,"

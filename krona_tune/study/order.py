@@ -98,7 +98,7 @@ class OrderKind(FactsEnum):
             control=OrderControl(
                 says="Retry what failed…",
                 question="Let the trials go on that failed or ran out of memory?",
-                offered=lambda state: state.counts.may_recover > 0,
+                offered=lambda state: state.failed > 0,
             )
         ),
     )

@@ -4,6 +4,7 @@ from bisect import insort
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
+from itertools import accumulate
 from math import inf
 from statistics import fmean
 
@@ -57,13 +58,13 @@ def expected_gain(best: Sequence[float], more: int) -> float | None:
 
 def _harmonic(count: int) -> float:
     """Returns Hₙ, the sum of the reciprocals of 1 to n."""
-    while len(HARMONIC) <= count:
-        HARMONIC.append(HARMONIC[-1] + 1 / len(HARMONIC))
-    return HARMONIC[count]
+    return _first_harmonic(1 << count.bit_length())[count]
 
 
-HARMONIC = [0.0]
-"""Hₙ for each n that was asked for so far."""
+@lru_cache(maxsize=64)
+def _first_harmonic(count: int) -> tuple[float, ...]:
+    """Returns Hₙ for n below count."""
+    return tuple(accumulate((1 / number for number in range(1, count)), initial=0.0))
 
 
 def search_end(search: SearchSpec, rows: Iterable[TrialResult], task: str) -> SearchEnd | None:

@@ -197,11 +197,6 @@ class TrialStates:
         return self.ended - self.completed - self.stopped
 
     @property
-    def may_recover(self) -> int:
-        """Returns how many have failed or ran out of memory: an order lets them go on."""
-        return sum(self.by_state[status] for status in Status if status.may_recover)
-
-    @property
     def trials(self) -> int | None:
         """Returns how many the plan has, begun or not; None if that is not known."""
         return None if self.to_come is None else sum(self.by_state.values()) + self.to_come
@@ -222,6 +217,7 @@ class StudyState:
         ordered: something was ordered of it that no driver has carried out yet.
         driver: what its driver wrote last, which is newer than the records; None if none runs, or it wrote nothing.
         cut_off: its last driver may not have written the adapters, as `DriverState.cut_off` says.
+        failed: how many trials an order lets go on (`recoverable`).
     """
 
     runs: bool
@@ -229,6 +225,7 @@ class StudyState:
     ordered: bool = False
     driver: DriverState | None = None
     cut_off: bool = False
+    failed: int = 0
 
     @classmethod
     def of(
@@ -245,7 +242,8 @@ class StudyState:
         running = running_trials(rows) if runs else frozenset[str]()
         counts = TrialStates.of([row for row in rows if in_plan(row, running)], running, to_come)
         ordered = any(order.is_left for order in orders)
-        return cls(runs=runs, counts=counts, ordered=ordered, driver=driver, cut_off=cut_off)
+        failed = len(recoverable(rows))
+        return cls(runs=runs, counts=counts, ordered=ordered, driver=driver, cut_off=cut_off, failed=failed)
 
     @property
     def word(self) -> StateWord:

@@ -37,7 +37,7 @@ from krona_tune.train.exported_tokenizer import save_tokenizer
 from krona_tune.train.hub_push import licence_beside
 from krona_tune.train.loop import TaskWork
 from krona_tune.train.predict import AdaptedModel, backbone_of, load_adapted, named_backbone
-from krona_tune.train.task_heads import TextAnswer
+from krona_tune.train.task_heads import START, TextAnswer, start_token
 
 DTYPES = {WrittenDtype.FLOAT32: torch.float32, WrittenDtype.BFLOAT16: torch.bfloat16}
 
@@ -171,6 +171,8 @@ def leave_merged(job: Job) -> ExportCheck:
     with building(job.to) as built:
         if whole.backbone.use_cache is not None:
             model.config.use_cache = whole.backbone.use_cache
+        if whole.backbone.geometry.is_encoder_decoder and getattr(model.config, START, None) is None:
+            setattr(model.config, START, start_token(whole.backbone))  # without it no reader can compute an answer
         if isinstance(whole.answer, TextAnswer):
             model.generation_config = whole.answer.how
         model.save_pretrained(built)

@@ -110,6 +110,10 @@ def leaves_prompts_out(model: nn.Module) -> bool:
     return "logits_to_keep" in inspect.signature(model.forward).parameters
 
 
+START = "decoder_start_token_id"
+"""What a config calls the first token that a decoder reads."""
+
+
 def start_token(backbone: Backbone) -> int:
     """Returns the token that an encoder-decoder's answer begins after: that of its config or its rules of generation,
     else its decoder's first one, as in a T5Gemma, else padding, as in a T5.
@@ -118,7 +122,7 @@ def start_token(backbone: Backbone) -> int:
         Refusal: none of them is named.
     """
     config, rules = backbone.config, getattr(backbone.whole, "generation_config", None)
-    named = [getattr(holder, "decoder_start_token_id", None) for holder in (config, rules)]
+    named = [getattr(holder, START, None) for holder in (config, rules)]
     named += [getattr(getattr(config, "decoder", None), "bos_token_id", None), getattr(config, "pad_token_id", None)]
     first = next((each for each in named if each is not None), None)
     if first is None:

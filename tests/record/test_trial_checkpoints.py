@@ -49,6 +49,12 @@ def test_without_finals_each_tasks_best_and_what_was_interrupted_stay() -> None:
     assert kept(SEARCHED, "all") == {each.trial_id for each in SEARCHED}
 
 
+def test_what_an_order_may_retry_stays_too() -> None:
+    ends = (Status.FAILED, Status.OUT_OF_MEMORY, Status.DIVERGED)
+    ended = [replace(row(f"00{n}", "search", None, number=n), status=each) for n, each in enumerate(ends, 4)]
+    assert kept([*SEARCHED, *ended], "winners") == {"rte-001", "rte-003", "cola-000", "rte-004", "rte-005"}
+
+
 def test_with_finals_the_winning_seed_stays_or_all_finalists() -> None:
     rows = [*SEARCHED, *FINALISTS]
     assert kept(rows, "winners") == {"rte-final-rte-001-s2", "rte-003", "cola-000"}

@@ -126,7 +126,7 @@ class Driver:
         self.begun: dict[str, TrialMessage] = {}
         seeds = dict.fromkeys(self.plan.spec.tasks, 1)
         self.searcher = StudySearcher(waiting, samplers, left, self.stopper.final_status, seeds)
-        self.orders.serve(self.searcher, search=search)
+        self.orders.serve(self.searcher, 1 if search else 2)
         if not self.orders.over() and not self.study.paused:
             self.begin_trials()
         self.give_while_it_runs()

@@ -5,6 +5,7 @@ import json
 import re
 import shutil
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -24,7 +25,7 @@ from krona_tune.search.full_training import FullTraining
 from krona_tune.search.order_table import OF_A_FULL_TRAINING, ORDER_ACTIONS
 from krona_tune.search.searchers.open_samplers import open_samplers, open_shared_sampler
 from krona_tune.search.searchers.shared_searcher import SharedSearcher
-from krona_tune.search.searchers.task_searcher import StudySearcher
+from krona_tune.search.searchers.task_searcher import ChosenSearcher, StudySearcher
 from krona_tune.search.waiting_orders import give_checked_order
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import FOR_PEOPLE, OF_A_DRIVER, OrderKind, OrderRequest
@@ -151,7 +152,7 @@ def waiting_clone(study: StudyFolder) -> Driver:
     first = Driver(study)
     first.orders.begin()
     samplers = open_samplers(first.plan.spec, first.plan.space, study.journal, never)
-    first.orders.serve(StudySearcher([], samplers, {}, first.stopper.final_status, {}), search=True)
+    first.orders.serve(StudySearcher([], samplers, {}, first.stopper.final_status, {}), 1)
     return first
 
 
@@ -191,7 +192,7 @@ def test_a_time_budget_can_be_lifted(study: StudyFolder) -> None:
 def test_more_trials_reach_the_running_search(study: StudyFolder) -> None:
     driver = Driver(study)
     driver.run()
-    driver.orders.serve(driver.searcher, search=True)
+    driver.orders.serve(driver.searcher, 1)
     give_order(study, OrderRequest(what="trials", value="+3"))
     driver.orders.look()
     assert driver.terminal.expected == {"cola": 3, "rte": 3}
@@ -233,7 +234,7 @@ def test_what_failed_before_this_driver_goes_on(study: StudyFolder, status: Stat
 def test_what_fails_while_the_search_runs_goes_on_within_it(study: StudyFolder) -> None:
     driver = Driver(study)
     driver.run()
-    driver.orders.serve(driver.searcher, search=True)
+    driver.orders.serve(driver.searcher, 1)
     (tune_id,) = (each for each, message in driver.begun.items() if message.trial_id == "cola-001")
     driver.ledger.ended("cola-001", Status.FAILED, "the worker was lost")
     driver.searcher.on_trial_complete(tune_id, error=True)
@@ -244,6 +245,76 @@ def test_what_fails_while_the_search_runs_goes_on_within_it(study: StudyFolder) 
     assert not driver.searcher.knows("cola-001")
     driver.orders.look()
     assert not driver.searcher.waiting, "an order is carried out once"
+
+
+def with_failed_finalist(study: StudyFolder) -> str:
+    """Adds a finalist that failed to the study's records; returns its id."""
+    first = read_records(study.results).trials[0]
+    sink = ParquetSink(study.results)
+    sink.trial_ended(
+        replace(first, trial_id="cola-final-1-s1", kind="finalist", of=first.trial_id, status=Status.FAILED, score=None)
+    )
+    return "cola-final-1-s1"
+
+
+def test_a_failed_finalist_goes_on_in_the_finals_and_in_no_other_phase(study: StudyFolder) -> None:
+    finalist = with_failed_finalist(study)
+    driver = Driver(study)
+    for phase, waits in ((3, []), (2, [finalist])):
+        searcher = ChosenSearcher([], driver.stopper.final_status)
+        driver.orders.serve(searcher, phase)
+        given = give_order(study, RETRY)
+        driver.orders.look()
+        assert [message.trial_id for message in searcher.waiting] == waits
+        assert driver.ledger.orders[given.id].state == ("done" if waits else "refused")
+        driver.orders.leave()
+    assert driver.ledger.rows[finalist].status is Status.INTERRUPTED
+
+
+def test_in_the_search_a_failed_finalist_waits_for_the_finals(study: StudyFolder) -> None:
+    finalist = with_failed_finalist(study)
+    with_end(study, "cola-001", Status.FAILED)
+    give_order(study, RETRY)
+    driver = Driver(study).run()
+    assert driver.only.outcome == f"2 trials will go on: cola-001, {finalist}"
+    assert finalist not in driver.seen
+    assert driver.ledger.rows[finalist].status is Status.INTERRUPTED
+
+
+def test_once_the_search_takes_no_trial_its_failed_ones_stay_as_they_are(study: StudyFolder) -> None:
+    """As interrupted ones they might enter the finals with the score of their last rung."""
+    with_end(study, "cola-001", Status.FAILED)
+    driver = Driver(study)
+    driver.stopper.ended = "ann"
+    driver.later.append(RETRY)
+    driver.run(search=False)
+    assert (driver.only.state, driver.ledger.rows["cola-001"].status) == ("refused", Status.FAILED)
+    assert "the study takes no trial of their kind now; give the order before" in driver.only.outcome
+
+
+@pytest.mark.parametrize("write", [1, 2])
+@pytest.mark.parametrize("after", [False, True], ids=["before", "after"])
+def test_a_killed_driver_retries_a_failed_trial_once(study: StudyFolder, write: int, after: bool) -> None:
+    with_end(study, "cola-001", Status.FAILED)
+    give_order(study, RETRY)
+    seen: list[str] = []
+    with suppress(Killed):
+        seen += Driver(study, write, after=after).run().seen
+    later = Driver(study).run()
+    assert later.only.state == "done", later.only
+    assert later.seen.count("cola-001") == 1
+    assert Driver(study).run().seen.count("cola-001") == 1, "it was cut off, and nothing is ordered any more"
+
+
+def test_a_failed_clone_beyond_the_space_goes_on_and_teaches_the_sampler_nothing(study: StudyFolder) -> None:
+    with_end(study, "cola-001", Status.FAILED)
+    rows = {row.trial_id: row for row in read_records(study.results).trials}
+    odd = {**rows["cola-001"].params, "learning_rate": 10.0}
+    ParquetSink(study.results).trial_ended(replace(rows["cola-001"], of="cola-000", params=odd))
+    give_order(study, RETRY)
+    driver = Driver(study).run()
+    assert driver.seen.count("cola-001") == 1
+    assert not driver.searcher._samplers["cola"].is_open("cola-001")  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize("status", [None, Status.DIVERGED])
@@ -262,7 +333,7 @@ def test_more_configurations_for_all_tasks_reach_each_of_them(study: StudyFolder
     seeds: dict[str, int] = dict.fromkeys(driver.plan.spec.tasks, 1)
     sampler = open_shared_sampler(driver.plan.spec, driver.plan.space, study.journal, never)
     shared = SharedSearcher([], sampler, ("cola", "rte"), [], seeds, driver.stopper.final_status, [], 3)
-    driver.orders.serve(shared, search=True)
+    driver.orders.serve(shared, 1)
     give_order(study, OrderRequest(what="trials", value="+3"))
     driver.orders.look()
     assert driver.terminal.expected == {"cola": 3, "rte": 3}
@@ -274,7 +345,7 @@ def test_more_trials_are_refused_once_the_search_gives_none_any_more(study: Stud
     driver.stop_trials = lambda: give_order(study, REQUESTS["trials"])  # type: ignore[method-assign,assignment]
     driver.run()
     searcher = StudySearcher([], {}, {}, driver.stopper.final_status, {})
-    driver.orders.serve(searcher, search=True)
+    driver.orders.serve(searcher, 1)
     assert searcher.suggest("t0") == Searcher.FINISHED
     give_order(study, REQUESTS["trials"])
     driver.orders.look()
@@ -288,7 +359,7 @@ def test_a_search_that_gives_no_trial_any_more_goes_on_with_the_next_driver(stud
     driver = Driver(study)
     driver.run()
     searcher = StudySearcher([], {}, {}, driver.stopper.final_status, {})
-    driver.orders.serve(searcher, search=True)
+    driver.orders.serve(searcher, 1)
     for what in ("stop", "continue", "stop"):
         give_order(study, OrderRequest(what=what))
         driver.orders.look()
@@ -305,7 +376,7 @@ def test_the_number_of_trials_at_once_holds_at_once(study: StudyFolder) -> None:
     driver.orders.begin()
     samplers = open_samplers(driver.plan.spec, driver.plan.space, study.journal, never)
     searcher = StudySearcher([], samplers, {"rte": [0, 1, 2]}, driver.stopper.final_status, {"rte": 1})
-    driver.orders.serve(searcher, search=True)
+    driver.orders.serve(searcher, 1)
     assert [bool(searcher.suggest(f"t{number}")) for number in range(3)] == [True, True, False]
     give_order(study, OrderRequest(what="max_concurrent", value="3"))
     assert searcher.suggest("t3")

@@ -314,7 +314,7 @@ def test_a_clone_that_had_not_begun_when_the_search_ended_is_refused(study: Stud
     driver.run()
     clone = next(each for each in driver.ledger.orders.values() if each.what == "clone_trial")
     assert clone.state == "taken"
-    driver.orders.serve(StudySearcher([], {}, {}, driver.stopper.final_status, {}), search=False)
+    driver.orders.serve(StudySearcher([], {}, {}, driver.stopper.final_status, {}), 2)
     assert driver.ledger.orders[clone.id].state == "refused"
     give_order(study, OrderRequest(what="continue"))
     assert "cola-clone-0" not in Driver(study).run().ledger.rows
@@ -325,7 +325,7 @@ def test_the_next_clone_after_one_that_was_refused_is_learned_at_its_own_point(s
     driver.later += [REQUESTS["clone"], OrderRequest(what="stop")]
     driver.begin_trials = lambda: None  # type: ignore[method-assign]
     driver.run()
-    driver.orders.serve(StudySearcher([], {}, {}, driver.stopper.final_status, {}), search=False)
+    driver.orders.serve(StudySearcher([], {}, {}, driver.stopper.final_status, {}), 2)
     (given_up,) = (each for each in trials(study.journal) if "cola-clone-0" in each.user_attrs.values())
     assert given_up.state is TrialState.PRUNED
     again = Driver(study)
@@ -343,7 +343,7 @@ def test_an_ended_search_may_be_let_go_on_while_the_finals_run(study: StudyFolde
     driver.run()
     driver.stopper.let_finals_end()
     give_order(study, OrderRequest(what="continue"))
-    driver.orders.serve(StudySearcher([], {}, {}, driver.stopper.final_status, {}), search=False)
+    driver.orders.serve(StudySearcher([], {}, {}, driver.stopper.final_status, {}), 2)
     last = list(driver.ledger.orders.values())[-1]
     assert (last.state, last.outcome) == ("done", "the search goes on when the study is resumed")
     assert search_ended_by(driver.ledger.orders.values()) == ""
@@ -404,7 +404,7 @@ def test_a_full_training_leaves_a_clone_that_was_taken_to_the_next_driver(study:
     first = Driver(study)
     first.orders.begin()
     samplers = open_samplers(first.plan.spec, first.plan.space, study.journal, never)
-    first.orders.serve(StudySearcher([], samplers, {}, first.stopper.final_status, {}), search=True)
+    first.orders.serve(StudySearcher([], samplers, {}, first.stopper.final_status, {}), 1)
     [order] = first.ledger.orders.values()
     assert (order.state, "cola-clone-0" in first.ledger.rows) == ("taken", False)
     training = Driver(study)

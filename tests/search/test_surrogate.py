@@ -227,6 +227,23 @@ def test_running_trials_are_not_proposed_again_nearby() -> None:
     assert [each.point for each in surrogate.suggest("cola", 20)].index(first) > 0
 
 
+def test_a_trial_that_goes_on_after_its_end_ends_once_more_and_is_no_longer_the_worst() -> None:
+    history = History(Encoder(SPACE, 0), BUDGETS, {})
+    for trial_id in ("cola-a", "cola-b"):
+        history.begin(trial_id, "cola", drawn(trial_id))
+    history.report("cola-b", 1, 0.25, 0.5)
+    history.end("cola-a", diverged=False)  # failed before its first report
+    history.end("cola-b", diverged=True)  # ran out of memory
+    assert history.ends == 1
+    for trial_id in ("cola-a", "cola-b"):
+        history.reopen(trial_id)
+        history.report(trial_id, BUDGETS["cola"], 0.5, 0.1)
+        history.end(trial_id, diverged=False)
+    assert history.ends == 2
+    assert [[told.score for told in trial.reports] for trial in history.trials()] == [[0.5], [0.25, 0.5]]
+    history.reopen("of another method")
+
+
 def test_values_are_quantiles_within_a_task_and_the_loss_breaks_ties() -> None:
     history = History(Encoder(SPACE, 0), BUDGETS, {})
     told = {"cola-a": (0.0, 0.7), "cola-b": (0.0, 0.6), "cola-c": (0.5, 0.1), "rte-a": (0.9, 0.1)}

@@ -5,13 +5,14 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from krona_tune.adapters.export_forms import Form, WrittenDtype
 from krona_tune.train.export import export_adapter
-from krona_tune.train.predict import load_adapted
+from krona_tune.train.predict import load_adapted, predictions
 from tests.train.exported_adapters import adapter_folder, backbone_folder
 
 for package in ("peft", "onnx", "onnxscript", "onnxruntime"):
@@ -62,6 +63,16 @@ def test_the_lines_of_each_readme_give_the_adapters_logits_offline(tmp_path: Pat
     for form, logits in json.loads(done.stdout.splitlines()[-1]).items():
         near = 0.1 * expected.abs().max().item() if form == "int8" else 1e-4
         torch.testing.assert_close(torch.tensor(logits), expected, atol=near, rtol=1e-4, msg=form)
+
+
+def test_the_lines_of_a_text_to_text_models_readme_give_its_answer(tmp_path: Path) -> None:
+    adapter = adapter_folder(backbone_folder("t5", tmp_path / "backbone"), tmp_path / "adapter", "mrpc")
+    names: dict[str, Any] = {}
+    exec(export_adapter(adapter, tmp_path / "out", Form.MERGED).loading, names)
+    [expected] = predictions(load_adapted(adapter), [("a sentence1", "a sentence2")])
+    assert names["answer"] == expected.text
+    assert torch.tensor(names["scores"]).softmax(0).tolist() == pytest.approx(list(expected.probabilities), abs=1e-4)
+    assert "scores.append(" in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_tokenizer_beside_a_whole_model_cuts_where_training_did(tmp_path: Path) -> None:

@@ -176,13 +176,18 @@ class History:
         share = examples / self._budgets[trial.task]
         trial.reports = [*(each for each in trial.reports if each.share < share), Observation(share, score, loss)]
 
+    def reopen(self, trial_id: str) -> None:
+        """Lets a trial that has ended go on; what counted it as the worst is taken back."""
+        if trial := self._trials.get(trial_id):
+            trial.running, trial.reports = True, [each for each in trial.reports if isfinite(each.score)]
+
     def end(self, trial_id: str, *, diverged: bool) -> None:
         """Marks the end of a trial; a trial that diverged counts as the worst at the full budget."""
         trial = self._trials.get(trial_id)
         if trial and trial.running:
             trial.running = False
             trial.reports += [Observation(1.0)] if diverged else []
-            if not trial.reports:
+            if not trial.reports or trial.ended is not None:
                 return
             if self._tasks.index(trial.task) < self._own:
                 trial.ended, self.ends = self.ends, self.ends + 1

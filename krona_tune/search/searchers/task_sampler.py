@@ -204,12 +204,13 @@ class TaskSampler:
     ) -> None:
         """Adds a trial to Optuna's study as if Optuna had proposed it."""
         drawn, distributions = self._in_optuna(params)
+        origin = self.origin(trial_id).plain()
         try:
             trial = create_trial(
                 state=state,
                 params=drawn,
                 distributions=distributions,
-                user_attrs={TRIAL_ID: trial_id},
+                user_attrs={TRIAL_ID: trial_id, **({ORIGIN: origin} if origin else {})},
                 intermediate_values=dict(scores),
                 value=last if state in {TrialState.COMPLETE, TrialState.PRUNED} else None,
             )

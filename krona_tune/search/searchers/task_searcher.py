@@ -252,6 +252,8 @@ class StudySearcher(GatedSearcher):
 
     def reopen(self, message: TrialMessage) -> None:
         self._samplers[message.task].recall(message.trial_id, message.params, Status.INTERRUPTED, {})
+        if self._history:
+            self._history.reopen(message.trial_id)
 
     def forget(self, message: TrialMessage) -> None:
         self._samplers[message.task].tell(message.trial_id, Status.STOPPED_BY_USER, None)

@@ -121,10 +121,15 @@ def train_first_batch(
     )
 
 
+SLICE = 2**24
+"""How many values are looked at together: what that computes takes memory of its own."""
+
+
 def refuse_no_number(model: nn.Module, location: str) -> None:
     """Raises a Refusal if a weight holds a value that is no finite number: every training would end at its start."""
     for name, weight in model.named_parameters():
-        if weight.is_floating_point() and not weight.isfinite().all():
+        parts = torch.split(weight.detach().flatten(), SLICE) if weight.is_floating_point() else ()
+        if not all(part.isfinite().all() for part in parts):
             problem = f"{location}: the weight {name} holds a value that is no finite number"
             raise Refusal("--model", problem, "save the model again from where it was trained")
 
