@@ -155,6 +155,9 @@ def _cloned(study: RunningStudy, order: Order) -> str:
 
 # To let failed trials go on
 
+MOST_NAMED = 20
+"""How many of the trials that go on are named."""
+
 
 def _check_retry(study: KnownStudy, order: OrderRequest) -> str:
     if not recoverable(study.rows.values()):
@@ -181,8 +184,9 @@ def _retry(study: RunningStudy, order: Order) -> Order:
     for message, known in trials:
         assert study.searcher is not None, "a phase is open"
         (study.searcher.retry if known else study.searcher.add)(message)
-    named = ", ".join(row.trial_id for row in (*running, *coming))
-    return done(order, f"{format_many(len(running) + len(coming), 'trial')} will go on: {named}")
+    retried = [row.trial_id for row in (*running, *coming)]
+    more = f" and {len(retried) - MOST_NAMED} more" * (len(retried) > MOST_NAMED)
+    return done(order, f"{format_many(len(retried), 'trial')} will go on: {', '.join(retried[:MOST_NAMED])}{more}")
 
 
 def _comes_after(row: TrialResult, study: RunningStudy) -> bool:
