@@ -105,7 +105,7 @@ class RecommendationView(NamedLines):
             return None
 
     @property
-    def _by_probe(self) -> str:
+    def by_probe(self) -> str:
         """Says how long the trainings of all tasks take here, by the parts that were trained; empty if some was not."""
         probes = [each.probe for each in self.found.answers if each.probe and not each.probe.error]
         if self.slots is None or len(probes) < len(self.found.answers):
@@ -150,7 +150,7 @@ class RecommendationView(NamedLines):
         lines |= {each.task: _said(each) for each in self.found.answers}
         if needs := self.needs:
             low, high = map(format_duration, needs.seconds)
-            lines["time"] = self._by_probe or f"{low} to {high} to train it, {needs.how}"
+            lines["time"] = self.by_probe or f"{low} to {high} to train it, {needs.how}"
             lines["memory"] = f"about {format_bytes(needs.worker_bytes)} a training"
         return lines
 

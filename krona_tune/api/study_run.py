@@ -31,7 +31,7 @@ from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.search.waiting_orders import EarlierOrders
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import format_many
-from krona_tune.study.manifest import read_manifest, refuse_other_inputs, study_inputs
+from krona_tune.study.manifest import TaskFacts, read_manifest, refuse_other_inputs, study_inputs
 from krona_tune.study.order import OrderKind
 from krona_tune.study.redact import redact
 from krona_tune.study.request.study_spec import StudySpec
@@ -96,12 +96,29 @@ def run_and_report(
 
 
 def _refuse_other_study(plan: "Plan", folder: StudyFolder, place: str) -> None:
-    """Raises a Refusal if a study has begun with other weights, data or functions, as a run does."""
-    if folder.manifest.exists():
-        from krona_tune.search.startup.task_data import prepare_data
+    """Raises a Refusal if a study has begun with other weights, data or functions, as a run does; a run also compares
+    the tokenizer, which takes torch."""
+    if not folder.manifest.exists():
+        return
+    then = read_manifest(folder.manifest)
+    tasks = {name: _facts_now(plan, name, facts) for name, facts in then.tasks.items()}
+    refuse_other_inputs(study_inputs(then, plan.source.fingerprint, then.model.vocabulary, tasks), place)
 
-        then, now = read_manifest(folder.manifest), prepare_data(plan, plan.source.location)
-        refuse_other_inputs(study_inputs(then, plan.source.fingerprint, now.vocabulary, now.facts), place)
+
+def _facts_now(plan: "Plan", name: str, facts: TaskFacts) -> TaskFacts:
+    """Returns the facts of a task with what its data of one's own and their metrics are now."""
+    from krona_tune.data.metrics import code_of_functions_digest, functions_digest
+
+    if name not in plan.own_data:
+        return facts
+    data = plan.data_of(name)
+    now = {
+        "fingerprint": data.fingerprint,
+        "functions": functions_digest(data.task),
+        "code_of_functions": code_of_functions_digest(data.task),
+        "labels": data.task.labels,
+    }
+    return facts.model_copy(update=now)
 
 
 def _run(plan: "Plan", folder: StudyFolder, options: DriverOptions) -> Outcome:

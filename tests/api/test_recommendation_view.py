@@ -70,8 +70,8 @@ def test_after_a_probe_it_says_what_was_seen_before_what_is_foretold(found: Reco
     assert view.frame.probe.tolist()[:2] == [0.7, 0.0]
     two_at_once = Slots(cpus=1, gpus=0, count=2)
     seen = replace(view, found=replace(found, answers=(learned, flat)), slots=two_at_once)
-    assert seen._by_probe == "about 21 s to train it, by the part that was trained", "half of 36 s and 6 s"
-    assert replace(view, slots=two_at_once)._by_probe == "", "one of them failed"
+    assert seen.by_probe == "about 21 s to train it, by the part that was trained", "half of 36 s and 6 s"
+    assert replace(view, slots=two_at_once).by_probe == "", "one of them failed"
 
 
 def test_a_probe_is_refused_where_a_study_joins_a_cluster(found: Recommendation) -> None:

@@ -13,10 +13,12 @@ from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.refusal import NotNow
 from krona_tune.search.driver_options import DriverOptions
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.manifest import Manifest
 from krona_tune.study.order import Order
 from krona_tune.study.request.loader import dump_spec, dump_yaml, load_spec
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.settings import FLAGS
+from krona_tune.train.backbone_source import find_backbone
 from tests.cli.flags import options_of
 from tests.conftest import Run
 from tests.record.events import manifest
@@ -335,9 +337,15 @@ def test_a_request_that_was_edited_by_hand_is_refused_when_its_study_goes_on(
     assert (status, said in err) == (2, True), err
 
 
+def of_its_model(spec: Path) -> Manifest:
+    """Returns a manifest with the weights that a request names."""
+    found, weights = manifest(), find_backbone(load_spec(spec).model).fingerprint
+    return found.model_copy(update={"model": found.model.model_copy(update={"fingerprint": weights})})
+
+
 def test_what_may_be_given_anew_may_also_be_edited(run: Run, first: Path) -> None:
     path = first / "study.yaml"
-    manifest().model_copy(update={"request": load_spec(path).kept()}).write(first / "manifest.json")
+    of_its_model(path).model_copy(update={"request": load_spec(path).kept()}).write(first / "manifest.json")
     text = path.read_text(encoding="utf-8")
     assert "trials: 4" in text
     path.write_text(text.replace("trials: 4", "trials: 9"), encoding="utf-8")
@@ -345,8 +353,14 @@ def test_what_may_be_given_anew_may_also_be_edited(run: Run, first: Path) -> Non
 
 
 def test_a_study_whose_manifest_does_not_tell_its_request_goes_on(run: Run, first: Path) -> None:
-    manifest().write(first / "manifest.json")
+    of_its_model(first / "study.yaml").write(first / "manifest.json")
     assert run("--resume", "first", "--dry-run")[0] == 0
+
+
+def test_a_dry_run_refuses_other_weights_than_the_study_began_with(run: Run, first: Path) -> None:
+    manifest().write(first / "manifest.json")
+    code, _, err = run("--resume", "first", "--dry-run")
+    assert (code, err.startswith("--resume: the model was abc123, now it is ")) == (2, True)
 
 
 @pytest.mark.parametrize(
