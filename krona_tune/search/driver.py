@@ -46,7 +46,7 @@ from krona_tune.search.trial_message import TrialMessage
 from krona_tune.search.tune_host import Phase, tune_trials
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import format_many
-from krona_tune.study.kinds import FIRST_TRAINED, PHASES
+from krona_tune.study.kinds import FIRST_TRAINED, FULL_TRAININGS, PHASES
 from krona_tune.study.result import Status
 from krona_tune.study.search_end import search_end
 from krona_tune.study.study_state import Counts, DriverState, End, Stage, asked_trials
@@ -383,9 +383,9 @@ class Driver:
         return progress_of(self.context.folder, trial_id)
 
     def _changed(self) -> None:
-        """Renews the view after each event; halts the study if one could not be recorded. While the search trains,
-        something is left, a clone perhaps, for which nobody had asked before."""
-        if any(self.ledger.rows[trial_id].kind in FIRST_TRAINED for trial_id in self.ledger.running):
+        """Renews the view after each event; halts the study if one could not be recorded. While one of its trials runs,
+        something is left, a clone or a retried one perhaps, for which nobody had asked before."""
+        if any(self.ledger.rows[trial_id].kind not in FULL_TRAININGS for trial_id in self.ledger.running):
             self.fulfilled = None
         if problem := self.sinks.unrecorded:
             self.stopper.halt(f"the records could not be kept: {problem}")

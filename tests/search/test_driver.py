@@ -4,6 +4,7 @@ import json
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any, cast
@@ -213,6 +214,14 @@ def stop_at_once(phase: Phase, loop: TrialLoop, **of: object) -> None:
     loop.stopper.ask("interrupted")
 
 
+def begin_one(phase: Phase, loop: TrialLoop, **of: object) -> None:
+    """Begins the next trial, if there is one, and stops the study."""
+    if isinstance(given := phase.searcher.suggest("tune"), dict):
+        loop.start(TrialMessage.from_dict(given))
+        loop.changed()
+        loop.stopper.ask("interrupted")
+
+
 def driven(folder: StudyFolder, of: Plan) -> tuple[DriverState, list[TrialResult], StudyState]:
     """Runs a driver to its end; returns what it wrote last, the rows, and the study's state."""
     folder.spec.write_text(dump_spec(of.spec), encoding="utf-8")
@@ -249,13 +258,34 @@ def test_a_study_whose_search_went_on_is_not_finished_before_its_finals_are(
     folder, of, more = StudyFolder(tmp_path), *(small_plan(trials, [1e-3, 1e-2, 1e-1]) for trials in (2, 3))
     assert driven(folder, of)[0].fulfilled
 
-    def tune(phase: Phase, loop: TrialLoop, **of: object) -> None:
-        loop.start(TrialMessage.from_dict(cast(dict[str, Any], phase.searcher.suggest("tune"))))
-        loop.changed()
-        loop.stopper.ask("interrupted")
-
-    monkeypatch.setattr(driver, "tune_trials", tune)
+    monkeypatch.setattr(driver, "tune_trials", begin_one)
     assert driven(folder, more)[0].fulfilled is None
+
+
+def test_a_study_whose_finalist_is_retried_is_not_finished_before_that_has_ended(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_ray: None
+) -> None:
+    folder, of = StudyFolder(tmp_path), small_plan(2, [1e-3, 1e-2])
+
+    names = map("tune{}".format, count())
+
+    def train_some(phase: Phase, loop: TrialLoop, **others: object) -> None:
+        while isinstance(given := phase.searcher.suggest(name := next(names)), dict):
+            message = TrialMessage.from_dict(given)
+            loop.start(message)
+            step = StepResult(report=report(message.trial_id, 0, 0.5, message.task), status=Status.COMPLETED)
+            if message.kind == "finalist":
+                step = StepResult(status=Status.FAILED, error="the disk is full")
+            else:
+                loop.report(message, step)
+            loop.end(message, name, step.to_dict())
+            phase.searcher.on_trial_complete(name, step.to_dict())
+
+    monkeypatch.setattr(driver, "tune_trials", train_some)
+    assert driven(folder, of)[0].fulfilled
+    give_order(folder, OrderRequest(what="retry"))
+    monkeypatch.setattr(driver, "tune_trials", begin_one)
+    assert driven(folder, of)[0].fulfilled is None
 
 
 def test_a_search_that_an_order_ends_leaves_only_its_finals(
