@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import TypeVar
 
 from krona_tune.study.chosen_finalist import choose
-from krona_tune.study.finals import Finals, rank_finals
+from krona_tune.study.finals import DEFAULT, Finals, rank_finals
 from krona_tune.study.kinds import TrialKind, searched_number
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.proposer import Proposer
@@ -176,21 +176,19 @@ class Standings:
 
     def finals(self, task: str, facts: TaskFacts | None = None) -> Finals:
         """Returns the task's finals, from the finalists that have ended; if tasks share their configurations, those of
-        the one that is best on average, and of the head.
+        the one that is best on average, of the default one, and of the head.
 
         Args:
             facts: tell which seeds did not learn, and how many each was to get.
         """
         kept = self._shared_finalist
-        return rank_finals(
-            (
-                row
-                for row in self.rows
-                if row.task == task
-                and (kept is None or row.kind != TrialKind.FINALIST or searched_number(row.of, task) in {None, kept})
-            ),
-            facts,
-        )
+
+        def takes_part(row: TrialResult) -> bool:
+            if kept is None or row.kind != TrialKind.FINALIST or row.number == DEFAULT:
+                return True
+            return searched_number(row.of, task) in {None, kept}
+
+        return rank_finals((row for row in self.rows if row.task == task and takes_part(row)), facts)
 
     def winner(self, task: str, facts: TaskFacts | None = None) -> TrialResult | None:
         """Returns the trial that won: of the winning finalist the seed with the highest validation score; without

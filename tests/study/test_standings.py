@@ -3,6 +3,7 @@
 from dataclasses import replace
 from typing import Any
 
+from krona_tune.study.finals import DEFAULT
 from krona_tune.study.proposer import Proposer
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.standings import BEST_OF_ALL, BEST_OF_FINISHED, BEST_ON_AVERAGE, Standings, rank_trials
@@ -100,6 +101,19 @@ def test_a_shared_finalist_that_lacks_seeds_does_not_beat_one_that_has_all() -> 
     ]
     standings = Standings(rows, ("cola", "rte"))
     assert [row.of for row in map(standings.chosen, ("cola", "rte")) if row] == ["cola-003", "rte-003"]
+
+
+def test_the_default_of_a_shared_study_takes_part_though_the_search_has_tried_it_too() -> None:
+    rows = [
+        replace(each, task=task, trial_id=f"{task}-{each.trial_id}", of=f"{task}-{tried:03d}", number=number)
+        for task in ("cola", "rte")
+        for number, tried, validation in ((1, 1, (0.7, 0.7)), (DEFAULT, 5, (0.6, 0.6)))
+        for each in repeats(str(number), validation, validation)
+    ]
+    finals = Standings(rows, ("cola", "rte")).finals("cola")
+    assert finals.compares
+    assert [each.of for each in finals.finalists] == ["cola-001", "cola-005"]
+    assert finals.default is finals.finalists[1]
 
 
 def test_the_front_rises_with_the_parameters() -> None:
