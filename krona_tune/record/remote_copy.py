@@ -166,8 +166,7 @@ class Copy:
         before = known.files if known else {}
         states, records = self._seen(before)
         changed = [name for name, state in states.items() if before.get(name) != state]
-        gone = sorted(before.keys() - states.keys())
-        if not changed and not gone and known and known.origin == origin:
+        if not changed and states.keys() == before.keys() and known and known.origin == origin:
             return
         for name in changed:
             try:
@@ -179,7 +178,7 @@ class Copy:
         index = Index(origin=origin, files=states)
         write_atomically(self.root / NEXT, index.model_dump_json())
         self.store.write(INDEX, index.model_dump_json().encode())
-        for name in gone:
+        for name in sorted(before.keys() - states.keys()):
             self.store.remove(name)
         self._note(index)
 

@@ -75,6 +75,25 @@ def test_only_what_was_changed_is_pushed_and_pulled_again(
     assert there.journal.read_text() == "1\n22\n333\n"
 
 
+def test_a_file_that_goes_while_it_is_pushed_is_removed_there_too(
+    here: StudyFolder, uri: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Copy(here).push()
+    changed, write = {path.name: path for path in (here.journal, here.spec)}, Store.write
+    for path in changed.values():
+        path.write_text(path.read_text() + "more\n")
+
+    def remove_the_other(self: Store, name: str, content: bytes) -> None:
+        for other in changed.keys() - {name} if name in changed else ():
+            changed.pop(other).unlink()
+        write(self, name, content)
+
+    monkeypatch.setattr(Store, "write", remove_the_other)
+    Copy(here).push()
+    [left] = changed
+    assert {"optuna.journal", "study.yaml"} & set(Store(f"{uri}/first").names("")) == {left}
+
+
 def test_parts_that_were_compacted_go_there_too(here: StudyFolder, uri: str, tmp_path: Path) -> None:
     """A part that remained would count as newer than the compacted rows."""
     Copy(here).push()
