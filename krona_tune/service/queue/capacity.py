@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from math import ceil
+from threading import Lock
 
 from krona_tune.refusal import Refusal
 from krona_tune.search.startup.cluster import Cluster, Node, Slots, slots, this_machine
@@ -121,16 +122,13 @@ class CapacitySource:
         self._address, self._cpus, self._gpus = address, cpus, gpus
         self._found, self._at = this_machine() if not address else Cluster(nodes=(), dashboard=""), -RENEWAL_SECONDS
         self._failed: Refusal | None = None
+        self._asking = Lock()
 
     def cluster(self) -> Cluster:
         """Returns the nodes; those that were named count as one. Raises a Refusal if the cluster does not answer."""
-        if self._address and time.monotonic() - self._at >= RENEWAL_SECONDS:
-            self._at = time.monotonic()
-            self._failed = None
-            try:
-                self._found = cluster_at(self._address)
-            except Refusal as refusal:
-                self._failed = refusal
+        with self._asking:  # another thread waits for the same answer
+            if self._address and time.monotonic() - self._at >= RENEWAL_SECONDS:
+                self._renew()
         if self._failed:
             raise self._failed
         if self._cpus is None and self._gpus is None:
@@ -139,6 +137,13 @@ class CapacitySource:
         gpus = self._found.gpus if self._gpus is None else self._gpus
         there = sum(node.memory_bytes for node in self._found.nodes) or math.inf
         return Cluster(nodes=(Node(cpus, gpus, there),), dashboard=self._found.dashboard)
+
+    def _renew(self) -> None:
+        try:
+            self._found, self._failed = cluster_at(self._address), None
+        except Refusal as refusal:
+            self._failed = refusal
+        self._at = time.monotonic()
 
     def most(self, asked: ResourcesSpec) -> Slots:
         """Returns the most slots that a study could use at once.

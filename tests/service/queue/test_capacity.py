@@ -1,7 +1,9 @@
 """Tests how slots are divided among studies."""
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from math import inf, nan
+from threading import Event
 
 import pytest
 from hypothesis import given
@@ -9,6 +11,7 @@ from hypothesis import strategies as st
 
 from krona_tune.refusal import Refusal
 from krona_tune.search.startup.cluster import Cluster, Node
+from krona_tune.service.queue import capacity
 from krona_tune.service.queue.capacity import CapacitySource, Claim, describe_capacity, divide, first_free
 
 
@@ -74,6 +77,24 @@ def test_a_limit_holds_for_all_studies_of_a_person() -> None:
 def test_more_than_any_cluster_has_is_refused(count: float) -> None:
     with pytest.raises(Refusal, match=r"^--gpus: .* is refused; write a number from 0 to 100,000"):
         CapacitySource(cpus=4, gpus=count)
+
+
+def test_who_asks_while_a_cluster_is_asked_gets_its_answer(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked, answer = Event(), Event()
+
+    def cluster_at(address: str) -> Cluster:
+        asked.set()
+        assert answer.wait(60)
+        return FULL
+
+    monkeypatch.setattr(capacity, "cluster_at", cluster_at)
+    source = CapacitySource("http://127.0.0.1:8265")
+    with ThreadPoolExecutor() as threads:
+        first = threads.submit(source.cluster)
+        assert asked.wait(60)
+        second = threads.submit(source.cluster)
+        answer.set()
+        assert first.result(60) == second.result(60) == FULL
 
 
 def test_what_there_is_has_words() -> None:
