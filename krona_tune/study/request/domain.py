@@ -92,7 +92,7 @@ class Range:
         """Returns the value at a share of the domain, from 0 up to but not including 1; of a log domain's logarithm."""
         if self.log:
             drawn = exp(log(self.low) + share * (log(self.high) - log(self.low)))
-            return round(drawn) if self.whole else drawn
+            return round(drawn) if self.whole else min(max(drawn, self.low), self.high)
         if self._step is not None:
             return self._after(int(share * (self.steps + 1)))
         return self.low + share * (self.high - self.low)

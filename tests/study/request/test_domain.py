@@ -3,6 +3,8 @@
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from krona_tune.refusal import Refusal
 from krona_tune.study.request.domain import Choice, Divisors, Fixed, Range, parse_domain
@@ -132,3 +134,9 @@ def test_a_whole_range_accepts_whole_numbers_in_either_form() -> None:
         None,
         4.5,
     )
+
+
+@given(low=st.floats(1e-9, 1e3), ratio=st.floats(1.0001, 1e6))
+def test_a_share_of_a_log_range_lies_within_it(low: float, ratio: float) -> None:
+    domain = Range(low, low * ratio, log=True)
+    assert all(domain.low <= float(domain.at(share)) <= domain.high for share in (0.0, 0.5, 1 - 1e-16))
