@@ -55,8 +55,8 @@ class Status(StrEnum):
 
     @property
     def worst(self) -> bool:
-        """Returns whether samplers take a trial's end for worse than every score, unless it goes on after all; one that
-        failed says nothing about its point."""
+        """Returns whether a trial's end counts as worse than every score, unless it goes on after all, for what judges
+        points; Optuna is told of no score. One that failed says nothing about its point."""
         return self in {Status.DIVERGED, Status.OUT_OF_MEMORY}
 
 

@@ -72,7 +72,7 @@ def search_end(search: SearchSpec, rows: Iterable[TrialResult], task: str) -> Se
     for that.
 
     It depends on the order in which the task's trials ended, and on nothing that came after the end, so that a resumed
-    study stands by it.
+    study stands by it. A retried trial ends anew, so that a search that had ended may go on.
     """
     if not search.ends_itself:
         return None
