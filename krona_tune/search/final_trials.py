@@ -10,7 +10,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import count, islice, takewhile
+from itertools import count, filterfalse, islice, takewhile
 from types import MappingProxyType
 from typing import Any
 
@@ -165,7 +165,8 @@ def _entries(
     task: str, rows: Sequence[TrialResult], winners: Sequence[TrialResult], default: Params | None
 ) -> list[FinalsEntry]:
     """Returns a task's configurations by number: those that have entered already, then the default one and the best
-    that have not."""
+    that have not. Trials may begin in another order than they were asked for, so the best that have not get the first
+    numbers that are free: those that they were asked for with."""
     entered = {
         _configuration(row): FinalsEntry(number=row.number, of=row.of, params=row.params)
         for row in rows
@@ -179,9 +180,10 @@ def _entries(
     begun = any(row.ended or row.ended_at is not None for row in tried)  # one that the search's end cut off counts, too
     if default is not None and DEFAULT not in taken and begun:
         entered |= {_fingerprint(task, default): _default_entry(task, rows, default)}
+    free = filterfalse({entry.number for entry in entered.values()}.__contains__, count(HEAD + 1))
     for row in winners:
-        number = max([HEAD, *(entry.number for entry in entered.values())]) + 1
-        entered.setdefault(_configuration(row), FinalsEntry(number=number, of=row.trial_id, params=row.params))
+        if (own := _configuration(row)) not in entered:
+            entered[own] = FinalsEntry(number=next(free), of=row.trial_id, params=row.params)
     return sorted(entered.values(), key=lambda entry: entry.number)
 
 

@@ -162,6 +162,14 @@ def test_a_resumed_study_makes_the_same_choice() -> None:
     assert final_trials(spec(), rows) == trials
 
 
+def test_a_finalist_that_begins_before_a_better_one_changes_no_number() -> None:
+    """Workers start in an order of their own."""
+    trials = final_trials(spec(4, 1), ROWS)
+    assert len(trials) == 5
+    for one in trials:
+        assert final_trials(spec(4, 1), [*ROWS, final_row(one)]) == trials
+
+
 def test_more_trials_add_finalists_and_what_has_begun_stays() -> None:
     first = final_trials(spec(), ROWS)
     rows = [*ROWS, *(final_row(config) for config in first), searched(5, 0.99), searched(6, 0.1)]
