@@ -90,15 +90,15 @@ class RecordedStudy:
         `seed`, `fingerprint`, `status`, `score` on validation, `rung`, `epochs`, `examples`, `copied_examples`,
         `adapter_parameters`, `norm_parameters`, `head_parameters`, `trainable_parameters`, `trainable_percent`,
         `train_seconds`, `evaluation_seconds`, `device`, `devices`, `device_seconds`, `peak_memory_bytes`, `started_at`,
-        `paused_seconds`, `ended_at`, `error`, `checkpoint`, every knob under its own name (`method`, `scale`, `a_out`,
-        `a_in`, `learning_rate`, ...), `metric_...` for each metric, and `factor_shape` such as `24x16`. A searched
-        trial's row has `proposed_by` and, if a model of the study proposed it, `expected_score` and
-        `expected_deviation`. A repeat's, a finalist's and a full training's row has `of`, the searched trial that is
-        trained again, and a clone's the trial that it changes. A finalist's and a `full_train`'s has from the test half
-        `test_score`, `test_examples`, `test_metric_...` and `test_resampled`, its scores on examples drawn again (NaN
-        for a draw that has none; `test_note` says how many have none, or why there are no such scores), and
-        `validation_resampled`, the same on the validation half. The lists `curve_...` are as in `reports`, after the
-        last report: a trial that diverged or was stopped between two has some.
+        `paused_seconds`, `ended_at`, `failed_at` (of one that was retried), `error`, `checkpoint`, every knob under its
+        own name (`method`, `scale`, `a_out`, `a_in`, `learning_rate`, ...), `metric_...` for each metric, and
+        `factor_shape` such as `24x16`. A searched trial's row has `proposed_by` and, if a model of the study proposed
+        it, `expected_score` and `expected_deviation`. A repeat's, a finalist's and a full training's row has `of`, the
+        searched trial that is trained again, and a clone's the trial that it changes. A finalist's and a `full_train`'s
+        has from the test half `test_score`, `test_examples`, `test_metric_...` and `test_resampled`, its scores on
+        examples drawn again (NaN for a draw that has none; `test_note` says how many have none, or why there are no
+        such scores), and `validation_resampled`, the same on the validation half. The lists `curve_...` are as in
+        `reports`, after the last report: a trial that diverged or was stopped between two has some.
         """
         return trials_frame(self._looked_at())
 

@@ -99,8 +99,10 @@ class Ledger:
         self.ended(trial_id, Status.STOPPED_BY_USER)
 
     def reopened(self, trial_id: str) -> None:
-        """Records that a trial which has ended will go on, from its last rung."""
-        row = replace(self.rows[trial_id], status=Status.INTERRUPTED, error="")
+        """Records that a trial which has failed will go on, from its last rung."""
+        failed = self.rows[trial_id]
+        at = failed.ended_at if failed.failed_at is None else failed.failed_at
+        row = replace(failed, status=Status.INTERRUPTED, error="", failed_at=at)
         self._set(row)
         self._sink.trial_started(row)
 

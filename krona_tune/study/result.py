@@ -169,6 +169,8 @@ class TrialResult:
     `paused_seconds` is the time between the drivers that ran it: `ended_at - started_at - paused_seconds` is its
     running time.
 
+    `failed_at` is when a trial that was retried later had failed.
+
     `devices` of the kind `device` (cuda, or cpu for cores) are what it had when it ran last; `device_seconds` are the
     seconds of its training and evaluation, each times the devices that it had then, and of the step in which it ended
     without a report. The three are empty or 0 if an earlier version recorded it.
@@ -212,6 +214,7 @@ class TrialResult:
     started_at: float = 0.0
     paused_seconds: float = 0.0
     ended_at: float | None = None
+    failed_at: float | None = None
     error: str = ""
     checkpoint: str = ""
     metrics: dict[str, float] = field(default_factory=dict)

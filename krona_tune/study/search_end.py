@@ -72,18 +72,23 @@ def search_end(search: SearchSpec, rows: Iterable[TrialResult], task: str) -> Se
     for that.
 
     It depends on the order in which the task's trials ended, and on nothing that came after the end, so that a resumed
-    study stands by it. A retried trial ends anew, so that a search that had ended may go on.
+    study stands by it: a trial that was retried counts as one without a score, when it had failed.
     """
     if not search.ends_itself:
         return None
     own = [row for row in rows if row.task == task and row.searched and row.number >= 0]
     if len(own) >= search.trials:
         return None
-    ended = sorted((row for row in own if row.ended), key=lambda row: (row.ended_at or 0.0, row.number))
+    ended = sorted((row for row in own if row.ended or row.failed_at), key=_first_end)
     bounds = next((bounds_of(row.metrics) for row in ended if row.metrics), None)
     highest = bounds[1] if bounds else inf
-    gain = _too_little(tuple(row.score for row in ended), search.trials, search.least_gain, highest)
+    scores = tuple(None if row.failed_at else row.score for row in ended)
+    gain = _too_little(scores, search.trials, search.least_gain, highest)
     return None if gain is None else SearchEnd(begun=len(own), asked=search.trials, gain=gain)
+
+
+def _first_end(row: TrialResult) -> tuple[float, int]:
+    return row.failed_at or row.ended_at or 0.0, row.number
 
 
 @lru_cache(maxsize=256)

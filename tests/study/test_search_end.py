@@ -15,6 +15,7 @@ from krona_tune.study.request.study_spec import FinalistsSpec, StudySpec
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.search_end import SearchEnd, expected_gain, search_end
 from tests.record.events import ended, report, started
+from tests.search.ledgers import ledger
 
 FLAT = (0.5, 0.71, 0.7, 0.702, 0.701, 0.7)
 STEEP = (0.1, 0.2, 0.3, 0.5, 0.8, 0.4)
@@ -83,6 +84,24 @@ def test_what_ended_after_the_end_changes_nothing() -> None:
 )
 def test_failures_and_equal_scores_end_nothing(scores: tuple[float | None, ...]) -> None:
     assert search_end(search(), rows(scores), "cola") is None
+
+
+@pytest.mark.parametrize("score", [None, 0.1, 0.95])
+def test_a_retried_trial_does_not_let_an_ended_search_go_on(score: float | None) -> None:
+    """It failed third; now it runs, or has ended after all others."""
+    book, _ = ledger()
+    third = rows(FLAT)[2].trial_id
+    for each in rows((*FLAT[:2], None, *FLAT[2:])):
+        failed = replace(each, status=Status.FAILED) if each.score is None else each
+        book.rows[each.trial_id] = replace(failed, ended_at=100.0 + each.number)
+    end = search_end(search(), book.rows.values(), "cola")
+    assert end
+    book.reopened(third)
+    again = book.rows[third]
+    assert again.failed_at == 102.0
+    if score is not None:
+        book.rows[third] = replace(again, status=Status.COMPLETED, score=score, ended_at=200.0)
+    assert search_end(search(), book.rows.values(), "cola") == end
 
 
 def test_nothing_is_gained_above_the_highest_score_that_there_is() -> None:
