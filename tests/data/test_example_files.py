@@ -12,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from krona_tune.data.example_files import MOST_COLUMNS, LinesOfExamples, column_names, table_examples
+from krona_tune.data.own_files import file_of_csv
 from krona_tune.data.separated_text import LONGEST_LINE
 from krona_tune.data.tasks import TASKS
 from krona_tune.refusal import Refusal
@@ -112,6 +113,14 @@ def test_separators_at_the_ends_of_lines_are_no_columns(tmp_path: Path) -> None:
     (tmp_path / "sheet.csv").write_text("sentence,id,,\na cat,1,,\na dog,2,x\n", encoding="utf-8")
     with pytest.raises(Refusal, match=r"sheet\.csv:3: 'x' is in a column without a name; name it in the first line"):
         list(table_examples(tmp_path / "sheet.csv", COLA).rows())
+
+
+def test_a_line_of_blanks_is_no_row_as_in_training(tmp_path: Path) -> None:
+    (tmp_path / "blank.csv").write_text("sentence,id\na cat,1\n   \n\n ,3\n", encoding="utf-8")
+    found, read = table_examples(tmp_path / "blank.csv", COLA), file_of_csv(tmp_path / "blank.csv", ["sentence", "id"])
+    assert read.table["id"].to_pylist() == ["1", "3"]
+    with pytest.raises(Refusal, match=r"blank\.csv:5: "):
+        list(found.rows())
 
 
 def test_columns_that_do_not_fit_are_refused(tmp_path: Path) -> None:
