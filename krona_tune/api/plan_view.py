@@ -230,22 +230,15 @@ def _taught(plan: "Plan", taught: "Teaching") -> str:
 
 
 def _expected(geometry: Geometry) -> str:
-    """Says what replays of the recorded curves let expect of taught points, at equal cost."""
-    from krona_tune.record.recorded_curves import (
-        LOST_ON_A_DECODER,
-        LOST_ON_ENCODERS,
-        LOST_ON_OWN,
-        is_recorded_backbone,
-    )
+    """Says what was measured of taught points."""
+    from krona_tune.record.recorded_curves import DRAW_LOST, FIRST_LOST, LOST_ON_OWN, is_recorded_backbone
 
     if is_recorded_backbone(geometry):
-        found, where = LOST_ON_OWN, "of recorded tasks that the others taught"
-    elif geometry.is_encoder:
-        found, where = LOST_ON_ENCODERS, "on two encoders other than that of the recorded curves"
-    else:
-        found, where = LOST_ON_A_DECODER, "on a decoder, where the recorded curves are of an encoder,"
-    lost, after = (_listed(map(str, each)) for each in (found.values(), found))
-    return f"in replays {where} this lost {lost} of what random draws with ASHA lose, after {after} trainings"
+        lost, after = (_listed(map(str, each)) for each in (LOST_ON_OWN.values(), LOST_ON_OWN))
+        of_random = f"{lost} of what random draws with ASHA lose, after {after} trainings"
+        return f"in replays of recorded tasks that the others taught this lost {of_random}"
+    first = f"the first lost {FIRST_LOST} of score, a random draw {DRAW_LOST}"
+    return f"on three other backbones and tasks that taught nothing {first}; after five they can't be told apart"
 
 
 def _listed(words: Iterable[str]) -> str:
