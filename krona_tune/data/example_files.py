@@ -248,7 +248,8 @@ def rows_of_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Row]]
     names = _named(found.names)
     with refusing(str(path), "can't be read as CSV", "put texts that hold the separator or line ends in quotes"):
         for number, (line, fields) in enumerate(records(path, found.separator, found.quoting)):
-            if number and (fields[1:] or "".join(fields).strip()):  # training skips a line of blanks, too
+            blank = len(fields) == 1 < len(names) and not fields[0].strip()  # training skips it, too
+            if number and fields and not blank:
                 if unnamed := next(filter(str.strip, fields[len(names) : len(found.names)]), ""):
                     problem = f"{shown(unnamed)} is in a column without a name"
                     raise Refusal(f"{path}:{line}", problem, "name it in the first line")
