@@ -167,8 +167,11 @@ def _numbers(file: File, column: str) -> pa.ChunkedArray:
         read = (as_number(text) for text in values.cast(pa.string()).to_pylist())
         numbers = np.array([math.nan if number is None else number for number in read])
     if len(wrong := np.flatnonzero(~(np.abs(numbers) <= LARGEST))):
-        value = shown(file.table[column][int(wrong[0])].as_py())
-        raise Refusal(f"{place}: row {wrong[0] + 1}", f"{value} is not a number to {LARGEST:g}", "write a number there")
+        found = file.table[column][int(wrong[0])].as_py()
+        problem, fix = f"{shown(found)} is not a number to {LARGEST:g}", "write a number there"
+        if isinstance(found, str) and _DECIMAL_COMMA.fullmatch(found.strip()):
+            problem, fix = f"{shown(found)} has a decimal comma", "write a point in its place, in all rows"
+        raise Refusal(f"{place}: row {wrong[0] + 1}", problem, fix)
     return pa.chunked_array([pa.array(numbers, pa.float64())])
 
 
@@ -274,7 +277,8 @@ _AS_TEXT = {
 """Name the labels of a CSV file that JSON and Parquet hold as truths or floats, and call true or 1."""
 
 
-_NUMBER, _FRACTION = re.compile(r"^-?\d+(\.\d+)?$"), re.compile(r"\.0*[1-9]")
+_NUMBER, _FRACTION = re.compile(r"^-?\d+([.,]\d+)?$"), re.compile(r"\.0*[1-9]")
+_DECIMAL_COMMA = re.compile(r"[-+]?\d+,\d+")
 
 
 def _as_typed(label: str) -> str:

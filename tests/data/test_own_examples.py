@@ -151,6 +151,16 @@ def test_a_number_that_train_lacks_may_be_no_label_at_all(tmp_path: Path) -> Non
     assert "is that of no training example; for numbers as labels write metric: pearson" in said
 
 
+def test_numbers_with_a_decimal_comma_are_told_from_names(tmp_path: Path) -> None:
+    path = tmp_path / "tickets.csv"
+    numbers = (f"{n / 7:.3f}".replace(".", ",") for n in range(60))
+    path.write_text("body;queue\n" + "".join(f"text {each};{each}\n" for each in numbers), encoding="utf-8")
+    assert "for numbers as labels write metric: pearson" in refusal_of(path)
+    assert refusal_of(path, metric="pearson") == (
+        "tickets.csv: queue: row 1: '0,000' has a decimal comma; write a point in its place, in all rows"
+    )
+
+
 @pytest.mark.parametrize("numbers", [["7", "7"], ["1", "1e300"], ["1", "inf"], ["1", "1_000"]])
 def test_numbers_that_can_not_be_learned_are_refused(numbers: list[str], tmp_path: Path) -> None:
     some = [{"body": f"text {n}", "queue": numbers[n % 2]} for n in range(40)]
