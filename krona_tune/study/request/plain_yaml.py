@@ -117,8 +117,9 @@ def _parsed(text: str, place: str) -> Any:
         raise Refusal(where, f"holds the character {text[error.position]!a}", "take it out") from None
     except yaml.MarkedYAMLError as error:
         problem = "its %-escapes are no UTF-8" if isinstance(error.__context__, UnicodeDecodeError) else error.problem
-        said = ", ".join(filter(None, (error.context, problem)))
-        raise Refusal(_where(place, error.problem_mark or error.context_mark), f"not YAML: {said}") from None
+        said, tab = ", ".join(filter(None, (error.context, problem))), "'\\t'" in (problem or "")
+        fix = "write blanks in place of the tab" if tab else ""
+        raise Refusal(_where(place, error.problem_mark or error.context_mark), f"not YAML: {said}", fix) from None
     except (ValueError, OverflowError):  # from an escape or a %YAML line with too large a number
         raise Refusal(place, "not YAML: it holds an escape that means no character", "write the character") from None
 

@@ -58,6 +58,7 @@ def test_plain_values_are_read_and_what_is_written_of_them_is_read_again(text: s
         ("- " * 20_000 + "x", "line 1, column 41: more than 20 lists and mappings within each other"),
         ("? " * 20_000 + "x", "more than 20 lists and mappings within each other"),
         ("x " * 50_001, "x.yaml: more than 100,000 characters; write a shorter request"),
+        ("a:\n\tb: 1", "that cannot start any token; write blanks in place of the tab"),
         ('"\\U7fffffff"', "x.yaml: not YAML: it holds an escape that means no character; write the character"),
     ],
 )
