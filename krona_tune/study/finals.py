@@ -6,7 +6,7 @@ from functools import cached_property
 from statistics import fmean, stdev
 from typing import Any
 
-from krona_tune.study.intervals import Difference, Estimate, Scored, comparisons_of, difference, estimate
+from krona_tune.study.intervals import ALL_EQUAL, Difference, Estimate, Scored, comparisons_of, difference, estimate
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.learning import FailureRate, Learned, learned_more, unlearned
 from krona_tune.study.manifest import TaskFacts
@@ -116,6 +116,11 @@ class Finalist:
         if self.estimate.lacks:
             return NO_INTERVAL + self.estimate.lacks
         return "" if self.estimate.whole else f"the interval is over {self.estimate.covers}"
+
+    @property
+    def all_equal(self) -> bool:
+        """Returns whether it has no interval because its test scores do not differ: a perfect one, mostly."""
+        return self.estimate.whole and self.estimate.lacks == ALL_EQUAL
 
     @property
     def undrawn(self) -> str:

@@ -37,6 +37,10 @@ def comparisons_of(finalists: int) -> float:
     return max(1.0, (finalists - 1) * float((finalists / 2) ** CHOSEN_EXPONENT))
 
 
+ALL_EQUAL = "all scores are equal"
+"""Says why an estimate has no interval whose scores do not differ, by seeds or by draws of the examples."""
+
+
 @dataclass(frozen=True, kw_only=True)
 class Estimate:
     """A mean over seeds and test examples, with the two parts of its variance.
@@ -65,7 +69,7 @@ class Estimate:
             return "one seed, and no draws of the test examples"
         if self.drawn and self.examples == 1:
             return "one test example"
-        return "all scores are equal" if self.deviation <= SAME else ""
+        return ALL_EQUAL if self.deviation <= SAME else ""
 
     @property
     def whole(self) -> bool:

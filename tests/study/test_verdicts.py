@@ -105,6 +105,11 @@ def test_the_head_alone_is_compared_in_the_same_words() -> None:
     assert head(0.60, 0.612) == few
 
 
+def test_perfect_scores_are_said_to_have_no_interval() -> None:
+    perfect = [replace(each, test_resampled=(1.0,) * 9) for each in repeats("a", (0.9, 0.9, 0.9), (1.0, 1.0, 1.0))]
+    assert "RTE: the test mean of the winner has no interval: all scores are equal." in verdicts(*perfect).others
+
+
 def test_finalists_that_all_failed_have_a_sentence_with_the_first_reason() -> None:
     rows = repeats("a", (0.9, 0.9), (0.9, 0.9))
     failed = replace(rows[0], status=Status.FAILED, test_score=None, error="Traceback\nMemoryError: no room")
