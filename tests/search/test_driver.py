@@ -4,6 +4,7 @@ import json
 import signal
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import count
 from pathlib import Path
 from types import SimpleNamespace
@@ -184,17 +185,25 @@ def test_a_study_that_is_killed_again_and_again_before_its_first_rung_uses_up_it
 DRAWS = ScoreOnTest(score=0.5, metrics={}, examples=9, resampled=(0.4, 0.6), validation=(0.4, 0.6))
 
 
-def train(phase: Phase, loop: TrialLoop, **of: object) -> None:
-    """Takes the place of Ray Tune: trains all that the phase's searcher gives, one after the other."""
-    while isinstance(given := phase.searcher.suggest("tune"), dict):
+TUNE_IDS = map("tune{}".format, count())
+"""Gives each trial another name, as Tune does."""
+
+
+def train(phase: Phase, loop: TrialLoop, *, failing: str = "", **of: object) -> None:
+    """Takes the place of Ray Tune: trains all that the phase's searcher gives, one after the other; trials of the kind
+    that is `failing` fail at once."""
+    while isinstance(given := phase.searcher.suggest(tune_id := next(TUNE_IDS)), dict):
         message = TrialMessage.from_dict(given)
         loop.start(message)
-        score = 0.9 - message.number / 100
-        test = DRAWS if message.kind == "finalist" else None
-        step = StepResult(report=report(message.trial_id, 0, score, message.task), status=Status.COMPLETED, test=test)
-        loop.report(message, step)
-        loop.end(message, "tune", step.to_dict())
-        phase.searcher.on_trial_complete("tune", step.to_dict())
+        if message.kind == failing:
+            step = StepResult(status=Status.FAILED, error="the disk is full")
+        else:
+            reached = report(message.trial_id, 0, 0.9 - message.number / 100, message.task)
+            test = DRAWS if message.kind == "finalist" else None
+            step = StepResult(report=reached, status=Status.COMPLETED, test=test)
+            loop.report(message, step)
+        loop.end(message, tune_id, step.to_dict())
+        phase.searcher.on_trial_complete(tune_id, step.to_dict())
 
 
 def small_plan(trials: int, rates: Sequence[float], **search: Any) -> Plan:
@@ -266,22 +275,7 @@ def test_a_study_whose_finalist_is_retried_is_not_finished_before_that_has_ended
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_ray: None
 ) -> None:
     folder, of = StudyFolder(tmp_path), small_plan(2, [1e-3, 1e-2])
-
-    names = map("tune{}".format, count())
-
-    def train_some(phase: Phase, loop: TrialLoop, **others: object) -> None:
-        while isinstance(given := phase.searcher.suggest(name := next(names)), dict):
-            message = TrialMessage.from_dict(given)
-            loop.start(message)
-            step = StepResult(report=report(message.trial_id, 0, 0.5, message.task), status=Status.COMPLETED)
-            if message.kind == "finalist":
-                step = StepResult(status=Status.FAILED, error="the disk is full")
-            else:
-                loop.report(message, step)
-            loop.end(message, name, step.to_dict())
-            phase.searcher.on_trial_complete(name, step.to_dict())
-
-    monkeypatch.setattr(driver, "tune_trials", train_some)
+    monkeypatch.setattr(driver, "tune_trials", partial(train, failing="finalist"))
     assert driven(folder, of)[0].fulfilled
     give_order(folder, OrderRequest(what="retry"))
     monkeypatch.setattr(driver, "tune_trials", begin_one)
