@@ -16,6 +16,7 @@ and three epochs, in all orders of them alike. A regret is in score, against the
 import random
 import sys
 import tempfile
+from bisect import insort
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -38,11 +39,12 @@ from krona_tune.train.loop import TaskWork, TrialRun
 from tests.benchmarks.curves import held_out_tasks
 from tests.benchmarks.curves.adapted_layers import STORED_BYTES, planned
 from tests.benchmarks.search import reserved
+from tests.benchmarks.search.tabular_stops import quantile
 
 TAUGHT, EVEN = "taught", "even"
 FULL, ASHA = "even, full", "even, ASHA"
 COUNTS = {TAUGHT: 5, EVEN: 12}
-"""How many points of each kind are trained on a task."""
+"""Says how many points of each kind are trained on a task."""
 BUDGETS = (1, 2, 5)
 ORDERS = 2_000
 FIRST_RUNG = 1 / 3
@@ -106,14 +108,16 @@ def last_scores(of_task: pd.DataFrame, kind: str) -> tuple[list[float], list[flo
 
 def best_under_asha(first: Sequence[float], last: Sequence[float], budget: float) -> float:
     """Returns the best last score of trials in this order at a cost in whole trainings, if ASHA stops the others."""
-    cost, seen, ended = 0.0, [], []
+    cost = 0.0
+    seen: list[float] = []
+    ended: list[float] = []
     for early, end in zip(first, last, strict=True):
         if cost + FIRST_RUNG > budget + 1e-9:
             break
         cost += FIRST_RUNG
-        seen.append(early)
-        going_on = sum(other > early for other in seen) < max(1.0, len(seen) * FIRST_RUNG)
-        if going_on and cost + 1 - FIRST_RUNG <= budget + 1e-9:
+        survives = not seen or early >= quantile(seen, 1 - FIRST_RUNG)
+        insort(seen, early)
+        if survives and cost + 1 - FIRST_RUNG <= budget + 1e-9:
             cost += 1 - FIRST_RUNG
             ended.append(end)
     return max(ended)
@@ -141,28 +145,39 @@ def regrets(of_task: pd.DataFrame) -> dict[str, list[float]]:
     }
 
 
+def means_over_tasks(frame: pd.DataFrame) -> dict[str, dict[str, list[float]]]:
+    """Returns by backbone and what proposes the mean over the tasks of the regrets after BUDGETS trainings."""
+    found: dict[str, dict[str, list[float]]] = {}
+    for backbone, of_backbone in frame.groupby("backbone"):
+        of_tasks = [regrets(of_task) for _, of_task in of_backbone.groupby("task")]
+        found[str(backbone)] = {
+            kind: [fmean(each) for each in zip(*(of_task[kind] for of_task in of_tasks), strict=True)]
+            for kind in of_tasks[0]
+        }
+    return found
+
+
 def report(result: str) -> str:
-    """Returns the Markdown tables: each task's regrets, and the ratios of their means over tasks by backbone."""
+    """Returns the Markdown tables: each task's regrets, and by backbone their means over tasks with the ratios to the
+    taught points'."""
     frame = pd.read_parquet(result)
     lines = [f"| after {', '.join(map(str, BUDGETS))} trainings | best | taught | even, full | even, ASHA |"]
     lines += ["|---|---|---|---|---|"]
-    found: dict[str, list[dict[str, list[float]]]] = {}
     for (backbone, task), of_task in frame.groupby(["backbone", "task"]):
-        of_kinds = regrets(of_task)
-        found.setdefault(str(backbone), []).append(of_kinds)
-        cells = (", ".join(f"{value:.3f}" for value in values) for values in of_kinds.values())
+        cells = map(_listed, regrets(of_task).values())
         lines.append(f"| {backbone}: {task} | {of_task.score.max():.3f} | {' | '.join(cells)} |")
-    for backbone, of_tasks in found.items():
-        means = {
-            kind: [fmean(each[kind][at] for each in of_tasks) for at in range(len(BUDGETS))] for kind in of_tasks[0]
-        }
-        lines += ["", f"{backbone}, {len(of_tasks)} tasks, lost in the mean and taught over the draws:"]
+    tasks = frame.groupby("backbone").task.nunique()
+    for backbone, means in means_over_tasks(frame).items():
+        lines += ["", f"{backbone}, {tasks[backbone]} tasks, lost in the mean and taught over the draws:"]
         for kind, lost in means.items():
-            ratios = (
-                f"{ours / theirs:.2f}" if theirs else "-" for ours, theirs in zip(means[TAUGHT], lost, strict=True)
-            )
-            lines.append(f"{kind} {', '.join(f'{each:.3f}' for each in lost)}; {', '.join(ratios)}")
+            pairs = zip(means[TAUGHT], lost, strict=True)
+            ratios = (f"{ours / theirs:.2f}" if theirs else "-" for ours, theirs in pairs)
+            lines.append(f"{kind} {_listed(lost)}; {', '.join(ratios)}")
     return "\n".join(lines)
+
+
+def _listed(values: Iterable[float]) -> str:
+    return ", ".join(f"{value:.3f}" for value in values)
 
 
 def main(*words: str) -> None:

@@ -1,13 +1,21 @@
 """Tests how trainings of taught points and even draws are compared at equal cost."""
 
 from pathlib import Path
-from statistics import fmean
 
 import pandas as pd
 import pytest
 
 from krona_tune.record.recorded_curves import DRAW_LOST, FIRST_LOST
-from tests.benchmarks.search.live_points import EVEN, FULL, TAUGHT, best_under_asha, last_scores, regrets, report
+from tests.benchmarks.search.live_points import (
+    EVEN,
+    FULL,
+    TAUGHT,
+    best_under_asha,
+    last_scores,
+    means_over_tasks,
+    regrets,
+    report,
+)
 
 PAGE = Path(__file__).parents[3] / "docs" / "how_it_searches.md"
 KEPT = Path(__file__).parent / "results" / "live_points.parquet"
@@ -64,11 +72,6 @@ def test_the_page_and_the_plan_say_what_the_kept_rows_show() -> None:
     page = PAGE.read_text(encoding="utf-8").splitlines()
     assert len(rows) == 10
     assert all(row in page for row in rows[1:])
-    frame = pd.read_parquet(KEPT)
-    found: dict[str, list[tuple[float, float]]] = {}
-    for (backbone, _), of_task in frame.groupby(["backbone", "task"]):
-        of_kinds = regrets(of_task)
-        found.setdefault(str(backbone), []).append((of_kinds[TAUGHT][0], of_kinds[FULL][0]))
-    means = [[fmean(column) for column in zip(*pairs, strict=True)] for pairs in found.values()]
-    lost, drawn = ([f"{each:.3f}".removeprefix("0") for each in sorted(column)] for column in zip(*means, strict=True))
+    means = means_over_tasks(pd.read_parquet(KEPT)).values()
+    lost, drawn = (sorted(f"{each[kind][0]:.3f}".removeprefix("0") for each in means) for kind in (TAUGHT, FULL))
     assert (f"{lost[0]} to {lost[-1]}", f"{drawn[0]} to {drawn[-1]}") == (FIRST_LOST, DRAW_LOST)
