@@ -46,8 +46,8 @@ LOST_ON_OWN = {5: ".30", 10: ".55", 20: ".71"}
 """After how many trainings a search that the other recorded tasks taught lost which share of what random draws with
 ASHA lose, at equal cost (`tests.benchmarks.search.tabular`)."""
 FIRST_LOST, DRAW_LOST = ".003 to .023", ".044 to .152"
-"""How much of score the first taught point lost, and how much an even draw, against the best of 17 trainings on tasks
-that taught nothing: means over tasks, on three other backbones, in the space that is made for each
+"""Say how much score the first taught point lost, and how much an even draw, against the best of 17 trainings. They are
+means over tasks that taught nothing, on three other backbones, in the space that is made for each
 (`tests.benchmarks.search.live_points`)."""
 
 

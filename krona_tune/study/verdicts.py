@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from krona_tune.study.chosen_finalist import choose, name_of
 from krona_tune.study.finals import Finalist, Finals
 from krona_tune.study.formatting import format_count, format_name, format_score
-from krona_tune.study.intervals import ALL_EQUAL, Difference
+from krona_tune.study.intervals import Difference
 from krona_tune.study.learning import FailureRate, Learned, learned_more
 from krona_tune.study.manifest import TaskFacts
-from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.result import NO_INTERVAL, Status, TrialResult
 
 TIED = "≈"
 """Marks what can't be told apart from the best."""
@@ -62,7 +62,11 @@ def verdicts_of(
     everyone = finals.everyone
     others = [
         *([choice_text(finals)] if winner and finals.compares else []),
-        *([f"the test mean of the winner has no interval: {ALL_EQUAL}"] if winner and winner.all_equal else []),
+        *(
+            [f"the test mean of the winner has {NO_INTERVAL}{winner.estimate.lacks}"]
+            if winner and winner.all_equal
+            else []
+        ),
         *(text for each in everyone for text in seed_texts(each)),
         *(f"{each.of} {difference_text(each.difference)}" for each in finals.finalists if each.difference),
         *([head_text(finals)] if finals.over_head else []),
