@@ -215,7 +215,9 @@ def _taught(plan: "Plan", taught: "Teaching") -> str:
     """Says which points are tried first, and why."""
     if not taught:
         return "nothing: no point of the recorded curves is near this space"
-    count, tasks = plan.planned.taught, f"{len(taught.tasks)} recorded tasks"
+    count, of_files = plan.planned.taught, taught.contributed
+    recorded = f"{len(taught.tasks) - sum(of_files.values())} recorded tasks"
+    tasks = _listed([recorded, *(f"{format_many(tasks, 'task')} of {name}" for name, tasks in of_files.items())])
     tasks += f" ({taught.synthetic} of them synthetic)" if taught.synthetic else ""
     left_out = f"; {', '.join(taught.unlearned)} left out: no trial there scores above the constant answer"
     if plan.spec.search.pareto:
@@ -224,7 +226,8 @@ def _taught(plan: "Plan", taught: "Teaching") -> str:
         expected, end = "", f"of {sizes[0]:,} to {sizes[-1]:,} parameters"
     else:
         near = f"{count} of a task's trials are points near the best of {tasks}"
-        expected, end = f" ({_expected(plan.geometry)})", f"the first: {describe_adapter(taught.points[0])}"
+        expected = "" if of_files else f" ({_expected(plan.geometry)})"  # measured of the package's curves alone
+        end = f"the first: {describe_adapter(taught.points[0])}"
     said = f"{near}, trained to their end unless they do worse than others{expected}; {end}"
     return said + left_out * bool(taught.unlearned)
 
@@ -242,9 +245,9 @@ def _expected(geometry: Geometry) -> str:
 
 
 def _listed(words: Iterable[str]) -> str:
-    """Returns two words or more as "a, b and c"."""
+    """Returns words as "a, b and c"."""
     *first, last = words
-    return f"{', '.join(first)} and {last}"
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def _finals(plan: "Plan", of: str) -> str:

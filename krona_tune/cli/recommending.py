@@ -18,6 +18,7 @@ from krona_tune.cli import options
 from krona_tune.hub import home
 from krona_tune.record.storage import storage_at
 from krona_tune.refusal import Refusal
+from krona_tune.study.formatting import format_many
 from krona_tune.study.request.given_values import naming_given
 from krona_tune.study.request.search_spec import CURVE_FILE
 from krona_tune.study.settings import Keywords
@@ -108,7 +109,7 @@ def contribute(
     folder = study_folder(storage_at(storage), study)
     path = home(out, "--out") if out else Path(f"{folder.name}{CURVE_FILE}")
     left = write(folder, path)
-    more = (
-        f"; {left.left_out} trials whose knobs no column holds, or tried twice, are left out" if left.left_out else ""
-    )
-    say(f"{path}: {left.reports} reports of {left.trials} trials of {left.points} points{more}")
+    say(f"{path}: {left.reports} reports of {left.trials} trials of {left.points} points")
+    if left.left_out:
+        why = "of another method than krona, with a knob that the file has no column for, or of a point tried before"
+        say(f"left out: {format_many(left.left_out, 'trial')}, {why}")

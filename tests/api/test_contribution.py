@@ -173,6 +173,7 @@ def test_a_study_of_an_earlier_version_is_contributed_and_another_one_is_taught_
     code, out, err = run(*words)
     assert (code, err) == (0, "")
     said = " ".join(out.split())
-    assert "points near the best of 5 recorded tasks" in said, "4 of the package, and one of their two"
+    assert "points near the best of 4 recorded tasks and 1 task of theirs.parquet" in said, "one of their two"
+    assert "in replays" not in said, "that was measured of the package's curves alone"
     assert "left out: no trial there scores above the constant answer" in said
     assert "learns" not in out

@@ -1,5 +1,6 @@
 """Finds what the recorded curves teach a new study: points of its space that are near the best recorded ones."""
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import zip_longest
@@ -22,14 +23,16 @@ Points = tuple[dict[str, Any], ...]
 class Teaching:
     """Points of a space near those that were best on the recorded `tasks`, the best first; none if nothing is near.
 
-    `own` has the points that were best on one task alone, by the hash of its data (`TaskData.contents`). `synthetic` is
-    the number of tasks with generated data. `unlearned` are contributed tasks that teach nothing: no trial scores
-    above the constant answer there. `rule` says how their learning rates were carried over.
+    `own` has the points that were best on one task alone, by the hash of its data (`TaskData.contents`). `contributed`
+    says how many of the tasks are of which contributed file, and `synthetic` how many have generated data. `unlearned`
+    are contributed tasks that teach nothing: no trial scores above the constant answer there. `rule` says how their
+    learning rates were carried over.
     """
 
     tasks: tuple[str, ...]
     points: Points
     own: Mapping[str, Points]
+    contributed: Mapping[str, int] = field(default_factory=dict)
     synthetic: int = 0
     unlearned: tuple[str, ...] = ()
     rule: RateRule = field(default_factory=RateRule)
@@ -83,6 +86,7 @@ def read_teaching(
         tasks=tuple(sorted(task for curves in designs for task in curves.budgets)),
         points=tuple(first[:MOST]),
         own=own,
+        contributed=Counter(curves.name for curves in designs[:-1] for _ in curves.budgets),
         synthetic=sum(len(curves.synthetic) for curves in designs),
         unlearned=tuple(curves.task(task) for curves in contributed for task in sorted(curves.unlearned)),
         rule=by,

@@ -3,7 +3,9 @@
 python -m tests.benchmarks.finals.record GLUE TEXTS STORAGE TASK...
 
 GLUE holds GLUE's official folders, TEXTS what `tests.benchmarks.curves.texts` writes, STORAGE keeps the studies,
-outside the checkout. The recorded curves of a task teach nothing in its study. A study that was interrupted is resumed.
+outside the checkout. NAME/TASK records a task on another backbone, from the folder STORAGE/backbones/NAME, which
+`tests.benchmarks.curves.backbones` writes. The recorded curves of a task teach nothing in its study. A study that was
+interrupted is resumed.
 A row is one trial of the search or of the finals, with its scores and those on draws of the examples; no text.
 """
 
@@ -32,14 +34,20 @@ COLUMNS = [
 ]  # fmt: skip
 
 
-def record(task: str, glue: Path, texts: Path, storage: Path) -> krona_tune.Study:
-    """Runs or resumes the study of one task; returns it."""
+def record(task: str, backbone: str, glue: Path, texts: Path, storage: Path) -> krona_tune.Study:
+    """Runs or resumes the study of one task; returns it.
+
+    Args:
+        backbone: a folder of STORAGE/backbones; empty: the packaged encoder.
+    """
     asked: dict[str, Any] = {task: tasks(texts)[task]} if task in METRICS else {task: "glue"}
-    settings = {"examples.train": TRAIN[task]} if task in TRAIN else {}
+    settings: dict[str, Any] = {"examples.train": TRAIN[task]} if task in TRAIN else {}
+    given: dict[str, Any] = {"model": str(storage / "backbones" / backbone)} if backbone else {}
+    name = "-".join(filter(None, ("finals", backbone, task)))
     with patch.dict(LEARNED):
         LEARNED.pop(task, None)
         study = krona_tune.Study(
-            space=DESIGN, tasks=asked, data=str(glue), name=f"finals-{task}", storage=storage, settings=settings
+            space=DESIGN, tasks=asked, data=str(glue), name=name, storage=storage, settings=settings, **given
         )
         return study.run(quiet=True)
 
@@ -54,12 +62,13 @@ def rows(study: krona_tune.Study) -> pd.DataFrame:
 
 def main(glue: str, texts: str, storage: str, *names: str) -> None:
     """Records and writes the tasks one after the other."""
-    RESULTS.mkdir(exist_ok=True)
     for name in names:
-        study = record(name, Path(glue).resolve(), Path(texts).resolve(), Path(storage).resolve())
+        backbone, _, task = name.rpartition("/")
+        study = record(task, backbone, Path(glue).resolve(), Path(texts).resolve(), Path(storage).resolve())
         found, path = rows(study), RESULTS / f"{name}.parquet"
-        facts = study.manifest.tasks[name]
+        facts = study.manifest.tasks[task]
         found.attrs = {key: getattr(facts, key) for key in FACTS}
+        path.parent.mkdir(parents=True, exist_ok=True)
         found.to_parquet(path, compression="zstd")
         print(f"wrote {path}: {len(found)} rows, {path.stat().st_size:,} bytes, {json.dumps(found.attrs)}", flush=True)
 
