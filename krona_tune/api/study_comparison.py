@@ -73,9 +73,9 @@ def tables_of(comparison: Comparison) -> Group:
 
 def _tables(comparison: Comparison) -> Iterator[RenderableType]:
     facts = _facts(comparison)
+    yield from (Text(text, style="yellow") for text in comparison.doubts)
     yield _scores(comparison, facts)
     yield from (Text(text) for each in comparison.tasks for text in each.verdicts)
-    yield from (Text(text, style="yellow") for text in comparison.doubts)
     if any(each.knobs.differing for each in comparison.tasks):
         yield _knobs(comparison, facts)
     if different := comparison.differences:

@@ -30,6 +30,7 @@ from krona_tune.data.tasks import Task
 from krona_tune.hub import home
 from krona_tune.record.storage import storage_at
 from krona_tune.refusal import Refusal, refusing
+from krona_tune.study.formatting import format_many
 
 SERVED = partial(typer.Option, rich_help_panel="By HTTP")
 HOST, PORT = "127.0.0.1", 8301
@@ -132,8 +133,12 @@ def _answer_file(
 
         whole = ready(folder, model)
         with answers_into(output, examples, added, print_answer) as write:
+            count = 0
             for row in answer_rows(whole, examples, scores=scores, told=told, kept=beside):
                 write(row)
+                count += 1
+        if output:
+            say(f"{output}: {format_many(count, 'answer')}")
 
 
 def _serve(adapter: Path, model: str | None, host: str, port: int, token_file: Path | None) -> None:

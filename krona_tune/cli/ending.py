@@ -5,16 +5,18 @@ import shlex
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from enum import Enum
+from inspect import signature
 from io import BufferedWriter, FileIO, TextIOWrapper
 from pathlib import Path
-from typing import Any, TextIO
+from typing import Any, TextIO, get_args
 
 import typer
 from typer.core import TyperCommand, TyperGroup
 
 from krona_tune.api.diagnosis import refuse_gone_folder
 from krona_tune.api.exit_status import status_of
-from krona_tune.refusal import Refusal, shown
+from krona_tune.refusal import Refusal, refuse_unknown, shown
 from krona_tune.refused_calls import FREE, refuse_odd_text
 from krona_tune.search.driver_options import Outcome
 from krona_tune.study.folder import StudyFolder
@@ -74,7 +76,8 @@ class CheckedProgram(QuietFlags, TyperGroup):
 
 
 class CheckedCommand(QuietFlags, TyperCommand):
-    """A command whose texts are not empty, as an unset variable of the shell leaves them, and can be names of files.
+    """A command whose texts are not empty, as an unset variable of the shell leaves them, and can be names of files,
+    and whose words of a fixed list are some of that list.
 
     It checks the words as they were given, because an empty path would become the current folder.
     """
@@ -89,7 +92,16 @@ class CheckedCommand(QuietFlags, TyperCommand):
             place = parameter.opts[-1] if parameter.param_type_name == "option" else name.upper()
             for text in _texts(words.get(name)):
                 refuse_odd_text(text, place, is_name=name not in FREE)
+                if listed := self._choices(name):
+                    refuse_unknown(place, "choice", listed, text)
         return super().parse_args(ctx, args)
+
+    def _choices(self, name: str) -> list[str]:
+        """Returns the words that a parameter may be, if its annotation is a list of words."""
+        known = signature(self.callback).parameters if self.callback else {}
+        parts = get_args(known[name].annotation) if name in known else ()
+        kinds = [each for part in parts for each in (part, *get_args(part)) if isinstance(each, type)]
+        return [str(member) for kind in kinds if issubclass(kind, Enum) for member in kind]
 
     def invoke(self, ctx: Any) -> Any:
         refuse_gone_folder()

@@ -111,6 +111,8 @@ class TableOfExamples:
     def rows(self) -> Iterator[Row]:
         """Yields each row. Raises a Refusal that names one whose texts are none."""
         for place, row in resolve_name(self.kind.rows)(self.path, self.columns):
+            if empty := next((name for name in self.columns if not str(row[name]).strip()), ""):
+                raise Refusal(place, f"{empty} is empty", "write a text there, or take the row out")
             texts_of(row, self.columns, self.task, place)
             yield row
 

@@ -40,6 +40,8 @@ COMPARED_NOTE = (
     "intervals over seeds and test examples and about one false alarm in 20 tasks, however many studies there are."
 )
 """What every form of a comparison says of its numbers."""
+UNASKED = {"name", "reasons"}
+"""The keys of a request that ask for nothing."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -223,7 +225,9 @@ class Comparison:
         """Returns in sentences why a difference may not be the method's."""
         other = [each.title for each in self.tasks if not each.same_data]
         backbones = {study.results.manifest.model.fingerprint for study in self.studies}
-        said = [f"On {', '.join(other)} the studies did not see the same examples."] if other else []
+        shared = any(len(each.entries) > 1 for each in self.tasks)
+        said = [] if shared else ["No two of the studies have a task in common, so nothing is compared."]
+        said += [f"On {', '.join(other)} the studies did not see the same examples."] if other else []
         others = [each.title for each in self.tasks if not each.same_metrics]
         said += [f"On {', '.join(others)} the studies' scores are of other metrics."] if others else []
         return [*said, *(["The studies adapted different backbones."] if len(backbones) > 1 else [])]
@@ -254,10 +258,13 @@ def comparison_of(studies: Sequence[ComparedStudy]) -> Comparison:
 
 
 def differences(specs: Mapping[str, str]) -> dict[str, tuple[str, ...]]:
-    """Returns the keys in which the studies' requests differ, with each study's value; its name is left out."""
+    """Returns the keys in which the studies' requests differ, with each study's value.
+
+    Its name is left out, and the reasons, which ask for nothing.
+    """
     flat = [_flat(_whole(text)) for text in specs.values()]
     keys = dict.fromkeys(key for each in flat for key in each)
-    rows = {key: tuple(each.get(key, NOTHING) for each in flat) for key in keys if key != "name"}
+    rows = {key: tuple(each.get(key, NOTHING) for each in flat) for key in keys if key.partition(".")[0] not in UNASKED}
     return {key: values for key, values in rows.items() if len(set(values)) > 1}
 
 

@@ -32,6 +32,14 @@ class Rates:
     slots: int
 
 
+RAISED_BY = {
+    "time": "--time-budget",
+    "examples": "--set search.examples_budget=…",
+    "device hours": "--set search.device_hours=…",
+}
+"""By the name of a limit, in words, what raises it."""
+
+
 def _words(limit: str) -> str:
     """Returns the name of a limit in words."""
     return "time" if limit == "seconds" else limit.replace("_", " ")

@@ -18,7 +18,7 @@ from krona_tune.record.driver_state import TrialProgress, progress_of, read_driv
 from krona_tune.record.remote_copy import OVERTAKEN
 from krona_tune.record.trial_checkpoints import RemoteCheckpoints, latest_checkpoint, remove, unneeded
 from krona_tune.search.artifacts import Artifacts, write_artifacts
-from krona_tune.search.budget import Amount, Budget, Rates, StudyClock, spent
+from krona_tune.search.budget import RAISED_BY, Amount, Budget, Rates, StudyClock, spent
 from krona_tune.search.driver_options import DriverOptions, Outcome
 from krona_tune.search.forecast import Forecast
 from krona_tune.search.ledger import Ledger
@@ -66,13 +66,19 @@ def cut_short(stopper: StudyStopper, left: int) -> str:
     reason = f"The budget of {stopper.used_up}" if stopper.used_up else stopper.ended
     if not (reason and left):
         return ""
-    return f"{reason} ended the search with {format_many(left, 'trial')} to go."
+    how = _go_on(stopper) if stopper.used_up else ""
+    return f"{reason} ended the search with {format_many(left, 'trial')} to go{how}."
 
 
 def left_over(stopper: StudyStopper, left: int, trials: int, kind: str) -> str:
     """Returns what is said of a phase of known trials that ended with some left, and what lets them be trained."""
-    more = f" with a larger budget of {stopper.used_up}" if stopper.used_up else ""
-    return f"Stopped with {left} of {trials} {kind} to go; they are trained when the study is resumed{more}."
+    return f"Stopped with {left} of {trials} {kind} to go{_go_on(stopper)}."
+
+
+def _go_on(stopper: StudyStopper) -> str:
+    """Says what trains the rest: a resumed study, with more of the budget that is used up."""
+    limit = stopper.used_up
+    return "; to train the rest, resume the study" + (f" with a larger {RAISED_BY[limit]}" if limit else "")
 
 
 def await_slots(orders: StudyOrders, searcher: GatedSearcher, stopper: StudyStopper) -> None:

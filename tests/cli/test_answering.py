@@ -42,7 +42,7 @@ def test_the_rows_of_a_table_are_answered_in_a_new_file_with_their_other_columns
     Path("pairs.jsonl").write_text("\n".join(lines), encoding="utf-8")
     adapter = storage / "first" / "adapters" / "stsb"
     words = ("predict", adapter, "--input", "pairs.jsonl", "--columns", "one,two", "--output", "out.csv")
-    assert ask(*words) == (0, "", "")
+    assert ask(*words) == (0, "out.csv: 9 answers\n", "")
     with Path("out.csv").open(encoding="utf-8", newline="") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["id"]) for row in rows] == list(range(9))
@@ -86,7 +86,7 @@ def test_a_late_key_that_a_header_lacks_is_refused_before_a_model_is_loaded(
 def test_a_late_row_without_a_text_is_refused_before_a_file_is_made(ask: Run, storage: Path) -> None:
     Path("rows.csv").write_text("id,sentence\n" + "7,a cat\n" * 20 + "8,\n", encoding="utf-8")
     words = ("predict", storage / "first" / "adapters" / "cola", "--input", "rows.csv", "--output", "out.parquet")
-    assert ask(*words) == (2, "", "rows.csv:22: it is empty; CoLA takes sentence\n")
+    assert ask(*words) == (2, "", "rows.csv:22: sentence is empty; write a text there, or take the row out\n")
     assert [path.name for path in Path.cwd().iterdir()] == ["rows.csv"]
 
 

@@ -62,11 +62,12 @@ def test_an_adapter_of_another_task_than_was_asked_for_is_refused(
         (["first"], "--task: first has adapters of cola, stsb; choose one with --task"),
         (["first", "--task", "stbs"], "--task: unknown adapter 'stbs', did you mean 'stsb'?"),
         (["first", "--task", "../cola"], "--task: unknown adapter '../cola', did you mean 'cola'?"),
+        (["first", "--dtype", "16"], "--dtype: unknown choice '16'; known: bfloat16, float32, int8"),
         (["frist"], "unknown study 'frist', did you mean 'first'?"),
         (["empty"], "holds no adapter; resume the study to its end"),
         (["./nowhere"], "nowhere: holds no adapter.json; give a folder such as studies/NAME/adapters/TASK"),
         (["second"], "--format: merged: krona_b can't be added to the weights of the model; use --format adapter"),
-        (["second", "--format", "onxx"], "Invalid value for '--format'"),
+        (["second", "--format", "onxx"], "--format: unknown choice 'onxx', did you mean 'onnx'?"),
         (
             ["second", "--dtype", "int8"],
             "--dtype: merged has no weights in int8; merged is written in float32 or bfloat16",

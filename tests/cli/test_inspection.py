@@ -322,4 +322,5 @@ def test_studies_are_compared_in_three_forms(tmp_path: Path, capsys: pytest.Capt
     assert "RTE: two is better than one by 0.099 on test (paired by seed and test example)." in table
     assert said(*named, "--format", "latex").startswith("% needs \\usepackage{booktabs}")
     assert said(*named, "--format", "csv").startswith("task,study,winner,")
-    assert "Invalid value for '--format'" in said(*named, "--format", "word")
+    with pytest.raises(Refusal, match="--format: unknown choice 'word'; known: csv, latex, table"):
+        said(*named, "--format", "word")

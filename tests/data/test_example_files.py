@@ -67,7 +67,7 @@ def test_lines_are_rows_of_the_tasks_inputs() -> None:
     [
         ("a.csv", "id,text\n1,a\n", r"a\.csv: no column 'sentence'; found id, text; name the columns .* --columns"),
         ("a.csv", "", r"a\.csv: the file is empty"),
-        ("a.csv", 'sentence\na\n" "\n', r"a\.csv:3: it is empty; CoLA takes sentence"),
+        ("a.csv", 'sentence\na\n" "\n', r"a\.csv:3: sentence is empty; write a text there"),
         ("a.csv", 'sentence,id\na,1\n"b,2\nc,3\n', r"a\.csv: a quote that opens in row 2 is never closed; close it"),
         ("a.tsv", "sentence\na\nb\n", r"a\.tsv:1: the line holds the names of columns, .* --columns sentence"),
         ("a.csv", "sentence,sentence\na,b\n", r"the column 'sentence' appears 2 times"),

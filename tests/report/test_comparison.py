@@ -173,9 +173,17 @@ def test_other_backbones_are_doubted(tmp_path: Path) -> None:
     assert compared(final_study(tmp_path / "a", LOW), other).doubts == ["The studies adapted different backbones."]
 
 
+def test_studies_without_a_common_task_are_said_to_compare_nothing(tmp_path: Path) -> None:
+    one, other = (
+        write_study(tmp_path / name, manifest(task), [row("000", "search", 0.6, task=task)])
+        for name, task in (("a", "rte"), ("b", "cola"))
+    )
+    assert compared(one, other).doubts == ["No two of the studies have a task in common, so nothing is compared."]
+
+
 def test_requests_are_compared_key_by_key() -> None:
     specs = {
-        "a": "name: a\nseed: 1\nadapter:\n  scale: [1, 2]\n",
+        "a": "name: a\nseed: 1\nreasons: {model: packaged}\nadapter:\n  scale: [1, 2]\n",
         "b": "name: b\nseed: 1\nadapter:\n  scale: 4\n  rank: 2\n",
     }
     assert differences(specs) == {"adapter.scale": ("[1, 2]", "4"), "adapter.rank": ("–", "2")}

@@ -77,12 +77,15 @@ def test_a_trial_whose_worker_took_too_much_memory_says_how_large_it_was(loop: T
     assert row.error.startswith("Ray ended the worker; batches of 64; ")
 
 
+MORE_TIME = "to train the rest, resume the study with a larger --time-budget."
+
+
 @pytest.mark.parametrize(
     ("limit", "left", "said"),
     [
         (1, 0, ""),
-        (1, 1, "The budget of time ended the search with 1 trial to go."),
-        (1, 3, "The budget of time ended the search with 3 trials to go."),
+        (1, 1, f"The budget of time ended the search with 1 trial to go; {MORE_TIME}"),
+        (1, 3, f"The budget of time ended the search with 3 trials to go; {MORE_TIME}"),
         (9, 3, ""),
     ],
 )
@@ -91,12 +94,10 @@ def test_a_search_that_has_just_ended_is_not_said_to_be_cut_short(limit: float, 
     assert cut_short(stopper, left) == said
 
 
-@pytest.mark.parametrize(("limit", "how"), [(1, "is resumed with a larger budget of time."), (9, "is resumed.")])
+@pytest.mark.parametrize(("limit", "how"), [(1, MORE_TIME), (9, "to train the rest, resume the study.")])
 def test_finals_that_are_left_are_said_to_need_more_time_where_it_is_used_up(limit: float, how: str) -> None:
     stopper = StudyStopper(Budget(seconds=limit), lambda: Amount(seconds=2))
-    assert left_over(stopper, 2, 6, "finalists") == (
-        f"Stopped with 2 of 6 finalists to go; they are trained when the study {how}"
-    )
+    assert left_over(stopper, 2, 6, "finalists") == f"Stopped with 2 of 6 finalists to go; {how}"
 
 
 @pytest.mark.parametrize("left", [[], [config(0)]])
