@@ -43,7 +43,7 @@ class TaskFacts(FrozenValue):
     the two texts of an example as one, with a line break between them. `final_seeds` is the least number of seeds that
     each configuration of its finals gets; None if an older study did not record its request. `steady` is the request's
     `finalists.steady`. `labels` are the names of its labels; None if an older study did not record them. `extract`
-    finds what counts in a target and an answer.
+    finds what counts in a target and an answer. `doubts` say in words what in the data may make its scores mean little.
     """
 
     title: str
@@ -70,6 +70,7 @@ class TaskFacts(FrozenValue):
     steady: bool = False
     labels: tuple[str, ...] | None = None
     extract: str = ""
+    doubts: tuple[str, ...] = ()
 
     @property
     def cut_share(self) -> float | None:

@@ -3,7 +3,7 @@
 The page, the tables, Python and REST all take their words from here.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from krona_tune.study.chosen_finalist import choose, name_of
@@ -27,7 +27,7 @@ FINALS_NOTE = (
 @dataclass(frozen=True, kw_only=True)
 class Verdicts:
     """One task's sentences. `headline` says that nothing was learned, or that more is not shown; empty if the winner
-    is above the constant answer. `others` are about seeds and differences."""
+    is above the constant answer. `others` are about seeds, differences, and what is odd about the data."""
 
     learned: Learned | None = None
     headline: str = ""
@@ -76,8 +76,13 @@ def verdicts_of(
     return Verdicts(
         learned=learned,
         headline=_headline(title, facts, learned, searched, finals=winner is not None),
-        others=tuple(f"{title}: {text}." for text in others),
+        others=(*(f"{title}: {text}." for text in others), *_doubts(facts if best or winner else None)),
     )
+
+
+def _doubts(facts: TaskFacts | None) -> Iterator[str]:
+    """Yields what in a task's data may make its scores mean little."""
+    yield from (f"{doubt[:1].upper()}{doubt[1:]}." for doubt in (facts.doubts if facts else ()))
 
 
 def _headline(

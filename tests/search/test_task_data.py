@@ -1,4 +1,4 @@
-"""Tests on which examples a full training trains."""
+"""Tests on which examples a full training trains, and what is kept of what is odd about them."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -47,3 +47,14 @@ def test_everything_is_trained_on_without_limits_and_its_schedule_scales(plan: P
     assert len(everything.train) == len(train.train) + len(train.validation) + len(train.test)
     assert (len(everything.validation), everything.test) == (0, None)
     assert everything.schedule.total_examples == 2 * len(everything.train)
+
+
+def test_what_is_odd_about_the_data_is_kept_with_their_facts(plan: Plan, tmp_path: Path) -> None:
+    rows = "".join(f"text {number},{'good' if number % 2 else 'bad'}\n" for number in range(40))
+    (tmp_path / "own.csv").write_text("text,label\n" + rows, encoding="utf-8")
+    own = {"data": str(tmp_path / "own.csv"), "text": "text", "label": "label"}
+    asked = {**plan.spec.plain(), "tasks": {"own": own}, "finalists": {"top": 0}}
+    prepared = prepare_data(make_plan(build_spec(asked, "x.yaml"), "x.yaml"), plan.source.location)
+    (said,) = prepared.facts["own"].doubts
+    assert said.startswith("own has only ")
+    assert said in prepared.warnings_of("own")

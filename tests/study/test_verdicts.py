@@ -110,6 +110,16 @@ def test_perfect_scores_are_said_to_have_no_interval() -> None:
     assert "RTE: the test mean of the winner has no interval: all scores are equal." in verdicts(*perfect).others
 
 
+def test_what_is_odd_about_the_data_is_said_beside_scores_only() -> None:
+    odd = FACTS.model_copy(update={"doubts": ("no test example of RTE has the label 'no'",)})
+    finals, none = rank_finals((), odd), rank_finals((), FACTS)
+    assert verdicts_of("RTE", odd, finals, SEARCHED[0], SEARCHED).others == (
+        "No test example of RTE has the label 'no'.",
+    )
+    assert verdicts_of("RTE", odd, finals, None, []).others == ()
+    assert verdicts_of("RTE", FACTS, none, SEARCHED[0], SEARCHED).others == ()
+
+
 def test_finalists_that_all_failed_have_a_sentence_with_the_first_reason() -> None:
     rows = repeats("a", (0.9, 0.9), (0.9, 0.9))
     failed = replace(rows[0], status=Status.FAILED, test_score=None, error="Traceback\nMemoryError: no room")
