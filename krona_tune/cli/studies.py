@@ -125,6 +125,9 @@ def clean(
     ] = "finalists",
     storage: options.Storage = options.STUDIES,
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Say how much would be removed, and remove nothing.")
+    ] = False,
 ) -> None:
     """Remove the checkpoints that a study needs no more; interrupted trials keep theirs."""
     from krona_tune.record.trial_checkpoints import remove, sizes, unneeded
@@ -146,7 +149,9 @@ def clean(
             console.print("nothing to remove: no trial has a checkpoint that it needs no more", highlight=False)
             return
         freed, many = format_bytes(sum(trials.values())), format_many(len(trials), "trial")
-        if yes or _agreed(f"Remove the checkpoints of {many} of {folder.name}, {freed}?"):
+        if dry_run:
+            console.print(f"{freed} would be freed: the checkpoints of {many}", highlight=False)
+        elif yes or _agreed(f"Remove the checkpoints of {many} of {folder.name}, {freed}?"):
             remove(folder, list(trials), surely=True)
             console.print(f"{freed} freed: the checkpoints of {many}", highlight=False)
 

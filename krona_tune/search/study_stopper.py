@@ -150,15 +150,17 @@ def interruptible(stopper: StudyStopper, console: Console) -> Iterator[None]:
     """
 
     def ask(number: int, frame: FrameType | None) -> None:
-        again = stopper.asked or stopper.end_decided
+        repeated = stopper.asked or stopper.end_decided
         if number == HANGUP:
             leave_closed_terminal()
-        elif again:
+        elif repeated:
             stopper.at_once = True
             raise KeyboardInterrupt
-        if not again:
-            stopper.ask("interrupted" if number == signal.SIGINT else "terminated")
-            console.print("Stopping: the state of each trial's last rung is kept. Press Ctrl-C again to stop now.")
+        if not repeated:
+            pressed = number == signal.SIGINT
+            stopper.ask("interrupted" if pressed else "terminated")
+            again = "Press Ctrl-C again to stop" if pressed else "A second signal stops it"
+            console.print(f"Stopping: the state of each trial's last rung is kept. {again} now.")
 
     previous = listen(ask)
     try:

@@ -293,7 +293,7 @@ class StudyState:
         del others[RUNNING]
         words = [f"{count} {state.replace('_', ' ')}" for state, count in others.items() if count]
         if self.word == "paused":
-            words.insert(0, f"paused, {running} begun")
+            words.insert(0, f"paused, {running} begun" if running else "paused")
         elif self.runs:
             words.insert(0, f"running {running} now" if running else "running")
         return ", ".join(words)

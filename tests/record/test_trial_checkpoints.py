@@ -157,6 +157,9 @@ def test_a_person_is_asked_before_anything_goes(ended: StudyFolder, run: Run, mo
     code, out, err = run("clean", "s", program=cli.main)
     assert (code, err, out) == (0, "", "Remove the checkpoints of 2 trials of s, 2.0 kB?\n")
     assert len(list(ended.checkpoints.iterdir())) == len(SEARCHED)
+    code, out, _ = run("clean", "s", "--dry-run", program=cli.main)
+    assert (code, out) == (0, "2.0 kB would be freed: the checkpoints of 2 trials\n")
+    assert len(list(ended.checkpoints.iterdir())) == len(SEARCHED)
     code, out, _ = run("clean", "s", "--yes", program=cli.main)
     assert (code, out) == (0, "2.0 kB freed: the checkpoints of 2 trials\n")
     assert {"rte-001", "rte-003"} <= {path.name for path in ended.checkpoints.iterdir()}
