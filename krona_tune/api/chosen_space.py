@@ -11,6 +11,7 @@ from krona_tune.api.study_request import AUTO, default_to_glue
 from krona_tune.study.request.given_values import GivenValue, giver, naming_given, with_given
 from krona_tune.study.request.loader import build_spec, load_spec, spec_with
 from krona_tune.study.request.study_spec import OF_GLUE, ResourcesSpec, StudySpec
+from krona_tune.study.request.task_spec import TaskSpec
 
 if TYPE_CHECKING:
     from krona_tune.search.startup.auto_space import DerivedSpace
@@ -114,5 +115,17 @@ def written_space(space: "DerivedSpace", given: Sequence[GivenValue]) -> str:
     from krona_tune.search.startup.auto_space import as_yaml
 
     found = with_given(space.values, AUTO, given)
+    if isinstance(tasks := found.get("tasks"), Mapping):
+        found["tasks"] = {name: _without_defaults(task) for name, task in tasks.items()}
+        if OF_GLUE not in tasks.values() and giver("data", given) is None:
+            found.pop("data", None)  # nothing is read from there
     whole = {name: whole_path(found[name]) for name in FOLDERS if isinstance(found.get(name), str)}
     return as_yaml({**found, **whole}, space.reasons)
+
+
+def _without_defaults(task: Any) -> Any:
+    """Returns what is said of a task beyond what holds of any."""
+    if not isinstance(task, Mapping):
+        return task
+    usual = TaskSpec.model_construct().model_dump(mode="json", exclude_none=True)
+    return {key: value for key, value in task.items() if usual.get(key) != value}

@@ -16,7 +16,7 @@ from krona_tune.study.request.loader import build_spec
 KNOWN = TaskAnswer(
     task="rte", parameters=12_345, expected=ExpectedScore(low=0.61, score=0.74, high=0.93), constant=0.53
 )
-UNKNOWN = TaskAnswer(task="cola", parameters=12_345, unknown="teachers are too far")
+UNKNOWN = TaskAnswer(task="cola", parameters=12_345, unknown="the recorded models write")
 
 
 @pytest.fixture
@@ -32,7 +32,7 @@ def test_a_known_score_is_said_with_its_interval_and_what_it_needs(found: Recomm
         "4 of 8 recorded tasks were learned; if this one is: validation score 0.740, nine times in ten 0.610 to 0.930; "
         "if not: about the constant answer's 0.530; 12,345 trained parameters"
     )
-    assert lines["cola"] == "score not known: teachers are too far; 12,345 trained parameters"
+    assert lines["cola"] == "score not known: the recorded models write; 12,345 trained parameters"
     assert "time" not in lines, "without slots nothing is measured"
 
 
@@ -62,7 +62,7 @@ def test_after_a_probe_it_says_what_was_seen_before_what_is_foretold(found: Reco
     )
     assert view.lines["cola"] == (
         "after 50% of its training, 3 s, 0.000; nothing learned yet: the constant answer 0.000; "
-        "score not known: teachers are too far; 12,345 trained parameters"
+        "score not known: the recorded models write; 12,345 trained parameters"
     )
     assert view.lines["stsb"] == "score not known: its training failed; 12,345 trained parameters"
     written = {"constant": 0.53, "examples": 90, "seconds": 12.0, "share": 1 / 3, "score": 0.7, "error": ""}

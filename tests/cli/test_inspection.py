@@ -10,6 +10,7 @@ from io import StringIO
 from pathlib import Path
 
 import pytest
+import yaml
 from filelock import FileLock
 from rich.console import Console
 from typer.testing import CliRunner
@@ -304,6 +305,22 @@ def test_a_space_that_is_made_for_a_request_is_printed_and_runs_as_a_file(
     assert "reasons" not in out  # an edited space would make them wrong
     code, _, err = run("space", "mini", "--trials", "3", program=cli.main)
     assert (code, err) == (2, "--trials: the space mini is printed as it is; leave it out, or write auto\n")
+
+
+def test_a_printed_space_says_of_own_tasks_only_what_was_asked(
+    run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    saved_bert(tmp_path / "bert")
+    monkeypatch.chdir(tmp_path)
+    rows = "".join(f"a text {number},{number % 2}\n" for number in range(60))
+    Path("own.csv").write_text("text,label\n" + rows, encoding="utf-8")
+    words = ["space", "auto", "--model", "bert", "--trials", "3", "--tasks"]
+    _, out, _ = run(*words, "own.csv:text:label", program=cli.main)
+    space = yaml.safe_load(out)
+    assert space["tasks"] == {"own": {"data": str(tmp_path / "own.csv"), "text": ["text"], "label": "label"}}
+    assert "data" not in space
+    _, out, _ = run(*words, "own.csv:text:label,cola", program=cli.main)
+    assert (yaml.safe_load(out)["data"], yaml.safe_load(out)["tasks"]["cola"]) == ("mini", "glue")
 
 
 def test_a_space_is_made_with_what_a_study_of_the_storage_teaches(run: Run, tmp_path: Path, study: StudyFolder) -> None:

@@ -28,7 +28,7 @@ def test_a_recommendation_is_printed_in_each_form_and_trains_nothing(run: Run, m
         assert out.startswith("  use     krona, ")
         assert "(near the best of the curves that teach it)" in out
         for task in ("cola", "stsb"):
-            assert f"  {task}    score not known: teachers are too far: they are of real texts" in out
+            assert f"  {task}    score not known: the recorded trainings are on real texts" in out
         for name in ("time    ", "memory  about ", "train   krona-tune recommend --space mini"):
             assert f"\n  {name}" in out
         assert "--format yaml > recommended.yaml && krona-tune run --space recommended.yaml" in out

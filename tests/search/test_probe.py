@@ -88,7 +88,7 @@ def test_a_probe_is_the_first_third_of_the_training_that_a_study_does_and_forete
 
 def test_what_the_recorded_data_say_nothing_of_stays_unknown_after_a_probe(bert: str, reviews: dict[str, Any]) -> None:
     [few] = probed(planned(bert, {"reviews": reviews}, **FEW)).answers
-    assert few.unknown.startswith("teachers are too far: they trained on")
+    assert few.unknown.startswith("the recorded trainings had ")
     rows = [f"warm day {row},good" for row in range(40)]
     Path(reviews["data"], "validation.csv").write_text("\n".join(["text,label", *rows]) + "\n", encoding="utf-8")
     [alike] = probed(planned(bert, {"reviews": {**reviews, "metric": "accuracy"}}, **FEW)).answers

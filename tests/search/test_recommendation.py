@@ -131,20 +131,20 @@ def test_what_trains_it_places_nothing_where_the_maps_are_named(model: str) -> N
 def test_teachers_that_are_too_far_foretell_no_score(model: str, tmp_path: Path, reviews: dict[str, Any]) -> None:
     own = {"reviews": {**reviews, "metric": "accuracy"}}
     shallow = planned(str(folder_of({**MINILM, "num_hidden_layers": 4}, tmp_path / "shallow")), own)
-    assert "the curves are of a bert of 384 features and 6 encoder layers" in unknown(recommend_point(shallow))
+    assert "are of a bert of 384 features and 6 encoder layers, this" in unknown(recommend_point(shallow))
     assert "mini-GLUE is synthetic" in unknown(recommend_point(planned(model, ["rte"])))
     layers = {"adapter": {**SPACE["adapter"], "layers": "all"}}
     assert "has other layers" in unknown(recommend_point(planned(model, own, **layers)))
     slow = {"training": {"learning_rate": {"low": 1e-5, "high": 1e-4, "log": True}}}
     assert "has another step" in unknown(recommend_point(planned(model, own, **slow)))
     few = {"examples": {"train": 200}}
-    assert "trained on 500 to 800 examples, this task has 200" in unknown(recommend_point(planned(model, own, **few)))
+    assert "had 500 to 800 examples, this task has 200" in unknown(recommend_point(planned(model, own, **few)))
     short = {"schedule": {"epochs": 2}}
     assert "4,500 to 7,200 examples, this one sees 600" in unknown(recommend_point(planned(model, own, **short)))
     plan = planned(model, own)
     many = replace(plan.tasks["reviews"], labels=tuple(map(str, range(41))))
     wide = replace(plan, tasks={"reviews": many})
-    assert "they have at most 20 labels, this task has 41" in unknown(recommend_point(wide))
+    assert "have at most 20 labels, this one has 41" in unknown(recommend_point(wide))
 
 
 @pytest.mark.parametrize(

@@ -220,21 +220,21 @@ def _doubts(plan: Plan, task: Task, curves: EarlierStudy, point: Params, recorde
     assert curves.geometry is not None, "the curves come with their backbone"
     ours, theirs = plan.geometry, curves.geometry
     if _size(ours) != _size(theirs):
-        yield f"teachers are too far: the curves are of {_size(theirs)}, this model is {_size(ours)}"
+        yield f"the recorded trainings are of {_size(theirs)}, this model is {_size(ours)}"
     yield from _doubts_of_task(plan, task)
     if strays := list(_strays(ours, point, theirs, recorded)):
-        yield f"teachers are too far: the nearest point of this space has {' and '.join(strays)}"
+        yield f"the nearest point of this space to a recorded one has {' and '.join(strays)}"
 
 
 def _doubts_of_task(plan: Plan, task: Task) -> Iterator[str]:
     """Yields what makes the recorded curves say nothing of any training on a task, also of one that has begun."""
     if task.generation or plan.geometry.text_to_text:
-        yield "teachers are too far: they answer with a head, this model writes"
+        yield "the recorded models answer with a head, this one writes"
     bounds = bounds_of(task.metrics)
     if task.lower_is_better or bounds is None or bounds[1] != BEST:
         yield f"no best score is known of {' and '.join(task.metrics)}"
     if plan.spec.data == "mini" and task.name not in plan.own_data:
-        yield "teachers are too far: they are of real texts, mini-GLUE is synthetic"
+        yield "the recorded trainings are on real texts, mini-GLUE is synthetic"
 
 
 def _size(geometry: Geometry) -> str:
@@ -282,8 +282,8 @@ def _doubts_of_data(plan: Plan, data: TaskData, curves: EarlierStudy) -> Iterato
     least, most = min(budgets.values()), max(budgets.values())
     if examples < least / RUNGS[-1] / NEAR:
         sizes = f"{least // RUNGS[-1]:,} to {most // RUNGS[-1]:,}"
-        yield f"teachers are too far: they trained on {sizes} examples, this task has {examples:,}"
+        yield f"the recorded trainings had {sizes} examples, this task has {examples:,}"
     if examples * epochs < least / NEAR:
-        yield f"teachers are too far: they saw {least:,} to {most:,} examples, this one sees {examples * epochs:,.0f}"
+        yield f"the recorded trainings saw {least:,} to {most:,} examples, this one sees {examples * epochs:,.0f}"
     if (labels := len(data.task.labels)) > MOST_LABELS * NEAR:
-        yield f"teachers are too far: they have at most {MOST_LABELS} labels, this task has {labels}"
+        yield f"the recorded tasks have at most {MOST_LABELS} labels, this one has {labels}"
