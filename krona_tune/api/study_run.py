@@ -83,7 +83,9 @@ def run_and_report(
     if dry_run:
         if again:
             _refuse_other_study(plan, folder, "train")
-            print_examples(plan, [again.of.task])
+            from krona_tune.search.full_training import whole_plan
+
+            print_examples(whole_plan(plan, again), [again.of.task])
         else:
             _refuse_other_study(plan, folder, "--resume")
             print_dry_run(plan, here, folder)

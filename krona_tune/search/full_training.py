@@ -1,13 +1,17 @@
-"""Asks for a configuration of a study to be trained again on all examples, and finds it. No torch."""
+"""Asks for a configuration of a study to be trained again on all examples; finds it and its examples. No torch."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from krona_tune.data.corpus import MINI, PARTS
+from krona_tune.data.mini_glue import SIZES
 from krona_tune.refusal import Refusal, refuse_unknown, unknown
+from krona_tune.search.planning.plan import Plan
 from krona_tune.search.trial_message import TrialMessage, repeat_of
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import TaskFacts
-from krona_tune.study.request.study_spec import StudySpec
+from krona_tune.study.request.field_types import for_task
+from krona_tune.study.request.study_spec import ExamplesSpec, StudySpec
 from krona_tune.study.request.trial import MOST_SEEDS
 from krona_tune.study.result import TrialResult
 from krona_tune.study.standings import Standings
@@ -71,3 +75,26 @@ def configuration(
     if chosen is None:
         raise Refusal("--task", f"no trial of {of} has a score", "resume the study, or name a trial with --trial")
     return chosen
+
+
+def whole_plan(plan: Plan, asked: FullTraining) -> Plan:
+    """Returns the plan of a full training's task alone, with all of its examples."""
+    task, spec = asked.of.task, plan.spec
+    examples = ExamplesSpec(max_length=spec.examples.max_length, **_more_than_usual(plan, task))
+    tops = spec.finalists.model_copy(update={"top": max(1, spec.finalists.top)})  # so that there is a test half
+    return replace(
+        plan,
+        spec=spec.model_copy(update={"tasks": (task,), "examples": examples, "finalists": tops}),
+        tasks={task: plan.tasks[task]},
+        own_data={task: plan.own_data[task]} if task in plan.own_data else {},
+    )
+
+
+def _more_than_usual(plan: Plan, task: str) -> dict[str, int]:
+    """Returns how many examples a study has of each part of a miniature, where that is more than the miniature has
+    without being asked: all is then these."""
+    if plan.spec.data != MINI or task in plan.own_data:
+        return {}
+    asked = {part: getattr(plan.spec.examples, part) for part in PARTS}
+    counts = {part: for_task(most, task) for part, most in asked.items() if most is not None}
+    return {part: count for part, count in counts.items() if count > SIZES[part]}

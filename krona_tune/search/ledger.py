@@ -70,7 +70,8 @@ class Ledger:
             return
         train, evaluation = row.train_seconds + report.train_seconds, row.evaluation_seconds + report.evaluation_seconds
         self._set(replace(row.with_seconds(train, evaluation).with_report(report), checkpoint=checkpoint))
-        logger.info("%s at rung %d: score %.4f", report.trial_id, report.rung, report.score)
+        score = f"score {report.score:.4f}" if report.scored else "no score"
+        logger.info("%s at rung %d: %s", report.trial_id, report.rung, score)
         self._sink.reported(report)
 
     def tested(self, trial_id: str, look: ScoreOnTest) -> None:

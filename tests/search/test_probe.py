@@ -139,7 +139,7 @@ def test_a_model_that_writes_and_synthetic_data_have_a_score_but_nothing_foretel
 ) -> None:
     [writes] = probed(planned(str(saved_t5(tmp_path / "t5")), ["cola"], data="mini", **FEW)).answers
     [synthetic] = probed(planned(bert, ["cola"], data="mini", **FEW)).answers
-    for answer, why in ((writes, "they answer with a head"), (synthetic, "mini-GLUE is synthetic")):
+    for answer, why in ((writes, "answer with a head"), (synthetic, "mini-GLUE is synthetic")):
         assert answer.probe is not None
         assert answer.probe.score is not None
         assert answer.expected is None

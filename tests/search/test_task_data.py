@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from krona_tune.search.full_training import FullTraining
+from krona_tune.search.full_training import FullTraining, whole_plan
 from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.search.startup.task_data import full_work, prepare_data
 from krona_tune.study.request.loader import build_spec
@@ -43,6 +43,8 @@ def test_everything_is_trained_on_without_limits_and_its_schedule_scales(plan: P
         for each in (False, True)
     )
     assert len(train.train) > len(sampled.train) == 40
+    whole = whole_plan(plan, FullTraining(of=winner, seeds=1, everything=True))
+    assert len(whole.data_of("cola").train) == len(train.train), "a dry run looks at as many"
     assert train.test is not None
     assert len(everything.train) == len(train.train) + len(train.validation) + len(train.test)
     assert (len(everything.validation), everything.test) == (0, None)

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from transformers import PreTrainedTokenizerBase
 
 from krona_tune.data.batches import TARGET, lengths
-from krona_tune.data.corpus import MINI, PARTS, TaskData, find_warnings
+from krona_tune.data.corpus import PARTS, TaskData, find_warnings
 from krona_tune.data.encode import (
     EncodedTask,
     Tokenization,
@@ -25,7 +25,6 @@ from krona_tune.data.encode import (
     vocabulary_fingerprint,
 )
 from krona_tune.data.metrics import code_of_functions_digest, constant_baseline, functions_digest, token_baseline
-from krona_tune.data.mini_glue import SIZES
 from krona_tune.data.prompts import (
     READ_BACK,
     PromptWriter,
@@ -35,14 +34,12 @@ from krona_tune.data.prompts import (
 )
 from krona_tune.data.tasks import Task
 from krona_tune.machine import cache_folder
-from krona_tune.search.full_training import FullTraining
+from krona_tune.search.full_training import FullTraining, whole_plan
 from krona_tune.search.planning.label_offset import doubt_far_labels
 from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import TaskFacts, read_manifest, refuse_other_inputs, task_inputs
-from krona_tune.study.request.field_types import for_task
 from krona_tune.study.request.loader import load_spec
-from krona_tune.study.request.study_spec import ExamplesSpec
 from krona_tune.train.backbone import candidates, open_tokenizer
 from krona_tune.train.backbone_source import download
 from krona_tune.train.loop import TaskWork
@@ -106,16 +103,7 @@ def prepare_data(plan: Plan, location: str) -> PreparedData:
 def full_work(plan: Plan, location: str, asked: FullTraining) -> TaskWork:
     """Returns all of the task's examples for the workers. Raises a Refusal if the data can't be read any more."""
     task, spec = asked.of.task, plan.spec
-    examples = ExamplesSpec(max_length=spec.examples.max_length, **_more_than_usual(plan, task))
-    own = {task: plan.own_data[task]} if task in plan.own_data else {}
-    tops = spec.finalists.model_copy(update={"top": max(1, spec.finalists.top)})  # so that there is a test half
-    whole = replace(
-        plan,
-        spec=spec.model_copy(update={"tasks": (task,), "examples": examples, "finalists": tops}),
-        tasks={task: plan.tasks[task]},
-        own_data=own,
-    )
-    prepared = prepare_data(whole, location)
+    prepared = prepare_data(whole_plan(plan, asked), location)
     work, test = prepared.works[task], prepared.tests[task]
     if not asked.everything:
         return replace(work, test=test)
@@ -123,16 +111,6 @@ def full_work(plan: Plan, location: str, asked: FullTraining) -> TaskWork:
     return replace(
         work, train=train, validation=work.validation.slice(0, 0), schedule=spec.schedule.of(task, len(train))
     )
-
-
-def _more_than_usual(plan: Plan, task: str) -> dict[str, int]:
-    """Returns how many examples a study has of each part of a miniature, where that is more than the miniature has
-    without being asked: all is then these."""
-    if plan.spec.data != MINI or task in plan.own_data:
-        return {}
-    asked = {part: getattr(plan.spec.examples, part) for part in PARTS}
-    counts = {part: for_task(most, task) for part, most in asked.items() if most is not None}
-    return {part: count for part, count in counts.items() if count > SIZES[part]}
 
 
 def _mixed_scores(plan: Plan) -> Iterator[str]:
