@@ -183,7 +183,7 @@ def describe_adapter(params: Mapping[str, Any]) -> str:
         if name.startswith(PEFT_FIELD)
     ]
     method, *others = [text.format(**whole) for name, text in ADAPTER.items() if name in whole]
-    return ", ".join([method, *fields, *others])
+    return ", ".join([method, *fields, *others]).replace("last 1 layers", "last layer")
 
 
 def plain(value: Any) -> Any:

@@ -27,6 +27,7 @@ from krona_tune.record.storage import Storage, refresh, storage_at
 from krona_tune.refusal import Refusal
 from krona_tune.search.terminal.inspect_studies import studies_in, watch
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.manifest import read_manifest
 from krona_tune.study.request.loader import build_spec, dump_spec
 from krona_tune.study.result import Status
 from krona_tune.study.study_state import DriverState
@@ -78,6 +79,7 @@ def test_the_list_cuts_no_name_on_a_narrow_screen(study: StudyFolder, capsys: py
     Console(width=80).print(studies_in(storage_at(str(storage))))
     out = capsys.readouterr().out
     assert name in out
+    assert read_manifest(storage / name / "manifest.json").created_at[:16].replace("T", " ") in out
     assert "…" not in out
 
 

@@ -194,6 +194,7 @@ def test_an_adapter_in_a_line() -> None:
         describe_adapter({"method": "lora", "rank": 4, "scale": 2.0, "layers": "all"})
         == "lora, rank 4, scale 2, all layers"
     )
+    assert describe_adapter({"method": "bitfit", "layers": "last 1"}) == "bitfit, last layer"
 
 
 def sized(task: str, *points: tuple[int, float]) -> list[TrialResult]:

@@ -46,7 +46,7 @@ def studies_in(storage: Storage) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in ("study", "begun", "state", "tasks", "trials", "data"):
         justify: JustifyMethod = "right" if name == "trials" else "left"
-        table.add_column(name, justify=justify, no_wrap=name == "study", overflow="fold")
+        table.add_column(name, justify=justify, no_wrap=name in {"study", "begun"}, overflow="fold")
     for line in sorted(lines, key=lambda line: line[1]):
         table.add_row(*map(escape, line))
     return table
@@ -111,7 +111,7 @@ def _line(folder: StudyFolder) -> tuple[str, ...] | None:
         if not lexists(folder.spec) and not lexists(folder.manifest):
             return None
         manifest = read_manifest(folder.manifest)
-        begun, tasks = manifest.created_at[:16], ", ".join(manifest.tasks)
+        begun, tasks = manifest.created_at[:16].replace("T", " "), ", ".join(manifest.tasks)
         data = "synthetic" if manifest.synthetic else "real"
         if not lexists(folder.spec):
             raise Refusal(str(folder.spec), "is missing")
