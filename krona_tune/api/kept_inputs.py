@@ -3,8 +3,8 @@
 import atexit
 import re
 import shutil
-from collections.abc import Mapping
-from contextlib import suppress
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager, suppress
 from hashlib import sha256
 from math import isnan
 from os import PathLike
@@ -85,6 +85,23 @@ def kept_tasks(tasks: Mapping[str, Any], folder: StudyFolder) -> dict[str, Any]:
         if has_data(task):
             plain[name]["data"] = str(_kept(name, task["data"], TaskSpec.model_validate(checked[name]), folder))
     return plain
+
+
+@contextmanager
+def naming_kept_data(folder: StudyFolder) -> Iterator[None]:
+    """Makes refusals in this context name a task's data from memory, where they would name the file that keeps them."""
+    place = (folder.inputs / DATA).resolve()
+    kept = re.compile(rf"{re.escape(str(place))}/([^/\s]+)/([\w.-]+)\.parquet")
+
+    def named(found: re.Match[str]) -> str:
+        several = len(list((place / found[1]).glob("*.parquet"))) > 1
+        return f"tasks: {found[1]}: data" + f": {found[2]}" * several
+
+    try:
+        yield
+    except Refusal as refusal:
+        said, problem, fix = (kept.sub(named, text) for text in (refusal.place, refusal.problem, refusal.fix))
+        raise refusal.at(said, problem=problem, fix=fix) from None
 
 
 def has_data(task: Any) -> bool:

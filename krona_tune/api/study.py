@@ -29,6 +29,7 @@ from krona_tune.api.kept_inputs import (
     keep_text,
     kept_model,
     kept_tasks,
+    naming_kept_data,
     note_described,
     note_started,
     note_used,
@@ -358,7 +359,8 @@ class Study(RecordedStudy):
         if self.folder.spec.exists():
             return resumed_spec(self.folder, given, path, adds=False)
         request = AskedRequest(space=None if path is MADE else path, given=given)
-        chosen = request.chosen(self._start.address, dry_run=not self._joins)
+        with naming_kept_data(self.folder):
+            chosen = request.chosen(self._start.address, dry_run=not self._joins)
         return with_whole_paths(request.spec(chosen, self.folder.name))
 
     def _asked_tasks(self, space: Path) -> Any:
@@ -380,7 +382,8 @@ class Study(RecordedStudy):
     def _plan(self) -> "Plan":
         _ = self._slots_here
         begun = read_manifest(self.folder.manifest) if self.folder.manifest.exists() else None
-        return make_plan(with_whole_paths(self.request), str(self._place), begun)
+        with naming_kept_data(self.folder):
+            return make_plan(with_whole_paths(self.request), str(self._place), begun)
 
     @property
     def _place(self) -> Path:
@@ -423,7 +426,7 @@ class Study(RecordedStudy):
     ) -> None:
         """Runs the study here. Its request is read when no other driver can change it any more."""
         begun = self.folder.spec.exists()
-        with one_at_a_time(), interrupted_by_signals(), claim(self.folder) as waited:
+        with one_at_a_time(), interrupted_by_signals(), naming_kept_data(self.folder), claim(self.folder) as waited:
             if not begun:
                 refuse_taken(self.folder, self.folder.name)  # another driver may have begun it meanwhile
             spec = read_spec()

@@ -106,7 +106,9 @@ def _of_another_kind(values: pa.ChunkedArray, place: str, what: str, fix: str) -
     """Returns the Refusal of a column that holds something else, such as the objects of a whole column of pandas."""
     if pa.types.is_struct(values.type):
         return Refusal(place, f"holds objects, not one {what} a row", f"{fix}, or write {ONE_A_LINE}")
-    return Refusal(place, f"holds {cut(str(values.type))}, not one {what} a row", fix)
+    kind = values.type
+    number = pa.types.is_integer(kind) or pa.types.is_floating(kind)
+    return Refusal(place, f"holds {'numbers' if number else cut(str(kind))}, not one {what} a row", fix)
 
 
 SEEN = r"[^\s\pZ\p{Cc}\p{Cf}]"

@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from krona_tune.api.kept_inputs import kept_tasks
+from krona_tune.api.kept_inputs import kept_tasks, naming_kept_data
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 
@@ -50,6 +50,16 @@ def test_a_column_of_several_kinds_matters_only_where_a_task_reads_it(folder: St
     assert pq.read_table(keep(folder, odd) / "train.parquet").num_rows == 4
     with pytest.raises(Refusal, match=r"mine: data: can't be kept .*'?more.*; hold values of one kind in each column"):
         keep(folder, odd, label="more")
+
+
+def test_refusals_name_data_from_memory_and_not_the_files_that_keep_them(folder: StudyFolder) -> None:
+    path = keep(folder, pd.DataFrame(stars())) / "train.parquet"
+    with pytest.raises(Refusal, match=r"^tasks: mine: data: body: is odd; see"), naming_kept_data(folder):
+        raise Refusal(f"{path}: body", "is odd", "see")
+    keep(folder, {"train": pd.DataFrame(stars()), "test": pd.DataFrame(stars(9))})
+    both = "tasks: mine: data: train, tasks: mine: data: test"
+    with pytest.raises(Refusal, match=rf"^2 problems: {both}$"), naming_kept_data(folder):
+        raise Refusal("", f"2 problems: {path}, {path.with_name('test.parquet')}")
 
 
 @pytest.mark.parametrize("made", [pd.DataFrame, datasets.Dataset.from_dict])
