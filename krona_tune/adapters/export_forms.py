@@ -68,11 +68,13 @@ class FormFacts:
         return "{backbone}" in self.lines
 
 
-_BACKBONE = (
-    'from transformers import {kind}{beside}\n\nmodel = {kind}.from_pretrained({backbone}, dtype="float32"{outputs})\n'
-)
+_MODEL = 'model = {kind}.from_pretrained({backbone}, dtype="float32"{outputs})\n'
 """Loads a backbone as it was when the export was checked; by itself transformers takes the dtype of its files."""
-_PEFT = f"from peft import PeftModel\n{_BACKBONE}model = PeftModel.from_pretrained(model, {{folder}})"
+_TOKENIZER = "tokenizer = AutoTokenizer.from_pretrained({folder})  # reads as many tokens as training did{cut}"
+_PEFT = (
+    "from peft import PeftModel\nfrom transformers import {kind}, AutoTokenizer{beside}\n\n"
+    f"{_MODEL}model = PeftModel.from_pretrained(model, {{folder}})\n{_TOKENIZER}{{answer}}"
+)
 
 
 class Form(FactsEnum):
@@ -87,8 +89,7 @@ class Form(FactsEnum):
             intro="A whole model, the adapter merged into the backbone's weights.",
             library="transformers",
             lines="from transformers import {kind}, AutoTokenizer\n\n"
-            "model = {kind}.from_pretrained({folder})\n"
-            "tokenizer = AutoTokenizer.from_pretrained({folder})  # reads as many tokens as training did{cut}{logits}",
+            f"model = {{kind}}.from_pretrained({{folder}})\n{_TOKENIZER}{{logits}}",
             mark="model*.safetensors",
             dtypes=(WrittenDtype.FLOAT32, WrittenDtype.BFLOAT16),
             exact=f"{_RULES}:held_as_merged",
@@ -172,7 +173,8 @@ class Form(FactsEnum):
             words="an adapter of krona_tune",
             intro="An adapter: the backbone's weights are not in here.",
             library="krona_tune",
-            lines=f"{{fetching}}{{method}}{{package}}import krona_tune\n{_BACKBONE}"
+            lines="{fetching}{method}{package}import krona_tune\nfrom transformers import {kind}{beside}\n\n"
+            f"{_MODEL}"
             "adapters = krona_tune.load(model, {fetched})",
             usage="Or on the command line, one example a line: `krona-tune predict DIR`.",
             mark=CARD,
@@ -219,6 +221,7 @@ answer = candidates[scores.index(max(scores))]"""
 _WITHOUT_LABELS = {"fsmt"}
 """The model types that take no labels while they keep keys and values."""
 _LOGITS = '\nlogits = model(**tokenizer({}, padding=True, truncation=True, return_tensors="pt")).logits'
+_ANSWER = "\nanswer = [{}][logits[0].argmax()]"
 
 
 def loading(card: AdapterCard, form: Form, place: Path | str, *, on_hub: bool = False, package: str = "") -> str:
@@ -234,12 +237,14 @@ def loading(card: AdapterCard, form: Form, place: Path | str, *, on_hub: bool = 
     inputs = task.inputs if task else ("text",)
     names = [f"a {name}" for name in inputs]
     texts = ", ".join(f"[{quoted(text)}]" for text in (["\n".join(names)] if card.joined_texts else names))
+    logits, answer = _LOGITS.format(texts), _ANSWER.format(", ".join(map(quoted, card.labels)))
     return form.facts.lines.format(
         kind=AUTO_CLASSES[card.pipeline],
         beside=f", {card.dequantised_by}" if card.dequantised_by.isidentifier() else "",
         texts=texts,
         cut=_CUT if len(inputs) > 1 and (card.joined_texts or card.text_to_text) else "",
-        logits=_answering(card, names) if card.text_to_text else _LOGITS.format(texts),
+        logits=_answering(card, names) if card.text_to_text else logits,
+        answer="" if card.text_to_text else logits + answer * bool(card.labels),
         outputs="".join(_arguments(card)),
         method=_own_import(card),
         package=f"from {package} import get_model_path\n" * packaged,

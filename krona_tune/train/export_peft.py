@@ -28,6 +28,7 @@ from krona_tune.train.export_check import (
     validation_score,
     write_card,
 )
+from krona_tune.train.exported_tokenizer import save_tokenizer
 from krona_tune.train.predict import AdaptedModel, load_adapted
 
 
@@ -82,13 +83,15 @@ def _leave(job: Job) -> ExportCheck:
 def _write_peft(
     job: Job, dressed: Any, load: Callable[[], AdaptedModel], whole: AdaptedModel, expected: Tensor, readme: str
 ) -> float:
-    """Writes a PeftModel and compares what is read back; returns the largest difference of a logit."""
+    """Writes a PeftModel and its tokenizer, and compares what is read back; returns the largest difference of a
+    logit."""
     from peft import PeftModel
 
     for config in dressed.peft_config.values():
         config.base_model_name_or_path = job.backbone
     with building(job.to) as built:
         dressed.save_pretrained(built, save_embedding_layers=False)
+        save_tokenizer(whole, built)
         bare = load()
         bare.adapters.detach()
         written = logits(PeftModel.from_pretrained(bare.answer.model, built).eval(), sample_inputs(whole))

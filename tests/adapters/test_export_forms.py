@@ -81,7 +81,7 @@ def test_a_package_gives_the_backbone_to_who_has_the_files_and_the_hub_to_others
     assert "carrier" not in loading(card, Form.MERGED, "out", package="carrier")
 
 
-@pytest.mark.parametrize("form", [Form.MERGED, Form.ONNX])
+@pytest.mark.parametrize("form", [Form.MERGED, Form.ONNX, Form.PEFT])
 @pytest.mark.parametrize("joined", [False, True])
 def test_no_name_of_a_column_becomes_code(form: Form, joined: bool) -> None:
     names = ('review "raw"', 'x"]); print("', "two\nlines\\", "{braces}", "wörter \U0001f600\u2028")
@@ -94,7 +94,7 @@ def test_no_name_of_a_column_becomes_code(form: Form, joined: bool) -> None:
     assert lines.count("\n") == loading(made(joined_texts=joined), form, "out").count("\n")
 
 
-@pytest.mark.parametrize("form", [Form.MERGED, Form.ONNX])
+@pytest.mark.parametrize("form", [Form.MERGED, Form.ONNX, Form.PEFT])
 def test_two_texts_that_training_read_as_one_are_one_in_the_lines(form: Form) -> None:
     pair = {"task": "rte", "labels": TASKS["rte"].labels}
     assert 'tokenizer(["a sentence1"], ["a sentence2"], ' in loading(made(**pair), form, "out")
@@ -107,7 +107,7 @@ def test_a_backbone_that_may_attend_sparsely_is_loaded_as_it_was_trained(form: F
     assert "attention_type" not in loading(made(), form, "out")
 
 
-@pytest.mark.parametrize("form", [Form.MERGED, Form.ONNX])
+@pytest.mark.parametrize("form", [Form.MERGED, Form.ONNX, Form.PEFT])
 def test_who_joins_two_texts_is_told_to_cut_the_longest(form: Form) -> None:
     said = "# Of an example that is too long shorten the longest text, as"
     joined = loading(made("bert", joined_texts=True), form, "out")
@@ -120,6 +120,6 @@ def test_who_joins_two_texts_is_told_to_cut_the_longest(form: Form) -> None:
 def test_weights_that_were_loaded_as_whole_numbers_are_loaded_so_again() -> None:
     lines = loading(made(dequantised_by="FineGrainedFP8Config"), Form.PEFT, "out")
     compile(lines, "lines", "exec")
-    assert "from transformers import AutoModelForSequenceClassification, FineGrainedFP8Config\n" in lines
+    assert "from transformers import AutoModelForSequenceClassification, AutoTokenizer, FineGrainedFP8Config\n" in lines
     assert ", quantization_config=FineGrainedFP8Config(dequantize=True))" in lines
     assert "print" not in loading(made(dequantised_by="x; print()"), Form.PEFT, "out")

@@ -455,6 +455,9 @@ def test_pefts_form_gives_the_adapted_logits_and_names_its_backbone(
     exec(left.loading, names)
     assert isinstance(names["model"], peft.PeftModel)
     torch.testing.assert_close(logits(names["model"].eval(), inputs), expected, atol=1e-4, rtol=1e-4)
+    assert names["tokenizer"].model_max_length == whole.card.max_length
+    if not whole.card.text_to_text:
+        assert names["answer"] == whole.card.labels[names["logits"][0].argmax()]
 
 
 @pytest.mark.parametrize("form", [Form.ADAPTER, Form.PEFT])
