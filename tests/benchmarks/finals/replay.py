@@ -40,6 +40,7 @@ from krona_tune.study.kinds import TrialKind
 from krona_tune.study.learning import unlearned
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.result import Status, TrialResult
+from tests.benchmarks.curves.record import PACKAGED
 from tests.benchmarks.finals.record import RESULTS
 from tests.study.final_rows import row as final_row
 
@@ -277,11 +278,13 @@ def interval(values: npt.NDArray[np.float64]) -> tuple[float, float]:
 
 
 def main() -> None:
-    """Prints the table of all recorded tasks."""
+    """Prints a table of the recorded tasks of each backbone."""
     flags = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     flags.add_argument("--studies", type=int, default=1000, help="how many studies of each task")
     studies = flags.parse_args().studies
-    print("\n".join(table({path.stem: replay(read(path), studies) for path in sorted(RESULTS.glob("*.parquet"))})))
+    for folder in [RESULTS, *sorted(path for path in RESULTS.iterdir() if path.is_dir())]:
+        print(f"{PACKAGED if folder == RESULTS else folder.name}:\n")
+        print("\n".join(table({path.stem: replay(read(path), studies) for path in sorted(folder.glob("*.parquet"))})))
 
 
 if __name__ == "__main__":
