@@ -62,7 +62,7 @@ def contribute(folder: StudyFolder, path: Path) -> Contribution:
         Refusal: the study runs or has not ended, has no trial that can be contributed, or the file can't be written.
     """
     if not is_curve_file(path.name):
-        raise Refusal("--out", f"{path} does not end in {CURVE_FILE}", f"write {path.name}{CURVE_FILE}")
+        raise Refusal("--output", f"{path} does not end in {CURVE_FILE}", f"write {path.name}{CURVE_FILE}")
     manifest, trials = read_manifest(folder.manifest), read_trials(folder.results)
     spec = default_to_glue(load_spec(folder.spec))
     state = read_status(folder, trials, runs=is_running(folder), manifest=manifest, spec=spec).state

@@ -455,4 +455,8 @@ def written_domain(domain: Any) -> str:
 
 
 def _each(value: Any) -> str:
-    return " / ".join(f"{k} {v:g}" for k, v in value.items()) if isinstance(value, dict) else f"{value:g}"
+    """Writes a number, or that of most tasks with those of single ones in brackets."""
+    if not isinstance(value, dict):
+        return f"{value:g}"
+    others = [f"{task} {number:g}" for task, number in value.items() if task != "default"]
+    return f"{value['default']:g}" + f" ({', '.join(others)})" * bool(others)

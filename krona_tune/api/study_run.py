@@ -26,6 +26,7 @@ from krona_tune.api.printing import (
 from krona_tune.api.study_log import logging_to, refuse_no_log
 from krona_tune.api.study_request import lifting_ordered_stop
 from krona_tune.refusal import NotNow
+from krona_tune.search.budget import RAISED_BY, used_up
 from krona_tune.search.driver_options import DriverOptions, Outcome
 from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.search.waiting_orders import EarlierOrders
@@ -91,6 +92,9 @@ def run_and_report(
             print_dry_run(plan, here, folder)
         return None
     refuse_no_log(folder.log)
+    if not again and (limit := used_up(spec.search, folder)):
+        said = f"the budget of {limit} is used up: nothing more is trained without a larger {RAISED_BY[limit]}"
+        errors.print(f"[yellow]warning:[/yellow] {escape(said)}", soft_wrap=True)
     outcome = _run(plan, folder, replace(options, again=again, earlier=earlier))
     if outcome.interrupted:
         console.print(escape(_how_to_go_on(outcome, options.resumed_by)), soft_wrap=True)

@@ -100,14 +100,14 @@ def _without_form(words: Sequence[str]) -> Iterator[str]:
 
 def contribute(
     study: options.Study,
-    out: Annotated[Path | None, typer.Option("--out", help="The new file, which ends in .parquet.")] = None,
+    out: Annotated[Path | None, typer.Option("--output", "--out", help="The new file, which ends in .parquet.")] = None,
     storage: options.Storage = options.STUDIES,
 ) -> None:
     """Write a finished study's learning curves as one file, from which others learn with --warm-start."""
     from krona_tune.api.contribution import contribute as write
 
     folder = study_folder(storage_at(storage), study)
-    path = home(out, "--out") if out else Path(f"{folder.name}{CURVE_FILE}")
+    path = home(out, "--output") if out else Path(f"{folder.name}{CURVE_FILE}")
     left = write(folder, path)
     say(f"{path}: {left.reports} reports of {left.trials} trials of {left.points} points")
     if left.left_out:

@@ -104,11 +104,11 @@ def is_curve_file(named: str) -> bool:
 def write_curves(path: Path, rows: Sequence[Mapping[str, Any]], provenance: Provenance) -> None:
     """Writes curves as one file. Raises a Refusal if there is one already, or it can't be written."""
     if path.exists():
-        raise Refusal("--out", f"{path} is there already", "choose another name")
+        raise Refusal("--output", f"{path} is there already", "choose another name")
     table = pa.Table.from_pylist([dict(row) for row in rows], SCHEMA)
     whole = table.replace_schema_metadata({PROVENANCE: provenance.model_dump_json()})
     fix = "name a file in a folder that can be written"
-    with refusing("--out", f"{path} can't be written", fix), atomic_path(path) as built:
+    with refusing("--output", f"{path} can't be written", fix), atomic_path(path) as built:
         pq.write_table(whole, built)
 
 

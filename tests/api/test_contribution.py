@@ -149,7 +149,7 @@ def test_what_is_no_curve_or_has_not_ended_is_refused(tmp_path: Path) -> None:
     ):
         with pytest.raises(Refusal, match=message):
             contribute(study(tmp_path / name, **words), path)
-    with pytest.raises(Refusal, match=r"--out: .*theirs does not end in \.parquet; write theirs\.parquet"):
+    with pytest.raises(Refusal, match=r"--output: .*theirs does not end in \.parquet; write theirs\.parquet"):
         contribute(study(tmp_path / "mine"), tmp_path / "theirs")
     assert not path.exists()
 

@@ -55,6 +55,10 @@ def test_a_plan_says_what_is_cut_and_what_the_study_takes(tmp_path: Path) -> Non
         ({"epochs": 6, "grace_epochs": 2}, "judged from 2 to 6 epochs, each 3 times further"),
         ({"epochs": 6, "grace_epochs": 9}, "judged once, after 6 epochs"),
         ({"epochs": 6, "grace_epochs": {"default": 1, "rte": 6}}, "judged once, after 6 epochs"),
+        (
+            {"epochs": {"default": 6, "rte": 8}, "grace_epochs": 2},
+            "judged from 2 to 6 (rte 8) epochs, each 3 times further",
+        ),
     ],
 )
 def test_a_plan_says_when_trials_are_judged(model: str, schedule: dict[str, object], line: str) -> None:

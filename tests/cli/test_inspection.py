@@ -331,6 +331,9 @@ def test_a_space_is_made_with_what_a_study_of_the_storage_teaches(run: Run, tmp_
     assert (code, err.partition(";")[0]) == (2, "--warm-start: unknown study 'nobody'")
     code, _, err = run(*words, study.name, "--storage", str(study.root.parent), program=cli.main)
     assert "unknown study" not in err
+    (tmp_path / "in.csv").touch()
+    code, _, err = run(*words, str(tmp_path / "in.csv"), program=cli.main)
+    assert (code, "in.csv is no file of learning curves, whose name ends in .parquet; name a study" in err) == (2, True)
 
 
 def test_studies_are_compared_in_three_forms(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
