@@ -58,7 +58,8 @@ def verdicts_of(
     rows = winner.learned if winner else (best,) if best else ()
     ended = winner is not None or any(row.finished for row in searched)
     learned = learned_more(rows, facts, best_of=1 if winner else len(searched)) if ended else None
-    unfinished = best if best and ended and not winner and not best.finished else None
+    cut_off = best is not None and not best.ended and best.ended_at is not None  # when the study was stopped
+    unfinished = best if best and (ended or cut_off) and not winner and not best.finished else None
     everyone = finals.everyone
     others = [
         *([choice_text(finals)] if winner and finals.compares else []),

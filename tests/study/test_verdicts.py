@@ -70,6 +70,11 @@ def test_the_best_of_a_search_is_said_to_be_unfinished_if_another_trial_has_ende
         "RTE: the best trial, rte-000, has not been trained to the end (1.5 epochs).",
     )
     assert verdicts(searched=[SEARCHED[0], cut]).others == ()
+    running, stopped = replace(cut, ended_at=None), replace(cut, ended_at=7.0)
+    assert verdicts(searched=[running]).others == ()
+    assert verdicts(searched=[stopped]).others == (
+        "RTE: the best trial, rte-000, has not been trained to the end (1.5 epochs).",
+    )
 
 
 def test_seeds_without_a_test_score_are_counted() -> None:
