@@ -23,11 +23,10 @@ from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.search.planning.space import adapter_of
 from krona_tune.search.planning.teaching import read_teaching
 from krona_tune.search.startup.task_data import prepare_data
-from krona_tune.study.request.trial import check_trial
 from krona_tune.train.backbone import load_backbone
 from krona_tune.train.device import keep_freed_memory, this_device
 from krona_tune.train.hidden_states import HiddenStateStore
-from krona_tune.train.loop import TrialRun
+from tests.benchmarks.one_training import add_rows, reports
 from tests.study.request.written_specs import load_changed
 
 SPACE = Path(__file__).with_name("adapted_layers.yaml")
@@ -65,12 +64,7 @@ def rows(name: str, folder: Path, plan: Plan, seed: int) -> list[dict[str, Any]]
             first = read_teaching(plan.space, without=[task], rule=rule).points[0]
             for share in SHARES:
                 point = {**first, "learning_rate": share * first["learning_rate"]}
-                run = TrialRun(f"{task}-{share}", check_trial(task, seed, point), work, backbone, store)
-                try:
-                    while not run.finished:
-                        score = run.advance().score
-                finally:
-                    run.close()
+                *_, (_, score) = reports(f"{task}-{share}", point, seed, work, backbone, store)
                 knobs = {key: point[key] for key in ("layers", "roles", "learning_rate")}
                 found.append({"backbone": name, "task": task, "seed": seed, "share": share, "score": score, **knobs})
                 print(found[-1], flush=True)
@@ -97,9 +91,7 @@ def main(*words: str) -> None:
     folder = Path(backbones) / name
     plan = planned(folder, {**dict.fromkeys(OF_GLUE, "glue"), **described}, glue)
     found = [row for seed in map(int, seeds) for row in rows(name, folder, plan, seed)]
-    path = Path(result)
-    before = [pd.read_parquet(path)] if path.exists() else []
-    pd.concat([*before, pd.DataFrame(found)], ignore_index=True).to_parquet(path, compression="zstd")
+    add_rows(Path(result), found)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,6 @@ import sys
 import tempfile
 from bisect import insort
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import suppress
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -30,14 +29,12 @@ import torch
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.planning.space import Params
 from krona_tune.search.startup.task_data import prepare_data
-from krona_tune.study.request.trial import check_trial
-from krona_tune.train.backbone import Backbone, load_backbone
+from krona_tune.train.backbone import load_backbone
 from krona_tune.train.device import keep_freed_memory, this_device
-from krona_tune.train.evaluate import Diverged
 from krona_tune.train.hidden_states import HiddenStateStore
-from krona_tune.train.loop import TaskWork, TrialRun
 from tests.benchmarks.curves import held_out_tasks
 from tests.benchmarks.curves.adapted_layers import STORED_BYTES, planned
+from tests.benchmarks.one_training import add_rows, reports
 from tests.benchmarks.search import reserved
 from tests.benchmarks.search.tabular_stops import quantile
 
@@ -62,21 +59,6 @@ def points_of(plan: Plan, seed: int) -> Iterator[tuple[str, int, Params]]:
             yield kind, number, point
 
 
-def scores(
-    name: str, point: Params, seed: int, work: TaskWork, backbone: Backbone, store: HiddenStateStore
-) -> list[tuple[float, float]]:
-    """Returns the epochs and the score of each report of a training; one that diverges has the reports before."""
-    run, found = TrialRun(name, check_trial(work.task.name, seed, point), work, backbone, store), []
-    try:
-        with suppress(Diverged):
-            while not run.finished:
-                report = run.advance()
-                found.append((report.epochs, report.score))
-    finally:
-        run.close()
-    return found
-
-
 def rows(name: str, folder: Path, plan: Plan, seed: int) -> Iterator[dict[str, Any]]:
     """Trains all points on each task; yields a row for each report, or one without a score where there is none."""
     backbone = load_backbone(str(folder), this_device("auto", gpu=False))
@@ -87,7 +69,7 @@ def rows(name: str, folder: Path, plan: Plan, seed: int) -> Iterator[dict[str, A
             for kind, number, point in points_of(plan, seed):
                 about = {"backbone": name, "task": task, "seed": seed, "kind": kind, "number": number}
                 about |= {knob: point[knob] for knob in KNOBS}
-                found = scores(f"{task}-{kind}-{number}", point, seed, work, backbone, store)
+                found = reports(f"{task}-{kind}-{number}", point, seed, work, backbone, store)
                 for epochs, score in found or [(0.0, np.nan)]:
                     yield {**about, "epochs": epochs, "score": score}
 
@@ -191,11 +173,9 @@ def main(*words: str) -> None:
     folder, path = Path(backbones) / name, Path(result)
     described = held_out_tasks.tasks(Path(texts)) | reserved.tasks(Path(texts))
     plan = planned(folder, {task: described[task] for task in only or described}, texts)
-    found: list[Any] = pd.read_parquet(path).to_dict("records") if path.exists() else []
     for row in rows(name, folder, plan, int(seed)):
         print(row, flush=True)
-        found.append(row)
-        pd.DataFrame(found).to_parquet(path, compression="zstd")
+        add_rows(path, [row])
 
 
 if __name__ == "__main__":

@@ -30,12 +30,11 @@ from krona_tune.search.planning.expected_score import BEST, score_at_the_end
 from krona_tune.search.planning.recommendation import Recommendation
 from krona_tune.search.startup.probe import ending_early
 from krona_tune.search.startup.task_data import prepare_data
-from krona_tune.study.request.trial import check_trial
 from krona_tune.train.backbone import load_backbone
 from krona_tune.train.backbone_source import download
 from krona_tune.train.device import keep_freed_memory, this_device
 from krona_tune.train.hidden_states import HiddenStateStore
-from krona_tune.train.loop import TrialRun
+from tests.benchmarks.one_training import add_rows, reports
 from tests.benchmarks.search.probed_trainings import MINILM
 
 OF_GLUE = ("cola", "mrpc", "rte")
@@ -58,11 +57,7 @@ def row(name: str, found: Recommendation, seed: int) -> dict[str, Any]:
     backbone = load_backbone(source.location, this_device("auto", gpu=False), found.trains.geometry)
     work = ending_early(prepared.works[task])
     store, began = HiddenStateStore.of_this_machine(STORED_BYTES), time.perf_counter()
-    run = TrialRun(task, check_trial(task, seed, found.point), work, backbone, store)
-    try:
-        early, end = run.advance().score, run.advance().score
-    finally:
-        run.close()
+    (_, early), (_, end) = reports(task, found.point, seed, work, backbone, store)
     return {
         "backbone": name,
         "task": task,
@@ -108,9 +103,7 @@ def main(*words: str) -> None:
     for task, said in tasks.items():
         found = row(name, recommended(folder, task, said, glue), int(seed))
         print(found, flush=True)
-        path = Path(result)
-        before = [pd.read_parquet(path)] if path.exists() else []
-        pd.concat([*before, pd.DataFrame([found])], ignore_index=True).to_parquet(path, compression="zstd")
+        add_rows(Path(result), [found])
 
 
 if __name__ == "__main__":
