@@ -92,7 +92,7 @@ def run_and_report(
             print_dry_run(plan, here, folder)
         return None
     refuse_no_log(folder.log)
-    if not again and (limit := used_up(spec.search, folder)):
+    if not (again or earlier.orders) and (limit := used_up(spec.search, folder)):
         said = f"the budget of {limit} is used up: nothing more is trained without a larger {RAISED_BY[limit]}"
         errors.print(f"[yellow]warning:[/yellow] {escape(said)}", soft_wrap=True)
     outcome = _run(plan, folder, replace(options, again=again, earlier=earlier))

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from io import StringIO
@@ -26,6 +27,7 @@ ROWS_WRITTEN = 1024
 """The rows that are written to a Parquet file at once."""
 OF_LINES = ("", ".txt")
 """The endings of files of lines into which answers about a table are written."""
+LINE_END = re.compile(r"\r\n|\r|\n")
 LINES_INSTEAD = "write JSON Lines, such as answers.jsonl"
 Write = Callable[[Row], object]
 Say = Callable[[str], object]
@@ -106,7 +108,7 @@ def write_lines(say: Say, examples: ExampleRows, added: Mapping[str, Any]) -> It
 
     def write(row: Row) -> None:
         first, *others = (row[name] for name in added)
-        text = format_answer(first) if isinstance(first, float) else first.replace("\n", "\\n")
+        text = format_answer(first) if isinstance(first, float) else LINE_END.sub(r"\\n", first)
         say("\t".join([text, *(f"{likely:.4f}" for likely in others)]) + "\n")
 
     yield write

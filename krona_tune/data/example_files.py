@@ -17,6 +17,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from krona_tune.data.file_kinds import FILE_KINDS, LINES, FileKind, endings_of, file_kind, refuse_instead
+from krona_tune.data.own_files import object_of_json
 from krona_tune.data.separated_text import (
     BYTE_ORDER_MARK,
     LONGEST_LINE,
@@ -191,6 +192,8 @@ def column_names(path: Path) -> list[str]:
     return names[:MOST_COLUMNS]
 
 
+BLANKS = " \t\r\n"
+"""What a line may hold that is passed over."""
 NAME_COLUMNS = "name the columns of the texts with --columns"
 
 
@@ -249,8 +252,9 @@ def rows_of_csv(path: Path, columns: Sequence[str]) -> Iterator[tuple[str, Row]]
     found = find_separation(path, columns, NAME_COLUMNS)
     names = _named(found.names)
     with refusing(str(path), "can't be read as CSV", "put texts that hold the separator or line ends in quotes"):
-        for number, (line, fields) in enumerate(records(path, found.separator, found.quoting)):
-            blank = len(fields) == 1 < len(names) and not fields[0].strip()  # training skips it, too
+        last: list[str] = []
+        for number, (line, fields) in enumerate(records(path, found.separator, found.quoting, last)):
+            blank = len(fields) == 1 < len(names) and not "".join(last).strip(BLANKS)  # training skips it, too
             if number and fields and not blank:
                 if unnamed := next(filter(str.strip, fields[len(names) : len(found.names)]), ""):
                     problem = f"{shown(unnamed)} is in a column without a name"
@@ -266,7 +270,7 @@ def rows_of_json_lines(path: Path, columns: Sequence[str]) -> Iterator[tuple[str
                 continue
             place = f"{path}:{number}"
             try:
-                row = json.loads(line)
+                row = json.loads(line, object_pairs_hook=object_of_json)
             except (ValueError, RecursionError) as error:
                 raise Refusal(place, f"is no JSON ({error})", "write one object a line") from None
             if not isinstance(row, Mapping):

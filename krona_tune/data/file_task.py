@@ -40,12 +40,21 @@ def file_task(words: str, place: str) -> tuple[str, dict[str, Any]] | None:
         kinds = ", ".join(endings_of(kind for kind in FILE_KINDS if kind.builder))
         raise Refusal(place, f"{file}: {Path(file).suffix or 'its ending'} is not read", f"give one of {kinds}")
     path, named = home(Path(file)), columns if len(columns) == 2 else ["", ""]
-    texts, label = [text.strip() for text in named[0].split("+")], named[1].strip()
+    *texts, label = _columns([*named[0].split("+"), named[1]], path)
     if not label or not all(texts):
         problem = f"{words} does not say which columns hold texts and labels{_there(path)}"
         fix = f"write {file}:TEXT:LABEL with its columns ({file}:TEXT+TEXT:LABEL for pairs)"
         raise Refusal(place, problem, f"{fix}, or describe the task in a file .yaml")
     return described_task(path, texts, label)
+
+
+def _columns(words: Sequence[str], path: Path) -> list[str]:
+    """Returns the names of columns without blanks around them, but for those that a file's own names have."""
+    there: list[str] = []
+    if any(word != word.strip() for word in words):
+        with suppress(Refusal):
+            there = column_names(path)
+    return [word if word in there else word.strip() for word in words]
 
 
 def described_task(path: Path, texts: Sequence[str], label: str) -> tuple[str, dict[str, Any]]:

@@ -16,6 +16,7 @@ from krona_tune.data.own_examples import (
     PART,
     Examples,
     columns_of,
+    doubt_groups,
     doubt_labels,
     doubt_positive,
     examples,
@@ -163,14 +164,14 @@ def by_column(rows: pa.Table) -> dict[str, pa.Table]:
 def overlaps(parts: dict[str, pa.Table], columns: tuple[str, ...]) -> dict[tuple[str, str], int]:
     """Returns how many rows of a later part have the same values in `columns` as some row of an earlier part.
 
-    A part without these columns has none.
+    A part without these columns has none, and so has a row with a gap in them.
     """
     found: dict[tuple[str, str], int] = {}
     there = [part for part in PARTS if set(columns) <= set(parts[part].column_names)]
     for number, part in enumerate(there):
         for earlier in there[:number]:
             known = parts[earlier].select(columns).group_by(list(columns)).aggregate([])
-            both = parts[part].select(columns).join(known, keys=list(columns), join_type="left semi")
+            both = parts[part].select(columns).drop_null().join(known, keys=list(columns), join_type="left semi")
             if both.num_rows:
                 found[part, earlier] = both.num_rows
     return found
@@ -228,6 +229,10 @@ def _doubts(task: Task, spec: TaskSpec, parts: dict[str, pa.Table], unused: Sequ
     for (part, earlier), count in overlaps(parts, inputs_of(spec)).items():
         yield _duplicates_text(task, part, earlier, parts[part].num_rows, count)
     yield from (_unused(task, spec, part) for part in unused)
+    if spec.split.group:
+        grouped = [table[GROUP].unique() for table in parts.values() if GROUP in table.column_names]
+        known = dict.fromkeys(group for found in grouped for group in found.to_pylist() if group is not None)
+        yield from doubt_groups(known, spec.split.group, task.title)
     for pair, count in (overlaps(parts, (GROUP,)) if spec.split.group else {}).items():
         yield _straddles(task, str(spec.split.group), *pair, count)
 
@@ -282,10 +287,8 @@ def _read(source: Source, part: str, spec: TaskSpec) -> File:
 
 
 def _joined(files: Sequence[Examples]) -> pa.Table:
-    """Returns the rows of a part's files, with the columns that all of them have."""
-    tables = [each.table for each in files]
-    shared = [name for name in tables[0].column_names if all(name in each.column_names for each in tables)]
-    return pa.concat_tables([each.select(shared) for each in tables])
+    """Returns the rows of a part's files; those of a file without groups have gaps in their place."""
+    return pa.concat_tables([each.table for each in files], promote_options="default")
 
 
 def _by_column(whole: dict[str, pa.Table], spec: TaskSpec, place: str) -> dict[str, pa.Table]:

@@ -3,11 +3,11 @@
 import math
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
-from decimal import Decimal
-from itertools import chain
+from decimal import Decimal, InvalidOperation
+from itertools import chain, islice
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +30,7 @@ TEXT = pa.large_string()
 @dataclass(frozen=True, kw_only=True)
 class Examples:
     """The checked rows of one file. `table`: a text column for each input, and `label`, a word, a number or a text; if
-    asked, PART ("train", "validation" or "test") and GROUP (text)."""
+    asked, PART ("train", "validation" or "test") and GROUP (text, with gaps in a part that lies elsewhere)."""
 
     place: str
     table: pa.Table
@@ -58,7 +58,7 @@ def examples(file: File, spec: TaskSpec, answers: Answers, part: str = "train") 
         found[PART] = _parts(file, spec.split.column)
     if spec.split.group and spec.split.group in file.table.column_names:
         with nullcontext() if part == "train" else suppress(Refusal):  # a part elsewhere needs none
-            found[GROUP] = _words(file, spec.split.group, "group")
+            found[GROUP] = _groups(file, spec.split.group, part)
     return Examples(place=file.place, table=pa.table(found))
 
 
@@ -115,9 +115,14 @@ SEEN = r"[^\s\pZ\p{Cc}\p{Cf}]"
 """A character that is seen: no blank, control character or mark such as a byte order mark or a zero-width space."""
 
 
+def _blank(values: pa.ChunkedArray) -> pa.ChunkedArray:
+    """Returns in which rows a text is a gap, or nothing of it is seen."""
+    return pc.fill_null(pc.invert(pc.match_substring_regex(values, SEEN)), True)
+
+
 def _filled(values: pa.ChunkedArray, place: str, what: str) -> pa.ChunkedArray:
     """Returns text without gaps and blank values, or refuses it."""
-    blank = pc.fill_null(pc.invert(pc.match_substring_regex(values, SEEN)), True)
+    blank = _blank(values)
     if count := pc.sum(blank).as_py():
         rows = f"{count} rows have" if count > 1 else "1 row has"
         raise Refusal(place, f"{rows} no {what}, the first is row {first_row(blank)}", "fill it in, or take it out")
@@ -125,7 +130,20 @@ def _filled(values: pa.ChunkedArray, place: str, what: str) -> pa.ChunkedArray:
 
 
 def _words(file: File, column: str, what: str) -> pa.ChunkedArray:
-    """Returns a column of words, whole numbers, or true and false, as text."""
+    """Returns a column of words, whole numbers, or true and false, as text. Refuses gaps and blank values."""
+    return _filled(_words_or_gaps(file, column, what), f"{file.place}: {column}", what)
+
+
+def _groups(file: File, column: str, part: str) -> pa.ChunkedArray:
+    """Returns the groups of a part's rows; only training examples, of which others are held out, need one each."""
+    if part == "train":
+        return _words(file, column, "group")
+    found = _words_or_gaps(file, column, "group")
+    return pc.if_else(_blank(found), None, found).cast(TEXT)
+
+
+def _words_or_gaps(file: File, column: str, what: str) -> pa.ChunkedArray:
+    """Returns a column of words, whole numbers, or true and false, as text with its gaps."""
     values, place = _plain(file.table[column]), f"{file.place}: {column}"
     if _is_list(values.type):
         problem = f"holds lists, not one {what}" + ": multi-label classification is not supported" * (what == "label")
@@ -139,7 +157,7 @@ def _words(file: File, column: str, what: str) -> pa.ChunkedArray:
             fix = FOR_NUMBERS if what == "label" else "write it as text"
             raise Refusal(place, f"{odd[0]:g} is no name of a {what}", fix)
         values = values.cast(pa.int64())
-    return _filled(values if _is_text(values.type) else values.cast(pa.string()), place, what)
+    return values if _is_text(values.type) else values.cast(pa.string())
 
 
 def _labels(file: File, column: str, what: str = "label") -> pa.ChunkedArray:
@@ -185,7 +203,7 @@ _ANSWERS = {Answers.LABELS: _labels, Answers.NUMBERS: _numbers, Answers.TEXTS: _
 
 
 def _parts(file: File, column: str) -> pa.ChunkedArray:
-    values, place = _words(file, column, "part"), f"{file.place}: {column}"
+    values, place = _labels(file, column, "part"), f"{file.place}: {column}"
     known = {value: PART_WORDS.get(value.strip().lower()) for value in values.unique().to_pylist()}
     for value, part in known.items():
         if part is None:
@@ -249,7 +267,10 @@ def refuse_odd_labels(files: Files, known: list[str], spec: TaskSpec) -> None:
 
 
 def _as_written(label: str) -> object:
-    return label if as_number(label) is None else Decimal(label)  # a float has too few digits for a long number
+    if as_number(label) is not None:
+        with suppress(InvalidOperation):  # of an exponent of many digits
+            return Decimal(label)  # a float has too few digits for a long number
+    return label
 
 
 def _as_seen(label: str) -> str:
@@ -310,6 +331,19 @@ def doubt_labels(labels: Sequence[str], of: str) -> Iterator[str]:
     longest = max(labels, key=len)
     if len(longest) > LONGEST_LABEL:
         yield f"a label of {of} has {len(longest):,} characters, {shown(longest)}: it may be a text"
+
+
+def doubt_groups(groups: Iterable[str], name: str, of: str) -> Iterator[str]:
+    """Yields a warning about groups that may be one; capital and small letters may tell names apart."""
+    every = list(groups)
+    for how, same in _ALIKE.items():
+        if "case" in how:
+            continue
+        first: dict[object, str] = {}
+        pairs = ((other, group) for group in every if (other := first.setdefault(same(group), group)) != group)
+        for pair in islice(pairs, 1):
+            differ = f"{' and '.join(map(shown, pair))} differ only {how}"
+            yield f"the {name} {differ}: if they are one group of {of}, write them alike"
 
 
 def doubt_positive(labels: Sequence[str], of: str) -> Iterator[str]:

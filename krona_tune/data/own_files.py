@@ -228,7 +228,8 @@ def _whole_number(digits: str) -> int | float:
     return number if abs(number) <= LARGEST_WHOLE else float(digits)
 
 
-def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def object_of_json(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Returns an object of JSON. Raises a ValueError if a key stands twice in it."""
     found = dict(pairs)
     if len(found) < len(pairs):
         raise ValueError("a key stands twice in one object")
@@ -238,7 +239,7 @@ def _object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 LARGEST_WHOLE = 2**63 - 1
 BLANKS = re.compile(r"[ \t\r\n]*")
 DECODER = json.JSONDecoder(
-    object_pairs_hook=_object, parse_int=_whole_number, parse_constant=lambda word: None, strict=False
+    object_pairs_hook=object_of_json, parse_int=_whole_number, parse_constant=lambda word: None, strict=False
 )
 """Reads a gap in NaN, and texts with tabs and line breaks in them."""
 NOT_READ: dict[type, pa.DataType] = {dict: pa.struct([]), list: pa.list_(pa.null())}

@@ -141,10 +141,11 @@ def _refuse_odd_rows(path: Path, found: Separation) -> None:
     fewer fields that ends in a quoted text with a line break, and a file in which each text with a quote is quoted, and
     some with quotes inside, as programs write CSV.
 
-    Further fields that are empty are what separators at the end make, but then of every row."""
+    Further fields that are empty are what separators at the end make, but then of every row. After an empty line that a
+    carriage return alone ends, pandas passes over a separator."""
     width, rows, last = len(found.names), 0, list[str]()
     longer: tuple[int, list[str]] | None = None
-    others = False
+    others = lone = False
     quoted, plain = 0, False
     with refusing(str(path), "can't be read"):
         for rows, (line, row) in enumerate(records(path, found.separator, found.quoting, last)):
@@ -152,8 +153,12 @@ def _refuse_odd_rows(path: Path, found: Separation) -> None:
                 raise _longer(path, line, row, width)
             longer = longer or ((line, row) if len(row) > width else None)
             others |= rows > 0 and 0 < len(row) <= width
-            if found.quoting != csv.QUOTE_NONE and len(last) > 1:
+            if found.quoting != csv.QUOTE_NONE and (len(last) > 1 or '\\"' in last[0]):
                 _refuse_loose_quotes(path, line, last, found)
+            if lone and last[0].startswith(found.separator):
+                problem = "the empty line before it ends in a carriage return alone"
+                raise Refusal(f"{path}:{line}", problem, "end all lines alike, or take that line out")
+            lone = last == ["\r"]
             if found.quoting == csv.QUOTE_NONE:
                 if 0 < len(row) < width and row[-1][:1] == '"':
                     raise _unread_quotes(path, line)
@@ -164,17 +169,20 @@ def _refuse_odd_rows(path: Path, found: Separation) -> None:
         raise _unread_quotes(path, quoted)
     if longer and others:
         raise _longer(path, *longer, width)
-    try:
-        list(csv.reader(last, delimiter=found.separator, quoting=found.quoting, strict=True))
-    except csv.Error as error:
-        if UNCLOSED in str(error):
-            problem = f"a quote that opens in row {rows} is never closed"
-            raise Refusal(str(path), problem, "close it, or write a quote within a text twice") from None
+    if found.quoting != csv.QUOTE_NONE and _goes_on(last, found.separator):
+        problem = f"a quote that opens in row {rows} is never closed"
+        raise Refusal(str(path), problem, "close it, or write a quote within a text twice")
+
+
+def _goes_on(lines: Sequence[str], separator: str) -> bool:
+    """Returns whether the last record of a file would go on in a further line."""
+    further = [*lines[:-1], *(line.rstrip("\r\n") + "\n" for line in lines[-1:]), "next\n"]
+    return len(list(csv.reader(further, delimiter=separator))) < min(len(lines), 1) + 1
 
 
 def _refuse_loose_quotes(path: Path, end: int, lines: Sequence[str], found: Separation) -> None:
-    """Refuses a record of several lines whose quotes close where no field ends: two texts that begin with a quote make
-    one of all rows between them. Blanks after a quote are no harm.
+    """Refuses a record whose quotes close where no field ends: of several lines, for two texts that begin with a quote
+    make one of all rows between them, or with backslashes before quotes. Blanks after a quote are no harm.
 
     Args:
         end: the number of the last of its lines.
@@ -186,6 +194,8 @@ def _refuse_loose_quotes(path: Path, end: int, lines: Sequence[str], found: Sepa
         if UNCLOSED not in str(error):  # the last record's own, which is refused with the number of its row
             problem = f"a quote that opens here closes in the middle of line {end}"
             fix = "close it, or write a quote within a text twice"
+            if '\\"' in closed:
+                problem, fix = "has quotes with a backslash before them", "write a quote within a text twice instead"
             raise Refusal(f"{path}:{end - len(lines) + 1}", problem, fix) from None
 
 

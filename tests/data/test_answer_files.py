@@ -88,8 +88,9 @@ def test_lines_are_the_answers_alone() -> None:
     said: list[str] = []
     lines = LinesOfExamples(file=BytesIO(b"a\n"), place="here", task=COLA)
     with answers_into(None, lines, ADDED, said.append) as write:
-        write({"sentence": "a", **ANSWER, "prediction": "two\nlines"})
-    assert said == ["two\\nlines\t0.2500\t0.7500\n"]
+        for ends in ("\n", "\r\n", "\r"):
+            write({"sentence": "a", **ANSWER, "prediction": f"two{ends}lines"})
+    assert said == ["two\\nlines\t0.2500\t0.7500\n"] * 3
 
 
 def put(out: Path, given: ExampleRows, rows: Iterable[dict[str, Any]]) -> None:

@@ -24,6 +24,13 @@ def test_a_file_and_its_columns_are_a_task(words: str, text: list[str], label: s
     assert described == {"data": words.rsplit(":", 2)[0], "text": text, "label": label}
 
 
+def test_blanks_that_a_files_own_names_have_stay(tmp_path: Path) -> None:
+    path = tmp_path / "reviews.csv"
+    path.write_text("review ,a title, stars\n", encoding="utf-8")
+    _, described = file_task(f"{path}:review + a title: stars", "--tasks") or ("", {})
+    assert (described["text"], described["label"]) == (["review ", "a title"], " stars")
+
+
 @pytest.mark.parametrize("words", ["cola", "mine.yaml", "hub:name:configuration", "reviews.txt:review:stars", ""])
 def test_other_words_are_no_file_of_examples(words: str) -> None:
     assert file_task(words, "--tasks") is None

@@ -89,11 +89,48 @@ def test_groups_that_are_in_two_parts_are_told_of_however_the_other_part_is_writ
     assert own(train, split={"group": "customer", "test": written[2]}).parts["test"].num_rows == 20
 
 
+def test_groups_of_one_of_a_parts_files_are_told_of(tmp_path: Path) -> None:
+    for name, some in {"train": rows(80), "test-0": rows(40), "test-1": without_a_group(rows(4))}.items():
+        write_csv(tmp_path / f"{name}.csv", some)
+    data = own(tmp_path, split={"group": "customer"})
+    assert data.parts["test"].num_rows == 44
+    assert "test examples of tickets have a customer that is also in train" in " ".join(data.warnings)
+
+
+@pytest.mark.parametrize(
+    ("other", "said"),
+    [
+        (
+            "c7 ",
+            "the customer 'c7' and 'c7 ' differ only in blanks, or in how their letters are encoded: if they are one",
+        ),
+        ("C7", ""),
+    ],
+)
+def test_groups_that_may_be_one_are_told_of(tmp_path: Path, other: str, said: str) -> None:
+    some = rows(100)
+    some[30]["customer"] = other
+    assert some[29]["customer"] == "c7"
+    data = own(write_csv(tmp_path / "tickets.csv", some), split={"group": "customer"})
+    assert " ".join(data.warnings).startswith(said)
+    assert bool(data.warnings) == bool(said)
+
+
+def test_numbers_that_are_written_otherwise_in_a_part_elsewhere_may_be_one_group(tmp_path: Path) -> None:
+    numbered = [row | {"customer": number // 4} for number, row in enumerate(rows(80))]
+    train = write_csv(tmp_path / "train.csv", numbered)
+    later = write_csv(tmp_path / "later.csv", [row | {"customer": f"{row['customer']}.0"} for row in numbered[:20]])
+    said = " ".join(own(train, split={"group": "customer", "test": str(later)}).warnings)
+    assert "differ only in how a number is written: if they are one group of tickets, write them alike" in said
+
+
 def test_a_part_elsewhere_may_have_gaps_among_its_groups(tmp_path: Path) -> None:
     train = write_csv(tmp_path / "train.csv", rows(80))
     some = [row | {"customer": "" if number % 3 else row["customer"]} for number, row in enumerate(rows(40))]
     later = write_csv(tmp_path / "later.csv", some)
-    assert own(train, split={"group": "customer", "test": str(later)}).parts["test"].num_rows == 40
+    whole = own(train, split={"group": "customer", "test": str(later)})
+    assert whole.parts["test"].num_rows == 40
+    assert "test examples of tickets have a customer that is also in train" in " ".join(whole.warnings)
     write_csv(train, some)
     assert "have no group, the first is row" in refusal_of(train, split={"group": "customer"})
 

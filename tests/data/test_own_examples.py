@@ -236,6 +236,7 @@ def test_labels_that_may_mean_one_thing_or_be_a_text_are_doubted(
 
 def test_long_numbers_that_differ_in_a_digit_are_two_labels() -> None:
     assert list(doubt_labels(["9007199254740992", "9007199254740993"], "tickets")) == []
+    assert list(doubt_labels(["0e1234567890123456789012345", "7"], "tickets")) == [], "an exponent beyond any decimal"
     [warning] = doubt_labels(["9007199254740993", "9007199254740993.0"], "tickets")
     assert "differ only in how a number is written" in warning
 
