@@ -117,7 +117,10 @@ def written_space(space: "DerivedSpace", given: Sequence[GivenValue]) -> str:
     found = with_given(space.values, AUTO, given)
     if isinstance(tasks := found.get("tasks"), Mapping):
         found["tasks"] = {name: _without_defaults(task) for name, task in tasks.items()}
-        if OF_GLUE not in tasks.values() and giver("data", given) is None:
+        if (
+            not {None, OF_GLUE} & {task for task in tasks.values() if not isinstance(task, Mapping)}
+            and giver("data", given) is None
+        ):
             found.pop("data", None)  # nothing is read from there
     whole = {name: whole_path(found[name]) for name in FOLDERS if isinstance(found.get(name), str)}
     return as_yaml({**found, **whole}, space.reasons)

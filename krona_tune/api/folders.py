@@ -89,13 +89,14 @@ def earlier_studies(storage: Storage, named: Iterable[str], *, begun: bool = Fal
             return each
         if is_curve_file(each):
             return str(home(Path(each)).resolve())
-        if home(Path(each)).is_file():
-            fix = "name a study, or a file that krona-tune contribute wrote"
-            raise Refusal("--warm-start", f"{each} is no file of learning curves, whose name ends in .parquet", fix)
         try:
             return str(study_folder(storage, each, [RECORDED_CURVES]).root.resolve())
         except Refusal as refusal:
             if not begun:
+                if home(Path(each)).is_file():
+                    fix = "name a study, or a file that krona-tune contribute wrote"
+                    problem = f"{each} is no file of learning curves, whose name ends in .parquet"
+                    raise Refusal("--warm-start", problem, fix) from None
                 if refusal.place != str(storage):
                     raise
                 raise refusal.at("--warm-start") from None

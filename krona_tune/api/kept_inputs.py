@@ -91,11 +91,11 @@ def kept_tasks(tasks: Mapping[str, Any], folder: StudyFolder) -> dict[str, Any]:
 def naming_kept_data(folder: StudyFolder) -> Iterator[None]:
     """Makes refusals in this context name a task's data from memory, where they would name the file that keeps them."""
     place = (folder.inputs / DATA).resolve()
-    kept = re.compile(rf"{re.escape(str(place))}/([^/\s]+)/([\w.-]+)\.parquet")
+    kept = re.compile(rf"{re.escape(str(place))}/([\w-]+)(?:/([\w.-]+)\.parquet)?")
 
     def named(found: re.Match[str]) -> str:
-        several = len(list((place / found[1]).glob("*.parquet"))) > 1
-        return f"tasks: {found[1]}: data" + f": {found[2]}" * several
+        several = found[2] and len(list((place / found[1]).glob("*.parquet"))) > 1
+        return f"tasks: {found[1]}: data" + f": {found[2]}" * bool(several)
 
     try:
         yield
@@ -151,6 +151,8 @@ def _refuse_odd_parts(parts: Mapping[Any, Any], place: str) -> None:
             raise unknown(place, "part", part, ["train", "validation", "test"])
     if not parts:
         raise Refusal(place, "holds no part", GIVE_DATA)
+    if not any(part_of(part) == "train" for part in parts):
+        raise Refusal(place, f"holds {', '.join(parts)}, no training examples", "add train")
 
 
 def _keep(rows: Any, path: Path, place: str, *, begun: bool) -> None:

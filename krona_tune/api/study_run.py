@@ -25,10 +25,12 @@ from krona_tune.api.printing import (
 )
 from krona_tune.api.study_log import logging_to, refuse_no_log
 from krona_tune.api.study_request import lifting_ordered_stop
+from krona_tune.record.records import read_trials_so_far
 from krona_tune.refusal import NotNow
-from krona_tune.search.budget import RAISED_BY, used_up
+from krona_tune.search.budget import RAISED_BY, time_is_up
 from krona_tune.search.driver_options import DriverOptions, Outcome
 from krona_tune.search.planning.plan import Plan, make_plan
+from krona_tune.search.progress.study_status import read_status
 from krona_tune.search.waiting_orders import EarlierOrders
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import format_many
@@ -92,13 +94,21 @@ def run_and_report(
             print_dry_run(plan, here, folder)
         return None
     refuse_no_log(folder.log)
-    if not (again or earlier.orders) and (limit := used_up(spec.search, folder)):
-        said = f"the budget of {limit} is used up: nothing more is trained without a larger {RAISED_BY[limit]}"
+    if not (again or earlier.orders) and time_is_up(spec.search, folder) and _left(spec, folder):
+        said = f"the budget of time is used up: nothing more is trained without a larger {RAISED_BY['time']}"
         errors.print(f"[yellow]warning:[/yellow] {escape(said)}", soft_wrap=True)
     outcome = _run(plan, folder, replace(options, again=again, earlier=earlier))
     if outcome.interrupted:
         console.print(escape(_how_to_go_on(outcome, options.resumed_by)), soft_wrap=True)
     return outcome
+
+
+def _left(spec: StudySpec, folder: StudyFolder) -> bool:
+    """Returns whether a study that has begun has trials to go."""
+    if not folder.manifest.exists():
+        return False
+    rows, manifest = read_trials_so_far(folder.results), read_manifest(folder.manifest)
+    return bool(read_status(folder, rows, runs=False, manifest=manifest, spec=spec).state.counts.to_go)
 
 
 def _refuse_other_study(plan: "Plan", folder: StudyFolder, place: str) -> None:

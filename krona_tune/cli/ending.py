@@ -92,7 +92,7 @@ class CheckedCommand(QuietFlags, TyperCommand):
             place = parameter.opts[-1] if parameter.param_type_name == "option" else name.upper()
             for text in _texts(words.get(name)):
                 refuse_odd_text(text, place, is_name=name not in FREE)
-                if listed := self._choices(name):
+                if (listed := self._choices(name)) and "--help" not in args:
                     refuse_unknown(place, "choice", listed, text)
         return super().parse_args(ctx, args)
 

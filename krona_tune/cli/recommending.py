@@ -111,5 +111,5 @@ def contribute(
     left = write(folder, path)
     say(f"{path}: {left.reports} reports of {left.trials} trials of {left.points} points")
     if left.left_out:
-        why = "of another method than krona, with a knob that the file has no column for, or of a point tried before"
+        why = "such as those of another method than krona, of a point again, or with a knob without a column"
         say(f"left out: {format_many(left.left_out, 'trial')}, {why}")

@@ -18,6 +18,9 @@ PARTS = ("train", "validation", "test")
 FEW = 20
 """A part with fewer examples says little: one of them more or less right is 5 % of an accuracy."""
 
+Doubts = tuple[tuple[str, str], ...]
+"""Parts with what makes the scores on them mean little."""
+
 
 def subsample(parts: dict[str, pa.Table], wanted: dict[str, int | None], seed: int) -> dict[str, pa.Table]:
     """Returns at most `wanted` rows of each part, by its own permutation; fewer rows are a prefix of more rows."""
@@ -36,7 +39,8 @@ class OwnData:
     text).
 
     `shares` are the labels' shares of all training examples, in the order of the labels; none without labels.
-    `warnings` say what a person should know before training.
+    `warnings` say what a person should know before training, and `doubts` which of them make the scores on a part mean
+    little, with that part.
     """
 
     task: Task
@@ -44,6 +48,7 @@ class OwnData:
     provenance: str
     shares: tuple[float, ...]
     warnings: tuple[str, ...]
+    doubts: Doubts = ()
 
 
 MINI = "mini"
@@ -56,7 +61,8 @@ class TaskData:
 
     `provenance` is for people; `fingerprint` is the sha256 of the task's name and every text and label. `contents` is
     that of all texts and labels that the source has, whatever the task is called and whichever rows were chosen; empty
-    for generated ones. `warnings` say what was noticed when the data were read.
+    for generated ones. `warnings` say what was noticed when the data were read, and `doubts` which of that makes the
+    scores on a part mean little, with that part.
     """
 
     task: Task
@@ -68,6 +74,7 @@ class TaskData:
     fingerprint: str
     contents: str = ""
     warnings: tuple[str, ...] = ()
+    doubts: Doubts = ()
 
 
 def load(
@@ -95,23 +102,27 @@ def load(
     else:
         whole, provenance = glue.read(task, source)
     parts = subsample(whole, wanted, seed)
-    noticed = (*source.warnings, *_doubt_parts(task, parts)) if isinstance(source, OwnData) else ()
     data = _task_data(task, parts, f"{provenance}; {_counts(parts, whole)}", synthetic=False)
-    return replace(data, warnings=noticed, contents=_contents(task, whole))
+    if isinstance(source, OwnData):
+        few = tuple(_doubt_parts(task, parts))
+        warnings = (*source.warnings, *(text for _, text in few))
+        data = replace(data, warnings=warnings, doubts=(*source.doubts, *few))
+    return replace(data, contents=_contents(task, whole))
 
 
-def _doubt_parts(task: Task, parts: dict[str, pa.Table]) -> Iterator[str]:
-    """Yields warnings about parts with few examples, and about labels that a part has no example of, so that its score
+def _doubt_parts(task: Task, parts: dict[str, pa.Table]) -> Iterator[tuple[str, str]]:
+    """Yields parts with warnings about few examples, and about labels that a part has no example of, so that its score
     says nothing of them."""
     few = [f"{table.num_rows} {part}" for part, table in parts.items() if table.num_rows < FEW]
     if few:
-        yield f"{task.title} has only {', '.join(few)} examples: with so few, scores are mostly chance"
+        first = few[0].rpartition(" ")[2]
+        yield first, f"{task.title} has only {', '.join(few)} examples: with so few, scores are mostly chance"
     for part in ("validation", "test"):  # `find_warnings` counts what training lacks
         there = set(parts[part]["label"].unique().to_pylist()) if task.labels else set()
         lacking = [label for number, label in enumerate(task.labels) if number not in there]
         if lacking:
             many = f"{len(lacking)} of the {len(task.labels)} labels, such as" if len(lacking) > 1 else "the label"
-            yield f"no {part} example of {task.title} has {many} {shown(lacking[0])}"
+            yield part, f"no {part} example of {task.title} has {many} {shown(lacking[0])}"
 
 
 def check(source: str, tasks: Iterable[str]) -> None:
@@ -172,16 +183,28 @@ def _contents(task: Task, whole: dict[str, pa.Table]) -> str:
 def find_warnings(data: TaskData) -> Iterator[str]:
     """Yields what was noticed in reading, and what is odd in a part: only empty texts, or only one label."""
     yield from data.warnings
+    yield from (text for _, text in _odd_parts(data))
+
+
+def find_doubts(data: TaskData, *, tested: bool) -> Iterator[str]:
+    """Yields which of the warnings make scores mean little; those of the test half only where it is `tested`."""
+    yield from (text for part, text in (*data.doubts, *_odd_parts(data)) if tested or part != "test")
+
+
+def _odd_parts(data: TaskData) -> Iterator[tuple[str, str]]:
+    """Yields parts with what is odd in them."""
     for part in PARTS:
         table = getattr(data, part)
         which = f"the {table.num_rows} {part} examples of {data.task.title}"
-        yield from (f"{which} have no {name}: all are empty" for name in data.task.inputs if _is_empty(table[name]))
+        yield from (
+            (part, f"{which} have no {name}: all are empty") for name in data.task.inputs if _is_empty(table[name])
+        )
         labels = table["label"].unique().to_pylist()
         if len(labels) == 1:
-            yield f"{which} all have the {_label_text(data.task, labels[0])}"
+            yield part, f"{which} all have the {_label_text(data.task, labels[0])}"
         elif part == "train" and len(labels) < len(data.task.labels):
             lack = len(data.task.labels) - len(labels)
-            yield f"{which} have {lack} of its {len(data.task.labels)} labels not once; use more of them"
+            yield part, f"{which} have {lack} of its {len(data.task.labels)} labels not once; use more of them"
 
 
 def _is_empty(texts: pa.ChunkedArray) -> bool:

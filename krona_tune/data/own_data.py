@@ -211,12 +211,14 @@ def load_own(name: str, spec: TaskSpec, place: str) -> OwnData:
     encoded = {part: _encoded(table, task) for part, table in parts.items()}
     odd = try_functions(task, encoded["train"][LABEL].to_numpy(), place)
     tried = try_draws(task, encoded["validation"][LABEL].to_numpy())
+    shared = tuple(_shared(task, spec, parts))
     return OwnData(
         task=task,
         parts=encoded,
         provenance=spec.data,
         shares=tuple(counts[label] / train.num_rows for label in task.labels),
-        warnings=(*_doubts(task, spec, parts, unused), *odd, *tried),
+        warnings=(*_doubts(task, spec, parts, unused), *(text for _, text in shared), *odd, *tried),
+        doubts=shared,
     )
 
 
@@ -226,15 +228,19 @@ def _doubts(task: Task, spec: TaskSpec, parts: dict[str, pa.Table], unused: Sequ
         yield from doubt_labels(task.labels, task.title)
         if spec.positive is None and any(row.of_one_label for row in rows_of(task.metrics)):
             yield from doubt_positive(task.labels, task.title)
-    for (part, earlier), count in overlaps(parts, inputs_of(spec)).items():
-        yield _duplicates_text(task, part, earlier, parts[part].num_rows, count)
     yield from (_unused(task, spec, part) for part in unused)
     if spec.split.group:
         grouped = [table[GROUP].unique() for table in parts.values() if GROUP in table.column_names]
         known = dict.fromkeys(group for found in grouped for group in found.to_pylist() if group is not None)
         yield from doubt_groups(known, spec.split.group, task.title)
-    for pair, count in (overlaps(parts, (GROUP,)) if spec.split.group else {}).items():
-        yield _straddles(task, str(spec.split.group), *pair, count)
+
+
+def _shared(task: Task, spec: TaskSpec, parts: dict[str, pa.Table]) -> Iterator[tuple[str, str]]:
+    """Yields later parts with what they share with an earlier one: whole examples, or groups."""
+    for (part, earlier), count in overlaps(parts, inputs_of(spec)).items():
+        yield part, _duplicates_text(task, part, earlier, parts[part].num_rows, count)
+    for (part, earlier), count in (overlaps(parts, (GROUP,)) if spec.split.group else {}).items():
+        yield part, _straddles(task, str(spec.split.group), part, earlier, count)
 
 
 def _files(spec: TaskSpec, place: str, answers: Answers) -> dict[str, list[Examples]]:

@@ -5,14 +5,11 @@ import logging
 import time
 from collections import defaultdict
 from collections.abc import Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from math import inf
 from pathlib import Path
 
 from krona_tune.atomic_write import write_atomically
-from krona_tune.record.records import read_trials_so_far
-from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.kinds import FULL_TRAININGS
 from krona_tune.study.request.search_spec import SearchSpec
@@ -104,13 +101,9 @@ def spent(rows: Mapping[str, TrialResult], seconds: float) -> Amount:
     )
 
 
-def used_up(search: SearchSpec, folder: StudyFolder) -> str | None:
-    """Returns the name of the limit that the trainings of a study have reached so far, in words; None if there is none,
-    or its records can't be read."""
-    rows: list[TrialResult] = []
-    with suppress(Refusal):
-        rows = read_trials_so_far(folder.results) if folder.results.is_dir() else []
-    return Budget.of(search).used_up(spent({row.trial_id: row for row in rows}, _read(folder.clock)))
+def time_is_up(search: SearchSpec, folder: StudyFolder) -> bool:
+    """Returns whether a study's clock has reached its limit."""
+    return search.time_budget is not None and _read(folder.clock) >= search.time_budget
 
 
 def needed(

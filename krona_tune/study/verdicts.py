@@ -3,7 +3,7 @@
 The page, the tables, Python and REST all take their words from here.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from krona_tune.study.chosen_finalist import choose, name_of
@@ -77,13 +77,8 @@ def verdicts_of(
     return Verdicts(
         learned=learned,
         headline=_headline(title, facts, learned, searched, finals=winner is not None),
-        others=(*(f"{title}: {text}." for text in others), *_doubts(facts if best or winner else None)),
+        others=tuple(f"{title}: {text}." for text in (*others, *(facts.doubts if facts and (best or winner) else ()))),
     )
-
-
-def _doubts(facts: TaskFacts | None) -> Iterator[str]:
-    """Yields what in a task's data may make its scores mean little."""
-    yield from (f"{doubt[:1].upper()}{doubt[1:]}." for doubt in (facts.doubts if facts else ()))
 
 
 def _headline(

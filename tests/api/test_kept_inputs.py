@@ -57,6 +57,8 @@ def test_refusals_name_data_from_memory_and_not_the_files_that_keep_them(folder:
     with pytest.raises(Refusal, match=r"^tasks: mine: data: body: is odd; see"), naming_kept_data(folder):
         raise Refusal(f"{path}: body", "is odd", "see")
     keep(folder, {"train": pd.DataFrame(stars()), "test": pd.DataFrame(stars(9))})
+    with pytest.raises(Refusal, match=r"^tasks: mine: data: holds test, no training examples; add train$"):
+        keep(folder, {"test": pd.DataFrame(stars())})
     both = "tasks: mine: data: train, tasks: mine: data: test"
     with pytest.raises(Refusal, match=rf"^2 problems: {both}$"), naming_kept_data(folder):
         raise Refusal("", f"2 problems: {path}, {path.with_name('test.parquet')}")

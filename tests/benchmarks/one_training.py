@@ -1,7 +1,6 @@
 """Trains one configuration without Ray, and adds rows to a file of results."""
 
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,24 +9,21 @@ import pandas as pd
 from krona_tune.search.planning.space import Params
 from krona_tune.study.request.trial import check_trial
 from krona_tune.train.backbone import Backbone
-from krona_tune.train.evaluate import Diverged
 from krona_tune.train.hidden_states import HiddenStateStore
 from krona_tune.train.loop import TaskWork, TrialRun
 
 
 def reports(
     name: str, point: Params, seed: int, work: TaskWork, backbone: Backbone, store: HiddenStateStore | None
-) -> list[tuple[float, float]]:
-    """Returns the epochs and the score of each report of a training; one that diverges has the reports before."""
-    run, found = TrialRun(name, check_trial(work.task.name, seed, point), work, backbone, store), []
+) -> Iterator[tuple[float, float]]:
+    """Yields the epochs and the score of each report of a training. Raises Diverged where it diverges."""
+    run = TrialRun(name, check_trial(work.task.name, seed, point), work, backbone, store)
     try:
-        with suppress(Diverged):
-            while not run.finished:
-                report = run.advance()
-                found.append((report.epochs, report.score))
+        while not run.finished:
+            report = run.advance()
+            yield report.epochs, report.score
     finally:
         run.close()
-    return found
 
 
 def add_rows(path: Path, rows: Sequence[dict[str, Any]]) -> None:

@@ -95,6 +95,11 @@ def test_an_export_that_can_not_be_is_refused_and_nothing_left(
     assert not list(Path.cwd().iterdir())
 
 
+def test_help_is_shown_whatever_else_is_written(ask: Run) -> None:
+    code, out, _ = ask("export", "--format", "merge", "--help")
+    assert (code, "--format" in out) == (0, True)
+
+
 def test_an_export_to_the_home_folder_of_nobody_makes_no_folder(ask: Run, storage: Path) -> None:
     code, _, err = ask("export", "second", "--storage", storage, "--format", "adapter", "--to", "~nobody-here/out")
     assert (code, err) == (2, "--to: there is no home folder '~nobody-here'; give the folder's whole path\n")

@@ -323,14 +323,23 @@ def test_a_printed_space_says_of_own_tasks_only_what_was_asked(
     assert "data" not in space
     _, out, _ = run(*words, "own.csv:text:label,cola", program=cli.main)
     assert (yaml.safe_load(out)["data"], yaml.safe_load(out)["tasks"]["cola"]) == ("mini", "glue")
+    _, out, _ = run(*words, "own.csv:text:label", "--set", "tasks.cola=null", program=cli.main)
+    assert yaml.safe_load(out)["data"] == "mini"
 
 
-def test_a_space_is_made_with_what_a_study_of_the_storage_teaches(run: Run, tmp_path: Path, study: StudyFolder) -> None:
+def test_a_space_is_made_with_what_a_study_of_the_storage_teaches(
+    run: Run, tmp_path: Path, study: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
     words = ["space", "auto", "--tasks", "cola", "--warm-start"]
     code, _, err = run(*words, "nobody", "--storage", str(study.root.parent), program=cli.main)
     assert (code, err.partition(";")[0]) == (2, "--warm-start: unknown study 'nobody'")
     code, _, err = run(*words, study.name, "--storage", str(study.root.parent), program=cli.main)
     assert "unknown study" not in err
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path / "elsewhere")
+    Path(study.name).touch()
+    code, _, err = run(*words, study.name, "--storage", str(study.root.parent), program=cli.main)
+    assert "no file of learning curves" not in err, "a file of its name hides no study"
     (tmp_path / "in.csv").touch()
     code, _, err = run(*words, str(tmp_path / "in.csv"), program=cli.main)
     assert (code, "in.csv is no file of learning curves, whose name ends in .parquet; name a study" in err) == (2, True)

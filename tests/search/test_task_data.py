@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from krona_tune.data.corpus import PARTS
 from krona_tune.search.full_training import FullTraining, whole_plan
 from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.search.startup.task_data import full_work, prepare_data
@@ -55,8 +56,22 @@ def test_what_is_odd_about_the_data_is_kept_with_their_facts(plan: Plan, tmp_pat
     rows = "".join(f"text {number},{'good' if number % 2 else 'bad'}\n" for number in range(40))
     (tmp_path / "own.csv").write_text("text,label\n" + rows, encoding="utf-8")
     own = {"data": str(tmp_path / "own.csv"), "text": "text", "label": "label"}
-    asked = {**plan.spec.plain(), "tasks": {"own": own}, "finalists": {"top": 0}}
+    asked = {**plan.spec.plain(), "tasks": {"own": own}}
     prepared = prepare_data(make_plan(build_spec(asked, "x.yaml"), "x.yaml"), plan.source.location)
     (said,) = prepared.facts["own"].doubts
     assert said.startswith("own has only ")
     assert said in prepared.warnings_of("own")
+
+
+def test_only_what_makes_scores_mean_little_is_kept_and_none_of_the_test_half_without_finals(
+    plan: Plan, tmp_path: Path
+) -> None:
+    rows = [f"text {number},{'good' if number % 2 else 'Good '},{part}" for part in PARTS for number in range(30)]
+    (tmp_path / "own.csv").write_text("\n".join(["text,label,part", *rows]) + "\n", encoding="utf-8")
+    own = {"data": str(tmp_path / "own.csv"), "text": "text", "label": "label", "split": {"column": "part"}}
+    for top, halves in ((1, ["validation", "test", "test"]), (0, ["validation"])):
+        asked = {**plan.spec.plain(), "tasks": {"own": own}, "finalists": {"top": top}}
+        prepared = prepare_data(make_plan(build_spec(asked, "x.yaml"), "x.yaml"), plan.source.location)
+        doubts = prepared.facts["own"].doubts
+        assert [each.partition(" examples")[0].split()[-1] for each in doubts] == halves, doubts
+        assert any("differ only in upper and lower case" in each for each in prepared.warnings_of("own"))

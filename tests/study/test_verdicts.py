@@ -119,7 +119,7 @@ def test_what_is_odd_about_the_data_is_said_beside_scores_only() -> None:
     odd = FACTS.model_copy(update={"doubts": ("no test example of RTE has the label 'no'",)})
     finals, none = rank_finals((), odd), rank_finals((), FACTS)
     assert verdicts_of("RTE", odd, finals, SEARCHED[0], SEARCHED).others == (
-        "No test example of RTE has the label 'no'.",
+        "RTE: no test example of RTE has the label 'no'.",
     )
     assert verdicts_of("RTE", odd, finals, None, []).others == ()
     assert verdicts_of("RTE", FACTS, none, SEARCHED[0], SEARCHED).others == ()

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from transformers import PreTrainedTokenizerBase
 
 from krona_tune.data.batches import TARGET, lengths
-from krona_tune.data.corpus import PARTS, TaskData, find_warnings
+from krona_tune.data.corpus import PARTS, TaskData, find_doubts, find_warnings
 from krona_tune.data.encode import (
     EncodedTask,
     Tokenization,
@@ -83,7 +83,7 @@ def prepare_data(plan: Plan, location: str) -> PreparedData:
     tests = {name: encode_test(each, tokenizer, **_encoding(plan)) for name, each in finals.items()}
     warnings: dict[str, tuple[str, ...]] = {}
     for name, (work, facts) in prepared.items():
-        changed = [*facts.doubts, *doubt_far_labels(work.task, plan.geometry)]
+        changed = [*find_warnings(data[name]), *doubt_far_labels(work.task, plan.geometry)]
         changed += _doubt_cut(plan, name, facts.cut_examples or 0, facts.train_examples + facts.validation_examples)
         parts = {"train": work.train, "validation": work.validation, "test": tests.get(name)}
         for part, table in ((part, table) for part, table in parts.items() if table is not None):
@@ -247,7 +247,7 @@ def _prepare_task(plan: Plan, data: TaskData, tokenizer: PreTrainedTokenizerBase
         steady=bool(spec.finalists.steady),
         labels=task.labels,
         extract=task.generation.extract if task.generation else "",
-        doubts=tuple(find_warnings(data)),
+        doubts=tuple(find_doubts(data, tested=spec.finalists.top > 0)),
     )
     return work, facts
 

@@ -18,6 +18,7 @@ import sys
 import tempfile
 from bisect import insort
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -31,6 +32,7 @@ from krona_tune.search.planning.space import Params
 from krona_tune.search.startup.task_data import prepare_data
 from krona_tune.train.backbone import load_backbone
 from krona_tune.train.device import keep_freed_memory, this_device
+from krona_tune.train.evaluate import Diverged
 from krona_tune.train.hidden_states import HiddenStateStore
 from tests.benchmarks.curves import held_out_tasks
 from tests.benchmarks.curves.adapted_layers import STORED_BYTES, planned
@@ -69,7 +71,9 @@ def rows(name: str, folder: Path, plan: Plan, seed: int) -> Iterator[dict[str, A
             for kind, number, point in points_of(plan, seed):
                 about = {"backbone": name, "task": task, "seed": seed, "kind": kind, "number": number}
                 about |= {knob: point[knob] for knob in KNOBS}
-                found = reports(f"{task}-{kind}-{number}", point, seed, work, backbone, store)
+                found: list[tuple[float, float]] = []
+                with suppress(Diverged):  # the reports before stay
+                    found.extend(reports(f"{task}-{kind}-{number}", point, seed, work, backbone, store))
                 for epochs, score in found or [(0.0, np.nan)]:
                     yield {**about, "epochs": epochs, "score": score}
 
