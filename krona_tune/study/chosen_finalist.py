@@ -1,6 +1,6 @@
 """Chooses what to use of a task's finals: the best finalist, unless it is not shown to be better than the default."""
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import isfinite
 
@@ -8,12 +8,6 @@ from krona_tune.study.finals import DEFAULT, HEAD, Finalist, Finals
 from krona_tune.study.intervals import Estimate, difference, estimate
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.request.metric_table import bounds_of
-
-ONE_SIDED_CONFIDENCE = 0.95
-"""The probability with which one configuration is said to be better than another, one-sided.
-
-Chosen by `python -m tests.benchmarks.choices`.
-"""
 
 WORTH = 0.05
 """A score that is left open by less is not worth another training.
@@ -35,12 +29,12 @@ def choose(finals: Finals) -> Chosen | None:
 
     Beside the finalists stand the default configuration and the head alone, but not one that is not reliable if the
     other is. The finalists are asked in the order of `lower_bound`, the reliable ones first, and the first is taken
-    that is better than both; an unsteady one is not taken over a steady default configuration that learns, and where
-    `finals.steady` says so, a reliable one need only have the mean of a default configuration of which a seed did not
-    learn, but that mean at least. If none is better, the better one of these two is taken; so it is where no draws of
-    the validation examples say how much scores vary with these, as of one's own metric that is too slow for them.
-    Finals without a default configuration, as of earlier versions, choose their winner. Of finals that were cut short,
-    what has not ended has no say, and the reason says so.
+    that is better than both with `finals.confidence`; an unsteady one is not taken over a steady default configuration
+    that learns, and where `finals.steady` says so, a reliable one need only have the mean of a default configuration of
+    which a seed did not learn, but that mean at least. If none is better, the better one of these two is taken; so it
+    is where no draws of the validation examples say how much scores vary with these, as of one's own metric that is too
+    slow for them. Finals without a default configuration, as of earlier versions, choose their winner. Of finals that
+    were cut short, what has not ended has no say, and the reason says so.
     """
     winner, default = finals.winner, finals.default
     if winner is None:
@@ -52,16 +46,17 @@ def choose(finals: Finals) -> Chosen | None:
     known = [each for each in both if each.reliable] or both
     pending = f"; {AWAITED}" if finals.awaits_default else unfinished
     rivals = [each for each in finals.finalists if each.steady or not (default and default.reliable)]
-    for each in sorted(rivals, key=_promise, reverse=True):
+    at = f"on validation with {100 * finals.confidence:.6g} % confidence"
+    for each in _by_promise(rivals, finals.confidence):
         beaten = _to_beat(each, finals, known)
-        if each not in known and all(is_better(each, other) for other in beaten):
+        if each not in known and all(is_better(each, other, finals.confidence) for other in beaten):
             beside = _unsteady(default) * (default not in (*beaten, each))
             names = " and ".join(map(name_of, beaten))
-            why = f"it is better than {names}, {_AT}" if beaten else "it learned with every seed, with no lower mean"
+            why = f"it is better than {names}, {at}" if beaten else "it learned with every seed, with no lower mean"
             return Chosen(finalist=each, reason=why + beside + pending)
     best = max(known, key=lambda each: each.validation.mean)
     drawn = all(row.validation_resampled for each in (*finals.finalists, *known) for row in each.rows)
-    why = f"no other is shown to be better, {_AT}" if drawn else _UNDRAWN
+    why = f"no other is shown to be better, {at}" if drawn else _UNDRAWN
     return Chosen(finalist=best, reason=why + _unsteady(default) * (default not in known) + pending)
 
 
@@ -97,7 +92,6 @@ def _alone(finals: Finals) -> str:
 AWAITED = "no training of the default configuration has ended"
 UNFINISHED = "the finals have not ended, so that another may be chosen"
 _UNDRAWN = "no other can be shown to be better, because there are no draws of the validation examples for each seed"
-_AT = f"on validation with {100 * ONE_SIDED_CONFIDENCE:.0f} % confidence"
 
 
 def contenders(finals: Finals, facts: TaskFacts | None = None) -> tuple[Finalist, ...]:
@@ -107,19 +101,19 @@ def contenders(finals: Finals, facts: TaskFacts | None = None) -> tuple[Finalist
     `facts` have the constant answer's score."""
     if not finals.finalists:
         return ()
-    leader = max(finals.finalists, key=_promise)
-    worth = _worth(leader, facts)
-    others = [each for each in finals.everyone if each is not leader and _may_change(leader, each, worth)]
+    leader = _by_promise(finals.finalists, finals.confidence)[0]
+    worth, rest = _worth(leader, facts), [each for each in finals.everyone if each is not leader]
+    others = [each for each in rest if _may_change(leader, each, worth, finals.confidence)]
     return (leader, *others) if others else ()
 
 
-def is_better(first: Finalist, second: Finalist) -> bool:
-    """Returns whether one configuration's mean validation score is shown to be above another's.
+def is_better(first: Finalist, second: Finalist, confidence: float) -> bool:
+    """Returns whether one configuration's mean validation score is shown to be above another's, one-sided.
 
     Compared are the seeds that both have, on the same draws of the examples; it takes two seeds, and draws.
     """
     found = _validated(first, second)
-    return found is not None and _is_above_zero(found)
+    return found is not None and _is_above_zero(found, confidence)
 
 
 def _validated(first: Finalist, second: Finalist) -> Estimate | None:
@@ -128,22 +122,22 @@ def _validated(first: Finalist, second: Finalist) -> Estimate | None:
     return difference(*sides, first.validation_examples, bounds=bounds).estimate
 
 
-def _is_above_zero(found: Estimate) -> bool:
+def _is_above_zero(found: Estimate, confidence: float) -> bool:
     if not found.whole or found.lacks:
         return False
-    return found.mean > found.quantile(ONE_SIDED_CONFIDENCE) * found.deviation
+    return found.mean > found.quantile(confidence) * found.deviation
 
 
-def lower_bound(each: Finalist) -> float:
-    """Returns what its mean validation score is above with that confidence; the mean itself if that is not known."""
+def lower_bound(each: Finalist, confidence: float) -> float:
+    """Returns what its mean validation score is above with a confidence; the mean itself if that is not known."""
     scored = each.validated_by_seed().values()
     found = estimate([score for score, _ in scored], [draws for _, draws in scored], each.validation_examples)
-    return found.mean if found.lacks else found.mean - found.quantile(ONE_SIDED_CONFIDENCE) * found.deviation
+    return found.mean if found.lacks else found.mean - found.quantile(confidence) * found.deviation
 
 
-def _promise(each: Finalist) -> tuple[bool, float]:
-    """Orders finalists by what they promise: the reliable ones first, then by the lower bound."""
-    return each.reliable, lower_bound(each)
+def _by_promise(finalists: Iterable[Finalist], confidence: float) -> Sequence[Finalist]:
+    """Returns finalists by what they promise: the reliable ones first, then by the lower bound."""
+    return sorted(finalists, key=lambda each: (each.reliable, lower_bound(each, confidence)), reverse=True)
 
 
 def _worth(each: Finalist, facts: TaskFacts | None) -> float:
@@ -155,17 +149,17 @@ def _worth(each: Finalist, facts: TaskFacts | None) -> float:
     return WORTH * abs(gain) if isfinite(gain) else 0.0
 
 
-def _may_change(leader: Finalist, other: Finalist, worth: float) -> bool:
+def _may_change(leader: Finalist, other: Finalist, worth: float, confidence: float) -> bool:
     """Returns whether more seeds may change what is known of a difference: chance between seeds alone leaves it open by
     more than `worth`, or there is one seed of each and none was lost. Against chance between examples no seed helps,
     nor where that chance is not known."""
     found = _validated(leader, other)
-    if found is None or not found.drawn or _is_above_zero(found):
+    if found is None or not found.drawn or _is_above_zero(found, confidence):
         return False
     if found.seeds < 2:
         return leader.steady and other.steady
     of_seeds = replace(found, of_examples=0.0, drawn=False)
-    return of_seeds.quantile(ONE_SIDED_CONFIDENCE) * of_seeds.deviation > worth
+    return of_seeds.quantile(confidence) * of_seeds.deviation > worth
 
 
 def name_of(each: Finalist) -> str:

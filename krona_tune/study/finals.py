@@ -11,6 +11,7 @@ from krona_tune.study.kinds import TrialKind
 from krona_tune.study.learning import FailureRate, Learned, learned_more, unlearned
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.request.metric_table import bounds_of
+from krona_tune.study.request.study_spec import EARLIER_CONFIDENCE
 from krona_tune.study.request.trial import HEAD_ONLY
 from krona_tune.study.result import NO_INTERVAL, Status, TrialResult, grouped, is_score
 
@@ -156,7 +157,7 @@ class Finals:
     `lost` are the trials of configurations that have none to come and none with a test score. `compares`: the default
     configuration takes part, however far it has come, and however it ended; `awaits_default`: none of its trials has
     ended; `unfinished`: some configuration has seeds to come. `steady`: a configuration that learns with every seed is
-    looked for.
+    looked for. `confidence`, one-sided, is that with which one must be better than another.
     """
 
     finalists: tuple[Finalist, ...] = ()
@@ -166,6 +167,7 @@ class Finals:
     awaits_default: bool = False
     unfinished: bool = False
     steady: bool = False
+    confidence: float = EARLIER_CONFIDENCE
 
     @property
     def winner(self) -> Finalist | None:
@@ -241,6 +243,7 @@ def rank_finals(rows: Iterable[TrialResult], facts: TaskFacts | None = None) -> 
         awaits_default=bool(of_default) and not any(row.ended for row in of_default),
         unfinished=bool(to_come),
         steady=facts is not None and facts.steady,
+        confidence=facts.confidence if facts else EARLIER_CONFIDENCE,
     )
 
 

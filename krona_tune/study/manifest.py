@@ -16,7 +16,7 @@ from krona_tune.study.folder import own_input
 from krona_tune.study.frozen_value import FrozenValue
 from krona_tune.study.redact import redact
 from krona_tune.study.request.metric_table import rows_of
-from krona_tune.study.request.study_spec import FinalistsSpec, Precision, ResourcesSpec, StudySpec
+from krona_tune.study.request.study_spec import EARLIER_CONFIDENCE, FinalistsSpec, Precision, ResourcesSpec, StudySpec
 from krona_tune.study.result import Half
 
 Command = Annotated[str, AfterValidator(redact)]
@@ -41,9 +41,10 @@ class TaskFacts(FrozenValue):
     metrics have a mean with those of other tasks. `cut_examples` of train and validation have more than `max_length`
     tokens and lose their ends; both are None if an older study did not record them. `joined_texts`: the tokenizer gets
     the two texts of an example as one, with a line break between them. `final_seeds` is the least number of seeds that
-    each configuration of its finals gets; None if an older study did not record its request. `steady` is the request's
-    `finalists.steady`. `labels` are the names of its labels; None if an older study did not record them. `extract`
-    finds what counts in a target and an answer. `doubts` say in words what in the data may make its scores mean little.
+    each configuration of its finals gets; None if an older study did not record its request. `steady` and `confidence`
+    are the request's `finalists.steady` and `finalists.confidence`. `labels` are the names of its labels; None if an
+    older study did not record them. `extract` finds what counts in a target and an answer. `doubts` say in words what
+    in the data may make its scores mean little.
     """
 
     title: str
@@ -68,6 +69,7 @@ class TaskFacts(FrozenValue):
     joined_texts: bool = False
     final_seeds: int | None = None
     steady: bool = False
+    confidence: float = EARLIER_CONFIDENCE
     labels: tuple[str, ...] | None = None
     extract: str = ""
     doubts: tuple[str, ...] = ()

@@ -12,11 +12,10 @@ confidences. All numbers are synthetic.
 import sys
 from collections.abc import Sequence
 from itertools import product
-from unittest.mock import patch
 
 import numpy as np
 
-from krona_tune.study import chosen_finalist
+from krona_tune.study.chosen_finalist import choose, contenders
 from krona_tune.study.finals import DEFAULT, HEAD, Finals, rank_finals
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import TaskFacts
@@ -35,13 +34,19 @@ HARM = 0.01
 """A loss against the default that counts."""
 RULES = {
     "the winner": (0.95, False), "chosen, .9": (0.9, False), "chosen, .95": (0.95, False),
-    "chosen, .95, more seeds": (0.95, True),
+    "chosen, .95, more seeds": (0.95, True), "chosen, .99, more seeds": (0.99, True),
 }  # fmt: skip
 """By name: the confidence, and whether open choices get more seeds. The first has no default configuration."""
 
 
 def finals_of(
-    scores: Array, numbers: Sequence[int], seeds: Sequence[int], examples: int, *, steady: bool = False
+    scores: Array,
+    numbers: Sequence[int],
+    seeds: Sequence[int],
+    examples: int,
+    *,
+    confidence: float,
+    steady: bool = False,
 ) -> Finals:
     """Returns the finals of one study.
 
@@ -50,12 +55,13 @@ def finals_of(
         numbers: (configurations,), their numbers in the finals.
         seeds: (configurations,), how many seeds each has.
         examples: how many validation examples there are.
+        confidence: that with which one must be better than another.
         steady: whether a configuration that learns with every seed is looked for.
     """
     facts = TaskFacts(
         title="RTE", metrics=("accuracy",), provenance="", synthetic=True, fingerprint="", train_examples=1,
         validation_examples=examples, constant_score=CONSTANT, rungs=(1,), final_seeds=SEEDS,
-        steady=steady,
+        confidence=confidence, steady=steady,
     )  # fmt: skip
     rows = [
         final_row(
@@ -98,12 +104,14 @@ def draw_scores(
     return scores
 
 
-def decide(scores: Array, numbers: Sequence[int], examples: int, *, race: bool) -> tuple[Finals, int]:
+def decide(
+    scores: Array, numbers: Sequence[int], examples: int, *, confidence: float, race: bool
+) -> tuple[Finals, int]:
     """Returns the finals when they are over, and how many trainings they took."""
     seeds = [SEEDS] * len(numbers)
     while True:
-        finals = finals_of(scores, numbers, seeds, examples)
-        asked = [numbers.index(each.number) for each in chosen_finalist.contenders(finals)] if race else []
+        finals = finals_of(scores, numbers, seeds, examples, confidence=confidence)
+        asked = [numbers.index(each.number) for each in contenders(finals)] if race else []
         if not asked or max(seeds) == MOST:
             return finals, sum(seeds)
         seeds = [many + (place in asked) for place, many in enumerate(seeds)]
@@ -125,9 +133,8 @@ def simulate(
         entered = [0, 1, *best.tolist()]
         numbers = [HEAD, DEFAULT, *range(1, TOP + 1)]
         for name, (confidence, race) in RULES.items():
-            with patch.object(chosen_finalist, "ONE_SIDED_CONFIDENCE", confidence):
-                finals, took = decide(scores[entered, 1:], numbers, examples, race=race)
-                chosen = chosen_finalist.choose(finals)
+            finals, took = decide(scores[entered, 1:], numbers, examples, confidence=confidence, race=race)
+            chosen = choose(finals)
             assert chosen is not None
             used = chosen.finalist
             if name == "the winner":

@@ -16,6 +16,7 @@ import numpy as np
 
 from krona_tune.study.chosen_finalist import choose
 from krona_tune.study.finals import DEFAULT, HEAD, Finals
+from krona_tune.study.request.study_spec import EARLIER_CONFIDENCE
 from tests.benchmarks.choices import CONSTANT, LEVEL, SEEDS, draw_scores, finals_of
 from tests.benchmarks.simulated_finals import Array
 
@@ -37,7 +38,9 @@ def decide(scores: Array, order: list[int], *, steady: bool) -> tuple[Finals, in
     entered, left = [0, 1, order[0]], list(order[1:])
     while True:
         numbers = [HEAD, DEFAULT, *range(1, len(entered) - 1)]
-        finals = finals_of(scores[entered], numbers, [SEEDS] * len(entered), EXAMPLES, steady=steady)
+        finals = finals_of(
+            scores[entered], numbers, [SEEDS] * len(entered), EXAMPLES, confidence=EARLIER_CONFIDENCE, steady=steady
+        )
         paid = (len(entered) + 1) * SEEDS <= BUDGET
         if not (steady and left and paid) or any(each.reliable for each in finals.finalists):
             return finals, len(entered) * SEEDS, entered

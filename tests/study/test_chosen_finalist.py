@@ -49,6 +49,18 @@ def test_the_default_is_chosen_over_a_winner_that_is_not_shown_to_be_better() ->
     assert chosen(*rows) == "default"
 
 
+def test_a_lower_confidence_chooses_what_a_higher_one_leaves() -> None:
+    rows = [*best(0.9, 0.86, 0.88), *default(0.81, 0.84, 0.79), *head(0.6, 0.6, 0.61)]
+
+    def asked(confidence: float) -> tuple[str, str]:
+        choice = choose(rank_finals(rows, FACTS.model_copy(update={"confidence": confidence})))
+        assert choice is not None
+        return choice.finalist.of, choice.reason.rpartition("with ")[2]
+
+    assert asked(0.9) == ("a", "90 % confidence")
+    assert asked(0.999) == ("default", "99.9 % confidence")
+
+
 def test_the_test_half_has_no_say() -> None:
     rows = [default(*CLOSE), head(0.6, 0.6, 0.61)]
     assert chosen(best(0.9, 0.78, 0.81, test=0.99), *rows) == "default"
@@ -174,8 +186,8 @@ def test_draws_of_the_examples_count_in_pairs() -> None:
         rows = [*best(0.81, 0.822, 0.8, validation_resampled=draws), *default(*CLOSE, validation_resampled=drawn)]
         return list(rank_finals(rows).finalists)
 
-    assert is_better(*pair(alike))
-    assert not is_better(*pair(other))
+    assert is_better(*pair(alike), 0.95)
+    assert not is_better(*pair(other), 0.95)
 
 
 @pytest.mark.parametrize("scores", [(0.9,), (0.8, 0.8), (0.8, 0.8, 0.8)])
@@ -186,9 +198,9 @@ def test_one_seed_or_equal_scores_show_nothing(scores: tuple[float, ...]) -> Non
 
 def test_the_lower_bound_is_the_mean_where_nothing_is_known_of_its_chance() -> None:
     [one] = rank_finals(best(0.9, validation_resampled=())).finalists
-    assert lower_bound(one) == 0.9
+    assert lower_bound(one, 0.95) == 0.9
     [three] = rank_finals(best(0.8, 0.9, 1.0, validation_resampled=())).finalists
-    assert lower_bound(three) == pytest.approx(0.9 - 2.92 * 0.1 / 3**0.5, abs=1e-4)
+    assert lower_bound(three, 0.95) == pytest.approx(0.9 - 2.92 * 0.1 / 3**0.5, abs=1e-4)
 
 
 def test_more_seeds_are_for_those_whose_seeds_leave_the_best_open() -> None:

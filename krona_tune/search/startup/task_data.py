@@ -40,6 +40,7 @@ from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import TaskFacts, read_manifest, refuse_other_inputs, task_inputs
 from krona_tune.study.request.loader import load_spec
+from krona_tune.study.request.study_spec import EARLIER_CONFIDENCE
 from krona_tune.train.backbone import candidates, open_tokenizer
 from krona_tune.train.backbone_source import download
 from krona_tune.train.loop import TaskWork
@@ -245,6 +246,7 @@ def _prepare_task(plan: Plan, data: TaskData, tokenizer: PreTrainedTokenizerBase
         joined_texts=not plan.geometry.text_to_text and len(task.inputs) > 1 and joins_texts(tokenizer),
         final_seeds=spec.finalists.seeds,
         steady=bool(spec.finalists.steady),
+        confidence=spec.finalists.confidence or EARLIER_CONFIDENCE,
         labels=task.labels,
         extract=task.generation.extract if task.generation else "",
         doubts=tuple(find_doubts(data, tested=spec.finalists.top > 0)),

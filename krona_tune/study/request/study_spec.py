@@ -41,6 +41,7 @@ SETTLED = (
     "finalists.default",
     "finalists.counted",
     "finalists.steady",
+    "finalists.confidence",
     "finalists.budget",
 )
 """The keys that a new study settles as it begins, if nobody gave them."""
@@ -66,6 +67,9 @@ class ExamplesSpec(FrozenValue):
         return rows if most is None else min(rows, for_task(most, task))
 
 
+EARLIER_CONFIDENCE, CONFIDENCE = 0.95, 0.99
+"""With which confidence one configuration had to be better than another in studies that did not write it, and has to
+be in new ones. Chosen by `python -m tests.benchmarks.finals.replay`."""
 MORE_SEEDS = 2
 """How many seeds more than the least the budget of finals pays for, if all configurations got them."""
 
@@ -94,6 +98,11 @@ class FinalistsSpec(FrozenValue):
     joins them, as far as `budget` goes; and one that does need only have the mean of a default configuration that does
     not. A new study writes what holds: true where the default is trained. null: as before this key was there, like
     false."""
+    confidence: Annotated[float, Field(gt=0.5, lt=1)] | None = None
+    """How sure it must be, on validation and one-sided, that a configuration is better than the default one and the
+    head alone, so that it is chosen. A lower number chooses others more often, also ones that are worse. A new study
+    writes what holds: 0.99 where one configuration of each task is looked for. null: as before this key was there,
+    0.95."""
     budget: Count | None = None
     """The most trainings of a task's finals, with the head alone. What `top` and `seeds` leave of it gives more seeds
     to those among which the best can't be told yet; a new study may not ask for fewer than these two take. Finalists
@@ -126,8 +135,9 @@ class FinalistsSpec(FrozenValue):
         whole = (best + head + default) * (self.seeds + MORE_SEEDS)
         more = whole if default or self.seeds > 1 else None
         counted, steady = (default and asked is not False for asked in (self.counted, self.steady))
+        confidence = self.confidence or CONFIDENCE
         settled = {"default": default, "counted": counted, "steady": steady, "budget": self.budget or more}
-        return self.model_copy(update=settled)
+        return self.model_copy(update={**settled, "confidence": confidence})
 
 
 class ResourcesSpec(FrozenValue):

@@ -16,29 +16,29 @@ kinds. By the reports, a configuration is worth the mean test score of the last 
 any of these finals was recorded. On average, it is worth that of all its recorded seeds; this was added when three
 tasks were recorded, because three seeds of the best configuration are often worse than three of another. Beside them:
 the trainings, and how often a reporting seed of what is used did not learn. Where a seed diverged, it is worth the
-constant answer. Intervals are over tasks, by t. Other confidences were added when one task was recorded. A first
+constant answer. Intervals are over tasks, by t. Other confidences were added when one task was recorded, that of .99
+where the default counts when four were, and two on a second backbone. A first
 version let the default configuration, which is one of the twelve, take the place of a finalist; mended after three.
 """
 
 import argparse
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import fmean
 from typing import Any, NamedTuple
-from unittest.mock import patch
 
 import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from krona_tune.study import chosen_finalist
-from krona_tune.study.chosen_finalist import contenders
+from krona_tune.study.chosen_finalist import choose, contenders
 from krona_tune.study.finals import DEFAULT, HEAD, Finals, rank_finals
 from krona_tune.study.intervals import student_quantile
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.learning import unlearned
 from krona_tune.study.manifest import TaskFacts
+from krona_tune.study.request.study_spec import EARLIER_CONFIDENCE
 from krona_tune.study.result import Status, TrialResult
 from tests.benchmarks.curves.record import PACKAGED
 from tests.benchmarks.finals.record import RESULTS
@@ -47,19 +47,28 @@ from tests.study.final_rows import row as final_row
 SEARCHED, TOP, SEEDS, MOST, REPORTED = 6, 2, 3, 5, 3
 HARM = 0.01
 WINNER, DEFAULT_ITSELF, BEST = "the winner", "the default", "the best on average"
-CONFIDENCE = chosen_finalist.ONE_SIDED_CONFIDENCE
 COUNTED = "chosen of three to five, the default counts"
+
+
+class Rule(NamedTuple):
+    """Holds how many seeds a configuration may have, the confidence of the choice, and whether the default counts."""
+
+    most: int = MOST
+    confidence: float = EARLIER_CONFIDENCE
+    counted: bool = False
+
+
 RULES = {
-    WINNER: (SEEDS, CONFIDENCE),
-    "chosen of three seeds": (SEEDS, CONFIDENCE),
-    "chosen of three to five": (MOST, CONFIDENCE),
-    "chosen of three to five, .9": (MOST, 0.9),
-    "chosen of three to five, .99": (MOST, 0.99),
-    COUNTED: (MOST, CONFIDENCE),
-    DEFAULT_ITSELF: (SEEDS, CONFIDENCE),
-    BEST: (SEEDS, CONFIDENCE),
+    WINNER: Rule(SEEDS),
+    "chosen of three seeds": Rule(SEEDS),
+    "chosen of three to five": Rule(),
+    "chosen of three to five, .9": Rule(confidence=0.9),
+    "chosen of three to five, .99": Rule(confidence=0.99),
+    COUNTED: Rule(counted=True),
+    f"{COUNTED}, .99": Rule(confidence=0.99, counted=True),
+    DEFAULT_ITSELF: Rule(),
+    BEST: Rule(),
 }
-"""By name: how many seeds a configuration may have, and the confidence of the choice."""
 
 
 class Replayed(NamedTuple):
@@ -95,6 +104,10 @@ class RecordedFinals:
     def seeds(self) -> list[int]:
         """Returns the seeds that all configurations were trained with."""
         return sorted(set.intersection(*map(set, self.rows.values())))
+
+    def judged(self, confidence: float) -> "RecordedFinals":
+        """Returns the same finals, where one must be better than another with this confidence."""
+        return replace(self, facts=self.facts.model_copy(update={"confidence": confidence}))
 
     def worth(self, number: int, seeds: Collection[int]) -> float:
         """Returns the mean test score of a configuration over these seeds."""
@@ -170,34 +183,60 @@ def decided(finals: RecordedFinals, numbers: Sequence[int], seeds: Sequence[int]
         counts |= {number: fewest + 1 for number in asked if counts[number] == fewest}
 
 
-def replay(finals: RecordedFinals, studies: int) -> dict[str, list[Replayed]]:
-    """Returns what each rule uses in each of so many studies."""
+class Drawn(NamedTuple):
+    """Holds one study: the order of the seeds, and which numbers enter its finals.
+
+    `entered` has TOP others beside the default and the head alone, `counted` one less where the default is one of the
+    best, and `best` the best of all that were tried.
+    """
+
+    seeds: list[int]
+    entered: list[int]
+    counted: list[int]
+    best: list[int]
+
+    @property
+    def all(self) -> set[int]:
+        """Returns every number that enters under one of the rules."""
+        return {*self.entered, *self.best}
+
+
+def draw(finals: RecordedFinals, studies: int) -> Iterator[Drawn]:
+    """Yields so many studies of a task, the same ones each time."""
     rng = np.random.default_rng(43)
-    found: dict[str, list[Replayed]] = {name: [] for name in RULES}
     others = [number for number in finals.searched if number != DEFAULT]
-    average = {number: finals.average(number) for number in finals.rows}
     for _ in range(studies):
         tried = [DEFAULT, *rng.permutation(others)[: SEARCHED - 1].tolist()]
         best = sorted(tried, key=lambda number: -finals.searched[number])
-        seeds = rng.permutation(finals.seeds).tolist()
-        reports = seeds[-REPORTED:]
         beside = [number for number in best if number != DEFAULT][:TOP]
-        entered = [HEAD, DEFAULT, *beside]
-        counted = [HEAD, DEFAULT, *[number for number in beside if number in best[:TOP]]]
-        worths = {number: finals.worth(number, reports) for number in {*entered, *best[: TOP + 1]}}
-        for name, (most, confidence) in RULES.items():
+        yield Drawn(
+            seeds=rng.permutation(finals.seeds).tolist(),
+            entered=[HEAD, DEFAULT, *beside],
+            counted=[HEAD, DEFAULT, *[number for number in beside if number in best[:TOP]]],
+            best=best[: TOP + 1],
+        )
+
+
+def replay(finals: RecordedFinals, studies: int) -> dict[str, list[Replayed]]:
+    """Returns what each rule uses in each of so many studies."""
+    found: dict[str, list[Replayed]] = {name: [] for name in RULES}
+    average = {number: finals.average(number) for number in finals.rows}
+    for study in draw(finals, studies):
+        reports = study.seeds[-REPORTED:]
+        worths = {number: finals.worth(number, reports) for number in study.all}
+        for name, rule in RULES.items():
             took = 0
             if name == DEFAULT_ITSELF:
                 used = DEFAULT
             elif name == BEST:
                 used = max(worths, key=average.__getitem__)
             elif name == WINNER:
-                ranked, took = decided(finals, [HEAD, *best[: TOP + 1]], seeds, SEEDS)
+                ranked, took = decided(finals, [HEAD, *study.best], study.seeds, rule.most)
                 used = ranked.finalists[0].number
             else:
-                with patch.object(chosen_finalist, "ONE_SIDED_CONFIDENCE", confidence):
-                    ranked, took = decided(finals, counted if name == COUNTED else entered, seeds, most)
-                    chosen = chosen_finalist.choose(ranked)
+                numbers = study.counted if rule.counted else study.entered
+                ranked, took = decided(finals.judged(rule.confidence), numbers, study.seeds, rule.most)
+                chosen = choose(ranked)
                 assert chosen is not None, "a recorded configuration has a score"
                 used = chosen.finalist.number
             found[name].append(

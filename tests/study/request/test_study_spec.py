@@ -109,6 +109,15 @@ def test_several_methods_are_searched_on_equal_terms(method: Any, favoured: bool
     assert beside.finalists.counted is False
     unasked = build_spec({**space, "finalists": {"top": 1, "default": True, "steady": False}}, "x.yaml").settled()
     assert unasked.finalists.steady is False
+    assert {begun.finalists.confidence, asked.finalists.confidence} == {0.99}
+
+
+@pytest.mark.parametrize("given", [0.5, 1, 1.2, -1, "nan", True])
+def test_a_confidence_is_above_a_half_and_below_one(given: Any) -> None:
+    asked = build_spec({"model": "m", "finalists": {"top": 1, "confidence": 0.9}}, "x.yaml").settled()
+    assert asked.finalists.confidence == 0.9
+    with pytest.raises(Refusal, match=r"finalists\.confidence"):
+        build_spec({"model": "m", "finalists": {"top": 1, "confidence": given}}, "x.yaml")
 
 
 @pytest.mark.parametrize(
