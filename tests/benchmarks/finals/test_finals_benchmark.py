@@ -3,12 +3,14 @@
 import random
 from pathlib import Path
 
+import numpy as np
 import pandas as pd
 import pytest
 
 from krona_tune.study.finals import DEFAULT, HEAD
 from krona_tune.study.kinds import TrialKind
 from tests.benchmarks.finals import replay as replayed
+from tests.benchmarks.finals.least_regret import least_regret, options
 from tests.benchmarks.finals.record import COLUMNS
 from tests.benchmarks.finals.replay import BEST, COUNTED, DEFAULT_ITSELF, RULES, TOP, WINNER, read, replay, table
 
@@ -117,3 +119,18 @@ def test_the_table_has_a_row_for_each_task_and_rule(tmp_path: Path) -> None:
     lines = table({"x": found, "y": found})
     assert len(lines) == 2 + 4 * len(RULES)
     assert lines[2].startswith(f"| x | {WINNER} | 0.000 |")
+
+
+def test_the_least_regret_mixes_the_choices_that_harm_with_those_that_lose() -> None:
+    certain = np.array([(0.0, 0.2), (1.0, 0.0)])
+    assert least_regret({"x": [certain]}, 0.25) == pytest.approx(0.15)
+    assert least_regret({"x": [certain], "y": [certain[:1]]}, 0.25) == pytest.approx(0.15)
+    assert least_regret({"x": [certain]}, 1.0) == 0
+
+
+def test_who_knows_every_seed_chooses_what_is_better_and_never_harms(tmp_path: Path) -> None:
+    levels = {HEAD: 0.6, DEFAULT: 0.7, **dict.fromkeys(OTHERS, 0.9)}
+    found = options(read(recorded(tmp_path, levels, {})), 5)
+    assert least_regret({"x": found}) < 0.01
+    assert all((0.0, pytest.approx(0.2, abs=0.01)) in [tuple(row) for row in rows] for rows in found), "the default"
+    assert all(rows[:, 0].max() == 1 for rows in found), "the head alone harms"
