@@ -3,8 +3,9 @@
 import pytest
 
 from krona_tune.refusal import Refusal
-from krona_tune.search.clone import clone_id, clone_number, refuse_uncloneable
+from krona_tune.search.clone import clone_id, clone_number, clone_of, refuse_uncloneable
 from krona_tune.study.kinds import TrialKind
+from krona_tune.study.order import OrderRequest
 from tests.rows import row
 
 
@@ -19,3 +20,19 @@ def test_only_a_trial_of_the_search_is_cloned() -> None:
     refuse_uncloneable(row("cola"), "trial")
     with pytest.raises(Refusal, match=r"^trial: cola-003-s1 is a repeat; clone a trial of the search$"):
         refuse_uncloneable(row("cola", trial_id="cola-003-s1", kind=TrialKind.REPEAT), "trial")
+
+
+@pytest.mark.parametrize(
+    "setting",
+    [
+        "gradient_checkpointing=1",
+        "scale='4'",
+        "learning_rate='1e-2'",
+        "batch_size='32'",
+        "batch_size=99999999999999999999",
+    ],
+)
+def test_a_value_that_no_record_can_hold_is_refused(setting: str) -> None:
+    order = OrderRequest(what="clone_trial", trial="cola-000", settings=(setting,))
+    with pytest.raises(Refusal, match=r"^clone cola-000: "):
+        clone_of(order, row("cola", trial_id="cola-000"), 0, lambda config: None)

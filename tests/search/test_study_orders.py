@@ -122,7 +122,7 @@ def test_a_killed_driver_loses_no_order_and_does_none_twice(
         (clone(), "the same would be trained again"),
         (clone("training.learning_rat=1"), "unknown knob 'learning_rat', did you mean 'learning_rate'"),
         (clone("adapter.learning_rate=1"), "no key of adapter"),
-        (clone("learning_rate=-1"), "greater than 0"),
+        (clone("learning_rate=-1"), "write a number above 0"),
         (clone("learning_rate=[1]"), "no single value"),
         (clone("a_out=5"), "a_out"),
         (clone("rank=2"), "clone cola-000: rank: krona does not read it"),
