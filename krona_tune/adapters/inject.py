@@ -132,18 +132,19 @@ class Adapters:
         self._handles = []
 
     def detach(self) -> None:
-        """Leaves the model as it was, on the device and in the dtype that it has now; merged weights stay merged.
+        """Leaves the model as it was, on the device and in the dtype that it has now; a merged one stays merged, with
+        what was trained of its own.
 
         A second call does nothing.
         """
         self.leave_hooks()
-        dtype = self._cast_to()
-        for holders, copy in self._replaced:
-            for holder in holders:
-                _put_back(*holder, copy, dtype)
-        self._replaced = []
-        _copy(reversed(self._filled))
-        self._filled = []
+        if not self.merged:
+            dtype = self._cast_to()
+            for holders, copy in self._replaced:
+                for holder in holders:
+                    _put_back(*holder, copy, dtype)
+            _copy(reversed(self._filled))
+        self._replaced, self._filled = [], []
         if self.attached:
             self.attached = False
             if left := sets_on(self.model) - 1:

@@ -143,3 +143,12 @@ def test_a_merge_under_autocast_is_exact(method: str, knobs: dict[str, object]) 
     with torch.autocast("cpu", torch.bfloat16):
         merge(adapters)
     assert all(torch.equal(tensor, exact[key]) for key, tensor in model.state_dict().items())
+
+
+def test_a_merged_model_keeps_what_was_trained_of_its_own_when_it_is_left() -> None:
+    shape, model, base = build("bert")
+    asked = shaped(shape, "krona", layer_norms=True)
+    with trained(Adapters(base, shape, asked, torch.Generator().manual_seed(0))) as adapters:
+        merge(adapters)
+        merged = outputs(model, shape)
+    assert torch.equal(outputs(model, shape), merged)
