@@ -13,6 +13,7 @@ pytest.importorskip("peft", reason="the extra `peft` is not installed")
 import datasets
 from peft import PromptTuningConfig, get_peft_model, get_peft_model_state_dict
 from transformers import (
+    AutoModel,
     AutoModelForMaskedLM,
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
@@ -151,9 +152,11 @@ def test_what_peft_can_not_adapt_is_refused(name: str, asked: dict[str, Any], sa
         (AutoModelForTokenClassification, "TOKEN_CLS"),
         (AutoModelForQuestionAnswering, "QUESTION_ANS"),
         (AutoModelForSequenceClassification, "SEQ_CLS"),
+        (AutoModelForMaskedLM, None),
+        (AutoModel, None),
     ],
 )
-def test_peft_learns_what_a_head_answers(make: Any, said: str) -> None:
+def test_peft_learns_what_a_head_answers(make: Any, said: str | None) -> None:
     assert optuna_space(None, make.from_config(model().config)).task_type == said
 
 

@@ -129,16 +129,20 @@ def _complete(config: PeftConfig, model: nn.Module, beside: Iterable[str]) -> No
     config.task_type = task_type(model)
 
 
-ANSWERS = {"ForTokenClassification": "TOKEN_CLS", "ForQuestionAnswering": "QUESTION_ANS"}
-"""Maps a part of the name of a model's class to what peft calls its answers; a classifier of whole texts has none."""
+ANSWERS = {
+    "ForSequenceClassification": "SEQ_CLS",
+    "ForTokenClassification": "TOKEN_CLS",
+    "ForQuestionAnswering": "QUESTION_ANS",
+}
+"""Maps a part of the name of a model's class to what peft calls its answers."""
 
 
-def task_type(model: nn.Module) -> str:
-    """Returns what peft calls the model's kind of answer."""
+def task_type(model: nn.Module) -> str | None:
+    """Returns what peft calls the model's kind of answer; None for one that it has no word for."""
     whole = cast(Any, model)
     if not whole.can_generate():
         name = type(model).__name__
-        return next((answer for part, answer in ANSWERS.items() if part in name), "SEQ_CLS")
+        return next((answer for part, answer in ANSWERS.items() if part in name), None)
     return "SEQ_2_SEQ_LM" if whole.config.is_encoder_decoder else "CAUSAL_LM"
 
 
