@@ -301,7 +301,7 @@ class VerbalizedAnswer:
         self.task = task
         self.model, config = backbone.whole, backbone.config
         self._encoder: Any = cast(Any, self.model).get_encoder() if backbone.geometry.is_encoder_decoder else None
-        self._pad = getattr(config, "pad_token_id", None) or 0  # some families' configs have none
+        self._pad = max(0, getattr(config, "pad_token_id", None) or 0)  # some families' configs have none, or -1
         self._vocabulary = max(1, backbone.geometry.vocabulary)
         device = backbone.device.kind
         width = max(map(len, candidates))

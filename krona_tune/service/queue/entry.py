@@ -1,5 +1,6 @@
 """Defines what is submitted to the queue, and what the queue keeps and answers of it."""
 
+import json
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, StringConstraints
@@ -28,6 +29,14 @@ LIVE: tuple[EntryState, ...] = ("queued", "running")
 """The states in which an entry has a place in the queue."""
 
 
+def _in_whole_characters(value: JsonValue) -> JsonValue:
+    try:
+        json.dumps(value, ensure_ascii=False).encode()
+    except UnicodeEncodeError as error:
+        raise ValueError("a text has half of a character") from error
+    return value
+
+
 class RequestValue(BaseModel):
     """A value for a key of a request."""
 
@@ -35,7 +44,7 @@ class RequestValue(BaseModel):
 
     key: ShortText
     """The key, as in study.yaml: `adapter.scale`."""
-    value: JsonValue
+    value: Annotated[JsonValue, AfterValidator(_in_whole_characters)]
     """Its value, as in study.yaml."""
     by: ShortText
     """What gave it, which a refusal names: `--trials`, or `--set adapter.scale`."""
