@@ -70,7 +70,7 @@ def unknown(place: str, kind: str, value: object, known: Iterable[str]) -> Refus
     if near:
         return Refusal(place, f"unknown {kind} {shown(str(value))}, did you mean {shown(near[0])}?")
     more = f" and {len(words) - MOST_WORDS} more" if len(words) > MOST_WORDS else ""
-    listed = ", ".join(map(cut, words[:MOST_WORDS]))
+    listed = ", ".join(map(cut, words[:MOST_WORDS])) or "none"
     return Refusal(place, f"unknown {kind} {shown(str(value))}", f"known: {listed}{more}")
 
 

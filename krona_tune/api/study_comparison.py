@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Sequence
 from os import PathLike
-from textwrap import shorten
 from typing import TYPE_CHECKING
 
 from rich.console import Group, RenderableType
@@ -12,10 +11,11 @@ from rich.text import Text
 from krona_tune.api.comparison_tables import comparison_frame
 from krona_tune.api.folders import study_folder
 from krona_tune.record.storage import storage_at
+from krona_tune.refusal import cut
 from krona_tune.refused_calls import refusing_at_the_caller
 from krona_tune.report.comparison import COMPARED_NOTE, ComparedWinner, Comparison, read_comparison
 from krona_tune.report.knobs import knobs_of
-from krona_tune.search.terminal.result_tables import titled_table
+from krona_tune.search.terminal.result_tables import FittingTable, titled_table
 from krona_tune.study.folder import STUDIES
 from krona_tune.study.formatting import (
     NOTHING,
@@ -31,9 +31,6 @@ from krona_tune.study.verdicts import TIED
 
 if TYPE_CHECKING:
     import pandas as pd
-
-LONGEST_VALUE = 40
-"""The most characters of a value of a request in the printed table."""
 
 
 @refusing_at_the_caller
@@ -83,7 +80,7 @@ def _tables(comparison: Comparison) -> Iterator[RenderableType]:
             "Where the requests differ", {}, ("key", *(escape(study.name) for study in comparison.studies)), words=100
         )
         for key, values in different.items():
-            table.add_row(escape(key), *(escape(shorten(value, LONGEST_VALUE, placeholder="…")) for value in values))
+            table.add_row(escape(key), *(escape(cut(value)) for value in values))
         yield table
 
 
@@ -104,7 +101,7 @@ def _scores(comparison: Comparison, facts: dict[str, TaskFacts]) -> RenderableTy
             score = format_score(final.test) if final else f"{format_score(best.best if best else None)} v"
             head = final.head_only if final else best.baseline if best else None
             table.add_row("" if place else "average", escape(study.name), score, "", format_score(head), "", "")
-    return table
+    return FittingTable(table)
 
 
 def _numbers(entry: ComparedWinner) -> list[str]:

@@ -25,7 +25,7 @@ from krona_tune.study.settings import Keywords
 
 FORM = "--format"
 NAME = "recommended"
-"""The study and the file that the printed commands make."""
+"""The file that the printed command makes, and the study that a recommendation is of."""
 
 
 class AnswerForm(StrEnum):
@@ -82,8 +82,8 @@ def recommend(
             lines = view.lines
             if may_foretell(view.found):
                 lines["probe"] = f"krona-tune {words} --probe trains a third of it, which may foretell the score"
-            named = f"{NAME}{storage_at(storage).study(NAME).storage_flag}"
-            train = f"{again} > {NAME}.yaml && krona-tune run --space {NAME}.yaml --name {named}"
+            where = storage_at(storage).study(NAME).storage_flag
+            train = f"{again} > {NAME}.yaml && krona-tune run --space {NAME}.yaml{where}"
             print_lines({**lines, "train": train})
     if probe and all(answer.probe and answer.probe.error for answer in view.found.answers):
         raise typer.Exit(ExitStatus.NO_RESULT)

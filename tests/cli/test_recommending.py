@@ -108,7 +108,7 @@ def test_the_printed_commands_keep_words_that_look_like_its_own(run: Run, model:
 
 def test_the_command_that_trains_a_recommendation_keeps_its_storage(run: Run, model: str) -> None:
     out = run(*WORDS, "--model", model, "--storage", "elsewhere", program=main)[1]
-    assert "run --space recommended.yaml --name recommended --storage" in " ".join(out.split())
+    assert "run --space recommended.yaml --storage" in " ".join(out.split())
     assert not list(Path.cwd().iterdir())
 
 

@@ -164,7 +164,7 @@ def _why_placed(geometry: Geometry, given: Sequence[str], adapter: Mapping[str, 
     several = len(adapter.get("layers", ())) > 1
     return {
         "adapter.a_out": f"divisors of {d_out} and {d_in}, common to all adapted maps",
-        **({"adapter.layers": f"all, the last half and the last third of {depth}"} if several else {}),
+        **({"adapter.layers": f"all, and the last half and third where they differ, of {depth}"} if several else {}),
         "training.learning_rate": f"holds nine of ten of the best adapters recorded on four tasks, widened; "
         f"half of them are below {FIRST_GUESS:g}",
     }

@@ -89,7 +89,7 @@ def watch(folder: StudyFolder, console: Console) -> None:
             elif now != shown:
                 console.print(view)
                 shown = now
-            if not runs:
+            if not runs or console.quiet:  # it is quiet once its reader has left
                 return
             time.sleep(LOCAL_SECONDS if is_locked(folder) else REMOTE_SECONDS)
             refresh(folder)

@@ -63,7 +63,7 @@ MOST_ACROSS = 4
 """The most tasks that stand side by side, a column each, where there are fewer methods than tasks."""
 
 
-def methods_table(lines: tuple[MethodLine, ...], facts: dict[str, TaskFacts]) -> Table:
+def methods_table(lines: tuple[MethodLine, ...], facts: dict[str, TaskFacts]) -> "FittingTable":
     """Makes the table of the methods' scores: a row for each, or of many tasks a row for each task."""
     halves = {cell.half for line in lines for cell in line.cells.values()}
     seen = "test scores" if "test" in halves else "validation scores"
@@ -79,7 +79,7 @@ def methods_table(lines: tuple[MethodLine, ...], facts: dict[str, TaskFacts]) ->
     table = titled_table(f"Methods, {seen}", facts, rows[0], caption)
     for row in rows[1:]:
         table.add_row(*row)
-    return table
+    return FittingTable(table)
 
 
 def shared_table(shared: Sequence[SharedConfiguration], facts: dict[str, TaskFacts]) -> Table:
