@@ -160,7 +160,7 @@ def both_text(value: Difference) -> str:
     if not value.partly or value.estimate is None:
         return "under the same seeds"
     seeds = f"{value.estimate.seeds:g} {'seed' if value.estimate.seeds == 1 else 'seeds'}"
-    return f"over the {seeds} with which both learned"
+    return f"over the {seeds} with which both learned and were tested"
 
 
 def head_text(finals: Finals) -> str:

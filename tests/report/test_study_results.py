@@ -39,7 +39,7 @@ def test_a_gain_over_fewer_seeds_than_the_winner_has_says_so(empty: Empty) -> No
     more = replace(repeats("000", (0.66,), (0.9,), task="rte")[0], params=KNOBS, of="rte-000", trial_id="more", seed=7)
     text = page(empty("rte"), [SEARCHED, HEAD, *final_rows(), more]).text
     assert "test score 0.700 ± 0.174" in text
-    both = "over the 2 seeds with which both learned (over all with which it learned 0.450"
+    both = "over the 2 seeds with which both learned and were tested (over all with which it learned 0.450"
     assert f"+0.150 against training the head alone {both}" in text
 
 

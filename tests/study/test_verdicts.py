@@ -106,7 +106,8 @@ def test_the_head_alone_is_compared_in_the_same_words() -> None:
     assert head(0.79, 0.83, 0.80).startswith("RTE: the winner can't be told apart from the head alone; 0.0")
     assert head(0.80, 0.82, 0.81).endswith("can't be told apart from the head alone: all scores are equal.")
     assert head(0.7).endswith("is not compared with the head alone: they share fewer than two seeds that learned.")
-    few = "RTE: the winner is better than the head alone by 0.204 on test, over the 2 seeds with which both learned."
+    seeds = "the 2 seeds with which both learned and were tested"
+    few = f"RTE: the winner is better than the head alone by 0.204 on test, over {seeds}."
     assert head(0.60, 0.612) == few
 
 
