@@ -21,7 +21,6 @@ from krona_tune.search.artifacts import Artifacts, write_artifacts
 from krona_tune.search.budget import RAISED_BY, Amount, Budget, Rates, StudyClock, spent
 from krona_tune.search.driver_options import DriverOptions, Outcome
 from krona_tune.search.forecast import Forecast
-from krona_tune.search.ledger import Ledger
 from krona_tune.search.phases import (
     SearchedStudy,
     chosen_phase,
@@ -38,7 +37,7 @@ from krona_tune.search.running_study import RunningStudy
 from krona_tune.search.searchers.task_searcher import OPEN, GatedSearcher
 from krona_tune.search.startup.begin_study import DriverContext
 from krona_tune.search.study_orders import StudyOrders
-from krona_tune.search.study_records import OpenRecords, StudySinks, open_records
+from krona_tune.search.study_records import StudySinks, open_records
 from krona_tune.search.study_stopper import StudyStopper, interruptible
 from krona_tune.search.terminal.live_view import View
 from krona_tune.search.trial_loop import TrialLoop
@@ -102,26 +101,9 @@ class Driver:
         console: where the view is drawn.
     """
 
-    context: DriverContext
-    options: DriverOptions
-    forecast: Forecast | None
-    opened: OpenRecords
-    sinks: StudySinks
-    ledger: Ledger
-    clock: StudyClock
-    stopper: StudyStopper
-    view: View
-    study: RunningStudy
-    orders: StudyOrders
-    metrics: StudyMetrics
-    loop: TrialLoop
-    artifacts: Artifacts
     stage: Stage
-    search_over: bool
     records: Literal["open", "ending", "ended"]
-    state_due: float
     foretold: float | None
-    searched: bool
     fulfilled: int | None
 
     def __init__(

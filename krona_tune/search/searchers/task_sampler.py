@@ -100,7 +100,7 @@ class TaskSampler:
         limit = self._limit(number)
 
         def acceptable(params: Params) -> bool:
-            return self._is_new(params, limit)
+            return self._space.feasible(params, limit) and self._space.meaning(params) not in self._tried
 
         suggested = next((each for each in self._suggest(number, self.tried) if acceptable(each.point)), None)
         if suggested is None and self._only_suggested:
@@ -128,10 +128,6 @@ class TaskSampler:
                 return self._begun(trial, trial_id, params, origin)
             self._study.tell(trial, state=TrialState.FAIL)
         raise AssertionError("an acceptable point is enqueued in the end")
-
-    def _is_new(self, params: Params, limit: int | None = None) -> bool:
-        """Returns whether a point is feasible within a limit and was not tried before."""
-        return self._space.feasible(params, limit) and self._space.meaning(params) not in self._tried
 
     def origin(self, trial_id: str) -> Origin:
         """Returns who proposed the point of a trial that was asked for before; an empty origin if nobody knows."""
