@@ -17,7 +17,7 @@ from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.order import OrderRequest
 from krona_tune.study.proposer import Proposer
-from krona_tune.study.request.loader import BEYOND
+from krona_tune.study.request.loader import refuse_beyond
 from krona_tune.study.request.plain_yaml import read_yaml
 from krona_tune.study.request.schedule import ScheduleSpec
 from krona_tune.study.request.trial import PEFT_FIELD, SECTION_OF, TrainingConfig, TrialConfig, section_of
@@ -173,8 +173,8 @@ def _change(setting: str, source: TrialResult) -> tuple[str, Any]:
     earlier = source.params.get(name)
     if isinstance(value, bool) and isinstance(earlier, int | float) and not isinstance(earlier, bool):
         raise Refusal(place, f"{shown(value)} is no number", "write a number")
-    if isinstance(value, int) and abs(value) >= BEYOND:
-        raise Refusal(place, f"{shown(value)} is beyond 2^63", "write a smaller number")
+    if isinstance(value, int):
+        refuse_beyond(value, place)
     if name in SECTION_OF:  # what trials take for a value of another type, records can't hold
         refuse_knob(name, value, f"clone {source.trial_id}: {section_of(name)}")
     if isinstance(earlier, float) and isinstance(value, int) and not isinstance(value, bool):

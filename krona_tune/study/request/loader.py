@@ -163,11 +163,16 @@ def _unreadable(path: Path, why: str) -> Refusal:
     return Refusal(str(path), f"can't be read: {why}", "give a YAML file that can be read")
 
 
+def refuse_beyond(number: int, place: str) -> None:
+    """Refuses a whole number that no record can hold."""
+    if abs(number) >= BEYOND:
+        raise Refusal(place, f"{shown(number)} is beyond 2^63", "write a smaller number")
+
+
 def build_spec(written: Mapping[str, Any], place: str) -> StudySpec:
     """Returns the spec that plain values describe. Raises a Refusal at the first wrong one, naming `place`."""
     for key, number in _integers(written):
-        if abs(number) >= BEYOND:
-            raise Refusal(f"{place}: {key}", f"{shown(number)} is beyond 2^63", "write a smaller number")
+        refuse_beyond(number, f"{place}: {key}")
     try:
         spec = StudySpec.model_validate(without_dropped(written, place))
         read = spec.settings()

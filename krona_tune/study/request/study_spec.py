@@ -99,10 +99,10 @@ class FinalistsSpec(FrozenValue):
     not. A new study writes what holds: true where the default is trained. null: as before this key was there, like
     false."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] | None = None
-    """How sure it must be, on validation and one-sided, that a configuration is better than the default one and the
-    head alone, so that it is chosen. A lower number chooses others more often, also ones that are worse. A new study
-    writes what holds: 0.99 where one configuration of each task is looked for. null: as before this key was there,
-    0.95."""
+    """Sets how sure it must be, one-sided and on validation, that a configuration is better than the default one and
+    the head alone; only then is it chosen. A lower number chooses others more often, also ones that are worse. A new
+    study writes what holds: 0.99 where one configuration of each task is looked for. null: as before this key was
+    there, 0.95."""
     budget: Count | None = None
     """The most trainings of a task's finals, with the head alone. What `top` and `seeds` leave of it gives more seeds
     to those among which the best can't be told yet; a new study may not ask for fewer than these two take. Finalists
