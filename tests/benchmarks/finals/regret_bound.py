@@ -1,4 +1,4 @@
-"""`python -m tests.benchmarks.finals.least_regret [--studies N]`: the regret below which no choice can come.
+"""`python -m tests.benchmarks.finals.regret_bound [--studies N]`: the regret below which no choice can come.
 
 `tests.benchmarks.finals.replay` has two aims: what is chosen is worse than the default in a share AIMED of all studies
 at most, and its regret is a share of the winner's. Here chooses who knows every recorded seed of every configuration,

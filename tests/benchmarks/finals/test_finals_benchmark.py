@@ -10,8 +10,8 @@ import pytest
 from krona_tune.study.finals import DEFAULT, HEAD
 from krona_tune.study.kinds import TrialKind
 from tests.benchmarks.finals import replay as replayed
-from tests.benchmarks.finals.least_regret import least_regret, options
 from tests.benchmarks.finals.record import COLUMNS
+from tests.benchmarks.finals.regret_bound import least_regret, options
 from tests.benchmarks.finals.replay import BEST, COUNTED, DEFAULT_ITSELF, RULES, TOP, WINNER, read, replay, table
 
 OTHERS, SEEDS, EXAMPLES, CONSTANT = range(1, 8), range(8), 400, 0.5
