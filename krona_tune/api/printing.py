@@ -3,6 +3,7 @@
 import os
 import re
 import shlex
+import time
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from importlib.util import find_spec
@@ -163,12 +164,20 @@ def _serve(folder: StudyFolder) -> str:
 
 
 def _foretold(started: "DriverContext", forecast: "Forecast", passed: float) -> str:
-    """Says what the whole request takes here with its start, of which a resumed study has done some; and its own
-    limits, if less."""
-    from krona_tune.search.budget import Budget
+    """Says what the whole request takes here with its start, or what is left of a resumed study; and its own limits, if
+    less."""
+    from krona_tune.record.records import read_trials_so_far
+    from krona_tune.search.budget import Budget, StudyClock, spent
     from krona_tune.search.startup.needs import said_of_finals
 
     spec, slots, price = started.plan.spec, started.slots, started.price
+    limits, folder = Budget.of(spec.search), started.folder
+    if rows := read_trials_so_far(folder.results):
+        left = forecast.left(spec, rows, lambda trial_id: 0.0, slots.count, time.time(), running=())
+        used = spent({row.trial_id: row for row in rows}, StudyClock(folder.clock).seconds() + passed)
+        ends_in = limits.seconds_left(used, started.rates(slots.count))
+        cut = f"; its budget ends it in {format_duration(ends_in)}" if ends_in < left else ""
+        return f"about {format_duration(left)} more by a few timed steps{cut}"
 
     def in_words(used: "Amount") -> str:
         devices = f"{format_device_hours(used.device_hours)} {'GPU' if slots.gpus else 'core'} hours"
@@ -176,7 +185,7 @@ def _foretold(started: "DriverContext", forecast: "Forecast", passed: float) -> 
         return f"{format_duration(used.seconds)} ({devices}{cost})"
 
     whole = forecast.amount(spec, slots)
-    used, limit = Budget.of(spec.search).cut(whole)
+    used, limit = limits.cut(whole)
     cut = f"; the budget of {limit} ends it after {in_words(used)}, finals included" if limit else ""
     more = said_of_finals(forecast.may_add(spec, slots))
     whole = replace(whole, seconds=passed + whole.seconds)

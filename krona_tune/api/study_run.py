@@ -75,6 +75,7 @@ def run_and_report(
     """
     from krona_tune.search.startup.cluster import slots, this_machine
 
+    began = time.monotonic()
     earlier = EarlierOrders.of(folder, options.keys, options.waited)  # what is ordered later means this driver
     here = None if options.start.address else slots(this_machine(), spec.resources)  # refuses before Ray is started
     plan = _planned(spec, place, folder)
@@ -97,7 +98,7 @@ def run_and_report(
     if not (again or earlier.orders) and time_is_up(spec.search, folder) and _left(spec, folder):
         said = f"the budget of time is used up: nothing more is trained without a larger {RAISED_BY['time']}"
         errors.print(f"[yellow]warning:[/yellow] {escape(said)}", soft_wrap=True)
-    outcome = _run(plan, folder, replace(options, again=again, earlier=earlier))
+    outcome = _run(plan, folder, replace(options, again=again, earlier=earlier, began=began))
     if outcome.interrupted:
         console.print(escape(_how_to_go_on(outcome, options.resumed_by)), soft_wrap=True)
     return outcome
@@ -141,8 +142,8 @@ def _run(plan: "Plan", folder: StudyFolder, options: DriverOptions) -> Outcome:
     """Runs the study on a Ray that is joined or started for it, and prints its results."""
     from krona_tune.search.startup.cluster import abandon, connecting, leave_ray
 
-    began, workers = time.monotonic(), connecting(options.start.address, plan.spec.resources)
-    driver = None
+    workers = connecting(options.start.address, plan.spec.resources)
+    began, driver = options.began or time.monotonic(), None
     with ExitStack() as log:
         try:
             from krona_tune.search.driver import Driver

@@ -154,11 +154,13 @@ class StudyClock:
 
     Args:
         counts: the study's own budget pays for this driver; otherwise, as in a full training, nothing is written.
+        began: when the driver's command began, by `time.monotonic`; None: now.
     """
 
-    def __init__(self, path: Path, *, counts: bool = True) -> None:
+    def __init__(self, path: Path, *, counts: bool = True, began: float | None = None) -> None:
         self._path, self._earlier, self._counts = path, _read(path), counts
-        self._began = self._saved_at = time.monotonic()
+        self._saved_at = time.monotonic()
+        self._began = self._saved_at if began is None else began
         self._stood: float | None = None
 
     def seconds(self) -> float:

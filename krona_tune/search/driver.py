@@ -115,7 +115,7 @@ class Driver:
         self.opened = open_records(plan, folder)
         self.sinks = StudySinks(self.opened, context, options)
         self.ledger = self.opened.ledger(context, self.sinks)
-        self.clock = StudyClock(folder.clock, counts=not again)
+        self.clock = StudyClock(folder.clock, counts=not again, began=options.began)
         self.stopper = StudyStopper(Budget() if again else Budget.of(plan.spec.search), self._spent)
         self.view = View(
             console,

@@ -26,6 +26,7 @@ class DriverOptions:
         waited: the ids of the orders that waited when the command began to take the study; None: those that wait now.
         earlier: these orders, and those that an earlier driver had taken.
         again: a full training, which is then all that is run.
+        began: when the command began, by `time.monotonic`; None: when its driver does.
     """
 
     command: str = ""
@@ -35,6 +36,7 @@ class DriverOptions:
     waited: frozenset[str] | None = None
     earlier: EarlierOrders = field(default_factory=EarlierOrders)
     again: "FullTraining | None" = None
+    began: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

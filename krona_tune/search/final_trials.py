@@ -50,7 +50,8 @@ def final_trials(
     *,
     rounds: bool = True,
 ) -> list[TrialMessage]:
-    """Returns every trial of the finals, begun or not: each task's configurations, seed by seed, then more seeds.
+    """Returns every trial of the finals, begun or not: all tasks' configurations, seed by seed, so that a limit that
+    ends them leaves no task without; then more seeds.
 
     Args:
         default: the default configuration, if it takes part.
@@ -65,15 +66,16 @@ def final_trials(
     else:
         winners = {task: _winners(spec, task, by_task[task], default) for task in spec.tasks}
     entries = {task: _entries(task, by_task[task], winners[task], default) for task in spec.tasks}
-    found: list[TrialMessage] = []
-    more: list[TrialMessage] = []
+    seeds = range(1, spec.finalists.seeds + 1)
+    least = [
+        _final_trial(spec, task, entry, index) for index in seeds for task in spec.tasks for entry in entries[task]
+    ]
+    if not rounds:
+        return least
+    of_task = grouped(least, lambda trial: trial.task)
     for task in spec.tasks:
-        seeds = range(1, spec.finalists.seeds + 1)
-        least = [_final_trial(spec, task, entry, index) for index in seeds for entry in entries[task]]
-        found += least
-        if rounds:
-            more += _more_seeds(spec, entries[task], least, by_task[task], facts.get(task))
-    return found + more
+        least += _more_seeds(spec, entries[task], of_task[task], by_task[task], facts.get(task))
+    return least
 
 
 def _final_trial(spec: StudySpec, task: str, entry: FinalsEntry, index: int) -> TrialMessage:

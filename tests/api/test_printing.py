@@ -13,6 +13,7 @@ from rich.table import Table
 
 from krona_tune.api.plan_view import plan_lines
 from krona_tune.api.printing import SafeConsole, console, errors, mlflow_ui, print_cost, print_paths, print_started
+from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.sink import NullSink
 from krona_tune.search.forecast import Forecast, TaskForecast, TrialParts
 from krona_tune.search.ledger import Ledger
@@ -22,6 +23,7 @@ from krona_tune.search.startup.begin_study import DriverContext
 from krona_tune.search.startup.cluster import Cluster, Slots
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.schedule import Schedule
+from krona_tune.study.request.search_spec import SearchSpec
 from krona_tune.study.request.study_spec import StudySpec
 from tests.record.events import manifest
 from tests.study.final_rows import row
@@ -135,6 +137,30 @@ def test_a_price_is_in_the_plan_the_forecast_and_the_end(
     print_cost(started, Ledger(plan.count, NullSink(), [took]))
     said = capsys.readouterr().out
     assert (f"The study's trials have {ended}at 2.10 a device hour." in said) if ended else said == ""
+
+
+@pytest.mark.parametrize(
+    ("budget", "cut"),
+    [(None, ""), (600, ""), (30, "; its budget ends it in 20 s"), (10, "; its budget ends it in 0 s")],
+)
+def test_of_a_resumed_study_it_is_said_what_is_left(
+    capsys: pytest.CaptureFixture[str], model: str, tmp_path: Path, budget: float | None, cut: str
+) -> None:
+    request: dict[str, Any] = {"model": model, "tasks": ["rte"], "data": "mini", "search": {"trials": 4}}
+    request["search"]["time_budget"] = budget
+    started = begun(make_plan(StudySpec.model_validate(request), "here"))
+    started = replace(started, folder=StudyFolder(tmp_path))
+    forecast = Forecast(tasks={"rte": RTE})
+    whole = forecast.study(started.plan.spec, started.slots)
+    sink = ParquetSink(started.folder.results)
+    for number in range(3):
+        sink.trial_ended(row(f"{number:03}", "search", 0.5))
+    started.folder.clock.write_text('{"seconds": 8.0}')
+    print_started(started, StartOptions(), forecast, 2.0)
+    said = re.search(r"time +about (.+) more by a few timed steps(.*)", capsys.readouterr().out)
+    assert said is not None
+    assert 0 < (SearchSpec.model_validate({"time_budget": said[1].replace(" ", "")}).time_budget or 0) < whole / 2
+    assert said[2] == cut
 
 
 @pytest.mark.parametrize(

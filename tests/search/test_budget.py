@@ -30,6 +30,12 @@ def test_a_driver_counts_on_from_those_before_it(tmp_path: Path, clock: list[flo
     assert second.seconds() == pytest.approx(42)
 
 
+def test_what_a_command_took_before_its_driver_counts(tmp_path: Path, clock: list[float]) -> None:
+    began = clock[0]
+    clock[0] += 25  # Ray, the workers, the data
+    assert StudyClock(tmp_path / "clock.json", began=began).seconds() == 25
+
+
 def test_a_driver_that_is_killed_loses_a_few_seconds(tmp_path: Path, clock: list[float]) -> None:
     path = tmp_path / "clock.json"
     killed = StudyClock(path)

@@ -57,6 +57,12 @@ def test_the_best_of_the_search_and_the_best_head_are_trained_with_the_same_seed
     assert trials[1].checked().kind == "finalist"
 
 
+def test_each_task_gets_a_seed_before_one_gets_its_next() -> None:
+    rows = [searched(number, 0.5 + number / 10, task) for task in ("cola", "rte") for number in range(3)]
+    trials = final_trials(spec(top=1, seeds=2, tasks=("rte", "cola")), rows)
+    assert [trial.trial_id for trial in trials] == [f"{task}-final-1-s{n}" for n in (1, 2) for task in ("rte", "cola")]
+
+
 def test_nothing_is_chosen_where_no_finalists_are_asked_for() -> None:
     assert final_trials(spec(top=0), ROWS) == []
 
