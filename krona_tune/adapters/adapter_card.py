@@ -36,13 +36,13 @@ class AdapterCard(FrozenValue):
     `cut_share` of its train and validation examples had more, None if that is unknown. `score` and `metrics` are this
     adapter's on the validation half, the `test_…` ones on the test half if it was evaluated there; `test_interval` is
     the score's 95 % interval over draws of the test examples. It was trained with `seed`, one of the `seeds` that its
-    configuration was trained with. `winner` is the trial that won the task, if another one was chosen. `trained_on`
-    says so if it was trained on more examples than the study's other trials; if none were held out it has no score.
-    `own_task` is the whole task if it is none of GLUE's. `roles` are the corrections of the backbone's geometry. A
-    decoder's head reads the last token that is not `pad_token_id`, which only decoders have. `quantize` says in how
-    many bits the backbone's weights were kept; `dequantised_by` names the class of transformers with which weights in
-    few bits were loaded as whole numbers. `joined_texts`: the tokenizer gets the two texts of an example as one, with a
-    line break between them.
+    configuration was trained with, of which `verdicts` are sentences. `winner` is the trial that won the task, if
+    another one was chosen. `trained_on` says so if it was trained on more examples than the study's other trials; if
+    none were held out it has no score. `own_task` is the whole task if it is none of GLUE's. `roles` are the
+    corrections of the backbone's geometry. A decoder's head reads the last token that is not `pad_token_id`, which only
+    decoders have. `quantize` says in how many bits the backbone's weights were kept; `dequantised_by` names the class
+    of transformers with which weights in few bits were loaded as whole numbers. `joined_texts`: the tokenizer gets the
+    two texts of an example as one, with a line break between them.
     """
 
     format: Literal[2] = 2
@@ -67,6 +67,7 @@ class AdapterCard(FrozenValue):
     test_interval: tuple[FiniteFloat, FiniteFloat] | None = None
     selected_by: str = BEST_OF_ALL
     winner: str = ""
+    verdicts: tuple[str, ...] = ()
     synthetic: bool
     trial_id: str
     study: str

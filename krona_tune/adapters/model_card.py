@@ -11,7 +11,7 @@ from krona_tune.adapters.adapter_card import WRITES_ALONE, AdapterCard
 from krona_tune.adapters.approximation import Nearness
 from krona_tune.adapters.export_forms import UNPUBLISHED, Form, Licence, Publication, loading, quoted
 from krona_tune.data.tasks import TASKS
-from krona_tune.study.formatting import format_answer
+from krona_tune.study.formatting import format_answer, format_bounds
 
 README = "README.md"
 TEMPLATES = Path(__file__).parent / "templates"
@@ -97,7 +97,7 @@ def _halves(card: AdapterCard) -> dict[str, list[str]]:
     """Returns the score and each metric on the validation half and, if it was evaluated there, on the test half."""
     halves = {} if card.score is None else {"validation": (format_answer(card.score), card.metrics)}
     if card.test_score is not None:
-        within = " ({} to {})".format(*map(format_answer, card.test_interval)) if card.test_interval else ""
+        within = " ({} to {})".format(*format_bounds(card.test_interval)) if card.test_interval else ""
         halves["test"] = (f"{format_answer(card.test_score)}{within}", card.test_metrics)
     return {
         half: [score, *(format_answer(metrics[name]) if name in metrics else "–" for name in card.metric_names)]

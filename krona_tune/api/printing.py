@@ -27,6 +27,7 @@ from krona_tune.study.formatting import (
 from krona_tune.study.redact import redact
 from krona_tune.study.request.field_types import for_task
 from krona_tune.study.result import TrialResult
+from krona_tune.study.verdicts import trained_texts
 
 if TYPE_CHECKING:
     from krona_tune.search.budget import Amount
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from krona_tune.search.planning.plan import Plan
     from krona_tune.search.start_options import StartOptions
     from krona_tune.search.startup.begin_study import DriverContext
-    from krona_tune.study.manifest import Manifest
+    from krona_tune.study.manifest import Manifest, TaskFacts
     from krona_tune.train.export import ExportResult
 
 OF_THE_SERVICE = ("fastapi", "sqlalchemy", "starlette", "uvicorn")
@@ -101,17 +102,22 @@ def print_full_training(plan: "Plan", again: "FullTraining") -> None:
     print_lines(lines)
 
 
-def print_trained(trials: Iterable[str], rows: Mapping[str, TrialResult], folder: StudyFolder) -> None:
-    """Prints each full training's result and how its adapter is used."""
-    for row in map(rows.get, trials):
-        if row:
-            halves = {"validation": row.score, "test": row.test_score}
-            scores = [f"{format_score(score)} on {half}" for half, score in halves.items() if score is not None]
-            ended = ", ".join(scores) or ("no score, nothing was held out" if row.checkpoint else row.error)
-            say(f"{row.trial_id}  {row.status}  {ended}")
-            if folder.adapter(row.trial_id).is_dir():
-                words = ["krona-tune", "predict", str(folder.adapter(row.trial_id))]
-                say(f"  {shlex.join(words)}")
+def print_trained(
+    trials: Iterable[str], rows: Mapping[str, TrialResult], folder: StudyFolder, tasks: "Mapping[str, TaskFacts]"
+) -> None:
+    """Prints each full training's result, how its adapter is used, and what is to be known of them all."""
+    trained = [row for trial in trials if (row := rows.get(trial))]
+    for row in trained:
+        halves = {"validation": row.score, "test": row.test_score}
+        scores = [f"{format_score(score)} on {half}" for half, score in halves.items() if score is not None]
+        ended = ", ".join(scores) or ("no score, nothing was held out" if row.checkpoint else row.error)
+        say(f"{row.trial_id}  {row.status}  {ended}")
+        if folder.adapter(row.trial_id).is_dir():
+            words = ["krona-tune", "predict", str(folder.adapter(row.trial_id))]
+            say(f"  {shlex.join(words)}")
+    if trained:
+        for text in trained_texts(tasks[trained[0].task], [row for row in trained if row.ended]):
+            say(text)
 
 
 def print_started(

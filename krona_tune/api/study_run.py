@@ -195,7 +195,7 @@ def _print_results(outcome: Outcome, context: "DriverContext", options: DriverOp
     folder, manifest = context.folder, context.manifest
     console.print()
     if outcome.trained:
-        print_trained(outcome.trained, outcome.ledger.rows, folder)
+        print_trained(outcome.trained, outcome.ledger.rows, folder, manifest.tasks)
     else:
         console.print(build_result_tables(outcome.ledger.standings, manifest.tasks, outcome.search))
     lacking = _print_losses(outcome, folder)

@@ -16,6 +16,7 @@ from krona_tune.refusal import told
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.startup.begin_study import DriverContext
 from krona_tune.study.chosen_finalist import choose
+from krona_tune.study.finals import Finalist
 from krona_tune.study.folder import WINNER, StudyFolder
 from krona_tune.study.intervals import estimate
 from krona_tune.study.kinds import facts_of
@@ -23,6 +24,7 @@ from krona_tune.study.request.metric_table import bounds_of
 from krona_tune.study.request.trial import check_trial
 from krona_tune.study.result import TrialResult
 from krona_tune.study.standings import Standings
+from krona_tune.study.verdicts import configuration_texts, trained_texts
 from krona_tune.train import checkpoint
 from krona_tune.train.backbone_source import package_of
 from krona_tune.train.task_heads import in_units_of_labels
@@ -70,29 +72,38 @@ def write_artifacts(
 
 @dataclass(frozen=True, kw_only=True)
 class Selected:
-    """A trial whose adapter is kept, by which rule it was selected, and the rows of all seeds of its configuration."""
+    """A trial whose adapter is kept, by which rule it was selected, the rows of all seeds of its configuration, and
+    sentences about these."""
 
     row: TrialResult
     rule: str
     seeds: Sequence[TrialResult]
+    verdicts: tuple[str, ...]
 
 
 def select(context: DriverContext, standings: Standings, task: str) -> tuple[Selected, Selected] | None:
     """Returns what is chosen of a task and what has won, the same one if that is chosen; None without a score."""
-    finals = standings.finals(task, context.manifest.tasks[task])
+    facts = context.manifest.tasks[task]
+    finals = standings.finals(task, facts)
     choice, winner = choose(finals), finals.winner
     if choice is None or winner is None:
         best = standings.best(task)
         if best is None:
             return None
-        found = Selected(row=best, rule=standings.rule(task), seeds=[best])
+        found = Selected(
+            row=best,
+            rule=standings.rule(task),
+            seeds=[best],
+            verdicts=configuration_texts(facts, [best], best_of=len(standings.searched(task))),
+        )
         return found, found
-    chosen = choice.finalist
-    rule = choice.reason if finals.compares else SELECTED_IN_FINALS
-    found = Selected(row=chosen.best_row, rule=rule, seeds=chosen.rows)
-    if chosen is winner:
-        return found, found
-    return found, Selected(row=winner.best_row, rule=SELECTED_IN_FINALS, seeds=winner.rows)
+
+    def of(finalist: Finalist, rule: str) -> Selected:
+        said = configuration_texts(facts, finalist.rows, finalist)
+        return Selected(row=finalist.best_row, rule=rule, seeds=finalist.rows, verdicts=said)
+
+    found = of(choice.finalist, choice.reason if finals.compares else SELECTED_IN_FINALS)
+    return found, found if choice.finalist is winner else of(winner, SELECTED_IN_FINALS)
 
 
 def save_best_adapters(context: DriverContext, standings: Standings, lack: Callable[[str], None]) -> list[Path]:
@@ -127,7 +138,8 @@ def save_trained_adapters(
     left = []
     for row in rows:
         again = [other for other in rows if (other.of, other.kind) == (row.of, row.kind)]
-        found = Selected(row=row, rule=f"the configuration of {row.of}", seeds=again)
+        said = trained_texts(context.manifest.tasks[row.task], again)
+        found = Selected(row=row, rule=f"the configuration of {row.of}", seeds=again, verdicts=said)
         left.append(_save(context, lack, found, row.trial_id))
     return [path for path in left if path]
 
@@ -168,6 +180,7 @@ def _save(
         vocabulary=manifest.model.vocabulary,
         test_interval=_test_interval(row),
         selected_by=selected.rule,
+        verdicts=selected.verdicts,
         winner=winner,
         synthetic=manifest.tasks[row.task].synthetic,
         study=folder.name,

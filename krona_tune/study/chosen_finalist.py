@@ -57,6 +57,7 @@ def choose(finals: Finals) -> Chosen | None:
     best = max(known, key=lambda each: each.validation.mean)
     drawn = all(row.validation_resampled for each in (*finals.finalists, *known) for row in each.rows)
     why = f"no other is shown to be better, {at}" if drawn else _UNDRAWN
+    why = why if len(finals.everyone) > 1 else _NO_OTHER
     return Chosen(finalist=best, reason=why + _unsteady(default) * (default not in known) + pending)
 
 
@@ -91,6 +92,7 @@ def _alone(finals: Finals) -> str:
 
 AWAITED = "no training of the default configuration has ended"
 UNFINISHED = "the finals have not ended, so that another may be chosen"
+_NO_OTHER = "no other configuration was trained again"
 _UNDRAWN = "no other can be shown to be better, because there are no draws of the validation examples for each seed"
 
 

@@ -215,7 +215,7 @@ def rank_finals(rows: Iterable[TrialResult], facts: TaskFacts | None = None) -> 
     begun = [row for row in rows if row.kind == TrialKind.FINALIST]
     of_default = [row for row in begun if row.number == DEFAULT]
     found = grouped((row for row in begun if row.ended), lambda row: row.of)
-    everyone = [each for of, repeats in found.items() if (each := _finalist(of, repeats, facts))]
+    everyone = [each for of, repeats in found.items() if (each := finalist_of(of, repeats, facts))]
     most = max((each.seeds for each in everyone if each.method != HEAD_ONLY), default=0)
     asked = facts.final_seeds if facts and facts.final_seeds else most
 
@@ -247,7 +247,8 @@ def rank_finals(rows: Iterable[TrialResult], facts: TaskFacts | None = None) -> 
     )
 
 
-def _finalist(of: str, repeats: Sequence[TrialResult], facts: TaskFacts | None) -> Finalist | None:
+def finalist_of(of: str, repeats: Sequence[TrialResult], facts: TaskFacts | None) -> Finalist | None:
+    """Returns what the seeds of one configuration say together; None if none has completed with a test score."""
     rows = [row for row in repeats if row.finished and is_score(row.test_score)]
     if not rows:
         return None

@@ -5,14 +5,15 @@ The page, the tables, Python and REST all take their words from here.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from math import isfinite
 
 from krona_tune.study.chosen_finalist import choose, name_of
-from krona_tune.study.finals import Finalist, Finals
-from krona_tune.study.formatting import format_count, format_name, format_score
+from krona_tune.study.finals import Finalist, Finals, finalist_of
+from krona_tune.study.formatting import format_bounds, format_count, format_deviation, format_name, format_score
 from krona_tune.study.intervals import Difference
 from krona_tune.study.learning import FailureRate, Learned, learned_more
 from krona_tune.study.manifest import TaskFacts
-from krona_tune.study.result import NO_INTERVAL, Status, TrialResult
+from krona_tune.study.result import NO_INTERVAL, Status, TrialResult, is_score
 
 TIED = "≈"
 """Marks what can't be told apart from the best."""
@@ -76,25 +77,59 @@ def verdicts_of(
     ]
     return Verdicts(
         learned=learned,
-        headline=_headline(title, facts, learned, searched, finals=winner is not None),
+        headline=_headline(title, facts, learned, searched, "winner" if winner else "best adapter"),
         others=tuple(f"{title}: {text}." for text in (*others, *(facts.doubts if facts and (best or winner) else ()))),
     )
 
 
+def configuration_texts(
+    facts: TaskFacts, rows: Sequence[TrialResult], tested: Finalist | None = None, best_of: int = 1
+) -> tuple[str, ...]:
+    """Returns what is to be known of one configuration where nothing else of its study is seen, as beside its adapter.
+
+    Args:
+        rows: its seeds, of which those without a score say nothing.
+        tested: what its seeds say together, if they have test scores.
+        best_of: how many trials it is the best of; 1 if these seeds had no part in finding it.
+    """
+    scored = tested.learned if tested else [row for row in rows if is_score(row.score)]
+    if not scored or not isfinite(facts.constant_score):
+        return facts.doubts
+    headline = _headline(facts.title, facts, learned_more(scored, facts, best_of), rows, "configuration")
+    constant = f"A constant answer has {format_score(facts.constant_score)} on the study's validation examples."
+    together = (mean_text(tested), *seed_texts(tested)) if tested else ()
+    return (headline or constant, *(f"{text[0].upper()}{text[1:]}." for text in (*together, *facts.doubts) if text))
+
+
+def trained_texts(facts: TaskFacts, rows: Sequence[TrialResult]) -> tuple[str, ...]:
+    """Returns the same of a full training, whose rows these are."""
+    return configuration_texts(facts, rows, finalist_of(rows[0].of, rows, facts) if rows else None)
+
+
+def mean_text(each: Finalist) -> str:
+    """Says which test score a configuration has in the mean over its seeds; empty for one seed."""
+    if each.test.deviation is None:
+        return ""
+    within = " (95 % interval {} to {})".format(*format_bounds(each.test.interval)) if each.test.interval else ""
+    of = f"the {len(each.learned)} seeds that learned" if each.unlearned else f"{len(each.learned)} seeds"
+    return f"the mean test score of {of} is {format_score(each.test.mean)} ± {format_deviation(each.test)}{within}"
+
+
 def _headline(
-    title: str, facts: TaskFacts | None, learned: Learned | None, searched: Sequence[TrialResult], *, finals: bool
+    title: str, facts: TaskFacts | None, learned: Learned | None, searched: Sequence[TrialResult], what: str
 ) -> str:
+    """Says that `what` is not above the constant answer, if so."""
     if facts is None:
         return ""
-    best, constant = "winner" if finals else "best adapter", format_score(facts.constant_score)
+    constant = format_score(facts.constant_score)
     match learned:
         case Learned.NOTHING:
             return (
-                f"Nothing was learned on {title}: the {best} is not above the constant answer ({constant} on "
+                f"Nothing was learned on {title}: the {what} is not above the constant answer ({constant} on "
                 f"validation). {likely_reasons(searched)}"
             )
         case Learned.UNSHOWN:
-            return f"On {title}, the {best} is not shown to be above the constant answer ({constant} on validation)."
+            return f"On {title}, the {what} is not shown to be above the constant answer ({constant} on validation)."
         case _:
             return ""
 

@@ -63,11 +63,19 @@ def test_what_is_published_names_its_licence_its_interval_and_the_repository() -
     card = made(test_score=0.25, test_interval=(0.2, 0.3))
     text = render_model_card(card, Form.ADAPTER, "out", published)
     assert {key: front(text)[key] for key in ("license", "license_name")} == {"license": "other", "license_name": "a b"}
-    assert "| test | 0.2500 (0.2000 to 0.3000) | – |" in text
+    assert "| test | 0.2500 (0.200 to 0.300) | – |" in text
     assert "95 % interval of this adapter's test score" in text
     assert "snapshot_download('me/cola')" in text
     assert "from_pretrained('me/cola')" in render_model_card(card, Form.MERGED, "out", published)
     assert "interval" not in render_model_card(made(), Form.ADAPTER, "out")
+
+
+def test_what_the_seeds_of_a_configuration_say_stands_in_every_form_without_markup() -> None:
+    said = ("A constant answer has 0.550 on <b>the</b> study's\nvalidation examples.", "1 of 3 seeds did not learn.")
+    for form in Form:
+        lines = render_model_card(made(verdicts=said), form, "out").splitlines()
+        assert "A constant answer has 0.550 on bthe/b study's validation examples." in lines
+        assert said[1] in lines
 
 
 @pytest.mark.parametrize("form", [form for form in Form if not form.facts.names_backbone])

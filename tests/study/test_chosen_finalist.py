@@ -49,6 +49,12 @@ def test_the_default_is_chosen_over_a_winner_that_is_not_shown_to_be_better() ->
     assert chosen(*rows) == "default"
 
 
+def test_alone_the_default_is_not_said_to_be_better_than_others() -> None:
+    choice = choose(rank_finals(default(*CLOSE), FACTS))
+    assert choice is not None
+    assert choice.reason == "no other configuration was trained again"
+
+
 def test_a_lower_confidence_chooses_what_a_higher_one_leaves() -> None:
     rows = [*best(0.9, 0.86, 0.88), *default(0.81, 0.84, 0.79), *head(0.6, 0.6, 0.61)]
 

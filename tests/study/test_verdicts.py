@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from krona_tune.study.finals import DEFAULT, rank_finals
 from krona_tune.study.result import Status, TrialResult
-from krona_tune.study.verdicts import Verdicts, verdicts_of
+from krona_tune.study.verdicts import Verdicts, configuration_texts, trained_texts, verdicts_of
 from tests.record.events import manifest
 from tests.study.final_rows import repeats, row
 
@@ -114,6 +114,29 @@ def test_the_head_alone_is_compared_in_the_same_words() -> None:
 def test_perfect_scores_are_said_to_have_no_interval() -> None:
     perfect = [replace(each, test_resampled=(1.0,) * 9) for each in repeats("a", (0.9, 0.9, 0.9), (1.0, 1.0, 1.0))]
     assert "RTE: the test mean of the winner has no interval: all scores are equal." in verdicts(*perfect).others
+
+
+def test_beside_one_adapter_it_is_said_what_all_seeds_of_its_configuration_say() -> None:
+    learned = repeats("a", (0.9, 0.9, 0.92), (0.88, 0.9, 0.92), metrics={"accuracy": 0.9})
+    assert trained_texts(FACTS, learned) == (
+        "A constant answer has 0.550 on the study's validation examples.",
+        "The mean test score of 3 seeds is 0.900 ± 0.020 (95 % interval 0.838 to 0.940).",
+    )
+    failed = repeats("a", (0.55, 0.9, 0.92), (0.54, 0.88, 0.9), metrics={"accuracy": 0.8})
+    odd = FACTS.model_copy(update={"doubts": ("few examples",)})
+    _, mean, failure, doubt = trained_texts(odd, failed)
+    assert mean.startswith("The mean test score of the 2 seeds that learned is 0.890 ± 0.014")
+    assert failure.startswith("1 of 3 seeds did not learn (95 % interval of the rate: 1 to 91 %) with a, ")
+    assert doubt == "Few examples."
+
+
+def test_beside_one_adapter_it_is_said_that_nothing_was_learned() -> None:
+    nothing = trained_texts(FACTS, repeats("a", (0.55, 0.55), (0.5, 0.5)))
+    assert nothing[0].startswith("Nothing was learned on RTE: the configuration is not above the constant answer")
+    best = replace(SEARCHED[0], score=0.67, metrics={"accuracy": 0.67})
+    assert configuration_texts(FACTS, [best]) == ("A constant answer has 0.550 on the study's validation examples.",)
+    assert "is not shown to be above the constant" in configuration_texts(FACTS, [best], best_of=12)[0]
+    assert trained_texts(FACTS, [replace(best, score=None)]) == trained_texts(FACTS, []) == (), "nothing was held out"
 
 
 def test_what_is_odd_about_the_data_is_said_beside_scores_only() -> None:

@@ -100,8 +100,8 @@ class SearchSpec(FrozenValue):
     max_params: ParameterLimit | None = None
     """The most parameters of an adapter: a number such as 200000, or a share of the backbone such as 0.1%."""
     time_budget: Seconds | None = None
-    """When the study stops, over all its starts, each with what it takes to start: seconds, or a time such as 90s, 20min,
-    1h30m or 2d."""
+    """When the study stops, over all its starts, each with what it takes to start: seconds, or a time such as 90s,
+    20min, 1h30m or 2d."""
     examples_budget: Examples | None = None
     """The most training examples of all trials together."""
     device_hours: Positive | None = None
