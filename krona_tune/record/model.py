@@ -23,6 +23,7 @@ from krona_tune.refusal import refusing
 if TYPE_CHECKING:
     import pandas as pd
     from mlflow.entities import LoggedModel
+    from mlflow.entities.model_registry import RegisteredModel
     from mlflow.models import ModelSignature
 
 logger = logging.getLogger(__name__)
@@ -40,8 +41,8 @@ def register(
 
     Args:
         task: the task that has the model in its run.
-        name: of the registered model, `<study>.<task>`; if another study of this name has that one, the name also says
-            when this one began.
+        name: of the registered model, `<study>.<task>`; if another study of this name or somebody else has that one,
+            the name also says when this one began.
         adapter: what a study leaves in `adapters/<task>`.
         aliases: the names that this version gets, which no other version then has.
     """
@@ -68,13 +69,20 @@ def _own_name(runs: StudyRuns, name: str) -> str:
         if error.error_code != "RESOURCE_DOES_NOT_EXIST":
             raise
         return name
-    if words.BEGUN not in found.tags:  # as of an earlier version
-        runs.client.set_registered_model_tag(name, words.BEGUN, runs.begun)
-    elif found.tags[words.BEGUN] != runs.begun:
+    if not _fits(runs, found):
         own = f"{name}-{re.sub('[:/]', '', runs.begun)}"
-        logger.warning("another study has the registered model %s; this one's is %s", name, own)
+        logger.warning("the registered model %s is not this study's; this one's is %s", name, own)
         return own
+    if words.BEGUN not in found.tags:
+        runs.client.set_registered_model_tag(name, words.BEGUN, runs.begun)
     return name
+
+
+def _fits(runs: StudyRuns, found: "RegisteredModel") -> bool:
+    """Returns whether a registered model has this study's tags, or has nobody's and no version."""
+    if {words.STUDY, words.BEGUN} & found.tags.keys():  # without the begin if an earlier version made it
+        return bool(found.tags.get(words.BEGUN, runs.begun) == runs.begun)
+    return not runs.client.search_model_versions(f"name='{found.name}'", max_results=1)
 
 
 def _ensure_name(runs: StudyRuns, name: str, card: AdapterCard) -> None:

@@ -119,6 +119,36 @@ def test_studies_of_one_name_keep_their_own_registered_models(tmp_path: Path, tr
     assert list(digests.values()) == [[tensors_digest(each.adapter("cola"))] for each in (first, second)]
 
 
+OWN_NAME = "first-study.cola-2025-01-02T030405+0000"
+"""The registered model of a study whose usual name somebody else has."""
+
+
+@pytest.mark.parametrize(
+    ("tags", "versions", "name"),
+    [
+        ({}, 1, OWN_NAME),
+        ({"team": "search"}, 1, OWN_NAME),
+        ({"team": "search"}, 0, "first-study.cola"),
+        ({"krona.study": "first-study", "krona.task": "cola"}, 1, "first-study.cola"),
+    ],
+    ids=["somebody else's", "somebody else's with a tag", "prepared", "an earlier version's"],
+)
+def test_a_registered_model_that_somebody_else_filled_is_left_as_it_is(
+    tmp_path: Path, tracking_uri: str, tags: dict[str, str], versions: int, name: str
+) -> None:
+    folder, client = study_folder(tmp_path / "studies"), MlflowClient(tracking_uri, tracking_uri)
+    client.create_registered_model("first-study.cola", tags)
+    for _ in range(versions):
+        client.create_model_version("first-study.cola", (tmp_path / "elsewhere").as_uri())
+    for _ in range(2):
+        sync(folder, tracking_uri)
+    found, taken = client.get_registered_model("first-study.cola"), name == "first-study.cola"
+    assert (found.tags == tags, len(found.aliases)) == (not taken, 2 * taken)
+    assert len(client.search_model_versions("name='first-study.cola'")) == versions + taken
+    chosen = client.get_model_version_by_alias(name, "chosen")
+    assert chosen.tags["krona.adapter_sha256"] == tensors_digest(folder.adapter("cola"))
+
+
 def test_a_new_adapter_is_a_new_version_and_the_alias_follows_it(tmp_path: Path, tracking_uri: str) -> None:
     folder = study_folder(tmp_path / "studies")
     client = MlflowClient(tracking_uri, tracking_uri)

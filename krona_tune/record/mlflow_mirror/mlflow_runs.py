@@ -163,15 +163,19 @@ class StudyRuns:
 
     @property
     def _own(self) -> str:
-        """Returns a filter by the time of the study's begin, which few others have; an experiment of its own needs
-        none."""
-        return f"tags.`{words.BEGUN}` = '{self.begun}'" if self._shared else ""
+        """Returns a filter of runs by the study's begin; an experiment of its own needs none."""
+        return self._of_our_begin if self._shared else ""
+
+    @property
+    def _of_our_begin(self) -> str:
+        """Returns a filter by the time of the study's begin, which few others have."""
+        return f"tags.`{words.BEGUN}` = '{self.begun}'"
 
     def _find_or_create_experiment(self, artifact_location: str | None) -> str:
-        """Returns the experiment of this study, or the one that it shares with others. If an experiment of another kind
-        or of another study has its name, ours also has in its name what it is."""
+        """Returns the experiment of this study, or the one that it shares with others. If an experiment of another
+        kind, of another study or of somebody else has its name, ours also has in its name what it is."""
         name, tags = self._shared or self._study, self._experiment_tags()
-        found = self.client.get_experiment_by_name(name)
+        found = self._tagged() or self.client.get_experiment_by_name(name)
         if found is not None and not self._fits(found):
             name = f"{name} ({'studies' if self._shared else self._manifest.created_at})"
             found = self.client.get_experiment_by_name(name)
@@ -186,11 +190,31 @@ class StudyRuns:
         synthetic = str(self._manifest.synthetic).lower()
         return {words.STUDY: self._study, words.BEGUN: self.begun, words.SYNTHETIC: synthetic, **words.EXPERIMENT_KIND}
 
-    def _fits(self, found: "Experiment") -> bool:
-        """Returns whether an experiment is this study's; for a shared one, whether it is not a single study's."""
+    def _tagged(self) -> "Experiment | None":
+        """Returns the study's own experiment, which a person may have renamed; one that is not deleted before others.
+        The tags of a shared one do not say what name its studies know it by."""
+        from mlflow.entities import ViewType
+
         if self._shared:
-            return words.BEGUN not in found.tags
-        return words.SHARED not in found.tags and found.tags.get(words.BEGUN, self.begun) == self.begun
+            return None
+        found = self.client.search_experiments(ViewType.ALL, filter_string=self._of_our_begin)
+        own = [each for each in found if each.tags.get(words.STUDY) == self._study]
+        return min(own, key=lambda each: each.lifecycle_stage == "deleted", default=None)
+
+    def _fits(self, found: "Experiment") -> bool:
+        """Returns whether an experiment has our tags, or has nobody's and may be taken: it is not deleted, and is empty
+        unless the study names it as one to share."""
+        ours, others = (words.SHARED, words.STUDY) if self._shared else (words.STUDY, words.SHARED)
+        if others in found.tags:
+            return False
+        if ours in found.tags:  # without the begin if an earlier version made it
+            return bool(found.tags.get(words.BEGUN, self.begun) == self.begun)
+        return found.lifecycle_stage != "deleted" and (bool(self._shared) or not self._has_runs(found))
+
+    def _has_runs(self, found: "Experiment") -> bool:
+        from mlflow.entities import ViewType
+
+        return bool(self.client.search_runs([found.experiment_id], run_view_type=ViewType.ALL, max_results=1))
 
     def _create_experiment(self, name: str, artifact_location: str | None, tags: dict[str, str]) -> str:
         """Returns a new experiment, or the one that another study made of this name meanwhile."""

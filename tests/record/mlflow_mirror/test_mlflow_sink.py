@@ -11,7 +11,7 @@ from pathlib import Path
 import mlflow
 import pytest
 from mlflow import MlflowClient
-from mlflow.entities import Run
+from mlflow.entities import Run, ViewType
 
 from krona_tune.record import background
 from krona_tune.record.background import NotSentError
@@ -281,6 +281,78 @@ def test_an_experiment_that_was_there_before_is_the_first_studys_alone(
     assert {run.info.run_name for run in client.search_runs([given])} >= {"cola", "cola-0000"}
     own = client.get_experiment_by_name("first-study (2031-01-01T00:00:00+00:00)")
     assert len(client.search_runs([given])) == len(client.search_runs([own.experiment_id]))
+
+
+@pytest.mark.parametrize(
+    ("runs", "deleted"), [(1, "nothing"), (1, "the runs"), (1, "the experiment"), (0, "the experiment")]
+)
+def test_an_experiment_that_somebody_else_filled_or_deleted_is_left_as_it_is(
+    mlflow_sink: OpenSink, tracking_uri: str, runs: int, deleted: str
+) -> None:
+    client = MlflowClient(tracking_uri)
+    foreign = client.create_experiment("first-study")
+    theirs = [client.create_run(foreign).info.run_id for _ in range(runs)]
+    for run_id in theirs if deleted == "the runs" else []:
+        client.delete_run(run_id)
+    if deleted == "the experiment":
+        client.delete_experiment(foreign)
+    before = client.get_experiment(foreign)
+    for number in range(2):
+        sink = mlflow_sink()
+        sink.trial_started(started(number))
+        sink.study_ended([])
+    after = client.get_experiment(foreign)
+    assert (after.tags, after.lifecycle_stage) == (before.tags, before.lifecycle_stage)
+    assert [run.info.run_id for run in client.search_runs([foreign], run_view_type=ViewType.ALL)] == theirs
+    [own] = [each for each in client.search_experiments() if each.name.startswith("first-study (")]
+    names = {run.info.run_name for run in client.search_runs([own.experiment_id])}
+    assert names == {"cola", "rte", "cola-0000", "cola-0001"}
+
+
+def test_a_study_keeps_its_experiment_from_before_experiments_said_when_it_began(
+    mlflow_sink: OpenSink, tracking_uri: str
+) -> None:
+    client = MlflowClient(tracking_uri)
+    own = client.create_experiment("first-study", tags={"krona.study": "first-study"})
+    client.create_run(own, run_name="cola", tags={"krona.kind": "task", "krona.task": "cola"})
+    sink = mlflow_sink()
+    sink.trial_started(started(0))
+    sink.study_ended([])
+    assert {run.info.run_name for run in client.search_runs([own])} == {"cola", "rte", "cola-0000"}
+
+
+@pytest.mark.parametrize("deleted", [False, True])
+def test_a_renamed_experiment_goes_on_under_its_new_name(
+    mlflow_sink: OpenSink, tracking_uri: str, deleted: bool
+) -> None:
+    client = MlflowClient(tracking_uri)
+    for number in range(2):
+        sink = mlflow_sink()
+        sink.trial_started(started(number))
+        sink.study_ended([])
+        if not number:
+            own = client.get_experiment_by_name("first-study").experiment_id
+            client.rename_experiment(own, "glue, second try")
+            if deleted:
+                client.delete_experiment(own)
+    names = {each.name for each in client.search_experiments(ViewType.ALL)} - {"Default", "none"}
+    assert names == {"glue, second try"}
+    assert {run.info.run_name for run in client.search_runs([own])} == {"cola", "rte", "cola-0000", "cola-0001"}
+
+
+def test_of_two_experiments_of_a_study_that_which_is_not_deleted_goes_on(
+    mlflow_sink: OpenSink, tracking_uri: str
+) -> None:
+    client = MlflowClient(tracking_uri)
+    tags = {"krona.study": "first-study", "krona.begun": manifest("cola").created_at}
+    kept, deleted = (client.create_experiment(name, tags=tags) for name in ("renamed", "first-study"))
+    other = client.create_experiment("another study", tags={**tags, "krona.study": "second-study"})
+    client.delete_experiment(deleted)
+    sink = mlflow_sink()
+    sink.trial_started(started(0))
+    sink.study_ended([])
+    assert client.get_experiment(deleted).lifecycle_stage == "deleted"
+    assert [len(client.search_runs([each])) for each in (kept, other)] == [3, 0]
 
 
 def test_a_run_of_ours_is_running_while_its_trial_runs(mlflow_sink: OpenSink, tracking_uri: str) -> None:

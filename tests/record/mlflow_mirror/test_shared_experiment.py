@@ -90,6 +90,26 @@ def test_an_experiment_that_a_person_made_takes_studies(tracking_uri: str) -> No
     assert names(runs_of(tracking_uri, "mine")) == {"first-study/cola", "first-study/cola-0000"}
 
 
+def test_an_experiment_of_a_persons_own_runs_takes_studies_that_name_it(tracking_uri: str) -> None:
+    client = MlflowClient(tracking_uri)
+    client.create_run(client.create_experiment("mine"), run_name="by hand")
+    run_study(tracking_uri, "first-study", "mine", {0: 0.25})
+    assert names(runs_of(tracking_uri, "mine")) == {"by hand", "first-study/cola", "first-study/cola-0000"}
+
+
+def test_a_deleted_experiment_is_restored_only_if_studies_shared_it(tracking_uri: str) -> None:
+    client = MlflowClient(tracking_uri)
+    foreign = client.create_experiment("theirs")
+    client.delete_experiment(foreign)
+    for experiment in ("theirs", "all"):
+        run_study(tracking_uri, "first-study", experiment, {0: 0.25})
+    ours = client.get_experiment_by_name("all").experiment_id
+    client.delete_experiment(ours)
+    run_study(tracking_uri, "second-study", "all", {0: 0.75})
+    assert [client.get_experiment(each).lifecycle_stage for each in (foreign, ours)] == ["deleted", "active"]
+    assert names(runs_of(tracking_uri, "theirs (studies)")) == {"first-study/cola", "first-study/cola-0000"}
+
+
 @pytest.mark.parametrize(("scores", "searched"), [({0: 0.25, 1: 0.5}, "scale"), ({0: 0.25}, None)])
 def test_a_tasks_run_says_which_knobs_were_searched(
     tracking_uri: str, scores: dict[int, float], searched: str | None
