@@ -98,11 +98,13 @@ class Copy:
         return known
 
     def forget_origin(self) -> None:
-        """Takes back that a driver works in this local folder, if it has left everything as it was pulled."""
+        """Takes back that a driver works in this local folder, if it has left everything as it was pulled, but for the
+        page, which anybody may draw again."""
         pulled = self._index_here()
         if pulled and pulled.origin != self.origin:
             known = {name: state for name, state in pulled.files.items() if belongs(name)}
-            if self._states() == known:
+            changed = {name for name, _ in self._states().items() ^ known.items()}
+            if changed <= {StudyFolder(self.root).page.name}:
                 (self.root / ORIGIN).unlink(missing_ok=True)
 
     def set_old_aside(self) -> None:

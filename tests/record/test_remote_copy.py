@@ -326,7 +326,7 @@ def test_what_a_driver_changed_and_could_not_push_is_kept(
         if changed == "a record":
             ParquetSink(there.results).trial_ended(ended(started(2), Status.STOPPED_EARLY, []))
         elif changed == "a new file":
-            there.page.touch()
+            (there.root / "notes.txt").touch()
         else:
             there.journal.unlink()
     kept = files(there)
@@ -334,6 +334,20 @@ def test_what_a_driver_changed_and_could_not_push_is_kept(
     (aside,) = there.root.glob(".superseded-*")
     assert files(StudyFolder(aside)) == kept
     assert exported.is_dir(), "what was exported is not its driver's"
+
+
+def test_a_page_that_was_drawn_again_is_no_work_of_a_driver(
+    here: StudyFolder, uri: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    Copy(here).push()
+    there = on(tmp_path / "there", uri)
+    refresh(there)
+    there.page.write_text("drawn here", encoding="utf-8")
+    for _ in range(2):
+        with claim(there):
+            there.page.write_text("drawn again", encoding="utf-8")
+        refresh(there)
+    assert (list(there.root.glob(".superseded-*")), caplog.messages) == ([], [])
 
 
 class Killed(BaseException):
