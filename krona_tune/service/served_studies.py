@@ -1,5 +1,6 @@
 """Reads a storage's studies for many viewers: each file once, each page once, however many ask."""
 
+import os
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -269,7 +270,8 @@ class ServedStudies:
         try:
             refuse_unnamed(self.storage, name)
         except Refusal as refusal:
-            return StudySummary(name=name, state=UNREADABLE, problem=f"{refusal.problem}; {refusal.fix}")
+            shown = os.fsencode(name).decode(errors="backslashreplace")  # of bytes that are no text, too
+            return StudySummary(name=shown, state=UNREADABLE, problem=f"{refusal.problem}; {refusal.fix}")
         try:
             folder = self.storage.study(name)
             self._fetch(folder, (*LISTED, "state.json"))

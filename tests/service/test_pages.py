@@ -1,6 +1,7 @@
 """Tests that the pages show what the records hold, as the written report does, and survive studies that are damaged."""
 
 import json
+import os
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -55,6 +56,13 @@ def test_an_index_is_drawn_once_for_all_who_ask_until_something_changes(
     changed = client.get("/main")
     assert changed.headers[pages.STAMP] != answers[0].headers[pages.STAMP]
     assert (len(drawn), "second" in changed.text) == (2, True)
+
+
+def test_a_folder_whose_name_is_no_text_is_shown(client: TestClient, study: StudyFolder) -> None:
+    make_study(study.root.parent / "second").root.rename(study.root.parent / os.fsdecode(b"a\xffb"))
+    assert "the folder 'a\\udcffb' has no name of a study" in page_of(client.get("/").text).text
+    assert [each["name"] for each in client.get("/api/studies").json()] == ["first", "a\\xffb"]
+    assert client.get("/main").status_code == 200
 
 
 def test_a_folder_without_a_study_s_name_has_no_link_and_the_index_says_what_to_do(
