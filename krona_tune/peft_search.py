@@ -78,8 +78,8 @@ def optuna_space(
         layers: the layers to adapt, as in a space's `adapter: layers`.
 
     Raises:
-        Refusal: nothing fits the limit, the model has an adapter of peft already or no such maps, or they are parts of
-            fused maps, or transposed ones without LoRA among the methods.
+        Refusal: nothing fits the limit, the model has an adapter of peft already, is a part of one or has no such maps,
+            or they are parts of fused maps, or transposed ones without LoRA among the methods.
     """
     refuse_unknown("methods", "method", CONFIGS, *(methods or [""]))
     if any(isinstance(module, PeftModel | BaseTunerLayer) for module in model.modules()):
@@ -95,6 +95,9 @@ def optuna_space(
         problem = "only LoRA adapts transposed maps, which this model has"
         raise Refusal("methods", problem, f"add {ON_TRANSPOSED}, or choose other roles")
     targets = {f"{within(model)}{site.name}" for site in places}
+    names = [f".{name}" for name, _ in model.named_modules()]
+    if absent := sorted(each for each in targets if not any(name.endswith(f".{each}") for name in names)):
+        raise Refusal("model", f"it has no {absent[0]}, as if it were a part of a model", "give a whole model")
     if "lora" in methods and _takes_experts(model, targets):
         methods = [method for method in methods if method != "lora"]
         if not methods:

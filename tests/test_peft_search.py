@@ -14,10 +14,12 @@ import datasets
 from peft import PromptTuningConfig, get_peft_model, get_peft_model_state_dict
 from transformers import (
     AutoModel,
+    AutoModelForCausalLM,
     AutoModelForMaskedLM,
     AutoModelForQuestionAnswering,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
+    BartConfig,
     Trainer,
     TrainingArguments,
 )
@@ -168,6 +170,14 @@ def test_maps_that_peft_takes_for_those_of_experts_are_refused() -> None:
     study = optuna.create_study(sampler=optuna.samplers.RandomSampler(seed=0))
     chosen = {str(optuna_space(study.ask(), whole, roles=roles).peft_type) for _ in range(12)}
     assert not any("LORA" in each for each in chosen)
+
+
+def test_a_part_of_a_model_is_refused() -> None:
+    sizes = {"d_model": 16, "encoder_layers": 2, "decoder_layers": 2, "vocab_size": 50}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    half = AutoModelForCausalLM.from_config(BartConfig(**sizes, **heads))
+    with pytest.raises(Refusal, match=r"model: it has no model\.encoder\.layers\.0\.\S+, as if it were a part of"):
+        optuna_space(None, half)
 
 
 def test_an_adapted_model_is_refused() -> None:
