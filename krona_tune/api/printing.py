@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     from krona_tune.search.planning.plan import Plan
     from krona_tune.search.start_options import StartOptions
     from krona_tune.search.startup.begin_study import DriverContext
+    from krona_tune.search.startup.cluster import Slots
     from krona_tune.study.manifest import Manifest, TaskFacts
     from krona_tune.train.export import ExportResult
 
@@ -90,14 +91,18 @@ def print_lines(lines: Mapping[str, str]) -> None:
         say(f"  {key:<7} {value}")
 
 
-def print_full_training(plan: "Plan", again: "FullTraining") -> None:
-    """Prints which configuration will be trained on which examples."""
+def print_full_training(plan: "Plan", again: "FullTraining", slots: "Slots | None") -> None:
+    """Prints which configuration will be trained on which examples, and how long that takes on such slots, if they are
+    known."""
+    from krona_tune.search.startup.needs import full_training_in_words
+
     spec, row = plan.spec, again.of
     lines = {
         "model": f"{plan.source.name}, {plan.source.how}",
         "task": row.task,
         "trial": f"{row.trial_id}: {describe_adapter(row.params)}",
         "data": f"{again.text}, {for_task(spec.schedule.epochs, row.task):g} epochs, with {again.seeds} seed(s)",
+        **({"time": full_training_in_words(plan, again, slots)} if slots else {}),
     }
     print_lines(lines)
 

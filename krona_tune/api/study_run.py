@@ -81,7 +81,7 @@ def run_and_report(
     plan = _planned(spec, place, folder)
     again = asked(plan) if asked else None
     if dry_run or not options.start.quiet:
-        print_full_training(plan, again) if again else print_plan(plan, reason, folder, earlier)
+        print_full_training(plan, again, here) if again else print_plan(plan, reason, folder, earlier)
     else:
         print_unread(plan)
     if dry_run:

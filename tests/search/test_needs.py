@@ -13,6 +13,7 @@ from krona_tune import machine
 from krona_tune.data.corpus import PARTS, load
 from krona_tune.data.glue_files import OFFICIAL_SIZES
 from krona_tune.data.tasks import TASKS
+from krona_tune.search.full_training import FullTraining
 from krona_tune.search.planning.footprint import checkpoints_of
 from krona_tune.search.startup import needs
 from krona_tune.search.startup.cluster import Slots, slots, this_machine
@@ -22,11 +23,14 @@ from krona_tune.search.startup.needs import (
     Needs,
     TextMeans,
     find_needs,
+    full_training_in_words,
     itemsize_of,
     means_of,
     needs_in_words,
 )
+from krona_tune.study.formatting import format_duration
 from krona_tune.study.request.study_spec import ResourcesSpec
+from tests.rows import row
 from tests.search.plans import plan
 
 CORES = Slots(cpus=1, gpus=0, count=2)
@@ -51,6 +55,23 @@ def test_times_are_a_range_around_the_estimate() -> None:
     assert needs.device_hours[1] == pytest.approx(4 * needs.device_hours[0])
     assert 1.5 < found(Slots(cpus=1, gpus=0, count=1)).seconds[0] / needs.seconds[0] < 2  # two wait for each other
     assert found(trials=8).device_hours[0] > needs.device_hours[0]
+
+
+@pytest.mark.parametrize(
+    ("everything", "seeds", "trainings", "in_turn"), [(False, 1, "1 training", 1), (True, 3, "3 trainings", 2)]
+)
+def test_a_full_training_takes_what_its_trial_took_for_as_many_examples(
+    everything: bool, seeds: int, trainings: str, in_turn: int
+) -> None:
+    tried = row("rte", trial_id="rte-000", examples=200, train_seconds=1.5, evaluation_seconds=0.5)
+    asked, official = plan(), OFFICIAL_SIZES["rte"]
+    each = asked.spec.schedule.of("rte", sum(official[: len(PARTS)]) if everything else official.train).total_examples
+    asks = FullTraining(of=tried, seeds=seeds, everything=everything)
+    said = f"{trainings} of {each:,} examples"
+    took = format_duration(each * 0.01 * in_turn + START_AND_END)
+    whole = f"about {took} for {said}, 2 at once, at the pace of rte-000"
+    assert full_training_in_words(asked, asks, CORES) == whole
+    assert full_training_in_words(asked, replace(asks, of=replace(tried, examples=0)), CORES) == said
 
 
 def test_texts_that_were_read_count_with_the_tokens_that_they_have() -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from math import isinf
+from math import ceil, isinf
 from pathlib import Path
 from statistics import fmean
 
@@ -11,13 +11,20 @@ from krona_tune.data.glue_files import OFFICIAL_SIZES, OfficialSizes
 from krona_tune.machine import free_bytes
 from krona_tune.processor import this_processor
 from krona_tune.search.budget import Amount, Budget
+from krona_tune.search.full_training import FullTraining, whole_plan
 from krona_tune.search.layer_passes import STATE_BYTES, layer_passes
 from krona_tune.search.planning.footprint import Footprint, checkpoints_of, footprint
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.startup.cluster import Slots
 from krona_tune.search.startup.estimate import Speed, TextSizes, speed_of, untimed_forecast
 from krona_tune.study.devices import price_of
-from krona_tune.study.formatting import format_bytes, format_device_hours, format_duration, format_money
+from krona_tune.study.formatting import (
+    format_bytes,
+    format_device_hours,
+    format_duration,
+    format_many,
+    format_money,
+)
 from krona_tune.study.request.field_types import for_task
 
 MINI_SIZES = OfficialSizes(512, 256, 512, 20)
@@ -119,6 +126,19 @@ def _sizes(plan: Plan, name: str, read: TextMeans | None) -> TextSizes:
     usual = float(min(official.tokens, examples.max_length))
     means = read or TextMeans(tokens=usual, pairs=usual**2)
     return TextSizes(**used, tokens=means.tokens, pairs=means.pairs)
+
+
+def full_training_in_words(plan: Plan, asked: FullTraining, slots: Slots) -> str:
+    """Says how many examples each training of a configuration on all examples sees and, if the trial that it comes from
+    tells its pace, what all take on such slots."""
+    row, size = asked.of, _sizes(whole_plan(plan, asked), asked.of.task, None)
+    rows = size.train + (size.validation + size.test if asked.everything else 0)
+    each = plan.spec.schedule.of(row.task, rows).total_examples
+    trained = f"{format_many(asked.seeds, 'training')} of {each:,} examples"
+    if not row.own_examples:
+        return trained
+    seconds = each * row.busy_seconds / row.own_examples * ceil(asked.seeds / slots.count) + START_AND_END
+    return f"about {format_duration(seconds)} for {trained}, {slots.count} at once, at the pace of {row.trial_id}"
 
 
 def means_of(lengths: Sequence[int]) -> TextMeans:
