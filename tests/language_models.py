@@ -40,8 +40,9 @@ def character_tokenizer(*, encoder: bool = False, chat: bool = False) -> PreTrai
 
 
 def saved_language_model(folder: Path, name: str = "llama", *, chat: bool = False, **sizes: Any) -> Path:
-    """Writes a tiny model of a family of `tests.models`, with its language-model head and a tokenizer."""
-    model_type, values = CONFIGS[name]
+    """Writes a tiny model of a family of `tests.models`, with its language-model head and a tokenizer; of another
+    family, that of its model type and `sizes`."""
+    model_type, values = CONFIGS.get(name, (name, {}))
     encoder = model_type in ENCODER_DECODERS
     tokenizer = character_tokenizer(encoder=encoder, chat=chat)
     special = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
@@ -52,6 +53,13 @@ def saved_language_model(folder: Path, name: str = "llama", *, chat: bool = Fals
     kind.from_config(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
+
+
+def saved_decoder_of_words(folder: Path, positions: int) -> Path:
+    """Writes a tiny decoder of a family that has no class for classification, so that it answers with label words."""
+    return saved_language_model(
+        folder, "codegen", n_positions=positions, n_embd=32, n_layer=2, n_head=4, n_inner=40, rotary_dim=4
+    )
 
 
 def sums(count: int, seed: int, most: int = 99) -> list[dict[str, str]]:

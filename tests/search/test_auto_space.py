@@ -42,7 +42,7 @@ from krona_tune.study.request.loader import build_spec, spec_with
 from krona_tune.study.request.plain_yaml import read_yaml
 from krona_tune.study.request.schedule import ScheduleSpec
 from tests.backbones.families import tiny
-from tests.language_models import saved_language_model
+from tests.language_models import saved_decoder_of_words, saved_language_model
 from tests.models import ENCODER
 from tests.search.models import saved_bert
 
@@ -152,6 +152,15 @@ def test_a_decoder_that_writes_has_room_for_its_answer(
     texts.write_text("body,answer\n" + "".join(f"{'the ' * 1_200}{n},{n % 2}\n" for n in range(60)))
     task = {"own": {"data": str(texts), "text": "body", "target": "answer", "max_new_tokens": new}}
     assert derived(model, texts, tasks=task).values["examples"]["max_length"] == most
+
+
+def test_a_decoder_that_answers_in_words_has_room_for_the_longest(tmp_path: Path, texts: Path) -> None:
+    texts.write_text("body,answer\n" + "".join(f"{'the ' * 20}{n},{'never' if n % 2 else 'no'}\n" for n in range(60)))
+    found = derived(saved_decoder_of_words(tmp_path / "codegen", 32), texts)
+    assert found.values["examples"]["max_length"] == 32 - len(" never") - 1  # and the end of the answer
+    said = r"tasks.own: its longest label's 7 tokens of 10 leave 3 to read; give it shorter words, or take another mo"
+    with pytest.raises(Refusal, match=said):
+        derived(saved_decoder_of_words(tmp_path / "short", 10), texts)
 
 
 def test_an_answer_that_leaves_nothing_to_read_is_refused(tmp_path: Path, texts: Path) -> None:

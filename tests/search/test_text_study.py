@@ -21,7 +21,7 @@ from krona_tune.study.manifest import read_manifest
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.result import Status
 from krona_tune.train.export import export_adapter
-from tests.language_models import saved_language_model, sums, write_sums
+from tests.language_models import saved_decoder_of_words, saved_language_model, sums, write_sums
 from tests.train.exported_adapters import backbone_folder
 from tests.whole_studies import ONE_WORKER, Home, WarmProgram
 
@@ -101,6 +101,48 @@ def test_what_the_tokenizer_makes_of_answers_is_refused_before_a_start(tmp_path:
     with pytest.raises(Refusal) as refused:
         preview_data(long, ["adding"], 1)
     assert "tasks.adding.max_new_tokens: 2, but " in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "longest", "length", "said"),
+    [
+        ("codegen", 5, 26, "examples.max_length: 26 tokens before 7 of the answer '{long}' to moods, {} has room for "
+                           "32; write 25 or less"),
+        ("codegen", 33, 26, "tasks.moods.words: the answer '{long}' has 35 tokens, {} has room for 32; take a model"),
+        ("bart", 50, 26, "tasks.moods.words: the answer '{long}' has 51 tokens, {} has room for 40; take a model"),
+        ("codegen", 5, 25, ""),
+        ("bart", 5, 40, ""),
+    ],
+)  # fmt: skip
+def test_label_words_need_room_after_the_prompt_of_a_decoder(
+    name: str, longest: int, length: int, said: str, tmp_path: Path
+) -> None:
+    folder = tmp_path / "model"
+    model = saved_language_model(folder, "bart") if name == "bart" else saved_decoder_of_words(folder, 32)
+    data = tmp_path / "moods.csv"
+    data.write_text("text,label\n" + f"{'a day ' * 9},{'g' * longest}\n{'no day ' * 9},bad\n" * 30)
+    task = {"data": str(data), "text": "text", "label": "label"}
+    written = {"model": str(model), "tasks": {"moods": task}, "examples": {"max_length": length}}
+    plan = make_plan(build_spec(written, "x.yaml"), "x.yaml")
+    for ask in (lambda: preview_data(plan, ["moods"], 1), lambda: prepare_data(plan, str(model))):
+        if not said:
+            ask()
+            continue
+        with pytest.raises(Refusal) as refused:
+            ask()
+        assert said.format(model, long="g" * longest) in str(refused.value)
+
+
+def test_cut_prompts_are_told_the_most_that_leaves_room_for_label_words(tmp_path: Path) -> None:
+    model = saved_decoder_of_words(tmp_path / "model", 32)
+    data = tmp_path / "moods.csv"
+    data.write_text("text,label\n" + f"{'a day ' * 9},good\n{'no day ' * 9},bad\n" * 30)
+    task = {"data": str(data), "text": "text", "label": "label"}
+    for length, fix in ((16, "--set examples.max_length=26 reads more"), (26, "the model reads no more")):
+        written = {"model": str(model), "tasks": {"moods": task}, "examples": {"max_length": length}}
+        plan = make_plan(build_spec(written, "x.yaml"), "x.yaml")
+        *_, warning = preview_data(plan, ["moods"], 1)["moods"].warnings
+        assert warning.endswith(fix)
 
 
 @pytest.mark.parametrize("name", ["llama", "t5"])

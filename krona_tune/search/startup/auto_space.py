@@ -89,8 +89,9 @@ def derive_space(complete: Complete, defaults: Mapping[str, Any], slots: Slots) 
     plan = make_plan(complete({**fixed, "examples": {"max_length": FIRST_LENGTH}}).settled(), AUTO)
     searched = {name for knobs in plan.space.knobs.values() for name in knobs}
     reasons = {key: why for key, why in reasons.items() if key.rpartition(".")[2] in searched}
-    texts = {name: _read(plan, name) for name in plan.spec.tasks}
-    length, reasons["examples.max_length"] = _max_length(plan, texts)
+    most = _longest(plan)
+    texts = {name: _read(plan, name, most) for name in plan.spec.tasks}
+    length, reasons["examples.max_length"] = _max_length(texts, most)
     left_alone = slots.gpus or "accumulation" in asked.training  # the memory of a GPU is not known here
     read = complete({**fixed, "examples": {"max_length": length}}).examples.max_length  # a person may give another
     parts = 1 if left_alone else _parts_of_a_batch(complete, plan, fixed, read, slots)
@@ -242,8 +243,8 @@ class Texts:
         return for_task(asked, name) if self.made and asked else spec.examples.used(part, name, self.rows[part])
 
 
-def _read(plan: Plan, name: str) -> Texts:
-    """Reads a task's data, and counts the tokens of some of its training examples."""
+def _read(plan: Plan, name: str, most: int) -> Texts:
+    """Reads a task's data, and counts the tokens of some of its training examples, `most` of each."""
     from krona_tune.data.batches import input_lengths, lengths
     from krona_tune.data.encode import Tokenization
     from krona_tune.train.backbone import open_tokenizer
@@ -254,7 +255,7 @@ def _read(plan: Plan, name: str) -> Texts:
         data.task,
         open_tokenizer(plan.source.location, plan.geometry.vocabulary),
         prompts=plan.geometry.text_to_text,
-        max_length=_longest(plan),
+        max_length=most,
         decoder=not plan.geometry.is_encoder_decoder,
     )
     table = tokenization.table(data.train.take(np.sort(order)))
@@ -267,25 +268,27 @@ def _rows(data: TaskData) -> dict[str, int]:
 
 
 def _longest(plan: Plan) -> int:
-    """Returns the most tokens of an example: what the model can read, and a decoder that writes has room to answer."""
+    """Returns the most tokens of an example: what the model can read, and a decoder that answers has room to do so."""
     if (positions := plan.positions) is None:
         return MOST_TOKENS
-    written = {name: task.generation.max_new_tokens for name, task in plan.tasks.items() if task.generation}
-    longest = max(written.values(), default=0) if plan.geometry.writes_alone else 0
-    room = positions - longest
-    if longest and room < LEAST_TOKENS:
-        name = next(name for name, most in written.items() if most == longest)
-        problem = f"{longest} tokens of {positions} leave {max(0, room)} to read"
-        raise Refusal(f"tasks.{name}.max_new_tokens", problem, f"write {positions - LEAST_TOKENS} at most")
+    from krona_tune.search.startup.answer_room import most_answer_tokens
+
+    written = most_answer_tokens(plan)
+    name = max(written, key=lambda name: written[name])
+    room = positions - written[name]
+    if written[name] and room < LEAST_TOKENS:
+        problem = f"{written[name]} tokens of {positions} leave {max(0, room)} to read"
+        if plan.tasks[name].generation:
+            raise Refusal(f"tasks.{name}.max_new_tokens", problem, f"write {positions - LEAST_TOKENS} at most")
+        raise Refusal(f"tasks.{name}", f"its longest label's {problem}", "give it shorter words, or take another model")
     return min(room, MOST_TOKENS)
 
 
-def _max_length(plan: Plan, texts: Mapping[str, Texts]) -> tuple[int, str]:
-    """Returns the most tokens of an example, and why: 95 of 100 texts of every task have no more."""
+def _max_length(texts: Mapping[str, Texts], most: int) -> tuple[int, str]:
+    """Returns the tokens of an example, `most` at most, and why: 95 of 100 texts of every task have no more."""
     found = {name: int(np.percentile(each.read, PERCENTILE, method="higher")) for name, each in texts.items()}
     rounded = MULTIPLE * ceil(max(found.values()) / MULTIPLE)
     looked = {name: f"{len(each.read):,} training texts" for name, each in texts.items()}
-    most = _longest(plan)
     if max(found.values()) >= most:
         name = max(found, key=lambda name: found[name])
         many = f"{100 - PERCENTILE} % or more of {looked[name]}" + f" of {name}" * (len(found) > 1)

@@ -37,11 +37,12 @@ from krona_tune.machine import cache_folder
 from krona_tune.search.full_training import FullTraining, whole_plan
 from krona_tune.search.planning.label_offset import doubt_far_labels
 from krona_tune.search.planning.plan import Plan, make_plan
+from krona_tune.search.startup.answer_room import answer_tokens, label_words
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import TaskFacts, read_manifest, refuse_other_inputs, task_inputs
 from krona_tune.study.request.loader import load_spec
 from krona_tune.study.request.study_spec import EARLIER_CONFIDENCE
-from krona_tune.train.backbone import candidates, open_tokenizer
+from krona_tune.train.backbone import open_tokenizer
 from krona_tune.train.backbone_source import download
 from krona_tune.train.loop import TaskWork
 
@@ -85,7 +86,9 @@ def prepare_data(plan: Plan, location: str) -> PreparedData:
     warnings: dict[str, tuple[str, ...]] = {}
     for name, (work, facts) in prepared.items():
         changed = [*find_warnings(data[name]), *doubt_far_labels(work.task, plan.geometry)]
-        changed += _doubt_cut(plan, name, facts.cut_examples or 0, facts.train_examples + facts.validation_examples)
+        changed += _doubt_cut(
+            plan, work.task, tokenizer, facts.cut_examples or 0, facts.train_examples + facts.validation_examples
+        )
         parts = {"train": work.train, "validation": work.validation, "test": tests.get(name)}
         for part, table in ((part, table) for part, table in parts.items() if table is not None):
             refuse_long_targets(work.task, table, part)
@@ -152,8 +155,7 @@ def _preview(plan: Plan, data: TaskData, tokenizer: PreTrainedTokenizerBase, cou
     if data.task.generation:
         writer = PromptWriter(data.task, tokenizer, decoder=decoder, max_length=length)
         changed = _doubt_targets(plan, data, writer, tokenizer)
-    elif prompts:
-        candidates(data.task, tokenizer, decoder=plan.geometry.writes_alone)
+    label_words(plan, data.task, tokenizer)
     reader = Tokenization(data.task, tokenizer, prompts=prompts, max_length=length, decoder=decoder)
     some = data.train.slice(0, count)
     ids = reader.table(some)["input_ids"].to_pylist()
@@ -163,7 +165,7 @@ def _preview(plan: Plan, data: TaskData, tokenizer: PreTrainedTokenizerBase, cou
     looked = whole.take(np.random.default_rng(0).permutation(len(whole))[:MOST_LOOKED_AT])
     table = reader.table(looked)
     cut = cut_examples(table)
-    doubts = (*doubt_far_labels(data.task, plan.geometry), *_doubt_cut(plan, data.task.name, cut, len(looked)))
+    doubts = (*doubt_far_labels(data.task, plan.geometry), *_doubt_cut(plan, data.task, tokenizer, cut, len(looked)))
     return Preview(
         examples=tuple(examples),
         tokens=tuple(lengths(table).tolist()),
@@ -218,9 +220,7 @@ def _prepare_task(plan: Plan, data: TaskData, tokenizer: PreTrainedTokenizerBase
         validation=encoded.validation,
         pad_token_id=encoded.pad_token_id,
         schedule=spec.schedule.of(task.name, len(encoded.train)),
-        candidates=candidates(task, tokenizer, decoder=plan.geometry.writes_alone)
-        if plan.geometry.text_to_text
-        else (),
+        candidates=label_words(plan, task, tokenizer),
         tokenizer=tokenizer if task.generation else None,
     )
     facts = TaskFacts(
@@ -258,19 +258,17 @@ MUCH = 0.05
 """The share of cut examples above which a person is warned."""
 
 
-def _doubt_cut(plan: Plan, name: str, cut: int, of: int) -> Iterator[str]:
+def _doubt_cut(plan: Plan, task: Task, tokenizer: PreTrainedTokenizerBase, cut: int, of: int) -> Iterator[str]:
     """Yields a warning if many examples of a task lose their ends."""
     length, positions = plan.spec.examples.max_length, plan.positions
-    asked = plan.tasks[name].generation
-    written = asked.max_new_tokens if asked and plan.geometry.writes_alone else 0
-    most = None if positions is None else positions - written
-    more = min(2 * length, most or 2 * length)
     if cut > MUCH * of:
+        most = None if positions is None else positions - answer_tokens(plan, task, tokenizer)
+        more = min(2 * length, most or 2 * length)
         fix = f"--set examples.max_length={more} reads more"
         if most is not None and most <= length:
             known = plan.geometry.positions is not None  # a model with rotary positions computes further ones
             fix = "the model reads no more" if known else f"the model was trained to read {positions}"
-        yield f"{cut / of:.0%} of the examples of {plan.tasks[name].title} are cut to {length} tokens; {fix}"
+        yield f"{cut / of:.0%} of the examples of {task.title} are cut to {length} tokens; {fix}"
 
 
 def _constant_score(task: Task, encoded: EncodedTask) -> float:
