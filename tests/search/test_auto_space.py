@@ -179,6 +179,17 @@ def test_layers_are_shares_of_the_depth(depth: int, layers: list[str]) -> None:
     assert placed(introspect(config, "here"))["adapter"]["layers"] == layers
 
 
+def test_of_stacks_of_uneven_depth_as_many_layers_are_offered_as_the_lesser_has(tmp_path: Path, texts: Path) -> None:
+    for encoder, decoder, said in (
+        (6, 2, "2 decoder layers, and as many of 6 encoder"),
+        (2, 2, "2 encoder layers and 2"),
+    ):
+        folder = tmp_path / f"{encoder}"
+        found = derived(saved_language_model(folder, "t5", num_layers=encoder, num_decoder_layers=decoder), texts)
+        assert found.values["adapter"]["layers"] == ["all", "last 1"]
+        assert f"third where they differ, of {said}" in found.reasons["adapter.layers"]
+
+
 @pytest.mark.parametrize(
     ("model_type", "roles"),
     [

@@ -161,7 +161,9 @@ def placed(geometry: Geometry, given: Sequence[str] = ()) -> dict[str, Any]:
 
 def _why_placed(geometry: Geometry, given: Sequence[str], adapter: Mapping[str, Any]) -> dict[str, str]:
     d_out, d_in = common_dimensions(_maps(geometry, given or _roles(geometry)))
-    depth = " and ".join(f"{depth} {stack} layers" for stack, depth in geometry.depths.items())
+    stacks = sorted(geometry.depths.items(), key=lambda each: each[1])
+    joint = ", and as many of " if stacks[0][1] < stacks[-1][1] else " and "
+    depth = joint.join(f"{depth} {stack} layers" for stack, depth in stacks)
     several = len(adapter.get("layers", ())) > 1
     return {
         "adapter.a_out": f"divisors of {d_out} and {d_in}, common to all adapted maps",
