@@ -180,11 +180,12 @@ def plan_lines(
 
 def _trials(plan: "Plan") -> str:
     """Says how many trials a task has, who proposes them, and what is trained beside them."""
-    if plan.space.searched():
-        others = plan.trials > plan.planned.taught  # else no point is left to the sampler
-        said = f"{plan.trials} a task" + f" {SAMPLERS[plan.spec.search.proposes_by].words}" * others
-    else:
-        said = f"{plan.trials} a task" + " (one is trained: others would repeat it)" * (plan.trials > 1)
+    said, most = f"{plan.trials} a task", plan.most_trained
+    if plan.space.searched() and plan.trials > plan.planned.taught:  # else no point is left to the sampler
+        said += f" {SAMPLERS[plan.spec.search.proposes_by].words}"
+    if most < plan.trials:
+        few = "one is trained: others would repeat it"
+        said += f" ({few if most == 1 else f'{most} at most are trained: others would repeat them'})"
     beside = "of the frozen model" if plan.geometry.text_to_text else "with the head alone"
     return f"{said}, and {len(plan.baselines(plan.spec.tasks[0]))} {beside}"
 

@@ -3,9 +3,11 @@
 from collections import Counter
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from krona_tune.adapters.method_table import METHODS
 from krona_tune.api.folders import with_whole_paths
 from krona_tune.data.tasks import GLUE
 from krona_tune.record.orders import give_order, remove_order, waiting_orders
@@ -15,11 +17,13 @@ from krona_tune.search.budget import Budget
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest, refuse_edited
 from krona_tune.study.order import Order, OrderKind, OrderRequest, is_paused, search_ended_by
+from krona_tune.study.request.domain import as_real
 from krona_tune.study.request.given_values import GivenValue, changing, giver, lasting
 from krona_tune.study.request.loader import load_spec, load_with, read_request, spec_with
 from krona_tune.study.request.plain_yaml import by_path
 from krona_tune.study.request.search_spec import SearchSpec
 from krona_tune.study.request.study_spec import SETTLED, StudySpec
+from krona_tune.study.request.trial import PEFT_FIELD, PLACES, section_of
 from krona_tune.study.settings import CHANGEABLE, ORDERED, with_more_trials
 
 if TYPE_CHECKING:
@@ -32,8 +36,8 @@ NEW_IN_SHIPPED_SPACES = ("backbone.narrow",)
 
 
 def spec_of(space: "Path | DerivedSpace", given: Sequence[GivenValue]) -> StudySpec:
-    """Returns the request of a new study: what is written for it, with one trial if all is fixed."""
-    return one_if_fixed(written_spec(space, given), [each.key for each in given])
+    """Returns the request of a new study: what is written for it, with no more trials than its space has points."""
+    return no_more_than_points(written_spec(space, given), [each.key for each in given])
 
 
 def written_spec(space: "Path | DerivedSpace", given: Sequence[GivenValue]) -> StudySpec:
@@ -43,15 +47,30 @@ def written_spec(space: "Path | DerivedSpace", given: Sequence[GivenValue]) -> S
     return default_to_glue(spec_with(space.whole, AUTO, Path.cwd(), given))
 
 
-def one_if_fixed(spec: StudySpec, given: Collection[str]) -> StudySpec:
-    """Returns a request in which all is fixed with one trial, since others would repeat it.
+def no_more_than_points(spec: StudySpec, given: Collection[str]) -> StudySpec:
+    """Returns a request with as many trials as its space has points at most, since others would repeat them.
 
     Args:
         given: the keys that a person has set beside the space; a number of trials among them stays.
     """
-    if spec.searches or "search.trials" in given:
+    if "search.trials" in given:
         return spec
-    return spec.model_copy(update={"search": spec.search.model_copy(update={"trials": 1})})
+    points = [_most_points(spec, str(method)) for method in spec.domains()["method"].ends()] or [1]
+    most = max(points) if spec.search.per_method else sum(points)
+    if most >= spec.search.trials:
+        return spec
+    return spec.model_copy(update={"search": spec.search.model_copy(update={"trials": int(most)})})
+
+
+def _most_points(spec: StudySpec, method: str) -> float:
+    """Returns how many points a method has at most, on any backbone; of a method of peft every knob counts."""
+    reads = METHODS[method].reads if method in METHODS else None
+    placed = () if spec.backbone.target_modules is None else PLACES  # named maps leave nothing to place
+    return prod(
+        as_real(domain).count if name.startswith(PEFT_FIELD) else domain.count  # fields may be real numbers
+        for name, domain in spec.domains(method).items()
+        if section_of(name) == "training" or reads is None or (name in reads and name not in placed)
+    )
 
 
 def resumed_spec(
@@ -102,7 +121,7 @@ def not_taken(folder: StudyFolder, space: Path, given: Sequence[GivenValue]) -> 
     """Yields in sentences what a space says of keys that may change, and a study that goes on does not take from it:
     only what a person gives beside it counts, since orders may have changed the rest."""
     written = dict(by_path("", read_request(space.read_text(encoding="utf-8"), str(space))))
-    asked = one_if_fixed(load_with(space, lasting(given)), [each.key for each in given])
+    asked = no_more_than_points(load_with(space, lasting(given)), [each.key for each in given])
     then, now = load_spec(folder.spec).settings(), asked.settings()
     for key in CHANGEABLE:
         if key in written and giver(key, given) is None and then.get(key) != now.get(key):

@@ -7,6 +7,7 @@ import pytest
 
 from krona_tune import cli
 from krona_tune.api.exit_status import ExitStatus
+from krona_tune.api.study_request import no_more_than_points
 from krona_tune.cli import studies
 from krona_tune.record.orders import waiting_orders
 from krona_tune.record.parquet_sink import ParquetSink
@@ -23,6 +24,7 @@ from tests.cli.flags import options_of
 from tests.conftest import Run
 from tests.record.events import manifest
 from tests.study.final_rows import row
+from tests.study.request.written_specs import spec_of
 
 SPACE = """
 model: {model}
@@ -372,15 +374,40 @@ def test_a_dry_run_refuses_other_weights_than_the_study_began_with(run: Run, fir
             "5 a task (one is trained: others would repeat it)",
         ),
         (["--set", "adapter.scale=2", "--set", "search.trials=6"], "6 a task (one is trained"),
-        ([], "4 a task by TPE, and"),
+        (["--set", "adapter.scale=[2]", "--set", "adapter.rank=[1, 2]"], "1 a task, and"),
+        ([], "3 a task by TPE, and"),
+        (["--trials", "4"], "4 a task by TPE (3 at most are trained: others would repeat them), and"),
+        (["--set", "training.batch_size={low: 8, high: 9}"], "4 a task by TPE, and"),
+        (["--set", "training.warmup={low: 0.1, high: 0.2}"], "4 a task by TPE, and"),
+        (["--set", "adapter.a_in=divisors", "--set", "adapter.scale=2"], "4 a task by TPE, and"),
     ],
 )
-def test_a_space_in_which_all_is_fixed_plans_one_trial(run: Run, space: str, more: list[str], trials: str) -> None:
+def test_no_more_trials_are_planned_than_the_space_has_points(
+    run: Run, space: str, more: list[str], trials: str
+) -> None:
     sizes = ["--set", "adapter.a_out=8", "--set", "adapter.a_in=12"]
     code, out, err = run("--dry-run", "--space", space, "--tasks", "cola", *sizes, *more)
     assert (code, err) == (0, "")
-    assert trials in out
-    assert ("nothing: all is fixed" in out) == bool(more)
+    assert trials in " ".join(out.split())
+    assert ("nothing: all is fixed" in out) == ("1 a task" in trials or "one is" in trials)
+
+
+@pytest.mark.parametrize(
+    ("per_method", "given", "trials"), [("false", [], 6), ("true", [], 5), ("false", ["search.trials"], 40)]
+)
+def test_each_method_has_the_points_of_what_it_reads(per_method: str, given: list[str], trials: int) -> None:
+    written = (
+        "model: m\nadapter: {method: [krona, lora], rank: [1, 2, 3, 4, 5], a_out: 8, a_in: 8, scale: 2}\n"
+        f"search: {{trials: 40, per_method: {per_method}}}"
+    )
+    assert no_more_than_points(spec_of(written), given).search.trials == trials
+
+
+def test_a_range_of_a_field_of_peft_may_be_of_real_numbers() -> None:
+    written = "model: m\nadapter: {method: 'peft:LoRA', lora_alpha: {low: 1, high: 2}, r: [1, 2]}"
+    assert no_more_than_points(spec_of(written), ()).search.trials == 12
+    written = "model: m\nadapter: {method: 'peft:LoRA', lora_alpha: [1, 2], r: [1, 2]}"
+    assert no_more_than_points(spec_of(written), ()).search.trials == 4
 
 
 def test_tasks_that_a_flag_and_a_setting_name_are_refused(run: Run, space: str) -> None:

@@ -4,6 +4,7 @@ import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib.util import find_spec
+from math import prod
 
 from krona_tune.adapters.method_table import TrainedModelPart, is_peft, method_named
 from krona_tune.adapters.placement import (
@@ -91,6 +92,13 @@ class Plan:
     def trials(self) -> int:
         """Returns the number of search trials of a task."""
         return Counts.of(self.spec, self.planned).searched
+
+    @property
+    def most_trained(self) -> int:
+        """Returns how many search trials of a task its space has points for, at most: none is trained twice."""
+        points = [prod(domain.count for domain in self.space.knobs[method].values()) for method in self.space.methods]
+        groups = points if self.spec.search.per_method else [sum(points)]
+        return int(sum(min(self.spec.search.trials, each) for each in groups))
 
     @property
     def planned(self) -> PlanFacts:

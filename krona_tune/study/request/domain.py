@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from decimal import Decimal
-from math import exp, floor, isfinite, log
+from math import exp, floor, inf, isfinite, log
 from typing import Any
 
 from krona_tune.kron.factors import divisors
@@ -21,6 +21,11 @@ class Fixed:
     """A knob that is not searched. YAML: a plain value."""
 
     value: Value
+
+    @property
+    def count(self) -> float:
+        """Returns how many values the domain has, as that of each domain does; infinity if that is not known."""
+        return 1
 
     def ends(self) -> tuple[Value, ...]:
         return (self.value,)
@@ -42,6 +47,10 @@ class Choice:
     """One of several values. YAML: a list."""
 
     values: tuple[Value, ...]
+
+    @property
+    def count(self) -> float:
+        return len(self.values)
 
     def ends(self) -> tuple[Value, ...]:
         return self.values
@@ -73,6 +82,10 @@ class Range:
     @property
     def whole(self) -> bool:
         return isinstance(self.low, int) and isinstance(self.high, int)
+
+    @property
+    def count(self) -> float:
+        return inf if self._step is None else self.steps + 1
 
     @property
     def steps(self) -> int:
@@ -127,6 +140,10 @@ class Divisors:
 
     low: int = 1
     high: int | None = None
+
+    @property
+    def count(self) -> float:
+        return inf
 
     def ends(self) -> tuple[Value, ...]:
         return ()
