@@ -224,7 +224,7 @@ def _taught(plan: "Plan", taught: "Teaching") -> str:
     if plan.spec.search.pareto:
         sizes = sorted(map(plan.space.parameters, taught.points))
         near = f"up to {count} of a task's trials are points near the best at each size of {tasks}"
-        expected, end = "", f"of {sizes[0]:,} to {sizes[-1]:,} parameters"
+        expected, end = "", f"of {sizes[0]:,} to {sizes[-1]:,} adapter parameters"
     else:
         near = f"{count} of a task's trials are points near the best of {tasks}"
         expected = "" if of_files else f" ({_expected(plan.geometry)})"  # measured of the package's curves alone
@@ -281,7 +281,7 @@ def _methods(plan: "Plan") -> str:
     said = [f"{name} {' to '.join(f'{size:,}' for size in both)}" for name, both in ends.items()]
     alone = plan.spec.search.per_method
     trials = f"{plan.spec.search.trials} trials each" if alone else f"{plan.trials} trials together"
-    return f"{trials}; parameters: {', '.join(said)}"
+    return f"{trials}; adapter parameters: {', '.join(said)}"
 
 
 def _deployed(plan: "Plan") -> str:

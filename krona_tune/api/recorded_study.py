@@ -88,8 +88,9 @@ class RecordedStudy:
 
         Columns: `trial_id`, `task`, `kind` (search, baseline, finalist, repeat, full_train or full_data), `number`,
         `seed`, `fingerprint`, `status`, `score` on validation, `rung`, `epochs`, `examples`, `copied_examples`,
-        `adapter_parameters`, `norm_parameters`, `head_parameters`, `trainable_parameters`, `trainable_percent`,
-        `train_seconds`, `evaluation_seconds`, `device`, `devices`, `device_seconds`, `peak_memory_bytes`, `started_at`,
+        `adapter_parameters`, `norm_parameters`, `head_parameters`, `trainable_parameters` (all three),
+        `trainable_percent` (of the backbone, without the head), `train_seconds`, `evaluation_seconds`, `device`,
+        `devices`, `device_seconds`, `peak_memory_bytes`, `started_at`,
         `paused_seconds`, `ended_at`, `failed_at` (of one that was retried), `error`, `checkpoint`, every knob under its
         own name (`method`, `scale`, `a_out`, `a_in`, `learning_rate`, ...), `metric_...` for each metric, and
         `factor_shape` such as `24x16`. A searched trial's row has `proposed_by` and, if a model of the study proposed

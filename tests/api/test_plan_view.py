@@ -122,7 +122,14 @@ def test_where_every_size_counts_the_sizes_of_the_taught_points_are_said(model: 
     sizes = [plan.space.parameters(point) for point in plan.taught.points]
     line = plan_lines(plan, "", None)["first"]
     assert "points near the best at each size of 4 recorded tasks" in line
-    assert line.endswith(f"of {min(sizes):,} to {max(sizes):,} parameters")
+    assert line.endswith(f"of {min(sizes):,} to {max(sizes):,} adapter parameters")
+
+
+def test_the_sizes_of_methods_leave_out_the_head_which_the_plan_says(model: str) -> None:
+    asked = {"model": model, "tasks": ["rte"], "data": "mini", "adapter": {"method": ["lora", "bitfit"], "rank": 2}}
+    plan = make_plan(StudySpec.model_validate(asked), "here")
+    [size] = plan.space.of("lora").sizes()
+    assert f"; adapter parameters: lora {size:,}" in " ".join(plan_lines(plan, "", None)["methods"].split())
 
 
 @pytest.mark.parametrize(

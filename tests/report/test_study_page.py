@@ -36,11 +36,18 @@ def test_the_page_says_what_won_and_by_how_much(study: StudyFolder) -> None:
     assert path == study.page
     text = read(path).text
     assert re.search(r"On COLA, the best adapter is krona with A of 24×16 and scale 1.5: validation score 0.600", text)
-    assert "2,001 trainable parameters" in text
+    assert "2,001 trainable parameters (0.01 % of the backbone without the head)" in text
     assert "+0.400 against training the head alone and +0.600 against the constant answer" in text
     assert "Without a result: RTE, MRPC" in text
     assert "3 completed, 1 stopped early, 1 diverged, 1 interrupted" in text
     assert "3 of 7 trials diverged, failed or were interrupted" in text
+
+
+def test_the_page_says_that_the_head_is_among_the_parameters_but_not_in_their_share(study: StudyFolder) -> None:
+    best = replace(ended(started(7), Status.COMPLETED, [report(started(7), 0, 0.9)]), head_parameters=50)
+    ParquetSink(study.results).trial_ended(best)
+    said = "2,007 trainable parameters, the head's among them (0.01 % of the backbone without the head)"
+    assert said in read(write_report(study)).text
 
 
 def test_the_contents_name_each_titled_section_in_its_order(study: StudyFolder) -> None:

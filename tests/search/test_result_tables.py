@@ -101,6 +101,7 @@ def test_a_task_whose_finals_did_not_come_says_what_the_search_had() -> None:
 def test_several_methods_stand_side_by_side() -> None:
     text = said([KRONA, LORA, HEAD], "rte")
     assert "Methods, validation scores" in text
+    assert "Trained: share of the backbone's parameters, without the head, which numbers" in " ".join(text.split())
     assert lines(text, " %") == ["krona 0.07 % 0.700 0.700", "lora 0.2 % 0.600 0.600", "head_only 0 % 0.500 0.500"]
     mixed = said([KRONA, LORA, *FINALS, row("004", "search", 0.9, task="cola")], "rte", "cola", width=100)
     assert "Methods, test scores" in mixed

@@ -63,13 +63,17 @@ MOST_ACROSS = 4
 """The most tasks that stand side by side, a column each, where there are fewer methods than tasks."""
 
 
+TRAINED = "Trained: share of the backbone's parameters, without the head, which numbers of parameters count."
+"""What the table of methods says of a share below it."""
+
+
 def methods_table(lines: tuple[MethodLine, ...], facts: dict[str, TaskFacts]) -> "FittingTable":
     """Makes the table of the methods' scores: a row for each, or of many tasks a row for each task."""
     halves = {cell.half for line in lines for cell in line.cells.values()}
     seen = "test scores" if "test" in halves else "validation scores"
     mixed = "v: a validation score, for want of finalists" if len(halves) > 1 else ""
     columns = ("method", "trained", *(fact.title for fact in facts.values()), "average")
-    caption = "\n".join(filter(None, (mixed, _apart(facts, halves))))
+    caption = "\n".join(filter(None, (TRAINED, mixed, _apart(facts, halves))))
     rows: list[tuple[str, ...]] = [columns]
     for line in lines:
         cells = [_cell(each, mark=len(halves) > 1) for each in (*map(line.cells.get, facts), line.average)]
