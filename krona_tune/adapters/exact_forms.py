@@ -232,10 +232,35 @@ def inexact(form: Form, it: PlacedAdapter, rank: int | None = None) -> Refusal |
     return refused
 
 
+INSTEAD_OF_PEFT = {
+    Form.MERGED: "--format merged",
+    Form.PEFT: "--format peft",
+    Form.KRONA: "--format krona (krona_tune's method of peft)",
+    Form.LORA: "--format lora with a --rank (the nearest LoRA)",
+    Form.ADAPTER: "--format adapter (krona_tune loads it)",
+}
+"""What else an adapter that a form of peft does not hold may be written as, and how that is asked for."""
+
+
 def never_near(form: Form, it: PlacedAdapter) -> Refusal | None:
     """Returns why a form that has a rank holds no LoRA near an adapter, of whatever rank; None if it holds one."""
     refused: Refusal | None = resolve_name(form.facts.near)(it)
     return refused
+
+
+def refuse_unheld(form: Form, it: PlacedAdapter, rank: int | None = None) -> None:
+    """Raises a Refusal if a form does not hold an adapter exactly or, with a rank, no LoRA near it. In place of an
+    adapter of peft it names all forms that hold this one, and the nearest LoRA if there is one."""
+    refused = inexact(form, it) if rank is None else never_near(form, it)
+    if refused and rank is None and form.facts.library == "peft":
+        *others, itself = (words for other, words in INSTEAD_OF_PEFT.items() if _is_way(other, it))
+        refused = refused.at(refused.place, fix=f"use {' or '.join(filter(None, (', '.join(others), itself)))}")
+    if refused:
+        raise refused
+
+
+def _is_way(form: Form, it: PlacedAdapter) -> bool:
+    return (never_near if form.facts.near else inexact)(form, it) is None
 
 
 def _everywhere(it: PlacedAdapter) -> Refusal | None:

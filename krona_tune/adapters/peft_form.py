@@ -18,7 +18,7 @@ from peft import (
 )
 from torch import Tensor, nn
 
-from krona_tune.adapters.exact_forms import PlacedAdapter, as_lokr, inexact, unfit
+from krona_tune.adapters.exact_forms import PlacedAdapter, as_lokr, refuse_unheld, unfit
 from krona_tune.adapters.export_forms import Form
 from krona_tune.adapters.inject import Adapters
 from krona_tune.adapters.method_modules import Krona
@@ -57,8 +57,7 @@ def as_peft(model: nn.Module, adapters: Adapters, head: Mapping[str, Tensor], fo
     Raises:
         Refusal: peft has no form for the adapter.
     """
-    if refused := inexact(form, PlacedAdapter(geometry=adapters.geometry, adapter=adapters.config)):
-        raise refused
+    refuse_unheld(form, PlacedAdapter(geometry=adapters.geometry, adapter=adapters.config))
     prefix = within(model)
     modules = {f"{prefix}{site.name}": module for site, module in adapters.by_site()}
     if is_peft(adapters.config.method):

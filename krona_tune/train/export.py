@@ -12,7 +12,7 @@ import torch
 from krona_tune.adapters.adapter_card import AdapterCard, read_card
 from krona_tune.adapters.adapter_files import read_tensors, save_adapter
 from krona_tune.adapters.approximation import Nearness, Rounding
-from krona_tune.adapters.exact_forms import PlacedAdapter, inexact, never_near
+from krona_tune.adapters.exact_forms import PlacedAdapter, refuse_unheld
 from krona_tune.adapters.export_forms import UNPUBLISHED, Form, Publication, WrittenDtype, loading
 from krona_tune.adapters.model_card import HUB_NAME, render_model_card
 from krona_tune.backbones.geometry import Geometry
@@ -98,8 +98,7 @@ def export_adapter(
     card = card.model_copy(update={"backbone": told, "dequantised_by": source.dequantised_by})
     adapted, package = PlacedAdapter(geometry=shape, adapter=card.adapter, quantize=card.quantize), package_of(source)
     published = replace(published, licence=published.licence or licence_beside(source.folder))
-    if refused := inexact(form, adapted) if rank is None else never_near(form, adapted):
-        raise refused
+    refuse_unheld(form, adapted, rank)
     before = _before_answer(card, source, shape)
     readme = partial(render_model_card, card, form, to.name, published, package=package, before_answer=before)
     job = Job(

@@ -1,15 +1,18 @@
 """Tests what forms of an export and targets of a deployment hold exactly, also against trained adapters."""
 
+import re
 from functools import cache
 from typing import Any
 
 import pytest
 import torch
 
-from krona_tune.adapters.exact_forms import DEPLOYED_AS, PlacedAdapter, misfit
+from krona_tune.adapters.exact_forms import DEPLOYED_AS, PlacedAdapter, misfit, refuse_unheld
+from krona_tune.adapters.export_forms import Form
 from krona_tune.adapters.inject import Adapters
 from krona_tune.adapters.merge import merge
 from krona_tune.backbones.geometry import Geometry
+from krona_tune.refusal import Refusal
 from krona_tune.study.request.deploy_target import TargetName, read_target
 from krona_tune.study.request.trial import HEAD_ONLY, AdapterConfig
 from tests.models import build
@@ -118,6 +121,26 @@ def test_a_target_holds_an_adapter_or_says_why_not(target: str, it: PlacedAdapte
     refused = misfit(read_target(target), it)
     assert (refused is None) == (not problem)
     assert refused is None or problem in refused.problem
+
+
+@pytest.mark.parametrize(
+    ("form", "it", "ways"),
+    [
+        (Form.KRONA, adapted("bert", "lora"), ["merged", "peft", "lora", "adapter"]),
+        (Form.KRONA, adapted("bert", "krona_b"), ["adapter"]),
+        (Form.PEFT, adapted("bert", "krona", quantize="nf4", **ODD), ["krona", "lora", "adapter"]),
+        (Form.PEFT, adapted("bert", HEAD_ONLY), ["merged", "adapter"]),
+        (Form.LORA, adapted("bert", "bitfit"), ["adapter"]),
+    ],
+)
+def test_a_form_of_peft_that_does_not_hold_an_adapter_names_those_that_do(
+    form: Form, it: PlacedAdapter, ways: list[str]
+) -> None:
+    with pytest.raises(Refusal) as refused:
+        refuse_unheld(form, it, rank=2 if form is Form.LORA else None)
+    assert re.findall(r"--format (\w+)", refused.value.fix) == ways
+    refuse_unheld(Form.PEFT, adapted("bert", "lora"))
+    refuse_unheld(Form.LORA, adapted("bert", "krona", **ODD), rank=2)
 
 
 def test_sizes_that_divide_nothing_are_an_error_and_no_misfit() -> None:

@@ -199,6 +199,11 @@ def test_one_factor_is_found_where_it_divides_both_sides_and_every_weight() -> N
     assert lokr_factor([factor_shape(768, 768, 24, 32)]) is None
 
 
+KRONA = "--format krona (krona_tune's method of peft)"
+LORA = "--format lora with a --rank (the nearest LoRA)"
+ADAPTER = "--format adapter (krona_tune loads it)"
+
+
 @pytest.mark.parametrize(
     ("name", "knobs", "message"),
     [
@@ -207,17 +212,17 @@ def test_one_factor_is_found_where_it_divides_both_sides_and_every_weight() -> N
             {"method": "krona", "a_out": 4, "a_in": 6},
             "--format: peft's LoKr, of one term and with one decompose factor for both sides and all maps, has no "
             "4x6⊗6x4, and LoRA of its rank 16 is no smaller than encoder.layer.0.attention.self.query itself; use "
-            "--format merged",
+            f"--format merged, {KRONA}, {LORA} or {ADAPTER}",
         ),
         (
             "deberta",
             {"method": "krona", "a_out": 4, "a_in": 4},
             "--format: peft adapts whole maps, and encoder.layer.0.attention.self.in_proj#query is a part of one; use "
-            "--format merged",
+            f"--format merged, {LORA} or {ADAPTER}",
         ),
-        ("bert", {"method": "krona_b", "a_out": 4, "a_in": 4}, "--format: peft has no krona_b; use --format adapter"),
-        ("bert", {"method": "compacter", "phm": 2}, "--format: peft has no compacter; use --format adapter"),
-        ("bert", {"method": "bitfit"}, "--format: peft has no bitfit; use --format merged"),
+        ("bert", {"method": "krona_b", "a_out": 4, "a_in": 4}, "--format: peft has no krona_b; use " + ADAPTER),
+        ("bert", {"method": "compacter", "phm": 2}, "--format: peft has no compacter; use " + ADAPTER),
+        ("bert", {"method": "bitfit"}, "--format: peft has no bitfit; use --format merged or " + ADAPTER),
     ],
 )
 def test_what_peft_can_not_hold_is_refused_with_the_reason(name: str, knobs: dict[str, object], message: str) -> None:
