@@ -18,6 +18,7 @@ from krona_tune.search.planning.space import Params
 from krona_tune.search.progress.trials_left import by_task, search_left
 from krona_tune.search.resume import LATER_PHASES, known_trials, numbers_left
 from krona_tune.search.searchers.asha import AshaPerGroup
+from krona_tune.search.searchers.asha_rule import SharedAverages
 from krona_tune.search.searchers.open_samplers import SHARED, open_samplers, open_shared_sampler, recall_trials
 from krona_tune.search.searchers.proposal import earlier_points
 from krona_tune.search.searchers.shared_searcher import SharedSearcher
@@ -95,7 +96,9 @@ def _search_by_task(of: SearchedStudy) -> Phase:
         )
 
     size_of = plan.space.parameters if spec.search.pareto else None
-    asha = AshaPerGroup(schedules, per_method=spec.search.per_method, size_of=size_of, spared=spared)
+    asha = AshaPerGroup(
+        schedules, per_method=spec.search.per_method, size_of=size_of, spared=spared, exact=plan.exact_cutoff
+    )
     if ledger.rows:
         reports = [each for each in read_reports(of.folder.results) if each.trial_id in ledger.rows]
         told = [(r, ledger.rows[r.trial_id].params) for r in reports if ledger.rows[r.trial_id].searched]
@@ -132,7 +135,7 @@ def _shared_search(of: SearchedStudy) -> Phase:
         _seeds(spec),
         stopper.final_status,
         rows,
-        spec.schedule.reduction,
+        SharedAverages(len(tasks), spec.schedule.reduction, exact=plan.exact_cutoff),
         of.leaves_out,
     )
     return Phase(searcher=searcher, new=_new(plan, ledger), works=works)

@@ -122,8 +122,9 @@ class PlanFacts(FrozenValue):
     no head. `compares`: its finals compare with a `default` configuration, which is None in an older study, that did
     not record it. `tries_default`: the search tries that configuration first. `taught` counts the points of each task
     that recorded curves teach, `seen` says for trainings of how many examples; None if that was not known, or in an
-    older study, which did not ask. `by_depth`: the taught points' learning rates shrink
-    where more layers of an encoder are adapted; false in an older study.
+    older study, which did not ask. `by_depth`: the taught points' learning rates shrink where more layers of an encoder
+    are adapted; false in an older study. `exact_cutoff`: where ASHA's cutoff falls on a score, it is not rounded, so
+    that losses divide the trials with this score; false in an older study.
     """
 
     methods: Annotated[int, Field(ge=1)] = 1
@@ -134,6 +135,7 @@ class PlanFacts(FrozenValue):
     taught: Annotated[int, Field(ge=0)] = 0
     seen: float | None = None
     by_depth: bool = False
+    exact_cutoff: bool = False
 
     @classmethod
     def expected(cls, spec: StudySpec, *, methods: int, text_to_text: bool) -> Self:

@@ -1,12 +1,34 @@
-"""Tests which shared configurations go on, and that their trials are judged alike when they are read again."""
+"""Tests how a score at the cutoff is judged, which shared configurations go on, and that rows are judged alike."""
 
 import pytest
 
-from krona_tune.search.searchers.asha_rule import SharedAverages
+from krona_tune.search.searchers.asha_rule import Rungs, SharedAverages
 from krona_tune.study.result import Status
 from tests.rows import row
 
 TASKS = ("rte", "cola", "stsb", "sst2")
+
+
+def rungs_of(rivals: int, reduction: int, *, exact: bool) -> Rungs:
+    """Returns rungs at which so many trials have reported 0, .02, .04 …, each with the loss 0.5."""
+    found = Rungs(reduction, exact=exact)
+    for number in range(rivals):
+        found.survives(1, number / 50, 0, 0.5)
+    return found
+
+
+@pytest.mark.parametrize("reduction", range(2, 10))
+def test_where_the_cutoff_falls_on_a_score_the_losses_divide_the_trials_with_it(reduction: int) -> None:
+    for rivals in range(1, 42, reduction):
+        score = (rivals - 1) * (reduction - 1) // reduction / 50
+        judged = [rungs_of(rivals, reduction, exact=True).survives(1, score, 0, loss) for loss in (0.4, 0.6)]
+        assert judged == [True, False], f"{rivals} rivals"
+
+
+@pytest.mark.parametrize(("rivals", "survives"), [(7, True), (10, False), (13, True), (16, False)])
+def test_a_cutoff_that_is_rounded_up_stops_a_trial_whatever_its_loss(rivals: int, *, survives: bool) -> None:
+    rungs = rungs_of(rivals, 3, exact=False)
+    assert rungs.survives(1, (rivals - 1) * 2 // 3 / 50, 0, 0.0) is survives
 
 
 def test_a_configuration_is_stopped_after_one_or_two_tasks_but_not_after_three() -> None:

@@ -218,12 +218,12 @@ def test_the_manifest_says_what_the_plan_has_decided(model: str, folder: StudyFo
     search = {"trials": 5, "per_method": True, "taught": False}
     by_method = resources(model, FOUR_CORES, adapter=adapter, deploy="peft", search=search)
     assert by_method.plan.trials == 2 * 5
-    assert begun(by_method, folder).manifest.planned == PlanFacts(methods=2)
+    assert begun(by_method, folder).manifest.planned == PlanFacts(methods=2, exact_cutoff=True)
     fixed = {**adapter, "method": "krona", "scale": [1.0, 3.0, 5.0]}
     plan = begun(resources(model, FOUR_CORES, adapter=fixed, finalists={"default": True}), folder).plan
     assert plan.default is not None
     read = read_manifest(folder.manifest).planned
-    assert read == plan.planned == PlanFacts(compares=True, default=dict(plan.default))
+    assert read == plan.planned == PlanFacts(compares=True, default=dict(plan.default), exact_cutoff=True)
 
 
 def test_neither_the_first_command_nor_a_later_one_leaves_its_password(model: str, folder: StudyFolder) -> None:

@@ -23,6 +23,7 @@ from krona_tune.refusal import Refusal
 from krona_tune.search import budget, order_table
 from krona_tune.search.full_training import FullTraining
 from krona_tune.search.order_table import OF_A_FULL_TRAINING, ORDER_ACTIONS
+from krona_tune.search.searchers.asha_rule import SharedAverages
 from krona_tune.search.searchers.open_samplers import open_samplers, open_shared_sampler
 from krona_tune.search.searchers.shared_searcher import SharedSearcher
 from krona_tune.search.searchers.task_searcher import ChosenSearcher, StudySearcher
@@ -333,7 +334,8 @@ def test_more_configurations_for_all_tasks_reach_each_of_them(study: StudyFolder
     driver.run()
     seeds: dict[str, int] = dict.fromkeys(driver.plan.spec.tasks, 1)
     sampler = open_shared_sampler(driver.plan.spec, driver.plan.space, study.journal, never)
-    shared = SharedSearcher([], sampler, ("cola", "rte"), [], seeds, driver.stopper.final_status, [], 3)
+    status, averages = driver.stopper.final_status, SharedAverages(2, 3)
+    shared = SharedSearcher([], sampler, ("cola", "rte"), [], seeds, status, [], averages)
     driver.orders.serve(shared, 1)
     give_order(study, OrderRequest(what="trials", value="+3"))
     driver.orders.look()

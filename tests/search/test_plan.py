@@ -12,6 +12,7 @@ from krona_tune.backbones.geometry import Role
 from krona_tune.record.contributed_curves import write_curves
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.plan import Plan, make_plan
+from krona_tune.study.manifest import PlanFacts
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.trial import AdapterConfig
 from krona_tune.train.backbone import load_backbone
@@ -126,6 +127,16 @@ def test_a_plan_knows_how_many_examples_its_longest_training_sees(
     assert make_plan(spec, "x.yaml", manifest("rte").model_copy(update={"planned": plan.planned})).planned.seen == seen
     for began in (before, before.model_copy(update={"planned": None})):
         assert not make_plan(spec, "x.yaml", began).planned.by_depth
+
+
+def test_a_study_goes_on_with_the_cutoff_with_which_it_began(model: str) -> None:
+    adapter = {"a_out": "divisors", "a_in": "divisors"}
+    spec = build_spec({"model": model, "data": "mini", "tasks": ["rte"], "adapter": adapter}, "x.yaml").settled()
+    new = make_plan(spec, "x.yaml").planned
+    assert new.exact_cutoff
+    for planned in (new, PlanFacts(), None):
+        began = manifest("rte").model_copy(update={"planned": planned})
+        assert make_plan(spec, "x.yaml", began).planned.exact_cutoff is (planned is new)
 
 
 def test_a_study_that_began_with_the_rates_of_before_keeps_its_points(model: str) -> None:

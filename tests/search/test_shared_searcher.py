@@ -7,6 +7,7 @@ from typing import Any
 
 from ray.tune.search import Searcher
 
+from krona_tune.search.searchers.asha_rule import SharedAverages
 from krona_tune.search.searchers.proposal import Origin
 from krona_tune.search.searchers.shared_searcher import SharedSearcher
 from krona_tune.search.trial_message import TrialMessage
@@ -54,8 +55,8 @@ def searcher(
     sampler: Any, numbers: range, rows: Any = (), waiting: Any = (), left_out: "Counter[str] | None" = None
 ) -> SharedSearcher:
     seeds = {task: place for place, task in enumerate(TASKS)}
-    told = Counter[str]() if left_out is None else left_out
-    return SharedSearcher(waiting, sampler, TASKS, numbers, seeds, final_status, rows, 2, told.update)
+    told, averages = Counter[str]() if left_out is None else left_out, SharedAverages(len(TASKS), 2)
+    return SharedSearcher(waiting, sampler, TASKS, numbers, seeds, final_status, rows, averages, told.update)
 
 
 def run(search: SharedSearcher, scores: dict[int, float]) -> list[str]:

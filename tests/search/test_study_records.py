@@ -1,6 +1,7 @@
 """Tests damaged records: rows are restored, and no trial's id is given to another point."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from math import inf, nan
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,12 +21,14 @@ from krona_tune.search.ledger import Ledger
 from krona_tune.search.phases import SearchedStudy, search_phase
 from krona_tune.search.planning.plan import Plan, trial_seed
 from krona_tune.search.resume import known_trials, numbers_left
+from krona_tune.search.searchers.asha import AshaPerGroup
 from krona_tune.search.searchers.open_samplers import open_samplers, open_shared_sampler
 from krona_tune.search.searchers.shared_searcher import shared_id
 from krona_tune.search.start_options import StartOptions
 from krona_tune.search.study_records import OpenRecords, StudySinks, open_records
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.trial_message import TrialMessage
+from krona_tune.search.tune_host import Phase
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import Order
 from krona_tune.study.request.schedule import make_schedule
@@ -34,7 +37,7 @@ from krona_tune.study.study_state import End
 from tests.record.damage import other_bytes
 from tests.search.conftest import count_on, never
 from tests.search.plans import SHAPE, plan
-from tests.search.rungs import report
+from tests.search.rungs import CONTINUE, STOP, added, at, report
 from tests.study.final_rows import row
 
 ORDER = "20260101T000000000000Z-00000000"
@@ -255,6 +258,30 @@ def test_a_resumed_search_goes_on_with_the_task_whose_turn_it_is(tmp_path: Path)
         sink.trial_ended(row(named, "search", 0.5, task=each["task"], number=each["number"], params=each["params"]))
     sink.study_ended([])
     assert [each["trial_id"] for each in next_ones(2)] == [each["trial_id"] for each in whole[5:]]
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_search_is_judged_by_the_cutoff_of_its_plan(tmp_path: Path, *, exact: bool) -> None:
+    """The last of eleven reports the score of the fourth best, on which the cutoff falls, with a lower loss."""
+    scores, stopper = [*range(10), 6], StudyStopper(Budget(), Amount)
+    schedule = make_schedule(examples_per_epoch=60, epochs=4, grace_epochs=1, reduction=3)
+
+    def searching(**search: Any) -> Phase:
+        of = replace(plan(trials=11, sampler="random", baseline_learning_rates=(), **search), exact_cutoff=exact)
+        works: Any = {task: SimpleNamespace(schedule=schedule) for task in of.spec.tasks}
+        book = ledger(open_records(of, folder := StudyFolder(tmp_path)))
+        return search_phase(SearchedStudy(plan=of, works=works, folder=folder, ledger=book, stopper=stopper))
+
+    asha = searching().scheduler
+    assert isinstance(asha, AshaPerGroup)
+    judged = [at(asha, added(asha, number), 0, score / 50, 1 / (number + 1)) for number, score in enumerate(scores)]
+    assert judged[-1] == (CONTINUE if exact else STOP)
+    shared, reached = searching(shared=True).searcher, set()
+    while isinstance(told := shared.suggest(f"tune-{len(reached)}"), dict):
+        shared.on_trial_complete(f"tune-{len(reached)}", {"score": scores[told["number"]] / 50, "status": "completed"})
+        reached.add((told["task"], told["number"]))
+    assert len({number for _, number in reached}) == len(scores)
+    assert (("cola", 10) in reached and ("rte", 10) in reached) is exact
 
 
 class Told(NullSink):

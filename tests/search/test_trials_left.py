@@ -206,6 +206,19 @@ def test_a_shared_configuration_that_was_stopped_comes_to_no_other_task(
     assert not_begun(spec, COUNTED, rows) == {task: finals[task] + n for task, n in zip(SHARED, left, strict=True)}
 
 
+@pytest.mark.parametrize(("planned", "left"), [(PlanFacts(), (0, 0)), (PlanFacts(exact_cutoff=True), (1, 1))])
+def test_a_shared_configuration_is_judged_by_the_rule_under_which_its_study_began(
+    planned: PlanFacts, left: tuple[int, int]
+) -> None:
+    """The last of eleven has the score of the fourth best, on which the cutoff falls."""
+    spec = asked(11, tasks=SHARED, rates=0, search={"shared": True}, finalists={"top": 0})
+    scores = [*(number / 50 for number in range(10)), 6 / 50]
+    rows = [searched(number, score, ended_at=float(number)) for number, score in enumerate(scores)]
+    others = [searched(row.number, row.score, task, ended_at=99.0) for row in rows[:10] for task in SHARED[1:]]
+    found = search_left(spec, planned, [*rows, *others])
+    assert tuple(found[task, "search"] for task in SHARED[1:]) == left
+
+
 def test_a_shared_study_in_which_something_was_stopped_is_done_with_its_finals() -> None:
     spec, rows = shared(searched(1, 0.4))
     assert not_begun(spec, COUNTED, trained(spec, COUNTED, rows)) == dict.fromkeys(SHARED, 0)

@@ -65,7 +65,7 @@ class Plan:
     `own_data` holds the data of the tasks that are not GLUE's, which a plan reads because their labels make the task.
     `computes_in` is what `precision: auto` is in this study; None if it is not known yet. `undeployable` are the words
     for what the targets of its deployment leave out of the space. `unread` says of earlier studies why one that has
-    begun goes on without them.
+    begun goes on without them. `exact_cutoff` is as `PlanFacts` has it.
     """
 
     spec: StudySpec
@@ -81,6 +81,7 @@ class Plan:
     computes_in: Precision | None = None
     undeployable: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
+    exact_cutoff: bool = True
 
     @property
     def precision(self) -> Precision:
@@ -112,6 +113,7 @@ class Plan:
             taught=len(self.taught_points),
             seen=self.taught.rule.seen if self.taught else None,
             by_depth=bool(self.taught and self.taught.rule.by_depth),
+            exact_cutoff=self.exact_cutoff,
         )
 
     @property
@@ -218,7 +220,7 @@ def make_plan(spec: StudySpec, place: str, begun: Manifest | None = None) -> Pla
 
     Args:
         begun: the manifest of a study that has begun. It goes on without earlier studies that are gone, and keeps its
-            default configuration.
+            default configuration and its rules.
 
     Raises:
         Refusal: the request can't be met.
@@ -277,6 +279,7 @@ def make_plan(spec: StudySpec, place: str, begun: Manifest | None = None) -> Pla
         default=_default(spec, space, taught, begun),
         undeployable=deployed.left_out,
         unread=tuple(reading.unread),
+        exact_cutoff=begun is None or bool(begun.planned and begun.planned.exact_cutoff),
     )
 
 

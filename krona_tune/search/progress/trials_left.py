@@ -125,16 +125,17 @@ def _to_propose(spec: StudySpec, planned: PlanFacts, groups: Groups) -> dict[str
     """Returns how many searched trials of each task have not begun; a clone is none that the request asks for."""
     searched = {task: [row for row in groups[task, TrialKind.SEARCH] if row.number >= 0] for task in spec.tasks}
     if spec.search.shared:
-        return _of_shared(spec, [row for rows in searched.values() for row in rows])
+        return _of_shared(spec, planned, [row for rows in searched.values() for row in rows])
     asked = Counts.of(spec, planned).searched
     return {
         task: 0 if search_end(spec.search, rows, task) else max(asked - len(rows), 0) for task, rows in searched.items()
     }
 
 
-def _of_shared(spec: StudySpec, searched: Sequence[TrialResult]) -> dict[str, int]:
+def _of_shared(spec: StudySpec, planned: PlanFacts, searched: Sequence[TrialResult]) -> dict[str, int]:
     """Returns for each task how many shared configurations may still come to it: none that was stopped before."""
-    judged = SharedAverages(len(spec.tasks), spec.schedule.reduction).replay(searched)
+    averages = SharedAverages(len(spec.tasks), spec.schedule.reduction, exact=planned.exact_cutoff)
+    judged = averages.replay(searched)
     new = max(spec.search.trials - len(judged), 0)
     going = [number for number, (status, _) in judged.items() if status is Status.INTERRUPTED]
     tried = {(row.task, row.number) for row in searched}

@@ -26,6 +26,7 @@ class AshaPerGroup(FIFOScheduler):  # type: ignore[misc]
         size_of: returns a point's parameters; with it, a trial competes only with trials that are not larger, so that
             the whole front of score against parameters is trained to its end.
         spared: returns whether a trial continues whatever its score, which counts for the others all the same.
+        exact: as `Rungs` takes it.
     """
 
     def __init__(
@@ -35,9 +36,10 @@ class AshaPerGroup(FIFOScheduler):  # type: ignore[misc]
         per_method: bool,
         size_of: Callable[[Params], int] | None = None,
         spared: Callable[[TrialMessage], bool] = lambda message: False,
+        exact: bool = True,
     ) -> None:
         super().__init__()
-        self._spared = spared
+        self._spared, self._exact = spared, exact
         self._schedules, self._per_method, self._size_of = schedules, per_method, size_of
         self._groups: dict[tuple[str, str], Rungs] = {}
         self._judged: set[tuple[str, int]] = set()
@@ -77,5 +79,5 @@ class AshaPerGroup(FIFOScheduler):  # type: ignore[misc]
         if examples not in schedule.rungs:
             return True
         group = (task, params["method"] if self._per_method else "")
-        rungs = self._groups.setdefault(group, Rungs(schedule.reduction))
+        rungs = self._groups.setdefault(group, Rungs(schedule.reduction, exact=self._exact))
         return rungs.survives(examples, score, self._size_of(params) if self._size_of else 0, train_loss)

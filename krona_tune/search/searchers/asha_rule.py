@@ -1,4 +1,4 @@
-"""Holds ASHA's rule, the same as Ray's, and judges by it the averages of configurations that all tasks share."""
+"""Holds ASHA's rule, Ray's but for the rounding, and judges by it the averages of configurations that tasks share."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -15,10 +15,11 @@ class Rungs:
 
     Args:
         reduction: η: the upper 1/η of those that reached a rung continue.
+        exact: whether a cutoff that falls on a score is that score; false: it may be rounded up from there, as Ray's.
     """
 
-    def __init__(self, reduction: int) -> None:
-        self._share = 100 * (1 - 1 / reduction)
+    def __init__(self, reduction: int, *, exact: bool = True) -> None:
+        self._reduction, self._exact = reduction, exact
         self._seen: dict[int, list[tuple[float, int, float]]] = defaultdict(list)
 
     def survives(self, rung: int, score: float, size: int = 0, loss: float = 0.0) -> bool:
@@ -36,11 +37,18 @@ class Rungs:
         if not rivals:
             return True
         scores, by_loss = zip(*rivals, strict=True)
-        cutoff = float(np.percentile(scores, self._share))
+        place = self._place(len(rivals) - 1)
+        low = int(place)
+        cutoff = float(np.quantile(scores[low : low + 2], place - low))
         if score != cutoff:
             return score > cutoff
-        place = self._share / 100 * (len(rivals) - 1)
         return bool(-loss >= np.interp(place, range(len(rivals)), by_loss))
+
+    def _place(self, last: int) -> float:
+        """Returns where the cutoff is among ascending scores, of which the best has this place."""
+        if self._exact:
+            return last * (self._reduction - 1) / self._reduction
+        return 100 * (1 - 1 / self._reduction) / 100 * last
 
 
 def judged_after(tasks: int, reduction: int) -> list[int]:
@@ -56,11 +64,11 @@ class SharedAverages:
 
     Args:
         tasks: the number of tasks.
-        reduction: η.
+        reduction, exact: as `Rungs` takes them.
     """
 
-    def __init__(self, tasks: int, reduction: int) -> None:
-        self._tasks, self._rungs = tasks, Rungs(reduction)
+    def __init__(self, tasks: int, reduction: int, *, exact: bool = True) -> None:
+        self._tasks, self._rungs = tasks, Rungs(reduction, exact=exact)
         self._judged_after = judged_after(tasks, reduction)
         self._scores: dict[int, dict[str, float]] = defaultdict(dict)
 

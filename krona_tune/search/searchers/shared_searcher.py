@@ -21,15 +21,13 @@ def shared_id(number: int) -> str:
 class SharedSearcher(GatedSearcher):
     """A searcher that gives Tune each configuration's trials one task at a time, the next when the last has ended.
 
-    `SharedAverages` says which configurations continue.
-
     Args:
         waiting: trials to run before the sampler is asked for any.
         sampler: proposes configurations and gets their averages; the step is the number of tasks done.
         tasks: the tasks in the order of training, cheap ones first.
         numbers: the numbers of the configurations that may still be proposed.
         rows: the rows of earlier trials; the sampler learns the configurations that it does not know.
-        reduction: η of the rule by which configurations are stopped between tasks.
+        averages: says which configurations continue.
         leaves_out: is told how many trials of each task will not come, whenever a configuration ends before its last;
             negative numbers if it goes on after all.
     """
@@ -43,13 +41,13 @@ class SharedSearcher(GatedSearcher):
         seeds: Mapping[str, int],
         final_status: FinalStatus,
         rows: Iterable[TrialResult],
-        reduction: int,
+        averages: SharedAverages,
         leaves_out: Callable[[Mapping[str, int]], None] = lambda trials: None,
     ) -> None:
         super().__init__(waiting, final_status, seeds)
         self._numbers = deque(numbers)
         self._sampler, self._tasks, self._leaves_out = sampler, tuple(tasks), leaves_out
-        self._averages = SharedAverages(len(self._tasks), reduction)
+        self._averages = averages
         self._params: dict[int, dict[str, Any]] = {}
         self._ready: deque[int] = deque()
         self._take_up([row for row in rows if row.searched])
