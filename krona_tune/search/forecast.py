@@ -166,11 +166,6 @@ class Forecast:
     tasks: Mapping[str, TaskForecast]
     planned: PlanFacts = field(default_factory=PlanFacts)
 
-    def trial(self, task: str, epochs: float) -> float:
-        """Returns the seconds of one trial until it has trained `epochs`, with the evaluations at its rungs."""
-        forecast = self.tasks[task]
-        return forecast.until(epochs * forecast.schedule.examples_per_epoch)
-
     def study(self, spec: StudySpec, slots: "Slots") -> float:
         """Returns the seconds on the clock from the start of the first workers to the last trial's end, with some of
         the seeds that finals may add."""

@@ -51,8 +51,8 @@ def tried(examples: int, seconds: float, kind: str = "search") -> TrialResult:
 
 
 def test_a_trial_takes_its_epochs_and_the_evaluations_on_its_way() -> None:
-    assert forecast().trial("rte", 7) == 70 + 3
-    assert forecast().trial("rte", 2) == 20 + 1
+    assert RTE.until(700) == 70 + 3
+    assert RTE.until(200) == 20 + 1
     assert RTE.until(700, RTE.head) == 28 + 3
 
 
@@ -166,7 +166,7 @@ def test_taught_trials_are_trained_to_their_end_where_the_plan_found_points() ->
 def test_what_rows_took_corrects_what_is_to_come() -> None:
     took = [tried(100, 16.5), tried(300, 48.0), tried(700, 46.5, kind="baseline"), tried(0, 9.0)]
     corrected = forecast().corrected(took)
-    assert corrected.trial("rte", 7) == pytest.approx(1.5 * 73, rel=0.01)
+    assert corrected.tasks["rte"].until(700) == pytest.approx(1.5 * 73, rel=0.01)
     assert forecast().corrected([]) == forecast()
 
 
@@ -251,7 +251,7 @@ def test_a_trial_that_a_kill_cut_off_long_ago_waits_and_says_nothing_of_the_pace
 
 def test_what_a_clone_copied_took_it_no_time() -> None:
     clone = replace(tried(300, 1.5 * (RTE.until(300) - RTE.until(100))), copied_examples=100)
-    assert forecast().corrected([clone]).trial("rte", 7) == pytest.approx(1.5 * RTE.until(700))
+    assert forecast().corrected([clone]).tasks["rte"].until(700) == pytest.approx(1.5 * RTE.until(700))
     waiting = replace(clone, examples=0, train_seconds=0.0)
     left = forecast().left(spec(search={"trials": 6}), [waiting], lambda trial_id: 0.0, slots=1, now=40.0)
     assert left == pytest.approx((6 - 1 / 7) * RTE.search(6) / 6 + 31)

@@ -100,7 +100,7 @@ def study(case: Case, data: str, precision: str, folder: StudyFolder) -> tuple[L
     findings = run_preflight(gathered, folder, None)
     findings.refuse()
     assert findings.probe is not None, "nothing was foretold"
-    foretold = timed_forecast(gathered, findings.probe).trial(case.task, case.epochs)
+    foretold = timed_forecast(gathered, findings.probe).tasks[case.task]
     with claim(folder):
         started = begin_study.begin_study(gathered, folder, command="benchmark")
         mlflow = MlflowSink(
@@ -114,7 +114,7 @@ def study(case: Case, data: str, precision: str, folder: StudyFolder) -> tuple[L
         _search(started, ledger, case)
         adapters = save_best_adapters(started, ledger.standings, sys.exit)
         sinks.study_ended([folder.spec, folder.manifest, write_report(folder), *adapters])
-    return ledger, foretold
+    return ledger, foretold.whole(foretold.adapter)
 
 
 def _search(started: DriverContext, ledger: Ledger, case: Case) -> None:
