@@ -12,7 +12,7 @@ from krona_tune.adapters.exact_forms import PlacedAdapter, misfit
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.space import Space, adapter_of
 from krona_tune.study.request.deploy_target import DeployTarget
-from krona_tune.study.request.domain import Choice, Domain, Fixed, Range, Value
+from krona_tune.study.request.domain import Choice, Domain, Fixed, Range, Value, one_of
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.request.trial import PEFT_FIELD, PLACES, AdapterConfig
 
@@ -58,7 +58,7 @@ def deployable(space: Space, spec: StudySpec, place: str) -> Deployable:
         first = next(iter(refusals.values()))
         fix = first.fix if not first.place else "choose another target, or other methods, sizes and places"
         raise Refusal(f"{place}: deploy", first.problem, fix)
-    limited = replace(whole, method=_one_of(tuple(knobs)), knobs=knobs)
+    limited = replace(whole, method=one_of(tuple(knobs)), knobs=knobs)
     for method in knobs:
         if limited.of(method).draw_where(limited.feasible, random.Random(0)) is None:
             problem = f"no adapter of {method} that {_named(spec)} holds was drawn within the other limits"
@@ -163,15 +163,11 @@ def _narrowed(domain: Domain, kept: set[Value]) -> Domain:
     """Returns a domain without the values that are not kept; of a range only the ends move."""
     match domain:
         case Choice(values):
-            return _one_of(tuple(value for value in values if value in kept))
+            return one_of(tuple(value for value in values if value in kept))
         case Range():
             low, high = min(map(int, kept)), max(map(int, kept))
             return replace(domain, low=low, high=high) if low < high else Fixed(low)
     return domain
-
-
-def _one_of(values: tuple[Value, ...]) -> Fixed | Choice:
-    return Choice(values) if len(values) > 1 else Fixed(values[0])
 
 
 def _listed(values: Sequence[Value]) -> str:

@@ -17,7 +17,7 @@ from krona_tune.search.planning.peft_fields import (
     refuse_unused_fields,
 )
 from krona_tune.search.planning.space import Space
-from krona_tune.study.request.domain import Choice, Divisors, Domain, Fixed, Range, Value
+from krona_tune.study.request.domain import Choice, Divisors, Domain, Fixed, Range, Value, one_of
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.request.trial import (
     PEFT_FIELD,
@@ -71,7 +71,7 @@ def narrowed(spec: StudySpec, geometry: Geometry) -> StudySpec:
         if name == "roles" and not offered and len(asked) > 1:
             offered = (every[name],)
         if offered and offered != asked:
-            found[name] = Choice(offered) if len(offered) > 1 else Fixed(*offered)
+            found[name] = one_of(offered)
     return spec.model_copy(update={"adapter": found})
 
 
@@ -182,10 +182,10 @@ def _dividing(name: str, domain: Domain, dimension: int, place: str) -> Domain:
     offered = Divisors().of(dimension).values
     match domain:
         case Divisors():
-            found = domain.of(dimension)
-            if not found.values:
+            found = domain.of(dimension).values
+            if not found:
                 raise Refusal(place, f"no divisor of {dimension} within the limits", f"divisors: {_listed(offered)}")
-            return found if len(found.values) > 1 else Fixed(found.values[0])
+            return one_of(found)
         case Range():
             raise Refusal(place, "a range of sizes holds some that do not divide", "write divisors, or a list")
         case Fixed() | Choice():

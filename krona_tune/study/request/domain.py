@@ -159,6 +159,11 @@ class Divisors:
 Domain = Fixed | Choice | Range | Divisors
 
 
+def one_of(values: tuple[Value, ...]) -> Fixed | Choice:
+    """Returns the domain that holds these values, of which there is at least one."""
+    return Choice(values) if len(values) > 1 else Fixed(values[0])
+
+
 def _decimal(number: float | None) -> Decimal:
     return Decimal(str(number))
 
@@ -198,8 +203,7 @@ def _choice(written: list[Any], place: str) -> Domain:
     for value in written:
         if not isinstance(value, bool | int | float | str):
             raise Refusal(place, f"{shown(value)} can't be a choice", "list numbers, words, true or false")
-    values = tuple(dict.fromkeys(written))
-    return Choice(values) if len(values) > 1 else Fixed(values[0])
+    return one_of(tuple(dict.fromkeys(written)))
 
 
 def _divisors(limits: dict[str, Any], place: str) -> Divisors:
