@@ -5,11 +5,10 @@ from typing import Any
 
 from krona_tune.search.planning.space import Space
 from krona_tune.search.planning.teaching import Teaching
-from krona_tune.study.request.domain import Divisors, Domain, Fixed, Value
+from krona_tune.study.request.domain import MIDDLE, Divisors, Domain, Fixed, Value
 
 DRAWS = 500
 """How many points are tried, ever further from the centre, until one fits."""
-MIDDLE = 0.5
 
 
 def default_point(space: Space, taught: Teaching | None = None) -> dict[str, Any] | None:

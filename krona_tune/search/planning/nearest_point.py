@@ -11,12 +11,10 @@ from krona_tune.backbones.geometry import Geometry
 from krona_tune.kron.factors import FactorShape, effective_scale, factor_shape, first_step
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.space import Params, Space, adapter_of
-from krona_tune.study.request.domain import Choice, Domain, Fixed, Range, Value
+from krona_tune.study.request.domain import MIDDLE, Choice, Domain, Fixed, Range, Value
 from krona_tune.study.request.trial import SIZES, read_layers, read_roles
 
 SCALE, RATE, BATCH = "scale", "learning_rate", "batch_size"
-MIDDLE = 0.5
-"""The share of a range at which a knob is set that the other point lacks."""
 MOST_FASTER = sqrt(3)
 """Limits how many times greater a learning rate becomes where a training has fewer steps. Three times was good with a
 third of the recorded steps, too, and worse with a ninth of them: `tests.benchmarks.curves.training_length`."""

@@ -13,6 +13,8 @@ MOST_STEPS = 10**6
 """The most steps from a range's low to its high; with more, a step makes no practical difference."""
 NEAR = Decimal("1e-8")
 """The share of a step by which a number may miss a value of a range, such as the binary .1·3 misses .3."""
+MIDDLE = 0.5
+"""The share of a domain at which its middle is."""
 _FORM = "write a value, a list of values, {low: …, high: …, log: true}, or divisors (of a factor's size)"
 
 
