@@ -20,15 +20,10 @@ class Cell:
     its trials: one seed, and somewhat too high because the trial was chosen by it.
     """
 
-    score: float
+    mean: float
     half: Half
     deviation: float | None
     trainable_percent: float
-
-    @property
-    def mean(self) -> float:
-        """Returns the score, as that of several seeds."""
-        return self.score
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +101,7 @@ def _line(
 
 
 def _average(cells: Mapping[str, Cell], together: Sequence[str], half: Half) -> Average | None:
-    scores = [cells[task].score for task in together if task in cells and cells[task].half == half]
+    scores = [cells[task].mean for task in together if task in cells and cells[task].half == half]
     return Average(score=fmean(scores), half=half) if scores and len(scores) == len(together) else None
 
 
@@ -122,11 +117,11 @@ def _cell(own: Standings, task: str, facts: TaskFacts | None) -> Cell | None:
 
 def _final_cell(final: Finalist) -> Cell:
     percent = final.rows[0].trainable_percent
-    return Cell(score=final.test.mean, half="test", deviation=final.test.deviation, trainable_percent=percent)
+    return Cell(mean=final.test.mean, half="test", deviation=final.test.deviation, trainable_percent=percent)
 
 
 def _searched_cell(best: TrialResult) -> Cell:
-    return Cell(score=best.score or 0.0, half="validation", deviation=None, trainable_percent=best.trainable_percent)
+    return Cell(mean=best.score or 0.0, half="validation", deviation=None, trainable_percent=best.trainable_percent)
 
 
 def _method(row: TrialResult) -> str:

@@ -69,9 +69,9 @@ def test_with_finalists_the_test_mean_of_the_methods_own_winner_stands() -> None
     lines = {line.method: line for line in compare_methods(rows, RTE)}
     assert list(lines) == ["lora", "krona", "head_only"]
     cell = lines["krona"].cells["rte"]
-    assert (cell.score, cell.half) == (pytest.approx(0.52), "test")
+    assert (cell.mean, cell.half) == (pytest.approx(0.52), "test")
     assert cell.deviation == pytest.approx(0.02 * 2**0.5)
-    assert lines["head_only"].cells["rte"].score == pytest.approx(0.40)
+    assert lines["head_only"].cells["rte"].mean == pytest.approx(0.40)
 
 
 def test_an_average_on_validation_comes_after_those_on_test() -> None:
