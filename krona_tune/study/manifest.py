@@ -267,7 +267,7 @@ def _shown(value: str | None) -> str:
     return text if len(text) <= MOST_SHOWN else f"{text[:MOST_SHOWN]}…"
 
 
-def refuse_other_inputs(inputs: Inputs, place: str = "--resume") -> None:
+def refuse_other_inputs(inputs: Inputs, place: str) -> None:
     """Raises a Refusal, at this place, if an input of a study that was begun is another one now."""
     for what, then, now in inputs:
         if then != now:
