@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Collection, Iterator
-from types import MethodType
+from functools import partial
 from typing import Protocol, runtime_checkable
 
 import torch
@@ -53,13 +53,13 @@ class FusedAdapter(Protocol):
 
 
 class ForwardOverride:
-    """The adapter's `forward_with` in place of a map's forward, until `remove`. The map's hooks still run."""
+    """The adapter's `forward_with` in place of a map's forward, until `remove`. The map's hooks still run.
+
+    It is no function of its own, so that a copy of the model, or one that is read from a file, has its own adapter.
+    """
 
     def __init__(self, linear: nn.Linear, adapter: FusedAdapter) -> None:
-        def forward(self: nn.Linear, x: Tensor) -> Tensor:
-            return adapter.forward_with(x, self)
-
-        self._linear, self._forward = linear, MethodType(forward, linear)
+        self._linear, self._forward = linear, partial(adapter.forward_with, linear=linear)
         linear.forward = self._forward  # type: ignore[method-assign]
 
     def remove(self) -> None:

@@ -1,6 +1,7 @@
 """Attaches adapters to a frozen model with hooks, and leaves the model as it was when it detaches them."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain
 from types import TracebackType
 from typing import cast
@@ -21,7 +22,7 @@ from krona_tune.adapters.frozen_model import (
 )
 from krona_tune.adapters.method_table import AttachPoint, TrainedModelPart, method_named
 from krona_tune.adapters.placement import sites
-from krona_tune.backbones.geometry import Geometry, Site
+from krona_tune.backbones.geometry import Geometry, RoleRows, Site
 from krona_tune.study.request.trial import AdapterConfig
 
 __all__ = ["Adapters"]
@@ -263,37 +264,53 @@ def _key(site: Site) -> str:
     return site.key.replace(".", "/")
 
 
+# No hook is a function of its own, so that a copy of the model, or one that is read from a file, has its own adapters.
+
+
 def _hook_after(model: nn.Module, site: Site, adapter: nn.Module) -> list[Handle]:
-    """Adds adapter(the site's output) to the site's output, in its dtype, on which some families rely."""
-
-    def add(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        added: Tensor = adapter(output)
-        return output + added.to(output.dtype)
-
-    return [model.get_submodule(site.name).register_forward_hook(add)]
+    """Adds adapter(the site's output) to the site's output."""
+    return [model.get_submodule(site.name).register_forward_hook(partial(_add_after, adapter))]
 
 
 def _hook_beside(model: nn.Module, site: Site, adapter: nn.Module) -> list[Handle]:
-    """Adds adapter(the site's input) to the site's output, in its dtype, on which some families rely."""
+    """Adds adapter(the site's input) to the site's output."""
     leaves = model.get_submodule(site.name)
     if site.enters == site.name:
         if site.rows is None and isinstance(adapter, FusedAdapter) and can_override(leaves):
             return [ForwardOverride(cast(nn.Linear, leaves), adapter)]
-
-        def add(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
-            return output + spread(adapter(inputs[0]), site.rows).to(output.dtype)
-
-        return [leaves.register_forward_hook(add)]
-
+        return [leaves.register_forward_hook(partial(_add_beside, adapter, site.rows))]
     entered: list[Tensor] = []
-
-    def keep(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-        entered[:] = [inputs[0]]
-
-    def add_kept(_: nn.Module, __: tuple[Tensor, ...], output: Tensor) -> Tensor:
-        return output + spread(adapter(entered.pop()), site.rows).to(output.dtype)
-
     return [
-        model.get_submodule(site.enters).register_forward_pre_hook(keep),
-        leaves.register_forward_hook(add_kept),
+        model.get_submodule(site.enters).register_forward_pre_hook(partial(_keep, entered)),
+        leaves.register_forward_hook(partial(_add_kept, adapter, site.rows, entered)),
     ]
+
+
+def _add_after(adapter: nn.Module, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> Tensor:
+    return _sum(output, adapter(output))
+
+
+def _add_beside(
+    adapter: nn.Module, rows: RoleRows | None, _: nn.Module, inputs: tuple[Tensor, ...], output: Tensor
+) -> Tensor:
+    return _sum(output, spread(adapter(inputs[0]), rows))
+
+
+def _keep(entered: list[Tensor], _: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+    entered[:] = [inputs[0]]
+
+
+def _add_kept(
+    adapter: nn.Module,
+    rows: RoleRows | None,
+    entered: list[Tensor],
+    _: nn.Module,
+    inputs: tuple[Tensor, ...],
+    output: Tensor,
+) -> Tensor:
+    return _sum(output, spread(adapter(entered.pop()), rows))
+
+
+def _sum(output: Tensor, added: Tensor) -> Tensor:
+    """Returns the sum in the output's dtype, on which some families rely."""
+    return output + added.to(output.dtype)

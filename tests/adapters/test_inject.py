@@ -3,6 +3,9 @@
 import copy
 import itertools
 import math
+import pickle
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -276,6 +279,32 @@ def test_a_copy_of_an_adapted_model_computes_with_its_own_weights() -> None:
         with torch.no_grad():
             twin.base_model.encoder.layer[0].attention.self.query.weight.zero_()
         assert not torch.allclose(outputs(twin, shape), outputs(model, shape), atol=1e-4)
+
+
+def pickled(both: Any) -> Any:
+    return pickle.loads(pickle.dumps(both))
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickled])
+@pytest.mark.parametrize(
+    ("name", "method"), [("bert", "krona"), ("bert", "krona_b"), ("bert", "adapter"), ("gpt2", "lora")]
+)
+def test_a_copy_of_an_adapted_model_has_its_own_adapters(name: str, method: str, copied: Callable[[Any], Any]) -> None:
+    """They are replaced forwards, hooks that keep an input, hooks after a site, and hooks on rows of a map."""
+    shape, model, base = build(name)
+    with trained(Adapters(base, shape, shaped(shape, method), torch.Generator().manual_seed(0))) as adapters:
+        adapted = outputs(model, shape)
+        twin, own = copied((model, adapters))
+        assert torch.equal(outputs(twin, shape), adapted)
+        with torch.no_grad():
+            for parameter in adapters.modules.parameters():
+                parameter.add_(0.3)
+        assert torch.equal(outputs(twin, shape), adapted), "what is trained on does not reach the copy"
+        outputs(twin, shape)
+        changed = outputs(model, shape)
+        own.detach()
+        assert torch.equal(outputs(model, shape), changed), "the copied set leaves the first model alone"
+    assert torch.equal(outputs(twin, shape), outputs(model, shape)), "both are plain again"
 
 
 def test_the_first_values_depend_on_the_generator_alone() -> None:
