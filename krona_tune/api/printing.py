@@ -5,6 +5,7 @@ import re
 import shlex
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from textwrap import indent
@@ -14,6 +15,7 @@ from rich.console import Console
 from rich.text import Text
 
 from krona_tune.adapters.export_forms import Form
+from krona_tune.refusal import Refusal
 from krona_tune.search.terminal.cell_view import WIDTH as CELL_WIDTH
 from krona_tune.search.terminal.cell_view import in_notebook
 from krona_tune.study.folder import StudyFolder
@@ -182,8 +184,10 @@ def _foretold(started: "DriverContext", forecast: "Forecast", passed: float) -> 
     from krona_tune.search.startup.needs import said_of_finals
 
     spec, slots, price = started.plan.spec, started.slots, started.price
-    limits, folder = Budget.of(spec.search), started.folder
-    if rows := read_trials_so_far(folder.results):
+    limits, folder, rows = Budget.of(spec.search), started.folder, list[TrialResult]()
+    with suppress(Refusal):  # the driver, which begins next, restores damaged records
+        rows = read_trials_so_far(folder.results)
+    if rows:
         left = forecast.left(spec, rows, lambda trial_id: 0.0, slots.count, time.time(), running=())
         used = spent({row.trial_id: row for row in rows}, StudyClock(folder.clock).seconds() + passed)
         ends_in = limits.seconds_left(used, started.rates(slots.count))

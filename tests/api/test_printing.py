@@ -161,6 +161,9 @@ def test_of_a_resumed_study_it_is_said_what_is_left(
     assert said is not None
     assert 0 < (SearchSpec.model_validate({"time_budget": said[1].replace(" ", "")}).time_budget or 0) < whole / 2
     assert said[2] == cut
+    started.folder.results.joinpath("trials.parquet").write_bytes(b"cut off")
+    print_started(started, StartOptions(), forecast, 2.0)
+    assert "by a few timed steps" in capsys.readouterr().out, "the driver, which begins next, restores the records"
 
 
 @pytest.mark.parametrize(
