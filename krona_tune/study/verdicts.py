@@ -93,12 +93,13 @@ def configuration_texts(
         best_of: how many trials it is the best of; 1 if these seeds had no part in finding it.
     """
     scored = tested.learned if tested else [row for row in rows if is_score(row.score)]
-    if not scored or not isfinite(facts.constant_score):
-        return facts.doubts
-    headline = _headline(facts.title, facts, learned_more(scored, facts, best_of), rows, "configuration")
-    constant = f"A constant answer has {format_score(facts.constant_score)} on the study's validation examples."
-    together = (mean_text(tested), *seed_texts(tested)) if tested else ()
-    return (headline or constant, *(f"{text[0].upper()}{text[1:]}." for text in (*together, *facts.doubts) if text))
+    beside = ""
+    if scored and isfinite(facts.constant_score):
+        constant = f"A constant answer has {format_score(facts.constant_score)} on the study's validation examples."
+        learned = learned_more(scored, facts, best_of)
+        beside = _headline(facts.title, facts, learned, rows, "configuration") or constant
+    texts = [*((mean_text(tested), *seed_texts(tested)) if tested else ()), *facts.doubts]
+    return tuple(filter(None, (beside, *(f"{text[0].upper()}{text[1:]}." for text in texts if text))))
 
 
 def trained_texts(facts: TaskFacts, rows: Sequence[TrialResult]) -> tuple[str, ...]:

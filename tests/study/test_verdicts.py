@@ -128,6 +128,9 @@ def test_beside_one_adapter_it_is_said_what_all_seeds_of_its_configuration_say()
     assert mean.startswith("The mean test score of the 2 seeds that learned is 0.890 ± 0.014")
     assert failure.startswith("1 of 3 seeds did not learn (95 % interval of the rate: 1 to 91 %) with a, ")
     assert doubt == "Few examples."
+    assert trained_texts(odd, [replace(failed[0], score=None, test_score=None)]) == ("Few examples.",)
+    unknown = FACTS.model_copy(update={"constant_score": float("nan")})
+    assert trained_texts(unknown, failed)[0].startswith("The mean test score of 3 seeds is ")
 
 
 def test_beside_one_adapter_it_is_said_that_nothing_was_learned() -> None:
