@@ -22,7 +22,7 @@ from krona_tune.study.intervals import estimate
 from krona_tune.study.kinds import facts_of
 from krona_tune.study.request.metric_table import bounds_of
 from krona_tune.study.request.trial import check_trial
-from krona_tune.study.result import TrialResult
+from krona_tune.study.result import TrialResult, grouped
 from krona_tune.study.standings import Standings
 from krona_tune.study.verdicts import configuration_texts, trained_texts
 from krona_tune.train import checkpoint
@@ -136,11 +136,11 @@ def save_trained_adapters(
 ) -> list[Path]:
     """Writes the adapter of each of these trials under its own name; `lack` is told as by `save_best_adapters`."""
     left = []
-    for row in rows:
-        again = [other for other in rows if (other.of, other.kind) == (row.of, row.kind)]
-        said = trained_texts(context.manifest.tasks[row.task], again)
-        found = Selected(row=row, rule=f"the configuration of {row.of}", seeds=again, verdicts=said)
-        left.append(_save(context, lack, found, row.trial_id))
+    for again in grouped(rows, lambda row: (row.of, row.kind)).values():
+        said = trained_texts(context.manifest.tasks[again[0].task], again)
+        for row in again:
+            found = Selected(row=row, rule=f"the configuration of {row.of}", seeds=again, verdicts=said)
+            left.append(_save(context, lack, found, row.trial_id))
     return [path for path in left if path]
 
 
