@@ -239,7 +239,7 @@ INSTEAD_OF_PEFT = {
     Form.LORA: "--format lora with a --rank (the nearest LoRA)",
     Form.ADAPTER: "--format adapter (krona_tune loads it)",
 }
-"""What else an adapter that a form of peft does not hold may be written as, and how that is asked for."""
+"""Maps each form that may hold what a form of peft does not to how a person asks for it."""
 
 
 def never_near(form: Form, it: PlacedAdapter) -> Refusal | None:

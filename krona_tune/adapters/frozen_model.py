@@ -55,7 +55,7 @@ class FusedAdapter(Protocol):
 class ForwardOverride:
     """The adapter's `forward_with` in place of a map's forward, until `remove`. The map's hooks still run.
 
-    It is no function of its own, so that a copy of the model, or one that is read from a file, has its own adapter.
+    The forward is a partial function, which deepcopy and pickle take along: a copy of the model has its own adapter.
     """
 
     def __init__(self, linear: nn.Linear, adapter: FusedAdapter) -> None:

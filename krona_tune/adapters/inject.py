@@ -264,7 +264,7 @@ def _key(site: Site) -> str:
     return site.key.replace(".", "/")
 
 
-# No hook is a function of its own, so that a copy of the model, or one that is read from a file, has its own adapters.
+# The hooks are partial functions, which deepcopy and pickle take along: a copy of the model has its own adapters.
 
 
 def _hook_after(model: nn.Module, site: Site, adapter: nn.Module) -> list[Handle]:

@@ -273,7 +273,7 @@ def _longest(plan: Plan) -> int:
     """Returns the most tokens of an example: what the model can read, and a decoder that answers has room to do so."""
     if (positions := plan.positions) is None:
         return MOST_TOKENS
-    from krona_tune.search.startup.answer_room import most_answer_tokens
+    from krona_tune.search.startup.answer_length import most_answer_tokens
 
     written = most_answer_tokens(plan)
     name = max(written, key=lambda name: written[name])

@@ -37,7 +37,7 @@ from krona_tune.machine import cache_folder
 from krona_tune.search.full_training import FullTraining, whole_plan
 from krona_tune.search.planning.label_offset import doubt_far_labels
 from krona_tune.search.planning.plan import Plan, make_plan
-from krona_tune.search.startup.answer_room import answer_tokens, label_words
+from krona_tune.search.startup.answer_length import answer_tokens, label_words
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import TaskFacts, read_manifest, refuse_other_inputs, task_inputs
 from krona_tune.study.request.loader import load_spec

@@ -64,7 +64,7 @@ MOST_ACROSS = 4
 
 
 TRAINED = "Trained: share of the backbone's parameters, without the head, which numbers of parameters count."
-"""What the table of methods says of a share below it."""
+"""Explains, below the table of methods, what a share counts."""
 
 
 def methods_table(lines: tuple[MethodLine, ...], facts: dict[str, TaskFacts]) -> "FittingTable":
