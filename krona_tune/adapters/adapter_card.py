@@ -8,6 +8,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
+from krona_tune.adapters.decoding import Decoding
 from krona_tune.backbones.geometry import Role
 from krona_tune.data.tasks import TASKS, Task
 from krona_tune.hub import refuse_unreadable
@@ -42,7 +43,8 @@ class AdapterCard(FrozenValue):
     corrections of the backbone's geometry. A decoder's head reads the last token that is not `pad_token_id`, which only
     decoders have. `quantize` says in how many bits the backbone's weights were kept; `dequantised_by` names the class
     of transformers with which weights in few bits were loaded as whole numbers. `joined_texts`: the tokenizer gets the
-    two texts of an example as one, with a line break between them.
+    two texts of an example as one, with a line break between them. `decoding` says how a model that writes does so;
+    None for others, and in a card of an earlier version.
     """
 
     format: Literal[2] = 2
@@ -83,6 +85,7 @@ class AdapterCard(FrozenValue):
     dequantised_by: str = ""
     cut_share: FiniteFloat | None = None
     joined_texts: bool = False
+    decoding: Decoding | None = None
 
     @property
     def pipeline(self) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from krona_tune.adapters.adapter_card import CARD, AdapterCard
 from krona_tune.adapters.peft_class import module_of
-from krona_tune.data.tasks import TASKS
+from krona_tune.data.tasks import TASKS, Task
 from krona_tune.study.frozen_value import FactsEnum
 
 _RULES, _PEFT_FORMS, _TRAIN = "krona_tune.adapters.exact_forms", "krona_tune.adapters.peft_form", "krona_tune.train"
@@ -73,7 +73,7 @@ _MODEL = 'model = {kind}.from_pretrained({backbone}, dtype="float32"{outputs})\n
 _TOKENIZER = "tokenizer = AutoTokenizer.from_pretrained({folder})  # reads as many tokens as training did{cut}"
 _PEFT = (
     "from peft import PeftModel\nfrom transformers import {kind}, AutoTokenizer{beside}\n\n"
-    f"{_MODEL}model = PeftModel.from_pretrained(model, {{folder}})\n{_TOKENIZER}{{answer}}"
+    f"{_MODEL}{{decoding}}model = PeftModel.from_pretrained(model, {{folder}})\n{_TOKENIZER}{{answer}}"
 )
 
 
@@ -174,7 +174,7 @@ class Form(FactsEnum):
             intro="An adapter: the backbone's weights are not in here.",
             library="krona_tune",
             lines="{fetching}{method}{package}import krona_tune\nfrom transformers import {kind}{beside}\n\n"
-            f"{_MODEL}"
+            f"{_MODEL}{{decoding}}"
             "adapters = krona_tune.load(model, {fetched})",
             usage="Or on the command line, one example a line: `krona-tune predict DIR`.",
             mark=CARD,
@@ -240,12 +240,13 @@ def loading(card: AdapterCard, form: Form, place: Path | str, *, on_hub: bool = 
     logits, answer = _LOGITS.format(texts), _ANSWER.format(", ".join(map(quoted, card.labels)))
     return form.facts.lines.format(
         kind=AUTO_CLASSES[card.pipeline],
-        beside=f", {card.dequantised_by}" if card.dequantised_by.isidentifier() else "",
+        beside="".join(f", {name}" for name in _classes(card)),
         texts=texts,
         cut=_CUT if len(inputs) > 1 and (card.joined_texts or card.text_to_text) else "",
         logits=_answering(card, names) if card.text_to_text else logits,
         answer="" if card.text_to_text else logits + answer * bool(card.labels),
         outputs="".join(_arguments(card)),
+        decoding=_decoding(card, task),
         method=_own_import(card),
         package=f"from {package} import get_model_path\n" * packaged,
         backbone="get_model_path()" if packaged else repr(card.backbone),
@@ -275,6 +276,23 @@ def _own_import(card: AdapterCard) -> str:
     module = module_of(card.adapter.method)
     named = all(word.isidentifier() for word in module.split("."))  # what another text says is no line of Python
     return f"import {module}  # makes the method known to peft\n" * named
+
+
+def _decoding(card: AdapterCard, task: Task | None) -> str:
+    """Returns the line with which a backbone that writes follows the rules of training and not its own."""
+    if not (card.decoding and task and task.generation):
+        return ""
+    arguments = card.decoding.arguments(task.generation.max_new_tokens)
+    rules = ", ".join(f"{name}={value!r}" for name, value in arguments.items())
+    return f"model.generation_config = GenerationConfig({rules})\n"
+
+
+def _classes(card: AdapterCard) -> Iterator[str]:
+    """Yields the names of transformers that the lines need besides the model's and the tokenizer's."""
+    if card.dequantised_by.isidentifier():  # what another text says is no line of Python
+        yield card.dequantised_by
+    if card.decoding:
+        yield "GenerationConfig"
 
 
 def _arguments(card: AdapterCard) -> Iterator[str]:

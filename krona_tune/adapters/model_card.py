@@ -26,12 +26,9 @@ def render_model_card(
     approximation: Nearness | None = None,
     *,
     package: str = "",
-    before_answer: str | None = "",
 ) -> str:
     """Returns the text of README.md; a `package` carries the backbone.
 
-    `before_answer` is what the tokenizer's chat template writes between its generation prompt and an answer; None if
-    there is no template, empty also where that is not known.
     Values from the card can't break out of their line, cell or quotes.
     """
     environment = Environment(
@@ -53,9 +50,10 @@ def render_model_card(
         halves=_halves(card),
         approximation=approximation.text if approximation else "",
         interval=bool(card.test_interval),
-        prompt=_prompt(card, templated=before_answer is not None),
+        prompt=_prompt(card),
         generation=card.own_task and card.own_task.generation,
-        before_answer=before_answer and quoted(before_answer),
+        before_answer=quoted(before) if (before := card.decoding and card.decoding.before_answer) else "",
+        ends=[quoted(end) for end in card.decoding.ends] if card.decoding else [],
         writes_alone=card.pipeline == WRITES_ALONE,
         licence=_licence(published.licence),
         data=_data(card),
@@ -110,13 +108,14 @@ def _title(card: AdapterCard) -> str:
     return _plain(task.title if task else card.task)
 
 
-def _prompt(card: AdapterCard, *, templated: bool) -> str:
+def _prompt(card: AdapterCard) -> str:
     """Returns what a model that answers in words reads, with the names of the inputs in the place of their texts: a
     decoder's prompt without blanks at its end, which belong to the answer, unless a chat template may follow."""
     task = card.own_task or TASKS.get(card.task)
     if task is None or not card.text_to_text:
         return ""
     prompt = task.prompt([f"{{{name}}}" for name in task.inputs])
+    templated = card.decoding is None or card.decoding.before_answer is not None
     chats = templated and task.generation and task.generation.chat_template
     return prompt if chats or card.pipeline != WRITES_ALONE else prompt.rstrip(" ")
 

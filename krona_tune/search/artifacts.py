@@ -192,6 +192,7 @@ def _save(
         dequantised_by=plan.source.dequantised_by,
         pad_token_id=manifest.tasks[row.task].pad_token_id if shape.first_stack is Stack.DECODER else None,
         joined_texts=manifest.tasks[row.task].joined_texts,
+        decoding=kept.decoding,
         own_task=replace(task, centre=0.0, spread=1.0) if row.task in plan.own_data else None,
     )
     tensors = in_units_of_labels(kept.tensors, task)

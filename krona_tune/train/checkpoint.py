@@ -15,6 +15,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from krona_tune.adapters.decoding import Decoding
 from krona_tune.study.request.trial import TrialConfig
 from krona_tune.study.result import Report
 from krona_tune.train.device import lacks_memory
@@ -42,6 +43,7 @@ def save(run: TrialRun, folder: Path) -> None:
         "step": run.step,
         "fingerprint": run.trial.fingerprint,
         "backbone_fingerprint": run.backbone.fingerprint,
+        "decoding": run.answer.decoding and run.answer.decoding.model_dump(),
         "report": run.last_report and run.last_report.to_dict(),
     }
     (folder / PROGRESS).write_text(json.dumps(progress), encoding="utf-8")
@@ -122,11 +124,15 @@ def examples_of(folder: Path) -> int:
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterState:
-    """Holds a state's tensors, from which an adapter is written, and the fingerprints of its trial and backbone."""
+    """Holds a state's tensors, from which an adapter is written, and the fingerprints of its trial and backbone.
+
+    `decoding` says how its model writes; None for a head, and in a state of an earlier version.
+    """
 
     tensors: dict[str, Tensor]
     fingerprint: str
     backbone_fingerprint: str | None
+    decoding: Decoding | None
 
 
 def read_trained(folder: Path) -> AdapterState:
@@ -137,10 +143,12 @@ def read_trained(folder: Path) -> AdapterState:
     """
     with _refusing_damage(folder):
         progress = _progress(folder)
+        decoding = progress.get("decoding")
         return AdapterState(
             tensors=load_file(folder / TENSORS),
             fingerprint=progress["fingerprint"],
             backbone_fingerprint=progress["backbone_fingerprint"],
+            decoding=decoding and Decoding(**decoding),
         )
 
 

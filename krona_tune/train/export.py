@@ -15,11 +15,9 @@ from krona_tune.adapters.approximation import Nearness, Rounding
 from krona_tune.adapters.exact_forms import PlacedAdapter, refuse_unheld
 from krona_tune.adapters.export_forms import UNPUBLISHED, Form, Publication, WrittenDtype, loading
 from krona_tune.adapters.model_card import HUB_NAME, render_model_card
-from krona_tune.backbones.geometry import Geometry
-from krona_tune.data.prompts import around_answer, in_chat_template
 from krona_tune.refusal import Refusal
-from krona_tune.train.backbone import cast_parameters, open_tokenizer
-from krona_tune.train.backbone_source import BackboneSource, download, package_of
+from krona_tune.train.backbone import cast_parameters
+from krona_tune.train.backbone_source import BackboneSource, package_of
 from krona_tune.train.export_check import (
     ExportCheck,
     Job,
@@ -99,8 +97,9 @@ def export_adapter(
     adapted, package = PlacedAdapter(geometry=shape, adapter=card.adapter, quantize=card.quantize), package_of(source)
     published = replace(published, licence=published.licence or licence_beside(source.folder))
     refuse_unheld(form, adapted, rank)
-    before = _before_answer(card, source, shape)
-    readme = partial(render_model_card, card, form, to.name, published, package=package, before_answer=before)
+    if card.decoding is None and card.own_task and card.own_task.generation:  # an earlier version's
+        card = card.model_copy(update={"decoding": load_adapted(adapter, model=model).answer.decoding})
+    readme = partial(render_model_card, card, form, to.name, published, package=package)
     job = Job(
         adapter=adapter,
         to=to,
@@ -134,26 +133,14 @@ def _name_on_hub(card: AdapterCard, source: BackboneSource, form: Form) -> str:
     return named
 
 
-def _before_answer(card: AdapterCard, source: BackboneSource, shape: Geometry) -> str | None:
-    """Returns what a chat template writes between its generation prompt and an answer, as a model reads it: blanks at
-    the end of a decoder's prompt belong to the answer. Returns None if there is no template."""
-    task = card.own_task
-    if not (task and task.generation and task.generation.chat_template):
-        return None
-    tokenizer = open_tokenizer(download(source).location, shape.vocabulary)
-    if not in_chat_template(task, tokenizer):
-        return None
-    before, _ = around_answer(task, tokenizer)
-    return before if shape.is_encoder_decoder else before.rstrip(" ")
-
-
 def leave_as_adapter(job: Job) -> ExportCheck:
     """Writes the same files, with the model card that this version makes."""
     whole = load_adapted(job.adapter, model=job.model)
     inputs = sample_inputs(whole)
     expected = logits(whole.answer.model, inputs)
     with building(job.to) as built:
-        card = whole.card.model_copy(update={"backbone": job.backbone, "dequantised_by": job.dequantised_by})
+        own = {"backbone": job.backbone, "dequantised_by": job.dequantised_by, "decoding": whole.answer.decoding}
+        card = whole.card.model_copy(update=own)
         save_adapter(built, read_tensors(job.adapter), card)
         write_card(built, job.readme())
         written = logits(load_adapted(built, model=job.model).answer.model, inputs)

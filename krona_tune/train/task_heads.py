@@ -12,9 +12,10 @@ from torch.nn import functional
 from transformers import PreTrainedTokenizerBase
 
 from krona_tune.adapters.adapter_files import HEAD
+from krona_tune.adapters.decoding import Decoding
 from krona_tune.backbones.geometry import Stack
 from krona_tune.data.batches import NO_TOKEN
-from krona_tune.data.prompts import stop_ids, text_of
+from krona_tune.data.prompts import around_answer, in_chat_template, stop_ids, text_of
 from krona_tune.data.tasks import Task
 from krona_tune.data.user_code import withholding
 from krona_tune.refusal import Refusal
@@ -25,7 +26,7 @@ class TextAnswer:
     """A text-to-text backbone that generates its answers greedily. Nothing is trained beside the adapter.
 
     The targets of `loss` and `losses` are token ids (n, tokens), `NO_TOKEN` where they are padded. `how` are the rules
-    by which it generates.
+    by which it generates, `decoding` what of them another place needs.
     """
 
     def __init__(self, backbone: Backbone, task: Task, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -35,18 +36,21 @@ class TextAnswer:
         self.vocabulary = backbone.geometry.vocabulary or len(tokenizer)
         self._is_decoder = not backbone.geometry.is_encoder_decoder
         self._start = None if self._is_decoder else start_token(backbone)
-        self._stops = torch.tensor(stop_ids(task, tokenizer), dtype=torch.long, device=backbone.device.kind)
+        stops = stop_ids(task, tokenizer)
+        self._stops = torch.tensor(stops, dtype=torch.long, device=backbone.device.kind)
         depths = backbone.geometry.depths
         cached = depths.get(Stack.ENCODER, depths[Stack.DECODER])  # transformers makes a T5's cache that deep
-        self.how = transformers.GenerationConfig(
-            max_new_tokens=task.generation.max_new_tokens,
-            do_sample=False,
-            num_beams=1,
-            use_cache=cached >= depths[Stack.DECODER],
-            eos_token_id=self._stops.tolist() or None,
+        before = around_answer(task, tokenizer)[0] if in_chat_template(task, tokenizer) else None
+        self.decoding: Decoding | None = Decoding(
+            eos_token_id=tuple(stops),
             pad_token_id=self._pad,
             decoder_start_token_id=self._start,
+            use_cache=cached >= depths[Stack.DECODER],
+            ends=tuple(tokenizer.decode([stop]) for stop in stops),
+            # blanks at the end of a decoder's prompt belong to the answer
+            before_answer=before.rstrip(" ") if before and self._is_decoder else before,
         )
+        self.how = transformers.GenerationConfig(**self.decoding.arguments(task.generation.max_new_tokens))
 
     def head(self) -> Iterator[tuple[str, nn.Parameter]]:
         return iter(())
@@ -165,9 +169,13 @@ CANDIDATE_ROWS = 512
 
 
 class Answer(Protocol):
-    """A task's answer on a backbone: what is trained beside the adapter, the loss and the prediction."""
+    """A task's answer on a backbone: what is trained beside the adapter, the loss and the prediction.
+
+    `decoding` says how a text is written; None where none is.
+    """
 
     model: nn.Module
+    decoding: Decoding | None
 
     def head(self) -> Iterator[tuple[str, nn.Parameter]]:
         """Returns the head's parameters by name; nothing for a text-to-text model."""
@@ -209,6 +217,8 @@ def make_answer(
 
 class Head:
     """A fresh float32 head on a shared backbone; the head is everything outside the pretrained base model."""
+
+    decoding: Decoding | None = None
 
     def __init__(self, backbone: Backbone, task: Task, seed: int, pad_token_id: int | None = None) -> None:
         self.task = task
@@ -296,6 +306,8 @@ class VerbalizedAnswer:
     The log-likelihood of a candidate is the sum over its tokens, including the end of sequence; all candidates of an
     example share one pass of an encoder, while a decoder reads the prompt with each. Nothing is generated.
     """
+
+    decoding: Decoding | None = None
 
     def __init__(self, backbone: Backbone, task: Task, candidates: Sequence[Sequence[int]]) -> None:
         self.task = task

@@ -7,6 +7,7 @@ import pytest
 import yaml
 
 from krona_tune.adapters.adapter_files import README
+from krona_tune.adapters.decoding import Decoding
 from krona_tune.adapters.export_forms import Form, Publication
 from krona_tune.adapters.model_card import render_model_card
 from krona_tune.data.tasks import TASKS, Generation, Task
@@ -130,9 +131,10 @@ def test_a_decoders_prompt_is_said_without_the_blanks_at_its_end(family: str, be
     asks = Generation(prompt="{a}+{b}= ")
     task = Task(name="sums", title="Sums", inputs=("a", "b"), labels=(), metrics=("exact_match",), generation=asks)
     facts: dict[str, Any] = {"own_task": task, "labels": (), "text_to_text": True}
-    pad = {"pad_token_id": 0} if family == "llama" else {}
-    card = made(family, task="sums", **facts, **pad)
-    text = render_model_card(card, Form.MERGED, "out", before_answer=before)
+    pad: dict[str, Any] = {"pad_token_id": 0} if family == "llama" else {}
+    rules: dict[str, Any] = {"eos_token_id": (1,), "pad_token_id": 0, "decoder_start_token_id": None, "use_cache": True}
+    decoding = Decoding(**rules, ends=("</s>",), before_answer=before)
+    text = render_model_card(made(family, task="sums", decoding=decoding, **facts, **pad), Form.MERGED, "out")
     assert f"```text\n{said}\n```" in text
 
 

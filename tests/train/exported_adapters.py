@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import torch
@@ -76,15 +77,18 @@ SUMS = Task(
 )
 
 
-def writing_adapter(name: str, room: Path, method: str = "krona", **knobs: object) -> Path:
-    """Saves a trained adapter of a tiny decoder that writes, beside its backbone."""
-    backbone = saved_language_model(room / "backbone", name)
+def writing_adapter(
+    name: str, room: Path, method: str = "krona", *, backbone: Path | None = None, **knobs: object
+) -> Path:
+    """Saves a trained adapter of a tiny model that writes, of this family or of a folder, beside its backbone."""
+    backbone = backbone or saved_language_model(room / "backbone", name)
     config, _ = PretrainedConfig.get_config_dict(backbone)
     loaded = load_backbone(str(backbone), FLOAT32, geometry(config).writing())
     adapter = shaped(loaded.geometry, method, **knobs)
     generator = torch.Generator().manual_seed(0)
     adapters = trained(Adapters(loaded.base, loaded.geometry, adapter, generator, loaded.whole))
-    facts = {"task": "sums", "labels": (), "own_task": SUMS, "backbone": str(backbone), "pad_token_id": 0}
+    facts: dict[str, Any] = {"task": "sums", "labels": (), "own_task": SUMS, "backbone": str(backbone)}
+    facts |= {"pad_token_id": 0} if loaded.geometry.writes_alone else {}
     save_adapter(room / "adapter", adapters.state(), card_of(loaded.geometry, adapter, loaded.fingerprint, **facts))
     return room / "adapter"
 

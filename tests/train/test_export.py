@@ -178,7 +178,9 @@ def test_a_merged_model_writes_as_the_study_scored_it(tmp_path: Path) -> None:
         given = tokenizer(SUMS.prompt(row), return_tensors="pt")
         new = model.generate(**given)[0, given["input_ids"].shape[1] :]
         assert tokenizer.decode(new, skip_special_tokens=True).strip() == text
-    assert "It writes greedily, at most 4 tokens." in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert 'It writes greedily, at most 4 tokens, up to `"</s>"`.' in (tmp_path / "out" / "README.md").read_text(
+        encoding="utf-8"
+    )
 
 
 @pytest.mark.parametrize(

@@ -13,7 +13,8 @@ import torch
 from krona_tune.adapters.export_forms import Form, WrittenDtype
 from krona_tune.train.export import export_adapter
 from krona_tune.train.predict import load_adapted, predictions
-from tests.train.exported_adapters import adapter_folder, backbone_folder
+from tests.language_models import saved_language_model
+from tests.train.exported_adapters import SUMS, adapter_folder, backbone_folder, writing_adapter
 
 for package in ("peft", "onnx", "onnxscript", "onnxruntime"):
     pytest.importorskip(package, reason=f"the package {package} is not installed")
@@ -80,3 +81,39 @@ def test_the_tokenizer_beside_a_whole_model_cuts_where_training_did(tmp_path: Pa
     export_adapter(adapter, tmp_path / "out", Form.MERGED)
     told = json.loads((tmp_path / "out" / "tokenizer_config.json").read_text(encoding="utf-8"))
     assert told["model_max_length"] == load_adapted(adapter).card.max_length
+
+
+@pytest.mark.parametrize("form", [Form.MERGED, Form.ADAPTER, Form.PEFT, Form.KRONA])
+@pytest.mark.parametrize(("name", "sizes"), [("llama", {}), ("bart", {}), ("mt5", {"num_decoder_layers": 3})])
+def test_the_lines_of_a_model_that_writes_generate_as_the_study_scored(
+    form: Form, name: str, sizes: dict[str, int], tmp_path: Path
+) -> None:
+    """A backbone's own rules would sample, go on behind an end, and keep states that a deep decoder does not have."""
+    own = {"do_sample": True, "temperature": 3.0, "repetition_penalty": 9.0, "forced_eos_token_id": 1, "min_length": 9}
+    backbone = saved_language_model(tmp_path / "backbone", name, chat=True, **sizes)
+    written = json.loads((backbone / "generation_config.json").read_text(encoding="utf-8"))
+    (backbone / "generation_config.json").write_text(json.dumps(written | own), encoding="utf-8")
+    adapter = writing_adapter(name, tmp_path, "lora" if form is Form.PEFT else "krona", backbone=backbone)
+    rows = [(str(a), str(a + 3)) for a in range(8)]
+    whole = load_adapted(adapter)
+    rules = whole.answer.decoding
+    assert rules is not None
+    assert rules.before_answer == ("" if name == "llama" else " ")
+    expected = [each.text for each in predictions(whole, rows)]
+    names: dict[str, Any] = {}
+    exec(export_adapter(adapter, tmp_path / "out", form).loading, names)
+    said = '`"</s>" or "<turn>"`'
+    assert f"at most 4 tokens, up to {said}." in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    found = []
+    for row in rows:
+        asked = whole.tokenizer.apply_chat_template(
+            [{"role": "user", "content": SUMS.prompt(row)}], tokenize=False, add_generation_prompt=True
+        )
+        given = whole.tokenizer(asked + rules.before_answer, add_special_tokens=False, return_tensors="pt")
+        new = (
+            names["model"].eval().generate(**given)[0, given["input_ids"].shape[1] if name == "llama" else 1 :].tolist()
+        )
+        ended = next((place for place, token in enumerate(new) if token in (1, 2)), len(new))
+        assert ended >= len(new) - 1  # nothing is written behind an end
+        found.append(whole.tokenizer.decode(new[:ended], skip_special_tokens=True).strip())
+    assert found == expected
