@@ -3,13 +3,13 @@
 import json
 import types
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import MISSING, dataclass, fields, replace
 from functools import lru_cache
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pyarrow as pa
 
-from krona_tune.study.kinds import TrialKind
+from krona_tune.study.kinds import TrialKind, facts_of
 from krona_tune.study.order import Order
 from krona_tune.study.request.trial import ADDED, KNOBS, PEFT_FIELD, SECTION_OF
 from krona_tune.study.result import (
@@ -209,18 +209,30 @@ def _mark_diverged(row: TrialResult) -> TrialResult:
 
     Earlier versions wrote such rows. A trial on all examples has no score, because nothing was held out.
     """
-    if row.scored or (row.score is None and row.rung is None) or row.kind == TrialKind.FULL_DATA:
+    if row.scored or (row.score is None and row.rung is None) or not facts_of(row.kind).holds_out:
         return row
     if row.status is Status.COMPLETED or row.status.stopped:
         return replace(row, score=None, status=Status.DIVERGED, error=NO_NUMBER)
     return replace(row, score=None)
 
 
+@lru_cache
+def _needed(kind: Any) -> dict[str, bool]:
+    """Returns the names of a report's plain values, and whether every version has written each."""
+    return {field.name: field.default is MISSING for field in fields(kind) if field.name not in NESTED}
+
+
 def report_of(row: Mapping[str, Any]) -> Report:
-    """Returns the report that `Report.row` wrote."""
-    own = {field.name: row[field.name] for field in _REPORT_FIELDS}
-    if None in own.values():
-        raise ValueError("a report lacks a value")
+    """Returns the report that `Report.row` wrote; what its version did not know has its default.
+
+    Raises:
+        ValueError: another value is missing.
+    """
+    needed = _needed(Report)
+    own = {name: row[name] for name in needed if row.get(name) is not None}
+    for name in needed.keys() - own.keys():
+        if needed[name]:
+            raise ValueError(f"a report lacks {name}")
     return Report(**own, metrics=_metrics(row, _columns(tuple(row)).metrics), curve=curve_of(row))
 
 

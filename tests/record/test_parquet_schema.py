@@ -1,7 +1,7 @@
 """Tests that a row comes back as it was written: every field, missing values, and what earlier versions wrote."""
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -9,10 +9,12 @@ import pyarrow.parquet as pq
 import pytest
 
 from krona_tune.adapters.method_table import METHODS
+from krona_tune.record import parquet_schema
 from krona_tune.record.parquet_reader import REPORT_KIND, TRIAL_KIND, read_reports, read_trials
+from krona_tune.record.parquet_schema import report_of
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.refusal import Refusal
-from krona_tune.study.result import Status
+from krona_tune.study.result import Report, Status
 from tests.record.damage import parts, table_in
 from tests.record.events import RUNGS, curve, ended, report, started
 
@@ -179,3 +181,25 @@ def test_a_field_of_peft_may_be_a_word_for_one_method_and_a_number_for_another(t
     sink.study_ended([])
     assert read_trials(tmp_path) == expected
     assert [row.params["peft_init_lora_weights"] for row in read_trials(tmp_path)] == [True, "gaussian", 3, 0.5]
+
+
+@dataclass(frozen=True, kw_only=True)
+class LaterReport(Report):
+    """The report of a version that records one fact more."""
+
+    gradient_norm: float = 0.0
+
+
+def test_a_report_of_before_a_fact_was_recorded_has_its_default(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = report(started(0), 1, 0.5)
+    monkeypatch.setattr(parquet_schema, "Report", LaterReport)
+    assert report_of(written.row()) == LaterReport(**vars(written))
+
+
+@pytest.mark.parametrize("lost", ["rung", "score"])
+def test_a_report_without_a_value_that_every_version_wrote_is_refused(lost: str) -> None:
+    row = report(started(0), 1, 0.5).row()
+    with pytest.raises(ValueError, match=f"a report lacks {lost}"):
+        report_of({**row, lost: None})
+    with pytest.raises(ValueError, match=f"a report lacks {lost}"):
+        report_of({name: value for name, value in row.items() if name != lost})
