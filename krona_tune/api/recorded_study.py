@@ -201,8 +201,8 @@ class RecordedStudy:
 
     @refusing_at_the_caller
     def charts(self, task: str) -> "dict[str, go.Figure]":
-        """Returns a task's charts by name: parameters, steps, curves, losses, scale, shapes,
-        importance, effects, placement, seeds.
+        """Returns a task's charts by name: seeds, parameters, steps, curves, losses, scale, shapes,
+        importance, effects, placement.
 
         Those that have nothing to show are left out.
 
@@ -212,14 +212,12 @@ class RecordedStudy:
         Raises:
             Refusal: the study has no such task.
         """
-        from krona_tune.report.study_charts import draw_seeds
         from krona_tune.report.task_charts import draw_charts
         from krona_tune.study.backbone_outline import recorded_outline
 
         summary = self._summary(task)
         drawn = draw_charts(summary, self._records().of(task), recorded_outline(self.manifest.model))
-        final = draw_seeds(summary.finals, one_scale=summary.one_scale)
-        return {chart.name: chart.figure for chart in (*drawn, *((final,) if final else ()))}
+        return {chart.name: chart.figure for chart in drawn}
 
     def __repr__(self) -> str:
         return f"<Study {self.folder.shown}: {self._state_text()}>"

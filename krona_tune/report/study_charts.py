@@ -8,12 +8,12 @@ from typing import Any
 import plotly.graph_objects as go
 
 from krona_tune.record.records import Records
-from krona_tune.report.chart import Chart, Colour, empty_figure, points, uneven_bars
+from krona_tune.report.chart import Chart, Colour, Subject, empty_figure, points, uneven_bars
 from krona_tune.report.cost import DeviceRates
 from krona_tune.report.record_frames import shape_word
 from krona_tune.report.study_results import together
 from krona_tune.report.task_summary import TaskSummary
-from krona_tune.study.finals import Finalist, Finals
+from krona_tune.study.finals import Finalist
 from krona_tune.study.kinds import facts_of
 from krona_tune.study.learning import STANDARD_ERRORS
 from krona_tune.study.result import Status, TrialResult
@@ -85,11 +85,12 @@ BESIDE = 0.14
 """How far validation is to the left of its configuration, and test to the right; 1 is the next configuration."""
 
 
-def draw_seeds(finals: Finals, *, one_scale: bool = True) -> Chart | None:
+def draw_seeds(subject: Subject) -> Chart | None:
     """Draws one dot per seed for each finalist and the head alone, with the means; None without finalists.
 
-    `one_scale`: validation and test scores are of one kind; else only test is drawn.
+    Only test is drawn where validation and test scores are not of one kind.
     """
+    finals, one_scale = subject.summary.finals, subject.summary.one_scale
     everyone = finals.everyone
     if not finals.finalists:
         return None
@@ -161,7 +162,7 @@ def draw_cost(tasks: Sequence[TaskSummary], recorded: Records, rates: DeviceRate
     minutes: dict[str, dict[str, float]] = {kind: defaultdict(float) for kind in _COLOURS}
     for trial in rates.filled_in(recorded.trials):
         kind = RUNNING if trial.trial_id in recorded.running else _kind(trial)
-        minutes[kind][trial.task] += trial.device_seconds / 60
+        minutes.setdefault(kind, defaultdict(float))[trial.task] += trial.device_seconds / 60
     if not any(sum(each.values()) for each in minutes.values()):
         return None
     figure, titles = empty_figure("device minutes", ""), [each.title for each in tasks]
@@ -174,7 +175,7 @@ def draw_cost(tasks: Sequence[TaskSummary], recorded: Records, rates: DeviceRate
                     x=[by_task[each.task] for each in tasks],
                     y=list(range(len(titles))),
                     customdata=[escape(title, quote=False) for title in titles],
-                    marker={"color": _COLOURS[kind]},
+                    marker={"color": _COLOURS.get(kind, Colour.GREY)},
                     hovertemplate=f"%{{customdata}}, {kind}: %{{x:.2f}} min<extra></extra>",
                 )
             )

@@ -14,7 +14,7 @@ from krona_tune.report.cost import Cost, DeviceRates, saved_by_stopping, total_c
 from krona_tune.report.html import framed, rendered, write_page
 from krona_tune.report.knobs import Knobs, knobs_among
 from krona_tune.report.score_charts import draw_average
-from krona_tune.report.study_charts import draw_cost, draw_overview, draw_seeds
+from krona_tune.report.study_charts import draw_cost, draw_overview
 from krona_tune.report.study_results import StudyResults, final_average, methods_part, read_results, troubles
 from krona_tune.report.task_charts import draw_charts
 from krona_tune.report.task_summary import TaskSummary
@@ -52,7 +52,6 @@ class TaskPart:
     knobs: Knobs
     final_knobs: Knobs
     charts: tuple[Chart, ...]
-    seeds: Chart | None
     cost: Cost
     saved: float | None
     full: tuple[TrialResult, ...]
@@ -149,7 +148,6 @@ def _part(
         knobs=knobs_among([each.trial for each in summary.ranked]),
         final_knobs=knobs_among([each.rows[0] for each in summary.finals.finalists]),
         charts=draw_charts(summary, recorded, backbone),
-        seeds=draw_seeds(summary.finals, one_scale=summary.one_scale),
         cost=total_cost(recorded.trials, rates),
         saved=None if shared else saved_by_stopping(summary, recorded.trials),  # they are stopped between tasks
         full=tuple(trial for trial in recorded.trials if trial.kind in FULL_TRAININGS),

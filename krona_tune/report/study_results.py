@@ -22,7 +22,7 @@ from krona_tune.study.request.loader import read_section
 from krona_tune.study.request.plain_yaml import read_yaml
 from krona_tune.study.request.search_spec import SearchSpec
 from krona_tune.study.result import Half, Status, TrialResult
-from krona_tune.study.search_end import search_ends
+from krona_tune.study.search_end import READ_OF_SEARCH, search_ends
 from krona_tune.study.standings import Front, SharedConfiguration, Standings, front_of, shared_ranking
 
 
@@ -111,7 +111,7 @@ class StudyResults:
 
     @cached_property
     def _search(self) -> SearchSpec:
-        return read_section(self.asked, "search", SearchSpec, "trials", "stop", "least_gain", "stop_trials", "shared")
+        return read_section(self.asked, "search", SearchSpec, *READ_OF_SEARCH, "shared")
 
     @cached_property
     def average(self) -> SearchAverage | None:

@@ -10,10 +10,12 @@ from krona_tune.report.learning_curves import draw_learning_curves
 from krona_tune.report.loss_charts import draw_training_loss
 from krona_tune.report.placement_chart import draw_placement
 from krona_tune.report.score_charts import draw_score_against_parameters, draw_score_against_step_time
+from krona_tune.report.study_charts import draw_seeds
 from krona_tune.report.task_summary import TaskSummary
 from krona_tune.study.backbone_outline import BackboneOutline
 
 CHARTS: tuple[Callable[[Subject], Chart | None], ...] = (
+    draw_seeds,
     draw_score_against_parameters,
     draw_score_against_step_time,
     draw_learning_curves,

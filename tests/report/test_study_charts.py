@@ -1,8 +1,11 @@
 """Tests the charts of a whole study."""
 
+from dataclasses import replace
+
 import pytest
 
 from krona_tune.record.records import Records, read_records
+from krona_tune.report.chart import Chart, Colour, Subject
 from krona_tune.report.cost import DeviceRates
 from krona_tune.report.score_charts import draw_average
 from krona_tune.report.study_charts import draw_cost, draw_overview, draw_seeds
@@ -10,9 +13,10 @@ from krona_tune.report.study_page import write_report
 from krona_tune.report.study_results import summaries
 from krona_tune.report.task_summary import summarise
 from krona_tune.study.devices import Devices
-from krona_tune.study.finals import rank_finals
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.manifest import read_manifest
+from krona_tune.study.result import TrialResult
 from tests.record.events import manifest
 from tests.report.finalists import final_rows
 from tests.report.pages import NEGATED, read, write_scores
@@ -46,14 +50,30 @@ def test_each_task_has_a_bar_of_its_time_of_its_own_whatever_its_title() -> None
         assert list(bars.customdata) == list(axis.ticktext)
 
 
+def test_a_kind_of_trial_without_a_colour_is_drawn_in_grey(monkeypatch: pytest.MonkeyPatch) -> None:
+    facts = replace(TrialKind.REPEAT.facts, words="further trials")
+    monkeypatch.setattr(TrialKind.REPEAT, "facts", facts)
+    rows = [row("000-s1", "repeat", 0.5, train_seconds=60.0)]
+    recorded = Records(trials=tuple(rows), reports=())
+    chart = draw_cost([summarise("rte", rows, None)], recorded, DeviceRates(unrecorded=Devices(kind="cpu", count=1)))
+    assert chart is not None
+    assert [(bars.name, bars.marker.color) for bars in chart.figure.data] == [("further trials", Colour.GREY)]
+
+
+def seeds_of(rows: list[TrialResult], **facts: bool) -> Chart | None:
+    """Draws the seeds of the finals of RTE."""
+    summary = summarise("rte", rows, manifest("rte").tasks["rte"].model_copy(update=facts))
+    return draw_seeds(Subject(summary=summary, recorded=Records(trials=(), reports=()), backbone=None))
+
+
 def test_the_seeds_of_a_task_compared_by_loss_are_drawn_on_test_alone() -> None:
-    chart = draw_seeds(rank_finals(final_rows()), one_scale=False)
+    chart = seeds_of(final_rows(), compared_by_loss=True)
     assert chart is not None
     assert [trace.name for trace in chart.figure.data] == ["test, a dot per seed", "test mean and 95 % interval"]
 
 
 def test_the_seeds_chart_has_a_dot_a_seed_and_the_tests_interval() -> None:
-    chart = draw_seeds(rank_finals(final_rows()))
+    chart = seeds_of(final_rows())
     assert chart is not None
     validation, test, _, means = chart.figure.data
     assert list(validation.y[:2]) == [0.66, 0.7]
@@ -63,7 +83,7 @@ def test_the_seeds_chart_has_a_dot_a_seed_and_the_tests_interval() -> None:
     names = ["krona 16×24<br>rte-000", "lora<br>rte-001", "krona<br>rte-002", "head_only<br>rte-head-0"]
     assert list(chart.figure.layout.xaxis.ticktext) == names
     assert "under the same seeds" in chart.caption
-    more = draw_seeds(rank_finals([*final_rows(), *repeats("rte-000", (0.6,) * 3, (0.6,) * 3)[2:]]))
+    more = seeds_of([*final_rows(), *repeats("rte-000", (0.6,) * 3, (0.6,) * 3)[2:]])
     assert more is not None
     assert "under the same seeds" not in more.caption, "one of them has a seed more"
-    assert draw_seeds(rank_finals([])) is None
+    assert seeds_of([]) is None
