@@ -20,6 +20,8 @@ class KindFacts:
         tested: they are evaluated on the test half, once, at their end.
         in_budget: what they use counts against the study's budget.
         kept: their checkpoints stay with `keep_checkpoints: finalists`, not only the winners'.
+        resampled: of draws of the validation half they have scores, too, by which they are chosen.
+        holds_out: they have a validation score; without it all examples are trained on.
         trained_on: the examples that they are trained on, in words, if these are not the study's own.
     """
 
@@ -29,6 +31,8 @@ class KindFacts:
     tested: bool = False
     in_budget: bool = True
     kept: bool = False
+    resampled: bool = False
+    holds_out: bool = True
     trained_on: str = ""
 
     def id_of(self, *, task: str = "", number: int | str = 0, source: str = "", index: int = 0) -> str:
@@ -50,7 +54,14 @@ class TrialKind(FactsEnum):
     BASELINE = "baseline", KindFacts(trial_id="{task}-head-{number}", phase=1, words="head only")
     FINALIST = (
         "finalist",
-        KindFacts(trial_id="{task}-final-{number}-s{index}", phase=2, words="finalists", tested=True, kept=True),
+        KindFacts(
+            trial_id="{task}-final-{number}-s{index}",
+            phase=2,
+            words="finalists",
+            tested=True,
+            kept=True,
+            resampled=True,
+        ),
     )
     REPEAT = "repeat", KindFacts(trial_id="{source}-s{index}", phase=3, words="repeats")
     FULL_TRAIN = (
@@ -71,6 +82,7 @@ class TrialKind(FactsEnum):
             words="full trainings",
             in_budget=False,
             kept=True,
+            holds_out=False,
             trained_on="all examples of train, validation and test together",
         ),
     )

@@ -13,6 +13,8 @@ from krona_tune.study.request.metric_table import bounds_of
 from krona_tune.study.request.search_spec import SearchSpec
 from krona_tune.study.result import TrialResult
 
+READ_OF_SEARCH = ("trials", "stop", "least_gain", "stop_trials")
+"""The keys of `search` that decide about an end."""
 LEAST_TRIALS = 5
 """The scored trials that a task has before its search may end by itself."""
 TAIL = 3

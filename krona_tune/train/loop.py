@@ -22,7 +22,6 @@ from krona_tune.adapters.placement import adapted_layers
 from krona_tune.data.batches import Batch, training_batches
 from krona_tune.data.metrics import Values
 from krona_tune.data.tasks import Task
-from krona_tune.study.kinds import TrialKind
 from krona_tune.study.randomness import stream
 from krona_tune.study.request.schedule import Schedule
 from krona_tune.study.request.trial import TrainingConfig, TrialConfig
@@ -316,7 +315,7 @@ class TrialRun:
         found = evaluate_on_test(self.answer, task, self.work.test, pad, device, self._enter)
         if not is_score(found.score):
             raise Diverged(f"the score on test is {found.score}")
-        if self.trial.kind is not TrialKind.FINALIST:
+        if not self.trial.kind.facts.resampled:
             return found
         answers = self._judge() if self._judged is None else self._judged
         return replace(found, validation=resampled(task, self.work.validation, answers))

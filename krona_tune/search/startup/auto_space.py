@@ -241,8 +241,7 @@ class Texts:
 
     def used(self, spec: StudySpec, part: str, name: str) -> int:
         """Returns how many rows of a part the study uses for the task of this name."""
-        asked = getattr(spec.examples, part)
-        return for_task(asked, name) if self.made and asked else spec.examples.used(part, name, self.rows[part])
+        return spec.examples.used(part, name, self.rows[part], made=self.made)
 
 
 def _read(plan: Plan, name: str, most: int) -> Texts:

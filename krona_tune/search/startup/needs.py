@@ -8,6 +8,7 @@ from statistics import fmean
 
 from krona_tune.data.corpus import MINI, PARTS
 from krona_tune.data.glue_files import OFFICIAL_SIZES, OfficialSizes
+from krona_tune.data.mini_glue import SIZES
 from krona_tune.machine import free_bytes
 from krona_tune.processor import this_processor
 from krona_tune.search.budget import Amount, Budget
@@ -25,9 +26,8 @@ from krona_tune.study.formatting import (
     format_many,
     format_money,
 )
-from krona_tune.study.request.field_types import for_task
 
-MINI_SIZES = OfficialSizes(512, 256, 512, 20)
+MINI_SIZES = OfficialSizes(**SIZES, tokens=20)
 """The examples that a task of mini-GLUE has in each part, where a request does not say it, and their mean tokens."""
 START_AND_END = 15.0
 """The seconds until Ray, workers and data are ready, and from the last trial to the exit, on two cores."""
@@ -118,11 +118,8 @@ def _sizes(plan: Plan, name: str, read: TextMeans | None) -> TextSizes:
     own, mini, examples = plan.own_data.get(name), plan.spec.data == MINI, plan.spec.examples
     official = MINI_SIZES if mini else OFFICIAL_SIZES.get(name, MINI_SIZES)
     there = [own.parts[part].num_rows for part in PARTS] if own else official[: len(PARTS)]
-    used = {}
-    for part, rows in zip(PARTS, there, strict=True):
-        limit = getattr(examples, part)
-        most = rows if limit is None else for_task(limit, name)
-        used[part] = most if mini and not own else min(rows, most)
+    made = mini and not own
+    used = {part: examples.used(part, name, rows, made=made) for part, rows in zip(PARTS, there, strict=True)}
     usual = float(min(official.tokens, examples.max_length))
     means = read or TextMeans(tokens=usual, pairs=usual**2)
     return TextSizes(**used, tokens=means.tokens, pairs=means.pairs)

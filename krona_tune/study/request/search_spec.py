@@ -1,6 +1,6 @@
 """Holds the request of a search: its trials, who proposes them, what it learns from, and when it stops."""
 
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
@@ -50,8 +50,11 @@ def _are_files(places: Any) -> bool:
 class SearchSpec(FrozenValue):
     """The number of trials that a task gets, how they are proposed, and the limits for them.
 
-    Each limit of time, examples and device hours counts over all starts of a study.
+    Each limit of time, examples and device hours counts over all starts of a study. `SETTLED` are the keys that
+    `settled` gives a value.
     """
+
+    SETTLED: ClassVar = ("taught", "front", "stop_trials")
 
     trials: Trials = 12
     """Searched trials for each task; with `per_method`, for each method of each task."""
@@ -162,8 +165,12 @@ class SearchSpec(FrozenValue):
         """Returns what proposes the points: the sampler asked for, but TPE where no model of all tasks can propose."""
         if self.fills_front:
             return "study_model"
-        by_task = not (self.per_method or self.pareto or self.shared)
-        return self.sampler if by_task or not self.sampled.of_all_tasks else "tpe"
+        return self.sampler if self.by_task or not self.sampled.of_all_tasks else "tpe"
+
+    @property
+    def by_task(self) -> bool:
+        """Returns whether one best configuration of each task is looked for."""
+        return not (self.per_method or self.shared or self.pareto)
 
     @property
     def sampled(self) -> SamplerFacts:

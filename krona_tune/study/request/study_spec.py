@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Collection, Mapping
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import AfterValidator, BeforeValidator, ConfigDict, Field, PlainSerializer, model_validator
 
@@ -34,17 +34,6 @@ Keep = Literal["winners", "finalists", "all"]
 Quantize = Literal["nf4", "int8"]
 
 
-SETTLED = (
-    "search.taught",
-    "search.front",
-    "search.stop_trials",
-    "finalists.default",
-    "finalists.counted",
-    "finalists.steady",
-    "finalists.confidence",
-    "finalists.budget",
-)
-"""The keys that a new study settles as it begins, if nobody gave them."""
 OF_GLUE = "glue"
 """Stands in a mapping of tasks for the definition of a task of GLUE."""
 
@@ -61,10 +50,12 @@ class ExamplesSpec(FrozenValue):
     max_length: Annotated[int, Field(ge=4, le=MOST)] = 128
     """The most tokens of an example; the rest is cut."""
 
-    def used(self, part: str, task: str, rows: int) -> int:
-        """Returns how many of so many rows, which a task has in a part, a study uses."""
+    def used(self, part: str, task: str, rows: int, *, made: bool = False) -> int:
+        """Returns how many of so many rows, which a task has in a part, a study uses; as many as it asks for of a
+        miniature, which is made."""
         most = getattr(self, part)
-        return rows if most is None else min(rows, for_task(most, task))
+        asked: int = rows if most is None else for_task(most, task)
+        return asked if made else min(rows, asked)
 
 
 EARLIER_CONFIDENCE, CONFIDENCE = 0.95, 0.99
@@ -77,8 +68,11 @@ MORE_SEEDS = 2
 class FinalistsSpec(FrozenValue):
     """The best configurations, trained again with new seeds and evaluated on the test half.
 
-    They get the time budget that the search has left. A study whose YAML lacks this section has none.
+    They get the time budget that the search has left. A study whose YAML lacks this section has none. `SETTLED` are the
+    keys that `settled` gives a value.
     """
+
+    SETTLED: ClassVar = ("default", "counted", "steady", "confidence", "budget")
 
     top: CountFromZero = 2
     """How many of a task's best (with `search.per_method`, of each method's) are trained again; 0: none."""
@@ -138,6 +132,13 @@ class FinalistsSpec(FrozenValue):
         confidence = self.confidence or CONFIDENCE
         settled = {"default": default, "counted": counted, "steady": steady, "budget": self.budget or more}
         return self.model_copy(update={**settled, "confidence": confidence})
+
+
+SETTLED = (
+    *(f"search.{key}" for key in SearchSpec.SETTLED),
+    *(f"finalists.{key}" for key in FinalistsSpec.SETTLED),
+)
+"""The keys that a new study settles as it begins, if nobody gave them."""
 
 
 class ResourcesSpec(FrozenValue):
@@ -341,9 +342,8 @@ class StudySpec(FrozenValue):
     def settled(self) -> Self:
         """Returns the request of a study that begins now, which settles what nobody asked for."""
         search, several = self.search, len(self.domains()["method"].ends()) > 1
-        alone = not (search.per_method or search.shared or search.pareto)
         finalists = self.finalists.settled(
-            trials=search.trials, alone=alone, several=several, head=bool(search.baseline_learning_rates)
+            trials=search.trials, alone=search.by_task, several=several, head=bool(search.baseline_learning_rates)
         )
         return self.model_copy(update={"search": search.settled(several_methods=several), "finalists": finalists})
 
