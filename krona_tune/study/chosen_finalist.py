@@ -27,14 +27,14 @@ class Chosen:
 def choose(finals: Finals) -> Chosen | None:
     """Returns what is chosen of a task's finals, on validation alone; None without finalists.
 
-    Beside the finalists stand the default configuration and the head alone, but not one that is not reliable if the
-    other is. The finalists are asked in the order of `lower_bound`, the reliable ones first, and the first is taken
-    that is better than both with `finals.confidence`; an unsteady one is not taken over a steady default configuration
-    that learns, and where `finals.steady` says so, a reliable one need only have the mean of a default configuration of
-    which a seed did not learn, but that mean at least. If none is better, the better one of these two is taken; so it
-    is where no draws of the validation examples say how much scores vary with these, as of one's own metric that is too
-    slow for them. Finals without a default configuration, as of earlier versions, choose their winner. Of finals that
-    were cut short, what has not ended has no say, and the reason says so.
+    Beside the finalists stand the default configuration and the head alone, but not one that gives way to the other
+    (`_gives_way`). The finalists are asked in the order of `lower_bound`, the reliable ones first, and the first is
+    taken that is better than both with `finals.confidence`; an unsteady one is not taken over a steady default
+    configuration that learns, and where `finals.steady` says so, a reliable one need only have the mean of a default
+    configuration of which a seed did not learn, but that mean at least. If none is better, the better one of these two
+    is taken; so it is where no draws of the validation examples say how much scores vary with these, as of one's own
+    metric that is too slow for them. Finals without a default configuration, as of earlier versions, choose their
+    winner. Of finals that were cut short, what has not ended has no say, and the reason says so.
     """
     winner, default = finals.winner, finals.default
     if winner is None:
@@ -43,7 +43,7 @@ def choose(finals: Finals) -> Chosen | None:
     unfinished = f"; {UNFINISHED}" * (finals.unfinished and not finals.awaits_default)
     if not (finals.compares and both):
         return Chosen(finalist=winner, reason=_alone(finals) + unfinished)
-    known = [each for each in both if each.reliable] or both
+    known = [each for each in both if not any(_gives_way(each, other, finals) for other in both)]
     pending = f"; {AWAITED}" if finals.awaits_default else unfinished
     rivals = [each for each in finals.finalists if each.steady or not (default and default.reliable)]
     at = f"on validation with {100 * finals.confidence:.6g} % confidence"
@@ -59,6 +59,16 @@ def choose(finals: Finals) -> Chosen | None:
     why = f"no other is shown to be better, {at}" if drawn else _UNDRAWN
     why = why if len(finals.everyone) > 1 else _NO_OTHER
     return Chosen(finalist=best, reason=why + _unsteady(default) * (default not in known) + pending)
+
+
+def _gives_way(each: Finalist, other: Finalist, finals: Finals) -> bool:
+    """Returns whether one of the default configuration and the head alone has no say beside the other: it is not
+    reliable, and the other is. Where `finals.means_decide` says so and each of its seeds has a score, it then has one
+    all the same if its mean is higher, failed seeds included."""
+    if each.reliable or not other.reliable:
+        return False
+    scored = not each.lost and all(row in each.rows for row in each.unlearned)
+    return not (finals.means_decide and scored) or each.validation.mean <= other.validation.mean
 
 
 def _to_beat(each: Finalist, finals: Finals, known: Sequence[Finalist]) -> Sequence[Finalist]:

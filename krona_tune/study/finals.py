@@ -157,7 +157,8 @@ class Finals:
     `lost` are the trials of configurations that have none to come and none with a test score. `compares`: the default
     configuration takes part, however far it has come, and however it ended; `awaits_default`: none of its trials has
     ended; `unfinished`: some configuration has seeds to come. `steady`: a configuration that learns with every seed is
-    looked for. `confidence`, one-sided, is that with which one must be better than another.
+    looked for. `confidence`, one-sided, is that with which one must be better than another. `means_decide` is as
+    `TaskFacts` has it.
     """
 
     finalists: tuple[Finalist, ...] = ()
@@ -168,6 +169,7 @@ class Finals:
     unfinished: bool = False
     steady: bool = False
     confidence: float = EARLIER_CONFIDENCE
+    means_decide: bool = False
 
     @property
     def winner(self) -> Finalist | None:
@@ -244,6 +246,7 @@ def rank_finals(rows: Iterable[TrialResult], facts: TaskFacts | None = None) -> 
         unfinished=bool(to_come),
         steady=facts is not None and facts.steady,
         confidence=facts.confidence if facts else EARLIER_CONFIDENCE,
+        means_decide=facts is not None and facts.means_decide,
     )
 
 

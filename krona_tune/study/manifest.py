@@ -42,9 +42,11 @@ class TaskFacts(FrozenValue):
     tokens and lose their ends; both are None if an older study did not record them. `joined_texts`: the tokenizer gets
     the two texts of an example as one, with a line break between them. `final_seeds` is the least number of seeds that
     each configuration of its finals gets; None if an older study did not record its request. `steady` and `confidence`
-    are the request's `finalists.steady` and `finalists.confidence`. `labels` are the names of its labels; None if an
-    older study did not record them. `extract` finds what counts in a target and an answer. `doubts` say in words what
-    in the data may make its scores mean little.
+    are the request's `finalists.steady` and `finalists.confidence`. `means_decide`: of the default configuration and
+    the head alone, one that is not reliable gives way to the other only if that one's mean is no lower; false without
+    `steady`, and in an older study. `labels` are the names of its labels; None if an older study did not record them.
+    `extract` finds what counts in a target and an answer. `doubts` say in words what in the data may make its scores
+    mean little.
     """
 
     title: str
@@ -70,6 +72,7 @@ class TaskFacts(FrozenValue):
     final_seeds: int | None = None
     steady: bool = False
     confidence: float = EARLIER_CONFIDENCE
+    means_decide: bool = False
     labels: tuple[str, ...] | None = None
     extract: str = ""
     doubts: tuple[str, ...] = ()

@@ -47,6 +47,7 @@ def finals_of(
     *,
     confidence: float,
     steady: bool = False,
+    means_decide: bool = False,
 ) -> Finals:
     """Returns the finals of one study.
 
@@ -56,12 +57,12 @@ def finals_of(
         seeds: (configurations,), how many seeds each has.
         examples: how many validation examples there are.
         confidence: that with which one must be better than another.
-        steady: whether a configuration that learns with every seed is looked for.
+        steady, means_decide: as `TaskFacts` has them.
     """
     facts = TaskFacts(
         title="RTE", metrics=("accuracy",), provenance="", synthetic=True, fingerprint="", train_examples=1,
         validation_examples=examples, constant_score=CONSTANT, rungs=(1,), final_seeds=SEEDS,
-        confidence=confidence, steady=steady,
+        confidence=confidence, steady=steady, means_decide=means_decide,
     )  # fmt: skip
     rows = [
         final_row(

@@ -139,6 +139,18 @@ def test_a_study_goes_on_with_the_cutoff_with_which_it_began(model: str) -> None
         assert make_plan(spec, "x.yaml", began).planned.exact_cutoff is (planned is new)
 
 
+def test_a_study_goes_on_with_the_choice_with_which_it_began(model: str) -> None:
+    adapter = {"a_out": "divisors", "a_in": "divisors"}
+    spec = build_spec({"model": model, "data": "mini", "tasks": ["rte"], "adapter": adapter}, "x.yaml").settled()
+    assert make_plan(spec, "x.yaml").means_decide
+    began = manifest("rte")
+    facts = began.tasks["rte"]
+    for means_decide in (True, False):
+        tasks = {"rte": facts.model_copy(update={"means_decide": means_decide})}
+        plan = make_plan(spec, "x.yaml", began.model_copy(update={"tasks": tasks}))
+        assert plan.means_decide is means_decide
+
+
 def test_a_study_that_began_with_the_rates_of_before_keeps_its_points(model: str) -> None:
     adapter = {"a_out": "divisors", "a_in": "divisors", "layers": "all"}
     rates = {"learning_rate": {"low": 1e-5, "high": 1.0, "log": True}}

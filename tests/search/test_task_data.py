@@ -52,6 +52,17 @@ def test_everything_is_trained_on_without_limits_and_its_schedule_scales(plan: P
     assert everything.schedule.total_examples == 2 * len(everything.train)
 
 
+def test_means_decide_in_a_new_study_that_looks_for_a_steady_configuration(plan: Plan) -> None:
+    def decide(*, steady: bool, planned: bool) -> bool:
+        finals = plan.spec.finalists.model_copy(update={"steady": steady})
+        asked = replace(plan, spec=plan.spec.model_copy(update={"finalists": finals}), means_decide=planned)
+        return prepare_data(asked, plan.source.location).facts["cola"].means_decide
+
+    assert decide(steady=True, planned=True)
+    assert not decide(steady=False, planned=True)
+    assert not decide(steady=True, planned=False), "it began before"
+
+
 def test_what_is_odd_about_the_data_is_kept_with_their_facts(plan: Plan, tmp_path: Path) -> None:
     rows = "".join(f"text {number},{'good' if number % 2 else 'bad'}\n" for number in range(40))
     (tmp_path / "own.csv").write_text("text,label\n" + rows, encoding="utf-8")

@@ -162,6 +162,42 @@ def test_a_steady_finalist_need_not_be_better_than_a_default_that_is_not_where_o
     assert chosen_of(best(0.8), unsteady, looked_for=True) == "default", "one seed shows nothing"
 
 
+@pytest.mark.parametrize("means_decide", [True, False])
+def test_an_unsteady_default_gives_way_to_a_head_with_a_lower_mean_only_in_an_older_study(
+    *, means_decide: bool
+) -> None:
+    """Its mean is .783, failed seed included."""
+    unsteady, failing = default(0.9, 0.55, 0.9), best(0.8, 0.55, 0.82)
+    facts = FACTS.model_copy(update={"steady": True, "means_decide": means_decide})
+
+    def chosen_of(*rows: list[TrialResult]) -> str:
+        choice = choose(rank_finals([each for some in rows for each in some], facts))
+        assert choice is not None
+        return choice.finalist.of
+
+    kept = "default" if means_decide else "head"
+    assert chosen_of(failing, unsteady, head(0.7, 0.72, 0.71)) == kept
+    assert chosen_of(failing, unsteady, head(0.79, 0.8, 0.79)) == "head", "its mean is no lower"
+    assert chosen_of(failing, default(0.875, 0.5, 0.875), head(0.75, 0.75, 0.75)) == "head", "the means are equal"
+    assert chosen_of(best(0.8, 0.81, 0.8), unsteady, head(0.7, 0.72, 0.71)) == "a", "its mean is no lower than both"
+    weak, better = best(0.75, 0.76, 0.75), best(0.99, 0.56, 0.99, 0.98, 0.97, 0.99)
+    assert chosen_of(weak, unsteady, head(0.7, 0.72, 0.71)) == kept, "but its mean may not be lower"
+    assert chosen_of(better, default(0.9, 0.55, 0.9), head(*[0.6, 0.61] * 3)) == ("default" if means_decide else "a")
+    first, second, third = default(0.9, 0.72, 0.8)
+    for status in (Status.DIVERGED, Status.OUT_OF_MEMORY):
+        unscored = replace(third, status=status, score=None, test_score=None)
+        rows = [failing, [first, second, unscored], head(0.7, 0.72, 0.71)]
+        assert chosen_of(*rows) == "head", "a seed without a score has no part in the mean"
+
+
+@pytest.mark.parametrize(("means_decide", "of"), [(True, "head"), (False, "default")])
+def test_an_unsteady_head_gives_way_to_a_default_by_the_same_rule(*, means_decide: bool, of: str) -> None:
+    facts = FACTS.model_copy(update={"steady": True, "means_decide": means_decide})
+    choice = choose(rank_finals([*default(0.6, 0.61, 0.6), *head(0.9, 0.55, 0.9)], facts))
+    assert choice is not None
+    assert choice.finalist.of == of
+
+
 def test_a_default_that_is_chosen_though_a_seed_of_it_did_not_learn_is_no_reason_of_its_own() -> None:
     lame = default(0.9, 0.92, 0.91, 0.9, 0.92, 0.55)
     choice = choose(rank_finals([*best(0.7, 0.55, 0.71), *lame, *head(*[0.6, 0.61] * 3)], FACTS))

@@ -65,7 +65,8 @@ class Plan:
     `own_data` holds the data of the tasks that are not GLUE's, which a plan reads because their labels make the task.
     `computes_in` is what `precision: auto` is in this study; None if it is not known yet. `undeployable` are the words
     for what the targets of its deployment leave out of the space. `unread` says of earlier studies why one that has
-    begun goes on without them. `exact_cutoff` is as `PlanFacts` has it.
+    begun goes on without them. `exact_cutoff` is as `PlanFacts` has it, `means_decide` as `TaskFacts`, where
+    `finalists.steady` holds.
     """
 
     spec: StudySpec
@@ -82,6 +83,7 @@ class Plan:
     undeployable: tuple[str, ...] = ()
     unread: tuple[str, ...] = ()
     exact_cutoff: bool = True
+    means_decide: bool = True
 
     @property
     def precision(self) -> Precision:
@@ -280,6 +282,7 @@ def make_plan(spec: StudySpec, place: str, begun: Manifest | None = None) -> Pla
         undeployable=deployed.left_out,
         unread=tuple(reading.unread),
         exact_cutoff=begun is None or bool(begun.planned and begun.planned.exact_cutoff),
+        means_decide=begun is None or any(facts.means_decide for facts in begun.tasks.values()),
     )
 
 

@@ -247,6 +247,7 @@ def _prepare_task(plan: Plan, data: TaskData, tokenizer: PreTrainedTokenizerBase
         final_seeds=spec.finalists.seeds,
         steady=bool(spec.finalists.steady),
         confidence=spec.finalists.confidence or EARLIER_CONFIDENCE,
+        means_decide=plan.means_decide and bool(spec.finalists.steady),
         labels=task.labels,
         extract=task.generation.extract if task.generation else "",
         doubts=tuple(find_doubts(data, tested=spec.finalists.top > 0)),

@@ -90,8 +90,8 @@ class FinalistsSpec(FrozenValue):
     steady: bool | None = None
     """Looks for a configuration that learns with every seed: while none of the finals does, the next best of the search
     joins them, as far as `budget` goes; and one that does need only have the mean of a default configuration that does
-    not. A new study writes what holds: true where the default is trained. null: as before this key was there, like
-    false."""
+    not. The head alone, too, takes the place of such a one only with that mean. A new study writes what holds: true
+    where the default is trained. null: as before this key was there, like false."""
     confidence: Annotated[float, Field(gt=0.5, lt=1)] | None = None
     """Sets how sure it must be, one-sided and on validation, that a configuration is better than the default one and
     the head alone; only then is it chosen. A lower number chooses others more often, also ones that are worse. A new

@@ -17,8 +17,9 @@ any of these finals was recorded. On average, it is worth that of all its record
 tasks were recorded, because three seeds of the best configuration are often worse than three of another. Beside them:
 the trainings, and how often a reporting seed of what is used did not learn. Where a seed diverged, it is worth the
 constant answer. Intervals are over tasks, by t. Other confidences were added when one task was recorded, that of .99
-where the default counts when four were, and two on a second backbone. A first
-version let the default configuration, which is one of the twelve, take the place of a finalist; mended after three.
+where the default counts when four were, and two on a second backbone; the last two rules, of which new studies follow
+the second, when all eight were. A first version let the default configuration, which is one of the twelve, take the
+place of a finalist; mended after three.
 """
 
 import argparse
@@ -51,11 +52,14 @@ COUNTED = "chosen of three to five, the default counts"
 
 
 class Rule(NamedTuple):
-    """Holds how many seeds a configuration may have, the confidence of the choice, and whether the default counts."""
+    """Holds how many seeds a configuration may have, the confidence of the choice, whether the default counts, and what
+    `TaskFacts` has of `steady` and `means_decide`."""
 
     most: int = MOST
     confidence: float = EARLIER_CONFIDENCE
     counted: bool = False
+    steady: bool = False
+    means_decide: bool = False
 
 
 RULES = {
@@ -66,6 +70,8 @@ RULES = {
     "chosen of three to five, .99": Rule(confidence=0.99),
     COUNTED: Rule(counted=True),
     f"{COUNTED}, .99": Rule(confidence=0.99, counted=True),
+    f"{COUNTED}, .99, steady": Rule(confidence=0.99, counted=True, steady=True),
+    f"{COUNTED}, .99, steady, means decide": Rule(confidence=0.99, counted=True, steady=True, means_decide=True),
     DEFAULT_ITSELF: Rule(),
     BEST: Rule(),
 }
@@ -105,9 +111,10 @@ class RecordedFinals:
         """Returns the seeds that all configurations were trained with."""
         return sorted(set.intersection(*map(set, self.rows.values())))
 
-    def judged(self, confidence: float) -> "RecordedFinals":
-        """Returns the same finals, where one must be better than another with this confidence."""
-        return replace(self, facts=self.facts.model_copy(update={"confidence": confidence}))
+    def judged(self, rule: Rule) -> "RecordedFinals":
+        """Returns the same finals, where it is chosen by this rule."""
+        told = {name: getattr(rule, name) for name in ("confidence", "steady", "means_decide")}
+        return replace(self, facts=self.facts.model_copy(update=told))
 
     def worth(self, number: int, seeds: Collection[int]) -> float:
         """Returns the mean test score of a configuration over these seeds."""
@@ -235,7 +242,7 @@ def replay(finals: RecordedFinals, studies: int) -> dict[str, list[Replayed]]:
                 used = ranked.finalists[0].number
             else:
                 numbers = study.counted if rule.counted else study.entered
-                ranked, took = decided(finals.judged(rule.confidence), numbers, study.seeds, rule.most)
+                ranked, took = decided(finals.judged(rule), numbers, study.seeds, rule.most)
                 chosen = choose(ranked)
                 assert chosen is not None, "a recorded configuration has a score"
                 used = chosen.finalist.number
