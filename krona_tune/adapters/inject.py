@@ -22,6 +22,13 @@ from krona_tune.adapters.frozen_model import (
 )
 from krona_tune.adapters.method_table import AttachPoint, TrainedModelPart, method_named
 from krona_tune.adapters.placement import sites
+from krona_tune.adapters.replaced_parameters import (
+    copies_in,
+    leave_in_model,
+    put_back,
+    replace_by_copy,
+    round_as_replaced,
+)
 from krona_tune.backbones.geometry import Geometry, RoleRows, Site
 from krona_tune.study.request.trial import AdapterConfig
 
@@ -32,8 +39,6 @@ Handle = RemovableHandle | ForwardOverride
 
 SETS = "krona_tune_sets"
 """The attribute of a base model that counts the sets on it; a copy of the model has it, as it has their hooks."""
-REPLACED = "krona_tune_replaced"
-"""The attribute of a trained copy that holds the parameter it replaces: the model's own, or an earlier set's copy."""
 
 
 def sets_on(model: nn.Module) -> int:
@@ -112,7 +117,8 @@ class Adapters:
             self.backbone_parameters[name] = self._replace(holders)
         for holders in norm_partners(self.model, own):
             self._replace(holders).requires_grad_(False)
-        stay = (each for each in self.model.parameters() if each.is_floating_point() and not hasattr(each, REPLACED))
+        copies = copies_in(self.model)
+        stay = (each for each in self.model.parameters() if each.is_floating_point() and id(each) not in copies)
         self._stayed = next(((each, each.dtype) for each in stay), None)
 
     def by_site(self) -> Iterator[tuple[Site, nn.Module]]:
@@ -139,11 +145,13 @@ class Adapters:
         A second call does nothing.
         """
         self.leave_hooks()
+        dtype = self._cast_to()
+        for holders, copy in self._replaced:
+            if self.merged:
+                leave_in_model(holders, copy)
+            else:
+                put_back(holders, copy, dtype)
         if not self.merged:
-            dtype = self._cast_to()
-            for holders, copy in self._replaced:
-                for holder in holders:
-                    _put_back(*holder, copy, dtype)
             _copy(reversed(self._filled))
         self._replaced, self._filled = [], []
         if self.attached:
@@ -162,8 +170,8 @@ class Adapters:
 
     def round_backbone_parameters(self) -> None:
         """Converts the trained parameters of the model's own to its dtype, for use outside autocast."""
-        for _, copy in self._replaced:
-            copy.data = copy.data.to(getattr(copy, REPLACED).dtype)
+        for holders, copy in self._replaced:
+            round_as_replaced(holders, copy)
 
     def fill(self, places: Sequence[tuple[nn.Parameter, Tensor]]) -> None:
         """Copies tensors into parameters of the model beside the set; `detach` puts their values back.
@@ -175,12 +183,8 @@ class Adapters:
         _copy(places)
 
     def _replace(self, holders: Holders) -> nn.Parameter:
-        """Puts a float32 copy in place of a parameter, wherever it is held."""
-        parameter: nn.Parameter = getattr(*holders[0])
-        copy = nn.Parameter(parameter.detach().float().clone())
-        setattr(copy, REPLACED, parameter)
-        for module, key in holders:
-            setattr(module, key, copy)
+        """Puts a copy in place of a parameter, until the set is detached."""
+        copy = replace_by_copy(holders)
         self._replaced.append((holders, copy))
         return copy
 
@@ -236,20 +240,6 @@ def _device_of(model: nn.Module) -> torch.device:
     """Returns the first device that holds values: parameters that accelerate offloads have none, on `meta`."""
     devices = (parameter.device for parameter in model.parameters() if not parameter.is_meta)
     return next(devices, torch.device("cpu"))
-
-
-def _put_back(place: nn.Module | nn.Parameter, key: str, copy: nn.Parameter, dtype: torch.dtype | None = None) -> None:
-    """Puts the parameter that a copy replaced in the copy's place: a module, or the copy of a later set.
-
-    It follows the copy if the model was moved or cast meanwhile, which did not reach it. `dtype` is what the model was
-    cast to, if that is known: a copy is made in float32, so that its own says less.
-    """
-    replaced: nn.Parameter = getattr(copy, REPLACED)
-    known = dtype or (replaced.dtype if copy.dtype == torch.float32 else copy.dtype)
-    replaced.data = replaced.data.to(device=copy.device, dtype=known)
-    while (here := getattr(place, key)) is not copy and here is not replaced and hasattr(here, REPLACED):
-        place, key = here, REPLACED
-    setattr(place, key, replaced)
 
 
 @torch.no_grad()

@@ -1,6 +1,7 @@
 """Tests that a fresh adapter changes nothing, a trained one only its sites, and that detaching restores the model."""
 
 import copy
+import io
 import itertools
 import math
 import pickle
@@ -305,6 +306,38 @@ def test_a_copy_of_an_adapted_model_has_its_own_adapters(name: str, method: str,
         own.detach()
         assert torch.equal(outputs(model, shape), changed), "the copied set leaves the first model alone"
     assert torch.equal(outputs(twin, shape), outputs(model, shape)), "both are plain again"
+
+
+def saved(both: Any) -> Any:
+    file = io.BytesIO()
+    torch.save(both, file)
+    file.seek(0)
+    return torch.load(file, weights_only=False)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, pickled, saved])
+@pytest.mark.parametrize("method", OWN)
+def test_a_copy_gets_back_the_parameters_that_its_own_set_trained(method: str, copied: Callable[[Any], Any]) -> None:
+    """Two sets are on the model, of which the one below leaves first."""
+    shape, model, base = build("bert")
+    before, own = outputs(model, shape), dict(model.named_parameters())
+    below = trained(Adapters(base, shape, shaped(shape, "krona", layer_norms="adapted"), torch.Generator()))
+    adapters = trained(Adapters(base, shape, shaped(shape, method, **OWN[method]), torch.Generator()))
+    adapted = outputs(model, shape)
+    twin, *sets = copied((model, below, adapters))
+    assert torch.equal(outputs(twin, shape), adapted)
+    for each in sets:
+        each.detach()
+    assert torch.equal(outputs(twin, shape), before)
+    for name, parameter in twin.named_parameters():
+        assert type(parameter) is type(own[name])
+        assert (parameter.dtype, parameter.requires_grad) == (own[name].dtype, own[name].requires_grad)
+        assert torch.equal(parameter, own[name])
+    assert not any("krona_tune" in key for module in twin.modules() for key in vars(module))
+    assert torch.equal(outputs(model, shape), adapted), "the copied sets leave the first model alone"
+    below.detach()
+    adapters.detach()
+    assert all(parameter is own[name] for name, parameter in model.named_parameters())
 
 
 def test_the_first_values_depend_on_the_generator_alone() -> None:

@@ -152,3 +152,4 @@ def test_a_merged_model_keeps_what_was_trained_of_its_own_when_it_is_left() -> N
         merge(adapters)
         merged = outputs(model, shape)
     assert torch.equal(outputs(model, shape), merged)
+    assert not any("krona_tune" in key for module in model.modules() for key in vars(module)), "it is the model's own"
