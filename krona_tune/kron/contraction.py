@@ -18,9 +18,12 @@ LOW_FORMED = 1024
 """Up to this d_out·d_in / (d_out + d_in), low precision multiplies a formed product faster than it moves the
 activations that the factors need between their two products."""
 
-SUM_FORMED = 0.4
-"""From this share of d_out·d_in on, the gradients of a sum cost more by its factors than by the formed dyᵀx: each term
-adds narrow products. One term costs less for the same count, and is formed from a share of 1."""
+SUM_FORMED = (2, 5)
+"""From two fifths of d_out·d_in on, the gradients of a sum cost more by its factors than by the formed dyᵀx: each term
+adds narrow products. One term costs less for the same count, and is formed from the whole of it.
+
+The share is two whole numbers: with dynamic sizes torch.compile makes a float an input, and then fails to pass it on.
+"""
 
 CHUNK = {"cpu": 3 << 15}
 """How many activations are processed at a time, so that the intermediate results stay in a core's cache. Other devices
@@ -50,8 +53,9 @@ def choose_contraction(shape: FactorShape, tokens: int, dtype: torch.dtype, weig
     crowded = tokens * (shape.d_out + shape.d_in) >= dense  # forming is no more work than reading x and writing y
     if dtype in FULL:
         folded = crowded and weight in FULL
-        most = dense if shape.terms == 1 else SUM_FORMED * dense
-        return Contraction(formed=folded, folded=folded, formed_gradient=2 * shape.multiply_adds >= most)
+        share, whole = (1, 1) if shape.terms == 1 else SUM_FORMED
+        formed_gradient = whole * 2 * shape.multiply_adds >= share * dense
+        return Contraction(formed=folded, folded=folded, formed_gradient=formed_gradient)
     formed = crowded and dense <= LOW_FORMED * (shape.d_out + shape.d_in)
     return Contraction(formed=formed, folded=False, formed_gradient=formed)
 

@@ -289,3 +289,23 @@ def test_gradients_come_back_to_the_factors_of_another_device(tokens: int) -> No
         there = torch.autograd.grad(adapt(x.cuda(), a, b).sum(), (a, b))
         for one, other in zip(there, torch.autograd.grad(adapt(x, a, b).sum(), (a, b)), strict=True):
             torch.testing.assert_close(one, other)
+
+
+@pytest.mark.filterwarnings("ignore:.*should not be instantiated:DeprecationWarning")  # by torch's own compiler
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("terms", [1, 3])
+def test_two_maps_compile_for_batches_of_any_size_and_train_as_without(terms: int, dtype: torch.dtype) -> None:
+    weight = torch.randn(24, 24, generator=torch.Generator().manual_seed(2)).to(dtype)
+    own = [factor.float().requires_grad_() for factor in factors(4, 2, 6, 12, terms)]
+
+    def twice(x: torch.Tensor) -> torch.Tensor:
+        return linear_plus_kron(linear_plus_kron(x, weight, None, *own, 1.5), weight, None, *own, 0.5)
+
+    torch.compiler.reset()
+    compiled = torch.compile(twice, backend="aot_eager", dynamic=True, fullgraph=True)
+    for rows in (2, 5):
+        x = torch.randn(rows, 3, 24).to(dtype).requires_grad_()
+        expected, found = (run(x) for run in (twice, compiled))
+        torch.testing.assert_close(found, expected)
+        gradients = [torch.autograd.grad(each.float().square().sum(), (x, *own)) for each in (expected, found)]
+        torch.testing.assert_close(gradients[1], gradients[0])
