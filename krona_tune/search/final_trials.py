@@ -117,7 +117,7 @@ def _more_seeds(
             by_number[entry.number] = entry
             yield [_final_trial(spec, task, entry, index) for index in range(1, spec.finalists.seeds + 1)]
         seeds = Counter(trial.number for trial in trials)
-        asked = [each.number for each in contenders(finals, facts)]
+        asked = [each.number for each in contenders(finals)]
         behind = min((seeds[number] for number in asked), default=0)
         yield [_final_trial(spec, task, by_number[number], behind + 1) for number in asked if seeds[number] == behind]
 

@@ -62,13 +62,16 @@ def choose(finals: Finals) -> Chosen | None:
 
 
 def _gives_way(each: Finalist, other: Finalist, finals: Finals) -> bool:
-    """Returns whether one of the default configuration and the head alone has no say beside the other: it is not
-    reliable, and the other is. Where `finals.means_decide` says so and each of its seeds has a score, it then has one
-    all the same if its mean is higher, failed seeds included."""
+    """Returns whether one of the default configuration and the head alone has no say beside the other.
+
+    It has none if it is not reliable, and the other is. Where `TaskFacts.means_decide` says so and each of its seeds
+    has a score, it has one all the same if its mean is higher, failed seeds included.
+    """
     if each.reliable or not other.reliable:
         return False
     scored = not each.lost and all(row in each.rows for row in each.unlearned)
-    return not (finals.means_decide and scored) or each.validation.mean <= other.validation.mean
+    means_decide = finals.facts is not None and finals.facts.means_decide
+    return not (means_decide and scored) or each.validation.mean <= other.validation.mean
 
 
 def _to_beat(each: Finalist, finals: Finals, known: Sequence[Finalist]) -> Sequence[Finalist]:
@@ -106,15 +109,13 @@ _NO_OTHER = "no other configuration was trained again"
 _UNDRAWN = "no other can be shown to be better, because there are no draws of the validation examples for each seed"
 
 
-def contenders(finals: Finals, facts: TaskFacts | None = None) -> tuple[Finalist, ...]:
+def contenders(finals: Finals) -> tuple[Finalist, ...]:
     """Returns those among which more seeds may tell the best: the most promising finalist, and each one that it is not
-    shown to be better than though their seeds differ much. Returns nothing if there is no such one.
-
-    `facts` have the constant answer's score."""
+    shown to be better than though their seeds differ much. Returns nothing if there is no such one."""
     if not finals.finalists:
         return ()
     leader = _by_promise(finals.finalists, finals.confidence)[0]
-    worth, rest = _worth(leader, facts), [each for each in finals.everyone if each is not leader]
+    worth, rest = _worth(leader, finals.facts), [each for each in finals.everyone if each is not leader]
     others = [each for each in rest if _may_change(leader, each, worth, finals.confidence)]
     return (leader, *others) if others else ()
 

@@ -156,9 +156,8 @@ class Finals:
     Where some configurations got more seeds than all were to get, those beyond that number give no advantage.
     `lost` are the trials of configurations that have none to come and none with a test score. `compares`: the default
     configuration takes part, however far it has come, and however it ended; `awaits_default`: none of its trials has
-    ended; `unfinished`: some configuration has seeds to come. `steady`: a configuration that learns with every seed is
-    looked for. `confidence`, one-sided, is that with which one must be better than another. `means_decide` is as
-    `TaskFacts` has it.
+    ended; `unfinished`: some configuration has seeds to come. `facts` are the task's, if they are known: by which rules
+    one is chosen.
     """
 
     finalists: tuple[Finalist, ...] = ()
@@ -167,9 +166,17 @@ class Finals:
     compares: bool = False
     awaits_default: bool = False
     unfinished: bool = False
-    steady: bool = False
-    confidence: float = EARLIER_CONFIDENCE
-    means_decide: bool = False
+    facts: TaskFacts | None = None
+
+    @property
+    def steady(self) -> bool:
+        """Returns whether a configuration that learns with every seed is looked for."""
+        return self.facts is not None and self.facts.steady
+
+    @property
+    def confidence(self) -> float:
+        """Returns with which confidence, one-sided, a configuration must be better than another."""
+        return self.facts.confidence if self.facts else EARLIER_CONFIDENCE
 
     @property
     def winner(self) -> Finalist | None:
@@ -244,9 +251,7 @@ def rank_finals(rows: Iterable[TrialResult], facts: TaskFacts | None = None) -> 
         compares=bool(of_default),
         awaits_default=bool(of_default) and not any(row.ended for row in of_default),
         unfinished=bool(to_come),
-        steady=facts is not None and facts.steady,
-        confidence=facts.confidence if facts else EARLIER_CONFIDENCE,
-        means_decide=facts is not None and facts.means_decide,
+        facts=facts,
     )
 
 

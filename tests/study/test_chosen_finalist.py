@@ -257,9 +257,9 @@ def test_more_seeds_are_for_those_whose_seeds_leave_the_best_open() -> None:
 
 def test_after_one_seed_each_whole_one_gets_another() -> None:
     one = [*best(0.9), *best(0.7, name="b", number=2), *head(0.6)]
-    assert [each.of for each in contenders(rank_finals(one, FACTS), FACTS)] == ["a", "b", "head"]
+    assert [each.of for each in contenders(rank_finals(one, FACTS))] == ["a", "b", "head"]
     lost = replace(best(0.9, 0.9, name="b", number=2)[1], status=Status.OUT_OF_MEMORY, score=None, test_score=None)
-    assert [each.of for each in contenders(rank_finals([*one, lost], FACTS), FACTS)] == ["a", "head"]
+    assert [each.of for each in contenders(rank_finals([*one, lost], FACTS))] == ["a", "head"]
 
 
 def test_without_draws_of_the_examples_nothing_is_shown_to_be_better_and_no_seed_would_help() -> None:
@@ -271,7 +271,7 @@ def test_without_draws_of_the_examples_nothing_is_shown_to_be_better_and_no_seed
     assert choice is not None
     assert choice.finalist.of == "default"
     assert "no draws of the validation examples" in choice.reason
-    assert contenders(finals, FACTS) == ()
+    assert contenders(finals) == ()
 
 
 @pytest.mark.parametrize("unit", [1e-4, 1.0, 1e3])
@@ -283,7 +283,7 @@ def test_what_is_worth_more_seeds_does_not_depend_on_the_unit_of_a_metric_withou
     def open_ones(*losses: float) -> set[str]:
         first = repeats("a", [-unit * loss for loss in losses], [0.5] * 3, number=1, metrics={"mse": 1.0})
         second = repeats("b", [-unit * loss for loss in (1.0, 1.1, 0.9)], [0.5] * 3, number=2, metrics={"mse": 1.0})
-        return {each.of for each in contenders(rank_finals(with_draws([*first, *second])), facts)}
+        return {each.of for each in contenders(rank_finals(with_draws([*first, *second]), facts))}
 
     assert open_ones(1.0, 1.0, 0.9) == set()
     assert open_ones(0.5, 2.0, 0.4) == {"a", "b"}

@@ -183,7 +183,7 @@ def decided(finals: RecordedFinals, numbers: Sequence[int], seeds: Sequence[int]
         ranked = rank_finals(
             [finals.rows[number][seed] for number, many in counts.items() for seed in seeds[:many]], finals.facts
         )
-        asked = [each.number for each in contenders(ranked, finals.facts)]
+        asked = [each.number for each in contenders(ranked)]
         if not asked or min(counts[number] for number in asked) == most:
             return ranked, sum(counts.values())
         fewest = min(counts[number] for number in asked)
