@@ -7,7 +7,7 @@ from krona_tune.adapters.inject import Adapters
 from krona_tune.adapters.merge import merge, unmerge
 from krona_tune.refusal import Refusal
 from tests.cases import case
-from tests.models import build, of_each_kind
+from tests.models import build, of_each_kind, tokens
 from tests.trained_adapters import outputs, shaped, trained
 
 SUM = {"terms": 3, "scaling": "stable", "init": "cdka"}
@@ -153,3 +153,25 @@ def test_a_merged_model_keeps_what_was_trained_of_its_own_when_it_is_left() -> N
         merged = outputs(model, shape)
     assert torch.equal(outputs(model, shape), merged)
     assert not any("krona_tune" in key for module in model.modules() for key in vars(module)), "it is the model's own"
+
+
+class Logits(torch.nn.Module):
+    """Gives a model's logits alone, which can be exported."""
+
+    def __init__(self, model: torch.nn.Module) -> None:
+        super().__init__()
+        self.model = model
+
+    def forward(self, input_ids: torch.Tensor, attention_mask: torch.Tensor) -> torch.Tensor:
+        return self.model(input_ids=input_ids, attention_mask=attention_mask).logits
+
+
+@pytest.mark.filterwarnings("ignore:While compiling, we found certain side effects:UserWarning")  # transformers' own
+@pytest.mark.parametrize("strict", [pytest.param(True, marks=pytest.mark.slow), False])
+def test_torch_exports_a_merged_model(strict: bool) -> None:
+    shape, model, base = build("bert")
+    asked = shaped(shape, "krona", terms=3, layer_norms=True)
+    merge(trained(Adapters(base, shape, asked, torch.Generator().manual_seed(0))))
+    with torch.no_grad():
+        program = torch.export.export(Logits(model), (), tokens(shape), strict=strict)
+        assert torch.equal(program.module()(**tokens(shape)), outputs(model, shape))
