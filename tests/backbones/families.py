@@ -167,9 +167,11 @@ load. PEFT has no form for an adapter on a part of a fused map, and none but LoR
 model has experts, PEFT's LoRA may take the names of its other feed-forward maps for theirs, as in DeepSeek-V3: the
 export is refused with that reason. Merging works for each.
 
-In Nyströmformer, YOSO, FNet, ConvBERT and MobileBERT a text's logits depend, in transformers' own code, on the padding
-that longer texts beside it bring: compare their scores at one batch size. In bfloat16 on a CPU, FNet, XGLM and M2M100
-train only with `layer_norms: true`; a study whose space has other values says so before it begins.
+In Nyströmformer, YOSO, FNet, Funnel, ConvBERT and MobileBERT a text's logits depend, in transformers' own code, on the
+padding that longer texts beside it bring: compare their scores at one batch size. So do those of rotary models whose
+`rope_type` is `longrope`, as in Phi-3 with 128k, or `dynamic`, in batches longer than the model was first trained to
+read. In bfloat16 on a CPU, FNet, XGLM and M2M100 train only with `layer_norms: true`; a study whose space has other
+values says so before it begins.
 
 | family | carries adapters | left out, or why refused |
 |---|---|---|"""
