@@ -16,7 +16,7 @@ from krona_tune.cli import options
 from krona_tune.record.orders import whoami
 from krona_tune.record.storage import Storage, storage_at
 from krona_tune.refusal import Refusal, refuse_unknown
-from krona_tune.search.start_options import StartOptions
+from krona_tune.search.start_options import SENT, StartOptions
 from krona_tune.study.formatting import format_many
 from krona_tune.study.request.given_values import giver
 from krona_tune.study.settings import Keywords
@@ -142,7 +142,7 @@ SAID = {
 
 
 @options.with_settings
-@options.with_start("tracking_uri", "notify")
+@options.with_start(*SENT)
 def submit(
     space: options.SentSpace = None,
     tasks: options.Tasks = None,
@@ -172,8 +172,7 @@ def submit(
         asked.space,
         asked.given,
         priority=priority,
-        tracking_uri=start.tracking_uri,
-        notify=tuple(start.notify),
+        **{option: getattr(start, option) for option in SENT},
         only_plan=dry_run,
     )
     try:

@@ -133,6 +133,8 @@ class StartOptions:
         return {row.variable: row.in_variable(getattr(self, name)) for name, row in rows.items()}
 
 
+SENT = ("tracking_uri", "notify")
+"""The options that a study takes along to the queue of a service."""
 KINDS: dict[str, Any] = get_type_hints(StartOptions, include_extras=True)
 """The annotated type of each option, by its name."""
 START_OPTIONS: dict[str, StartOption] = {name: get_args(kind)[1] for name, kind in KINDS.items()}

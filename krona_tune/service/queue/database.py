@@ -20,6 +20,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import NullPool
 
 from krona_tune.refusal import Refusal, unknown
+from krona_tune.search.start_options import SENT
 from krona_tune.service.queue.database_schema import (
     MIGRATIONS,
     answers,
@@ -414,7 +415,7 @@ def _selected() -> Any:
     began_at = sql.func.min(starts.c.at).label("began_at")
     own = sql.func.count(sql.case((starts.c.slots > 0, 1))).label("starts")  # that of an adopted entry had no slots
     counted = sql.select(began_at, own, starts.c.entry).group_by(starts.c.entry).subquery()
-    kept = [column for column in entries.c if column.name not in {"space", "tracking_uri", "notify"}]
+    kept = [column for column in entries.c if column.name not in {"space", *SENT}]
     training = sql.func.coalesce(trainings.c.words, "").label("training")
     found = sql.select(*kept, counted.c.began_at, counted.c.starts, training)
     return found.outerjoin(counted, counted.c.entry == entries.c.id).outerjoin(

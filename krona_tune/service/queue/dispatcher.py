@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from krona_tune.record.driver_state import state_since, written_at
 from krona_tune.record.notifications import tell_of_halt
@@ -18,11 +18,10 @@ from krona_tune.record.orders import PERSON, give_order, waiting_orders
 from krona_tune.record.ownership import is_running
 from krona_tune.record.storage import Storage, refresh
 from krona_tune.refusal import Refusal, told
-from krona_tune.search.start_options import StartOptions
 from krona_tune.service.queue.capacity import CapacitySource, Claim, divide
 from krona_tune.service.queue.database import Database, Start, UnavailableError
 from krona_tune.service.queue.drivers import SPACE, Drivers, NotStartedError
-from krona_tune.service.queue.entry import Entry
+from krona_tune.service.queue.entry import Entry, start_of
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.order import OrderKind, OrderRequest
 from krona_tune.study.redact import redact
@@ -312,13 +311,7 @@ class Dispatcher:
             self._halt(entry, "somebody began a study of this name meanwhile")
             return
         asked = self._database.submission(entry.id)
-        told = StartOptions(
-            address=self._drivers.address,
-            tracking_uri=asked.tracking_uri,
-            notify=asked.notify,
-            quiet=True,
-            share=share,
-        )
+        told = replace(start_of(asked), address=self._drivers.address, quiet=True, share=share)
         where = ["--storage", self._storage.uri or str(self._storage.folder.resolve())]
         words = ["resume", entry.name] if folder.spec.exists() else ["run", "--space", SPACE, "--name", entry.name]
         words = ["train", entry.name, *shlex.split(entry.training)] if entry.training else words

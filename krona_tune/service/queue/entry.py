@@ -7,6 +7,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, JsonValue, St
 
 from krona_tune.api.folders import refuse_odd
 from krona_tune.record.orders import LATEST
+from krona_tune.search.start_options import SENT, StartOptions
 from krona_tune.study.order import TrialId
 from krona_tune.study.request.field_types import MOST
 from krona_tune.study.request.trial import MOST_SEEDS
@@ -70,6 +71,11 @@ class Submission(BaseModel):
     """Addresses of services to tell how the study goes."""
     only_plan: bool = False
     """Whether only the plan is returned, and nothing is queued."""
+
+
+def start_of(asked: Submission) -> StartOptions:
+    """Returns the options of a start that a submission holds."""
+    return StartOptions(**{option: getattr(asked, option) for option in SENT})
 
 
 class Move(BaseModel):

@@ -16,6 +16,7 @@ from krona_tune.record.orders import remove_order, waiting_orders
 from krona_tune.record.storage import Storage, refresh
 from krona_tune.refusal import Refusal
 from krona_tune.refused_calls import naming_fields
+from krona_tune.search.start_options import SENT
 from krona_tune.service.queue.capacity import CapacitySource, describe_capacity
 from krona_tune.service.queue.database import Database, UnavailableError
 from krona_tune.service.queue.dispatcher import FETCHED, Dispatcher
@@ -201,7 +202,7 @@ class StudyQueue:
         if before is None or _is_of_another(before, self._storage.study(name)):
             return asked
         told = self._database.submission(before.id)
-        return asked.model_copy(update={"tracking_uri": told.tracking_uri, "notify": told.notify})
+        return asked.model_copy(update={option: getattr(told, option) for option in SENT})
 
     def refuse_live(self, name: str, fix: str = "look at the queue") -> None:
         """Raises a Refusal if a study of this name has a place."""

@@ -16,10 +16,9 @@ from krona_tune.child_process import ChildProcess, ProcessEnded, TooSlow
 from krona_tune.record.storage import Storage
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.plan import Plan, make_plan
-from krona_tune.search.start_options import StartOptions
 from krona_tune.search.startup.cluster import Cluster, slots, this_machine
 from krona_tune.service.queue.drivers import MOST_PACKED, packed
-from krona_tune.service.queue.entry import LONGEST_SPACE, Submission
+from krona_tune.service.queue.entry import LONGEST_SPACE, Submission, start_of
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.given_values import GivenValue
 from krona_tune.study.request.loader import dump_spec, read_request, spec_with
@@ -71,7 +70,7 @@ def check(storage: Storage, asked: Submission, on: Cluster | None = None, *, pri
     folder = storage.brought(asked.name)
     with _of_the_name():
         refuse_taken(folder, asked.name)
-    StartOptions(tracking_uri=asked.tracking_uri, notify=asked.notify).refuse_odd()
+    start_of(asked).refuse_odd()
     requested, place, reason = _requested(asked, storage, on)
     spec = _with_earlier_studies(requested.settled(), storage)
     plan = make_plan(with_whole_paths(spec.model_copy(update={"name": asked.name})), place)
