@@ -7,8 +7,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import gelu, linear, relu
 
+from krona_tune.adapters.method_table import shape_at
 from krona_tune.backbones.geometry import Site
-from krona_tune.kron.factors import effective_scale, factor_shape
+from krona_tune.kron.factors import effective_scale
 from krona_tune.kron.product import first_factors, kron_linear, kron_weight, linear_plus_kron
 from krona_tune.refusal import lacking_package
 from krona_tune.study.request.trial import AdapterConfig
@@ -25,7 +26,7 @@ class Krona(nn.Module):
 
     def __init__(self, site: Site, adapter: AdapterConfig, generator: torch.Generator) -> None:
         super().__init__()
-        shape = factor_shape(site.d_out, site.d_in, adapter.a_out, adapter.a_in, adapter.terms)
+        shape = shape_at(site, adapter)
         a, b = first_factors(shape, adapter.init, generator)
         self.a, self.b = nn.Parameter(a), nn.Parameter(b)
         self.scale = effective_scale(shape, adapter.scale, adapter.scaling)

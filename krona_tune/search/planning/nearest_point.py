@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from math import log, sqrt
 from typing import Any
 
+from krona_tune.adapters.method_table import shape_at
 from krona_tune.adapters.placement import common_dimensions, sites
 from krona_tune.backbones.geometry import Geometry
-from krona_tune.kron.factors import FactorShape, effective_scale, factor_shape, first_step
+from krona_tune.kron.factors import FactorShape, effective_scale, first_step
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.space import Params, Space, adapter_of
 from krona_tune.study.request.domain import MIDDLE, Choice, Domain, Fixed, Range, Value
@@ -55,7 +56,8 @@ def nearest_point(
     near, rule = _Nearness(space.geometry, geometry), rule or RateRule()
     with suppress(Refusal, ValueError):
         point = {"method": method} | {name: near.nearest(name, domain, params) for name, domain in knobs.items()}
-        before, sides = _shape(geometry, params), _dimensions(space.geometry, {**point, **dict.fromkeys(SIZES, 1)})
+        sides = _dimensions(space.geometry, {**point, **dict.fromkeys(SIZES, 1)})
+        before = first_shape(geometry, params)
         shares = {"a_out": before.a_out / before.d_out, "a_in": before.a_in / before.d_in}
         sizes = {name: share * sides[SIZES[name]] for name, share in shares.items()}
         wanted = {**params, **sizes}
@@ -63,7 +65,7 @@ def nearest_point(
         if not space.feasible(point):
             found = min(space.points_of(method), key=lambda drawn: near.between(shared, drawn, wanted))
             point = dict(found)
-        after = _shape(space.geometry, point)
+        after = first_shape(space.geometry, point)
         if SCALE in knobs:
             own = effective_scale(after, 1.0, adapter_of(point).scaling)
             wanted[SCALE] = effective_scale(before, params[SCALE], adapter_of(params).scaling) / own
@@ -72,7 +74,7 @@ def nearest_point(
         factor = _faster(examples / rule.seen * batch / params.get(BATCH, batch)) if examples and rule.seen else 1.0
         if rule.by_depth and space.geometry.is_encoder:
             factor *= min(1.0, _layers(geometry, params) / _layers(space.geometry, point))
-        wanted[RATE] = params[RATE] * factor * _step(before, params) / _step(after, point)
+        wanted[RATE] = params[RATE] * factor * step_of(before, params) / step_of(after, point)
         point[RATE] = near.nearest(RATE, knobs[RATE], wanted)
         return point
     return None
@@ -93,14 +95,13 @@ def _dimensions(geometry: Geometry, params: Params) -> tuple[int, int]:
     return common_dimensions(sites(geometry, adapter_of(params)))
 
 
-def _shape(geometry: Geometry, params: Params) -> FactorShape:
+def first_shape(geometry: Geometry, params: Params) -> FactorShape:
     """Returns the shape of a point's factors on the first map that it adapts."""
     adapter = adapter_of(params)
-    first = sites(geometry, adapter)[0]
-    return factor_shape(first.d_out, first.d_in, adapter.a_out, adapter.a_in, adapter.terms)
+    return shape_at(sites(geometry, adapter)[0], adapter)
 
 
-def _step(shape: FactorShape, params: Params) -> float:
+def step_of(shape: FactorShape, params: Params) -> float:
     """Returns how far a first step moves a map at learning rate 1."""
     adapter = adapter_of(params)
     return first_step(shape, adapter.init, adapter.scale, adapter.scaling)

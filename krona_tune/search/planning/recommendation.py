@@ -10,7 +10,6 @@ from krona_tune.backbones.geometry import Geometry
 from krona_tune.data.corpus import TaskData
 from krona_tune.data.metrics import constant_baseline
 from krona_tune.data.tasks import Task
-from krona_tune.kron.factors import FactorShape, factor_shape, first_step
 from krona_tune.record.recorded_curves import HARDLY_LEARNED, LEARNED, SCORED_BY, curve_table
 from krona_tune.refusal import Refusal, shown
 from krona_tune.search.planning.default_point import default_point
@@ -23,6 +22,7 @@ from krona_tune.search.planning.expected_score import (
     recorded_shares,
     score_at_the_end,
 )
+from krona_tune.search.planning.nearest_point import first_shape, step_of
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.planning.resolved_space import resolve
 from krona_tune.search.planning.space import Params, Space, adapter_of
@@ -246,25 +246,18 @@ def _strays(ours: Geometry, point: Params, theirs: Geometry, recorded: Params) -
     """Yields in what a point is not near to a recorded one; which roles it adapts made no difference among those."""
     if _layers(ours, point) != _layers(theirs, recorded):
         yield "other layers"
-    (own, step), (other, recorded_step) = _shape(ours, point), _shape(theirs, recorded)
+    own, other = first_shape(ours, point), first_shape(theirs, recorded)
+    steps = (point["learning_rate"] * step_of(own, point), recorded["learning_rate"] * step_of(other, recorded))
     compared = {
         "other sizes of A": [(own.a_out, other.a_out), (own.a_in, other.a_in)],
         "another number of terms": [(own.terms, other.terms)],
-        "another step": [(point["learning_rate"] * step, recorded["learning_rate"] * recorded_step)],
+        "another step": [steps],
     }
     yield from (words for words, pairs in compared.items() if not all(1 / NEAR <= a / b <= NEAR for a, b in pairs))
 
 
 def _layers(geometry: Geometry, params: Params) -> set[int]:
     return {site.layer for site in sites(geometry, adapter_of(params))}
-
-
-def _shape(geometry: Geometry, params: Params) -> tuple[FactorShape, float]:
-    """Returns the shape of a point's factors on its first map, and how far a step moves that at learning rate 1."""
-    adapter = adapter_of(params)
-    first = sites(geometry, adapter)[0]
-    shape = factor_shape(first.d_out, first.d_in, adapter.a_out, adapter.a_in, adapter.terms)
-    return shape, first_step(shape, adapter.init, adapter.scale, adapter.scaling)
 
 
 def _doubts_of_data(plan: Plan, data: TaskData, curves: EarlierStudy) -> Iterator[str]:

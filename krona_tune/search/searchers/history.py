@@ -12,9 +12,10 @@ import numpy.typing as npt
 from scipy.special import ndtr, ndtri
 from scipy.stats import rankdata
 
+from krona_tune.adapters.method_table import shape_at
 from krona_tune.adapters.placement import count, sites
 from krona_tune.backbones.geometry import Geometry
-from krona_tune.kron.factors import factor_shape, first_step
+from krona_tune.kron.factors import first_step
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.space import Params, Space, adapter_of
 from krona_tune.study.randomness import stream
@@ -56,7 +57,7 @@ def coordinates(space: Space, params: Params, geometry: Geometry | None = None) 
     found |= {"parameters": log2(share), "sites": log2(len(places) / len(backbone.sites))}
     scale = adapter.scale if "scale" in space.knobs[method] else 1.0
     if "a_out" in space.knobs[method]:
-        shape = factor_shape(places[0].d_out, places[0].d_in, adapter.a_out, adapter.a_in, adapter.terms)
+        shape = shape_at(places[0], adapter)
         most = log(min(shape.d_out, shape.d_in))
         rank = log(shape.max_rank) / most if most else 1.0  # a map of one output has rank 1
         found |= {"rank": rank, "tall": log2(adapter.a_out / adapter.a_in)}
