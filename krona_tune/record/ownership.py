@@ -47,8 +47,9 @@ SETTLED_SECONDS = 1.0
 def claim(folder: StudyFolder) -> Iterator[frozenset[str] | None]:
     """Holds the study's folder, and its copy if it has one, for this process until the context ends.
 
-    If the study has not begun by then, nothing of it is left. Gives the ids of the orders that waited before: those
-    that come while the copy is fetched mean this process. None if they could not be read.
+    `why_lost` tells if the folder was replaced meanwhile. If the study has not begun by then, nothing of it is left.
+    Gives the ids of the orders that waited before: those that come while the copy is fetched mean this process. None if
+    they could not be read.
 
     Raises:
         Refusal: another process has it, or it can't be reached.
@@ -71,13 +72,17 @@ def claim(folder: StudyFolder) -> Iterator[frozenset[str] | None]:
             raise Refusal("--storage", problem, "let its owner do it, or get the right to write there") from None
         raise Refusal("--storage", f"{root} can't be made: {error.strerror}", "name a writable folder") from None
     try:
+        _HELD[root] = _identity(lock)
         _say_who(folder)  # while it waits for the study elsewhere, or fetches it, it may be stopped, too
         with holding(folder):
             _say_who(folder)  # again: what was fetched of an earlier driver's state must be older
             yield waiting
     finally:
+        lost = why_lost(root)
+        _HELD.pop(root, None)
         with suppress(OSError):
-            folder.driver.unlink(missing_ok=True)
+            if not lost:
+                folder.driver.unlink(missing_ok=True)
         if not folder.spec.exists():
             _remove([*(root / name for name in new), *_left_by_starts(root)], missing)
         lock.release()
@@ -119,6 +124,33 @@ def _is_in_place(lock: FileLock) -> bool:
     """Returns whether the file that a lock holds is still in a folder."""
     held = lock._context.lock_file_fd
     return held is None or os.fstat(held).st_nlink > 0
+
+
+_HELD: dict[Path, tuple[int, int] | None] = {}
+"""The device and the number of the file by which this process has a study, by the study's folder."""
+
+
+def _identity(lock: FileLock) -> tuple[int, int] | None:
+    held = lock._context.lock_file_fd
+    return None if held is None else _number(os.fstat(held))
+
+
+def _number(found: os.stat_result) -> tuple[int, int]:
+    return found.st_dev, found.st_ino
+
+
+def why_lost(root: Path) -> str:
+    """Returns why a study's folder is no longer the one that this process holds, so that another driver may have it;
+    empty if it is, or this process holds none."""
+    if (held := _HELD.get(root)) is None:
+        return ""
+    try:
+        there = _number((root / LOCK).stat())
+    except FileNotFoundError:
+        there = None
+    except OSError:  # of a file system that does not answer now
+        return ""
+    return "" if there == held else f"{root} was moved or replaced, or its {LOCK}, so that another driver may have it"
 
 
 def _left_by_starts(root: Path) -> Iterator[Path]:

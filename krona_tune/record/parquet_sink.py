@@ -4,7 +4,7 @@ import logging
 import re
 import secrets
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -55,13 +55,16 @@ class ParquetSink(Sink):
     records, it renames those that can't be read and continues after the others. One process writes at a time.
 
     `unreadable` are the files that it renamed.
+
+    Args:
+        why_lost: says why nothing may be written here any more; empty while it may.
     """
 
     name = "the records"
 
-    def __init__(self, results: Path) -> None:
+    def __init__(self, results: Path, why_lost: Callable[[], str] = str) -> None:
         """Raises a Refusal if nothing can be kept in this folder."""
-        self._results = results
+        self._results, self._why_lost = results, why_lost
         self._parts = results / "parts"
         with refusing(str(results), "no records can be kept here", "make it a folder that can be written"):
             self._parts.mkdir(parents=True, exist_ok=True)
@@ -110,7 +113,7 @@ class ParquetSink(Sink):
     def _catch_up(self) -> None:
         while self._unwritten:
             kind, part, value = self._unwritten[0]
-            _write(kind.table([value]), part)
+            self._write(kind.table([value]), part)
             self._unwritten.popleft()
             held = self._tables[kind.name]
             held.values[kind.key(value)] = value
@@ -131,19 +134,21 @@ class ParquetSink(Sink):
         """Compacts the parts, then removes the oldest first: one that survives a kill is never older than a removed
         one."""
         held = self._tables[kind.name]
-        _write(kind.table(held.values.values()), kind.compacted(self._results))
+        self._write(kind.table(held.values.values()), kind.compacted(self._results))
         for part in held.parts:
             part.unlink(missing_ok=True)
         held.parts.clear()
+
+    def _write(self, table: pa.Table, path: Path) -> None:
+        """Writes the whole file or nothing; it is on the disk before it gets its name. Raises an OSError if another
+        driver may write here."""
+        if why := self._why_lost():
+            raise OSError(why)
+        with atomic_path(path) as temporary:
+            pq.write_table(table, temporary)
 
 
 def _counter(path: Path) -> int:
     """Returns the counter in a part's name, even if the part was renamed; 0 for another file."""
     found = PART.match(path.name)
     return int(found[1]) if found else 0
-
-
-def _write(table: pa.Table, path: Path) -> None:
-    """Writes the whole file or nothing; it is on the disk before it gets its name."""
-    with atomic_path(path) as temporary:
-        pq.write_table(table, temporary)

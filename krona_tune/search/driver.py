@@ -15,6 +15,7 @@ from typing import Literal
 from rich.console import Console
 
 from krona_tune.record.driver_state import TrialProgress, progress_of, read_driver_state, write_driver_state
+from krona_tune.record.ownership import why_lost
 from krona_tune.record.remote_copy import OVERTAKEN
 from krona_tune.record.trial_checkpoints import RemoteCheckpoints, latest_checkpoint, remove, unneeded
 from krona_tune.search.artifacts import Artifacts, write_artifacts
@@ -88,8 +89,8 @@ def await_slots(orders: StudyOrders, searcher: GatedSearcher, stopper: StudyStop
 
 
 def halt_if_overtaken(folder: StudyFolder, stopper: StudyStopper) -> None:
-    """Ends the study here, in order, if another driver runs it elsewhere by now."""
-    if why := OVERTAKEN.get(folder.root):
+    """Ends the study here, in order, if another driver runs it elsewhere by now, or may have its folder."""
+    if why := OVERTAKEN.get(folder.root) or why_lost(folder.root):
         stopper.halt(why)
 
 

@@ -13,7 +13,7 @@ from threading import Thread
 
 from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink
 from krona_tune.record.notifications import Notifications
-from krona_tune.record.ownership import refuse_overtaken_here
+from krona_tune.record.ownership import refuse_overtaken_here, why_lost
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.records import Records, read_records
 from krona_tune.record.remote_copy import RemoteSink
@@ -140,7 +140,7 @@ def _copies(context: DriverContext, start: StartOptions, earlier: Records) -> It
 
 def open_records(plan: Plan, folder: StudyFolder) -> OpenRecords:
     """Opens the records of a new or resumed study; restored rows are written at once."""
-    sink = ParquetSink(folder.results)
+    sink = ParquetSink(folder.results, partial(why_lost, folder.root))
     known = read_records(folder.results)
     again, lost = _made_again(plan, folder, known)
     for row in again:

@@ -28,12 +28,15 @@ from krona_tune.record.ownership import (
     read_lease,
     refuse_overtaken_here,
     this_host,
+    why_lost,
 )
-from krona_tune.record.remote_copy import OVERTAKEN, Copy, NotPushedError, OvertakenError, RemoteSink
+from krona_tune.record.parquet_sink import ParquetSink
+from krona_tune.record.remote_copy import LOCK, OVERTAKEN, Copy, NotPushedError, OvertakenError, RemoteSink
 from krona_tune.record.remote_files import Store
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
 from tests.record.copies import on
+from tests.record.events import started
 from tests.waiting import until
 
 
@@ -71,6 +74,37 @@ def test_a_lock_that_its_last_holder_removed_is_no_lock(folder: StudyFolder, mon
         assert is_locked(folder)
         assert folder.driver.exists()
     assert len(tries) == 2
+
+
+@pytest.mark.parametrize("replaced", ["the lock", "the folder", "the folder by a copy"])
+def test_a_driver_whose_folder_was_replaced_knows_it_and_writes_no_more(folder: StudyFolder, replaced: str) -> None:
+    def others(first: Path) -> set[Path]:
+        return {path.relative_to(first) for path in first.rglob("*")}
+
+    root, aside = folder.root, folder.root.with_name("aside")
+    with claim(folder):
+        folder.spec.touch()
+        assert why_lost(root) == ""
+        sink = ParquetSink(folder.results, partial(why_lost, root))
+        sink.trial_started(started(0))
+        if replaced == "the lock":
+            (root / LOCK).unlink()
+            (root / LOCK).touch()
+        else:
+            root.rename(aside)
+        if replaced == "the folder by a copy":
+            shutil.copytree(aside, root)
+        before = others(root)
+        assert "moved or replaced" in why_lost(root)
+        with pytest.raises(OSError, match=r"was moved or replaced, or its \.lock, so that another driver may have it"):
+            sink.trial_started(started(1))
+        with pytest.raises(OSError, match="may have it"):
+            sink.study_ended(())
+        assert others(root) == before
+        if replaced != "the folder":
+            folder.driver.write_text("1 another", encoding="utf-8")
+    assert why_lost(root) == "", "it holds none"
+    assert folder.driver.exists() == (replaced != "the folder"), "what another driver wrote stays"
 
 
 def test_a_driver_that_could_not_write_which_it_is_is_unknown(

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from krona_tune.record.driver_state import read_driver_state, write_driver_state
 from krona_tune.record.orders import give_order
+from krona_tune.record.ownership import claim
 from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.sink import FanOut
 from krona_tune.search import budget, driver
@@ -126,6 +127,17 @@ def test_a_study_that_another_driver_runs_elsewhere_ends_here(tmp_path: Path, mo
     assert not stopper.interrupted
     halt_if_overtaken(StudyFolder(tmp_path / "first"), stopper)
     assert stopper.end == ("halted", "the study is now run on another by process 8")
+
+
+def test_a_study_whose_folder_was_moved_ends_here(tmp_path: Path) -> None:
+    stopper, folder = StudyStopper(Budget(), Amount), StudyFolder(tmp_path / "first")
+    with claim(folder):
+        halt_if_overtaken(folder, stopper)
+        assert not stopper.interrupted
+        folder.root.rename(tmp_path / "second")
+        halt_if_overtaken(folder, stopper)
+    assert stopper.end[0] == "halted"
+    assert "was moved or replaced" in stopper.end[1]
 
 
 class Killed(BaseException):
