@@ -1,5 +1,6 @@
 """Tests damaged records: rows are restored, and no trial's id is given to another point."""
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from math import inf, nan
@@ -11,7 +12,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from krona_tune.record.parquet_reader import read_trials
+from krona_tune.record.parquet_reader import read_reports, read_trials
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.sink import NullSink
 from krona_tune.search import study_records
@@ -27,9 +28,10 @@ from krona_tune.search.searchers.shared_searcher import shared_id
 from krona_tune.search.start_options import StartOptions
 from krona_tune.search.study_records import OpenRecords, StudySinks, open_records
 from krona_tune.search.study_stopper import StudyStopper
-from krona_tune.search.trial_message import TrialMessage
+from krona_tune.search.trial_message import TrialMessage, repeat_of
 from krona_tune.search.tune_host import Phase
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.order import Order
 from krona_tune.study.request.schedule import make_schedule
 from krona_tune.study.result import Status
@@ -107,9 +109,78 @@ def test_rows_of_a_damaged_file_are_taken_back_with_their_points(tmp_path: Path,
         assert now.checkpoint == str(folder.checkpoints.resolve() / trial_id / "rung-2")
     assert opened.message == (
         "Unreadable files of the records, renamed in their folder: 1.\n"
-        "Trials whose rows were lost, restored from their reports and Optuna's journal: 2."
+        "Trials whose rows were lost, restored from their reports and Optuna's journal: 2.\n"
+        "Of these, trials whose end is not known: 2."
     )
     assert {row.trial_id for row in read_trials(folder.results)} == set(rows)
+
+
+def test_a_row_that_is_taken_back_has_the_end_that_optuna_knows(tmp_path: Path) -> None:
+    """Optuna knows the ends of three trials, one of which has a report less than it knows, and one that failed."""
+    of, folder = plan(), StudyFolder(tmp_path)
+    trained(of, folder, trials=5)
+    sampler = open_samplers(of.spec, of.space, folder.journal, never)["cola"]
+    for number, status in enumerate((Status.COMPLETED, Status.STOPPED_EARLY, Status.COMPLETED, Status.FAILED)):
+        for rung in range(3 if number == 2 else 2):
+            sampler.report(f"cola-{number:03d}", report("cola-000", rung, 0.375).examples, 0.375)
+        sampler.tell(f"cola-{number:03d}", status, 0.375)
+    half(folder.results / "trials.parquet")
+    opened = open_records(of, folder)
+    assert {row.trial_id: (row.status, row.score) for row in opened.records.trials} == {
+        "cola-000": (Status.COMPLETED, 0.375),
+        "cola-001": (Status.STOPPED_EARLY, 0.375),
+        "cola-002": (Status.INTERRUPTED, 0.375),
+        "cola-003": (Status.INTERRUPTED, 0.375),
+    }
+    assert opened.message.endswith("Of these, trials whose end is not known: 2.")
+    assert {row.trial_id: row.status for row in read_trials(folder.results)} == {
+        row.trial_id: row.status for row in opened.records.trials
+    }
+
+
+def test_the_row_of_a_full_training_is_taken_back_and_one_that_is_chosen_again_is_counted(tmp_path: Path) -> None:
+    of, folder = plan(), StudyFolder(tmp_path)
+    trained(of, folder)
+    sink = ParquetSink(folder.results)
+    book = Ledger(count_on(SHAPE), sink, list(read_trials(folder.results)))
+    source = book.rows["cola-001"]
+    again = [
+        repeat_of(source, TrialKind.FULL_TRAIN, "cola-001", 2, of.spec.seed),
+        repeat_of(source, TrialKind.REPEAT, "cola-001", 1, of.spec.seed),
+    ]
+    for message in again:
+        book.started(message)
+        book.reported(report(message.trial_id, 0, 0.5), "there/rung-1")
+        book.ended(message.trial_id, Status.COMPLETED)
+    sink.study_ended([])
+    before = dict(book.rows)
+    half(folder.results / "trials.parquet")
+    opened = open_records(of, folder)
+    rows = {row.trial_id: row for row in opened.records.trials}
+    assert set(rows) == {"cola-000", "cola-001", again[0].trial_id}
+    now, then = rows[again[0].trial_id], before[again[0].trial_id]
+    for same in ("kind", "of", "number", "seed", "params", "fingerprint", "score"):
+        assert getattr(now, same) == getattr(then, same)
+    assert "Trials whose rows were lost, restored if finals or repeats train them again: 1." in opened.message
+
+
+def test_the_last_report_of_a_trial_comes_back_from_its_state(tmp_path: Path) -> None:
+    of, folder = plan(), StudyFolder(tmp_path)
+    trained(of, folder)
+    row = read_trials(folder.results)[0]
+    state = folder.checkpoints / row.trial_id / "rung-2"
+    state.mkdir(parents=True)
+    last = report(row.trial_id, 1, 0.375)
+    progress = {"rung": 2, "fingerprint": row.fingerprint, "report": last.to_dict()}
+    (state / "progress.json").write_text(json.dumps(progress), encoding="utf-8")
+    half(folder.results / "reports.parquet")
+    opened = open_records(of, folder)
+    assert opened.records.reports == (last,) == tuple(read_reports(folder.results))
+    assert opened.message.endswith(
+        "Trials whose reports were lost but for the last one, which their states have: 1.\n"
+        "Trials whose reports were lost: 1."
+    )
+    assert open_records(of, folder).message == "", "it is said once"
 
 
 @pytest.mark.parametrize("search", KINDS.values(), ids=KINDS.keys())

@@ -119,6 +119,11 @@ class MethodsInTurn:
         found = (sampler.origin(trial_id) for sampler in self._samplers.values())
         return next((origin for origin in found if origin.proposed_by), Origin())
 
+    def end(self, trial_id: str, step: int) -> Status | None:
+        """Returns how a trial ended like a TaskSampler, from the sampler that knows it; None if none does."""
+        ends = (sampler.end(trial_id, step) for sampler in self._samplers.values())
+        return next((end for end in ends if end is not None), None)
+
     def tried(self) -> list[TriedPoint]:
         """Returns the points of all methods like a TaskSampler."""
         return [each for sampler in self._samplers.values() for each in sampler.tried()]

@@ -41,6 +41,8 @@ STATES = {
     Status.FAILED: TrialState.FAIL,
 }
 """The states that Optuna gets. It gets none for an interrupted trial, which continues when the study is resumed."""
+ENDS = {TrialState.COMPLETE: Status.COMPLETED, TrialState.PRUNED: Status.STOPPED_EARLY}
+"""What such a state of Optuna's means; it does not know who has stopped a trial."""
 TRIAL_ID, LOST, ORIGIN = "trial_id", "lost", "origin"
 """Attributes of a point in Optuna: the trial that tries it, that the driver ended before a trial had it, and who
 proposed it."""
@@ -134,6 +136,14 @@ class TaskSampler:
         number = self._numbers.get(trial_id)
         known = {} if number is None else self._study.get_trials(deepcopy=False)[number].user_attrs
         return Origin(**known.get(ORIGIN, {}))
+
+    def end(self, trial_id: str, step: int) -> Status | None:
+        """Returns how a trial ended whose last report is that of a step; None if it goes on or failed, has other
+        reports, or nobody knows."""
+        if (number := self._numbers.get(trial_id)) is None:
+            return None
+        trial = self._study.get_trials(deepcopy=False)[number]
+        return ENDS.get(trial.state) if trial.last_step == step else None
 
     def _own_origin(self) -> Origin:
         """Returns the origin of what Optuna proposes now: TPE draws evenly until enough trials have a score."""
