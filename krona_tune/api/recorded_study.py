@@ -164,8 +164,9 @@ class RecordedStudy:
 
     @property
     def verdicts(self) -> dict[str, tuple[str, ...]]:
-        """Returns by task, in the page's words, whether anything was learned, which seeds of finalists did not learn,
-        which finalists can't be told apart from the winner, and which difference would have been seen."""
+        """Returns by task, in the page's words, whether anything was learned, whether the best of a search is not
+        shown to be better than the head alone, which seeds of finalists did not learn, which finalists can't be told
+        apart from the winner, and which difference would have been seen."""
         return {task: each.verdicts.all for task, each in self.summaries.items()}
 
     @refusing_at_the_caller

@@ -8,7 +8,7 @@ from math import isfinite, sqrt
 from krona_tune.study.chosen_finalist import Chosen, choose
 from krona_tune.study.finals import Finals
 from krona_tune.study.kinds import counts_by_kind
-from krona_tune.study.learning import STANDARD_ERRORS, quantile_of_best
+from krona_tune.study.learning import STANDARD_ERRORS, beats_baseline
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.request.metric_table import rows_of, standard_error
 from krona_tune.study.result import Status, TrialResult
@@ -110,8 +110,8 @@ class TaskSummary:
     @cached_property
     def verdicts(self) -> Verdicts:
         """Returns in sentences what of the task's results holds and what does not."""
-        best = self.best.trial if self.best else None
-        return verdicts_of(self.title, self.facts, self.finals, best, [each.trial for each in self.ranked])
+        best, searched = self.best.trial if self.best else None, [each.trial for each in self.ranked]
+        return verdicts_of(self.title, self.facts, self.finals, best, searched, self.baseline)
 
     @property
     def negated(self) -> str:
@@ -135,13 +135,7 @@ class TaskSummary:
     def beats_baseline(self) -> bool | None:
         """Returns whether the gain over the head alone is more than chance may give the best of so many trials; None if
         that can't be decided."""
-        if self.best is None or self.baseline is None or self.facts is None:
-            return None
-        error = standard_error(self.baseline.metrics, self.facts.validation_examples)
-        if error is None or self.best.standard_error is None or self.gain_over_baseline is None:
-            return None
-        least = quantile_of_best(len(self.ranked)) * sqrt(error**2 + self.best.standard_error**2)
-        return self.gain_over_baseline > least
+        return beats_baseline(self.best.trial if self.best else None, self.baseline, self.facts, len(self.ranked))
 
 
 def summarise(

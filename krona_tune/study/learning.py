@@ -1,9 +1,9 @@
-"""Says what has learned more than the constant answer: which seeds of a configuration, and a task's winner."""
+"""Says what has learned more than a constant answer or the head alone: which seeds of a configuration, and what won."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
-from math import isfinite, sqrt
+from math import hypot, isfinite, sqrt
 from statistics import fmean
 
 import numpy as np
@@ -12,7 +12,7 @@ import numpy.typing as npt
 from krona_tune.study.intervals import CONFIDENCE, SAME, Estimate, estimate, student_quantile
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.request.metric_table import bounds_of, standard_error
-from krona_tune.study.result import TrialResult
+from krona_tune.study.result import TrialResult, is_score
 
 STANDARD_ERRORS = 2.0
 """Scores on validation count as different if they differ by more than this many standard errors."""
@@ -118,6 +118,19 @@ def learned_more(rows: Sequence[TrialResult], facts: TaskFacts | None, best_of: 
         return Learned.NOTHING
     found = _estimated(rows, facts)
     return Learned.YES if found and gain > found.margin(max(1, best_of)) else Learned.UNSHOWN
+
+
+def beats_baseline(
+    best: TrialResult | None, baseline: TrialResult | None, facts: TaskFacts | None, trials: int
+) -> bool | None:
+    """Returns whether the best of so many trials gains more over the head alone than chance may give it; None if that
+    can't be decided."""
+    rows = [row for row in (best, baseline) if row and is_score(row.score)]
+    found = [standard_error(row.metrics, facts.validation_examples) for row in rows] if facts else []
+    errors = [error for error in found if error is not None]
+    if len(errors) < 2:
+        return None
+    return (rows[0].score or 0.0) - (rows[1].score or 0.0) > quantile_of_best(trials) * hypot(*errors)
 
 
 def _estimated(rows: Sequence[TrialResult], facts: TaskFacts) -> Estimate | None:

@@ -11,7 +11,7 @@ from krona_tune.study.chosen_finalist import choose, name_of
 from krona_tune.study.finals import Finalist, Finals, finalist_of
 from krona_tune.study.formatting import format_bounds, format_count, format_deviation, format_name, format_score
 from krona_tune.study.intervals import Difference
-from krona_tune.study.learning import FailureRate, Learned, learned_more
+from krona_tune.study.learning import FailureRate, Learned, beats_baseline, learned_more
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.result import NO_INTERVAL, Status, TrialResult, is_score
 
@@ -23,6 +23,9 @@ FINALS_NOTE = (
     "tasks however many finalists there are; a difference that “would have been seen” is seen in 4 of 5 cases."
 )
 """What the table of finalists says below it."""
+
+CLOSE_TO_HEAD = "the best adapter is not shown to be better than the head alone at this number of validation examples"
+"""Says that what a search gains over the head alone may be chance."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,7 +47,12 @@ class Verdicts:
 
 
 def verdicts_of(
-    title: str, facts: TaskFacts | None, finals: Finals, best: TrialResult | None, searched: Sequence[TrialResult]
+    title: str,
+    facts: TaskFacts | None,
+    finals: Finals,
+    best: TrialResult | None,
+    searched: Sequence[TrialResult],
+    baseline: TrialResult | None = None,
 ) -> Verdicts:
     """Returns a task's verdicts.
 
@@ -54,6 +62,7 @@ def verdicts_of(
         finals: its finalists, if any.
         best: the best trial of its search, judged where there are no finalists.
         searched: its searched trials that have a score.
+        baseline: the head alone of its search, with which the best is compared where there are no finalists.
     """
     winner = finals.winner
     rows = winner.learned if winner else (best,) if best else ()
@@ -61,6 +70,7 @@ def verdicts_of(
     learned = learned_more(rows, facts, best_of=1 if winner else len(searched)) if ended else None
     cut_off = best is not None and not best.ended and best.ended_at is not None  # when the study was stopped
     unfinished = best if best and (ended or cut_off) and not winner and not best.finished else None
+    beats = None if winner or learned is Learned.NOTHING else beats_baseline(best, baseline, facts, len(searched))
     everyone = finals.everyone
     others = [
         *([choice_text(finals)] if winner and finals.compares else []),
@@ -72,6 +82,7 @@ def verdicts_of(
         *(text for each in everyone for text in seed_texts(each)),
         *(f"{each.of} {difference_text(each.difference)}" for each in finals.finalists if each.difference),
         *([head_text(finals)] if finals.over_head else []),
+        *([CLOSE_TO_HEAD] if beats is False else []),
         *([lost_text(finals)] if finals.lost else []),
         *([unfinished_text(unfinished)] if unfinished else []),
     ]

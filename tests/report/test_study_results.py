@@ -240,6 +240,14 @@ def test_a_task_on_which_nothing_was_learned_is_the_headline_and_no_gain(empty: 
     assert "the best adapter is krona" not in headline
 
 
+def test_a_gain_over_the_head_alone_that_may_be_chance_is_said_on_the_page_in_python_and_by_rest(empty: Empty) -> None:
+    folder, said = empty("rte"), "RTE: the best adapter is not shown to be better than the head alone at this number"
+    best = replace(SEARCHED, score=0.8, metrics={"accuracy": 0.8})
+    assert page(folder, [best, replace(HEAD, score=0.75, metrics={"accuracy": 0.75})]).text.count(said) == 1
+    assert open_study(folder.root).verdicts["rte"][0].startswith(said)
+    assert summarise_study(folder, runs=False).verdicts[0].startswith(said)
+
+
 def test_seeds_that_did_not_learn_stand_in_the_finalists_table_and_in_python_and_rest_in_the_same_words(
     empty: Empty,
 ) -> None:

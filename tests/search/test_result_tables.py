@@ -265,6 +265,15 @@ def test_a_task_on_which_nothing_was_learned_comes_first_and_is_not_green() -> N
     assert "\x1b[32m" not in text
 
 
+def test_a_gain_over_the_head_alone_that_may_be_chance_is_said_under_the_tables() -> None:
+    best, head = (replace(each, score=0.8, metrics={"accuracy": 0.8}) for each in (KRONA, HEAD))
+    unshown = (
+        "RTE: the best adapter is not shown to be better than the head alone at this number of validation examples."
+    )
+    assert unshown in said([best, head], "rte", width=120)
+    assert unshown not in said([best, replace(head, score=0.6, metrics={"accuracy": 0.6})], "rte", width=120)
+
+
 def test_a_finalist_of_one_seed_was_not_compared_and_has_no_mark() -> None:
     text = said([*FINALS, *repeats("rte-003", (0.4,), (0.5,))], "rte")
     assert [line for line in lines(text, "0.400") if "rte-003" in line] == ["rte-003 0.400 0.500 700"]

@@ -152,6 +152,15 @@ def test_what_is_odd_about_the_data_is_said_beside_scores_only() -> None:
     assert verdicts_of("RTE", FACTS, none, SEARCHED[0], SEARCHED).others == ()
 
 
+def test_the_head_alone_is_compared_where_something_was_learned_and_no_finalist_won() -> None:
+    best, head = (replace(SEARCHED[0], score=score, metrics={"accuracy": score}) for score in (0.8, 0.78))
+    finals, won = rank_finals((), FACTS), rank_finals(repeats("a", (0.8, 0.8), (0.8, 0.8)), FACTS)
+    said = "RTE: the best adapter is not shown to be better than the head alone at this number of validation examples."
+    assert verdicts_of("RTE", FACTS, finals, best, [best], head).others == (said,)
+    assert said not in verdicts_of("RTE", FACTS, won, best, [best], head).others
+    assert verdicts_of("RTE", FACTS, finals, SEARCHED[0], SEARCHED, head).others == (), "nothing was learned"
+
+
 def test_finalists_that_all_failed_have_a_sentence_with_the_first_reason() -> None:
     rows = repeats("a", (0.9, 0.9), (0.9, 0.9))
     failed = replace(rows[0], status=Status.FAILED, test_score=None, error="Traceback\nMemoryError: no room")

@@ -185,7 +185,7 @@ def build_result_tables(standings: Standings, facts: dict[str, TaskFacts], searc
 
 def _verdicts(standings: Standings, task: str, facts: TaskFacts) -> Verdicts:
     finals, searched = standings.finals(task, facts), standings.searched(task)
-    return verdicts_of(facts.title, facts, finals, standings.best(task), searched)
+    return verdicts_of(facts.title, facts, finals, standings.best(task), searched, standings.baseline(task))
 
 
 def _good(verdicts: Verdicts) -> str:
