@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -10,17 +11,35 @@ from krona_tune.atomic_write import atomic_path
 from krona_tune.refusal import Refusal, unknown
 from krona_tune.study.redact import redact
 
-EXTRAS = {"s3": "s3", "s3a": "s3", "gs": "gs", "gcs": "gs"}
-"""Protocols that need an extra of this package, and the extra's name."""
-BUCKETS = EXTRAS.keys()
-"""Protocols in which the first name is a bucket, which is not made here."""
-OPTIONS: dict[str, dict[str, Any]] = {"file": {"auto_mkdir": True}, "local": {"auto_mkdir": True}}
-FOLDERS = {"ftp", "hdfs", "sftp", "smb", "ssh", "webhdfs"}
-"""Protocols in which a folder must exist before a file in it."""
-RENAMING = {"sftp", "ssh"}
-"""Protocols in which a file comes into place bit by bit, but a finished one can be renamed to it in one step."""
-NAMED = {*EXTRAS, *OPTIONS, *FOLDERS, "abfs", "az"}
-"""The protocols that are named to somebody who wrote an unknown one; fsspec knows more."""
+
+@dataclass(frozen=True, kw_only=True)
+class UriProtocol:
+    """Holds what is true of one protocol.
+
+    Attributes:
+        extra: the extra of this package that it needs; empty: none.
+        bucket: the first name is a bucket, which is not made here.
+        local: its files are in folders of this machine.
+        folders: a folder must exist before a file in it.
+        renames: a file comes into place bit by bit, but a finished one can be renamed to it in one step.
+    """
+
+    extra: str = ""
+    bucket: bool = False
+    local: bool = False
+    folders: bool = False
+    renames: bool = False
+
+
+PROTOCOLS: dict[str, UriProtocol] = {
+    **dict.fromkeys(("s3", "s3a"), UriProtocol(extra="s3", bucket=True)),
+    **dict.fromkeys(("gs", "gcs"), UriProtocol(extra="gs", bucket=True)),
+    **dict.fromkeys(("file", "local"), UriProtocol(local=True)),
+    **dict.fromkeys(("sftp", "ssh"), UriProtocol(folders=True, renames=True)),
+    **dict.fromkeys(("ftp", "hdfs", "smb", "webhdfs"), UriProtocol(folders=True)),
+    **dict.fromkeys(("abfs", "az"), UriProtocol()),
+}
+"""The protocols that are named to somebody who wrote an unknown one; fsspec knows more, each a plain one."""
 
 
 def is_uri(place: str) -> bool:
@@ -47,16 +66,18 @@ class Store:
         from fsspec.core import url_to_fs
 
         self.uri = uri
-        self._scheme = uri.partition("://")[0].lower() if is_uri(uri) else "file"
-        if self._scheme not in available_protocols() and "::" not in uri:
-            raise unknown("--storage", "protocol", self._scheme, NAMED)
+        scheme = uri.partition("://")[0].lower() if is_uri(uri) else "file"
+        if scheme not in available_protocols() and "::" not in uri:
+            raise unknown("--storage", "protocol", scheme, PROTOCOLS)
+        self._protocol = PROTOCOLS.get(scheme, UriProtocol())
+        options = {"auto_mkdir": True} if self._protocol.local else {}
         try:
-            self._files, path = url_to_fs(uri, **OPTIONS.get(self._scheme, {}))
+            self._files, path = url_to_fs(uri, **options)
             if _is_cut_off(self._files):
                 type(self._files).clear_instance_cache()
-                self._files, path = url_to_fs(uri, **OPTIONS.get(self._scheme, {}))
+                self._files, path = url_to_fs(uri, **options)
         except ImportError as error:
-            extra = EXTRAS.get(self._scheme)
+            extra = self._protocol.extra
             fix = f"pip install 'krona_tune[{extra}]'" if extra else str(error)
             raise Refusal("--storage", f"{redact(uri)} needs a package that is not installed", fix) from None
         except ValueError as error:
@@ -71,14 +92,14 @@ class Store:
         """Writes the whole file at once, as far as the store can; in a folder it is the old file or the new one."""
         path = self._path(name)
         above, _, own = path.rpartition("/")
-        if self._scheme in FOLDERS:
+        if self._protocol.folders:
             self._files.makedirs(above, exist_ok=True)
-        if self._scheme in RENAMING:
+        if self._protocol.renames:
             unfinished = f"{above}/.{own}.{uuid4().hex[:8]}.tmp"
             self._files.pipe_file(unfinished, content)
             self._files.mv(unfinished, path)
             return
-        if self._scheme not in OPTIONS:
+        if not self._protocol.local:
             self._files.pipe_file(path, content)
             return
         Path(path).parent.mkdir(parents=True, exist_ok=True)
@@ -93,7 +114,7 @@ class Store:
     def remove_all(self, names: Iterable[str]) -> None:
         """Removes files, those that are there, with as few requests as the store can."""
         left = list(names)
-        if left and self._scheme not in FOLDERS:
+        if left and not self._protocol.folders:
             with suppress(FileNotFoundError):  # somebody else removes them, too
                 self._files.rm([self._path(name) for name in left])
                 return
@@ -123,7 +144,7 @@ class Store:
     def has_bucket(self) -> bool:
         """Returns whether the bucket is there; True if the protocol has no buckets, or the bucket can't be checked."""
         try:
-            if self._scheme in BUCKETS:
+            if self._protocol.bucket:
                 self._files.info(self._root.partition("/")[0])
         except FileNotFoundError:
             return False
