@@ -20,10 +20,10 @@ from krona_tune.study.settings import SETTINGS, Keywords, as_flag, flag_of
 
 Command = TypeVar("Command", bound=Callable[..., None])
 
-KEPT = partial(typer.Option, rich_help_panel=settings.KEPT)
-BEGIN = partial(typer.Option, rich_help_panel=settings.BEGIN)
-"""The panels of what is no setting of a study; each makes an option that `--help` shows in it."""
-SEARCHED = partial(typer.Option, rich_help_panel=settings.SEARCHED)
+_kept = partial(typer.Option, rich_help_panel=settings.KEPT)
+_begin = partial(typer.Option, rich_help_panel=settings.BEGIN)
+_searched = partial(typer.Option, rich_help_panel=settings.SEARCHED)
+"""Each makes an option that `--help` shows in its panel."""
 
 
 def option_of(name: str) -> Any:
@@ -137,23 +137,23 @@ SentSpace = Annotated[
 ]
 SpaceFile = Annotated[
     Path | None,
-    SEARCHED(
+    _searched(
         "--space",
         help="A YAML file, or a name that `krona-tune spaces` lists; without it krona_tune picks or makes one.",
     ),
 ]
 Tasks = Annotated[str | None, option_of("tasks")]
 Model = Annotated[str | None, option_of("model")]
-Settings = Annotated[list[str] | None, SEARCHED("--set", help="Set a key of the YAML: PATH=VALUE. May be repeated.")]
+Settings = Annotated[list[str] | None, _searched("--set", help="Set a key of the YAML: PATH=VALUE. May be repeated.")]
 STUDIES = folder.STUDIES
 """The default of `Storage`."""
 Concurrent = Annotated[int | None, option_of("max_concurrent")]
-Storage = Annotated[str, KEPT(help="Where studies are kept: a folder, or a URI such as s3://bucket/studies.")]
-Name = Annotated[str | None, KEPT(help="The study's name; without it, the space and the time.")]
+Storage = Annotated[str, _kept(help="Where studies are kept: a folder, or a URI such as s3://bucket/studies.")]
+Name = Annotated[str | None, _kept(help="The study's name; without it, the space and the time.")]
 Experiment = Annotated[str | None, option_of("experiment")]
-DryRun = Annotated[bool, BEGIN("--dry-run", help="Print the plan and start nothing.")]
-OrResume = Annotated[bool, BEGIN("--or-resume", help="Resume the study of that --name if there is one.")]
-Resume = Annotated[str | None, BEGIN("--resume", metavar="NAME", help="Resume an interrupted or finished study.")]
+DryRun = Annotated[bool, _begin("--dry-run", help="Print the plan and start nothing.")]
+OrResume = Annotated[bool, _begin("--or-resume", help="Resume the study of that --name if there is one.")]
+Resume = Annotated[str | None, _begin("--resume", metavar="NAME", help="Resume an interrupted or finished study.")]
 
 Holder = Annotated[str, typer.Argument(metavar="STUDY|DIR", help="A study's name, or the folder of an adapter.")]
 OfTask = Annotated[str | None, typer.Option("--task", help="Which of the study's adapters to take, if it has several.")]

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from krona_tune.search.full_training import FullTraining
     from krona_tune.search.planning.plan import Plan
 
-KEPT: dict[str, Keep] = {"winners": "winners", "finalists": "finalists"}
+MAY_KEEP: dict[str, Keep] = {"winners": "winners", "finalists": "finalists"}
 """Whose checkpoints `clean` can keep."""
 
 
@@ -134,11 +134,11 @@ def clean(
     from krona_tune.search.progress.trials_left import kept_while_left
     from krona_tune.study.formatting import format_bytes, format_many
 
-    refuse_unknown("--keep", "choice", KEPT, keep)
+    refuse_unknown("--keep", "choice", MAY_KEEP, keep)
     folder = study_folder(storage_at(storage), study)
     with claim(folder):
         spec = default_to_glue(load_spec(folder.spec))
-        rows, kept, facts = read_trials(folder.results), KEPT[keep], dict[str, TaskFacts]()
+        rows, kept, facts = read_trials(folder.results), MAY_KEEP[keep], dict[str, TaskFacts]()
         if folder.manifest.exists():
             manifest = read_manifest(folder.manifest)
             facts = manifest.tasks
