@@ -8,10 +8,9 @@ from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
-from rich.markup import escape
 
 from krona_tune import __version__
-from krona_tune.api.printing import console, errors, print_lines, say
+from krona_tune.api.printing import console, errors, print_lines, say, warn
 from krona_tune.backbones.geometry import Geometry, Role, Site
 from krona_tune.data.glue import HUB
 from krona_tune.machine import busy
@@ -421,7 +420,7 @@ def _doubts(plan: "Plan") -> Iterator[str]:
 
 def _print_warnings(warnings: Iterable[str], to: Console = console) -> None:
     for warning in warnings:
-        to.print(f"[yellow]warning:[/yellow] {escape(readable(warning))}", highlight=False, soft_wrap=True)
+        warn(readable(warning), to=to)
 
 
 def _rungs(spec: "StudySpec") -> str:

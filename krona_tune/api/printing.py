@@ -12,6 +12,7 @@ from textwrap import indent
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.text import Text
 
 from krona_tune.adapters.export_forms import Form
@@ -86,6 +87,11 @@ errors = SafeConsole(stderr=True, force_jupyter=False, emoji=False, width=_width
 def say(text: str, *, to: Console = console) -> None:
     """Prints a text as it is, however long it is and whatever signs it holds."""
     to.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def warn(text: str, *, to: Console = errors) -> None:
+    """Prints a warning, with its text as it is."""
+    to.print(f"[yellow]warning:[/yellow] {escape(text)}", highlight=False, soft_wrap=True)
 
 
 def print_lines(lines: Mapping[str, str]) -> None:

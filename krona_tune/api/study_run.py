@@ -22,6 +22,7 @@ from krona_tune.api.printing import (
     print_paths,
     print_started,
     print_trained,
+    warn,
 )
 from krona_tune.api.study_log import logging_to, refuse_no_log
 from krona_tune.api.study_request import lifting_ordered_stop
@@ -97,7 +98,7 @@ def run_and_report(
     refuse_no_log(folder.log)
     if not (again or earlier.orders) and time_is_up(spec.search, folder) and _left(spec, folder):
         said = f"the budget of time is used up: nothing more is trained without a larger {RAISED_BY['time']}"
-        errors.print(f"[yellow]warning:[/yellow] {escape(said)}", soft_wrap=True)
+        warn(said)
     outcome = _run(plan, folder, replace(options, again=again, earlier=earlier, began=began))
     if outcome.interrupted:
         console.print(escape(_how_to_go_on(outcome, options.resumed_by)), soft_wrap=True)
@@ -182,7 +183,7 @@ def _checked(
     only = options.again.of.task if options.again else None
     findings = run_preflight(resources, folder, options.start.tracking_uri, only)
     for warning in findings.warnings:
-        errors.print(f"[yellow]warning:[/yellow] {escape(warning)}", soft_wrap=True)
+        warn(warning)
     findings.refuse()
     forecast = timed_forecast(resources, findings.probe) if findings.probe and not options.again else None
     return resources.computing_in(findings.computes_in), forecast
@@ -222,7 +223,7 @@ def _print_losses(outcome: Outcome, folder: StudyFolder) -> str:
         fix = f"krona-tune train {folder.name}{folder.storage_flag} --trial ID trains a configuration again"
         errors.print(f"[yellow]an adapter could not be written:[/yellow] {escape(f'{each}; {fix}')}", soft_wrap=True)
     if failed := [row.trial_id for row in recoverable(outcome.ledger.rows.values())]:
-        errors.print(f"[yellow]warning:[/yellow] {escape(_said_of_failed(failed, folder))}", soft_wrap=True)
+        warn(_said_of_failed(failed, folder))
     if outcome.no_page:
         why = f"{redact(outcome.no_page)}; krona-tune report {folder.name}{folder.storage_flag} draws it"
         errors.print(f"[yellow]the page could not be written:[/yellow] {escape(why)}", soft_wrap=True)

@@ -13,7 +13,7 @@ import typer
 
 from krona_tune.adapters.adapter_card import read_card, task_of
 from krona_tune.api.folders import adapter_folder
-from krona_tune.api.printing import errors, say
+from krona_tune.api.printing import errors, say, warn
 from krona_tune.cli import options
 from krona_tune.cli.ending import print_answer
 from krona_tune.data.answer_files import (
@@ -128,8 +128,7 @@ def _answer_file(
         from krona_tune.train.predict import answer_rows, ready
 
         def told(cut: int, of: int) -> None:
-            said = f"{cut} of {of} inputs were cut to {whole.card.max_length} tokens, as in training"
-            errors.print(f"[yellow]warning:[/yellow] {said}", soft_wrap=True)
+            warn(f"{cut} of {of} inputs were cut to {whole.card.max_length} tokens, as in training")
 
         whole = ready(folder, model)
         with answers_into(output, examples, added, print_answer) as write:

@@ -6,13 +6,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.markup import escape
 
 from krona_tune.adapters.adapter_card import read_card
 from krona_tune.adapters.exact_forms import DEPLOYED_AS
 from krona_tune.adapters.export_forms import Form, Licence, Publication, WrittenDtype
 from krona_tune.api.folders import adapter_folder
-from krona_tune.api.printing import errors, print_exported, print_pushed
+from krona_tune.api.printing import print_exported, print_pushed, warn
 from krona_tune.cli import options
 from krona_tune.record.storage import storage_at
 from krona_tune.refusal import Refusal
@@ -137,6 +136,5 @@ def _data_of(adapter: Path, model: str | None) -> "TaskWork | None":
     try:
         return validation_data(study, read_card(adapter).task, model)
     except Refusal as refusal:
-        said = escape(f"what it costs is not measured on validation: {refusal}")
-        errors.print(f"[yellow]warning:[/yellow] {said}", soft_wrap=True)
+        warn(f"what it costs is not measured on validation: {refusal}")
         return None

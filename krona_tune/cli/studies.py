@@ -4,11 +4,10 @@ from contextlib import nullcontext
 from typing import TYPE_CHECKING, Annotated, Any, Unpack
 
 import typer
-from rich.markup import escape
 
 from krona_tune.api.asked_request import AskedRequest
 from krona_tune.api.folders import existing, new_name, refuse_odd, refuse_taken, study_folder
-from krona_tune.api.printing import console, errors, mlflow_ui, say
+from krona_tune.api.printing import console, mlflow_ui, say, warn
 from krona_tune.api.study_request import default_to_glue, not_taken, resumed_spec, without_ordered
 from krona_tune.api.study_run import resume_command, run_and_report
 from krona_tune.cli import options
@@ -81,7 +80,7 @@ def run(
             spec = resumed_spec(folder, given, asked.space, adds=bool(resume))
             reason = f"the study is resumed; trials recorded: {_recorded(folder)}"
             for said in (*kept, *(not_taken(folder, asked.space, asked.given) if asked.space else ())):
-                errors.print(f"[yellow]warning:[/yellow] {escape(said)}", soft_wrap=True)
+                warn(said)
         keys = [each.key for each in changing(given)]
         command = this_command() if start.share is None else command_of(folder, begun=not new)
         told = DriverOptions(command=command, resumed_by=resume_command(folder), start=start, keys=keys, waited=waited)
