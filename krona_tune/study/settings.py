@@ -22,10 +22,10 @@ def number_of_trials(given: Any) -> Any:
 
 def with_more_trials(given: Any, now: int) -> int | None:
     """Returns how many trials a study that has `now` gets by what is given, such as 40 or +20; None if that is no
-    number of trials."""
+    number of trials, or +0."""
     text = str(given).strip()
-    number = number_of_trials(text.removeprefix("+"))
-    return number + now * text.startswith("+") if isinstance(number, int) else None
+    number, more = number_of_trials(text.removeprefix("+")), text.startswith("+")
+    return number + now * more if isinstance(number, int) and (number or not more) else None
 
 
 def _as_given(value: Any) -> Any:

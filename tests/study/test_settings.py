@@ -11,7 +11,7 @@ import krona_tune
 from krona_tune.cli import service, studies
 from krona_tune.study.order import OrderRequest
 from krona_tune.study.request.study_spec import ResourcesSpec, StudySpec
-from krona_tune.study.settings import CHANGEABLE, FLAGS, ORDERED, SETTINGS, Keywords, Setting, flag_of
+from krona_tune.study.settings import CHANGEABLE, FLAGS, ORDERED, SETTINGS, Keywords, Setting, flag_of, with_more_trials
 from tests.cli.flags import options_of
 from tests.docs.blocks import ROOT
 
@@ -75,3 +75,10 @@ def test_a_flag_without_a_row_is_none_of_a_setting() -> None:
     """A key of the request that a flag of `run` sets would be written twice."""
     last = {key.rpartition(".")[2].replace("_", "-") for key in StudySpec(model="any").settings()}
     assert {flag for flag in options_of(studies.run) - FLAGS.keys() if flag.removeprefix("--") in last} == {"--name"}
+
+
+@pytest.mark.parametrize(
+    ("given", "total"), [("+20", 25), ("40", 40), (40, 40), ("+0", None), ("+00", None), ("+x", None), ("+", None)]
+)
+def test_more_trials_are_added_and_none_are_no_number_of_them(given: str | int, total: int | None) -> None:
+    assert with_more_trials(given, 5) == total
