@@ -34,7 +34,7 @@ Number = tuple[str, int]
 
 
 class Journal(Protocol):
-    """What Optuna's journal knows of the searched trials of a study."""
+    """Reads the points and ends of a study's searched trials in Optuna's journal."""
 
     def point(self, task: str, number: int) -> Proposal | None:
         """Returns a trial's point, and who proposed it; None if it is unknown."""
