@@ -240,7 +240,7 @@ def loading(card: AdapterCard, form: Form, place: Path | str, *, on_hub: bool = 
     logits, answer = _LOGITS.format(texts), _ANSWER.format(", ".join(map(quoted, card.labels)))
     return form.facts.lines.format(
         kind=AUTO_CLASSES[card.pipeline],
-        beside="".join(f", {name}" for name in _classes(card)),
+        beside="".join(f", {name}" for name in _classes(card, task)),
         texts=texts,
         cut=_CUT if len(inputs) > 1 and (card.joined_texts or card.text_to_text) else "",
         logits=_answering(card, names) if card.text_to_text else logits,
@@ -287,11 +287,11 @@ def _decoding(card: AdapterCard, task: Task | None) -> str:
     return f"model.generation_config = GenerationConfig({rules})\n"
 
 
-def _classes(card: AdapterCard) -> Iterator[str]:
+def _classes(card: AdapterCard, task: Task | None) -> Iterator[str]:
     """Yields the names of transformers that the lines need besides the model's and the tokenizer's."""
     if card.dequantised_by.isidentifier():  # what another text says is no line of Python
         yield card.dequantised_by
-    if card.decoding:
+    if _decoding(card, task):
         yield "GenerationConfig"
 
 

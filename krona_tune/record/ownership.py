@@ -83,7 +83,7 @@ def claim(folder: StudyFolder) -> Iterator[frozenset[str] | None]:
         with suppress(OSError):
             if not lost:
                 folder.driver.unlink(missing_ok=True)
-        if not folder.spec.exists():
+        if not lost and not folder.spec.exists():
             _remove([*(root / name for name in new), *_left_by_starts(root)], missing)
         lock.release()
 

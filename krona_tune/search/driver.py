@@ -384,10 +384,14 @@ class Driver:
     def _tick(self) -> None:
         """Saves the clock and writes the driver's state from time to time, also while no trial has an event."""
         halt_if_overtaken(self.context.folder, self.stopper)
-        self.clock.save()
+        self._save_clock()
         self.view.refresh()
         if time.monotonic() >= self.state_due:
             self._write_state()
+
+    def _save_clock(self, *, now: bool = False) -> None:
+        if not why_lost(self.context.folder.root):
+            self.clock.save(now=now)
 
     def _write_state(self, end: End = "", reason: str = "", *, cut_short: bool = False) -> None:
         """Writes for those who watch how far the study is, or how the driver ended; foretells the time left, for the
@@ -413,7 +417,8 @@ class Driver:
             fulfilled=self.fulfilled,
             at=time.time(),
         )
-        write_driver_state(self.context.folder, state)
+        if not why_lost(self.context.folder.root):
+            write_driver_state(self.context.folder, state)
         now = time.monotonic()
         self.state_due = now + max(STATE_SECONDS, (now - began) / STATE_SHARE)
 
@@ -425,7 +430,7 @@ class Driver:
         self._write_state()
         self.orders.close()
         self._end_cut_off()
-        self.clock.save(now=True)
+        self._save_clock(now=True)
         if self.ledger.rows and not (stopper.halted or stopper.lost):  # a page without a trial is refused
             self.artifacts = write_artifacts(self.context, self.ledger, write_page, stopper.halt)
         self._close(cut_short=bool(stopper.lost))

@@ -8,7 +8,6 @@ first. Of a trial whose reports were lost, the last one is restored from its che
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Protocol
 
 from krona_tune.record.records import Records
 from krona_tune.record.sink import NullSink
@@ -33,14 +32,24 @@ Number = tuple[str, int]
 """A searched trial: its task, and its number there."""
 
 
-class Journal(Protocol):
-    """Reads the points and ends of a study's searched trials in Optuna's journal."""
+@dataclass(frozen=True)
+class _Journal:
+    """Reads the points and ends of a study's searched trials in Optuna's journal: of each task's own search, or of
+    configurations that all tasks share. Of these it knows the end of all tasks together only."""
+
+    samplers: Mapping[str, TaskSampler | MethodsInTurn]
+    shared: bool
 
     def point(self, task: str, number: int) -> Proposal | None:
         """Returns a trial's point, and who proposed it; None if it is unknown."""
+        sampler = self.samplers[task]
+        trial_id = shared_id(number) if self.shared else TrialKind.SEARCH.facts.id_of(task=task, number=number)
+        point = sampler.point(trial_id)
+        return None if point is None else Proposal(point, sampler.origin(trial_id))
 
-    def end(self, task: str, number: int, step: int) -> Status | None:
-        """Returns how a trial ended whose last report is that of a step; None if it goes on, or nobody knows."""
+    def end(self, last: Report) -> Status | None:
+        """Returns how the trial of a last report ended; None if it goes on, or nobody knows."""
+        return None if self.shared else self.samplers[last.task].end(last.trial_id, last.examples)
 
 
 def last_reports(folder: StudyFolder, rows: Iterable[TrialResult], known: Iterable[Report]) -> list[Report]:
@@ -65,15 +74,16 @@ def restore_rows(plan: Plan, folder: StudyFolder, recorded: Records) -> tuple[li
 
     def begin(message: TrialMessage) -> None:
         book.started(message)
-        for report in without_row[message.trial_id]:
+        own = without_row[message.trial_id]
+        for report in own:
             book.reported(report, str(folder.checkpoints.resolve() / message.trial_id / state_name(report.rung + 1)))
+        if end := journal.end(own[-1]):
+            book.ended(message.trial_id, end)
 
     for trial_id, own in without_row.items():
         number = searched_number(trial_id, own[0].task)
         if begun := _as_begun(plan, own[0], number, journal):
             begin(begun)
-            if number is not None and (end := journal.end(own[0].task, number, own[-1].examples)):
-                book.ended(trial_id, end)
         elif number is not None:
             lost.add((own[0].task, number))
     for trial_id in [each for each in without_row if each not in book.rows]:  # of those that are there by now
@@ -84,45 +94,14 @@ def restore_rows(plan: Plan, folder: StudyFolder, recorded: Records) -> tuple[li
     return _one_at_a_time(again, recorded.trials) if plan.spec.search.shared else again, frozenset(lost)
 
 
-def _journal(plan: Plan, folder: StudyFolder) -> Journal:
+def _journal(plan: Plan, folder: StudyFolder) -> _Journal:
     request = (plan.spec, plan.space, folder.journal, lambda reason: None)
     if plan.spec.search.shared:
-        return _SharedJournal(open_shared_sampler(*request))
-    return _JournalByTask(open_samplers(*request))
+        return _Journal(dict.fromkeys(plan.spec.tasks, open_shared_sampler(*request)), shared=True)
+    return _Journal(open_samplers(*request), shared=False)
 
 
-def _proposal(sampler: TaskSampler | MethodsInTurn, trial_id: str) -> Proposal | None:
-    point = sampler.point(trial_id)
-    return None if point is None else Proposal(point, sampler.origin(trial_id))
-
-
-@dataclass(frozen=True)
-class _SharedJournal:
-    """The journal of configurations that all tasks share; it knows the end of all tasks together only."""
-
-    sampler: TaskSampler
-
-    def point(self, task: str, number: int) -> Proposal | None:
-        return _proposal(self.sampler, shared_id(number))
-
-    def end(self, task: str, number: int, step: int) -> Status | None:
-        return None
-
-
-@dataclass(frozen=True)
-class _JournalByTask:
-    """The journals of each task's own search."""
-
-    samplers: Mapping[str, TaskSampler | MethodsInTurn]
-
-    def point(self, task: str, number: int) -> Proposal | None:
-        return _proposal(self.samplers[task], TrialKind.SEARCH.facts.id_of(task=task, number=number))
-
-    def end(self, task: str, number: int, step: int) -> Status | None:
-        return self.samplers[task].end(TrialKind.SEARCH.facts.id_of(task=task, number=number), step)
-
-
-def _as_begun(plan: Plan, report: Report, number: int | None, journal: Journal) -> TrialMessage | None:
+def _as_begun(plan: Plan, report: Report, number: int | None, journal: _Journal) -> TrialMessage | None:
     """Returns the trial as it was begun; None if it is unknown, or trains a configuration again."""
     task = report.task
     if number is None:

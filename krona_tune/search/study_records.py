@@ -9,6 +9,7 @@ from threading import Thread
 from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink
 from krona_tune.record.notifications import Notifications
 from krona_tune.record.ownership import refuse_overtaken_here, why_lost
+from krona_tune.record.parquet_reader import REPORT_KIND
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.records import Records, read_records
 from krona_tune.record.remote_copy import RemoteSink
@@ -127,10 +128,12 @@ def open_records(plan: Plan, folder: StudyFolder) -> OpenRecords:
     again, lost = restore_rows(plan, folder, known)
     for row in again:
         sink.trial_started(row)
-    reports = last_reports(folder, (*known.trials, *again), known.reports) if sink.unreadable else []
+    damaged = any(path.name.startswith(REPORT_KIND.name) for path in sink.unreadable)
+    reports = last_reports(folder, (*known.trials, *again), known.reports) if damaged else []
     for report in reports:
         sink.reported(report)
-    found = replace(known, trials=(*known.trials, *again), reports=(*known.reports, *reports))
+    # Read again, since a row is as far as its reports.
+    found = read_records(folder.results) if reports else replace(known, trials=(*known.trials, *again))
     message = _message(found, sink.unreadable, again, lost, len(reports))
     return OpenRecords(sink=sink, records=found, lost=lost, message=message)
 

@@ -107,6 +107,16 @@ def test_a_driver_whose_folder_was_replaced_knows_it_and_writes_no_more(folder: 
     assert folder.driver.exists() == (replaced != "the folder"), "what another driver wrote stays"
 
 
+def test_a_driver_whose_folder_was_replaced_removes_nothing_of_the_next_study(folder: StudyFolder) -> None:
+    """The next driver has not written its study yet."""
+    with claim(folder):
+        folder.root.rename(folder.root.with_name("aside"))
+        folder.root.mkdir()
+        (folder.root / LOCK).touch()
+        folder.driver.write_text("1 another", encoding="utf-8")
+    assert {path.name for path in folder.root.iterdir()} == {LOCK, folder.driver.name}
+
+
 def test_a_driver_that_could_not_write_which_it_is_is_unknown(
     folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -17,6 +17,7 @@ from krona_tune.record.driver_state import read_driver_state, write_driver_state
 from krona_tune.record.orders import give_order
 from krona_tune.record.ownership import claim
 from krona_tune.record.parquet_reader import read_trials
+from krona_tune.record.remote_copy import LOCK
 from krona_tune.record.sink import FanOut
 from krona_tune.search import budget, driver
 from krona_tune.search.artifacts import Artifacts
@@ -257,6 +258,25 @@ def driven(folder: StudyFolder, of: Plan) -> tuple[DriverState, list[TrialResult
 def without_ray(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, instead in {"StudySinks": Records, "tune_trials": train, "write_artifacts": no_artifacts}.items():
         monkeypatch.setattr(driver, name, instead)
+
+
+def test_a_driver_whose_folder_was_replaced_leaves_the_other_one_as_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, without_ray: None
+) -> None:
+    folder, of = StudyFolder(tmp_path / "study"), small_plan(1, [1e-3])
+
+    def replace_folder(phase: Phase, loop: TrialLoop, **of: object) -> None:
+        folder.root.rename(tmp_path / "aside")
+        folder.root.mkdir()
+        (folder.root / LOCK).touch()
+        loop.obey()
+
+    monkeypatch.setattr(driver, "tune_trials", replace_folder)
+    with claim(folder):
+        folder.spec.write_text(dump_spec(of.spec), encoding="utf-8")
+        outcome = Driver(context_of(folder, of), DriverOptions(), None, Console(quiet=True)).run(lambda folder: folder)
+    assert "was moved or replaced" in outcome.halted
+    assert [path.name for path in folder.root.iterdir()] == [LOCK]
 
 
 def test_a_study_whose_space_is_used_up_is_finished_when_its_driver_has_trained_all(

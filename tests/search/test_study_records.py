@@ -176,11 +176,30 @@ def test_the_last_report_of_a_trial_comes_back_from_its_state(tmp_path: Path) ->
     half(folder.results / "reports.parquet")
     opened = open_records(of, folder)
     assert opened.records.reports == (last,) == tuple(read_reports(folder.results))
+    assert {each.trial_id: each.rung for each in opened.records.trials}[row.trial_id] == 1, "so it is not judged yet"
     assert opened.message.endswith(
         "Trials whose reports were lost but for the last one, which their states have: 1.\n"
         "Trials whose reports were lost: 1."
     )
     assert open_records(of, folder).message == "", "it is said once"
+
+
+def test_reports_that_never_came_are_not_lost_with_another_table(tmp_path: Path) -> None:
+    of, folder = plan(), StudyFolder(tmp_path)
+    ask, sink = asked(of, folder), ParquetSink(folder.results)
+    message = TrialMessage("cola-000", "cola", 0, "search", trial_seed(of.spec, "cola"), ask("cola", 0) or {})
+    book = Ledger(count_on(SHAPE), sink, [])
+    book.started(message)
+    sink.ordered(Order(id=ORDER, state="done", what="stop_trial", trial="cola-000"))
+    sink.study_ended([])
+    state = folder.checkpoints / "cola-000" / "rung-1"
+    state.mkdir(parents=True)
+    progress = {"fingerprint": book.rows["cola-000"].fingerprint, "report": report("cola-000", 0, 0.5).to_dict()}
+    (state / "progress.json").write_text(json.dumps({"rung": 1, **progress}), encoding="utf-8")
+    half(folder.results / "orders.parquet")
+    opened = open_records(of, folder)
+    assert opened.message == "Unreadable files of the records, renamed in their folder: 1."
+    assert not opened.records.reports
 
 
 @pytest.mark.parametrize("search", KINDS.values(), ids=KINDS.keys())
@@ -275,9 +294,14 @@ def test_a_clone_is_taken_back_with_its_source(tmp_path: Path) -> None:
     asked = {"what": "clone_trial", "trial": "cola-000", "settings": ("learning_rate=0.0031",)}
     sink.ordered(Order(id=ORDER, state="done", made="cola-clone-0", **asked))
     sink.study_ended([])
+    sampler = open_samplers(of.spec, of.space, folder.journal, never)["cola"]
+    sampler.recall("cola-clone-0", {**points["cola-000"], "learning_rate": 0.0031}, Status.INTERRUPTED, {})
+    sampler.report("cola-clone-0", report("cola-clone-0", 0, 0.9).examples, 0.9)
+    sampler.tell("cola-clone-0", Status.STOPPED_EARLY, 0.9)
     half(folder.results / "trials.parquet")
     opened = open_records(of, folder)
     rows = {row.trial_id: row for row in opened.records.trials}
+    assert rows["cola-clone-0"].status == Status.STOPPED_EARLY
     assert set(rows) == {"cola-000", "cola-001", "cola-clone-0"}
     assert rows["cola-clone-0"].params == {**points["cola-000"], "learning_rate": 0.0031}
     assert rows["cola-clone-0"].score == 0.9

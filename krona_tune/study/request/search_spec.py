@@ -50,10 +50,10 @@ def _are_files(places: Any) -> bool:
 class SearchSpec(FrozenValue):
     """The number of trials that a task gets, how they are proposed, and the limits for them.
 
-    Each limit of time, examples and device hours counts over all starts of a study. `SETTLED` are the keys that
-    `settled` gives a value.
+    Each limit of time, examples and device hours counts over all starts of a study.
     """
 
+    # The keys that `settled` gives a value.
     SETTLED: ClassVar = ("taught", "front", "stop_trials")
 
     trials: Trials = 12

@@ -68,10 +68,10 @@ MORE_SEEDS = 2
 class FinalistsSpec(FrozenValue):
     """The best configurations, trained again with new seeds and evaluated on the test half.
 
-    They get the time budget that the search has left. A study whose YAML lacks this section has none. `SETTLED` are the
-    keys that `settled` gives a value.
+    They get the time budget that the search has left. A study whose YAML lacks this section has none.
     """
 
+    # The keys that `settled` gives a value.
     SETTLED: ClassVar = ("default", "counted", "steady", "confidence", "budget")
 
     top: CountFromZero = 2
