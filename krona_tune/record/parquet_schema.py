@@ -216,10 +216,8 @@ def _mark_diverged(row: TrialResult) -> TrialResult:
     return replace(row, score=None)
 
 
-@lru_cache
-def _needed(kind: Any) -> dict[str, bool]:
-    """Returns the names of a report's plain values, and whether every version has written each."""
-    return {field.name: field.default is MISSING for field in fields(kind) if field.name not in NESTED}
+_OF_REPORT = {field.name: field.default is MISSING for field in fields(Report) if field.name not in NESTED}
+"""The names of a report's plain values, and whether every version has written each."""
 
 
 def report_of(row: Mapping[str, Any]) -> Report:
@@ -228,10 +226,9 @@ def report_of(row: Mapping[str, Any]) -> Report:
     Raises:
         ValueError: another value is missing.
     """
-    needed = _needed(Report)
-    own = {name: row[name] for name in needed if row.get(name) is not None}
-    for name in needed.keys() - own.keys():
-        if needed[name]:
+    own = {name: row[name] for name in _OF_REPORT if row.get(name) is not None}
+    for name in _OF_REPORT.keys() - own.keys():
+        if _OF_REPORT[name]:
             raise ValueError(f"a report lacks {name}")
     return Report(**own, metrics=_metrics(row, _columns(tuple(row)).metrics), curve=curve_of(row))
 

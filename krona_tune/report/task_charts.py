@@ -5,12 +5,12 @@ from collections.abc import Callable
 from krona_tune.record.records import Records
 from krona_tune.report.chart import Chart, Subject
 from krona_tune.report.factor_shapes import draw_factor_shapes
+from krona_tune.report.finals_chart import draw_seeds
 from krona_tune.report.knob_charts import draw_effects, draw_importance, draw_scale_and_learning_rate
 from krona_tune.report.learning_curves import draw_learning_curves
 from krona_tune.report.loss_charts import draw_training_loss
 from krona_tune.report.placement_chart import draw_placement
 from krona_tune.report.score_charts import draw_score_against_parameters, draw_score_against_step_time
-from krona_tune.report.study_charts import draw_seeds
 from krona_tune.report.task_summary import TaskSummary
 from krona_tune.study.backbone_outline import BackboneOutline
 

@@ -7,8 +7,9 @@ import pytest
 from krona_tune.record.records import Records, read_records
 from krona_tune.report.chart import Chart, Colour, Subject
 from krona_tune.report.cost import DeviceRates
+from krona_tune.report.finals_chart import draw_seeds
 from krona_tune.report.score_charts import draw_average
-from krona_tune.report.study_charts import draw_cost, draw_overview, draw_seeds
+from krona_tune.report.study_charts import draw_cost, draw_overview
 from krona_tune.report.study_page import write_report
 from krona_tune.report.study_results import summaries
 from krona_tune.report.task_summary import summarise
