@@ -15,7 +15,7 @@ from krona_tune.study.request.task_spec import TaskSpec
 
 if TYPE_CHECKING:
     from krona_tune.search.startup.auto_space import DerivedSpace
-    from krona_tune.search.startup.cluster import Cluster
+    from krona_tune.search.startup.slots import Cluster
 
 OWN = ("model", "data")
 """The keys of which a value of one's own asks for a space that is made for it, as tasks of one's own do."""
@@ -47,7 +47,8 @@ def choose_space(
     Raises:
         Refusal: the cluster does not answer; or a space that is made finds what no study could be run with.
     """
-    from krona_tune.search.startup.cluster import await_abandoned, connect, this_machine
+    from krona_tune.search.startup.cluster import await_abandoned, connect
+    from krona_tune.search.startup.slots import this_machine
 
     asked = address and not dry_run
     await_abandoned()
@@ -97,7 +98,7 @@ def shipped_for(cluster: "Cluster") -> Path:
 def derived_for(cluster: "Cluster", given: Sequence[GivenValue]) -> "DerivedSpace":
     """Returns the space that follows from model, data and machine, without reasons for what a person gave."""
     from krona_tune.search.startup.auto_space import DerivedSpace, derive_space
-    from krona_tune.search.startup.cluster import slots
+    from krona_tune.search.startup.slots import slots
 
     def complete(values: Mapping[str, Any]) -> StudySpec:
         return default_to_glue(spec_with(values, AUTO, Path.cwd(), given))

@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     from krona_tune.search.planning.earlier_study import EarlierStudy
     from krona_tune.search.planning.plan import Plan
     from krona_tune.search.planning.teaching import Teaching
-    from krona_tune.search.startup.cluster import Slots
+    from krona_tune.search.startup.slots import Slots
     from krona_tune.search.startup.task_data import Preview
     from krona_tune.study.request.study_spec import StudySpec
 

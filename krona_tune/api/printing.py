@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from krona_tune.search.planning.plan import Plan
     from krona_tune.search.start_options import StartOptions
     from krona_tune.search.startup.begin_study import DriverContext
-    from krona_tune.search.startup.cluster import Slots
+    from krona_tune.search.startup.slots import Slots
     from krona_tune.study.manifest import Manifest, TaskFacts
     from krona_tune.train.export import ExportResult
 

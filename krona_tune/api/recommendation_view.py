@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     import pandas as pd
 
     from krona_tune.search.planning.plan import Plan
-    from krona_tune.search.startup.cluster import Slots
     from krona_tune.search.startup.needs import Needs, TextMeans
+    from krona_tune.search.startup.slots import Slots
 
 __all__ = ["RecommendationView"]
 

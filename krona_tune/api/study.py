@@ -52,7 +52,8 @@ from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.search.planning.recommendation import recommend_point
 from krona_tune.search.signals import interrupted_by_signals
 from krona_tune.search.start_options import StartOptions
-from krona_tune.search.startup.cluster import leave_ray, slots, this_machine
+from krona_tune.search.startup.cluster import leave_ray
+from krona_tune.search.startup.slots import slots, this_machine
 from krona_tune.search.terminal.cell_view import in_notebook, silence_widgets
 from krona_tune.study.folder import STUDIES, StudyFolder
 from krona_tune.study.manifest import read_manifest
@@ -68,7 +69,7 @@ if in_notebook():
 
 if TYPE_CHECKING:
     from krona_tune.search.full_training import FullTraining
-    from krona_tune.search.startup.cluster import Slots
+    from krona_tune.search.startup.slots import Slots
 
 MADE = Path(AUTO)
 """Stands for the space that is made for a request."""

@@ -47,7 +47,7 @@ if TYPE_CHECKING:
     from krona_tune.search.forecast import Forecast
     from krona_tune.search.full_training import FullTraining
     from krona_tune.search.startup.begin_study import DriverContext, Resources
-    from krona_tune.search.startup.cluster import Cluster
+    from krona_tune.search.startup.slots import Cluster
 
 REPORT = "krona_tune.report.study_page"
 MOST_NAMED = 5
@@ -74,7 +74,7 @@ def run_and_report(
         dry_run: print the plan alone; there is no outcome then.
         asked: returns the full training that is then all that is run.
     """
-    from krona_tune.search.startup.cluster import slots, this_machine
+    from krona_tune.search.startup.slots import slots, this_machine
 
     began = time.monotonic()
     earlier = EarlierOrders.of(folder, options.keys, options.waited)  # what is ordered later means this driver

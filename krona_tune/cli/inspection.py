@@ -72,7 +72,7 @@ def space(
             raise Refusal(values[0].by, f"the space {name} is printed as it is", f"leave it out, or write {AUTO}")
         typer.echo(space_text(name), nl=False)
         return
-    from krona_tune.search.startup.cluster import this_machine
+    from krona_tune.search.startup.slots import this_machine
 
     typer.echo(written_space(derived_for(this_machine(), values), values), nl=False)
 

@@ -63,7 +63,7 @@ def recommend(
     from krona_tune.api.recommendation_view import RecommendationView
     from krona_tune.search.planning.plan import make_plan
     from krona_tune.search.planning.recommendation import may_foretell, recommend_point
-    from krona_tune.search.startup.cluster import slots, this_machine
+    from krona_tune.search.startup.slots import slots, this_machine
 
     with naming_given(chosen.place, asked.given):
         here = slots(this_machine(), spec.resources)

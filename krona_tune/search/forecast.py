@@ -20,7 +20,7 @@ from krona_tune.study.result import TrialResult
 from krona_tune.study.study_state import Counts, running_trials
 
 if TYPE_CHECKING:
-    from krona_tune.search.startup.cluster import Slots
+    from krona_tune.search.startup.slots import Slots
 
 DRAWN_FINALS = 0.4
 """The share of finals with a drawn adapter, where some are taught: none of the default, most of the winners."""

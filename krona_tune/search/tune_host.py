@@ -25,7 +25,7 @@ from krona_tune.refusal import told
 from krona_tune.search.ray_internals import RayWatch, forget_failures, prepare_tune, release_idle_workers
 from krona_tune.search.searchers.asha import CONTINUE, STOP
 from krona_tune.search.searchers.task_searcher import Gate, GatedSearcher
-from krona_tune.search.startup.cluster import Slots
+from krona_tune.search.startup.slots import Slots
 from krona_tune.search.study_stopper import StudyStopper
 from krona_tune.search.trial_message import StepResult, TrialMessage
 from krona_tune.search.worker.trainable import KronaTrial, Workplace

@@ -11,9 +11,9 @@ from krona_tune.api import study as study_module
 from krona_tune.api.chosen_space import choose_space, is_own
 from krona_tune.api.shipped_spaces import space_file
 from krona_tune.refusal import Refusal
-from krona_tune.search.startup import auto_space, cluster
-from krona_tune.search.startup.cluster import Cluster, Node
+from krona_tune.search.startup import auto_space, cluster, slots
 from krona_tune.search.startup.estimate import Speed
+from krona_tune.search.startup.slots import Cluster, Node
 from krona_tune.study.request.given_values import GivenValue
 from krona_tune.study.request.loader import dump_spec, load_spec
 from krona_tune.study.request.study_spec import StudySpec
@@ -36,8 +36,8 @@ def test_a_space_of_ones_own_is_for_a_model_data_or_a_task_of_ones_own() -> None
 
 @pytest.mark.parametrize(("gpus", "name"), [(0, "mini"), (1, "t5_base")])
 def test_others_get_the_shipped_one_of_the_machine(monkeypatch: pytest.MonkeyPatch, gpus: int, name: str) -> None:
-    there = cluster.Cluster(nodes=(cluster.Node(4, gpus),), dashboard="")
-    monkeypatch.setattr(cluster, "this_machine", lambda: there)
+    there = slots.Cluster(nodes=(slots.Node(4, gpus),), dashboard="")
+    monkeypatch.setattr(slots, "this_machine", lambda: there)
     chosen = choose_space(given(tasks=("cola",)))
     assert chosen.place.stem == name
     assert chosen.reason == f"this machine has {'a' if gpus else 'no'} GPU"
@@ -46,9 +46,9 @@ def test_others_get_the_shipped_one_of_the_machine(monkeypatch: pytest.MonkeyPat
 def test_a_cluster_is_joined_with_what_each_trial_asks_for(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[Any] = []
 
-    def connect(address: str, resources: Any) -> cluster.Cluster:
+    def connect(address: str, resources: Any) -> slots.Cluster:
         asked.append((address, resources.cpus_per_trial, resources.gpus_per_trial))
-        return cluster.Cluster(nodes=(cluster.Node(4, 2),), dashboard="")
+        return slots.Cluster(nodes=(slots.Node(4, 2),), dashboard="")
 
     monkeypatch.setattr(cluster, "connect", connect)
     values = [GivenValue("resources.gpus_per_trial", 2, "--gpus-per-trial"), GivenValue("adapter.scale", "x", "--set")]
@@ -67,8 +67,8 @@ def test_a_study_from_python_gets_its_space_from_the_cluster_that_it_runs_on(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     heard: list[StudySpec] = []
-    there = cluster.Cluster(nodes=(cluster.Node(4, 2),), dashboard="")
-    monkeypatch.setattr(cluster, "this_machine", lambda: cluster.Cluster(nodes=(cluster.Node(4, 0),), dashboard=""))
+    there = slots.Cluster(nodes=(slots.Node(4, 2),), dashboard="")
+    monkeypatch.setattr(slots, "this_machine", lambda: slots.Cluster(nodes=(slots.Node(4, 0),), dashboard=""))
     monkeypatch.setattr(cluster, "connect", lambda address, resources: there)
     monkeypatch.setattr(study_module, "leave_ray", lambda lost: None)
     monkeypatch.setattr(study_module, "run_and_report", lambda spec, *_, **__: heard.append(spec))

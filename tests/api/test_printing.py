@@ -20,7 +20,7 @@ from krona_tune.search.ledger import Ledger
 from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.search.start_options import StartOptions
 from krona_tune.search.startup.begin_study import DriverContext
-from krona_tune.search.startup.cluster import Cluster, Slots
+from krona_tune.search.startup.slots import Cluster, Slots
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.schedule import Schedule
 from krona_tune.study.request.search_spec import SearchSpec

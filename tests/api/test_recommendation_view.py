@@ -10,7 +10,7 @@ from krona_tune.refusal import Refusal
 from krona_tune.search.planning.expected_score import ExpectedScore
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.planning.recommendation import Probe, Recommendation, RecordedBest, TaskAnswer, recommend_point
-from krona_tune.search.startup.cluster import Slots
+from krona_tune.search.startup.slots import Slots
 from krona_tune.study.request.loader import build_spec
 
 KNOWN = TaskAnswer(

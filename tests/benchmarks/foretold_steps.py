@@ -16,8 +16,8 @@ import torch
 from krona_tune.search.layer_passes import layer_passes
 from krona_tune.search.pace import Load, Pace
 from krona_tune.search.planning.plan import Plan, make_plan
-from krona_tune.search.startup.cluster import Slots
 from krona_tune.search.startup.estimate import StepCost, speed_of
+from krona_tune.search.startup.slots import Slots
 from krona_tune.search.startup.task_data import prepare_data
 from krona_tune.study.request.trial import check_trial
 from krona_tune.train.backbone import load_backbone

@@ -69,10 +69,10 @@ def test_without_a_space_one_is_chosen_and_the_reason_told(run: Run) -> None:
 def test_a_model_of_ones_own_gets_a_space_of_its_own(
     run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gpus: int
 ) -> None:
-    from krona_tune.search.startup import cluster
+    from krona_tune.search.startup import slots
 
-    there = cluster.Cluster(nodes=(cluster.Node(4, gpus),), dashboard="")
-    monkeypatch.setattr(cluster, "this_machine", lambda: there)
+    there = slots.Cluster(nodes=(slots.Node(4, gpus),), dashboard="")
+    monkeypatch.setattr(slots, "this_machine", lambda: there)
     model = saved_bert(tmp_path / "bert")
     words = ["--tasks", "cola", "--model", model, "--data", "mini"]
     code, out, _ = run("--dry-run", *words, "--trials", "3", "--set", "adapter.scale=7")

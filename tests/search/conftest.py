@@ -17,7 +17,8 @@ from krona_tune.search.planning.resolved_space import resolve
 from krona_tune.search.planning.space import Space
 from krona_tune.search.startup import begin_study, cluster
 from krona_tune.search.startup.begin_study import Resources
-from krona_tune.search.startup.cluster import Cluster, Node, connecting
+from krona_tune.search.startup.cluster import connecting
+from krona_tune.search.startup.slots import Cluster, Node
 from krona_tune.search.worker.trainable import KronaTrial, Workplace
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import build_spec

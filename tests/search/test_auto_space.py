@@ -32,9 +32,9 @@ from krona_tune.search.startup.auto_space import (
 from krona_tune.search.startup.auto_space import (
     LEARNED as ENOUGH,
 )
-from krona_tune.search.startup.cluster import Slots
 from krona_tune.search.startup.estimate import Speed
 from krona_tune.search.startup.needs import find_needs, means_of
+from krona_tune.search.startup.slots import Slots
 from krona_tune.search.startup.task_data import preview_data
 from krona_tune.study.formatting import format_duration
 from krona_tune.study.request.given_values import GivenValue

@@ -14,9 +14,8 @@ from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.refusal import Refusal
 from krona_tune.search.budget import Rates
 from krona_tune.search.planning.plan import make_plan
-from krona_tune.search.startup import cluster
 from krona_tune.search.startup.begin_study import DriverContext, Resources, begin_study, refuse_changed
-from krona_tune.search.startup.cluster import Cluster, Node, Slots
+from krona_tune.search.startup.slots import Cluster, Node, Slots, slots
 from krona_tune.study.devices import Devices
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest, PlanFacts, read_manifest
@@ -90,8 +89,8 @@ def test_another_precision_is_refused_after_the_study_began(model: str, folder: 
 def test_a_study_that_goes_on_elsewhere_still_knows_what_its_first_trials_had(model: str, folder: StudyFolder) -> None:
     small = ResourcesSpec(cpus_per_trial=1)
     assert begun(resources(model, FOUR_CORES, precision="fp32"), folder).manifest.earlier_devices is None
-    for slots in (ONE_GPU, replace(FOUR_CORES, cpus=7)):
-        manifest = begun(resources(model, slots, precision="fp32"), folder).manifest
+    for machine in (ONE_GPU, replace(FOUR_CORES, cpus=7)):
+        manifest = begun(resources(model, machine, precision="fp32"), folder).manifest
         assert manifest.unrecorded_devices(small) == Devices(kind="cpu", count=4)
     assert manifest.device == "cpu"
 
@@ -198,7 +197,7 @@ def test_as_many_trials_run_at_once_as_are_allowed_and_have_room(
 ) -> None:
     nodes = Cluster(nodes=(Node(10, 2), Node(6, 1)), dashboard="", grows=grows)
     resources = ResourcesSpec(gpus_per_trial=0.25, max_concurrent=asked)
-    started: Any = SimpleNamespace(cluster=nodes, slots=cluster.slots(nodes, resources))
+    started: Any = SimpleNamespace(cluster=nodes, slots=slots(nodes, resources))
     started.room = Resources.room.__get__(started)
     assert Resources.rates(started, allowed) == Rates(devices=0.25, slots=most)
 

@@ -16,16 +16,9 @@ from ray._private.thirdparty import pynvml  # private: what Ray itself counts
 
 from krona_tune.refusal import NotNow, Refusal
 from krona_tune.search.startup import cluster as clusters
-from krona_tune.search.startup.cluster import (
-    Cluster,
-    Node,
-    connect,
-    connecting,
-    leave_ray,
-    slots,
-    this_machine,
-    visible_gpus,
-)
+from krona_tune.search.startup import slots as offered
+from krona_tune.search.startup.cluster import connect, connecting, leave_ray
+from krona_tune.search.startup.slots import Cluster, Node, slots, this_machine, visible_gpus
 from krona_tune.study.request.study_spec import ResourcesSpec
 
 
@@ -282,8 +275,8 @@ def test_an_odd_share_is_refused_before_a_node_is_asked_for(joined: Nodes) -> No
 @pytest.fixture
 def four_gpus(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Simulates a machine on which NVIDIA's library counts four GPUs and the driver lists none, as under WSL2."""
-    monkeypatch.setattr(clusters, "DRIVERS", (str(tmp_path),))
-    monkeypatch.setattr(clusters, "NVIDIA", tmp_path / "nothing")
+    monkeypatch.setattr(offered, "DRIVERS", (str(tmp_path),))
+    monkeypatch.setattr(offered, "NVIDIA", tmp_path / "nothing")
     monkeypatch.setattr(pynvml, "nvmlInit", lambda: None)
     monkeypatch.setattr(pynvml, "nvmlShutdown", lambda: None)
     monkeypatch.setattr(pynvml, "nvmlDeviceGetCount", lambda: 4)
@@ -305,10 +298,10 @@ def test_gpus_are_named_as_this_process_sees_them(
     monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
     if visible is not None:
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
-    monkeypatch.setattr(clusters, "count_gpus", lambda: count)
-    monkeypatch.setattr(clusters, "NVIDIA", tmp_path)
+    monkeypatch.setattr(offered, "count_gpus", lambda: count)
+    monkeypatch.setattr(offered, "NVIDIA", tmp_path)
     assert visible_gpus() == found
-    monkeypatch.setattr(clusters, "NVIDIA", tmp_path / "none")
+    monkeypatch.setattr(offered, "NVIDIA", tmp_path / "none")
     assert visible_gpus() == []
 
 
@@ -339,7 +332,7 @@ def test_ray_offers_the_cores_and_gpus_that_the_plan_says(four_gpus: None, monke
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "-1")
     monkeypatch.setattr(ray, "init", note)
     assert this_machine().gpus == 0
-    monkeypatch.setattr(clusters, "cores", lambda: 3)
+    monkeypatch.setattr(offered, "cores", lambda: 3)
     with pytest.raises(Refusal):
         connect(None)
     assert (asked["num_cpus"], asked["num_gpus"]) == (3, 0)
@@ -347,7 +340,7 @@ def test_ray_offers_the_cores_and_gpus_that_the_plan_says(four_gpus: None, monke
     with pytest.raises(Refusal):
         connect(None)
     assert asked["num_gpus"] == 1
-    monkeypatch.setattr(clusters, "DRIVERS", ())
+    monkeypatch.setattr(offered, "DRIVERS", ())
     with pytest.raises(Refusal):
         connect(None)
     assert asked["num_gpus"] == 0
@@ -356,8 +349,8 @@ def test_ray_offers_the_cores_and_gpus_that_the_plan_says(four_gpus: None, monke
 def test_the_driver_s_list_is_counted_where_this_ray_can_not_be_asked(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(clusters, "DRIVERS", (str(tmp_path),))
-    monkeypatch.setattr(clusters, "NVIDIA", tmp_path)
+    monkeypatch.setattr(offered, "DRIVERS", (str(tmp_path),))
+    monkeypatch.setattr(offered, "NVIDIA", tmp_path)
     monkeypatch.setitem(sys.modules, "ray._private.accelerators", ModuleType("another Ray's"))
     for number in range(3):
         (tmp_path / f"0000:0{number}").mkdir()
@@ -367,8 +360,8 @@ def test_the_driver_s_list_is_counted_where_this_ray_can_not_be_asked(
 
 
 def test_ray_is_not_asked_where_no_driver_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(clusters, "DRIVERS", ("/nowhere",))
-    monkeypatch.setattr(clusters, "count_gpus", lambda: pytest.fail("Ray was asked"))
+    monkeypatch.setattr(offered, "DRIVERS", ("/nowhere",))
+    monkeypatch.setattr(offered, "count_gpus", lambda: pytest.fail("Ray was asked"))
     assert this_machine().gpus == 0
 
 

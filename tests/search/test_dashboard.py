@@ -12,8 +12,8 @@ import pytest
 import ray
 
 from krona_tune.refusal import Refusal
-from krona_tune.search.startup.cluster import Node
 from krona_tune.search.startup.dashboard import MOST_NODES, cluster_at, job_client
+from krona_tune.search.startup.slots import Node
 
 ADDRESS = "http://127.0.0.1:8265"
 

@@ -30,7 +30,7 @@ from krona_tune.search.planning.plan import Plan
 from krona_tune.search.planning.resolved_space import resolve
 from krona_tune.search.progress.study_status import read_status
 from krona_tune.search.searchers.task_searcher import Gate, StudySearcher
-from krona_tune.search.startup.cluster import Slots
+from krona_tune.search.startup.slots import Slots
 from krona_tune.search.study_orders import StudyOrders
 from krona_tune.search.study_records import OpenRecords
 from krona_tune.search.study_stopper import StudyStopper

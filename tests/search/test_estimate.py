@@ -9,9 +9,9 @@ from krona_tune.data.tasks import TASKS
 from krona_tune.search.forecast import Forecast
 from krona_tune.search.planning.resolved_space import resolve
 from krona_tune.search.startup import estimate
-from krona_tune.search.startup.cluster import Slots
 from krona_tune.search.startup.estimate import Speed, TextSizes, speed_of, untimed_forecast
 from krona_tune.search.startup.processor_speed import CoreSpeed
+from krona_tune.search.startup.slots import Slots
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.study_spec import StudySpec
 from tests.models import build

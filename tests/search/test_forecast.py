@@ -20,7 +20,7 @@ from krona_tune.search.forecast import (
     survivors,
 )
 from krona_tune.search.layer_passes import LayerPasses, StudyPasses
-from krona_tune.search.startup.cluster import Slots
+from krona_tune.search.startup.slots import Slots
 from krona_tune.study.manifest import PlanFacts
 from krona_tune.study.proposer import Proposer
 from krona_tune.study.request.schedule import Schedule

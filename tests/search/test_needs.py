@@ -16,7 +16,6 @@ from krona_tune.data.tasks import TASKS
 from krona_tune.search.full_training import FullTraining
 from krona_tune.search.planning.footprint import checkpoints_of
 from krona_tune.search.startup import needs
-from krona_tune.search.startup.cluster import Slots, slots, this_machine
 from krona_tune.search.startup.estimate import Speed
 from krona_tune.search.startup.needs import (
     START_AND_END,
@@ -28,6 +27,7 @@ from krona_tune.search.startup.needs import (
     means_of,
     needs_in_words,
 )
+from krona_tune.search.startup.slots import Slots, slots, this_machine
 from krona_tune.study.formatting import format_duration
 from krona_tune.study.request.study_spec import ResourcesSpec
 from tests.rows import row

@@ -25,7 +25,7 @@ from krona_tune.search.planning.footprint import checkpoints_of, largest_points
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.search.startup import begin_study, cluster, preflight
 from krona_tune.search.startup.begin_study import Resources
-from krona_tune.search.startup.cluster import Slots, connecting
+from krona_tune.search.startup.cluster import connecting
 from krona_tune.search.startup.preflight import (
     NodeReport,
     inspect_node,
@@ -33,6 +33,7 @@ from krona_tune.search.startup.preflight import (
     package_versions,
     run_preflight,
 )
+from krona_tune.search.startup.slots import Slots
 from krona_tune.search.startup.task_data import prepare_data
 from krona_tune.search.worker import first_batch
 from krona_tune.search.worker.first_batch import (

@@ -10,8 +10,8 @@ from krona_tune.record.recorded_curves import CONSTANT
 from krona_tune.search.planning.expected_score import BEST, GAINED, score_at_the_end
 from krona_tune.search.planning.plan import Plan, make_plan, trial_seed
 from krona_tune.search.planning.recommendation import Probe, Recommendation, recommend_point, with_probes
-from krona_tune.search.startup.cluster import Slots
 from krona_tune.search.startup.probe import probe_tasks
+from krona_tune.search.startup.slots import Slots
 from krona_tune.search.startup.task_data import prepare_data
 from krona_tune.study.request.loader import build_spec
 from krona_tune.study.request.trial import check_trial

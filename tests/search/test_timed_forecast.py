@@ -13,7 +13,7 @@ from krona_tune.adapters.first_token_maps import left_out_of_last_layer
 from krona_tune.data.tasks import TASKS, Generation
 from krona_tune.search.forecast import TrialParts
 from krona_tune.search.pace import Load
-from krona_tune.search.startup.cluster import Slots
+from krona_tune.search.startup.slots import Slots
 from krona_tune.search.startup.timed_forecast import BESIDE, timed_forecast
 from krona_tune.study.manifest import PlanFacts
 from krona_tune.study.request.schedule import Schedule

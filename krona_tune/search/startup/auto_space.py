@@ -18,9 +18,9 @@ from krona_tune.search.budget import Budget
 from krona_tune.search.forecast import Forecast
 from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.search.planning.resolved_space import resolve
-from krona_tune.search.startup.cluster import Slots
 from krona_tune.search.startup.estimate import Speed, TextSizes, untimed_forecast
 from krona_tune.search.startup.needs import START_AND_END, speed_for, worker_bytes
+from krona_tune.search.startup.slots import Slots
 from krona_tune.study.formatting import format_duration
 from krona_tune.study.request.domain import Choice, Divisors
 from krona_tune.study.request.field_types import for_task

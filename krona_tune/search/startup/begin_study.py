@@ -21,7 +21,7 @@ from krona_tune.record.records import read_trials_so_far
 from krona_tune.refusal import Refusal, joined, told
 from krona_tune.search.budget import Rates
 from krona_tune.search.planning.plan import Plan
-from krona_tune.search.startup.cluster import Cluster, Slots, slots
+from krona_tune.search.startup.slots import Cluster, Slots, slots
 from krona_tune.search.startup.task_data import PreparedData, prepare_data
 from krona_tune.search.worker.trainable import Workplace
 from krona_tune.study.devices import Price, price_of

@@ -8,7 +8,7 @@ from threading import Lock
 from typing import TYPE_CHECKING
 
 from krona_tune.refusal import Refusal, told
-from krona_tune.search.startup.cluster import Cluster, Node
+from krona_tune.search.startup.slots import Cluster, Node
 
 if TYPE_CHECKING:
     from ray.job_submission import JobSubmissionClient

@@ -12,8 +12,8 @@ from krona_tune.search.forecast import Forecast, TaskForecast, TrialParts, filli
 from krona_tune.search.layer_passes import STATE_BYTES, LayerPasses, StudyPasses
 from krona_tune.search.pace import Load, Pace, middle
 from krona_tune.search.planning.space import Params, Space
-from krona_tune.search.startup.cluster import Slots
 from krona_tune.search.startup.processor_speed import CoreSpeed, core_speed
+from krona_tune.search.startup.slots import Slots
 from krona_tune.study.manifest import PlanFacts
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.study_state import Counts

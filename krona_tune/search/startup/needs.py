@@ -16,8 +16,8 @@ from krona_tune.search.full_training import FullTraining, whole_plan
 from krona_tune.search.layer_passes import STATE_BYTES, layer_passes
 from krona_tune.search.planning.footprint import Footprint, checkpoints_of, footprint
 from krona_tune.search.planning.plan import Plan
-from krona_tune.search.startup.cluster import Slots
 from krona_tune.search.startup.estimate import Speed, TextSizes, speed_of, untimed_forecast
+from krona_tune.search.startup.slots import Slots
 from krona_tune.study.devices import price_of
 from krona_tune.study.formatting import (
     format_bytes,

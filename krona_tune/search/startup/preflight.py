@@ -18,9 +18,9 @@ from krona_tune.refusal import Refusal, joined, told
 from krona_tune.search.layer_passes import timed_points
 from krona_tune.search.planning.footprint import Footprint, checkpoints_of
 from krona_tune.search.startup.begin_study import Resources
-from krona_tune.search.startup.cluster import times_in
 from krona_tune.search.startup.first_batch_cache import cached_first_batch
 from krona_tune.search.startup.needs import footprint_on
+from krona_tune.search.startup.slots import times_in
 from krona_tune.search.worker.first_batch import (
     FirstBatch,
     longest_example,

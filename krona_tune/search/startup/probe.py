@@ -9,7 +9,7 @@ from krona_tune.refusal import told
 from krona_tune.search.planning.expected_score import PROBED
 from krona_tune.search.planning.plan import trial_seed
 from krona_tune.search.planning.recommendation import Probe, Recommendation, with_probes
-from krona_tune.search.startup.cluster import Slots
+from krona_tune.search.startup.slots import Slots
 from krona_tune.search.startup.task_data import PreparedData, prepare_data
 from krona_tune.study.request.trial import TrialConfig, check_trial
 from krona_tune.train.backbone import Backbone, load_backbone, quiet

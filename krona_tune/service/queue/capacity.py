@@ -9,8 +9,8 @@ from math import ceil
 from threading import Lock
 
 from krona_tune.refusal import Refusal
-from krona_tune.search.startup.cluster import Cluster, Node, Slots, slots, this_machine
 from krona_tune.search.startup.dashboard import cluster_at
+from krona_tune.search.startup.slots import Cluster, Node, Slots, slots, this_machine
 from krona_tune.service.access_token import is_http_address
 from krona_tune.study.request.study_spec import ResourcesSpec
 

@@ -16,8 +16,8 @@ import psutil
 
 from krona_tune.api.driver_process import CODE, LAST_LINES, DriverProcess, last_lines, start_driver
 from krona_tune.refusal import told
-from krona_tune.search.startup.cluster import VISIBLE, visible_gpus
 from krona_tune.search.startup.dashboard import job_client
+from krona_tune.search.startup.slots import VISIBLE, visible_gpus
 from krona_tune.service.queue.capacity import first_free
 
 logger = logging.getLogger(__name__)

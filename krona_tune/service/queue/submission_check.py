@@ -16,7 +16,7 @@ from krona_tune.child_process import ChildProcess, ProcessEnded, TooSlow
 from krona_tune.record.storage import Storage
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning.plan import Plan, make_plan
-from krona_tune.search.startup.cluster import Cluster, slots, this_machine
+from krona_tune.search.startup.slots import Cluster, slots, this_machine
 from krona_tune.service.queue.drivers import MOST_PACKED, packed
 from krona_tune.service.queue.entry import LONGEST_SPACE, Submission, start_of
 from krona_tune.study.folder import StudyFolder

@@ -6,7 +6,7 @@ from krona_tune.record.driver_state import write_driver_state
 from krona_tune.record.orders import remove_order, waiting_orders
 from krona_tune.record.storage import Storage
 from krona_tune.refusal import Refusal
-from krona_tune.search.startup.cluster import Cluster, Node
+from krona_tune.search.startup.slots import Cluster, Node
 from krona_tune.service.queue.capacity import CapacitySource
 from krona_tune.service.queue.database import Database
 from krona_tune.service.queue.dispatcher import Dispatcher

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from krona_tune.refusal import Refusal
-from krona_tune.search.startup.cluster import Cluster, Node
+from krona_tune.search.startup.slots import Cluster, Node
 from krona_tune.service.queue import capacity
 from krona_tune.service.queue.capacity import CapacitySource, Claim, describe_capacity, divide, first_free
 

@@ -14,7 +14,7 @@ from krona_tune.record.orders import waiting_orders
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.storage import Storage
 from krona_tune.refusal import Refusal
-from krona_tune.search.startup.cluster import Cluster, Node
+from krona_tune.search.startup.slots import Cluster, Node
 from krona_tune.service import Client, TrainingRequest
 from krona_tune.service.queue import database, resumption
 from krona_tune.service.queue.entry import Submission

@@ -10,7 +10,7 @@ from krona_tune.record import remote_copy
 from krona_tune.record.remote_files import UnreachableStore
 from krona_tune.record.storage import Storage, storage_at
 from krona_tune.refusal import Refusal
-from krona_tune.search.startup.cluster import Cluster, Node, this_machine
+from krona_tune.search.startup.slots import Cluster, Node, this_machine
 from krona_tune.service.queue import submission_check
 from krona_tune.service.queue.entry import RequestValue, Submission
 from krona_tune.service.queue.submission_check import check, check_apart
