@@ -14,18 +14,16 @@ import krona_tune
 from krona_tune.backbones.introspect import introspect
 from krona_tune.record.recorded_curves import LEARNED
 from krona_tune.refusal import Refusal
+from krona_tune.search.planning.model_domains import FIRST_GUESS, LEARNING_RATES, placed
 from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.search.startup import auto_space
 from krona_tune.search.startup.auto_space import (
     AUTO,
-    FIRST_GUESS,
-    LEARNING_RATES,
     MOST_TRIALS,
     DerivedSpace,
     Size,
     as_yaml,
     derive_space,
-    placed,
     sizes_of_a_study,
     values_of_a_size,
 )
