@@ -1,5 +1,6 @@
 """Shows a plan in a notebook or a terminal: what will be run, and what its data look like."""
 
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -426,15 +427,15 @@ def _print_warnings(warnings: Iterable[str], to: Console = console) -> None:
 def _rungs(spec: "StudySpec") -> str:
     """Says when trials are evaluated and stopped."""
     schedule = spec.schedule
+    first, last = (_each(value, spec.tasks) for value in (schedule.grace_epochs, schedule.epochs))
     reports = ", evaluated after each epoch" if schedule.report_every == "epoch" else ""
     if spec.search.shared:
         after = judged_after(len(spec.tasks), schedule.reduction)
         of = f"{', '.join(map(str, after))} of {len(spec.tasks)}"
         stops = f"configurations stopped between tasks only: after {of}" if after else "no configuration stopped"
-        return f"{_each(schedule.epochs)} epochs on each task, {stops}{reports}"
+        return f"{last} epochs on each task, {stops}{reports}"
     if not spec.search.early_stopping:
-        return f"{_each(schedule.epochs)} epochs, no early stopping{reports}"
-    first, last = _each(schedule.grace_epochs), _each(schedule.epochs)
+        return f"{last} epochs, no early stopping{reports}"
     if all(for_task(schedule.grace_epochs, task) >= for_task(schedule.epochs, task) for task in spec.tasks):
         return f"judged once, after {last} epochs{reports}"
     return f"judged from {first} to {last} epochs, each {schedule.reduction} times further{reports}"
@@ -454,9 +455,9 @@ def written_domain(domain: Any) -> str:
     return f"{written['low']:g}…{written['high']:g}{kind}"
 
 
-def _each(value: Any) -> str:
-    """Writes a number, or that of most tasks with those of single ones in brackets."""
-    if not isinstance(value, dict):
-        return f"{value:g}"
-    others = [f"{task} {number:g}" for task, number in value.items() if task != "default"]
-    return f"{value['default']:g}" + f" ({', '.join(others)})" * bool(others)
+def _each(value: float | dict[str, float], tasks: Iterable[str]) -> str:
+    """Writes the number of most tasks, with those of other ones in brackets."""
+    numbers = {task: for_task(value, task) for task in tasks}
+    most = Counter(numbers.values()).most_common(1)[0][0]
+    others = [f"{task} {number:g}" for task, number in numbers.items() if number != most]
+    return f"{most:g}" + f" ({', '.join(others)})" * bool(others)

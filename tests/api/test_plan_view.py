@@ -56,13 +56,20 @@ def test_a_plan_says_what_is_cut_and_what_the_study_takes(tmp_path: Path) -> Non
         ({"epochs": 6, "grace_epochs": 9}, "judged once, after 6 epochs"),
         ({"epochs": 6, "grace_epochs": {"default": 1, "rte": 6}}, "judged once, after 6 epochs"),
         (
-            {"epochs": {"default": 6, "rte": 8}, "grace_epochs": 2},
-            "judged from 2 to 6 (rte 8) epochs, each 3 times further",
+            {"epochs": {"default": 6, "sst2": 8}, "grace_epochs": {"default": 1, "rte": 2}},
+            "judged from 2 to 6 epochs, each 3 times further",
         ),
     ],
 )
 def test_a_plan_says_when_trials_are_judged(model: str, schedule: dict[str, object], line: str) -> None:
     asked = {"model": model, "tasks": ["rte"], "data": "mini", "schedule": schedule}
+    assert plan_lines(make_plan(StudySpec.model_validate(asked), "here"), "", None)["rungs"] == line
+
+
+def test_a_plan_says_which_tasks_are_trained_longer(model: str) -> None:
+    schedule = {"epochs": {"default": 6, "rte": 8, "sst2": 9}, "grace_epochs": 2}
+    asked = {"model": model, "tasks": ["rte", "cola", "mrpc"], "data": "mini", "schedule": schedule}
+    line = "judged from 2 to 6 (rte 8) epochs, each 3 times further"
     assert plan_lines(make_plan(StudySpec.model_validate(asked), "here"), "", None)["rungs"] == line
 
 

@@ -383,6 +383,5 @@ def _reasons(spec: StudySpec, texts: Mapping[str, Texts], why: str, speed: Speed
 
 
 def _said(spec: StudySpec) -> str:
-    epochs = spec.schedule.epochs
-    found = sorted(set(epochs.values())) if isinstance(epochs, dict) else [epochs]
+    found = sorted({for_task(spec.schedule.epochs, task) for task in spec.tasks})
     return " or ".join(f"{each:g}" for each in found)
