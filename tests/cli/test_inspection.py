@@ -104,6 +104,27 @@ def test_a_study_that_was_stopped_says_so_with_what_is_left_and_how_it_goes_on(
     assert "stopped with" in said("list", "--storage", str(study.root.parent)) + capsys.readouterr().out
 
 
+@pytest.mark.parametrize(
+    ("search", "seconds", "more"),
+    [
+        ({"time_budget": 20}, 20.0, " with a larger --time-budget"),
+        ({"time_budget": 20}, 12.0, " with a larger budget"),
+        ({}, 20.0, ""),
+    ],
+)
+def test_a_study_that_ended_with_trials_to_go_says_how_many_and_what_trains_them(
+    study: StudyFolder, capsys: pytest.CaptureFixture[str], search: dict[str, float], seconds: float, more: str
+) -> None:
+    request = {"model": "m", "name": "mine", "tasks": ["rte"], "search": search}
+    study.spec.write_text(dump_spec(build_spec(request, "x.yaml")), encoding="utf-8")
+    study.clock.write_text(f'{{"seconds": {seconds}}}', encoding="utf-8")
+    told = DriverState(stage="end", trials=3, ended=3, slots=2, end="finished", fulfilled=3, at=1.0)
+    write_driver_state(study, told)
+    text = said("show", str(study.root)) + capsys.readouterr().out
+    assert re.search(rf": stopped with \d+ trials to go, .*; krona-tune resume mine --storage .* goes on{more}\n", text)
+    assert "stopped with" in said("list", "--storage", str(study.root.parent)) + capsys.readouterr().out
+
+
 @pytest.mark.parametrize(("lost", "word"), [("manifest.json", "show"), ("study.yaml", "show")])
 def test_a_study_without_one_of_its_files_says_which(study: StudyFolder, lost: str, word: str) -> None:
     (study.root / lost).unlink()

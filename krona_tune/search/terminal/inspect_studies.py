@@ -18,6 +18,7 @@ from krona_tune.record.records import read_trials_so_far
 from krona_tune.record.sink import NullSink
 from krona_tune.record.storage import LISTED, Storage, refresh
 from krona_tune.refusal import Refusal, told
+from krona_tune.search.budget import RAISED_BY, Budget, StudyClock, spent
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.progress.study_status import read_status
 from krona_tune.search.terminal.live_view import View, can_redraw
@@ -27,6 +28,7 @@ from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import format_many
 from krona_tune.study.manifest import Manifest, read_manifest
 from krona_tune.study.request.loader import load_spec
+from krona_tune.study.request.search_spec import SearchSpec
 from krona_tune.study.result import TrialResult
 from krona_tune.study.standings import Standings
 from krona_tune.study.study_state import ALL_DONE, running_trials
@@ -56,8 +58,9 @@ def show(folder: StudyFolder, console: Console) -> None:
     """Prints what a study has found so far. Raises a Refusal if it has not begun or can't be read."""
     manifest = read_manifest(folder.manifest)
     spec = load_spec(folder.spec)
-    rows, state, stopped = _looked_at(folder, manifest)
-    goes_on = f"; krona-tune resume {folder.name}{folder.storage_flag} goes on" if stopped else ""
+    rows, state, by_itself = _looked_at(folder, manifest)
+    more = _more_of(spec.search, rows, folder) if by_itself else ""
+    goes_on = "" if by_itself is None else f"; krona-tune resume {folder.name}{folder.storage_flag} goes on{more}"
     console.print(f"{folder.root}: {state}{goes_on}", highlight=False, markup=False, soft_wrap=True)
     console.print(build_result_tables(Standings(rows, spec.shared_by), manifest.tasks, spec.search))
 
@@ -95,6 +98,15 @@ def watch(folder: StudyFolder, console: Console) -> None:
             refresh(folder)
 
 
+def _more_of(search: SearchSpec, rows: Sequence[TrialResult], folder: StudyFolder) -> str:
+    """Returns of what a study whose driver ended by itself needs more to train the rest; empty if nothing limits it."""
+    limits = Budget.of(search)
+    if limits == Budget():
+        return ""
+    used = limits.used_up(spent({row.trial_id: row for row in rows}, StudyClock(folder.clock, counts=False).seconds()))
+    return f" with a larger {RAISED_BY[used] if used else 'budget'}"
+
+
 def _session(folder: StudyFolder, ended: Sequence[TrialResult] | None) -> tuple[float, float]:
     """Returns the last session's start, when it wrote the manifest, and its end: now if `ended` is None."""
     began = folder.manifest.stat().st_mtime
@@ -124,16 +136,17 @@ def _line(folder: StudyFolder) -> tuple[str, ...] | None:
     return folder.name, begun, state, tasks, trials, data
 
 
-def _looked_at(folder: StudyFolder, manifest: Manifest) -> tuple[list[TrialResult], str, bool]:
-    """Returns the study's rows, its state in words, and whether it was stopped before its end."""
+def _looked_at(folder: StudyFolder, manifest: Manifest) -> tuple[list[TrialResult], str, bool | None]:
+    """Returns the study's rows and its state in words; if something is left and no driver runs, whether the last one
+    ended by itself, as by a budget, else None."""
     rows, unread = _rows(folder)
     status = read_status(folder, rows, runs=is_running(folder), manifest=manifest)
     state, left = status.state, status.state.counts.to_go or 0
-    by_itself = status.last is not None and status.last.end == ALL_DONE  # what is left, no limit allows
-    stopped = state.stopped and status.problem is None and not by_itself
+    stopped = state.stopped and status.problem is None
     end = f"{state.word} with {format_many(left, 'trial')} to go" if left else state.word
+    by_itself = (status.last is not None and status.last.end == ALL_DONE) if stopped else None
     damage = f"{len(unread)} of its records can't be read" if unread else ""
-    return rows, ", ".join(filter(None, (end * stopped, state.text, damage))) or "nothing yet", stopped
+    return rows, ", ".join(filter(None, (end * stopped, state.text, damage))) or "nothing yet", by_itself
 
 
 def _rows(folder: StudyFolder) -> tuple[list[TrialResult], set[Path]]:
