@@ -84,8 +84,11 @@ STOP = "stop"
 
 
 @contextmanager
-def note_progress(place: Path, progress: Callable[[], TrialProgress]) -> Iterator[Callable[[], bool]]:
-    """Writes `progress()` in a thread while the context lasts, and at its end; does nothing if it can't be written.
+def note_progress(
+    place: Path, progress: Callable[[], TrialProgress], lost: Callable[[], bool] = bool
+) -> Iterator[Callable[[], bool]]:
+    """Writes `progress()` in a thread while the context lasts, and at its end; does nothing if it can't be written, or
+    if the study's folder is `lost`.
 
     Gives a function that returns whether the trial is asked to stop, as the thread last saw.
     """
@@ -96,6 +99,8 @@ def note_progress(place: Path, progress: Callable[[], TrialProgress]) -> Iterato
 
     def note() -> None:
         with suppress(OSError):
+            if lost():
+                return
             if asked.exists():
                 stop.set()
             place.parent.mkdir(parents=True, exist_ok=True)

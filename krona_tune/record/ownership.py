@@ -142,15 +142,39 @@ def _number(found: os.stat_result) -> tuple[int, int]:
 def why_lost(root: Path) -> str:
     """Returns why a study's folder is no longer the one that this process holds, so that another driver may have it;
     empty if it is, or this process holds none."""
-    if (held := _HELD.get(root)) is None:
+    if (held := _HELD.get(root)) is None or _has(root, held):
         return ""
+    return f"{root} was moved or replaced, or its {LOCK}, so that another driver may have it"
+
+
+def _has(root: Path, held: tuple[int, int]) -> bool:
+    """Returns whether a folder still has this lock, as far as one can tell while its file system does not answer."""
     try:
-        there = _number((root / LOCK).stat())
+        return _number((root / LOCK).stat()) == held
     except FileNotFoundError:
-        there = None
-    except OSError:  # of a file system that does not answer now
-        return ""
-    return "" if there == held else f"{root} was moved or replaced, or its {LOCK}, so that another driver may have it"
+        return False
+    except OSError:
+        return True
+
+
+class WorkersView:
+    """Remembers which folder a study has, as a process sees it that works for its driver, on whatever machine.
+
+    Args:
+        may_lack: the study may have no folder on this machine, because it has a copy elsewhere.
+    """
+
+    def __init__(self, root: Path, *, may_lack: bool) -> None:
+        self.root, self._may_lack, self._seen = root, may_lack, None
+        with suppress(OSError):
+            self._seen = _number((root / LOCK).stat())
+
+    @property
+    def lost(self) -> bool:
+        """Returns whether the folder is gone or another one, so that nothing may be written there any more."""
+        if self._seen is None:
+            return not (self._may_lack or self.root.is_dir())
+        return not _has(self.root, self._seen)
 
 
 def _left_by_starts(root: Path) -> Iterator[Path]:

@@ -331,7 +331,8 @@ class Driver:
     def _end_cut_off(self) -> None:
         """Ends the trials that a stop has cut off: Tune tells of none, nor of a rung that one has reached meanwhile."""
         folder = self.context.folder
-        copies = RemoteCheckpoints(None if self.stopper.lost else folder.remote_checkpoints)
+        away = self.stopper.lost or why_lost(folder.root)
+        copies = RemoteCheckpoints(None if away else folder.remote_checkpoints)
         for trial_id in sorted(self.ledger.running):
             copies.bring(folder.checkpoints / trial_id)
             state = latest_checkpoint(folder.checkpoints / trial_id)

@@ -249,9 +249,10 @@ def prepare_tune(slots: int) -> None:
     """
     os.environ["TUNE_MAX_PENDING_TRIALS_PG"] = str(slots)
     os.environ["TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S"] = "inf"
-    from ray.tune.execution import class_cache, tune_controller
+    from ray.tune.execution import class_cache, experiment_state, tune_controller
 
     recover_pending_trials(tune_controller.TuneController)
+    keep_state_in_its_folder(experiment_state._ExperimentCheckpointManager)
     getattr(class_cache, "DEFAULT_ENV_VARS", {}).clear()
     logging.getLogger("ray.tune.execution.experiment_state").disabled = True
 
@@ -284,6 +285,26 @@ def recover_pending_trials(controller: Any) -> None:
         fail(tune, trial, exception)
 
     setattr(controller, FAILURE, failed)
+
+
+KEEP = "sync_up_experiment_state"
+"""What Tune calls from time to time, and at the end of a run, to keep its state in the run's folder."""
+
+
+def keep_state_in_its_folder(keeper: Any) -> None:
+    """Makes Tune's class that keeps a run's state leave that once the run's folder is gone, as that of a study that was
+    renamed: Tune (2.60) makes it again, and there is no setting."""
+    keep = getattr(keeper, KEEP, None)
+    if keep is None or hasattr(keep, "__wrapped__"):
+        return
+
+    @wraps(keep)
+    def kept(own: Any, *words: Any, **named: Any) -> None:
+        folder = getattr(getattr(own, "_storage", None), "experiment_fs_path", None)
+        if folder is None or Path(folder).is_dir():
+            keep(own, *words, **named)
+
+    setattr(keeper, KEEP, kept)
 
 
 def forget_failures(trial: Any) -> None:

@@ -40,6 +40,7 @@ def trained(book: Ledger, folder: StudyFolder, worker: Workers, number: int = 0,
     """Trains a trial whose states are kept in a study's folder, and records it."""
     message = TrialMessage.from_dict(config(number, **params))
     book.started(message)
+    folder.root.mkdir(exist_ok=True)
     for result in all_steps(worker(message.to_dict(), checkpoints=str(folder.checkpoints.resolve()))):
         step = StepResult.from_dict(result)
         assert step.report

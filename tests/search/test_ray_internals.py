@@ -19,6 +19,8 @@ from ray._private import node as ray_node  # private: what the module uses
 from ray._private import parameter, services, worker  # private: what the module uses
 from ray.air.execution._internal import RayActorManager, TrackedActor  # private: what tells of a lost worker
 from ray.exceptions import RayActorError, RayTaskError
+from ray.train._internal.storage import StorageContext  # private: what the module uses
+from ray.tune.execution.experiment_state import _ExperimentCheckpointManager  # private: what the module uses
 from ray.tune.execution.tune_controller import TuneController  # private: what the module uses
 from ray.tune.experiment import Trial
 
@@ -26,12 +28,14 @@ from krona_tune.search import ray_internals
 from krona_tune.search.ray_internals import (
     AGENT_PORTS,
     HIGHEST_PORT,
+    KEEP,
     KEPT_PORT,
     LOWEST_PORT,
     NODE,
     OF_A_FAILURE,
     RayWatch,
     is_alive,
+    keep_state_in_its_folder,
     kill_ray,
     recover_pending_trials,
     start_ray,
@@ -57,8 +61,31 @@ def test_ray_has_the_names_that_are_used() -> None:
     assert hasattr(Trial("KronaTrial", stub=True).run_metadata, "num_failures")
     assert {"_trial_task_failure", *OF_A_FAILURE[2:]} <= set(dir(TuneController))
     assert set(OF_A_FAILURE[:2]) <= set(TuneController.__init__.__code__.co_names)
+    assert hasattr(_ExperimentCheckpointManager, KEEP)
+    # private: what the module uses
+    assert "_storage" in _ExperimentCheckpointManager.__init__.__code__.co_names
+    assert hasattr(StorageContext, "experiment_fs_path")
     constants = ray_node.ray_constants
     assert {constants.PROCESS_TYPE_GCS_SERVER, constants.PROCESS_TYPE_RAYLET} == ray_internals.VITAL
+
+
+@pytest.mark.parametrize("there", [True, False])
+def test_tune_keeps_its_state_only_in_a_folder_that_is_there(tmp_path: Path, *, there: bool) -> None:
+    class Keeper:
+        """Keeps the state of a run, as Tune's class does."""
+
+        def __init__(self) -> None:
+            self._storage = SimpleNamespace(experiment_fs_path=str(tmp_path / "run-1"))
+
+        def sync_up_experiment_state(self, force: bool = False) -> None:
+            (tmp_path / "run-1" / f"state-{force}").mkdir(parents=True)
+
+    for _ in range(2):
+        keep_state_in_its_folder(Keeper)
+    if there:
+        (tmp_path / "run-1").mkdir()
+    Keeper().sync_up_experiment_state(force=True)
+    assert [path.name for path in tmp_path.glob("*/*")] == ["state-True"] * there
 
 
 def made_by_ray(monkeypatch: pytest.MonkeyPatch, start: Callable[..., object]) -> Callable[..., object]:

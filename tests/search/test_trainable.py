@@ -217,6 +217,31 @@ def test_a_rung_that_finds_no_room_waits_at_the_rung_below(
     assert measured(all_steps(worker(config(1)))) == measured(expected)
 
 
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_worker_whose_study_was_renamed_makes_no_folder_under_its_old_name(
+    worker: Workers, tmp_path: Path, *, replaced: bool
+) -> None:
+    study, renamed = StudyFolder(tmp_path / "a"), StudyFolder(tmp_path / "b")
+    expected = all_steps(worker(config(0)))
+    with lock_of(study):
+        trial = worker(config(1), checkpoints=str(study.checkpoints))
+        told = trial.step()
+    study.root.rename(renamed.root)
+    if replaced:
+        with lock_of(study):
+            pass
+    before = list(tmp_path.rglob("*"))
+    late = [] if replaced else [worker(config(2), checkpoints=str(study.checkpoints))]
+    for each in (trial, *late):
+        ended = each.step()
+        assert (ended["status"], ended["done"]) == ("interrupted", True)
+        assert f"could not be kept: {study.root} was moved or replaced" in ended["error"]
+        each.cleanup()
+    assert list(tmp_path.rglob("*")) == before
+    again = all_steps(worker(config(1), checkpoints=str(renamed.checkpoints)))
+    assert measured([told, *again[1:]]) == measured(expected)
+
+
 class Loading:
     """Takes the place of what loads a backbone: its first tries fail."""
 

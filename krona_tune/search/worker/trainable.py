@@ -15,7 +15,7 @@ from ray import tune
 from krona_tune.atomic_write import UNFINISHED, atomic_folder
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.record.driver_state import TrialProgress, forget_progress, note_progress, place_of
-from krona_tune.record.ownership import is_locked
+from krona_tune.record.ownership import WorkersView, is_locked
 from krona_tune.record.trial_checkpoints import RemoteCheckpoints, latest_checkpoint, state_name
 from krona_tune.refusal import told
 from krona_tune.search.ray_internals import nothing_saved, set_process_title
@@ -154,7 +154,7 @@ class KronaTrial(tune.Trainable):  # type: ignore[misc]
         def progress() -> TrialProgress:
             return TrialProgress(share=run.share_done, curve=run.curve.points)
 
-        with note_progress(self._note_of(run), progress) as asked:
+        with note_progress(self._note_of(run), progress, lambda: self._checkpoints.lost) as asked:
             report = run.advance(asked)
         self._checkpoints.keep(run)
         if run.finished:
@@ -234,6 +234,12 @@ class TrialCheckpoints:
 
     def __init__(self, root: Path, elsewhere: str | None) -> None:
         self._root, self._remote = root, RemoteCheckpoints(elsewhere)
+        self._study = WorkersView(root.parent, may_lack=elsewhere is not None)
+
+    @property
+    def lost(self) -> bool:
+        """Returns whether the study's folder is no longer the one in which this worker began."""
+        return self._study.lost
 
     def of(self, run: TrialRun) -> Path:
         """Returns where the state of the run's current rung is kept."""
@@ -241,7 +247,12 @@ class TrialCheckpoints:
 
     def resume(self, run: TrialRun) -> None:
         """Loads the run's highest usable state; renames a state that is damaged or of another trial or backbone, and
-        continues from the next lower one, or from the start."""
+        continues from the next lower one, or from the start.
+
+        Raises:
+            NotKept: the study's folder is lost.
+        """
+        self._refuse_lost(run)
         folder = self._root / run.trial_id
         self._remote.bring(folder)
         while earlier := latest_checkpoint(folder):
@@ -262,12 +273,18 @@ class TrialCheckpoints:
         Raises:
             NotKept: the state of this rung is not kept; that of the rung below is, if there is one.
         """
+        self._refuse_lost(run)
         try:
             self._write(run, self.of(run))
         except Exception as error:
             if has_broken_device(error) or lacks_memory(error):
                 raise
             raise NotKept(f"the state of {run.trial_id} could not be kept: {type(error).__name__}: {error}") from error
+
+    def _refuse_lost(self, run: TrialRun) -> None:
+        """Raises NotKept if the study's folder is lost: written there, a state would make a folder in its place."""
+        if self.lost:
+            raise NotKept(f"the state of {run.trial_id} could not be kept: {self._study.root} was moved or replaced")
 
     def leave(self, run: TrialRun) -> None:
         """Leaves a trial that is over in this worker to the copy elsewhere. On the driver's own machine its state stays
