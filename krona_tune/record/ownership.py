@@ -13,7 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from krona_tune.atomic_write import write_atomically
+from krona_tune.atomic_write import remove_unfinished, write_atomically
 from krona_tune.record.orders import waiting_ids
 from krona_tune.record.remote_copy import HERE, LOCK, NEXT, ORIGIN, OVERTAKEN, PULLING, Copy, OvertakenError
 from krona_tune.record.remote_files import Store, refusing_store_errors
@@ -48,6 +48,7 @@ def claim(folder: StudyFolder) -> Iterator[frozenset[str] | None]:
     """Holds the study's folder, and its copy if it has one, for this process until the context ends.
 
     `why_lost` tells if the folder was replaced meanwhile. If the study has not begun by then, nothing of it is left.
+    What a driver that was killed while it wrote adapters has left beside them is removed.
     Gives the ids of the orders that waited before: those that come while the copy is fetched mean this process. None if
     they could not be read.
 
@@ -76,6 +77,7 @@ def claim(folder: StudyFolder) -> Iterator[frozenset[str] | None]:
         _say_who(folder)  # while it waits for the study elsewhere, or fetches it, it may be stopped, too
         with holding(folder):
             _say_who(folder)  # again: what was fetched of an earlier driver's state must be older
+            remove_unfinished(folder.root / "adapters")
             yield waiting
     finally:
         lost = why_lost(root)

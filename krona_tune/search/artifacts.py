@@ -8,7 +8,6 @@ from pathlib import Path
 
 from krona_tune.adapters.adapter_card import SELECTED_IN_FINALS, AdapterCard, trial_in
 from krona_tune.adapters.adapter_files import save_adapter
-from krona_tune.atomic_write import remove_unfinished
 from krona_tune.backbones.geometry import Stack
 from krona_tune.record.records import TaskChoice, write_choices
 from krona_tune.record.trial_checkpoints import RemoteCheckpoints, rung_of, state_name
@@ -114,7 +113,6 @@ def save_best_adapters(context: DriverContext, standings: Standings, lack: Calla
         lack: is told which adapter has no state that it could be written from.
     """
     left, choices = [], []
-    remove_unfinished(context.folder.root / "adapters")
     for task in context.plan.spec.tasks:
         found = select(context, standings, task)
         chosen, won = found or (None, None)

@@ -16,6 +16,7 @@ import pytest
 from filelock import FileLock
 
 from krona_tune.api.folders import refuse_taken
+from krona_tune.atomic_write import UNFINISHED
 from krona_tune.record import ownership
 from krona_tune.record.ownership import (
     LEASE,
@@ -170,6 +171,22 @@ def test_what_a_killed_start_left_neither_takes_the_name_nor_stays(folder: Study
     with claim(folder):
         pass
     assert not folder.root.exists() or not list(folder.root.iterdir())
+
+
+def test_what_a_driver_left_that_was_killed_while_it_wrote_adapters_goes_when_the_study_is_taken_again(
+    folder: StudyFolder,
+) -> None:
+    """The folder of a trial's state stays: a worker that outlived the driver may be writing there."""
+    folder.adapter("rte").mkdir(parents=True)
+    left = [folder.adapter("rte") / f"{UNFINISHED}1", folder.adapter("rte").with_name(f"{UNFINISHED}2")]
+    stays = folder.checkpoints / "rte-000" / f"{UNFINISHED}3"
+    for each in (*left, stays):
+        (each / "rte").mkdir(parents=True)
+    folder.spec.touch()
+    with claim(folder):
+        assert not any(each.exists() for each in left)
+        assert folder.adapter("rte").is_dir()
+        assert stays.is_dir()
 
 
 def test_a_study_that_has_begun_stays(folder: StudyFolder) -> None:

@@ -11,7 +11,6 @@ import pytest
 
 from krona_tune.adapters.adapter_card import read_card
 from krona_tune.adapters.adapter_files import read_tensors
-from krona_tune.atomic_write import UNFINISHED
 from krona_tune.search import artifacts
 from krona_tune.search.budget import Amount, Budget
 from krona_tune.search.ledger import Ledger
@@ -110,17 +109,6 @@ def test_the_records_say_which_trial_is_chosen_and_why(worker: Workers, tmp_path
     written(folder, book)
     table = pq.read_table(folder.results / "choices.parquet").to_pylist()
     assert table == [{"task": "rte", "chosen": "rte-000", "winner": "rte-000", "reason": BEST_OF_ALL}]
-
-
-def test_what_a_killed_writer_left_beside_an_adapter_is_removed(worker: Workers, tmp_path: Path) -> None:
-    folder, book = StudyFolder(tmp_path / "s"), ledger()[0]
-    trained(book, folder, worker)
-    written(folder, book)
-    left = [folder.adapter("rte") / f"{UNFINISHED}1", folder.root / "adapters" / f"{UNFINISHED}2"]
-    for each in left:
-        (each / "rte").mkdir(parents=True)
-    written(folder, book)
-    assert not any(each.exists() for each in left)
 
 
 @pytest.mark.parametrize("named", [None, "elsewhere/rung-1"])
