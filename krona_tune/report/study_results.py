@@ -2,7 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import cached_property
 from math import isfinite
 from statistics import fmean
@@ -23,7 +23,7 @@ from krona_tune.study.request.plain_yaml import read_yaml
 from krona_tune.study.request.search_spec import SearchSpec
 from krona_tune.study.result import Half, Status, TrialResult
 from krona_tune.study.search_end import READ_OF_SEARCH, search_ends
-from krona_tune.study.standings import Front, SharedConfiguration, Standings, front_of, shared_ranking
+from krona_tune.study.standings import Front, SharedConfiguration, Standings, front_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,7 +51,7 @@ class FinalAverage:
 class SharedPart:
     """The configurations that were trained to the end on every task, the best average first; `begun` were begun."""
 
-    ranked: tuple[SharedConfiguration, ...]
+    ranked: Sequence[SharedConfiguration]
     begun: int
 
     @property
@@ -97,11 +97,19 @@ class StudyResults:
     @cached_property
     def tasks(self) -> tuple[TaskSummary, ...]:
         """Returns one summary per task: those of the manifest in their order, then others that have records."""
-        return judged_together(summaries(self.recorded, self.manifest), self.shared, self.recorded.trials)
+        facts, running = self.manifest.tasks, self.recorded.running
+        names = dict.fromkeys((*facts, *(trial.task for trial in self.recorded.trials)))
+        return tuple(summarise(task, self.standings, facts.get(task), running) for task in names)
+
+    @cached_property
+    def standings(self) -> Standings:
+        return Standings(self.recorded.trials, tuple(self.manifest.tasks) if self._search.shared else ())
 
     @cached_property
     def shared(self) -> SharedPart | None:
-        return shared_part(self.recorded, self.manifest) if self._search.shared else None
+        """Returns the configurations of a study whose tasks share them; None of another."""
+        begun = {row.number for row in self.recorded.trials if row.searched}
+        return SharedPart(ranked=self.standings.shared, begun=len(begun)) if self._search.shared else None
 
     @cached_property
     def search_ends(self) -> tuple[str, ...]:
@@ -152,15 +160,6 @@ def request_text(folder: StudyFolder) -> str:
     return text
 
 
-def summaries(recorded: Records, manifest: Manifest) -> tuple[TaskSummary, ...]:
-    """Returns one summary per task: those of the manifest in their order, then others that have records."""
-    others = dict.fromkeys(trial.task for trial in recorded.trials if trial.task not in manifest.tasks)
-    return tuple(
-        summarise(task, recorded.of(task).trials, manifest.tasks.get(task), recorded.running)
-        for task in (*manifest.tasks, *others)
-    )
-
-
 def together(tasks: Sequence[TaskSummary], half: Half) -> list[TaskSummary]:
     """Returns those of a study's tasks whose scores on a half have a mean, and fit on one axis."""
     names = averaged({each.task: each.facts for each in tasks}, half)
@@ -201,24 +200,6 @@ def final_average(tasks: Sequence[TaskSummary]) -> FinalAverage | None:
     )
 
 
-def shared_part(recorded: Records, manifest: Manifest) -> SharedPart:
-    """Returns the configurations of a study whose tasks share them."""
-    searched = [row for row in recorded.trials if row.searched]
-    ranked = shared_ranking(searched, tuple(manifest.tasks))
-    return SharedPart(ranked=tuple(ranked), begun=len({row.number for row in searched}))
-
-
-def judged_together(
-    tasks: Sequence[TaskSummary], part: SharedPart | None, trials: Sequence[TrialResult]
-) -> tuple[TaskSummary, ...]:
-    """Returns the summaries; if the tasks share their configurations, their best is the winner of the average, and so
-    are their finals."""
-    if part is None or not part.ranked:
-        return tuple(tasks)
-    standings, shared = Standings(trials, tuple(part.ranked[0].rows)), part.ranked[0].number
-    return tuple(replace(each, shared=shared, finals=standings.finals(each.task, each.facts)) for each in tasks)
-
-
 SOURCE = "reported by Edalati et al. (arXiv 2212.10650), as transcribed"
 
 GLUE_AVERAGE: Mapping[str, float] = MappingProxyType(
@@ -237,7 +218,7 @@ def reported(manifest: Manifest) -> Mapping[str, float]:
 def methods_part(results: StudyResults) -> MethodsPart | None:
     """Returns the methods side by side over the study's tasks; None if fewer than two were searched."""
     facts = {each.task: each.facts for each in results.tasks}
-    lines = compare_methods(results.recorded.trials, facts, tuple(facts) if results.shared else ())
+    lines = compare_methods(results.standings.rows, facts, results.standings.shared_by)
     searched, known = {line.method for line in lines}, reported(results.manifest)
     beside = {method: points for method, points in known.items() if method in searched}
     return MethodsPart(lines=lines, tasks=results.tasks, reported=beside, source=SOURCE) if lines else None

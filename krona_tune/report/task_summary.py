@@ -32,12 +32,12 @@ class RankedTrial:
 class TaskSummary:
     """The results of one task. All scores except those of `finals` are on validation, from the search.
 
-    `facts` None: the manifest does not have the task. `shared` is the number of the configuration that won by its
-    average over tasks; None if each task is judged by itself. `counts` are of all trials by their state, `kinds` by
-    their kind.
+    `standings` are those of the whole study. `facts` None: the manifest does not have the task. `counts` are of all
+    trials by their state, `kinds` by their kind.
     """
 
     task: str
+    standings: Standings
     facts: TaskFacts | None
     ranked: tuple[RankedTrial, ...]
     baseline: TrialResult | None
@@ -45,7 +45,6 @@ class TaskSummary:
     kinds: dict[str, int]
     troubled: tuple[TrialResult, ...]
     finals: Finals
-    shared: int | None = None
 
     @property
     def title(self) -> str:
@@ -65,10 +64,11 @@ class TaskSummary:
         """Returns whether validation and test scores are of one kind, and fit on one axis."""
         return not (self.facts and self.facts.compared_by_loss)
 
-    @property
+    @cached_property
     def best(self) -> RankedTrial | None:
-        own = [each for each in self.ranked if self.shared in {None, each.trial.number}]
-        return own[0] if own else None
+        """Returns the best of the search; if tasks share their configurations, the trial of the best on average."""
+        best = self.standings.best(self.task)
+        return next((each for each in self.ranked if each.trial is best), None)
 
     @property
     def smallest_tied(self) -> RankedTrial | None:
@@ -100,12 +100,12 @@ class TaskSummary:
     @property
     def winner(self) -> TrialResult | None:
         """Returns the trial that won: of the winning finalist the best seed, without finals the best of the search."""
-        return self.finals.winner.best_row if self.finals.winner else self.best.trial if self.best else None
+        return self.standings.winner(self.task, self.facts)
 
     @property
     def chosen(self) -> TrialResult | None:
         """Returns the trial to use: of what the finals choose the best seed, without finals the best of the search."""
-        return self.choice.finalist.best_row if self.choice else self.best.trial if self.best else None
+        return self.standings.chosen(self.task, self.facts)
 
     @cached_property
     def verdicts(self) -> Verdicts:
@@ -138,14 +138,13 @@ class TaskSummary:
         return beats_baseline(self.best.trial if self.best else None, self.baseline, self.facts, len(self.ranked))
 
 
-def summarise(
-    task: str, trials: Sequence[TrialResult], facts: TaskFacts | None, running: Collection[str] = ()
-) -> TaskSummary:
+def summarise(task: str, standings: Standings, facts: TaskFacts | None, running: Collection[str] = ()) -> TaskSummary:
     """Returns the task's trials, ranked and counted. An equal score ranks by fewer trainable parameters."""
-    standings = Standings(trials)
+    trials = [row for row in standings.rows if row.task == task]
     halted = [trial for trial in trials if trial.trial_id not in running]
     return TaskSummary(
         task=task,
+        standings=standings,
         facts=facts,
         ranked=_ranked(standings.searched(task), facts),
         baseline=standings.baseline(task),

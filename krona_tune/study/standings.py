@@ -135,7 +135,7 @@ class Standings:
     def best(self, task: str) -> TrialResult | None:
         """Returns the searched trial with the highest validation score; if tasks share their configurations, the trial
         of the one with the highest average."""
-        if self.shared:
+        if self.shared and task in self.shared_by:
             return self.shared[0].rows[task]
         return next(iter(self.searched(task)), None)
 

@@ -5,12 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from krona_tune.record.records import read_records
 from krona_tune.report.chart import Chart
-from krona_tune.report.study_results import summaries
+from krona_tune.report.study_results import read_results
 from krona_tune.report.task_charts import draw_charts
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.manifest import read_manifest
 from tests.record.events import manifest
 from tests.report.small_study import write_small_study
 
@@ -42,6 +40,6 @@ def empty(folder: StudyFolder) -> Empty:
 
 @pytest.fixture
 def drawn(study: StudyFolder) -> dict[str, Chart]:
-    recorded = read_records(study.results)
-    [cola, *_] = summaries(recorded, read_manifest(study.manifest))
+    results = read_results(study)
+    recorded, [cola, *_] = results.recorded, results.tasks
     return {chart.name: chart for chart in draw_charts(cola, recorded.of("cola"), None)}

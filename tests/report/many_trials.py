@@ -10,6 +10,7 @@ from krona_tune.report.chart import Subject
 from krona_tune.report.task_summary import summarise
 from krona_tune.study.backbone_outline import BackboneOutline
 from krona_tune.study.result import Report, Status, TrialResult
+from krona_tune.study.standings import Standings
 from tests.record.events import ended, manifest, report, started
 
 SIZES = (8, 12, 16, 24, 32, 48)
@@ -53,12 +54,12 @@ T5 = BackboneOutline(width=768, depths={Stack.ENCODER: 3, Stack.DECODER: 3})
 def subject(trials: int, backbone: BackboneOutline | None = None) -> Subject:
     """Returns a task with this many trials, as its charts are drawn from it."""
     recorded = crowd(trials)
-    return Subject(summary=summarise("cola", recorded.trials, FACTS), recorded=recorded, backbone=backbone)
+    return Subject(summary=summarise("cola", Standings(recorded.trials), FACTS), recorded=recorded, backbone=backbone)
 
 
 def subject_of(*trials: TrialResult) -> Subject:
     """Returns cola with these trials, as its charts are drawn from it."""
-    return Subject(summary=summarise("cola", trials, None), recorded=Records(trials=trials))
+    return Subject(summary=summarise("cola", Standings(trials), None), recorded=Records(trials=trials))
 
 
 _STUDY = manifest("cola", synthetic=True)

@@ -6,13 +6,11 @@ from math import log2
 import pytest
 
 from krona_tune.record.parquet_sink import ParquetSink
-from krona_tune.record.records import read_records
 from krona_tune.report.chart import Chart, Subject
 from krona_tune.report.factor_shapes import draw_factor_shapes
-from krona_tune.report.study_results import summaries
+from krona_tune.report.study_results import read_results
 from krona_tune.report.task_charts import draw_charts
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.manifest import read_manifest
 from krona_tune.study.proposer import Proposer
 from krona_tune.study.result import Status
 from tests.record.events import ended, report, started
@@ -44,8 +42,8 @@ def test_the_terms_of_a_sum_are_said_beside_its_shape(study: StudyFolder) -> Non
     sink = ParquetSink(study.results)
     trial = replace(started(7), params={"method": "krona", "a_out": 24, "a_in": 16, "terms": 4, "learning_rate": 0.07})
     sink.trial_ended(ended(trial, Status.COMPLETED, [report(trial, 0, 0.95)]))
-    recorded = read_records(study.results)
-    [cola, *_] = summaries(recorded, read_manifest(study.manifest))
+    results = read_results(study)
+    recorded, [cola, *_] = results.recorded, results.tasks
     [shapes] = [chart for chart in draw_charts(cola, recorded.of("cola"), None) if chart.name == "shapes"]
     assert [list(row) for row in shapes.figure.data[0].customdata] == [[[12, 16, 2, ""]], [[24, 16, 3, ", 4 terms"]]]
     assert shapes.caption.endswith("is written beside it, for each term.")
@@ -57,8 +55,8 @@ def test_a_better_trial_that_was_stopped_is_shown_before_a_taught_one_that_finis
         known = {"method": "krona", "a_out": 32, "a_in": 8, "learning_rate": 0.07}
         trial = replace(started(number), params=known, proposed_by=Proposer.RECORDED_CURVES if number == 7 else "TPE")
         sink.trial_ended(ended(trial, status, [report(trial, 0, score)]))
-    recorded = read_records(study.results)
-    [cola, *_] = summaries(recorded, read_manifest(study.manifest))
+    results = read_results(study)
+    recorded, [cola, *_] = results.recorded, results.tasks
     chart = draw_factor_shapes(Subject(summary=cola, recorded=recorded.of("cola")))
     assert chart is not None
     [best] = [float(cell) for row in chart.figure.data[0].z for cell in row if cell is not None and cell > 0.7]

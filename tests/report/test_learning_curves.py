@@ -10,6 +10,7 @@ from krona_tune.report.study_charts import draw_cost
 from krona_tune.report.task_summary import summarise
 from krona_tune.study.devices import Devices
 from krona_tune.study.result import Status
+from krona_tune.study.standings import Standings
 from tests.record.events import manifest, report
 from tests.report.conftest import Empty
 from tests.report.finalists import SEARCHED, final_rows, page
@@ -36,7 +37,7 @@ def test_what_a_person_stopped_is_not_called_stopped_early() -> None:
     ]
     recorded = Records(trials=tuple(rows), reports=tuple(report(each, 1, each.score or 0.0) for each in rows))
     facts = manifest("cola").tasks["cola"]
-    summary = summarise("cola", rows, facts)
+    summary = summarise("cola", Standings(rows), facts)
     curves = draw_learning_curves(Subject(summary=summary, recorded=recorded))
     assert curves is not None
     ends = {trace.name: trace.text for trace in curves.figure.data if trace.name.startswith("stopped")}
@@ -56,6 +57,6 @@ def test_what_a_person_stopped_is_not_called_stopped_early() -> None:
 def test_finalists_draw_no_learning_curves_and_do_not_rank_in_the_search(empty: Empty) -> None:
     folder = empty("rte")
     page(folder, [SEARCHED, *final_rows()])
-    summary = summarise("rte", read_records(folder.results).trials, None)
+    summary = summarise("rte", Standings(read_records(folder.results).trials), None)
     assert [each.trial.trial_id for each in summary.ranked] == ["rte-000"]
     assert summary.finals.winner is not None

@@ -16,6 +16,7 @@ from krona_tune.report.running_trials import RunningTrial
 from krona_tune.report.task_summary import summarise
 from krona_tune.study.kinds import TrialKind
 from krona_tune.study.result import Curve, Report, Status, TrialResult, curve_columns
+from krona_tune.study.standings import Standings
 from tests.record.events import RUNGS, curve, ended, report, started
 from tests.report.many_trials import FACTS
 
@@ -50,7 +51,7 @@ def runs(trial: str, drawn: Curve = GOOD) -> RunningTrial:
 def subject(*trials: tuple[TrialResult, list[Report]], running: frozenset[str] = frozenset()) -> Subject:
     rows = tuple(row for row, _ in trials)
     recorded = Records(trials=rows, reports=tuple(each for _, own in trials for each in own), running=running)
-    return Subject(summary=summarise("cola", rows, FACTS, running), recorded=recorded)
+    return Subject(summary=summarise("cola", Standings(rows), FACTS, running), recorded=recorded)
 
 
 def test_the_best_the_running_and_those_that_diverged_are_lines_of_their_own() -> None:
@@ -69,7 +70,9 @@ def test_the_best_the_running_and_those_that_diverged_are_lines_of_their_own() -
 
 def test_the_best_of_a_shared_search_is_its_best_configuration() -> None:
     found = subject(ran(1, 0.7), ran(2, 0.6))
-    chart = draw_training_loss(replace(found, summary=replace(found.summary, shared=2)))
+    rows = (*found.recorded.trials, replace(found.recorded.trials[1], task="rte"))
+    shared = summarise("cola", Standings(rows, ("cola", "rte")), FACTS)
+    chart = draw_training_loss(replace(found, summary=shared))
     assert chart is not None
     lines = {line.name: set(line.text) for line in chart.figure.data}
     assert lines == {"best": {"cola-0002"}, "among the best": {"cola-0001"}}

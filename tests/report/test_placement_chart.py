@@ -6,8 +6,10 @@ import pytest
 
 from krona_tune.backbones.geometry import Stack
 from krona_tune.report.placement_chart import draw_placement, places_of
+from krona_tune.report.task_summary import summarise
 from krona_tune.study.backbone_outline import BackboneOutline, recorded_outline
 from krona_tune.study.manifest import ModelFacts
+from krona_tune.study.standings import Standings
 from tests.record.events import manifest, started
 from tests.report.many_trials import BERT, T5, subject
 
@@ -31,12 +33,13 @@ def test_the_picture_of_a_shared_search_fills_the_sites_of_its_best_configuratio
     found = subject(40, BERT)
     first, *others = found.summary.ranked
     sites = {each.trial.number: places_of(each.trial, BERT.bare()) for each in (first, *others)}
-    number = next(
-        each.trial.number for each in others if len(sites[each.trial.number]) != len(sites[first.trial.number])
-    )
-    chart = draw_placement(replace(found, summary=replace(found.summary, shared=number)))
+    finished = [each.trial for each in others if each.trial.finished]
+    best = next(each for each in finished if len(sites[each.number]) != len(sites[first.trial.number]))
+    rows = (*found.recorded.trials, replace(best, task="rte"))
+    shared = summarise("cola", Standings(rows, ("cola", "rte")), found.summary.facts)
+    chart = draw_placement(replace(found, summary=shared))
     assert chart is not None
-    assert list(chart.figure.data[0].marker.color).count("#3f83c8") == len(sites[number])
+    assert list(chart.figure.data[0].marker.color).count("#3f83c8") == len(sites[best.number])
 
 
 def test_the_decoder_stands_beside_the_encoder_and_has_cross_attention() -> None:

@@ -4,20 +4,20 @@ from dataclasses import replace
 
 import pytest
 
-from krona_tune.record.records import Records, read_records
+from krona_tune.record.records import Records
 from krona_tune.report.chart import Chart, Colour, Subject
 from krona_tune.report.cost import DeviceRates
 from krona_tune.report.finals_chart import draw_seeds
 from krona_tune.report.score_charts import draw_average
 from krona_tune.report.study_charts import draw_cost, draw_overview
 from krona_tune.report.study_page import write_report
-from krona_tune.report.study_results import summaries
+from krona_tune.report.study_results import read_results
 from krona_tune.report.task_summary import summarise
 from krona_tune.study.devices import Devices
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.kinds import TrialKind
-from krona_tune.study.manifest import read_manifest
 from krona_tune.study.result import TrialResult
+from krona_tune.study.standings import Standings
 from tests.record.events import manifest
 from tests.report.finalists import final_rows
 from tests.report.pages import NEGATED, read, write_scores
@@ -28,7 +28,7 @@ def test_accuracies_and_negated_scores_are_on_no_common_axis(folder: StudyFolder
     write_scores(folder, {"wiki": -12.3, "mrpc": 0.7, "sst2": 0.9}, wiki=NEGATED)
     charts = read(write_report(folder)).text
     assert "WIKI would not fit on this axis" in charts
-    tasks = summaries(read_records(folder.results), read_manifest(folder.manifest))
+    tasks = read_results(folder).tasks
     overview, average = draw_overview(tasks), draw_average(tasks)
     assert overview is not None
     assert average is not None
@@ -39,7 +39,9 @@ def test_accuracies_and_negated_scores_are_on_no_common_axis(folder: StudyFolder
 def test_each_task_has_a_bar_of_its_time_of_its_own_whatever_its_title() -> None:
     facts, titles = manifest("cola", "rte", "mrpc").tasks, {"cola": "5", "rte": "5", "mrpc": "<pos>"}
     rows = {task: [row("000", "search", 0.5, task=task, train_seconds=60.0)] for task in facts}
-    tasks = [summarise(task, rows[task], facts[task].model_copy(update={"title": titles[task]})) for task in facts]
+    tasks = [
+        summarise(task, Standings(rows[task]), facts[task].model_copy(update={"title": titles[task]})) for task in facts
+    ]
     recorded = Records(trials=tuple(each for own in rows.values() for each in own), reports=())
     chart = draw_cost(tasks, recorded, DeviceRates(unrecorded=Devices(kind="cpu", count=1)))
     assert chart is not None
@@ -56,14 +58,16 @@ def test_a_kind_of_trial_without_a_colour_is_drawn_in_grey(monkeypatch: pytest.M
     monkeypatch.setattr(TrialKind.REPEAT, "facts", facts)
     rows = [row("000-s1", "repeat", 0.5, train_seconds=60.0)]
     recorded = Records(trials=tuple(rows), reports=())
-    chart = draw_cost([summarise("rte", rows, None)], recorded, DeviceRates(unrecorded=Devices(kind="cpu", count=1)))
+    chart = draw_cost(
+        [summarise("rte", Standings(rows), None)], recorded, DeviceRates(unrecorded=Devices(kind="cpu", count=1))
+    )
     assert chart is not None
     assert [(bars.name, bars.marker.color) for bars in chart.figure.data] == [("further trials", Colour.GREY)]
 
 
 def seeds_of(rows: list[TrialResult], **facts: bool) -> Chart | None:
     """Draws the seeds of the finals of RTE."""
-    summary = summarise("rte", rows, manifest("rte").tasks["rte"].model_copy(update=facts))
+    summary = summarise("rte", Standings(rows), manifest("rte").tasks["rte"].model_copy(update=facts))
     return draw_seeds(Subject(summary=summary, recorded=Records(trials=(), reports=()), backbone=None))
 
 

@@ -13,6 +13,7 @@ from krona_tune.service.study_summary import summarise_study
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import Manifest
 from krona_tune.study.result import Status
+from krona_tune.study.standings import Standings
 from tests.record.events import manifest
 from tests.report.conftest import Empty
 from tests.report.finalists import HEAD, KNOBS, LORA, SEARCHED, final_rows, page, sized
@@ -152,12 +153,14 @@ def test_reported_averages_are_said_to_be_others(empty: Empty) -> None:
 
 def test_the_final_average_needs_every_head() -> None:
     facts = manifest("rte").tasks["rte"]
-    with_head = summarise("rte", final_rows(), facts)
-    without = summarise("mrpc", [each for each in final_rows("mrpc") if each.params["method"] != "head_only"], facts)
+    with_head = summarise("rte", Standings(final_rows()), facts)
+    without = summarise(
+        "mrpc", Standings([each for each in final_rows("mrpc") if each.params["method"] != "head_only"]), facts
+    )
     both = final_average([with_head, without])
     assert both is not None
     assert (both.tasks, both.test, both.head_only, both.seeds) == (("rte", "mrpc"), pytest.approx(0.6), None, (2,))
-    assert final_average([summarise("cola", [], facts)]) is None
+    assert final_average([summarise("cola", Standings([]), facts)]) is None
     assert methods_part(StudyResults(manifest=manifest(), recorded=Records(), spec="")) is None
 
 
@@ -165,7 +168,7 @@ def test_the_final_average_counts_the_seeds_that_learned() -> None:
     facts = manifest("rte").tasks["rte"]
     scores = (0.9, 0.91, 0.5)
     rows = [replace(row, metrics={"accuracy": row.score or 0.0}) for row in repeats("000", scores, scores)]
-    found = final_average([summarise("rte", rows, facts)])
+    found = final_average([summarise("rte", Standings(rows), facts)])
     assert found
     assert (found.seeds, found.test) == ((2,), pytest.approx(0.905))
 

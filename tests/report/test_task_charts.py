@@ -5,9 +5,9 @@ from dataclasses import replace
 import pytest
 
 from krona_tune.record.parquet_sink import ParquetSink
-from krona_tune.record.records import Records, read_records
+from krona_tune.record.records import Records
 from krona_tune.report.chart import Chart
-from krona_tune.report.study_results import summaries
+from krona_tune.report.study_results import StudyResults, read_results
 from krona_tune.report.task_charts import draw_charts
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
@@ -58,8 +58,8 @@ def test_a_method_without_a_knob_is_in_no_chart_of_that_knob(study: StudyFolder)
     for number, more in ((7, {"method": "bitfit"}), (8, {"method": "lora", "scale": 9.5, "rank": 2})):
         trial = replace(started(number), params={"learning_rate": 0.07, **more})
         sink.trial_ended(ended(trial, Status.COMPLETED, [report(trial, 0, 0.55)]))
-    recorded = read_records(study.results)
-    [cola, *_] = summaries(recorded, read_manifest(study.manifest))
+    results = read_results(study)
+    recorded, [cola, *_] = results.recorded, results.tasks
     drawn = {chart.name: chart.figure for chart in draw_charts(cola, recorded.of("cola"), None)}
     scale, shapes = drawn["scale"].data[0], drawn["shapes"].data[0]
     assert (0.07, 9.5) in set(zip(scale.x, scale.y, strict=True))
@@ -68,5 +68,5 @@ def test_a_method_without_a_knob_is_in_no_chart_of_that_knob(study: StudyFolder)
 
 
 def test_a_task_without_records_has_no_charts(study: StudyFolder) -> None:
-    mrpc = summaries(Records(), read_manifest(study.manifest))[2]
+    mrpc = StudyResults(manifest=read_manifest(study.manifest), recorded=Records(), spec="").tasks[2]
     assert draw_charts(mrpc, Records(), None) == ()

@@ -6,13 +6,13 @@ from math import isclose, nan
 
 import pytest
 
-from krona_tune.record.records import read_records
-from krona_tune.report.study_results import average, summaries
+from krona_tune.report.study_results import average, read_results
 from krona_tune.report.task_summary import TaskSummary, pareto, summarise
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.manifest import TaskFacts, read_manifest
+from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.proposer import Proposer
 from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.standings import Standings
 from tests.record.events import ended, manifest, report, started
 
 FACTS = manifest("rte").tasks["rte"]
@@ -25,11 +25,11 @@ def scored(number: int, score: float, parameters: int, **changes: object) -> Tri
 
 
 def summary_of(trials: Sequence[TrialResult], facts: TaskFacts | None = FACTS) -> TaskSummary:
-    return summarise("rte", trials, facts)
+    return summarise("rte", Standings(trials), facts)
 
 
 def test_a_task_is_ranked_on_validation_and_held_against_both_baselines(study: StudyFolder) -> None:
-    cola, rte, mrpc = summaries(read_records(study.results), read_manifest(study.manifest))
+    cola, rte, mrpc = read_results(study).tasks
     assert [each.trial.trial_id for each in cola.ranked] == ["cola-0001", "cola-0002", "cola-0005", "cola-0003"]
     assert cola.best is not None
     assert (cola.best.score, cola.constant_score, cola.baseline_score) == (0.6, 0.0, 0.2)
@@ -97,12 +97,12 @@ def test_whether_a_baseline_is_beaten_is_unknown_without_one() -> None:
 
 
 def test_the_average_is_over_the_tasks_that_have_a_result() -> None:
-    with_result = summarise("rte", [scored(0, 0.75, 9), scored(1, 0.6, 9, kind="baseline")], FACTS)
+    with_result = summarise("rte", Standings([scored(0, 0.75, 9), scored(1, 0.6, 9, kind="baseline")]), FACTS)
     other = FACTS.model_copy(update={"constant_score": 0.25})
     second = summarise(
-        "mrpc", [scored(2, 0.25, 9, task="mrpc"), scored(3, 0.5, 9, task="mrpc", kind="baseline")], other
+        "mrpc", Standings([scored(2, 0.25, 9, task="mrpc"), scored(3, 0.5, 9, task="mrpc", kind="baseline")]), other
     )
-    none = summarise("cola", [], FACTS)
+    none = summarise("cola", Standings([]), FACTS)
     mean = average([with_result, none, second])
     assert mean is not None
     assert mean.tasks == ("rte", "mrpc")
@@ -111,8 +111,8 @@ def test_the_average_is_over_the_tasks_that_have_a_result() -> None:
 
 
 def test_an_average_of_baselines_needs_each_of_them() -> None:
-    with_baseline = summarise("rte", [scored(0, 0.75, 9), scored(1, 0.6, 9, kind="baseline")], FACTS)
-    without = summarise("mrpc", [scored(2, 0.25, 9, task="mrpc")], FACTS)
+    with_baseline = summarise("rte", Standings([scored(0, 0.75, 9), scored(1, 0.6, 9, kind="baseline")]), FACTS)
+    without = summarise("mrpc", Standings([scored(2, 0.25, 9, task="mrpc")]), FACTS)
     mean = average([with_baseline, without])
     assert mean is not None
     assert mean.baseline is None
@@ -126,7 +126,7 @@ def test_the_pareto_front_rises_from_few_parameters_to_many() -> None:
 
 def test_a_task_that_the_manifest_does_not_know_is_shown_too(study: StudyFolder) -> None:
     manifest("rte").write(study.manifest)
-    assert [each.task for each in summaries(read_records(study.results), read_manifest(study.manifest))] == [
+    assert [each.task for each in read_results(study).tasks] == [
         "rte",
         "cola",
     ]

@@ -7,7 +7,7 @@ import pytest
 from krona_tune.record.records import FILE, Effect, read_effects, read_records, write_effects
 from krona_tune.report.chart import Subject
 from krona_tune.report.knob_charts import draw_effects as effects_chart
-from krona_tune.report.study_results import summaries
+from krona_tune.report.study_results import StudyResults
 from krona_tune.search.searchers.surrogate import TransferSurrogate, effects
 from krona_tune.study.request.domain import Choice
 from tests.record.events import manifest
@@ -81,7 +81,7 @@ def test_effects_come_back_as_they_were_written_and_are_drawn(found: list[Effect
     recorded = read_records(tmp_path)
     assert recorded.of("cola").effects == tuple(found)
     assert recorded.of("rte").effects == ()
-    [summary] = summaries(recorded, manifest("cola"))
+    [summary] = StudyResults(manifest=manifest("cola"), recorded=recorded, spec="").tasks
     chart = effects_chart(Subject(summary=summary, recorded=recorded.of("cola")))
     assert chart is not None
     titles = {annotation.text for annotation in chart.figure.layout.annotations}

@@ -69,6 +69,8 @@ def test_tasks_that_share_their_configurations_have_the_best_average_s() -> None
     assert [each.number for each in standings.shared] == [1, 0]
     assert standings.best("cola") == rows[2]
     assert Standings(rows).best("cola") == rows[4]
+    other = trial(1, 0.3, task="mrpc")
+    assert Standings([*rows, other], ("cola", "rte")).best("mrpc") == other, "no task of those that share"
 
 
 def test_of_several_shared_finalists_one_is_that_of_all_tasks() -> None:
