@@ -124,12 +124,8 @@ def _average(study: ComparedStudy, common: Sequence[str]) -> str:
 
 def _parameters(study: ComparedStudy) -> str:
     """Returns the mean over tasks of the winners' trainable parameters."""
-    rows = [
-        each.finals.winner.rows[0] if each.finals.winner else each.best.trial
-        for each in study.tasks.values()
-        if each.best
-    ]
-    return format_count(fmean([row.trainable_parameters for row in rows])) if rows else "--"
+    sizes = [each.winner.trainable_parameters for each in study.tasks.values() if each.winner]
+    return format_count(fmean(sizes)) if sizes else "--"
 
 
 def _escaped(text: str) -> str:

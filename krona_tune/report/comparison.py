@@ -84,9 +84,7 @@ class ComparedWinner:
     @property
     def row(self) -> TrialResult | None:
         """Returns a row of the winner's configuration, or of the best of the search; None without a result."""
-        if self.winner:
-            return self.winner.rows[0]
-        return self.summary.best.trial if self.summary.best else None
+        return self.summary.winner
 
     @property
     def half(self) -> Half | None:

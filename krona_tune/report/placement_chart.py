@@ -33,10 +33,9 @@ DECIDING = ("method", "roles", "stacks", "layers")
 
 def draw_placement(subject: Subject) -> Chart | None:
     """Draws the sites that the winner or the best trial adapts; None if there are none or the backbone is not known."""
-    backbone, ranked, best = subject.backbone, subject.summary.ranked, subject.summary.best
-    if backbone is None or best is None:
+    backbone, ranked, shown = subject.backbone, subject.summary.ranked, subject.summary.winner
+    if backbone is None or not ranked or shown is None:
         return None
-    shown = subject.summary.finals.winner.rows[0] if subject.summary.finals.winner else best.trial
     geometry = backbone.bare()
     winner = places_of(shown, geometry)
     if not winner:

@@ -97,7 +97,7 @@ class TaskSummary:
         """Returns what is chosen of the finals, and why; None without finals."""
         return choose(self.finals)
 
-    @property
+    @cached_property
     def winner(self) -> TrialResult | None:
         """Returns the trial that won: of the winning finalist the best seed, without finals the best of the search."""
         return self.standings.winner(self.task, self.facts)
