@@ -110,8 +110,7 @@ class TaskSummary:
     @cached_property
     def verdicts(self) -> Verdicts:
         """Returns in sentences what of the task's results holds and what does not."""
-        best, searched = self.best.trial if self.best else None, [each.trial for each in self.ranked]
-        return verdicts_of(self.title, self.facts, self.finals, best, searched, self.baseline)
+        return verdicts_of(self.standings, self.task, self.facts)
 
     @property
     def negated(self) -> str:

@@ -14,6 +14,7 @@ from krona_tune.study.intervals import Difference
 from krona_tune.study.learning import FailureRate, Learned, beats_baseline, learned_more
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.result import NO_INTERVAL, Status, TrialResult, is_score
+from krona_tune.study.standings import Standings
 
 TIED = "≈"
 """Marks what can't be told apart from the best."""
@@ -46,24 +47,13 @@ class Verdicts:
         return self.learned is Learned.NOTHING
 
 
-def verdicts_of(
-    title: str,
-    facts: TaskFacts | None,
-    finals: Finals,
-    best: TrialResult | None,
-    searched: Sequence[TrialResult],
-    baseline: TrialResult | None = None,
-) -> Verdicts:
-    """Returns a task's verdicts.
+def verdicts_of(standings: Standings, task: str, facts: TaskFacts | None) -> Verdicts:
+    """Returns a task's verdicts: of its finals; without finalists, of the best of its search beside the head alone.
 
-    Args:
-        title: the task's name for people.
-        facts: what the manifest says of the task; None if it does not have it.
-        finals: its finalists, if any.
-        best: the best trial of its search, judged where there are no finalists.
-        searched: its searched trials that have a score.
-        baseline: the head alone of its search, with which the best is compared where there are no finalists.
+    `facts` None: the manifest does not have the task.
     """
+    title, finals = facts.title if facts else task, standings.finals(task, facts)
+    best, searched, baseline = standings.best(task), standings.searched(task), standings.baseline(task)
     winner = finals.winner
     rows = winner.learned if winner else (best,) if best else ()
     ended = winner is not None or any(row.finished for row in searched)

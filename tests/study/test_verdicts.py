@@ -2,8 +2,10 @@
 
 from dataclasses import replace
 
-from krona_tune.study.finals import DEFAULT, rank_finals
+from krona_tune.study.finals import DEFAULT
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.result import Status, TrialResult
+from krona_tune.study.standings import Standings
 from krona_tune.study.verdicts import Verdicts, configuration_texts, trained_texts, verdicts_of
 from tests.record.events import manifest
 from tests.study.final_rows import repeats, row
@@ -18,7 +20,7 @@ SEARCHED = [
 
 
 def verdicts(*finalists: TrialResult, searched: list[TrialResult] = SEARCHED) -> Verdicts:
-    return verdicts_of("RTE", FACTS, rank_finals(finalists, FACTS), searched[0] if searched else None, searched)
+    return verdicts_of(Standings([*finalists, *searched]), "rte", FACTS)
 
 
 def test_where_nothing_was_learned_the_headline_says_so_with_what_was_tried() -> None:
@@ -69,7 +71,7 @@ def test_the_best_of_a_search_is_said_to_be_unfinished_if_another_trial_has_ende
     assert verdicts(searched=[cut, SEARCHED[1]]).others == (
         "RTE: the best trial, rte-000, has not been trained to the end (1.5 epochs).",
     )
-    assert verdicts(searched=[SEARCHED[0], cut]).others == ()
+    assert verdicts(searched=[SEARCHED[0], replace(cut, score=0.4)]).others == ()
     running, stopped = replace(cut, ended_at=None), replace(cut, ended_at=7.0)
     assert verdicts(searched=[running]).others == ()
     assert verdicts(searched=[stopped]).others == (
@@ -144,21 +146,19 @@ def test_beside_one_adapter_it_is_said_that_nothing_was_learned() -> None:
 
 def test_what_is_odd_about_the_data_is_said_beside_scores_only() -> None:
     odd = FACTS.model_copy(update={"doubts": ("no test example of RTE has the label 'no'",)})
-    finals, none = rank_finals((), odd), rank_finals((), FACTS)
-    assert verdicts_of("RTE", odd, finals, SEARCHED[0], SEARCHED).others == (
-        "RTE: no test example of RTE has the label 'no'.",
-    )
-    assert verdicts_of("RTE", odd, finals, None, []).others == ()
-    assert verdicts_of("RTE", FACTS, none, SEARCHED[0], SEARCHED).others == ()
+    said = "RTE: no test example of RTE has the label 'no'."
+    assert verdicts_of(Standings(SEARCHED), "rte", odd).others == (said,)
+    assert verdicts_of(Standings([]), "rte", odd).others == ()
+    assert verdicts().others == ()
 
 
 def test_the_head_alone_is_compared_where_something_was_learned_and_no_finalist_won() -> None:
-    best, head = (replace(SEARCHED[0], score=score, metrics={"accuracy": score}) for score in (0.8, 0.78))
-    finals, won = rank_finals((), FACTS), rank_finals(repeats("a", (0.8, 0.8), (0.8, 0.8)), FACTS)
+    best, again = (replace(SEARCHED[0], score=score, metrics={"accuracy": score}) for score in (0.8, 0.78))
+    head = replace(again, kind=TrialKind.BASELINE)
     said = "RTE: the best adapter is not shown to be better than the head alone at this number of validation examples."
-    assert verdicts_of("RTE", FACTS, finals, best, [best], head).others == (said,)
-    assert said not in verdicts_of("RTE", FACTS, won, best, [best], head).others
-    assert verdicts_of("RTE", FACTS, finals, SEARCHED[0], SEARCHED, head).others == (), "nothing was learned"
+    assert verdicts(searched=[best, head]).others == (said,)
+    assert said not in verdicts(*repeats("a", (0.8, 0.8), (0.8, 0.8)), searched=[best, head]).others
+    assert verdicts(searched=[*SEARCHED, head]).others == (), "nothing was learned"
 
 
 def test_finalists_that_all_failed_have_a_sentence_with_the_first_reason() -> None:

@@ -161,7 +161,7 @@ def build_result_tables(standings: Standings, facts: dict[str, TaskFacts], searc
     what that saved.
     """
     ends = search_ends(search, list(standings.rows), {task: fact.title for task, fact in facts.items()})
-    verdicts = {task: _verdicts(standings, task, fact) for task, fact in facts.items()}
+    verdicts = {task: verdicts_of(standings, task, fact) for task, fact in facts.items()}
     facts = {task: fact.model_copy(update={"title": escape(fact.title)}) for task, fact in facts.items()}
     tables: list[RenderableType] = [
         *(Text(each.headline, style="bold yellow") for each in verdicts.values() if each.headline),
@@ -181,11 +181,6 @@ def build_result_tables(standings: Standings, facts: dict[str, TaskFacts], searc
     if search.pareto:
         tables.append(fronts_table(standings, facts))
     return Group(*tables)
-
-
-def _verdicts(standings: Standings, task: str, facts: TaskFacts) -> Verdicts:
-    finals, searched = standings.finals(task, facts), standings.searched(task)
-    return verdicts_of(facts.title, facts, finals, standings.best(task), searched, standings.baseline(task))
 
 
 def _good(verdicts: Verdicts) -> str:
