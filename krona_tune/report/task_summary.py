@@ -102,7 +102,7 @@ class TaskSummary:
         """Returns the trial that won: of the winning finalist the best seed, without finals the best of the search."""
         return self.standings.winner(self.task, self.facts)
 
-    @property
+    @cached_property
     def chosen(self) -> TrialResult | None:
         """Returns the trial to use: of what the finals choose the best seed, without finals the best of the search."""
         return self.standings.chosen(self.task, self.facts)
