@@ -21,7 +21,7 @@ from krona_tune.search.driver_options import DriverOptions
 from krona_tune.search.signals import interrupted_by_signals
 from krona_tune.search.start_options import START_OPTIONS, StartOptions
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.manifest import TaskFacts, read_manifest
+from krona_tune.study.manifest import read_manifest
 from krona_tune.study.redact import redact
 from krona_tune.study.request.given_values import changing, given_by, lasting, naming_given
 from krona_tune.study.request.loader import load_spec
@@ -129,21 +129,18 @@ def clean(
     ] = False,
 ) -> None:
     """Remove the checkpoints that a study needs no more; interrupted trials keep theirs."""
-    from krona_tune.record.trial_checkpoints import remove, sizes, unneeded
-    from krona_tune.search.progress.trials_left import kept_while_left
+    from krona_tune.record.trial_checkpoints import remove, sizes
+    from krona_tune.search.kept_checkpoints import unneeded
     from krona_tune.study.formatting import format_bytes, format_many
 
     refuse_unknown("--keep", "choice", MAY_KEEP, keep)
     folder = study_folder(storage_at(storage), study)
     with claim(folder):
         spec = default_to_glue(load_spec(folder.spec))
-        rows, kept, facts = read_trials(folder.results), MAY_KEEP[keep], dict[str, TaskFacts]()
-        if folder.manifest.exists():
-            manifest = read_manifest(folder.manifest)
-            facts = manifest.tasks
-            needed = kept_while_left(kept, spec, manifest.planned_of(spec), rows, facts)
-            kept = "finalists" if (keep, needed) == ("winners", "all") else needed  # a person asks for less
-        trials = sizes(folder, unneeded(folder, rows, spec, facts, kept))
+        rows = read_trials(folder.results)
+        manifest = read_manifest(folder.manifest) if folder.manifest.exists() else None
+        planned, facts = (manifest.planned_of(spec), manifest.tasks) if manifest else (None, {})
+        trials = sizes(folder, unneeded(folder, spec, planned, rows, facts, MAY_KEEP[keep], by_hand=True))
         if not trials:
             console.print("nothing to remove: no trial has a checkpoint that it needs no more", highlight=False)
             return

@@ -1,5 +1,4 @@
-"""Copies the states that trials keep at their rungs to a URI, where workers on other nodes find them, and removes those
-that a study needs no more, here and there."""
+"""Copies the states that trials keep at their rungs to a URI, where workers on other nodes find them."""
 
 import logging
 import shutil
@@ -11,16 +10,9 @@ from io import BytesIO
 from pathlib import Path
 from zipfile import BadZipFile, ZipFile
 
-from krona_tune.adapters.adapter_card import trial_in
 from krona_tune.atomic_write import atomic_folder
 from krona_tune.record.remote_files import Store, refusing_store_errors
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.kinds import facts_of
-from krona_tune.study.manifest import TaskFacts
-from krona_tune.study.request.study_spec import Keep, StudySpec
-from krona_tune.study.result import TrialResult
-from krona_tune.study.standings import Standings
-from krona_tune.study.study_state import recoverable
 
 logger = logging.getLogger(__name__)
 
@@ -189,32 +181,6 @@ def _unpack(content: bytes, folder: Path) -> bool:
         logger.warning("%s: what was sent is not whole (%s), an earlier state is looked for", folder, error)
         return False
     return True
-
-
-def unneeded(
-    folder: StudyFolder, rows: Sequence[TrialResult], spec: StudySpec, facts: Mapping[str, TaskFacts], keep: Keep
-) -> list[str]:
-    """Returns the trials whose checkpoints are needed no more: of those that have ended, all but each task's winner and
-    what is chosen of it.
-
-    With "finalists" finalists and full trainings keep theirs too, with "all" every trial. Interrupted trials need
-    theirs to go on, and so do failed ones, which an order retries; full trainings until their adapters are written.
-    """
-    standings = Standings(rows, spec.shared_by)
-    each = [(task, facts.get(task)) for task in spec.tasks]
-    best = [row for known in each for row in (standings.winner(*known), standings.chosen(*known))]
-    kept = {row.trial_id for row in (*best, *recoverable(rows)) if row}
-    return sorted(
-        row.trial_id
-        for row in rows
-        if keep != "all" and not (keep == "finalists" and facts_of(row.kind).kept)
-        if row.ended and row.trial_id not in kept and not _to_write(folder, row)
-    )
-
-
-def _to_write(folder: StudyFolder, row: TrialResult) -> bool:
-    """Returns whether a full training has completed whose adapter is not in the study's folder."""
-    return row.fully_trained and trial_in(folder.adapter(row.trial_id)) != row.trial_id
 
 
 def sizes(folder: StudyFolder, trials: Iterable[str]) -> dict[str, int]:

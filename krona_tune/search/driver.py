@@ -17,11 +17,12 @@ from rich.console import Console
 from krona_tune.record.driver_state import TrialProgress, progress_of, read_driver_state, write_driver_state
 from krona_tune.record.ownership import why_lost
 from krona_tune.record.remote_copy import OVERTAKEN
-from krona_tune.record.trial_checkpoints import RemoteCheckpoints, latest_checkpoint, remove, unneeded
+from krona_tune.record.trial_checkpoints import RemoteCheckpoints, latest_checkpoint, remove
 from krona_tune.search.artifacts import Artifacts, write_artifacts
 from krona_tune.search.budget import RAISED_BY, Amount, Budget, Rates, StudyClock, spent
 from krona_tune.search.driver_options import DriverOptions, Outcome
 from krona_tune.search.forecast import Forecast
+from krona_tune.search.kept_checkpoints import unneeded
 from krona_tune.search.phases import (
     SearchedStudy,
     chosen_phase,
@@ -31,7 +32,7 @@ from krona_tune.search.phases import (
     needs_of,
     search_phase,
 )
-from krona_tune.search.progress.trials_left import by_task, kept_while_left, later_not_begun, search_left
+from krona_tune.search.progress.trials_left import by_task, later_not_begun, search_left
 from krona_tune.search.ray_metrics import StudyMetrics, readings
 from krona_tune.search.resume import LATER_PHASES, LaterPhase
 from krona_tune.search.running_study import RunningStudy
@@ -437,9 +438,8 @@ class Driver:
         self._close(cut_short=bool(stopper.lost))
         if not stopper.interrupted and not again:
             rows, spec, facts = list(self.ledger.rows.values()), self.study.plan.spec, self.context.manifest.tasks
-            asked, planned = spec.resources.keep_checkpoints, self.study.plan.planned
-            keep = kept_while_left(asked, spec, planned, rows, facts)
-            remove(folder, unneeded(folder, rows, spec, facts, keep))
+            planned, keep = self.study.plan.planned, spec.resources.keep_checkpoints
+            remove(folder, unneeded(folder, spec, planned, rows, facts, keep))
 
     def _close(self, *, cut_short: bool) -> None:
         """Decides how the driver ends, says so, and ends the records; at once if its end is `cut_short`."""

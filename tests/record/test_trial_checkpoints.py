@@ -1,81 +1,22 @@
-"""Tests that the checkpoints which go are those that nothing needs: not the winners', not interrupted trials'."""
+"""Tests that other workers find a trial's state, and that states are counted and removed here and there."""
 
 import io
 import shutil
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from fsspec.implementations.memory import MemoryFileSystem
 
 from krona_tune import cli
-from krona_tune.adapters.adapter_card import CARD
 from krona_tune.record import trial_checkpoints
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.remote_files import Store
-from krona_tune.record.trial_checkpoints import RemoteCheckpoints, remove, sizes, unneeded
+from krona_tune.record.trial_checkpoints import RemoteCheckpoints, remove, sizes
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.kinds import TrialKind
-from krona_tune.study.request.loader import build_spec
-from krona_tune.study.result import Status, TrialResult
-from tests.adapters.cards import made
 from tests.conftest import Run
-from tests.record.events import manifest
-from tests.study.final_rows import repeats, row
-
-SPEC = build_spec({"model": "m", "name": "s", "tasks": ["rte", "cola"]}, "x.yaml")
-SEARCHED = [
-    row("000", "search", 0.6, number=0),
-    row("001", "search", 0.8, number=1),
-    row("002", "search", 0.1, number=2, status=Status.STOPPED_EARLY),
-    replace(row("003", "search", None, number=3), status=Status.INTERRUPTED),
-    row("head-0", "baseline", 0.5),
-    row("000", "search", 0.4, number=0, task="cola"),
-    row("001", "search", 0.3, number=1, task="cola"),
-]
-FINALISTS = [*repeats("rte-001", (0.7, 0.9), (0.7, 0.8)), *repeats("rte-000", (0.6, 0.6), (0.5, 0.5))]
-
-
-def kept(rows: list[TrialResult], keep: str) -> set[str]:
-    every = {each.trial_id for each in rows}
-    return every - set(unneeded(StudyFolder(Path("nowhere")), rows, SPEC, {}, keep))  # type: ignore[arg-type]
-
-
-def test_without_finals_each_tasks_best_and_what_was_interrupted_stay() -> None:
-    for keep in ("winners", "finalists"):
-        assert kept(SEARCHED, keep) == {"rte-001", "rte-003", "cola-000"}
-    assert kept(SEARCHED, "all") == {each.trial_id for each in SEARCHED}
-
-
-def test_what_an_order_may_retry_stays_too() -> None:
-    ends = (Status.FAILED, Status.OUT_OF_MEMORY, Status.DIVERGED)
-    ended = [replace(row(f"00{n}", "search", None, number=n), status=each) for n, each in enumerate(ends, 4)]
-    assert kept([*SEARCHED, *ended], "winners") == {"rte-001", "rte-003", "cola-000", "rte-004", "rte-005"}
-
-
-def test_with_finals_the_winning_seed_stays_or_all_finalists() -> None:
-    rows = [*SEARCHED, *FINALISTS]
-    assert kept(rows, "winners") == {"rte-final-rte-001-s2", "rte-003", "cola-000"}
-    assert kept(rows, "finalists") == {*(each.trial_id for each in FINALISTS), "rte-003", "cola-000"}
-
-
-def test_a_full_training_keeps_its_state_until_its_adapter_is_written(tmp_path: Path) -> None:
-    folder = StudyFolder(tmp_path)
-    full = [row(f"001-full-{name}-s1", TrialKind(f"full_{name}"), 0.8) for name in ("train", "data")]
-    failed = row("001-full-train-s2", TrialKind.FULL_TRAIN, None, status=Status.FAILED)
-    for name, holds in ((full[0].trial_id, full[0].trial_id), (full[1].trial_id, "rte-000")):
-        folder.adapter(name).mkdir(parents=True)
-        (folder.adapter(name) / CARD).write_text(made(trial_id=holds).model_dump_json(), encoding="utf-8")
-    assert unneeded(folder, [*full, failed], SPEC, {}, "winners") == sorted([full[0].trial_id, failed.trial_id])
-    assert unneeded(folder, [*full, failed], SPEC, {}, "finalists") == []
-
-
-def states(folder: StudyFolder, rows: list[TrialResult]) -> None:
-    for each in rows:
-        (folder.checkpoints / each.trial_id / "rung-1").mkdir(parents=True)
-        (folder.checkpoints / each.trial_id / "rung-1" / "state").write_bytes(b"x" * 1000)
+from tests.record.stored_states import SEARCHED, states
 
 
 def test_what_goes_here_goes_elsewhere_too_and_is_counted(tmp_path: Path) -> None:
@@ -84,11 +25,12 @@ def test_what_goes_here_goes_elsewhere_too_and_is_counted(tmp_path: Path) -> Non
     store = Store(f"{folder.remote}/checkpoints")
     for each in SEARCHED:
         store.write(f"{each.trial_id}/rung-1.zip", b"x")
-    gone = unneeded(folder, SEARCHED, SPEC, {}, "finalists")
+    stay = {"rte-001", "rte-003", "cola-000"}
+    gone = [each.trial_id for each in SEARCHED if each.trial_id not in stay]
     assert sizes(folder, [*gone, "rte-999"]) == dict.fromkeys(gone, 1001)
     remove(folder, gone)
-    assert {path.name for path in folder.checkpoints.iterdir()} == {"rte-001", "rte-003", "cola-000"}
-    assert {name for name in store.names() if store.names(name)} == {"rte-001", "rte-003", "cola-000"}
+    assert {path.name for path in folder.checkpoints.iterdir()} == stay
+    assert {name for name in store.names() if store.names(name)} == stay
     remove(folder, gone)
     assert sizes(folder, gone) == {}
 
@@ -168,24 +110,6 @@ def test_a_person_is_asked_before_anything_goes(ended: StudyFolder, run: Run, mo
     assert (code, out) == (0, "nothing to remove: no trial has a checkpoint that it needs no more\n"), "nobody is asked"
     code, _, err = run("clean", "s", "--keep", "winner", program=cli.main)
     assert (code, err) == (2, "--keep: unknown choice 'winner', did you mean 'winners'?\n")
-
-
-def test_what_an_unfinished_study_still_needs_stays(run: Run) -> None:
-    """One configuration of a shared search has completed on one task only, where it is not the best."""
-    folder = StudyFolder(Path("studies/s"))
-    sink = ParquetSink(folder.results)
-    folder.spec.write_text("{model: m, name: s, tasks: [rte, cola], search: {shared: true, trials: 2}}")
-    shared = manifest("rte", "cola")
-    shared.write(folder.manifest)
-    rows = [SEARCHED[0], SEARCHED[1], replace(SEARCHED[5], number=1, trial_id="cola-001")]
-    for each in rows:
-        sink.trial_ended(each)
-    sink.study_ended([])
-    states(folder, rows)
-    code, out, _ = run("clean", "s", "--yes", program=cli.main)
-    assert (code, out) == (0, "nothing to remove: no trial has a checkpoint that it needs no more\n")
-    code, out, _ = run("clean", "s", "--keep", "winners", "--yes", program=cli.main)
-    assert (code, out) == (0, "1.0 kB freed: the checkpoints of 1 trial\n")
 
 
 def test_where_nobody_answers_nothing_goes(

@@ -8,12 +8,12 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 
-from krona_tune.search.resume import LATER_PHASES, LaterPhase
+from krona_tune.search.resume import LATER_PHASES
 from krona_tune.search.searchers.asha_rule import SharedAverages
 from krona_tune.search.trial_message import TrialMessage
 from krona_tune.study.kinds import FIRST_TRAINED, TrialKind
 from krona_tune.study.manifest import PlanFacts, TaskFacts
-from krona_tune.study.request.study_spec import Keep, StudySpec
+from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import Status, TrialResult, grouped
 from krona_tune.study.search_end import search_end
 from krona_tune.study.study_state import Counts
@@ -178,32 +178,3 @@ def _new_by_rows(
         for kind, trials in chosen.items()
         for task in over
     }
-
-
-def kept_while_left(
-    keep: Keep, spec: StudySpec, planned: PlanFacts, rows: Sequence[TrialResult], facts: Mapping[str, TaskFacts]
-) -> Keep:
-    """Returns whose checkpoints a study keeps, asked to keep these: more of them while trials are left to it.
-
-    A configuration that goes on with the other tasks may still win, and what is left of the finals may choose another
-    finalist.
-    """
-    if spec.search.shared and any(search_left(spec, planned, rows).values()):
-        return "all"
-    if keep == "winners" and any(_is_left(phase, spec, planned, rows, facts) for phase in LATER_PHASES):
-        return "finalists"
-    return keep
-
-
-def _is_left(
-    phase: LaterPhase,
-    spec: StudySpec,
-    planned: PlanFacts,
-    rows: Sequence[TrialResult],
-    facts: Mapping[str, TaskFacts],
-) -> bool:
-    """Returns whether a phase has trials that have not ended, or may have some, of an older study."""
-    try:
-        return bool(phase.not_ended(spec, planned, rows, facts))
-    except (KeyError, ValueError):
-        return True
