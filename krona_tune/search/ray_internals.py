@@ -255,6 +255,15 @@ def prepare_tune(slots: int) -> None:
     keep_state_in_its_folder(experiment_state._ExperimentCheckpointManager)
     getattr(class_cache, "DEFAULT_ENV_VARS", {}).clear()
     logging.getLogger("ray.tune.execution.experiment_state").disabled = True
+    logging.getLogger("ray.tune.tune").addFilter(_is_not_of_its_state)
+
+
+UNKEPT = "Experiment state snapshotting failed"
+"""What Tune says, with a traceback, where its last state can't be kept, as on a full disk."""
+
+
+def _is_not_of_its_state(said: logging.LogRecord) -> bool:
+    return not str(said.msg).startswith(UNKEPT)
 
 
 FAILURE = "_trial_task_failure"

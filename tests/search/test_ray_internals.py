@@ -33,10 +33,12 @@ from krona_tune.search.ray_internals import (
     LOWEST_PORT,
     NODE,
     OF_A_FAILURE,
+    UNKEPT,
     RayWatch,
     is_alive,
     keep_state_in_its_folder,
     kill_ray,
+    prepare_tune,
     recover_pending_trials,
     start_ray,
 )
@@ -86,6 +88,17 @@ def test_tune_keeps_its_state_only_in_a_folder_that_is_there(tmp_path: Path, *, 
         (tmp_path / "run-1").mkdir()
     Keeper().sync_up_experiment_state(force=True)
     assert [path.name for path in tmp_path.glob("*/*")] == ["state-True"] * there
+
+
+def test_tune_says_nothing_of_a_state_of_its_own_that_it_could_not_keep(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The study says why it has stopped, without a traceback."""
+    for name in ("TUNE_MAX_PENDING_TRIALS_PG", "TUNE_WARN_INSUFFICENT_RESOURCE_THRESHOLD_S"):
+        monkeypatch.setenv(name, "1")
+    prepare_tune(2)
+    (said,) = (text for text in ray.tune.run.__code__.co_consts if str(text).startswith(UNKEPT))
+    heard = logging.getLogger("ray.tune.tune").filter
+    assert not heard(logging.makeLogRecord({"msg": said}))
+    assert heard(logging.makeLogRecord({"msg": "Trials did not complete"}))
 
 
 def made_by_ray(monkeypatch: pytest.MonkeyPatch, start: Callable[..., object]) -> Callable[..., object]:
