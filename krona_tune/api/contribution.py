@@ -66,8 +66,11 @@ def contribute(folder: StudyFolder, path: Path) -> Contribution:
     manifest, trials = read_manifest(folder.manifest), read_trials(folder.results)
     spec = default_to_glue(load_spec(folder.spec))
     state = read_status(folder, trials, runs=is_running(folder), manifest=manifest, spec=spec).state
-    if state.runs or state.counts.to_go:
-        problem = "it runs" if state.runs else f"{state.counts.to_go} of its trials have not ended"
+    if state.runs:
+        wait = f"let it end first; krona-tune watch {folder.name}{folder.storage_flag} shows how far it is"
+        raise Refusal(folder.name, f"it is {state.word}", wait)
+    if state.counts.to_go:
+        problem = f"{state.counts.to_go} of its trials have not ended"
         again = f"let it end first: krona-tune resume {folder.name}{folder.storage_flag}"
         limited = Budget.of(spec.search) != Budget()
         raise Refusal(folder.name, problem, again + ", with a higher limit if its own ended it" * limited)

@@ -192,7 +192,9 @@ def adapter_folder(storage: Storage, study: str, task: str | None) -> Path:
     left = sorted(path.parent.name for path in folder.root.glob(f"adapters/*/{CARD}"))
     chosen = [name for name in left if FULL not in name and not name.endswith(WINNER)]
     if not left:
-        raise Refusal(str(folder.root), "holds no adapter", "resume the study to its end")
+        watch = f"wait for the study's end; krona-tune watch {folder.name}{folder.storage_flag} shows how far it is"
+        fix = watch if is_locked(folder) else "resume the study to its end"
+        raise Refusal(str(folder.root), "holds no adapter", fix)
     if task is None and len(chosen) != 1:
         raise Refusal("--task", f"{study} has adapters of {', '.join(left)}", "choose one with --task")
     if task is not None and task not in left:

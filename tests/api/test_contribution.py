@@ -13,6 +13,7 @@ from krona_tune.api.contribution import contribute
 from krona_tune.cli import main
 from krona_tune.record.contributed_curves import PROVENANCE, read_curves
 from krona_tune.record.driver_state import write_driver_state
+from krona_tune.record.ownership import lock_of
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.recorded_curves import COLUMNS
 from krona_tune.refusal import Refusal
@@ -152,6 +153,12 @@ def test_what_is_no_curve_or_has_not_ended_is_refused(tmp_path: Path) -> None:
     with pytest.raises(Refusal, match=r"--output: .*theirs does not end in \.parquet; write theirs\.parquet"):
         contribute(study(tmp_path / "mine"), tmp_path / "theirs")
     assert not path.exists()
+
+
+def test_a_study_that_runs_is_refused_and_nobody_is_told_to_resume_it(tmp_path: Path) -> None:
+    runs = study(tmp_path / "runs", of=5)
+    with lock_of(runs), pytest.raises(Refusal, match=r"^runs: it is running; let it end first; krona-tune watch runs"):
+        contribute(runs, tmp_path / "theirs.parquet")
 
 
 def test_a_study_that_could_try_no_more_points_is_contributed(tmp_path: Path) -> None:

@@ -6,6 +6,8 @@ from shutil import copytree
 import pytest
 
 from krona_tune.adapters.adapter_files import TENSORS
+from krona_tune.record.ownership import lock_of
+from krona_tune.study.folder import StudyFolder
 from tests.conftest import Run
 
 
@@ -54,6 +56,13 @@ def test_an_adapter_of_another_task_than_was_asked_for_is_refused(
     assert code == 2
     assert "--task: " in err
     assert "cola is an adapter of cola, not of sst2; leave it out" in err
+
+
+def test_an_adapter_of_a_study_that_runs_is_to_be_waited_for(ask: Run, storage: Path) -> None:
+    with lock_of(StudyFolder(storage / "empty")):
+        code, _, err = ask("export", "empty", "--storage", storage, "--to", "out")
+    assert code == 2
+    assert "holds no adapter; wait for the study's end; krona-tune watch empty --storage" in err
 
 
 @pytest.mark.parametrize(
