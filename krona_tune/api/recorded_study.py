@@ -140,7 +140,7 @@ class RecordedStudy:
         """Orders something of the study while it runs, such as `order("stop_trial", "cola-003")`.
 
         Args:
-            what: stop_trial, clone_trial, pause, continue, stop, cancel, trials, max_concurrent or time_budget.
+            what: stop_trial, clone_trial, pause, continue, stop, cancel, retry, trials, max_concurrent or time_budget.
             trial: the trial that it is about.
             value: what it sets: +20 for trials, 4 for max_concurrent, 2h for time_budget.
             settings: what a clone changes, such as {"learning_rate": 0.001}.

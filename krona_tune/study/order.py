@@ -204,7 +204,8 @@ class OrderRequest(FrozenValue):
 WRITTEN = {
     "trial": "name a trial, such as cola-003",
     "settings": "write each change as NAME=VALUE, such as training.learning_rate=0.001",
-    "value": "write +20 trials, a number of trials at once, or a time such as 2h",
+    "value": "write "
+    + " or ".join(f"{kind.facts.example} for {kind}" for kind in FOR_PEOPLE if "value" in kind.facts.takes),
 }
 """What is written in a field of a request, as the fix of a refusal."""
 

@@ -1,5 +1,7 @@
 """Tests the use of a study in a notebook."""
 
+import inspect
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +15,7 @@ from krona_tune.record.parquet_reader import read_trials
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.refusal import Refusal
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.order import FOR_PEOPLE
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import Status
 from krona_tune.study.study_state import DriverState
@@ -148,3 +151,9 @@ def test_an_opened_study_takes_orders(study: StudyFolder) -> None:
     assert list(opened.orders["state"]) == ["refused"]
     with pytest.raises(Refusal, match="stop_trial needs a trial"):
         opened.order("stop_trial")
+
+
+def test_the_words_of_an_order_name_each_that_people_give() -> None:
+    words = inspect.getdoc(krona_tune.Study.order) or ""
+    listed = re.findall(r"\w+", words.partition("what: ")[2].partition("\n")[0])
+    assert set(listed) - {"or"} == set(FOR_PEOPLE)

@@ -52,7 +52,7 @@ def test_an_order_is_said_as_it_is_written_also_from_its_row(given: dict[str, An
         ({"what": "stop_trial", "trial": "../x"}, "order.trial: '../x' is refused; name a trial, such as cola-003"),
         (
             {"what": "trials", "value": "2,000"},
-            "order.value: '2,000' is refused; write +20 trials, a number of trials at once, or a time such as 2h",
+            "order.value: '2,000' is refused; write +20 for trials or 4 for max_concurrent or 2h for time_budget",
         ),
         (
             {"what": "clone_trial", "trial": "cola-003", "settings": ("a=1", "scale")},
