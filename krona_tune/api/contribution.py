@@ -69,8 +69,8 @@ def contribute(folder: StudyFolder, path: Path) -> Contribution:
     if state.runs:
         wait = f"let it end first; krona-tune watch {folder.name}{folder.storage_flag} shows how far it is"
         raise Refusal(folder.name, f"it is {state.word}", wait)
-    if state.counts.to_go:
-        problem = f"{state.counts.to_go} of its trials have not ended"
+    if state.states.to_go:
+        problem = f"{state.states.to_go} of its trials have not ended"
         again = f"let it end first: krona-tune resume {folder.name}{folder.storage_flag}"
         limited = Budget.of(spec.search) != Budget()
         raise Refusal(folder.name, problem, again + ", with a higher limit if its own ended it" * limited)

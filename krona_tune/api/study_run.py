@@ -110,7 +110,7 @@ def _left(spec: StudySpec, folder: StudyFolder) -> bool:
     if not folder.manifest.exists():
         return False
     rows, manifest = read_trials_so_far(folder.results), read_manifest(folder.manifest)
-    return bool(read_status(folder, rows, runs=False, manifest=manifest, spec=spec).state.counts.to_go)
+    return bool(read_status(folder, rows, runs=False, manifest=manifest, spec=spec).state.states.to_go)
 
 
 def _refuse_other_study(plan: "Plan", folder: StudyFolder, place: str) -> None:

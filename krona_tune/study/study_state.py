@@ -213,7 +213,7 @@ class StudyState:
 
     Attributes:
         runs: whether a process has the study.
-        counts: its trials by their state, as the records say it.
+        states: its trials by their state, as the records say it.
         ordered: something was ordered of it that no driver has carried out yet.
         driver: what its driver wrote last, which is newer than the records; None if none runs, or it wrote nothing.
         cut_off: its last driver may not have written the adapters, as `DriverState.cut_off` says.
@@ -221,7 +221,7 @@ class StudyState:
     """
 
     runs: bool
-    counts: TrialStates
+    states: TrialStates
     ordered: bool = False
     driver: DriverState | None = None
     cut_off: bool = False
@@ -240,10 +240,10 @@ class StudyState:
     ) -> "StudyState":
         """Returns the state of a study with these rows and orders, and so many trials that have not begun."""
         running = running_trials(rows) if runs else frozenset[str]()
-        counts = TrialStates.of([row for row in rows if in_plan(row, running)], running, to_come)
+        states = TrialStates.of([row for row in rows if in_plan(row, running)], running, to_come)
         ordered = any(order.is_left for order in orders)
         failed = len(recoverable(rows))
-        return cls(runs=runs, counts=counts, ordered=ordered, driver=driver, cut_off=cut_off, failed=failed)
+        return cls(runs=runs, states=states, ordered=ordered, driver=driver, cut_off=cut_off, failed=failed)
 
     @property
     def word(self) -> StateWord:
@@ -260,7 +260,7 @@ class StudyState:
     def finished(self) -> bool:
         """Returns whether nothing is left: every trial of the plan has ended, nothing more was ordered, and the last
         driver has come to its own end."""
-        return self.counts.to_go == 0 and not (self.counts.running or self.ordered or self.cut_off)
+        return self.states.to_go == 0 and not (self.states.running or self.ordered or self.cut_off)
 
     @property
     def paused(self) -> bool:
@@ -270,11 +270,11 @@ class StudyState:
     @property
     def trials(self) -> int | None:
         """Returns how many trials the plan has; None if that is not known."""
-        return self.driver.trials if self.driver else self.counts.trials
+        return self.driver.trials if self.driver else self.states.trials
 
     @property
     def ended(self) -> int:
-        return self.driver.ended if self.driver else self.counts.ended
+        return self.driver.ended if self.driver else self.states.ended
 
     @property
     def seconds_left(self) -> float | None:
@@ -282,14 +282,14 @@ class StudyState:
         return self.driver.seconds_left if self.driver else None
 
     @property
-    def share(self) -> float | None:
+    def progress(self) -> float | None:
         """Returns which share of the plan's trials has ended, from 0 to 1; None if that is not known."""
         return min(self.ended / self.trials, 1.0) if self.trials else None
 
     @property
     def text(self) -> str:
         """Returns what its trials do, in words; empty if it has none and does not run."""
-        others, running = dict(self.counts.by_state), self.counts.running
+        others, running = dict(self.states.by_state), self.states.running
         del others[RUNNING]
         words = [f"{count} {state.replace('_', ' ')}" for state, count in others.items() if count]
         if self.word == "paused":

@@ -405,7 +405,7 @@ def test_a_second_request_at_the_end_is_a_persons_and_the_study_is_not_finished(
     monkeypatch.setattr(Records, "notify_of_end", lambda _, *words, **of: told.append(words))
     last, _, state = driven(folder, of)
     assert (last.stage, last.end, last.reason) == ("end", "interrupted", "")
-    assert (state.counts.to_go, state.word) == (0, "stopped")
+    assert (state.states.to_go, state.word) == (0, "stopped")
     assert told == [("interrupted", "")]
 
 
@@ -599,7 +599,7 @@ def test_a_request_while_the_records_end_leaves_something_for_the_next_driver(
     monkeypatch.setattr(Records, "end", press)
     last, _, state = driven(folder, of)
     assert (last.stage, last.end, last.cut_short) == ("end", "finished", True)
-    assert (state.counts.to_go, state.word) == (0, "stopped")
+    assert (state.states.to_go, state.word) == (0, "stopped")
     monkeypatch.undo()
 
 

@@ -90,7 +90,7 @@ def test_a_study_whose_driver_was_cut_off_before_it_wrote_the_adapters_is_not_fi
     told: Any = {"stage": stage, "end": end, "cut_short": "cut short" in more, "training": "training" in more}
     write_driver_state(folder, DriverState(trials=4, ended=4, slots=2, fulfilled=4, at=1.0, **told))
     found = read_status(folder, [*ROWS, searched(1, 0.3)], runs=False, manifest=MANIFEST)
-    assert (found.state.word, found.state.counts.to_go) == (word, 0)
+    assert (found.state.word, found.state.states.to_go) == (word, 0)
 
 
 def test_a_full_training_that_was_cut_off_is_not_left_of_the_study(folder: StudyFolder) -> None:
@@ -99,9 +99,9 @@ def test_a_full_training_that_was_cut_off_is_not_left_of_the_study(folder: Study
     cut = replace(searched(1, 0.3), trial_id="rte-001-full-train-s1", kind="full_train", status=Status.INTERRUPTED)
     for ended_at in (None, 7.0):
         found = read_status(folder, [*done, replace(cut, ended_at=ended_at)], runs=False, manifest=MANIFEST)
-        assert (found.state.word, found.state.counts.to_go, found.state.trials) == ("finished", 0, 4)
+        assert (found.state.word, found.state.states.to_go, found.state.trials) == ("finished", 0, 4)
     running = read_status(folder, [*done, replace(cut, ended_at=None)], runs=True, manifest=MANIFEST)
-    assert running.state.counts.running == 1
+    assert running.state.states.running == 1
 
 
 def test_an_order_that_waits_leaves_something_until_it_is_answered(folder: StudyFolder) -> None:

@@ -54,7 +54,7 @@ def state(
 ) -> StudyState:
     made = rows(*statuses)
     return StudyState(
-        runs=runs, counts=TrialStates.of(made, running_trials(made) if runs else (), to_come), driver=driver
+        runs=runs, states=TrialStates.of(made, running_trials(made) if runs else (), to_come), driver=driver
     )
 
 
@@ -118,14 +118,14 @@ def test_a_study_is_finished_if_nothing_runs_waits_or_is_to_come() -> None:
 def test_without_a_plan_nobody_knows_what_is_left(running: Collection[str]) -> None:
     counts = TrialStates.of(rows(Status.COMPLETED, Status.INTERRUPTED), running)
     assert (counts.trials, counts.to_go) == (None, None)
-    assert StudyState(runs=bool(running), counts=counts).share is None
+    assert StudyState(runs=bool(running), states=counts).progress is None
 
 
 def test_what_a_driver_says_is_newer_than_the_rows() -> None:
     known = state(Status.COMPLETED, Status.INTERRUPTED, to_come=6)
-    assert (known.trials, known.ended, known.seconds_left, known.share) == (8, 1, None, 1 / 8)
+    assert (known.trials, known.ended, known.seconds_left, known.progress) == (8, 1, None, 1 / 8)
     told = replace(known, runs=True, driver=driver())
-    assert (told.trials, told.ended, told.seconds_left, told.share) == (9, 4, 75.0, 4 / 9)
+    assert (told.trials, told.ended, told.seconds_left, told.progress) == (9, 4, 75.0, 4 / 9)
     assert driver().left == 5
 
 

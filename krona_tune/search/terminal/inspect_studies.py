@@ -141,7 +141,7 @@ def _looked_at(folder: StudyFolder, manifest: Manifest) -> tuple[list[TrialResul
     ended by itself, as by a budget, else None."""
     rows, unread = _rows(folder)
     status = read_status(folder, rows, runs=is_running(folder), manifest=manifest)
-    state, left = status.state, status.state.counts.to_go or 0
+    state, left = status.state, status.state.states.to_go or 0
     stopped = state.stopped and status.problem is None
     end = f"{state.word} with {format_many(left, 'trial')} to go" if left else state.word
     by_itself = (status.last is not None and status.last.end == ALL_DONE) if stopped else None
