@@ -232,16 +232,6 @@ def inexact(form: Form, it: PlacedAdapter, rank: int | None = None) -> Refusal |
     return refused
 
 
-INSTEAD_OF_PEFT = {
-    Form.MERGED: "--format merged",
-    Form.PEFT: "--format peft",
-    Form.KRONA: "--format krona (krona_tune's method of peft)",
-    Form.LORA: "--format lora with a --rank (the nearest LoRA)",
-    Form.ADAPTER: "--format adapter (krona_tune loads it)",
-}
-"""Maps each form that may hold what a form of peft does not to how a person asks for it."""
-
-
 def never_near(form: Form, it: PlacedAdapter) -> Refusal | None:
     """Returns why a form that has a rank holds no LoRA near an adapter, of whatever rank; None if it holds one."""
     refused: Refusal | None = resolve_name(form.facts.near)(it)
@@ -253,7 +243,9 @@ def refuse_unheld(form: Form, it: PlacedAdapter, rank: int | None = None) -> Non
     adapter of peft it names all forms that hold this one, and the nearest LoRA if there is one."""
     refused = inexact(form, it) if rank is None else never_near(form, it)
     if refused and rank is None and form.facts.library == "peft":
-        *others, itself = (words for other, words in INSTEAD_OF_PEFT.items() if _is_way(other, it))
+        *others, itself = (  # the last form holds every adapter
+            each.facts.instead for each in Form if each.facts.instead and _is_way(each, it)
+        )
         refused = refused.at(refused.place, fix=f"use {' or '.join(filter(None, (', '.join(others), itself)))}")
     if refused:
         raise refused

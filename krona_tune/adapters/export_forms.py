@@ -45,6 +45,7 @@ class FormFacts:
         needs_rank: it is written with a rank only.
         peft_form: makes its configuration and tensors of peft; empty for those that the method itself has.
         offered: the service writes it: nothing else need be named.
+        instead: how a person asks for it in place of a form of peft; empty for one that is never advised.
     """
 
     words: str
@@ -61,6 +62,7 @@ class FormFacts:
     needs_rank: bool = False
     peft_form: str = ""
     offered: bool = True
+    instead: str = ""
 
     @property
     def names_backbone(self) -> bool:
@@ -94,6 +96,7 @@ class Form(FactsEnum):
             dtypes=(WrittenDtype.FLOAT32, WrittenDtype.BFLOAT16),
             exact=f"{_RULES}:held_as_merged",
             writer=f"{_TRAIN}.export:leave_merged",
+            instead="--format merged",
         ),
     )
     ONNX = (
@@ -123,6 +126,7 @@ class Form(FactsEnum):
             lines=f"{{method}}{{package}}{_PEFT}",
             exact=f"{_RULES}:held_as_peft",
             writer=f"{_TRAIN}.export_peft:leave_as_peft",
+            instead="--format peft",
         ),
     )
     KRONA = (
@@ -135,6 +139,7 @@ class Form(FactsEnum):
             exact=f"{_RULES}:held_as_krona",
             writer=f"{_TRAIN}.export_peft:leave_as_peft",
             peft_form=f"{_PEFT_FORMS}:krona_method_form",
+            instead="--format krona (krona_tune's method of peft)",
         ),
     )
     LORA = (
@@ -149,6 +154,7 @@ class Form(FactsEnum):
             writer=f"{_TRAIN}.export_peft:leave_as_peft",
             needs_rank=True,
             offered=False,
+            instead="--format lora with a --rank (the nearest LoRA)",
         ),
     )
     GGUF = (
@@ -180,6 +186,7 @@ class Form(FactsEnum):
             mark=CARD,
             exact=f"{_RULES}:held_as_itself",
             writer=f"{_TRAIN}.export:leave_as_adapter",
+            instead="--format adapter (krona_tune loads it)",
         ),
     )
 
