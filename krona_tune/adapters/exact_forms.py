@@ -149,8 +149,8 @@ def held_as_peft(it: PlacedAdapter, rank: int | None) -> Refusal | None:
         return unfit("peft adapts whole linear maps, and this model has fused or transposed ones") if odd else None
     if refused := _none_of(it, "peft", bool(it.method.peft_form)):
         return refused
-    if it.method.name == "lokr" and it.transposed:
-        return unfit("peft's LoKr adapts no transposed maps, which this model has")
+    if it.transposed and not it.method.peft_transposes:
+        return unfit(f"peft's {it.method.name} adapts no transposed maps, which this model has")
     if "a_out" not in it.method.reads or as_lokr(it.shapes, transposed=it.transposed) is not None:
         return None
     return next((refused for name, shape in it.shapes.items() if (refused := _wide(name, shape))), None)

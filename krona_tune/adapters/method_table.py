@@ -89,6 +89,7 @@ class Method:
     `cost` and `shared`. `merges_into` is the parameter of a linear map to merge the adapter into, None if it can't be
     merged; `changes_by_weights`: what is added then depends on the map's weights. `peft_form` makes the package peft's
     configuration and tensors from (configuration, modules, transposed). These are "module:name", or empty.
+    `peft_transposes`: peft's form adapts maps too that keep their weights as (d_in, d_out).
 
     `glue_average` is what others report with T5-base over GLUE, in points, if they do.
     """
@@ -106,6 +107,7 @@ class Method:
     merges_into: str | None = None
     changes_by_weights: bool = False
     peft_form: str = ""
+    peft_transposes: bool = True
     needs: str | None = None
     glue_average: float | None = None
 
@@ -207,6 +209,7 @@ METHODS: dict[str, Method] = {
             rank=lambda site, adapter: lokr_rank(site.d_out, site.d_in, adapter.rank, adapter.decompose_factor),
             module=f"{_MODULES}:Lokr",
             peft_form=f"{_FORMS}:lokr_form",
+            peft_transposes=False,
             needs="peft",
         ),
         _beside_blocks(

@@ -89,7 +89,7 @@ ODD = {"a_out": 4, "a_in": 6, "roles": "query+value"}
         ("peft", adapted("bert", "krona", **ODD), "has no 4x6⊗6x4, and LoRA of its rank 16 is no smaller"),
         ("peft", adapted("bert", "krona", terms=2, **SQUARE), "has no 2·(4x4⊗6x6)"),
         ("peft", adapted("gpt2", "krona", **SQUARE), "peft adapts whole maps"),
-        ("peft", adapted("gpt2", "lokr", roles="output"), "peft's LoKr adapts no transposed maps"),
+        ("peft", adapted("gpt2", "lokr", roles="output"), "peft's lokr adapts no transposed maps"),
         ("peft", adapted("gpt2", "peft:LoRA", peft={"r": 2}, roles="query"), "fused or transposed"),
         ("peft", adapted("bert", HEAD_ONLY), "the adapter is the head alone, which changes no map"),
         ("krona", adapted("bert", "krona", terms=3, **ODD), ""),
