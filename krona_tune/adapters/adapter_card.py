@@ -4,7 +4,7 @@ import hashlib
 import os
 from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, Field, FiniteFloat, ValidationError
 
@@ -33,13 +33,14 @@ class AdapterCard(FrozenValue):
 
     `labels` are the classes in their order, a text-to-text model's candidates, or nothing for a regression's head.
     `backbone_fingerprint` is `frozen_model.fingerprint`'s, `backbone_sha256` that of the weights' files, `vocabulary`
-    the hash of the tokenizer's; each may be unknown. At most `max_length` tokens of an input are read, in `precision`;
-    `cut_share` of its train and validation examples had more, None if that is unknown. `score` and `metrics` are this
-    adapter's on the validation half, the `test_…` ones on the test half if it was evaluated there; `test_interval` is
-    the score's 95 % interval over draws of the test examples. It was trained with `seed`, one of the `seeds` that its
-    configuration was trained with, of which `verdicts` are sentences. `winner` is the trial that won the task, if
-    another one was chosen. `trained_on` says so if it was trained on more examples than the study's other trials; if
-    none were held out it has no score. `own_task` is the whole task if it is none of GLUE's. `roles` are the
+    and `splitting` the hashes of the tokenizer's and of how it splits texts, `backbone_config` what of the backbone's
+    config.json its outputs follow from; each may be unknown. At most `max_length` tokens of an input are read, in
+    `precision`; `cut_share` of its train and validation examples had more, None if that is unknown. `score` and
+    `metrics` are this adapter's on the validation half, the `test_…` ones on the test half if it was evaluated there;
+    `test_interval` is the score's 95 % interval over draws of the test examples. It was trained with `seed`, one of the
+    `seeds` that its configuration was trained with, of which `verdicts` are sentences. `winner` is the trial that won
+    the task, if another one was chosen. `trained_on` says so if it was trained on more examples than the study's other
+    trials; if none were held out it has no score. `own_task` is the whole task if it is none of GLUE's. `roles` are the
     corrections of the backbone's geometry. A decoder's head reads the last token that is not `pad_token_id`, which only
     decoders have. `quantize` says in how many bits the backbone's weights were kept; `dequantised_by` names the class
     of transformers with which weights in few bits were loaded as whole numbers. `joined_texts`: the tokenizer gets the
@@ -62,6 +63,8 @@ class AdapterCard(FrozenValue):
     backbone_fingerprint: str | None
     backbone_sha256: str
     vocabulary: str = ""
+    splitting: str = ""
+    backbone_config: dict[str, Any] = Field(default_factory=dict)
     score: FiniteFloat | None
     metrics: dict[str, FiniteFloat]
     test_score: FiniteFloat | None = None

@@ -120,7 +120,8 @@ def _refuse_other_study(plan: "Plan", folder: StudyFolder, place: str) -> None:
         return
     then = read_manifest(folder.manifest)
     tasks = {name: _facts_now(plan, name, facts) for name, facts in then.tasks.items()}
-    refuse_other_inputs(study_inputs(then, plan.source.fingerprint, then.model.vocabulary, tasks), place)
+    known = {"fingerprint": plan.source.fingerprint, "config": plan.source.computing, "vocabulary": ""}
+    refuse_other_inputs(study_inputs(then, then.model.model_copy(update=known), tasks), place)
 
 
 def _facts_now(plan: "Plan", name: str, facts: TaskFacts) -> TaskFacts:

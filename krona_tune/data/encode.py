@@ -222,6 +222,17 @@ def vocabulary_fingerprint(tokenizer: "PreTrainedTokenizerBase") -> str:
     return digest.hexdigest()
 
 
+SAMPLES = ("A word, and 2 more of them: that's all.", "An ÉCLAIR – naïve,  it was  said…", "x")
+"""Texts whose ids show how a tokenizer splits texts, and what it puts around them."""
+
+
+def splitting_fingerprint(tokenizer: "PreTrainedTokenizerBase") -> str:
+    """Returns the sha256 of the ids of a few texts and of a pair of them: of what the vocabulary does not tell."""
+    ids = [list(tokenizer(text)["input_ids"]) for text in SAMPLES]
+    ids.append(list(tokenizer(*SAMPLES[:2])["input_ids"]))
+    return hashlib.sha256(str(ids).encode()).hexdigest()
+
+
 def tokens_fingerprint(*tables: pa.Table) -> str:
     """Returns the sha256 of the token ids of encoded examples and of targets that are written, in their order."""
     columns = [table[name] for name in ("input_ids", TARGET) for table in tables if name in table.column_names]

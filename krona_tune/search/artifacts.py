@@ -176,6 +176,8 @@ def _save(
         backbone_fingerprint=kept.backbone_fingerprint,
         backbone_sha256=manifest.model.fingerprint,
         vocabulary=manifest.model.vocabulary,
+        splitting=manifest.model.splitting,
+        backbone_config=manifest.model.config,
         test_interval=_test_interval(row),
         selected_by=selected.rule,
         verdicts=selected.verdicts,

@@ -97,10 +97,11 @@ class TaskFacts(FrozenValue):
 
 
 class ModelFacts(FrozenValue):
-    """The backbone that was adapted, where it was found, and hashes of its weights and of its tokenizer's vocabulary.
+    """The backbone that was adapted, where it was found, and hashes of its weights, of its tokenizer's vocabulary and
+    of how that splits texts; and what of its config.json its outputs follow from, by dotted key.
 
-    `vocabulary` is empty if an older study did not record it. `width` counts features, `depths` each stack's layers; 0
-    and empty if an older study did not record them. `writes`: it is a decoder that answers with text.
+    What an older study did not record is empty. `width` counts features, `depths` each stack's layers.
+    `writes`: it is a decoder that answers with text.
     """
 
     name: str
@@ -109,6 +110,8 @@ class ModelFacts(FrozenValue):
     parameters: int
     fingerprint: str
     vocabulary: str = ""
+    splitting: str = ""
+    config: dict[str, Any] = Field(default_factory=dict)
     width: int = 0
     depths: dict[Stack, Depth] = Field(default_factory=dict)
     writes: bool = False
@@ -230,17 +233,19 @@ Inputs = Iterable[tuple[str, str | None, str | None]]
 """Names of what a study was begun with, each with its hash or its words then and now."""
 
 
-def study_inputs(then: Manifest, model: str, vocabulary: str, tasks: Mapping[str, TaskFacts]) -> Inputs:
-    """Yields a study's inputs with their hashes in its manifest and now; `tasks` are its tasks now.
+def study_inputs(then: Manifest, now: ModelFacts, tasks: Mapping[str, TaskFacts]) -> Inputs:
+    """Yields a study's inputs with their hashes or words in its manifest and now.
 
     Args:
-        model: the hash of the weights now; empty if they are not here yet.
-        vocabulary: that of the tokenizer's vocabulary.
+        now: the model now; its weights' hash is empty if they are not here yet, others if they were not looked at.
+        tasks: the study's tasks now.
     """
-    if model:
-        yield "model", then.model.fingerprint, model
-    if then.model.vocabulary:
-        yield "vocabulary of the model's tokenizer", then.model.vocabulary, vocabulary
+    if now.fingerprint:
+        yield "model", then.model.fingerprint, now.fingerprint
+    for key in sorted(then.model.config.keys() & now.config.keys()):
+        yield f"{key} in the model's config.json", str(then.model.config[key]), str(now.config[key])
+    if then.model.vocabulary and now.vocabulary:
+        yield "vocabulary of the model's tokenizer", then.model.vocabulary, now.vocabulary
     for task, facts in then.tasks.items():
         yield from task_inputs(task, facts, tasks[task])
 

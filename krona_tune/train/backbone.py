@@ -76,6 +76,7 @@ def load_backbone(location: str, device: Device, shape: Geometry | None = None) 
             location,
             trust_remote_code=False,
             dtype=device.dtype,
+            return_dict=True,
             attn_implementation=_attention(kind, config, device),
             output_loading_info=True,
             **_quantization(device, config),

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import os
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property, partial
@@ -96,6 +97,8 @@ def refuse_other_shapes(found: Shapes, config: Mapping[str, Any], shape: Geometr
     if found and not maps.keys() & found.keys():
         return  # the library renames tensors of this type as it loads them, and says then what is missing
     for name, wanted in maps.items():
+        if name not in found and _may_be_renamed(name, found, maps):
+            continue
         if name not in found:
             raise Refusal(place, f"lacks {name}, which config.json describes", WEIGHTS_FIX)
         if found[name] != wanted:
@@ -106,6 +109,15 @@ def refuse_other_shapes(found: Shapes, config: Mapping[str, Any], shape: Geometr
         more = key == POSITIONS and rows and sizes[0] >= rows  # some tables begin with rows that are not read
         if rows and sizes[:1] != (rows,) and not more:
             raise Refusal(place, f"{name} is {sizes}, config.json says {key} {rows}", WEIGHTS_FIX)
+
+
+def _may_be_renamed(name: str, found: Shapes, maps: Mapping[str, object]) -> bool:
+    """Returns whether the layer of a weight has others that config.json does not describe: the library may rename them
+    as it loads them, and says then what is missing."""
+    layer = re.match(r".*?\.\d+\.", name)
+    return layer is not None and any(
+        other.startswith(layer[0]) and len(sizes) > 1 and other not in maps for other, sizes in found.items()
+    )
 
 
 def tying(files: list[Path], found: Shapes) -> dict[str, bool]:
@@ -202,6 +214,11 @@ class BackboneSource:
         """Returns its name on the hub, or the whole path of its folder, which are right wherever they are read."""
         return self.location if self.how == IN_FOLDER else self.name
 
+    @property
+    def computing(self) -> dict[str, Any]:
+        """Returns what of its config.json its outputs may follow from, by dotted key."""
+        return dict(_computing(self.config))
+
     @cached_property
     def fingerprint(self) -> str:
         """Returns the sha256 of the weights, so that an adapter can name the backbone that it was trained on."""
@@ -211,6 +228,25 @@ class BackboneSource:
         for path in weight_files(Path(self.folder)):
             digest.update(_sha256(path).encode())
         return digest.hexdigest()
+
+
+NOT_COMPUTING = {
+    *("_name_or_path", "architectures", "auto_map", "dtype", "torch_dtype", "model_type", "transformers_version"),
+    *("finetuning_task", "id2label", "label2id", "num_labels", "problem_type", "_attn_implementation", "use_cache"),
+    *("gradient_checkpointing", "output_attentions", "output_hidden_states", "return_dict", "torchscript"),
+    *("tie_word_embeddings", FEWER_BITS),  # the weights tell
+}
+"""Keys of a config.json by which a frozen model's outputs do not change; nor do they by what is dropped in training."""
+
+
+def _computing(config: Mapping[str, Any], above: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in config.items():
+        if key in NOT_COMPUTING or "drop" in key:
+            continue
+        if isinstance(value, dict):
+            yield from _computing(value, f"{above}{key}.")
+        else:
+            yield f"{above}{key}", value
 
 
 def find_backbone(name: str, roles: Roles | None = None) -> BackboneSource:
@@ -238,13 +274,13 @@ def find_backbone(name: str, roles: Roles | None = None) -> BackboneSource:
 def _in_folder(name: str, folder: Path, how: str, roles: Roles) -> BackboneSource:
     path = folder / "config.json"
     _refuse_odd_files(folder)
+    if (folder / "adapter_config.json").exists():  # transformers would load what it names instead
+        raise Refusal("--model", f"{folder} holds an adapter of peft, not a model", "merge it into its backbone first")
     if not path.exists():
         raise Refusal("--model", f"{folder} holds no config.json", "give the folder of a saved model")
     for words in TOKENIZER:
         if (folder / words).exists():
             _object(folder / words)
-    if (folder / "adapter_config.json").exists():  # transformers would load what it names instead
-        raise Refusal("--model", f"{folder} holds an adapter of peft, not a model", "merge it into its backbone first")
     config = _config(path, str(path))
     files = weight_files(folder)
     if not files:

@@ -92,7 +92,7 @@ def logits(model: nn.Module, inputs: Inputs) -> Tensor:
     """Returns the model's logits, float32."""
     products = inputs["input_ids"].numel() * sum(weights.numel() for weights in model.parameters())
     with torch_threads(1) if products < FEW_PRODUCTS else nullcontext():
-        found: Tensor = model(**inputs).logits.float()
+        found: Tensor = model(**inputs, return_dict=True).logits.float()
     mask = inputs["attention_mask"]
     read = found.dim() == 3 and found.shape[1] == mask.shape[1]  # a decoder's, of which nobody reads those of padding
     return found * mask[..., None] if read else found

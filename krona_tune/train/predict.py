@@ -18,7 +18,7 @@ from krona_tune.adapters.inject import Adapters
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.data.answer_files import answer_columns, refuse_same_columns
 from krona_tune.data.batches import evaluation_batches
-from krona_tune.data.encode import Tokenization, cut_examples, vocabulary_fingerprint
+from krona_tune.data.encode import Tokenization, cut_examples, splitting_fingerprint, vocabulary_fingerprint
 from krona_tune.data.example_files import ExampleRows, Row
 from krona_tune.data.separated_text import refuse_misshapen
 from krona_tune.data.tasks import Task
@@ -79,6 +79,9 @@ def load_adapted(
     if card.vocabulary and vocabulary_fingerprint(tokenizer) != card.vocabulary:
         problem = f"was trained with another tokenizer than the one in {source.location}, whose ids mean other words"
         raise Refusal(str(folder), problem, "put that of its backbone back, or name the backbone with --model")
+    if card.splitting and splitting_fingerprint(tokenizer) != card.splitting:
+        said = f"the tokenizer in {source.location} splits texts otherwise than the one that {folder} was trained with"
+        warnings.warn(f"{said}, so answers may be others", stacklevel=2)
     device = replace(device, quantize=card.quantize if quantized else None)
     backbone = load_backbone(source.location, device, shape)
     words = (
@@ -113,6 +116,11 @@ def backbone_of(card: AdapterCard, folder: Path, model: str | None) -> tuple[Bac
         Refusal: the backbone can't be found, or the adapter in `folder` belongs to another one.
     """
     source = find_backbone(named_backbone(card, folder) if model is None else model, card.roles)
+    now = source.computing
+    for key in sorted(card.backbone_config.keys() & now.keys()):
+        if (then := card.backbone_config[key]) != now[key]:
+            problem = f"was trained with {key} {then!r:.60}, the config.json of {source.location} says {now[key]!r:.60}"
+            raise Refusal(str(folder), problem, "put its config.json back, or name its backbone with --model")
     return source, shape_for(card, source.geometry, folder)
 
 

@@ -18,6 +18,7 @@ from krona_tune.data.encode import (
     encode_test,
     given_texts,
     joins_texts,
+    splitting_fingerprint,
     tokenizer_fingerprint,
     tokens_fingerprint,
     vocabulary_fingerprint,
@@ -265,6 +266,15 @@ def test_a_vocabulary_is_known_by_its_words_and_their_ids_alone():
     others = [SimpleNamespace(get_vocab=lambda words=each: words) for each in (exchanged, shifted)]
     assert len(set(map(vocabulary_fingerprint, same))) == 1
     assert len(set(map(vocabulary_fingerprint, [used, *others]))) == 3
+
+
+def test_the_splitting_of_texts_is_known_by_their_ids():
+    used, other = make_tokenizer(), make_tokenizer()
+    before = splitting_fingerprint(used)
+    used(["it is"], truncation=True, max_length=5, padding=True)
+    assert splitting_fingerprint(used) == splitting_fingerprint(make_tokenizer()) == before
+    other.backend_tokenizer.post_processor = processors.TemplateProcessing(single="$A", pair="$A $B")
+    assert splitting_fingerprint(other) != before
 
 
 def test_tokens_are_known_by_their_ids_and_order_alone():

@@ -40,7 +40,7 @@ def resources(model: str, slots: Slots, **request: Any) -> Resources:
     resources = {"cpus_per_trial": slots.cpus, "gpus_per_trial": slots.gpus}
     asked = {"model": model, "tasks": ["rte"], "data": "mini", "resources": resources, **request}
     plan = make_plan(StudySpec.model_validate(asked), "here")
-    nothing: Any = SimpleNamespace(facts={}, vocabulary="")
+    nothing: Any = SimpleNamespace(facts={}, vocabulary="", splitting="")
     return Resources(
         plan=plan, cluster=Cluster(nodes=(), dashboard=""), slots=slots, source=plan.source, prepared=nothing
     )
@@ -147,6 +147,18 @@ def test_a_study_does_not_go_on_with_a_tokenizer_that_reads_its_texts_otherwise(
         refuse_changed(before, words)
     with pytest.raises(Refusal, match=r"the tokenization of rte was b{12}, now"):
         refuse_changed(before, tokens)
+
+
+def test_a_study_does_not_go_on_with_another_configuration_of_its_model(code: Path) -> None:
+    def made(**config: object) -> Manifest:
+        found = now(code)
+        return found.model_copy(update={"model": found.model.model_copy(update={"config": config})})
+
+    before = made(heads=4, eps=1e-12)
+    refuse_changed(before, made(heads=4, eps=1e-12, added=1))
+    refuse_changed(made(), before)  # of an earlier version
+    with pytest.raises(Refusal, match=r"heads in the model's config\.json was 4, now it is 2; put back"):
+        refuse_changed(before, made(heads=2, eps=1e-12))
 
 
 def test_an_older_study_is_compared_by_what_it_recorded(code: Path) -> None:

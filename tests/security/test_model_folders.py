@@ -154,6 +154,7 @@ def with_bin(damage: Damage) -> Damage:
             put("adapter_config.json", b'{"base_model_name_or_path": "a/b"}'),
             r"model holds an adapter of peft, not a model",
         ),
+        (instead("config.json", lambda path: put("adapter_config.json", b"{}")(path.parent)), r"an adapter of peft"),
         (instead("other.safetensors", os.mkfifo), r"other\.safetensors: is no file"),
     ],
 )

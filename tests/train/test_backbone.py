@@ -1,5 +1,6 @@
 """Tests that a backbone is frozen and has the user's dropout, which acts where it is asked, and keeps its own."""
 
+import json
 from itertools import product
 from pathlib import Path
 from typing import Any, cast
@@ -126,6 +127,24 @@ def test_weights_that_the_library_renames_as_it_loads_them_are_a_backbone(tmp_pa
     build_from("nomic_bert", sizes, outputs=2)[1].save_pretrained(tmp_path)
     assert len(find_backbone(str(tmp_path)).geometry.sites) == 3 * 8
     assert load_backbone(str(tmp_path), FLOAT32).fingerprint
+
+
+@pytest.mark.skipif("laguna" not in transformers.CONFIG_MAPPING, reason="this transformers does not have it")
+def test_weights_of_which_the_library_renames_some_are_a_backbone(tmp_path: Path) -> None:
+    experts = {"num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32}
+    heads = {"num_attention_heads": 4, "num_key_value_heads": 2, "head_dim": 12}
+    config = transformers.AutoConfig.for_model(
+        "laguna", vocab_size=97, hidden_size=48, num_hidden_layers=2, intermediate_size=96, **heads, **experts
+    )
+    transformers.AutoModelForCausalLM.from_config(config).save_pretrained(tmp_path)
+    assert find_backbone(str(tmp_path)).geometry.sites
+
+
+def test_a_model_whose_configuration_asks_for_tuples_is_trained_as_any(tmp_path: Path) -> None:
+    path = Path(saved_bert(tmp_path / "bert")) / "config.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "return_dict": False}))
+    run = TrialRun("cola-000", tiny_trial(), tiny_work(), load_backbone(str(path.parent), FLOAT32))
+    assert run.advance().score is not None
 
 
 def test_a_padding_token_that_the_model_does_not_know_gives_way_to_the_end_of_sequence(tmp_path: Path) -> None:

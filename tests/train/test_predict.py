@@ -1,6 +1,7 @@
 """Tests that new examples get the trained model's answers, in their own order."""
 
 import json
+import warnings
 from pathlib import Path
 
 import pytest
@@ -10,10 +11,11 @@ import transformers
 import krona_tune
 from krona_tune.adapters.adapter_card import CARD, read_card
 from krona_tune.adapters.export_forms import Form
-from krona_tune.data.encode import vocabulary_fingerprint
+from krona_tune.data.encode import splitting_fingerprint, vocabulary_fingerprint
 from krona_tune.data.tasks import TASKS
 from krona_tune.refusal import Refusal
 from krona_tune.train import predict
+from krona_tune.train.backbone_source import find_backbone
 from krona_tune.train.export import export_adapter
 from krona_tune.train.predict import load_adapted, predictions
 from tests.train.conftest import full_above
@@ -55,7 +57,7 @@ def test_a_tokenizer_whose_ids_mean_other_words_is_refused(tmp_path: Path) -> No
     place = backbone_folder("bert", tmp_path / "backbone")
     adapter = adapter_folder(place, tmp_path / "adapter", "cola")
     tokenizer = transformers.AutoTokenizer.from_pretrained(place)
-    with_vocabulary(adapter, vocabulary_fingerprint(tokenizer))
+    on_card(adapter, vocabulary=vocabulary_fingerprint(tokenizer))
     before = krona_tune.predict(adapter, texts("cola"))
     tokenizer.save_pretrained(place)  # as another version may write it
     assert krona_tune.predict(adapter, texts("cola")) == before
@@ -67,12 +69,44 @@ def test_a_tokenizer_whose_ids_mean_other_words_is_refused(tmp_path: Path) -> No
     path.write_text(json.dumps(found), encoding="utf-8")
     with pytest.raises(Refusal, match=r"was trained with another tokenizer than the one in .*backbone, whose ids mean"):
         krona_tune.predict(adapter, texts("cola"))
-    with_vocabulary(adapter, "")  # of an earlier version
+    on_card(adapter, vocabulary="")  # of an earlier version
     assert krona_tune.predict(adapter, texts("cola"))
 
 
-def with_vocabulary(adapter: Path, fingerprint: str) -> None:
-    card = read_card(adapter).model_copy(update={"vocabulary": fingerprint})
+def test_a_tokenizer_that_puts_other_ids_around_its_texts_is_noticed(tmp_path: Path) -> None:
+    """The vocabulary is the same."""
+    place = backbone_folder("bert", tmp_path / "backbone")
+    adapter = adapter_folder(place, tmp_path / "adapter", "cola")
+    on_card(adapter, splitting=splitting_fingerprint(transformers.AutoTokenizer.from_pretrained(place)))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        krona_tune.predict(adapter, texts("cola"))
+    path = place / "tokenizer.json"
+    path.write_text(json.dumps({**json.loads(path.read_text(encoding="utf-8")), "post_processor": None}))
+    with pytest.warns(match=r"the tokenizer in .*backbone splits texts otherwise than the one that .*adapter was tra"):
+        krona_tune.predict(adapter, texts("cola"))
+
+
+@pytest.mark.parametrize(("key", "value", "said"), [("layer_norm_eps", 0.1, "1e-12"), ("num_attention_heads", 1, "4")])
+def test_a_model_whose_configuration_was_changed_is_refused(tmp_path: Path, key: str, value: float, said: str) -> None:
+    """The weights are the same."""
+    place = backbone_folder("bert", tmp_path / "backbone")
+    adapter = adapter_folder(place, tmp_path / "adapter", "cola")
+    on_card(adapter, backbone_config=find_backbone(str(place)).computing)
+    before = krona_tune.predict(adapter, texts("cola"))
+    path = place / "config.json"
+    config = json.loads(path.read_text(encoding="utf-8"))
+    path.write_text(
+        json.dumps({**config, "transformers_version": "9", "id2label": {"0": "x", "1": "y"}, "use_cache": False})
+    )
+    assert krona_tune.predict(adapter, texts("cola")) == before
+    path.write_text(json.dumps({**config, key: value}))
+    with pytest.raises(Refusal, match=rf"was trained with {key} {said}, the config.json of .*backbone says {value}"):
+        krona_tune.predict(adapter, texts("cola"))
+
+
+def on_card(adapter: Path, **facts: object) -> None:
+    card = read_card(adapter).model_copy(update=facts)
     (adapter / CARD).write_text(card.model_dump_json(), encoding="utf-8")
 
 

@@ -162,6 +162,8 @@ def begin_study(
             parameters=plan.geometry.parameters,
             fingerprint=source.fingerprint,
             vocabulary=resources.prepared.vocabulary,
+            splitting=resources.prepared.splitting,
+            config=source.computing,
             width=plan.geometry.width,
             depths=plan.geometry.depths,
             writes=plan.geometry.writes_alone,
@@ -196,7 +198,7 @@ def begin_study(
 
 def refuse_changed(earlier: Manifest, now: Manifest, place: str = "--resume") -> None:
     """Raises a Refusal if a resumed study's weights, data or precision differ from those that it was begun with."""
-    inputs = list(study_inputs(earlier, now.model.fingerprint, now.model.vocabulary, now.tasks))
+    inputs = list(study_inputs(earlier, now.model, now.tasks))
     if earlier.computes_in and earlier.computes_in != now.computes_in:
         inputs.append(("precision", earlier.precision, now.precision))
     refuse_other_inputs(inputs, place)

@@ -20,6 +20,7 @@ from krona_tune.data.encode import (
     encode,
     encode_test,
     joins_texts,
+    splitting_fingerprint,
     token_table,
     tokens_fingerprint,
     vocabulary_fingerprint,
@@ -53,7 +54,7 @@ class PreparedData:
 
     `works` do not contain the test halves, which are in `tests` if finalists are asked for; `data_warnings` are what a
     person should know about a task's data before training, and under no name about all of them. `vocabulary` is the
-    hash of the tokenizer's.
+    hash of the tokenizer's, `splitting` that of how it splits texts.
     """
 
     works: dict[str, TaskWork]
@@ -61,6 +62,7 @@ class PreparedData:
     tests: dict[str, pa.Table]
     data_warnings: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     vocabulary: str = ""
+    splitting: str = ""
 
     def final_works(self) -> dict[str, TaskWork]:
         """Returns the data of finalists' workers, which include the test halves; those without finalists have none."""
@@ -101,6 +103,7 @@ def prepare_data(plan: Plan, location: str) -> PreparedData:
         tests=tests,
         data_warnings={**warnings, "": tuple(_mixed_scores(plan))},
         vocabulary=vocabulary_fingerprint(tokenizer),
+        splitting=splitting_fingerprint(tokenizer),
     )
 
 
