@@ -15,7 +15,7 @@ from typing import Any
 from krona_tune.backbones.geometry import Site
 from krona_tune.kron.factors import FactorShape, divisors, factor_shape
 from krona_tune.refusal import Refusal, unknown
-from krona_tune.study.request.trial import HEAD_ONLY, PEFT, AdapterConfig
+from krona_tune.study.request.trial import HEAD_ONLY, PEFT, SET_BY_METHOD, AdapterConfig
 
 
 def lokr_sides(dimension: int, decompose_factor: int) -> tuple[int, int]:
@@ -178,7 +178,7 @@ METHODS: dict[str, Method] = {
     method.name: method
     for method in (
         _krona(name="krona", reads=_KRONECKER | {"roles"}, glue_average=86.14),
-        _krona(name="cdka", reads=_KRONECKER - {"init", "scaling"} | {"roles"}),
+        _krona(name="cdka", reads=_KRONECKER.difference(SET_BY_METHOD["cdka"]) | {"roles"}),
         _beside_blocks(
             name="krona_b",
             reads=_KRONECKER,
