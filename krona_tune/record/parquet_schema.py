@@ -66,6 +66,7 @@ _SWITCHES = {name for name, hint in _KNOBS.items() if bool in get_args(hint) and
 _MAY_BE_NONE = {name for name, annotation in _KNOBS.items() if _plain(annotation)[1]}
 _TRIAL_FIELDS = _fields(get_type_hints(TrialResult))
 _TRIAL_NAMES = {field.name for field in _TRIAL_FIELDS}
+_TUPLES = [field.name for field in _TRIAL_FIELDS if pa.types.is_list(field.type)]
 _REPORT_FIELDS = _fields(get_type_hints(Report))
 _CURVE_FIELDS = [
     pa.field(CURVE + name, pa.list_(_ARROW[hint]), nullable=True) for name, hint in get_type_hints(CurvePoint).items()
@@ -198,7 +199,7 @@ def trial_of(row: Mapping[str, Any]) -> TrialResult:
         "params": params,
         "metrics": _metrics(row, columns.metrics),
         "test_metrics": _metrics(row, columns.test_metrics),
-        **{name: tuple(row.get(name) or ()) for name in ("test_resampled", "validation_resampled")},
+        **{name: tuple(row.get(name) or ()) for name in _TUPLES},
         "curve": curve_of(row),
     }
     return _mark_diverged(TrialResult(**own | read))
