@@ -12,7 +12,7 @@ from krona_tune.report.chart import Chart, Colour, empty_figure, points, uneven_
 from krona_tune.report.cost import DeviceRates
 from krona_tune.report.study_results import together
 from krona_tune.report.task_summary import TaskSummary
-from krona_tune.study.kinds import facts_of
+from krona_tune.study.kinds import TrialKind, facts_of
 from krona_tune.study.learning import STANDARD_ERRORS
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.study_state import RUNNING
@@ -79,15 +79,20 @@ def _intervals(name: str, places: Sequence[tuple[float, float]], colour: str, ba
     return points(name, places, {"color": colour, "size": 11}, f"{name}: %{{x:.4g}}", bars=error)
 
 
+KIND_COLOURS = {
+    TrialKind.REPEAT: Colour.YELLOW,
+    TrialKind.FINALIST: Colour.ORANGE,
+    TrialKind.FULL_TRAIN: Colour.TEAL,
+    TrialKind.FULL_DATA: Colour.TEAL,
+    TrialKind.BASELINE: Colour.GREEN,
+}
+"""The colour of each kind of trial that a legend calls by its words."""
 _COLOURS = {
     "trained to the end": Colour.BLUE,
     "stopped early": Colour.GREY,
     "stopped by a person": Colour.PINK,
     "without a regular end": Colour.RED,
-    "repeats": Colour.YELLOW,
-    "finalists": Colour.ORANGE,
-    "full trainings": Colour.TEAL,
-    "head only": Colour.GREEN,
+    **{kind.facts.words: colour for kind, colour in KIND_COLOURS.items()},
     RUNNING: Colour.PURPLE,
 }
 _ENDS = {

@@ -9,7 +9,7 @@ from krona_tune.report.chart import Chart, Colour, Subject
 from krona_tune.report.cost import DeviceRates
 from krona_tune.report.finals_chart import draw_seeds
 from krona_tune.report.score_charts import draw_average
-from krona_tune.report.study_charts import draw_cost, draw_overview
+from krona_tune.report.study_charts import KIND_COLOURS, draw_cost, draw_overview
 from krona_tune.report.study_page import write_report
 from krona_tune.report.study_results import read_results
 from krona_tune.report.task_summary import summarise
@@ -51,6 +51,10 @@ def test_each_task_has_a_bar_of_its_time_of_its_own_whatever_its_title() -> None
     for bars in chart.figure.data:
         assert list(bars.y) == list(axis.tickvals) == [0, 1, 2]
         assert list(bars.customdata) == list(axis.ticktext)
+
+
+def test_each_kind_of_trial_that_a_legend_names_has_a_colour() -> None:
+    assert KIND_COLOURS.keys() == {kind for kind in TrialKind if kind.facts.words}
 
 
 def test_a_kind_of_trial_without_a_colour_is_drawn_in_grey(monkeypatch: pytest.MonkeyPatch) -> None:
