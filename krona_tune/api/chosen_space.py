@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Any
 
 from krona_tune.api.folders import FOLDERS, whole_path
 from krona_tune.api.shipped_spaces import space_file
-from krona_tune.api.study_request import AUTO, default_to_glue
+from krona_tune.api.study_request import default_to_glue
 from krona_tune.study.request.given_values import GivenValue, giver, naming_given, with_given
-from krona_tune.study.request.loader import build_spec, load_spec, spec_with
+from krona_tune.study.request.loader import AUTO, build_spec, load_spec, spec_with
 from krona_tune.study.request.study_spec import OF_GLUE, ResourcesSpec, StudySpec
 from krona_tune.study.request.task_spec import TaskSpec
 

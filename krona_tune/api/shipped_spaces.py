@@ -9,6 +9,7 @@ from pathlib import Path
 
 from krona_tune.hub import home
 from krona_tune.refusal import Refusal, refuse_unknown
+from krona_tune.study.request.loader import AUTO
 
 INSTALLED = files("krona_tune") / "search_spaces"
 
@@ -67,7 +68,7 @@ def find_space(asked: Path, place: str) -> Path:
 
 
 def _shipped(name: str, place: str) -> Traversable:
-    if name == "auto":
-        raise Refusal(place, "'auto' is no file, but made for model, data and machine", "leave the space out")
+    if name == AUTO:
+        raise Refusal(place, f"{AUTO!r} is no file, but made for model, data and machine", "leave the space out")
     refuse_unknown(place, "space", space_names(), name)
     return FOLDER / f"{name}{ENDING}"

@@ -39,7 +39,7 @@ from krona_tune.api.recommendation_view import RecommendationView
 from krona_tune.api.recorded_study import RecordedStudy
 from krona_tune.api.shipped_spaces import find_space
 from krona_tune.api.study_arguments import StudyArguments, StudyKeywords, Tasks
-from krona_tune.api.study_request import AUTO, default_to_glue, resumed_spec, without_ordered
+from krona_tune.api.study_request import default_to_glue, resumed_spec, without_ordered
 from krona_tune.api.study_run import run_and_report
 from krona_tune.hub import home
 from krona_tune.record.driver_state import state_since, written_at
@@ -59,7 +59,7 @@ from krona_tune.study.folder import STUDIES, StudyFolder
 from krona_tune.study.manifest import read_manifest
 from krona_tune.study.request.field_types import listed
 from krona_tune.study.request.given_values import GivenValue, changing, given_by, refuse_name, with_whole_tasks
-from krona_tune.study.request.loader import dump_spec, load_spec, resolve_tasks, tasks_defined_in
+from krona_tune.study.request.loader import AUTO, dump_spec, load_spec, resolve_tasks, tasks_defined_in
 from krona_tune.study.request.plain_yaml import dump_yaml, plain_values
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.settings import SETTINGS

@@ -19,7 +19,7 @@ from krona_tune.study.manifest import read_manifest, refuse_edited
 from krona_tune.study.order import Order, OrderKind, OrderRequest, is_paused, search_ended_by
 from krona_tune.study.request.domain import as_real
 from krona_tune.study.request.given_values import GivenValue, changing, giver, lasting
-from krona_tune.study.request.loader import load_spec, load_with, read_request, spec_with
+from krona_tune.study.request.loader import AUTO, load_spec, load_with, read_request, spec_with
 from krona_tune.study.request.plain_yaml import by_path
 from krona_tune.study.request.search_spec import SearchSpec
 from krona_tune.study.request.study_spec import SETTLED, StudySpec
@@ -29,8 +29,6 @@ from krona_tune.study.settings import CHANGEABLE, ORDERED, with_more_trials
 if TYPE_CHECKING:
     from krona_tune.search.startup.auto_space import DerivedSpace
 
-AUTO = "auto"
-"""The place of a space that was made for a request, in messages and where a study is named after its space."""
 NEW_IN_SHIPPED_SPACES = ("backbone.narrow",)
 """The keys that shipped spaces lacked once: a study that was begun with one of those goes on without them."""
 

@@ -13,13 +13,14 @@ from krona_tune.api.folders import study_folder
 from krona_tune.api.plan_view import print_doubts, print_plan
 from krona_tune.api.printing import console, say
 from krona_tune.api.shipped_spaces import find_space, question, space_names, space_text
-from krona_tune.api.study_request import AUTO, spec_of
+from krona_tune.api.study_request import spec_of
 from krona_tune.cli import options
 from krona_tune.hub import home
 from krona_tune.record.storage import storage_at
 from krona_tune.refusal import Refusal
 from krona_tune.refused_calls import naming_fields
 from krona_tune.study.request.given_values import naming_given
+from krona_tune.study.request.loader import AUTO
 from krona_tune.study.settings import Keywords
 
 

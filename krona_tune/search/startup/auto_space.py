@@ -19,12 +19,11 @@ from krona_tune.search.startup.needs import START_AND_END, speed_for, worker_byt
 from krona_tune.search.startup.slots import Slots
 from krona_tune.study.formatting import format_duration
 from krona_tune.study.request.field_types import for_task
+from krona_tune.study.request.loader import AUTO
 from krona_tune.study.request.plain_yaml import dump_yaml
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.train.backbone_source import find_backbone
 
-AUTO = "auto"
-"""The place of such a space in messages."""
 Complete = Callable[[Mapping[str, Any]], StudySpec]
 """Returns the request of plain values, with what a person gave in their place."""
 

@@ -17,6 +17,8 @@ from krona_tune.study.request.study_spec import OF_GLUE, StudySpec
 from krona_tune.study.request.trial import KNOBS, PEFT_FIELD, SECTION_OF, SIZES
 from krona_tune.study.request.validation_errors import refusal_of, refuse_knob
 
+AUTO = "auto"
+"""The place of a space that was made for a request, in messages and where a study is named after its space."""
 MOST_BYTES = 4 * LONGEST
 BEYOND = 2**63
 """The smallest positive integer that no column of the records can hold."""
