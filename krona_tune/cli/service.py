@@ -159,12 +159,10 @@ def submit(
     **keywords: Unpack[Keywords],
 ) -> None:
     """Send a study to the queue of a service, which runs it when it has slots for it."""
-    from krona_tune.service.queue.entry import LEAST_PRIORITY, MOST_PRIORITY
     from krona_tune.service.queue.sent_study import submission_of
 
     refuse_odd(name)
-    if not LEAST_PRIORITY <= priority <= MOST_PRIORITY:
-        raise Refusal("--priority", f"{priority} is none", f"write {LEAST_PRIORITY} to {MOST_PRIORITY}")
+    _given(priority)
     asked = AskedRequest.of(space=space, place="SPACE", tasks=tasks, model=model, settings=settings, keywords=keywords)
     study = name or f"{new_name(asked.space)}-{token_hex(2)}"  # others may send one in the same second
     request = submission_of(

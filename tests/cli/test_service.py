@@ -101,8 +101,8 @@ def test_what_run_would_take_is_what_is_sent(ask: Ask, address: str, drivers: Fa
 @pytest.mark.parametrize(
     ("words", "said"),
     [
-        (("submit", SPACE, "--priority", 0), "--priority: 0 is none; write 1 to 10"),
-        (("submit", SPACE, "--priority", 11), "--priority: 11 is none; write 1 to 10"),
+        (("submit", SPACE, "--priority", 0), "--priority: 0 is none; write --priority and a number from 1 to 10"),
+        (("submit", SPACE, "--priority", 11), "--priority: 11 is none; write --priority and a number from 1 to 10"),
         (
             ("submit", "none.yaml"),
             "none.yaml: can't be read: No such file or directory; give a YAML file that can be read",
