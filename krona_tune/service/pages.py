@@ -1,13 +1,12 @@
-"""Serves the pages: the index of studies, each study, several compared, the login, and what keeps them up to date."""
+"""Serves the pages: the index of studies, each study, several compared, and what keeps them up to date."""
 
-import asyncio
 import time
 from collections.abc import Sequence
 from typing import Annotated
-from urllib.parse import parse_qs, urlencode
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Query, Request, Response
-from fastapi.responses import HTMLResponse, RedirectResponse, StreamingResponse
+from fastapi.responses import HTMLResponse, StreamingResponse
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 from starlette.types import Scope
@@ -15,7 +14,6 @@ from starlette.types import Scope
 from krona_tune.api.folders import NAMES
 from krona_tune.report.html import framed, packed_script, rendered
 from krona_tune.report.study_page import NOW
-from krona_tune.service.access import FAILED_SECONDS, Access
 from krona_tune.service.live_events import News, Streams
 from krona_tune.service.queue.entry import LEAST_PRIORITY, MOST_PRIORITY, QueueView
 from krona_tune.service.queue.slots_chart import draw_slots
@@ -35,11 +33,27 @@ Chosen = Annotated[Sequence[str], Query()]
 
 
 def page_routes(
-    studies: ServedStudies, access: Access, streams: Streams, queue: StudyQueue | None = None, *, begins: bool = False
+    studies: ServedStudies, streams: Streams, queue: StudyQueue | None = None, *, begins: bool = False
 ) -> APIRouter:
-    """Returns the routes of the index, of each study and of the login, which answer with HTML; `begins`: studies can be
-    begun from the index."""
+    """Returns the routes of the index, of each study and of several compared, which answer with HTML; `begins`: studies
+    can be begun from the index."""
     router = APIRouter(include_in_schema=False, default_response_class=HTMLResponse)
+    _add_index(router, studies, streams, queue, begins=begins)
+    _add_studies(router, studies, streams)
+    _add_comparison(router, studies, streams)
+
+    @router.get("/plotly.js")
+    def plotly(request: Request) -> Response:
+        small = "gzip" in request.headers.get("accept-encoding", "")
+        headers = A_YEAR | {"Vary": "Accept-Encoding"} | ({"Content-Encoding": "gzip"} if small else {})
+        return Response(packed_script() if small else get_plotlyjs(), media_type="text/javascript", headers=headers)
+
+    return router
+
+
+def _add_index(
+    router: APIRouter, studies: ServedStudies, streams: Streams, queue: StudyQueue | None, *, begins: bool
+) -> None:
     place = str(studies.storage)
     bodies: StampedCache[Markup] = StampedCache(1)
 
@@ -70,6 +84,8 @@ def page_routes(
     def index_events(request: Request, since: str = "") -> StreamingResponse:
         return streams.answer(request, lambda: News(stamp=stamp()), since)
 
+
+def _add_studies(router: APIRouter, studies: ServedStudies, streams: Streams) -> None:
     @router.get("/studies/{name}")
     def study(request: Request, name: str) -> str:
         return study_page(request.scope, name, studies.body(name), studies.present(name))
@@ -93,6 +109,8 @@ def page_routes(
 
         return streams.answer(request, news, since)
 
+
+def _add_comparison(router: APIRouter, studies: ServedStudies, streams: Streams) -> None:
     @router.get("/compare")
     def compare(request: Request, study: Chosen = ()) -> str:
         address = f"?{urlencode({'study': study}, doseq=True)}"
@@ -111,36 +129,6 @@ def page_routes(
     def compare_events(request: Request, study: Chosen = (), since: str = "") -> StreamingResponse:
         studies.comparison_stamp(study)
         return streams.answer(request, lambda: News(stamp=studies.comparison_stamp(study)), since)
-
-    @router.get("/plotly.js")
-    def plotly(request: Request) -> Response:
-        small = "gzip" in request.headers.get("accept-encoding", "")
-        headers = A_YEAR | {"Vary": "Accept-Encoding"} | ({"Content-Encoding": "gzip"} if small else {})
-        return Response(packed_script() if small else get_plotlyjs(), media_type="text/javascript", headers=headers)
-
-    @router.get("/login")
-    async def login(request: Request, to: str = "/") -> str:
-        return login_page(request.scope, own_path(to))
-
-    @router.post("/login")
-    async def logged_in(request: Request) -> Response:
-        fields = parse_qs((await request.body()).decode(errors="replace"))
-        token, to = (fields.get(name, [""])[0] for name in ("token", "to"))
-        if not access.token or not access.is_token(token.strip()):
-            await asyncio.sleep(FAILED_SECONDS)
-            return HTMLResponse(login_page(request.scope, own_path(to), "That is not the token."), 401)
-        answer = RedirectResponse(own_path(to), 303)
-        secure = request.url.scheme == "https"
-        answer.set_cookie(access.cookie_name, access.cookie, httponly=True, samesite="strict", secure=secure, path="/")
-        return answer
-
-    return router
-
-
-def own_path(to: str) -> str:
-    """Returns a path of this service: `to`, or the index if `to` may lead elsewhere."""
-    own = to.startswith("/") and not to.startswith(("//", "/\\")) and to.isprintable()
-    return to if own else "/"
 
 
 MOST_CHANGES = 100
@@ -187,8 +175,3 @@ def study_page(scope: Scope, name: str, body: PageBody, present: str) -> str:
         stamp=body.stamp,
     )
     return framed(body.title, Markup(body.html.replace(NOW, Markup(present), 1)), served=served)
-
-
-def login_page(scope: Scope, to: str, problem: str = "") -> str:
-    body = rendered("login.html.j2", {"to": to, "problem": problem})
-    return framed("Log in", body, served=served_page(scope))

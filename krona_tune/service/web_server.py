@@ -17,6 +17,7 @@ from krona_tune.service.access_token import VARIABLE, own_token
 from krona_tune.service.adapter_routes import adapter_routes
 from krona_tune.service.http_server import address_at, guarded_app, listening, run_app
 from krona_tune.service.live_events import Streams
+from krona_tune.service.login import login_routes
 from krona_tune.service.new_study.data_roots import DataRoots
 from krona_tune.service.new_study.new_studies import NewStudies, NotOfferedError
 from krona_tune.service.new_study.new_study_routes import new_study_routes, no_new_studies
@@ -93,7 +94,8 @@ def make_app(
     app.include_router(
         new_study_routes(NewStudies(roots, queue), access) if queue and roots else no_new_studies(*_why_none(queue))
     )
-    app.include_router(page_routes(studies, access, streams, queue, begins=begins))
+    app.include_router(page_routes(studies, streams, queue, begins=begins))
+    app.include_router(login_routes(access))
     app.state.streams = streams
     return app
 

@@ -1,14 +1,14 @@
 """Tests who may use the service: tokens and cookies, hosts, origins, kinds and sizes of requests."""
 
-from urllib.parse import parse_qs, unquote, urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from starlette.testclient import TestClient
 
 from krona_tune.record.orders import waiting_orders
-from krona_tune.service import access, pages
+from krona_tune.service import access
 from krona_tune.service.access import Access
-from krona_tune.service.pages import own_path
+from krona_tune.service.login import own_path
 from krona_tune.study.folder import StudyFolder
 from tests.service.conftest import TOKEN
 
@@ -18,8 +18,7 @@ ORDERS = "/api/studies/first/orders"
 
 @pytest.fixture(autouse=True)
 def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    for module in (access, pages):
-        monkeypatch.setattr(module, "FAILED_SECONDS", 0.0)
+    monkeypatch.setattr(access, "FAILED_SECONDS", 0.0)
 
 
 def test_without_the_token_only_health_and_login_answer(guarded: TestClient, study: StudyFolder) -> None:
@@ -55,51 +54,11 @@ def test_the_token_lets_in_and_the_order_says_who_gave_it(guarded: TestClient, s
         assert (answer.status_code, answer.json()["place"]) == (422, "X-User")
 
 
-def test_the_login_gives_a_cookie_that_is_not_the_token(guarded: TestClient, study: StudyFolder) -> None:
-    assert guarded.post("/login", data={"token": "wrong", "to": "/"}).status_code == 401
-    answer = guarded.post("/login", data={"token": TOKEN, "to": "/studies/first"})
-    assert (answer.status_code, answer.headers["location"]) == (303, "/studies/first")
-    cookie = answer.headers["set-cookie"]
-    assert TOKEN not in cookie
-    assert all(word in cookie.lower() for word in ("httponly", "samesite=strict", "path=/"))
-    assert "secure" not in cookie.lower()
-    assert guarded.get("/studies/first").status_code == 200
-    guarded.cookies.clear()
-    assert guarded.get("/studies/first").status_code == 303
-
-
-@pytest.mark.parametrize("body", ["&" * 200, "token=wrong&" * 50, "\0", "token=%ff"])
-def test_a_login_with_odd_fields_is_no_login(guarded: TestClient, body: str) -> None:
-    assert guarded.post("/login", content=body).status_code == 401
-
-
 @pytest.mark.parametrize("odd", ['theirs={"a": 1}', "a@b=1", "blank name=1", "é=1", "flag", "=", ""])
 def test_the_cookie_is_found_among_odd_ones_of_other_applications(guarded: TestClient, odd: str) -> None:
     own = Access(token=TOKEN)
     for cookies in (f"{odd}; {own.cookie_name}={own.cookie}", f"{own.cookie_name}={own.cookie}; {odd}"):
         assert guarded.get("/api/studies", headers={"Cookie": cookies.encode()}).status_code == 200
-
-
-def test_over_https_the_cookie_is_secure(guarded: TestClient) -> None:
-    answer = guarded.post("https://studies.example/login", data={"token": TOKEN})
-    assert "secure" in answer.headers["set-cookie"].lower()
-
-
-@pytest.mark.parametrize("to", ["//evil.example", "/\\evil.example", "https://evil.example", "", "x", "/\nx"])
-def test_the_login_leads_to_no_other_place(guarded: TestClient, to: str) -> None:
-    assert own_path(to) == "/"
-    assert guarded.post("/login", data={"token": TOKEN, "to": to}).headers["location"] == "/"
-
-
-def test_the_login_leads_to_the_study_that_was_asked_for_in_any_script(guarded: TestClient) -> None:
-    page = "/studies/gr%C3%B6%C3%9Fe"
-    asked = parse_qs(urlsplit(guarded.get(page).headers["location"]).query)["to"][0]
-    assert f'value="{unquote(page)}"' in guarded.get("/login", params={"to": asked}).text
-    assert guarded.post("/login", data={"token": TOKEN, "to": asked}).headers["location"] == page
-
-
-def test_a_service_without_a_token_has_no_login(client: TestClient) -> None:
-    assert client.post("/login", data={"token": ""}).status_code == 401
 
 
 @pytest.mark.parametrize(
