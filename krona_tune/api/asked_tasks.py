@@ -45,7 +45,7 @@ def asked_tasks(text: str, defined: Mapping[str, Any]) -> tuple[str, ...] | dict
                 take(word, task, OF_GLUE)
         elif name in TASKS:
             take(word, name, OF_GLUE)
-        elif described := file_task(word, "--tasks"):
+        elif described := file_task(word):
             for task, each in resolve_tasks(dict([described]), Path.cwd(), "--tasks").items():
                 take(word, task, each)
         elif word:

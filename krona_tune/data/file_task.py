@@ -17,12 +17,11 @@ MOST_SHOWN = 12
 """The columns that a message lists."""
 
 
-def file_task(words: str, place: str) -> tuple[str, dict[str, Any]] | None:
+def file_task(words: str) -> tuple[str, dict[str, Any]] | None:
     """Returns the name and the description of a task; None where the words begin with no file of examples.
 
     Args:
         words: `FILE:TEXT:LABEL`, or `FILE:TEXT+TEXT:LABEL`.
-        place: what a refusal calls them.
 
     Raises:
         Refusal: a column is not named, or what is there is no file of examples.
@@ -36,15 +35,15 @@ def file_task(words: str, place: str) -> tuple[str, dict[str, Any]] | None:
         if words.count(":") < 2 or not os.path.exists(home(Path(file))):
             return None
         if home(Path(file)).is_dir():
-            raise Refusal(place, f"{file} is a folder", "describe its task in a file .yaml: data, text, label")
+            raise Refusal("--tasks", f"{file} is a folder", "describe its task in a file .yaml: data, text, label")
         kinds = ", ".join(endings_of(kind for kind in FILE_KINDS if kind.builder))
-        raise Refusal(place, f"{file}: {Path(file).suffix or 'its ending'} is not read", f"give one of {kinds}")
+        raise Refusal("--tasks", f"{file}: {Path(file).suffix or 'its ending'} is not read", f"give one of {kinds}")
     path, named = home(Path(file)), columns if len(columns) == 2 else ["", ""]
     *texts, label = _columns([*named[0].split("+"), named[1]], path)
     if not label or not all(texts):
         problem = f"{words} does not say which columns hold texts and labels{_there(path)}"
         fix = f"write {file}:TEXT:LABEL with its columns ({file}:TEXT+TEXT:LABEL for pairs)"
-        raise Refusal(place, problem, f"{fix}, or describe the task in a file .yaml")
+        raise Refusal("--tasks", problem, f"{fix}, or describe the task in a file .yaml")
     return described_task(path, texts, label)
 
 

@@ -19,7 +19,7 @@ from krona_tune.refusal import Refusal
     ],
 )
 def test_a_file_and_its_columns_are_a_task(words: str, text: list[str], label: str) -> None:
-    name, described = file_task(words, "--tasks") or ("", {})
+    name, described = file_task(words) or ("", {})
     assert name == "reviews"
     assert described == {"data": words.rsplit(":", 2)[0], "text": text, "label": label}
 
@@ -27,13 +27,13 @@ def test_a_file_and_its_columns_are_a_task(words: str, text: list[str], label: s
 def test_blanks_that_a_files_own_names_have_stay(tmp_path: Path) -> None:
     path = tmp_path / "reviews.csv"
     path.write_text("review ,a title, stars\n", encoding="utf-8")
-    _, described = file_task(f"{path}:review + a title: stars", "--tasks") or ("", {})
+    _, described = file_task(f"{path}:review + a title: stars") or ("", {})
     assert (described["text"], described["label"]) == (["review ", "a title"], " stars")
 
 
 @pytest.mark.parametrize("words", ["cola", "mine.yaml", "hub:name:configuration", "reviews.txt:review:stars", ""])
 def test_other_words_are_no_file_of_examples(words: str) -> None:
-    assert file_task(words, "--tasks") is None
+    assert file_task(words) is None
 
 
 def test_what_is_there_and_is_no_file_of_examples_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -41,10 +41,10 @@ def test_what_is_there_and_is_no_file_of_examples_is_named(tmp_path: Path, monke
     (tmp_path / "cola").mkdir()
     (tmp_path / "reviews.csv.gz").write_bytes(b"")
     with pytest.raises(Refusal, match=r"^--tasks: cola is a folder; describe its task in a file \.yaml"):
-        file_task("cola:review:stars", "--tasks")
+        file_task("cola:review:stars")
     with pytest.raises(Refusal, match=r"^--tasks: reviews\.csv\.gz: \.gz is not read; give one of \.csv, "):
-        file_task("reviews.csv.gz:review:stars", "--tasks")
-    assert file_task("cola", "--tasks") is None, "a task of GLUE is named"
+        file_task("reviews.csv.gz:review:stars")
+    assert file_task("cola") is None, "a task of GLUE is named"
 
 
 @pytest.mark.parametrize("columns", ["", ":review", "::stars", ":review+:stars", ":review: ", ":a: b:c", ":a:b:c:d"])
@@ -52,11 +52,11 @@ def test_a_column_that_is_not_named_is_asked_for_with_those_that_are_there(colum
     (tmp_path / "reviews.csv").write_text("review,stars\ngood,5\n")
     words = f"{tmp_path}/reviews.csv{columns}"
     with pytest.raises(Refusal) as refused:
-        file_task(words, "--tasks")
+        file_task(words)
     assert "its columns are review, stars" in str(refused.value)
     assert f"write {tmp_path}/reviews.csv:TEXT:LABEL" in str(refused.value)
     with pytest.raises(Refusal, match="does not say which columns"):
-        file_task(f"no_{words.rpartition('/')[2]}", "--tasks")  # a file that is not there has none to name
+        file_task(f"no_{words.rpartition('/')[2]}")  # a file that is not there has none to name
 
 
 def test_a_request_names_several_with_whole_paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
