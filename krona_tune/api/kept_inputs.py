@@ -138,6 +138,8 @@ def _asked_of(rows: Any, spec: TaskSpec, part: str, place: str) -> Any:
     """Returns the columns of rows that a task reads: others may hold what Parquet has no type for."""
     if not hasattr(rows, "to_parquet"):
         raise Refusal(place, f"is of the type {type(rows).__name__}", GIVE_DATA)
+    if getattr(rows, "format", {}).get("type") == "custom":
+        raise Refusal(place, "has a transform, which no file keeps", "apply it with map, in place of with_transform")
     there, asked = list(rows.columns if hasattr(rows, "iloc") else rows.column_names), columns_of(spec)
     if part_of(part) == "train":
         refuse_lacking(list(map(str, there)), asked, place)

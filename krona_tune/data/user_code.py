@@ -19,6 +19,7 @@ from importlib.util import module_from_spec, spec_from_file_location
 from os.path import basename, dirname
 from pathlib import Path
 from stat import S_ISREG
+from threading import Event
 from types import ModuleType
 from typing import Any, TypeVar
 
@@ -249,6 +250,9 @@ def telling_messages() -> Iterator[None]:
 
 def _called(key: str, named: str, place: str, function: Callable[..., Result], *arguments: object) -> Result:
     """Returns what a function returns in the process of the place's folder; refuses what comes in its stead."""
+    if _IMPORTS.is_set():
+        fix = "put that below `if __name__ == '__main__':`, or the function into a file of its own"
+        raise Refusal(key, f"{named}: its file begins a study when it is imported", fix)
     file = file_of(place)
     if file:
         refuse_odd_file(key, file)
@@ -277,6 +281,9 @@ def _process(owner: int, search_path: tuple[str, ...], folders: tuple[Path, ...]
 
 
 # What follows runs in such a process.
+
+_IMPORTS = Event()
+"""Is set while a file with a person's code is imported: what that calls would start another such process, and so on."""
 
 
 def _has_function(place: str) -> bool:
@@ -327,6 +334,14 @@ def _function(place: str) -> Any:
 
 @lru_cache
 def _module_at(module: str) -> ModuleType:
+    _IMPORTS.set()
+    try:
+        return _loaded(module)
+    finally:
+        _IMPORTS.clear()
+
+
+def _loaded(module: str) -> ModuleType:
     if not module.endswith(".py"):
         return importlib.import_module(module)
     sys.dont_write_bytecode = True  # it would be taken for a file that changes within a second

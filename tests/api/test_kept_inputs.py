@@ -45,6 +45,13 @@ def test_only_the_columns_that_a_task_reads_are_kept(made: Any, folder: StudyFol
         keep(folder, made(stars(more=["x"] * 4)), split={"group": "user"})
 
 
+def test_rows_that_a_transform_makes_as_they_are_read_are_refused(folder: StudyFolder) -> None:
+    rows = datasets.Dataset.from_dict(stars()).with_transform(lambda rows: {**rows, "stars": [1.0] * len(rows["body"])})
+    with pytest.raises(Refusal, match="has a transform, which no file keeps; apply it with map"):
+        keep(folder, rows)
+    assert keep(folder, datasets.Dataset.from_dict(stars()).with_format("numpy"))
+
+
 def test_a_column_of_several_kinds_matters_only_where_a_task_reads_it(folder: StudyFolder) -> None:
     odd = pd.DataFrame(stars(more=[1, "a", [2], None]))
     assert pq.read_table(keep(folder, odd) / "train.parquet").num_rows == 4

@@ -92,6 +92,16 @@ def test_an_error_that_can_not_say_its_message_is_told_by_its_kind(tmp_path: Pat
         value(place)
 
 
+def test_a_file_that_calls_its_function_when_it_is_imported_starts_no_further_process(tmp_path: Path) -> None:
+    """As the program of a study does that has its metric in itself."""
+    begins = f"from krona_tune.data.user_code import check_function\ncheck_function({KEY!r}, __file__ + ':right')\n"
+    with (
+        pytest.raises(Refusal, match=r"its file begins a study when it is imported; put that below `if __name__ =="),
+        telling_messages(),
+    ):
+        check_function(KEY, written(tmp_path, RIGHT + begins))
+
+
 @pytest.mark.parametrize(
     ("code", "said"),
     [
