@@ -58,10 +58,12 @@ class AdaptedModel:
     tokenizer: PreTrainedTokenizerBase
 
 
+@torch.random.fork_rng(devices=[])
 def load_adapted(
     folder: Path, *, model: str | None = None, device: Device = CPU, quantized: bool = True
 ) -> AdaptedModel:
-    """Loads an adapter's backbone and puts the adapter on it, as training does.
+    """Loads an adapter's backbone and puts the adapter on it, as training does. What a caller draws next from torch's
+    random numbers stays the same.
 
     Args:
         folder: what a study leaves in `adapters/<task>`.

@@ -52,6 +52,17 @@ def test_a_model_that_reads_no_short_texts_can_be_loaded(tmp_path: Path) -> None
     assert krona_tune.predict(adapter, ["one text of many words, and of some more"])
 
 
+def test_a_prediction_leaves_the_random_numbers_of_its_caller_as_they_are(tmp_path: Path) -> None:
+    adapter = adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter", "cola")
+    drawn = []
+    for predicts in (False, True):
+        torch.manual_seed(1)
+        if predicts:
+            krona_tune.predict(adapter, texts("cola"))
+        drawn.append(torch.rand(1).item())
+    assert drawn[0] == drawn[1]
+
+
 def test_a_tokenizer_whose_ids_mean_other_words_is_refused(tmp_path: Path) -> None:
     """The weights are the same, so that only its answers would tell."""
     place = backbone_folder("bert", tmp_path / "backbone")
