@@ -16,7 +16,6 @@ OTHER_WORDS = {"adapter", "full"}
 """Names of methods that are also the name of a section, and of what a budget trains."""
 SPELLED = {
     "adapters/method_table.py": "the table",
-    "adapters/exact_forms.py": "a form of an export",
     "adapters/export_forms.py": "a form of an export",
     "adapters/gguf_form.py": "the type of an adapter in llama.cpp's format",
     "adapters/peft_class.py": "peft's own names for its methods",
@@ -27,7 +26,7 @@ SPELLED = {
     "peft_method.py": "which factors start at zero is named after the papers",
     "peft_search.py": "the methods that are offered, with peft's own configurations",
     "search/planning/earlier_study.py": "the curves that come with the package were recorded with KronA",
-    "search/startup/auto_space.py": "a space that is made has this method",
+    "search/planning/model_domains.py": "a space that is made has this method",
     "study/request/deploy_target.py": "a form of an export",
     "study/request/trial.py": "the default, the baseline, and what a configuration fixes before a table is known",
 }

@@ -12,7 +12,7 @@ from krona_tune.adapters.export_forms import Form
 from krona_tune.adapters.inject import Adapters
 from krona_tune.adapters.merge import merge
 from krona_tune.refusal import Refusal
-from krona_tune.search.planning import plan
+from krona_tune.search.planning import request_checks
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.study.request.loader import build_spec
 from krona_tune.train.backbone import Backbone, load_backbone
@@ -141,6 +141,6 @@ def test_quantised_weights_are_refused_where_they_can_not_be(tmp_path: Path, mon
     (tmp_path / "bert" / "config.json").write_text(twice, encoding="utf-8")
     with pytest.raises(Refusal, match=r"quantize: .*bert's weights are kept in fewer bits already; leave it out"):
         make_plan(build_spec({**asked, "backbone": {"quantize": "nf4"}}, "x.yaml"), "x.yaml")
-    monkeypatch.setattr(plan, "find_spec", lambda name: None)
+    monkeypatch.setattr(request_checks, "find_spec", lambda name: None)
     with pytest.raises(Refusal, match=r"bitsandbytes is not installed; pip install 'krona_tune\[quantize\]'"):
         make_plan(build_spec({**asked, "backbone": {"quantize": "nf4"}}, "x.yaml"), "x.yaml")
