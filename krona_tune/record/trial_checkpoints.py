@@ -1,4 +1,4 @@
-"""Copies the states that trials keep at their rungs to a URI, where workers on other nodes find them."""
+"""Copies the states that trials keep at their rungs to a URI, where other nodes find them, and removes them."""
 
 import logging
 import shutil

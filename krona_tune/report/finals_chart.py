@@ -10,7 +10,7 @@ from krona_tune.report.record_frames import shape_word
 from krona_tune.study.finals import Finalist
 
 BESIDE = 0.14
-"""How far validation is to the left of its configuration, and test to the right; 1 is the next configuration."""
+"""The distance of validation to the left of its configuration, and of test to the right; the next one is at 1."""
 
 
 def draw_seeds(subject: Subject) -> Chart | None:

@@ -259,7 +259,7 @@ def prepare_tune(slots: int) -> None:
 
 
 UNKEPT = "Experiment state snapshotting failed"
-"""What Tune says, with a traceback, where its last state can't be kept, as on a full disk."""
+"""The beginning of what Tune says, with a traceback, where its last state can't be kept, as on a full disk."""
 
 
 def _is_not_of_its_state(said: logging.LogRecord) -> bool:
@@ -297,7 +297,7 @@ def recover_pending_trials(controller: Any) -> None:
 
 
 KEEP = "sync_up_experiment_state"
-"""What Tune calls from time to time, and at the end of a run, to keep its state in the run's folder."""
+"""The method that Tune calls from time to time, and at the end of a run, to keep its state in the run's folder."""
 
 
 def keep_state_in_its_folder(keeper: Any) -> None:

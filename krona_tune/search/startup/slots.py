@@ -17,7 +17,7 @@ logger = logging.getLogger(__name__)
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 NVIDIA = Path("/proc/driver/nvidia/gpus")
 DRIVERS = {"/proc/driver/nvidia": "NVIDIA", "/dev/nvidiactl": "NVIDIA", "/dev/dxg": "WSL2", "/dev/kfd": "AMD"}
-"""What is there with a GPU's driver, and whose it is. If none exists, Ray need not be imported."""
+"""The paths that a GPU's driver makes, and its maker. If none exists, Ray need not be imported."""
 UNIT = 1e-4
 """The smallest share of a resource that Ray knows: it counts all of them in whole numbers of these."""
 
