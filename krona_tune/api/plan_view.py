@@ -1,19 +1,13 @@
-"""Shows a plan in a notebook or a terminal: what will be run, and what its data look like."""
+"""Says in named lines what a plan will run, and what its data look like."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass
 from functools import cached_property
 from textwrap import fill
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
-from krona_tune import __version__
-from krona_tune.api.printing import console, errors, print_lines, say, warn
 from krona_tune.backbones.geometry import Geometry, Role, Site
-from krona_tune.data.glue import HUB
 from krona_tune.machine import busy
 from krona_tune.refusal import Refusal, cut, readable
 from krona_tune.search.searchers.asha_rule import judged_after
@@ -69,9 +63,9 @@ class PlanView(NamedLines):
         more = {"reasons": "; ".join(_reasons(self.plan.spec))} if "reasons" in lines else {}
         previews, warnings = self._looked_at
         if previews:
-            more["cut"] = "; ".join(f"{name}: {_cut(self.plan, seen)}" for name, seen in previews.items())
+            more["cut"] = "; ".join(f"{name}: {cut_text(self.plan, seen)}" for name, seen in previews.items())
         if self.slots:
-            more |= _needs(self.plan, self.slots, previews, self.folder)
+            more |= needs_lines(self.plan, self.slots, previews, self.folder)
         if warnings:
             more["warnings"] = "; ".join(map(readable, warnings))
         return {name: " ".join(text.split()) for name, text in (lines | more).items()}
@@ -84,9 +78,9 @@ class PlanView(NamedLines):
         """
         lacking = [*self.plan.lacking()]
         try:
-            previews = _preview(self.plan, self.plan.spec.tasks)
+            previews = preview_tasks(self.plan, self.plan.spec.tasks)
         except Refusal as refusal:
-            return {}, [*lacking, *_doubts(self.plan), str(refusal)]
+            return {}, [*lacking, *data_doubts(self.plan), str(refusal)]
         return previews, [*lacking, *(doubt for seen in previews.values() for doubt in seen.warnings)]
 
     @cached_property
@@ -123,13 +117,6 @@ def _left_out(shape: Geometry) -> list[str]:
     said = [f"{each.name}, {each.reason}" for each in shape.left_out]
     more = len(said) - MOST_LEFT_OUT
     return said if more <= 0 else [*said[:MOST_LEFT_OUT], f"and {more} more"]
-
-
-def print_plan(plan: "Plan", reason: str, folder: StudyFolder | None, earlier: "EarlierOrders | None" = None) -> None:
-    """Prints what will be run, in a few lines."""
-    console.print(f"[bold]krona_tune {__version__}[/bold]")
-    print_lines(plan_lines(plan, reason, folder, earlier))
-    _print_warnings(plan.lacking())
 
 
 def plan_lines(
@@ -328,24 +315,7 @@ def _metric(task: "Task", name: str) -> str:
     return name + about + ", lower is better" * (name in task.lower_is_better)
 
 
-def print_examples(plan: "Plan", tasks: Iterable[str]) -> "dict[str, Preview]":
-    """Prints the first training examples of each own task as the model will see them, and what is odd about its data;
-    of GLUE's tasks that lie in a folder only what is cut.
-
-    It goes to the terminal, or to the page of whoever asks a service for it; it is kept nowhere. Returns what was seen.
-    """
-    previews = _preview(plan, tasks)
-    for name, seen in previews.items():
-        shown_examples = seen.examples if name in plan.own_data else ()
-        console.print(f"\n{name}{', as the model will see it' if shown_examples else ''}:", highlight=False)
-        for text, label in shown_examples:
-            say(readable(f"  {text}\n    → {cut(label)}"))
-        say(f"  {_cut(plan, seen)}")
-        _print_warnings(seen.warnings)
-    return previews
-
-
-def _preview(plan: "Plan", tasks: Iterable[str]) -> "dict[str, Preview]":
+def preview_tasks(plan: "Plan", tasks: Iterable[str]) -> "dict[str, Preview]":
     """Returns what a person should see of those of the tasks whose texts are in files."""
     read = [task for task in tasks if task in plan.own_data or plan.spec.data not in GLUE_DATA]
     if not read:
@@ -355,21 +325,13 @@ def _preview(plan: "Plan", tasks: Iterable[str]) -> "dict[str, Preview]":
     return preview_data(plan, read, SHOWN_EXAMPLES)
 
 
-def _cut(plan: "Plan", seen: "Preview") -> str:
+def cut_text(plan: "Plan", seen: "Preview") -> str:
+    """Says how many of a task's examples are cut."""
     longest = f"longer than {plan.spec.examples.max_length} tokens"
     return f"{seen.cut:,} of {len(seen.tokens):,} examples are {longest} and are cut"
 
 
-def print_needs(plan: "Plan", slots: "Slots", previews: "Mapping[str, Preview]", folder: StudyFolder) -> None:
-    """Prints what a study would take on this machine, or on one with such slots."""
-    lines = _needs(plan, slots, previews, folder)
-    whole = "What the whole study takes, with what it has trained already,"
-    what = whole if folder.manifest.exists() else "What it takes,"
-    console.print(f"\n{what} as far as that is known before a step is timed:", highlight=False)
-    print_lines(lines)
-
-
-def _needs(plan: "Plan", slots: "Slots", previews: "Mapping[str, Preview]", folder: StudyFolder) -> dict[str, str]:
+def needs_lines(plan: "Plan", slots: "Slots", previews: "Mapping[str, Preview]", folder: StudyFolder) -> dict[str, str]:
     """Returns what a study takes on such slots, in named lines."""
     from krona_tune.search.startup.needs import find_needs, means_of, needs_in_words, speed_for
 
@@ -378,50 +340,12 @@ def _needs(plan: "Plan", slots: "Slots", previews: "Mapping[str, Preview]", fold
     return dict(needs_in_words(plan, needs, slots, nearest_folder(folder.root)))
 
 
-def print_recommendation(plan: "Plan") -> None:
-    """Prints what a plan lets expect without any search, where that needs no download; nothing, where none can be made.
-
-    What `recommend` would refuse, such as data that can't be read, is no reason to refuse a dry run.
-    """
-    from krona_tune.api.recommendation_view import RecommendationView
-    from krona_tune.search.planning.recommendation import recommend_point
-
-    if plan.space.searched() and (plan.spec.data != HUB or set(plan.own_data) == set(plan.spec.tasks)):
-        with suppress(Refusal):
-            lines = RecommendationView(recommend_point(plan)).lines
-            console.print("\nWithout any search (krona-tune recommend tells how to train it):", highlight=False)
-            print_lines(lines)
-
-
-def print_dry_run(plan: "Plan", slots: "Slots | None", folder: StudyFolder) -> None:
-    """Prints what a dry run adds to the plan: first examples, what the study takes on such slots, if they are known,
-    and what to expect without any search."""
-    seen = print_examples(plan, plan.spec.tasks)
-    if slots:
-        print_needs(plan, slots, seen, folder)
-    print_recommendation(plan)
-
-
-def print_doubts(plan: "Plan") -> None:
-    """Prints what is odd about the data of one's own, as far as the study uses them."""
-    _print_warnings(_doubts(plan))
-
-
-def print_unread(plan: "Plan") -> None:
-    """Prints, beside the results, from what a study that has begun can't learn any more."""
-    _print_warnings(plan.unread, errors)
-
-
-def _doubts(plan: "Plan") -> Iterator[str]:
+def data_doubts(plan: "Plan") -> Iterator[str]:
+    """Yields what is odd about the data of one's own, as far as the study uses them."""
     from krona_tune.data.corpus import find_warnings
 
     for name in plan.own_data:
         yield from find_warnings(plan.data_of(name))
-
-
-def _print_warnings(warnings: Iterable[str], to: Console = console) -> None:
-    for warning in warnings:
-        warn(readable(warning), to=to)
 
 
 def _rungs(spec: "StudySpec") -> str:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from krona_tune.api.folders import with_whole_paths
-from krona_tune.api.plan_view import print_dry_run, print_examples, print_plan, print_unread
+from krona_tune.api.plan_printing import print_dry_run, print_examples, print_plan, print_unread
 from krona_tune.api.printing import (
     console,
     errors,

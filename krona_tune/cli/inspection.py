@@ -10,7 +10,7 @@ import typer
 from krona_tune.api.asked_request import AskedRequest
 from krona_tune.api.chosen_space import derived_for, written_space
 from krona_tune.api.folders import study_folder
-from krona_tune.api.plan_view import print_doubts, print_plan
+from krona_tune.api.plan_printing import print_doubts, print_plan
 from krona_tune.api.printing import console, say
 from krona_tune.api.shipped_spaces import find_space, question, space_names, space_text
 from krona_tune.api.study_request import spec_of

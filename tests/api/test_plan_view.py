@@ -1,7 +1,6 @@
 """Tests the lines of a plan."""
 
 import re
-from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
@@ -9,7 +8,7 @@ import psutil
 import pytest
 
 from krona_tune import Study
-from krona_tune.api.plan_view import PlanView, format_label_share, plan_lines, print_recommendation, written_domain
+from krona_tune.api.plan_view import PlanView, format_label_share, plan_lines, written_domain
 from krona_tune.search.planning.plan import make_plan
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.request.loader import build_spec
@@ -144,17 +143,6 @@ def test_the_sizes_of_methods_leave_out_the_head_which_the_plan_says(model: str)
 )
 def test_a_share_of_some_examples_is_neither_none_nor_all(share: float, said: str) -> None:
     assert format_label_share(share) == said
-
-
-def test_a_plan_without_a_recommendation_is_no_reason_to_refuse_a_dry_run(
-    model: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    asked = {"model": model, "tasks": ["rte"], "data": "mini", "adapter": {"a_out": "divisors", "a_in": "divisors"}}
-    plan = make_plan(build_spec(asked, "here"), "here")
-    print_recommendation(plan)
-    assert "Without any search" in capsys.readouterr().out
-    print_recommendation(replace(plan, space=replace(plan.space, limit=1)))
-    assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize(

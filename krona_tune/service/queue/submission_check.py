@@ -9,7 +9,8 @@ from rich.text import Text
 
 from krona_tune.api.chosen_space import choose_space
 from krona_tune.api.folders import earlier_studies, refuse_odd, refuse_taken, with_whole_paths
-from krona_tune.api.plan_view import plan_lines, print_dry_run, print_plan
+from krona_tune.api.plan_printing import print_dry_run, print_plan
+from krona_tune.api.plan_view import plan_lines
 from krona_tune.api.printing import console
 from krona_tune.api.study_request import default_to_glue, spec_of
 from krona_tune.child_process import ChildProcess, ProcessEnded, TooSlow
