@@ -22,7 +22,7 @@ from krona_tune.search.budget import RAISED_BY, Budget, StudyClock, spent
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.progress.study_status import read_status
 from krona_tune.search.terminal.live_view import View, can_redraw
-from krona_tune.search.terminal.result_tables import build_result_tables
+from krona_tune.search.terminal.result_tables import FittingTable, build_result_tables
 from krona_tune.study.devices import price_of
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import format_many
@@ -37,7 +37,7 @@ LOCAL_SECONDS, REMOTE_SECONDS = 2.0, 15.0
 """The time between two looks at a study that runs here, and at one that runs elsewhere."""
 
 
-def studies_in(storage: Storage) -> Table:
+def studies_in(storage: Storage) -> FittingTable:
     """Returns a table of a storage's studies, the newest last. Raises a Refusal if there are none.
 
     The row of a study that can't be read says so.
@@ -51,7 +51,7 @@ def studies_in(storage: Storage) -> Table:
         table.add_column(name, justify=justify, no_wrap=name in {"study", "begun"}, overflow="fold")
     for line in sorted(lines, key=lambda line: line[1]):
         table.add_row(*map(escape, line))
-    return table
+    return FittingTable(table)
 
 
 def show(folder: StudyFolder, console: Console) -> None:

@@ -246,7 +246,7 @@ def _finals_table(standings: Standings, facts: dict[str, TaskFacts], verdicts: M
 
 @dataclass(frozen=True)
 class FittingTable:
-    """Draws a table; where its numbers do not fit beside each other, draws a line for each cell, row after row."""
+    """Draws a table; where its words do not fit beside each other, draws a line for each cell, row after row."""
 
     table: Table
 
@@ -256,7 +256,8 @@ class FittingTable:
             if sum(widths) + PADDING * len(widths) <= options.max_width:
                 yield _of_least_widths(table, widths)
                 return
-        yield Text(str(self.table.title), style="table.title")
+        if self.table.title:
+            yield Text(str(self.table.title), style="table.title")
         names = [" ".join(str(column.header).split()) for column in self.table.columns]
         for cells in zip(*(column.cells for column in self.table.columns), strict=True):
             row = Table(box=None, show_header=False, pad_edge=False)
