@@ -13,7 +13,9 @@ from krona_tune.report.task_summary import RankedTrial, TaskSummary
 from krona_tune.study.backbone_outline import BackboneOutline
 from krona_tune.study.finals import Spread
 from krona_tune.study.formatting import format_score, format_tick
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.result import TrialResult
+from krona_tune.study.study_state import RUNNING
 
 
 class Colour:
@@ -27,6 +29,33 @@ COLOURS = (
     Colour.BLUE, Colour.ORANGE, Colour.GREEN, Colour.PURPLE, Colour.YELLOW, Colour.TEAL, Colour.RED, Colour.PINK,
 )  # fmt: skip
 """One for each line or area of a chart, in their order."""
+KIND_COLOURS = {
+    TrialKind.REPEAT: Colour.YELLOW,
+    TrialKind.FINALIST: Colour.ORANGE,
+    TrialKind.FULL_TRAIN: Colour.TEAL,
+    TrialKind.FULL_DATA: Colour.TEAL,
+    TrialKind.BASELINE: Colour.GREEN,
+}
+"""The colour of each kind of trial that a legend calls by its words."""
+LEGEND = {
+    "trained to the end": Colour.BLUE,
+    "stopped early": Colour.GREY,
+    "stopped by a person": Colour.PINK,
+    "without a regular end": Colour.RED,
+    **{kind.facts.words: colour for kind, colour in KIND_COLOURS.items()},
+    RUNNING: Colour.PURPLE,
+    "not trained to the end": Colour.GREY,
+    "diverged": Colour.RED,
+    "among the best": Colour.BLUE,
+    "best": Colour.ORANGE,
+    "best on validation": Colour.BLUE,
+    "winner on test": Colour.ORANGE,
+    "head only on test": Colour.GREEN,
+    "constant": Colour.GREY,
+}
+"""The colour of what a legend names, in every chart; what is stacked is so in this order."""
+BESIDE = 0.14
+"""The distance of a mark to the middle of its row or column, where the next one is at 1."""
 SCALE = "Viridis"
 Range = tuple[float, float]
 """The ends of an axis, from low to high."""
@@ -113,16 +142,19 @@ def uneven_bars(spreads: Sequence[Spread]) -> dict[str, Any]:
 
 
 def trial_points(
-    name: str | None,
+    name: str,
     chosen: Sequence[RankedTrial],
     x: Callable[[RankedTrial], float],
     marker: dict[str, Any],
     unit: str = "",
 ) -> go.Scatter:
-    """Draws trials by their score; a trial's point says what it is, and its `x` if that has a unit."""
+    """Draws trials by their score, in the colour of their name; a trial's point says what it is, and its `x` if that
+    has a unit."""
     more = [f"<br>{x(each):.3g} {unit}" if unit else "" for each in chosen]
     text = [hover(each) + said for each, said in zip(chosen, more, strict=True)]
-    return points(name, [(x(each), each.score) for each in chosen], marker, text=text)
+    return points(
+        name, [(x(each), each.score) for each in chosen], {"color": LEGEND.get(name, Colour.BLUE), **marker}, text=text
+    )
 
 
 def pareto_line(

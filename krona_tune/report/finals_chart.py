@@ -5,12 +5,9 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from krona_tune.report.chart import Chart, Colour, Subject, empty_figure, points, uneven_bars
+from krona_tune.report.chart import BESIDE, Chart, Colour, Subject, empty_figure, points, uneven_bars
 from krona_tune.report.record_frames import shape_word
 from krona_tune.study.finals import Finalist
-
-BESIDE = 0.14
-"""The distance of validation to the left of its configuration, and of test to the right; the next one is at 1."""
 
 
 def draw_seeds(subject: Subject) -> Chart | None:

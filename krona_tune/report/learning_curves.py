@@ -4,17 +4,17 @@ from collections.abc import Iterable, Mapping, Sequence
 
 import plotly.graph_objects as go
 
-from krona_tune.report.chart import SCORE, Chart, Colour, Subject, empty_figure, points
+from krona_tune.report.chart import LEGEND, SCORE, Chart, Colour, Subject, empty_figure, points
 from krona_tune.study.kinds import FIRST_TRAINED, TrialKind
 from krona_tune.study.result import Report, Status, grouped
 
 Curves = Mapping[str, list[Report]]
 
 _LINES = {
-    "not trained to the end": {"color": Colour.GREY, "opacity": 0.35, "width": 1.2, "dash": "solid"},
-    "trained to the end": {"color": Colour.BLUE, "opacity": 0.75, "width": 1.6, "dash": "solid"},
-    "head only": {"color": Colour.GREEN, "opacity": 1.0, "width": 1.8, "dash": "dash"},
-    "best": {"color": Colour.ORANGE, "opacity": 1.0, "width": 3.0, "dash": "solid"},
+    "not trained to the end": {"opacity": 0.35, "width": 1.2, "dash": "solid"},
+    "trained to the end": {"opacity": 0.75, "width": 1.6, "dash": "solid"},
+    "head only": {"opacity": 1.0, "width": 1.8, "dash": "dash"},
+    "best": {"opacity": 1.0, "width": 3.0, "dash": "solid"},
 }
 
 STOPS = {
@@ -89,6 +89,6 @@ def _lines(name: str, curves: Sequence[Sequence[Report]], line: dict[str, object
         hovertemplate="%{text}: %{y:.4g} after %{x:.3g} epochs<extra></extra>",
         mode="lines+markers",
         opacity=line["opacity"],
-        line={**{key: line[key] for key in ("color", "width", "dash")}, **({"width": 0.8} if crowded else {})},
+        line={"color": LEGEND[name], "width": 0.8 if crowded else line["width"], "dash": line["dash"]},
         marker={"size": 3 if crowded else 5},
     )

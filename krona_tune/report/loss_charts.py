@@ -8,7 +8,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from krona_tune.report.chart import COLOURS, Chart, Colour, Subject, empty_figure
+from krona_tune.report.chart import COLOURS, LEGEND, Chart, Subject, empty_figure
 from krona_tune.report.running_trials import RunningTrial
 from krona_tune.study.kinds import FULL_TRAININGS
 from krona_tune.study.result import CurvePoint, Status, curve_of
@@ -18,10 +18,10 @@ MOST_BEST, MOST_DIVERGED, MOST_RUNNING = 10, 5, len(COLOURS)
 ABOVE_FIRST = 2.0
 """The axis ends at so many times the median of the curves' first losses, if some loss is larger."""
 _LINES: Mapping[str, dict[str, Any]] = {
-    "among the best": {"opacity": 0.6, "line": {"color": Colour.BLUE, "width": 1.2}},
-    "diverged": {"opacity": 0.9, "line": {"color": Colour.RED, "width": 1.4, "dash": "dot"}},
-    "running": {"opacity": 0.9, "line": {"color": Colour.PURPLE, "width": 1.4}},
-    "best": {"opacity": 1.0, "line": {"color": Colour.ORANGE, "width": 3.0}},
+    "among the best": {"opacity": 0.6, "line": {"width": 1.2}},
+    "diverged": {"opacity": 0.9, "line": {"width": 1.4, "dash": "dot"}},
+    "running": {"opacity": 0.9, "line": {"width": 1.4}},
+    "best": {"opacity": 1.0, "line": {"width": 3.0}},
 }
 
 
@@ -36,7 +36,8 @@ def draw_training_loss(subject: Subject) -> Chart | None:
     figure = _axes([curve for group in drawn.values() for _, curve in group])
     for name, group in drawn.items():
         if group:
-            figure.add_trace(_line(name, group, facts.train_examples, _LINES[name]))
+            trace = _line(name, group, facts.train_examples, _LINES[name])
+            figure.add_trace(trace.update(line_color=LEGEND[name]))
     kinds = f"the {MOST_BEST} best trials, up to {MOST_RUNNING} that run, and the last {MOST_DIVERGED} that diverged"
     return Chart(
         name="losses",

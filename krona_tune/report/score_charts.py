@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import plotly.graph_objects as go
 
 from krona_tune.report.chart import (
+    LEGEND,
     SCORE,
     Chart,
     Colour,
@@ -32,10 +33,8 @@ def draw_score_against_parameters(subject: Subject) -> Chart | None:
     figure = empty_figure(PARAMETERS, SCORE)
     early = [each for each in summary.ranked if each.trial.status is not Status.COMPLETED]
     full = [each for each in summary.ranked if each.trial.status is Status.COMPLETED]
-    figure.add_trace(
-        trial_points("not trained to the end", early, _size, {"color": Colour.GREY, "opacity": 0.55, "size": 7})
-    )
-    figure.add_trace(trial_points("trained to the end", full, _size, {"color": Colour.BLUE, "size": 9}))
+    figure.add_trace(trial_points("not trained to the end", early, _size, {"opacity": 0.55, "size": 7}))
+    figure.add_trace(trial_points("trained to the end", full, _size, {"size": 9}))
     front = pareto(summary.ranked)
     errors = [each.standard_error or 0.0 for each in front]
     bars = {"type": "data", "array": errors, "color": with_alpha(Colour.ORANGE, 0.6), "thickness": 1.2, "width": 4}
@@ -43,9 +42,11 @@ def draw_score_against_parameters(subject: Subject) -> Chart | None:
     if summary.baseline is not None:
         head = [(summary.baseline.trainable_parameters, summary.baseline.score)]
         said = "head only: %{y:.4g}, %{x:,} parameters"
-        figure.add_trace(points("head only", head, {"color": Colour.GREEN, "symbol": "diamond", "size": 11}, said))
+        figure.add_trace(
+            points("head only", head, {"color": LEGEND["head only"], "symbol": "diamond", "size": 11}, said)
+        )
     if summary.constant_score is not None:
-        figure.add_hline(summary.constant_score, line={"color": Colour.GREY, "dash": "dot", "width": 1})
+        figure.add_hline(summary.constant_score, line={"color": LEGEND["constant"], "dash": "dot", "width": 1})
     trials = [each.trial for each in summary.ranked] + ([summary.baseline] if summary.baseline else [])
     figure.update_xaxes(log_axis([trial.trainable_parameters for trial in trials]))
     return Chart(
@@ -79,9 +80,9 @@ def draw_average(tasks: Sequence[TaskSummary], shared: Front | None = None) -> C
         return None
     figure = empty_figure(PARAMETERS + ", at most, a task", "mean " + SCORE)
     figure.add_trace(front_line("average of the tasks", front, Colour.ORANGE))
-    for name, score, colour in (("head only", mean.baseline, Colour.GREEN), ("constant", mean.constant, Colour.GREY)):
+    for name, score in (("head only", mean.baseline), ("constant", mean.constant)):
         if score is not None:
-            figure.add_hline(score, line={"color": colour, "dash": "dot", "width": 1.5}, annotation_text=name)
+            figure.add_hline(score, line={"color": LEGEND[name], "dash": "dot", "width": 1.5}, annotation_text=name)
     figure.update_xaxes(log_axis([size for size, _ in front]))
     return Chart(
         name="average",
@@ -113,7 +114,7 @@ def draw_score_against_step_time(subject: Subject) -> Chart | None:
         return None
     front = front_of(timed, lambda each: (_milliseconds(each), each.score))
     figure = empty_figure("training time an example, ms", SCORE)
-    marker = {"color": Colour.BLUE, "size": 8, "opacity": 0.7}
+    marker = {"size": 8, "opacity": 0.7}
     figure.add_trace(trial_points("trials", timed, _milliseconds, marker, "ms an example"))
     figure.add_trace(pareto_line(front, _milliseconds, 12))
     return Chart(

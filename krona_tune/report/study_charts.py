@@ -8,11 +8,11 @@ from typing import Any
 import plotly.graph_objects as go
 
 from krona_tune.record.records import Records
-from krona_tune.report.chart import Chart, Colour, empty_figure, points, uneven_bars
+from krona_tune.report.chart import BESIDE, LEGEND, Chart, Colour, empty_figure, points, uneven_bars
 from krona_tune.report.cost import DeviceRates
 from krona_tune.report.study_results import together
 from krona_tune.report.task_summary import TaskSummary
-from krona_tune.study.kinds import TrialKind, facts_of
+from krona_tune.study.kinds import facts_of
 from krona_tune.study.learning import STANDARD_ERRORS
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.study_state import RUNNING
@@ -28,12 +28,12 @@ def draw_overview(tasks: Sequence[TaskSummary]) -> Chart | None:
         return None
     final = any(each.finals.winner and each.one_scale for each in scored)
     figure = empty_figure("score", "")
-    figure.add_trace(_marks("constant", [each.constant_score for each in scored], 0.0, Colour.GREY, "line-ns-open"))
-    figure.add_trace(_marks("head only", [each.baseline_score for each in scored], 0.14, Colour.GREEN, "diamond"))
+    figure.add_trace(_marks("constant", [each.constant_score for each in scored], 0.0, "line-ns-open"))
+    figure.add_trace(_marks("head only", [each.baseline_score for each in scored], BESIDE, "diamond"))
     figure.add_trace(_best(scored))
     if final:
         heads = [each.finals.head_only.test.mean if each.finals.head_only else None for each in scored]
-        figure.add_trace(_marks("head only on test", heads, -0.28, Colour.GREEN, "diamond-open"))
+        figure.add_trace(_marks("head only on test", heads, -2 * BESIDE, "diamond-open"))
         figure.add_trace(_winners(scored))
     titles = [each.title for each in scored]
     _name_rows(figure, titles)
@@ -56,45 +56,29 @@ def _name_rows(figure: go.Figure, titles: Sequence[str]) -> None:
     figure.update_yaxes(tickvals=list(range(len(titles))), ticktext=named, range=[len(titles) - 0.5, -0.5])
 
 
-def _marks(name: str, scores: Sequence[float | None], shift: float, colour: str, symbol: str) -> go.Scatter:
-    marker = {"color": colour, "symbol": symbol, "size": 10, "line": {"width": 2, "color": colour}}
+def _marks(name: str, scores: Sequence[float | None], shift: float, symbol: str) -> go.Scatter:
+    marker = {"color": LEGEND[name], "symbol": symbol, "size": 10, "line": {"width": 2, "color": LEGEND[name]}}
     return points(name, [(score, place - shift) for place, score in enumerate(scores)], marker, f"{name}: %{{x:.4g}}")
 
 
 def _best(scored: Sequence[TaskSummary]) -> go.Scatter:
     best = [each.best for each in scored if each.best]
     errors = [STANDARD_ERRORS * (each.standard_error or 0.0) for each in best]
-    places = [(each.score, place - 0.14) for place, each in enumerate(best)]
-    return _intervals("best on validation", places, Colour.BLUE, {"type": "data", "array": errors, "thickness": 1.5})
+    places = [(each.score, place - BESIDE) for place, each in enumerate(best)]
+    return _intervals("best on validation", places, {"type": "data", "array": errors, "thickness": 1.5})
 
 
 def _winners(scored: Sequence[TaskSummary]) -> go.Scatter:
     won = [(place, each.finals.winner.test) for place, each in enumerate(scored) if each.finals.winner]
-    places = [(test.mean, place + 0.28) for place, test in won]
-    return _intervals("winner on test", places, Colour.ORANGE, uneven_bars([test for _, test in won]))
+    places = [(test.mean, place + 2 * BESIDE) for place, test in won]
+    return _intervals("winner on test", places, uneven_bars([test for _, test in won]))
 
 
-def _intervals(name: str, places: Sequence[tuple[float, float]], colour: str, bars: dict[str, Any]) -> go.Scatter:
-    error = ("error_x", bars | {"color": colour})
-    return points(name, places, {"color": colour, "size": 11}, f"{name}: %{{x:.4g}}", bars=error)
+def _intervals(name: str, places: Sequence[tuple[float, float]], bars: dict[str, Any]) -> go.Scatter:
+    error = ("error_x", bars | {"color": LEGEND[name]})
+    return points(name, places, {"color": LEGEND[name], "size": 11}, f"{name}: %{{x:.4g}}", bars=error)
 
 
-KIND_COLOURS = {
-    TrialKind.REPEAT: Colour.YELLOW,
-    TrialKind.FINALIST: Colour.ORANGE,
-    TrialKind.FULL_TRAIN: Colour.TEAL,
-    TrialKind.FULL_DATA: Colour.TEAL,
-    TrialKind.BASELINE: Colour.GREEN,
-}
-"""The colour of each kind of trial that a legend calls by its words."""
-_COLOURS = {
-    "trained to the end": Colour.BLUE,
-    "stopped early": Colour.GREY,
-    "stopped by a person": Colour.PINK,
-    "without a regular end": Colour.RED,
-    **{kind.facts.words: colour for kind, colour in KIND_COLOURS.items()},
-    RUNNING: Colour.PURPLE,
-}
 _ENDS = {
     Status.COMPLETED: "trained to the end",
     Status.STOPPED_EARLY: "stopped early",
@@ -106,7 +90,7 @@ BAR, AROUND_BARS = 44, 96
 
 def draw_cost(tasks: Sequence[TaskSummary], recorded: Records, rates: DeviceRates) -> Chart | None:
     """Draws a bar per task, by kind and end of the trials; None if no time was spent."""
-    minutes: dict[str, dict[str, float]] = {kind: defaultdict(float) for kind in _COLOURS}
+    minutes: dict[str, dict[str, float]] = {kind: defaultdict(float) for kind in LEGEND}
     for trial in rates.filled_in(recorded.trials):
         kind = RUNNING if trial.trial_id in recorded.running else _kind(trial)
         minutes.setdefault(kind, defaultdict(float))[trial.task] += trial.device_seconds / 60
@@ -122,7 +106,7 @@ def draw_cost(tasks: Sequence[TaskSummary], recorded: Records, rates: DeviceRate
                     x=[by_task[each.task] for each in tasks],
                     y=list(range(len(titles))),
                     customdata=[escape(title, quote=False) for title in titles],
-                    marker={"color": _COLOURS.get(kind, Colour.GREY)},
+                    marker={"color": LEGEND.get(kind, Colour.GREY)},
                     hovertemplate=f"%{{customdata}}, {kind}: %{{x:.2f}} min<extra></extra>",
                 )
             )

@@ -5,11 +5,11 @@ from dataclasses import replace
 import pytest
 
 from krona_tune.record.records import Records
-from krona_tune.report.chart import Chart, Colour, Subject
+from krona_tune.report.chart import KIND_COLOURS, Chart, Colour, Subject
 from krona_tune.report.cost import DeviceRates
 from krona_tune.report.finals_chart import draw_seeds
 from krona_tune.report.score_charts import draw_average
-from krona_tune.report.study_charts import KIND_COLOURS, draw_cost, draw_overview
+from krona_tune.report.study_charts import draw_cost, draw_overview
 from krona_tune.report.study_page import write_report
 from krona_tune.report.study_results import read_results
 from krona_tune.report.task_summary import summarise
