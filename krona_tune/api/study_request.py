@@ -54,7 +54,7 @@ def no_more_than_points(spec: StudySpec, given: Collection[str]) -> StudySpec:
     if "search.trials" in given:
         return spec
     points = [_most_points(spec, str(method)) for method in spec.domains()["method"].ends()] or [1]
-    most = max(points) if spec.search.per_method else sum(points)
+    most = max(spec.search.by_group(points))
     if most >= spec.search.trials:
         return spec
     return spec.model_copy(update={"search": spec.search.model_copy(update={"trials": int(most)})})

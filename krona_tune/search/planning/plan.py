@@ -92,8 +92,7 @@ class Plan:
     def most_trained(self) -> int:
         """Returns how many search trials of a task its space has points for, at most: none is trained twice."""
         points = [prod(domain.count for domain in self.space.knobs[method].values()) for method in self.space.methods]
-        groups = points if self.spec.search.per_method else [sum(points)]
-        return int(sum(min(self.spec.search.trials, each) for each in groups))
+        return int(sum(min(self.spec.search.trials, each) for each in self.spec.search.by_group(points)))
 
     @property
     def planned(self) -> PlanFacts:

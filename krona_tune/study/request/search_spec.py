@@ -1,5 +1,6 @@
 """Holds the request of a search: its trials, who proposes them, what it learns from, and when it stops."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, ClassVar, Literal, Self
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
@@ -171,6 +172,10 @@ class SearchSpec(FrozenValue):
     def by_task(self) -> bool:
         """Returns whether one best configuration of each task is looked for."""
         return not (self.per_method or self.shared or self.pareto)
+
+    def by_group(self, points: Sequence[float]) -> Sequence[float]:
+        """Returns how many points each group of a task has, whose methods have so many: a method alone, or all."""
+        return points if self.per_method else [sum(points)]
 
     @property
     def sampled(self) -> SamplerFacts:
