@@ -105,7 +105,7 @@ class TaskSummary:
     @cached_property
     def chosen(self) -> TrialResult | None:
         """Returns the trial to use: of what the finals choose the best seed, without finals the best of the search."""
-        return self.standings.chosen(self.task, self.facts)
+        return self.choice.finalist.best_row if self.choice else self.standings.best(self.task)
 
     @cached_property
     def verdicts(self) -> Verdicts:
