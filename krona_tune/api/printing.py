@@ -5,7 +5,6 @@ import re
 import shlex
 import time
 from collections.abc import Iterable, Mapping
-from contextlib import suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from textwrap import indent
@@ -16,7 +15,6 @@ from rich.markup import escape
 from rich.text import Text
 
 from krona_tune.adapters.export_forms import Form
-from krona_tune.refusal import Refusal
 from krona_tune.search.terminal.cell_view import WIDTH as CELL_WIDTH
 from krona_tune.search.terminal.cell_view import in_notebook
 from krona_tune.study.folder import StudyFolder
@@ -134,14 +132,19 @@ def print_trained(
 
 
 def print_started(
-    started: "DriverContext", start: "StartOptions", forecast: "Forecast | None", passed: float = 0.0
+    started: "DriverContext",
+    start: "StartOptions",
+    forecast: "Forecast | None",
+    rows: Mapping[str, TrialResult],
+    passed: float = 0.0,
 ) -> None:
-    """Prints what is used and how long it takes; `passed` are the seconds since the command's start."""
+    """Prints what is used and how long it takes; `rows` are those of earlier drivers, `passed` the seconds since the
+    command's start."""
     manifest, cluster = started.manifest, started.cluster
     computing = f"{manifest.workers} at once on {manifest.device}, {manifest.precision}, {len(cluster.nodes)} node(s)"
     lines = {
         "workers": computing,
-        **({"time": _foretold(started, forecast, passed)} if forecast else {}),
+        **({"time": _foretold(started, forecast, rows, passed)} if forecast else {}),
         "lengths": _lengths(manifest),
         "Ray": cluster.dashboard or "no dashboard",
         "MLflow": _store(started.folder, start.tracking_uri),
@@ -182,20 +185,17 @@ def _serve(folder: StudyFolder) -> str:
     return f"krona-tune serve{folder.storage_flag}"
 
 
-def _foretold(started: "DriverContext", forecast: "Forecast", passed: float) -> str:
+def _foretold(started: "DriverContext", forecast: "Forecast", rows: Mapping[str, TrialResult], passed: float) -> str:
     """Says what the whole request takes here with its start, or what is left of a resumed study; and its own limits, if
     less."""
-    from krona_tune.record.records import read_trials_so_far
     from krona_tune.search.budget import Budget, StudyClock, spent
     from krona_tune.search.startup.needs import said_of_finals
 
     spec, slots, price = started.plan.spec, started.slots, started.price
-    limits, folder, rows = Budget.of(spec.search), started.folder, list[TrialResult]()
-    with suppress(Refusal):  # the driver, which begins next, restores damaged records
-        rows = read_trials_so_far(folder.results)
+    limits = Budget.of(spec.search)
     if rows:
-        left = forecast.left(spec, rows, lambda trial_id: 0.0, slots.count, time.time(), running=())
-        used = spent({row.trial_id: row for row in rows}, StudyClock(folder.clock).seconds() + passed)
+        left = forecast.left(spec, [*rows.values()], lambda trial_id: 0.0, slots.count, time.time(), running=())
+        used = spent(rows, StudyClock(started.folder.clock).seconds() + passed)
         ends_in = limits.seconds_left(used, started.rates(slots.count))
         cut = f"; its budget ends it in {format_duration(ends_in)}" if ends_in < left else ""
         return f"about {format_duration(left)} more by a few timed steps{cut}"

@@ -155,12 +155,12 @@ def _run(plan: "Plan", folder: StudyFolder, options: DriverOptions) -> Outcome:
             log.enter_context(logging_to(folder.log))
             with lifting_ordered_stop(folder, plan.spec):
                 context = begin_study(resources, folder, command=options.command, full_training=bool(options.again))
-            if not options.start.quiet:
-                print_started(context, options.start, forecast, time.monotonic() - began)
             load = Timer(LOAD_SECONDS, import_module, [REPORT])
             load.daemon = True
             load.start()
             driver = Driver(context, options, forecast, console)
+            if not options.start.quiet:
+                print_started(context, options.start, forecast, driver.ledger.rows, time.monotonic() - began)
             outcome = driver.run(lambda folder: import_module(REPORT).write_report(folder))
         except BaseException as error:
             abandon(workers)

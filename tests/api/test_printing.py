@@ -13,7 +13,6 @@ from rich.table import Table
 
 from krona_tune.api.plan_view import plan_lines
 from krona_tune.api.printing import SafeConsole, console, errors, mlflow_ui, print_cost, print_paths, print_started
-from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.sink import NullSink
 from krona_tune.search.forecast import Forecast, TaskForecast, TrialParts
 from krona_tune.search.ledger import Ledger
@@ -131,7 +130,7 @@ def test_a_price_is_in_the_plan_the_forecast_and_the_end(
     plan = make_plan(StudySpec.model_validate(request), "here")
     assert plan_lines(plan, "", None).get("price") == line
     started = begun(plan)
-    print_started(started, StartOptions(), Forecast(tasks={"rte": RTE}))
+    print_started(started, StartOptions(), Forecast(tasks={"rte": RTE}), {})
     assert re.search(foretold, capsys.readouterr().out)
     took = replace(row("000", "search", 0.5), device_seconds=7200.0)
     print_cost(started, Ledger(plan.count, NullSink(), [took]))
@@ -152,18 +151,13 @@ def test_of_a_resumed_study_it_is_said_what_is_left(
     started = replace(started, folder=StudyFolder(tmp_path))
     forecast = Forecast(tasks={"rte": RTE})
     whole = forecast.study(started.plan.spec, started.slots)
-    sink = ParquetSink(started.folder.results)
-    for number in range(3):
-        sink.trial_ended(row(f"{number:03}", "search", 0.5))
+    rows = {f"rte-{number:03}": row(f"{number:03}", "search", 0.5) for number in range(3)}
     started.folder.clock.write_text('{"seconds": 8.0}')
-    print_started(started, StartOptions(), forecast, 2.0)
+    print_started(started, StartOptions(), forecast, rows, 2.0)
     said = re.search(r"time +about (.+) more by a few timed steps(.*)", capsys.readouterr().out)
     assert said is not None
     assert 0 < (SearchSpec.model_validate({"time_budget": said[1].replace(" ", "")}).time_budget or 0) < whole / 2
     assert said[2] == cut
-    started.folder.results.joinpath("trials.parquet").write_bytes(b"cut off")
-    print_started(started, StartOptions(), forecast, 2.0)
-    assert "by a few timed steps" in capsys.readouterr().out, "the driver, which begins next, restores the records"
 
 
 @pytest.mark.parametrize(
@@ -179,9 +173,9 @@ def test_where_the_trials_are_at_w_and_b_is_said(
     package = SimpleNamespace(setup=lambda: SimpleNamespace(settings=SimpleNamespace(mode=mode)))
     monkeypatch.setitem(sys.modules, "wandb", package)  # type: ignore[arg-type]
     plan = make_plan(StudySpec.model_validate({"model": model, "tasks": ["rte"], "data": "mini"}), "here")
-    print_started(begun(plan), StartOptions(wandb="mine"), None)
+    print_started(begun(plan), StartOptions(wandb="mine"), None, {})
     assert said in capsys.readouterr().out
-    print_started(begun(plan), StartOptions(), None)
+    print_started(begun(plan), StartOptions(), None, {})
     assert "W&B" not in capsys.readouterr().out
 
 

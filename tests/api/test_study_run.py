@@ -12,9 +12,11 @@ import pytest
 from krona_tune.api import study_run
 from krona_tune.cli.ending import command_of, this_command
 from krona_tune.record.ownership import is_locked
+from krona_tune.record.sink import NullSink
 from krona_tune.refusal import NotNow, Refusal
 from krona_tune.search import driver
 from krona_tune.search.driver_options import DriverOptions, Outcome
+from krona_tune.search.ledger import Ledger
 from krona_tune.search.planning.plan import Plan
 from krona_tune.search.start_options import StartOptions
 from krona_tune.search.startup import begin_study, cluster, preflight
@@ -78,7 +80,11 @@ def program(run: Run, model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatc
         return end
 
     def ended(end: Outcome) -> tuple[int, str, list[Any]]:
-        monkeypatch.setattr(driver, "Driver", lambda *of: SimpleNamespace(run=lambda write_page: logged(end)))
+        monkeypatch.setattr(
+            driver,
+            "Driver",
+            lambda *of: SimpleNamespace(run=lambda write_page: logged(end), ledger=Ledger(None, NullSink(), [])),
+        )
         monkeypatch.setattr(cluster, "leave_ray", lambda *, lost: locked.append(is_locked(FOLDER)))
         status, out, err = run("--space", str(space), "--tasks", "cola", "--name", "x")
         return status, out + err, locked
