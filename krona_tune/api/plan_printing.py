@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from rich.console import Console
 
 from krona_tune import __version__
-from krona_tune.api.plan_view import cut_text, data_doubts, needs_lines, plan_lines, preview_tasks
-from krona_tune.api.printing import console, errors, print_lines, say, warn
+from krona_tune.api.plan_view import cut_text, needs_lines, plan_lines, preview_tasks
+from krona_tune.api.printing import console, print_lines, say, warn
 from krona_tune.data.glue import HUB
 from krona_tune.refusal import Refusal, cut, readable
 from krona_tune.search.waiting_orders import EarlierOrders
@@ -24,7 +24,7 @@ def print_plan(plan: "Plan", reason: str, folder: StudyFolder | None, earlier: "
     """Prints what will be run, in a few lines."""
     console.print(f"[bold]krona_tune {__version__}[/bold]")
     print_lines(plan_lines(plan, reason, folder, earlier))
-    _print_warnings(plan.lacking())
+    print_warnings(plan.lacking())
 
 
 def print_dry_run(plan: "Plan", slots: "Slots | None", folder: StudyFolder) -> None:
@@ -49,7 +49,7 @@ def print_examples(plan: "Plan", tasks: Iterable[str]) -> "dict[str, Preview]":
         for text, label in shown_examples:
             say(readable(f"  {text}\n    → {cut(label)}"))
         say(f"  {cut_text(plan, seen)}")
-        _print_warnings(seen.warnings)
+        print_warnings(seen.warnings)
     return previews
 
 
@@ -77,16 +77,7 @@ def print_recommendation(plan: "Plan") -> None:
             print_lines(lines)
 
 
-def print_doubts(plan: "Plan") -> None:
-    """Prints what is odd about the data of one's own."""
-    _print_warnings(data_doubts(plan))
-
-
-def print_unread(plan: "Plan") -> None:
-    """Prints, beside the results, from what a study that has begun can't learn any more."""
-    _print_warnings(plan.unread, errors)
-
-
-def _print_warnings(warnings: Iterable[str], to: Console = console) -> None:
+def print_warnings(warnings: Iterable[str], to: Console = console) -> None:
+    """Prints what a plan warns of, beside the plan or, where only results are printed, on the standard error."""
     for warning in warnings:
         warn(readable(warning), to=to)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from rich.markup import escape
 
 from krona_tune.api.folders import with_whole_paths
-from krona_tune.api.plan_printing import print_dry_run, print_examples, print_plan, print_unread
+from krona_tune.api.plan_printing import print_dry_run, print_examples, print_plan, print_warnings
 from krona_tune.api.printing import (
     console,
     errors,
@@ -84,7 +84,7 @@ def run_and_report(
     if dry_run or not options.start.quiet:
         print_full_training(plan, again, here) if again else print_plan(plan, reason, folder, earlier)
     else:
-        print_unread(plan)
+        print_warnings(plan.unread, errors)  # from what it can't learn any more
     if dry_run:
         if again:
             _refuse_other_study(plan, folder, "train")

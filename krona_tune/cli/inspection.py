@@ -10,7 +10,8 @@ import typer
 from krona_tune.api.asked_request import AskedRequest
 from krona_tune.api.chosen_space import derived_for, written_space
 from krona_tune.api.folders import study_folder
-from krona_tune.api.plan_printing import print_doubts, print_plan
+from krona_tune.api.plan_printing import print_plan, print_warnings
+from krona_tune.api.plan_view import data_doubts
 from krona_tune.api.printing import console, say
 from krona_tune.api.shipped_spaces import find_space, question, space_names, space_text
 from krona_tune.api.study_request import spec_of
@@ -179,4 +180,4 @@ def check(space: options.Space, settings: options.Settings = None, model: option
     with naming_given(place, given):
         plan = make_plan(spec, str(place))
         print_plan(plan, "", None)
-        print_doubts(plan)
+        print_warnings(data_doubts(plan))
