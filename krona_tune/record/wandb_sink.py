@@ -80,8 +80,9 @@ class WandbStore:
     the run on disk that an earlier session wrote.
     """
 
-    def __init__(self, project: str, study: str, manifest: Manifest, folder: Path) -> None:
-        self._place, (self._entity, _, self._project) = project, project.rpartition("/")
+    def __init__(self, *, project: str, study: str, manifest: Manifest, folder: Path) -> None:
+        """`project` may begin with a team: TEAM/PROJECT. `folder` is the study's: wandb writes into `wandb/` there."""
+        self.project, (self._entity, _, self._project) = project, project.rpartition("/")
         self._study, self._manifest, self._folder = study, manifest, folder
         self._runs: dict[str, Any] = {}
         self._under_way: dict[str, str] = {}  # the trials whose run has begun and has no end, and their tasks
@@ -169,7 +170,7 @@ class WandbStore:
         return run
 
     def _id(self, trial_id: str) -> str:
-        whole = "\n".join((self._place, self._study, self._manifest.created_at, trial_id))
+        whole = "\n".join((self.project, self._study, self._manifest.created_at, trial_id))
         return f"{trial_id}-{hashlib.sha256(whole.encode()).hexdigest()[:ID_LENGTH]}"
 
     def _end(self, trial_id: str, status: Status, values: dict[str, float]) -> None:
@@ -177,7 +178,7 @@ class WandbStore:
         run.summary.update({**values, "status": str(status)})
         run.finish(exit_code=0 if words.RUN_STATUS[status] == "FINISHED" else 1)
         with self._notes.open("a", encoding="utf-8") as file:
-            file.write(f"{trial_id} {status} {self._place}\n")
+            file.write(f"{trial_id} {status} {self.project}\n")
         del self._under_way[trial_id]
 
     def _start_over(self) -> None:
@@ -206,7 +207,7 @@ class WandbStore:
         if not self._notes.exists():
             return {}
         lines = [line.split(" ", 2) for line in self._notes.read_text(encoding="utf-8").splitlines()]
-        return {line[0]: line[1] for line in lines if line[2:] == [self._place]}
+        return {line[0]: line[1] for line in lines if line[2:] == [self.project]}
 
 
 def _config(result: TrialResult) -> dict[str, Any]:
@@ -226,16 +227,6 @@ class WandbSink(BackgroundSink):
 
     name = "W&B"
 
-    def __init__(
-        self,
-        *,
-        project: str,
-        study: str,
-        manifest: Manifest,
-        folder: Path,
-        earlier: Records | None = None,
-    ) -> None:
-        """`project` may begin with a team: TEAM/PROJECT. `folder` is the study's: wandb writes into `wandb/` there."""
-        store = WandbStore(project, study, manifest, folder)
+    def __init__(self, store: WandbStore, earlier: Records | None = None) -> None:
         fix = "the Parquet records have them, and resuming the study with --wandb sends them"
-        super().__init__(store, earlier or Records(), name=f"W&B at {project}", fix=fix)
+        super().__init__(store, earlier or Records(), name=f"W&B at {store.project}", fix=fix)

@@ -6,7 +6,7 @@ from functools import partial
 from pathlib import Path
 from threading import Thread
 
-from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink
+from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink, MlflowStore
 from krona_tune.record.notifications import Notifications
 from krona_tune.record.ownership import refuse_overtaken_here, why_lost
 from krona_tune.record.parquet_reader import REPORT_KIND
@@ -14,7 +14,7 @@ from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.records import Records, read_records
 from krona_tune.record.remote_copy import RemoteSink
 from krona_tune.record.sink import FanOut, Sink
-from krona_tune.record.wandb_sink import WandbSink
+from krona_tune.record.wandb_sink import WandbSink, WandbStore
 from krona_tune.search.driver_options import DriverOptions
 from krona_tune.search.ledger import Ledger
 from krona_tune.search.planning.plan import Plan
@@ -109,16 +109,20 @@ def _copies(context: DriverContext, start: StartOptions, earlier: Records) -> It
     if folder.remote:
         yield RemoteSink(folder, partial(refuse_overtaken_here, folder))
     yield MlflowSink(
-        tracking_uri=start.tracking_uri or folder.tracking_uri,
-        study=folder.name,
-        manifest=manifest,
-        spec=dump_spec(context.plan.spec),
-        experiment=context.plan.spec.experiment,
-        storage=folder.storage,
-        earlier=earlier,
+        MlflowStore(
+            tracking_uri=start.tracking_uri or folder.tracking_uri,
+            study=folder.name,
+            manifest=manifest,
+            spec=dump_spec(context.plan.spec),
+            experiment=context.plan.spec.experiment,
+            storage=folder.storage,
+        ),
+        earlier,
     )
     if start.wandb:
-        yield WandbSink(project=start.wandb, study=folder.name, manifest=manifest, folder=folder.root, earlier=earlier)
+        yield WandbSink(
+            WandbStore(project=start.wandb, study=folder.name, manifest=manifest, folder=folder.root), earlier
+        )
 
 
 def open_records(plan: Plan, folder: StudyFolder) -> OpenRecords:

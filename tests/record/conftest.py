@@ -10,7 +10,7 @@ import pytest
 
 from krona_tune.record import ownership
 from krona_tune.record.mlflow_mirror.mlflow_runs import ENVIRONMENT
-from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink
+from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink, MlflowStore
 from krona_tune.record.remote_copy import Copy
 from krona_tune.study.folder import StudyFolder
 from tests.record.copies import on, recorded
@@ -40,10 +40,9 @@ def tracking_uri(tmp_path: Path) -> str:
 def mlflow_sink(tracking_uri: str, tmp_path: Path) -> Callable[[], MlflowSink]:
     """Returns a function that opens the sink of one study, each time as a new session would."""
     return lambda: MlflowSink(
-        tracking_uri=tracking_uri,
-        study="first-study",
-        manifest=manifest("cola", "rte", synthetic=True),
-        spec=SPEC,
+        MlflowStore(
+            tracking_uri=tracking_uri, study="first-study", manifest=manifest("cola", "rte", synthetic=True), spec=SPEC
+        )
     )
 
 

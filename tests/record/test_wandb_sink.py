@@ -13,7 +13,7 @@ import pytest
 from krona_tune.record import background
 from krona_tune.record.records import Records
 from krona_tune.record.sink import FanOut
-from krona_tune.record.wandb_sink import WandbSink, refuse_no_account
+from krona_tune.record.wandb_sink import WandbSink, WandbStore, refuse_no_account
 from krona_tune.refusal import Refusal
 from krona_tune.study.order import Order
 from krona_tune.study.result import Status
@@ -115,13 +115,7 @@ def opened(tmp_path: Path) -> OpenSink:
 
     def open_sink(*, project: str = "mine", earlier: Records | None = None) -> WandbSink:
         facts = manifest("cola", "rte", synthetic=True)
-        return WandbSink(
-            project=project,
-            study="first-study",
-            manifest=facts,
-            folder=tmp_path,
-            earlier=earlier,
-        )
+        return WandbSink(WandbStore(project=project, study="first-study", manifest=facts, folder=tmp_path), earlier)
 
     return open_sink
 
@@ -247,7 +241,7 @@ def test_another_project_gets_everything(wandb: FakeWandb, opened: OpenSink) -> 
 def test_two_studies_of_one_name_share_no_run(wandb: FakeWandb, tmp_path: Path) -> None:
     for created in ("2025-01-02T03:04:05+00:00", "2026-01-02T03:04:05+00:00"):
         facts = manifest("cola").model_copy(update={"created_at": created})
-        sink = WandbSink(project="mine", study="first", manifest=facts, folder=tmp_path / created[:4])
+        sink = WandbSink(WandbStore(project="mine", study="first", manifest=facts, folder=tmp_path / created[:4]))
         sink.trial_started(started(0))
         sink.study_ended([])
     assert len(wandb.runs) == 2

@@ -409,7 +409,7 @@ class Told(NullSink):
 def test_an_end_after_which_the_queue_starts_the_next_driver_is_not_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, how: End, reason: str, alone: list[str], queued: list[str]
 ) -> None:
-    monkeypatch.setattr(study_records, "MlflowSink", lambda **_: NullSink())
+    monkeypatch.setattr(study_records, "MlflowSink", lambda *_: NullSink())
     study = plan()
     folder = StudyFolder(tmp_path)
     context: Any = SimpleNamespace(plan=study, folder=folder, manifest=None)
@@ -427,7 +427,7 @@ def test_without_an_address_nothing_follows_the_rows_to_tell_of_them(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Saves a ranking of all rows at each trial's end, which tells what is better than the head alone."""
-    monkeypatch.setattr(study_records, "MlflowSink", lambda **_: NullSink())
+    monkeypatch.setattr(study_records, "MlflowSink", lambda *_: NullSink())
     study, folder, again = plan(), StudyFolder(tmp_path), cast(Any, object())
     context: Any = SimpleNamespace(plan=study, folder=folder, manifest=None)
     start = StartOptions(notify=("json://here",))

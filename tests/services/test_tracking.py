@@ -11,7 +11,7 @@ from mlflow import MlflowClient
 
 import krona_tune
 from krona_tune.record import background
-from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink, artifacts_of, sync
+from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink, MlflowStore, artifacts_of, sync
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.sink import FanOut
 from krona_tune.study.folder import StudyFolder
@@ -39,11 +39,13 @@ def folder(tmp_path: Path) -> StudyFolder:
 
 def sinks(folder: StudyFolder, uri: str) -> FanOut:
     mirror = MlflowSink(
-        tracking_uri=uri,
-        study=folder.name,
-        manifest=read_manifest(folder.manifest),
-        spec="model: tiny\n",
-        storage=folder.storage,
+        MlflowStore(
+            tracking_uri=uri,
+            study=folder.name,
+            manifest=read_manifest(folder.manifest),
+            spec="model: tiny\n",
+            storage=folder.storage,
+        )
     )
     return FanOut([ParquetSink(folder.results), mirror])
 

@@ -7,7 +7,7 @@ import logging
 import math
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import accumulate
 from pathlib import Path
@@ -44,43 +44,40 @@ OPEN_SECONDS = 10.0
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST"}
 
 
+@dataclass(kw_only=True)
 class MlflowStore:
-    """One study in one tracking store. Used from one thread at a time."""
+    """One study in one tracking store. Used from one thread at a time.
 
-    runs: StudyRuns
+    `spec` is the text of study.yaml, `experiment` one that several studies share, `storage` where they are.
+    """
 
-    def __init__(
-        self,
-        tracking_uri: str,
-        study: str,
-        manifest: Manifest,
-        spec: str,
-        experiment: str = "",
-        storage: str = STUDIES,
-    ) -> None:
-        """`spec` is the text of study.yaml, `experiment` one that several studies share, `storage` where they are."""
-        self._tracking_uri, self._storage = tracking_uri, storage
-        self._study, self._manifest, self._spec, self._experiment = study, manifest, spec, experiment
-        self._scored: set[str] = set()
-        self._running: set[str] = set()
-        self._with_error: set[str] = set()  # trials whose runs tell of an error
-        self._awaiting_runs: dict[str, dict[str, str]] = {}  # tags of orders about trials that have no run so far
+    tracking_uri: str
+    study: str
+    manifest: Manifest
+    spec: str
+    experiment: str = ""
+    storage: str = STUDIES
+    runs: StudyRuns = field(init=False)
+    _scored: set[str] = field(init=False)
+    _running: set[str] = field(init=False, default_factory=set)
+    _with_error: set[str] = field(init=False)  # trials whose runs tell of an error
+    _awaiting_runs: dict[str, dict[str, str]] = field(init=False, default_factory=dict)  # tags of orders, by trial
 
     def open(self) -> None:
         """Raises ConnectionError if the store can't be reached, before MLflow's own clients try for minutes."""
-        if problem := find_trouble(self._tracking_uri, OPEN_SECONDS):
+        if problem := find_trouble(self.tracking_uri, OPEN_SECONDS):
             raise ConnectionError(problem)
-        client = connected(self._tracking_uri)
-        location = artifact_location(self._tracking_uri, self._storage)
-        self.runs = StudyRuns(client, location, self._study, self._manifest, self._experiment)
+        client = connected(self.tracking_uri)
+        location = artifact_location(self.tracking_uri, self.storage)
+        self.runs = StudyRuns(client, location, self.study, self.manifest, self.experiment)
         runs = self.runs.trials
         self._scored = {trial_id for trial_id, run in runs.items() if "score" in run.data.metrics}
         self._with_error = {trial_id for trial_id, run in runs.items() if run.data.tags.get(words.ERROR)}
 
     def ensure_tasks(self) -> None:
         """Makes a run for every task, whether or not it has a trial."""
-        begun = datetime.fromisoformat(self._manifest.created_at)
-        for task in self._manifest.tasks:
+        begun = datetime.fromisoformat(self.manifest.created_at)
+        for task in self.manifest.tasks:
             self.runs.of_task(task, milliseconds(begun.timestamp()))
 
     def behind(self, earlier: Records) -> Iterator[list[Event]]:
@@ -116,11 +113,11 @@ class MlflowStore:
             if words.TRIAL in run.data.tags and run.info.status == "RUNNING":
                 client.set_tag(run.info.run_id, words.STATUS, str(Status.INTERRUPTED))
                 client.set_terminated(run.info.run_id, words.RUN_STATUS[Status.INTERRUPTED])
-        texts = {"study.yaml": self._spec, "manifest.json": self._manifest.model_dump_json(indent=2)}
+        texts = {"study.yaml": self.spec, "manifest.json": self.manifest.model_dump_json(indent=2)}
         for task in self.runs.tasks:
             _summarise(self.runs, task, everyone, texts, artifacts)
         for task in self.runs.tasks:
-            name, won = f"{self._study}.{task}", _adapter_of(f"{task}{WINNER}", artifacts)
+            name, won = f"{self.study}.{task}", _adapter_of(f"{task}{WINNER}", artifacts)
             if adapter := _adapter_of(task, artifacts):
                 is_winner = not (won or read_card(adapter).winner)  # the winner's own state may be gone
                 register(self.runs, task, name, adapter, (CHOSEN_ALIAS, *[WON_ALIAS] * is_winner))
@@ -250,20 +247,8 @@ class MlflowSink(BackgroundSink):
 
     name = "MLflow"
 
-    def __init__(
-        self,
-        *,
-        tracking_uri: str,
-        study: str,
-        manifest: Manifest,
-        spec: str,
-        experiment: str = "",
-        storage: str = STUDIES,
-        earlier: Records | None = None,
-    ) -> None:
-        """`spec` is the text of study.yaml, `experiment` one that several studies share, `storage` where they are."""
-        store = MlflowStore(tracking_uri, study, manifest, spec, experiment, storage)
-        super().__init__(store, earlier or Records(), name=f"MLflow at {tracking_uri}")
+    def __init__(self, store: MlflowStore, earlier: Records | None = None) -> None:
+        super().__init__(store, earlier or Records(), name=f"MLflow at {store.tracking_uri}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -304,12 +289,12 @@ def sync(folder: StudyFolder, tracking_uri: str | None = None, experiment: str |
 def _sync(folder: StudyFolder, tracking_uri: str | None, experiment: str | None) -> SyncOutcome:
     uri = tracking_uri or folder.tracking_uri
     store = MlflowStore(
-        uri,
-        folder.name,
-        read_manifest(folder.manifest),
-        read_text(folder.spec, "put back what the study was begun with"),
-        load_spec(folder.spec).experiment if experiment is None else experiment,
-        folder.storage,
+        tracking_uri=uri,
+        study=folder.name,
+        manifest=read_manifest(folder.manifest),
+        spec=read_text(folder.spec, "put back what the study was begun with"),
+        experiment=load_spec(folder.spec).experiment if experiment is None else experiment,
+        storage=folder.storage,
     )
     rows, reports = read_trials(folder.results), read_reports(folder.results)
     store.open()

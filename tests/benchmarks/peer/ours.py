@@ -14,7 +14,7 @@ import ray
 from rich.console import Console
 
 from krona_tune.record.driver_state import TrialProgress
-from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink
+from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink, MlflowStore
 from krona_tune.record.ownership import claim
 from krona_tune.record.parquet_reader import read_reports
 from krona_tune.record.parquet_sink import ParquetSink
@@ -104,10 +104,12 @@ def study(case: Case, data: str, precision: str, folder: StudyFolder) -> tuple[L
     with claim(folder):
         started = begin_study.begin_study(gathered, folder, command="benchmark")
         mlflow = MlflowSink(
-            tracking_uri=folder.tracking_uri,
-            study=folder.name,
-            manifest=started.manifest,
-            spec=dump_spec(plan.spec),
+            MlflowStore(
+                tracking_uri=folder.tracking_uri,
+                study=folder.name,
+                manifest=started.manifest,
+                spec=dump_spec(plan.spec),
+            )
         )
         sinks = FanOut([ParquetSink(folder.results), mlflow])
         ledger = Ledger(plan.count, sinks, [])

@@ -58,7 +58,7 @@ def opened(
 ) -> tuple[MlflowStore, Unreliable]:
     client = Unreliable(MlflowClient(uri, uri), failing, done=done)
     monkeypatch.setattr(mlflow_sink, "connected", lambda uri: client)
-    store = MlflowStore(uri, "first-study", manifest("cola"), SPEC)
+    store = MlflowStore(tracking_uri=uri, study="first-study", manifest=manifest("cola"), spec=SPEC)
     store.open()
     return store, client
 

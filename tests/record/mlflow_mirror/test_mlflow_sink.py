@@ -259,7 +259,9 @@ def test_another_study_of_the_same_name_gets_an_experiment_of_its_own(mlflow_sin
     first.study_ended([])
     later = manifest("cola", "rte", synthetic=True).model_copy(update={"created_at": "2031-01-01T00:00:00+00:00"})
     for _ in range(2):
-        other = MlflowSink(tracking_uri=tracking_uri, study="first-study", manifest=later, spec="model: x\n")
+        other = MlflowSink(
+            MlflowStore(tracking_uri=tracking_uri, study="first-study", manifest=later, spec="model: x\n")
+        )
         other.trial_started(started(0))
         other.study_ended([])
     names = {e.name for e in MlflowClient(tracking_uri).search_experiments()} - {"Default", "none"}
@@ -275,7 +277,7 @@ def test_an_experiment_that_was_there_before_is_the_first_studys_alone(
     first.trial_started(started(0))
     first.study_ended([])
     later = manifest("cola", "rte", synthetic=True).model_copy(update={"created_at": "2031-01-01T00:00:00+00:00"})
-    other = MlflowSink(tracking_uri=tracking_uri, study="first-study", manifest=later, spec="model: x\n")
+    other = MlflowSink(MlflowStore(tracking_uri=tracking_uri, study="first-study", manifest=later, spec="model: x\n"))
     other.trial_started(started(0))
     other.study_ended([])
     assert {run.info.run_name for run in client.search_runs([given])} >= {"cola", "cola-0000"}
@@ -426,11 +428,8 @@ def test_a_training_curve_is_logged_once_also_after_a_restart_and_up_to_a_diverg
 
     def sink(*earlier: Report) -> MlflowSink:
         return MlflowSink(
-            tracking_uri=tracking_uri,
-            study="first-study",
-            manifest=manifest("cola"),
-            spec=SPEC,
-            earlier=Records(trials=(trial,) * bool(earlier), reports=earlier),
+            MlflowStore(tracking_uri=tracking_uri, study="first-study", manifest=manifest("cola"), spec=SPEC),
+            Records(trials=(trial,) * bool(earlier), reports=earlier),
         )
 
     killed = sink()
@@ -460,11 +459,7 @@ def test_what_a_killed_driver_had_not_sent_is_sent_when_the_study_goes_on(tracki
 
     def sink(earlier: Records) -> MlflowSink:
         return MlflowSink(
-            tracking_uri=tracking_uri,
-            study="first-study",
-            manifest=manifest("cola"),
-            spec=SPEC,
-            earlier=earlier,
+            MlflowStore(tracking_uri=tracking_uri, study="first-study", manifest=manifest("cola"), spec=SPEC), earlier
         )
 
     first = sink(Records())
@@ -490,10 +485,7 @@ def test_a_server_that_is_not_there_only_warns(
     monkeypatch.setattr(background, "DRAIN_SECONDS", 3.0)
     with caplog.at_level(logging.WARNING, "krona_tune"):
         sink = MlflowSink(
-            tracking_uri="http://127.0.0.1:9",
-            study="first-study",
-            manifest=manifest("cola"),
-            spec=SPEC,
+            MlflowStore(tracking_uri="http://127.0.0.1:9", study="first-study", manifest=manifest("cola"), spec=SPEC)
         )
         sink.trial_started(started(0))
         sink.reported(report(started(0), 0, 0.5))

@@ -73,11 +73,10 @@ def run_tags(uri: str) -> dict[str, dict[str, str]]:
 def sink_after(tracking_uri: str) -> Callable[[Records], MlflowSink]:
     """Returns a function that opens the sink of a study that is resumed with these records."""
     return lambda earlier: MlflowSink(
-        tracking_uri=tracking_uri,
-        study="first-study",
-        manifest=manifest("cola", "rte", synthetic=True),
-        spec=SPEC,
-        earlier=earlier,
+        MlflowStore(
+            tracking_uri=tracking_uri, study="first-study", manifest=manifest("cola", "rte", synthetic=True), spec=SPEC
+        ),
+        earlier,
     )
 
 

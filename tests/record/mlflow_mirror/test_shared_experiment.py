@@ -4,7 +4,7 @@ import pytest
 from mlflow import MlflowClient
 from mlflow.entities import Run
 
-from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink
+from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink, MlflowStore
 from krona_tune.study.manifest import Manifest
 from krona_tune.study.result import Status
 from tests.record.conftest import SPEC
@@ -15,7 +15,7 @@ TIMES = {"first-study": "2025-01-02T03:04:05+00:00", "second-study": "2025-01-03
 
 def run_study(uri: str, study: str, experiment: str, scores: dict[int, float]) -> None:
     facts = facts_of(study)
-    sink = MlflowSink(tracking_uri=uri, study=study, manifest=facts, spec=SPEC, experiment=experiment)
+    sink = MlflowSink(MlflowStore(tracking_uri=uri, study=study, manifest=facts, spec=SPEC, experiment=experiment))
     for number, score in scores.items():
         trial = started(number)
         sink.reported(report(trial, 0, score))

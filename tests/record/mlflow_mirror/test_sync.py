@@ -7,7 +7,7 @@ from mlflow import MlflowClient
 from mlflow.entities import Run
 
 from krona_tune.adapters.adapter_card import CARD, read_card
-from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink, sync
+from krona_tune.record.mlflow_mirror.mlflow_sink import MlflowSink, MlflowStore, sync
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest
 from tests.record.adapters import RUN_STATUSES, SCORES, happen, study_folder
@@ -23,7 +23,7 @@ def folder(tmp_path: Path) -> StudyFolder:
 
 def sink_of(folder: StudyFolder, uri: str) -> MlflowSink:
     facts = read_manifest(folder.manifest)
-    return MlflowSink(tracking_uri=uri, study=folder.name, manifest=facts, spec=SPEC)
+    return MlflowSink(MlflowStore(tracking_uri=uri, study=folder.name, manifest=facts, spec=SPEC))
 
 
 def test_an_empty_store_gets_everything_and_a_second_time_nothing(folder: StudyFolder, tracking_uri: str) -> None:

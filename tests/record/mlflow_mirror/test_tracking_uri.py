@@ -183,7 +183,9 @@ def test_mlflow_which_would_try_for_minutes_is_not_asked_to_open_such_a_file(
     asked: list[str] = []
     monkeypatch.setattr(mlflow_sink, "connected", asked.append)
     with pytest.raises(ConnectionError, match="can't be used"):
-        MlflowStore(f"sqlite:///{files / name}", "first-study", manifest("cola"), "").open()
+        MlflowStore(
+            tracking_uri=f"sqlite:///{files / name}", study="first-study", manifest=manifest("cola"), spec=""
+        ).open()
     assert asked == []
 
 
