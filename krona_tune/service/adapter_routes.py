@@ -33,7 +33,6 @@ def adapter_routes(studies: ServedStudies) -> APIRouter:
         response_model=ExportAnswer,
         status_code=201,
         responses=UNKNOWN | NO_JSON,
-        operation_id="export",
         dependencies=[Depends(only_json)],
     )
     async def export(name: Name, asked: ExportRequest) -> Response:
@@ -42,19 +41,12 @@ def adapter_routes(studies: ServedStudies) -> APIRouter:
         done = await run_sync(export_apart, folder, asked, limiter=exports_at_once)
         return json_answer(done.model_dump(), 201)
 
-    @router.get(
-        "/api/studies/{name}/adapters/{task}", response_class=Response, responses=UNKNOWN | ZIP, operation_id="adapter"
-    )
+    @router.get("/api/studies/{name}/adapters/{task}", response_class=Response, responses=UNKNOWN | ZIP)
     def adapter(name: Name, task: Task) -> Response:
         """Return what a study has chosen of a task as a ZIP file of its folder."""
         return ZipAnswer(adapter_folder(studies.with_adapters(name), task), f"{name}-{task}")
 
-    @router.get(
-        "/api/studies/{name}/exports/{task}/{form}",
-        response_class=Response,
-        responses=UNKNOWN | ZIP,
-        operation_id="exported",
-    )
+    @router.get("/api/studies/{name}/exports/{task}/{form}", response_class=Response, responses=UNKNOWN | ZIP)
     def exported(name: Name, task: Task, form: Form) -> Response:
         """Return what was exported of a task in this form as a ZIP file of its folder."""
         return ZipAnswer(exported_folder(studies.with_adapters(name), task, form), f"{name}-{task}-{form}")

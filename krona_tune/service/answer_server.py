@@ -54,7 +54,6 @@ def _routes(whole: AdaptedModel, sent: str) -> APIRouter:
     @router.post(
         PREDICT,
         response_model=GivenAnswers,
-        operation_id="predict",
         dependencies=[Depends(only_json)],
         description=f"Answer examples of {whole.task.title}: {sent}. At most {whole.card.max_length} tokens of each "
         "are read, as in training.",

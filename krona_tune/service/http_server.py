@@ -46,6 +46,7 @@ def guarded_app(
         redoc_url=None,
         lifespan=lifespan,
         redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
     )
     known: dict[type[Exception], int] = {NotNow: 503, **(statuses or {})}
     fields = written or {}

@@ -33,7 +33,7 @@ def study_routes(studies: ServedStudies, access: Access) -> APIRouter:
 
     @router.head("/healthz", include_in_schema=False)
     @router.get("/healthz", response_model=Version, operation_id="health")
-    @router.get("/api/version", response_model=Version, operation_id="version")
+    @router.get("/api/version", response_model=Version)
     async def version() -> Response:  # it answers also while every thread waits
         """Return the service's version."""
         return json_answer(Version(version=__version__))
@@ -43,12 +43,12 @@ def study_routes(studies: ServedStudies, access: Access) -> APIRouter:
         """List the studies, the newest first."""
         return json_answer([each.model_dump(mode="json") for each in studies.summaries()])
 
-    @router.get("/api/studies/{name}", response_model=StudyDetail, responses=UNKNOWN, operation_id="study")
+    @router.get("/api/studies/{name}", response_model=StudyDetail, responses=UNKNOWN)
     def study(name: Name) -> Response:
         """Return a study with its running trials and its orders."""
         return json_answer(studies.detail(name))
 
-    @router.get("/api/studies/{name}/trials", response_model=Rows, responses=UNKNOWN, operation_id="trials")
+    @router.get("/api/studies/{name}/trials", response_model=Rows, responses=UNKNOWN)
     def trials(
         name: Name, task: Filter = "", status: StatusFilter = "", offset: Offset = 0, limit: Limit = MOST_ROWS
     ) -> Response:
@@ -60,13 +60,13 @@ def study_routes(studies: ServedStudies, access: Access) -> APIRouter:
         found = [row for row in rows if task in {"", row.task} and status in {"", row.status}]
         return _page(found, offset, limit)
 
-    @router.get("/api/studies/{name}/reports", response_model=Rows, responses=UNKNOWN, operation_id="reports")
+    @router.get("/api/studies/{name}/reports", response_model=Rows, responses=UNKNOWN)
     def reports(name: Name, trial: Filter = "", offset: Offset = 0, limit: Limit = MOST_ROWS) -> Response:
         """Return a study's reports, a trial's by rung."""
         found = [row for row in studies.read(name).results.recorded.reports if trial in {"", row.trial_id}]
         return _page(found, offset, limit)
 
-    @router.get("/api/studies/{name}/orders", response_model=list[Order], responses=UNKNOWN, operation_id="orders")
+    @router.get("/api/studies/{name}/orders", response_model=list[Order], responses=UNKNOWN)
     def orders(name: Name) -> Response:
         """Return a study's orders, the newest first."""
         return json_answer([each.row() for each in studies.read(name).orders])
@@ -76,7 +76,6 @@ def study_routes(studies: ServedStudies, access: Access) -> APIRouter:
         response_model=Order,
         status_code=202,
         responses=UNKNOWN | NO_JSON,
-        operation_id="order",
         dependencies=[Depends(only_json)],
     )
     async def order(name: Name, asked: OrderRequest, request: Request) -> Response:
@@ -91,7 +90,6 @@ def study_routes(studies: ServedStudies, access: Access) -> APIRouter:
         "/api/studies/{name}/orders/check",
         status_code=204,
         responses=UNKNOWN | NO_JSON,
-        operation_id="check_order",
         dependencies=[Depends(only_json)],
     )
     async def check_order(name: Name, asked: OrderRequest) -> Response:

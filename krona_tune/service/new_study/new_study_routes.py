@@ -60,30 +60,23 @@ def new_study_routes(studies: NewStudies, access: Access) -> APIRouter:
         values = {"fields": FIELDS, "offer": studies.offer(), "filled": filled, "needed": NEEDED}
         return HTMLResponse(rendered("new_study_fields.html.j2", values))
 
-    @router.get(OFFER, response_model=Offer, operation_id="offer")
+    @router.get(OFFER, response_model=Offer)
     def offer() -> Response:
         """Return what a new study may be made of: data, tasks, models, spaces, targets."""
         return json_answer(studies.offer())
 
-    @router.get(COLUMNS, response_model=DataColumns, operation_id="columns")
+    @router.get(COLUMNS, response_model=DataColumns)
     def columns(file: File) -> Response:
         """Return the names of a data file's columns."""
         return json_answer(DataColumns(columns=studies.columns(file)))
 
-    @router.post(
-        PLAN, response_model=PrintedPlan, responses=NO_JSON, operation_id="plan", dependencies=[Depends(only_json)]
-    )
+    @router.post(PLAN, response_model=PrintedPlan, responses=NO_JSON, dependencies=[Depends(only_json)])
     async def plan(asked: NewStudy) -> Response:
         """Return the plan of a new study as a dry run prints it; nothing is begun."""
         return json_answer(PrintedPlan(text=await run_sync(studies.plan, asked, limiter=at_once)))
 
     @router.post(
-        BEGIN,
-        response_model=SubmissionAnswer,
-        status_code=201,
-        responses=NO_JSON,
-        operation_id="begin",
-        dependencies=[Depends(only_json)],
+        BEGIN, response_model=SubmissionAnswer, status_code=201, responses=NO_JSON, dependencies=[Depends(only_json)]
     )
     async def begin(asked: NewStudy, request: Request) -> Response:
         """Give a new study a place in the queue; X-User may say who begins it."""

@@ -55,56 +55,38 @@ def queue_routes(queue: StudyQueue, studies: ServedStudies, access: Access) -> A
             summaries = studies.summaries()
         return json_answer(queue.view(summaries))
 
-    @router.post(
-        "", response_model=SubmissionAnswer, status_code=201, operation_id="submit", dependencies=[Depends(only_json)]
-    )
+    @router.post("", response_model=SubmissionAnswer, status_code=201, dependencies=[Depends(only_json)])
     async def submit(asked: Submission, request: Request) -> Response:
         """Give a study a place in the queue, if it could run; X-User may say who submits it."""
         person = access.user(request.headers)
         answer = await run_sync(queue.submit, asked, person, limiter=submissions_at_once)
         return json_answer(answer, 200 if asked.only_plan else 201)
 
-    @router.post(
-        "/resume",
-        response_model=Entry,
-        status_code=201,
-        responses=UNKNOWN,
-        operation_id="resume",
-        dependencies=[Depends(only_json)],
-    )
+    @router.post("/resume", response_model=Entry, status_code=201, responses=UNKNOWN, dependencies=[Depends(only_json)])
     async def resume(asked: Resumption, request: Request) -> Response:
         """Resume a study of the storage that does not run, with more trials or more time if they are given."""
         person, by = access.user(request.headers), access.person(request.headers)
         answer = await run_sync(resume_study, queue, studies, asked, person, by, limiter=submissions_at_once)
         return json_answer(answer, 201)
 
-    @router.post(
-        "/train",
-        response_model=Entry,
-        status_code=201,
-        responses=UNKNOWN,
-        operation_id="train",
-        dependencies=[Depends(only_json)],
-    )
+    @router.post("/train", response_model=Entry, status_code=201, responses=UNKNOWN, dependencies=[Depends(only_json)])
     async def train(asked: TrainingRequest, request: Request) -> Response:
         """Train what a study that does not run has chosen again on all training examples, or on all data."""
         person = access.user(request.headers)
         answer = await run_sync(train_study, queue, studies, asked, person, limiter=submissions_at_once)
         return json_answer(answer, 201)
 
-    @router.patch(
-        "/{key}", response_model=Entry, responses=UNKNOWN_ENTRY, operation_id="move", dependencies=[Depends(only_json)]
-    )
+    @router.patch("/{key}", response_model=Entry, responses=UNKNOWN_ENTRY, dependencies=[Depends(only_json)])
     def move(key: Key, asked: Move) -> Response:
         """Give an entry another priority."""
         return json_answer(queue.move(key, asked.priority))
 
-    @router.delete("/{key}", response_model=Entry, responses=UNKNOWN_ENTRY, operation_id="remove")
+    @router.delete("/{key}", response_model=Entry, responses=UNKNOWN_ENTRY)
     def remove(key: Key, request: Request) -> Response:
         """Remove an entry; a study that runs keeps its trials."""
         return json_answer(queue.remove(key, access.user(request.headers)))
 
-    @router.post("/{key}/again", response_model=Entry, responses=UNKNOWN_ENTRY, operation_id="put_back")
+    @router.post("/{key}/again", response_model=Entry, responses=UNKNOWN_ENTRY)
     def put_back(key: Key) -> Response:
         """Give an entry that ended its place again; its study is resumed."""
         return json_answer(queue.put_back(key))
