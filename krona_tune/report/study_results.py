@@ -240,7 +240,7 @@ def troubles(tasks: Iterable[TaskSummary]) -> tuple[Trouble, ...]:
     together: dict[tuple[Status, str], list[tuple[str, TrialResult]]] = defaultdict(list)
     for summary in tasks:
         for trial in summary.troubled:
-            together[trial.status, _reason(trial.error)].append((summary.title, trial))
+            together[trial.status, trial.reason].append((summary.title, trial))
     found = [
         Trouble(
             status=status,
@@ -252,7 +252,3 @@ def troubles(tasks: Iterable[TaskSummary]) -> tuple[Trouble, ...]:
         for (status, reason), pairs in together.items()
     ]
     return tuple(sorted(found, key=lambda each: -len(each.trials)))
-
-
-def _reason(error: str) -> str:
-    return (error.strip().splitlines() or [""])[-1]

@@ -246,6 +246,11 @@ class TrialResult:
         return self.status is not Status.INTERRUPTED
 
     @property
+    def reason(self) -> str:
+        """Returns the last line of its error; empty without one."""
+        return (self.error.strip().splitlines() or [""])[-1]
+
+    @property
     def scored(self) -> bool:
         """Returns whether it has a score that can be ranked."""
         return is_score(self.score)

@@ -236,7 +236,7 @@ def lost_text(finals: Finals) -> str:
     """Says which configurations have no test score at all, with the last line of the first error."""
     names = ", ".join(dict.fromkeys(row.of for row in finals.lost))
     diverged = sum(row.status is Status.DIVERGED for row in finals.lost)
-    reason = next((row.error.strip().splitlines()[-1] for row in finals.lost if row.error.strip()), "")
+    reason = next((row.reason for row in finals.lost if row.reason), "")
     why = f" ({reason})" if reason else ""
     whole = "all finalists failed" if finals.winner is None else "finalists failed"
     return f"{whole}: {names}, {len(finals.lost)} trainings of which {diverged} diverged{why}"
