@@ -90,9 +90,7 @@ class PlacedAdapter:
         return max(ranks.values(), default=0)
 
 
-@lru_cache(maxsize=1024)
-def _one_factor(shapes: frozenset[FactorShape]) -> int | None:
-    return lokr_factor(shapes)
+_one_factor = lru_cache(maxsize=1024)(lokr_factor)
 
 
 def as_lokr(shapes: dict[str, FactorShape], *, transposed: bool) -> int | None:

@@ -8,7 +8,7 @@ from typing import Any
 from uuid import uuid4
 
 from krona_tune.atomic_write import atomic_path
-from krona_tune.refusal import Refusal, unknown
+from krona_tune.refusal import Refusal, told, unknown
 from krona_tune.study.redact import redact
 
 
@@ -172,7 +172,6 @@ def refusing_store_errors(uri: str) -> Iterator[None]:
     except Refusal:
         raise
     except Exception as error:
-        said = redact(next(iter(str(error).splitlines()), ""))[:300]
         fix = "give credentials that may list, read and write there, or name another place"
         kind = Refusal if isinstance(error, OF_A_WRONG_URI) else UnreachableStore
-        raise kind("--storage", f"{redact(uri)}: {type(error).__name__}: {said}", fix) from None
+        raise kind("--storage", redact(f"{uri}: {told(error)}"), fix) from None

@@ -12,14 +12,6 @@ from krona_tune.study.request.field_types import listed
 from krona_tune.study.settings import BEGIN, KEPT, RESOURCES, as_flag
 
 
-def _refuse_nothing(value: Any) -> None:
-    return
-
-
-def _as_it_is(value: str | None) -> str:
-    return value or ""
-
-
 @dataclass(frozen=True)
 class StartOption:
     """Holds what is true of one option of a start.
@@ -41,9 +33,9 @@ class StartOption:
     metavar: str = ""
     hidden: bool = False
     least: int | None = None
-    refuse: Callable[[Any], None] = _refuse_nothing
+    refuse: Callable[[Any], None] = lambda value: None
     variable: str = ""
-    in_variable: Callable[[Any], str] = _as_it_is
+    in_variable: Callable[[Any], str] = lambda value: value or ""
 
 
 class StartKeywords(TypedDict, total=False):

@@ -28,10 +28,6 @@ def with_more_trials(given: Any, now: int) -> int | None:
     return number + now * more if isinstance(number, int) and (number or not more) else None
 
 
-def _as_given(value: Any) -> Any:
-    return value
-
-
 class Setting(NamedTuple):
     """Holds what is true of one setting.
 
@@ -48,7 +44,7 @@ class Setting(NamedTuple):
     key: str
     help: str
     off: str = ""
-    read: Callable[[Any], Any] = _as_given
+    read: Callable[[Any], Any] = lambda given: given
     changed_by: Literal["nothing", "resume", "order"] = "nothing"
 
     @property
