@@ -3,11 +3,13 @@
 import platform
 import re
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-CPUINFO = Path("/proc/cpuinfo")
+CPUINFO, STATE = Path("/proc/cpuinfo"), Path("/proc/self/stat")
+FLAGS, FORKED = 6, 0x40
+"""Where Linux tells a process's flags, counted after its name, and the one of a fork that has started no program."""
 INTEL, UNIT, TILES = "GenuineIntel", "avx512_bf16", "amx_tile"
 MATTER = ("avx2", "avx512f", "avx512_vnni", UNIT, TILES, "amx_bf16", "asimd", "bf16", "sve")
 """The instruction sets that decide how fast a trial is, as Linux names them: of x86 processors, then of ARM's."""
@@ -56,6 +58,14 @@ def this_processor() -> Processor:
         maker=facts.get("vendor_id") or platform.processor(),
         flags=frozenset((facts.get("flags") or facts.get("Features") or "").split()),
     )
+
+
+def was_forked() -> bool:
+    """Returns whether this process goes on with what another one had loaded: if that has computed with torch, waiting
+    for its threads, which are not here, takes for ever (GNU OpenMP), and one thread alone computes."""
+    with suppress(OSError, ValueError, IndexError):
+        return bool(int(STATE.read_text(encoding="utf-8").rpartition(")")[2].split()[FLAGS]) & FORKED)
+    return False
 
 
 @contextmanager

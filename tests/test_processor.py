@@ -1,5 +1,7 @@
 """Tests that a processor is read on x86, on ARM and where nothing is told, and that torch gets its threads."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -72,3 +74,17 @@ def test_torch_computes_on_that_many_threads_and_then_as_before_also_after_an_er
     with pytest.raises(ValueError, match="wrong"), torch_threads(before + 1):
         fail()
     assert (used, torch.get_num_threads()) == ([before + 1], before)
+
+
+FORKS = """
+import os
+from krona_tune.processor import was_forked
+child = os.fork()
+assert was_forked() is not bool(child)
+assert not child or os.wait()[1] == 0
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads what Linux tells")
+def test_a_forked_process_knows_that_it_is_one_and_the_other_that_it_is_none() -> None:
+    subprocess.run([sys.executable, "-c", FORKS], check=True)

@@ -26,6 +26,7 @@ from krona_tune.api.printing import (
 )
 from krona_tune.api.study_log import logging_to, refuse_no_log
 from krona_tune.api.study_request import lifting_ordered_stop
+from krona_tune.processor import torch_threads, was_forked
 from krona_tune.record.records import read_trials_so_far
 from krona_tune.refusal import NotNow
 from krona_tune.search.budget import RAISED_BY, time_is_up
@@ -146,13 +147,15 @@ def _run(plan: "Plan", folder: StudyFolder, options: DriverOptions) -> Outcome:
 
     workers = connecting(options.start.address, plan.spec.resources)
     began, driver = options.began or time.monotonic(), None
-    with ExitStack() as log:
+    with ExitStack() as ends:
         try:
             from krona_tune.search.driver import Driver
             from krona_tune.search.startup.begin_study import begin_study
 
+            if was_forked():
+                ends.enter_context(torch_threads(1))  # enough for what a driver computes
             resources, forecast = _checked(_resources(plan, workers, folder, options.resumed_by), folder, options)
-            log.enter_context(logging_to(folder.log))
+            ends.enter_context(logging_to(folder.log))
             with lifting_ordered_stop(folder, plan.spec):
                 context = begin_study(resources, folder, command=options.command, full_training=bool(options.again))
             load = Timer(LOAD_SECONDS, import_module, [REPORT])

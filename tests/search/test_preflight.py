@@ -332,6 +332,19 @@ def test_what_a_gpu_says_of_a_first_batch_becomes_warnings(
     assert "3 × 6.4 GB, Tesla T4 has 16.1 GB" in found.warnings[2]
 
 
+def test_a_forked_process_lets_a_worker_train_the_first_batch(
+    gathered: Resources, folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    worker = SimpleNamespace(remote=lambda *words: FirstBatch(failures={}, computes_in="fp32"))
+    monkeypatch.setattr("ray.remote", lambda **words: lambda function: asked.append(words) or worker)
+    monkeypatch.setattr("ray.get", lambda result, timeout: result)
+    monkeypatch.setattr(preflight, "was_forked", lambda: True)
+    monkeypatch.setattr(preflight, "train_first_batch", lambda *words: pytest.fail("it would wait for ever"))
+    assert not preflight.in_the_first_batch(gathered, folder, preflight.needed_bytes(gathered)).problems
+    assert [words["num_gpus"] for words in asked] == [0]
+
+
 def test_what_a_study_was_begun_in_is_kept_where_slow(
     gathered: Resources, folder: StudyFolder, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from uuid import uuid4
 
 from krona_tune.machine import free_bytes, installed_versions
+from krona_tune.processor import was_forked
 from krona_tune.record.mlflow_mirror.tracking_uri import explain_unreachable
 from krona_tune.record.parquet_reader import pass_over, read_trials
 from krona_tune.record.remote_files import Store, is_uri, refusing_store_errors
@@ -302,12 +303,12 @@ def in_the_first_batch(resources: Resources, folder: StudyFolder, need: Footprin
 
 
 def _trained(resources: Resources, folder: StudyFolder, need: Footprint) -> FirstBatch:
-    """Trains the first batch: in this process on one machine without GPUs, if it is not known; else in a worker like a
-    trial's."""
+    """Trains the first batch: in this process on one machine without GPUs, if it is not known, unless it was forked;
+    else in a worker like a trial's."""
     fit, space, workplace = resources.slots, resources.plan.space, resources.workplace(folder)
     timed, beside = timed_points(space, resources.plan.taught_points), points_beside(space, need.params)
     asked = (workplace, resources.prepared.works, need.params, timed, beside)
-    if not fit.gpus and len(resources.cluster.nodes) == 1:
+    if not (fit.gpus or was_forked()) and len(resources.cluster.nodes) == 1:
         known = cached_first_batch(resources, workplace, [need.params, *timed, *beside.values()])
         if known is None:
             return train_first_batch(*asked)
