@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from krona_tune.api.asked_request import AskedRequest
 from krona_tune.api.asked_tasks import asked_tasks, no_task
+from krona_tune.api.callers_state import keeping_callers_state
 from krona_tune.api.chosen_space import choose_space, is_own
 from krona_tune.api.driver_process import DriverProcess, last_lines, one_at_a_time, start_driver, stop_driver
 from krona_tune.api.exit_status import ENDED_WELL, STOPPED_ITSELF, raise_bad_end
@@ -427,7 +428,13 @@ class Study(RecordedStudy):
     ) -> None:
         """Runs the study here. Its request is read when no other driver can change it any more."""
         begun = self.folder.spec.exists()
-        with one_at_a_time(), interrupted_by_signals(), naming_kept_data(self.folder), claim(self.folder) as waited:
+        with (
+            one_at_a_time(),
+            keeping_callers_state(),
+            interrupted_by_signals(),
+            naming_kept_data(self.folder),
+            claim(self.folder) as waited,
+        ):
             if not begun:
                 refuse_taken(self.folder, self.folder.name)  # another driver may have begun it meanwhile
             spec = read_spec()

@@ -9,6 +9,7 @@ from typing import Any, cast
 
 import torch
 import transformers
+from huggingface_hub.utils import are_progress_bars_disabled, disable_progress_bars
 from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
@@ -104,16 +105,21 @@ def model_class(shape: Geometry) -> Any:
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Lets transformers log only errors, and show no progress from here on, because a fresh head is expected; and keeps
-    bitsandbytes, which it may import, from advising other packages."""
+    """Lets transformers log only errors and show no progress, because a fresh head is expected; and keeps bitsandbytes,
+    which it may import, from advising other packages."""
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
-    level = transformers.logging.get_verbosity()
+    level, shown = transformers.logging.get_verbosity(), transformers.logging.is_progress_bar_enabled()
+    hidden = are_progress_bars_disabled()
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     try:
         yield
     finally:
         transformers.logging.set_verbosity(level)
+        if shown:
+            transformers.logging.enable_progress_bar()
+        if hidden:
+            disable_progress_bars()
 
 
 def _attention(kind: Any, config: Any, device: Device) -> str:

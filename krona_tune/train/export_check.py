@@ -23,7 +23,7 @@ from krona_tune.atomic_write import UNFINISHED, atomic_folder
 from krona_tune.hub import home
 from krona_tune.processor import torch_threads
 from krona_tune.refusal import Refusal, refusing
-from krona_tune.train.backbone import Inputs, cast_parameters
+from krona_tune.train.backbone import Inputs, cast_parameters, quiet
 from krona_tune.train.evaluate import evaluate
 from krona_tune.train.loop import TaskWork
 from krona_tune.train.predict import AdaptedModel, load_adapted
@@ -183,7 +183,7 @@ def building(to: Path) -> Iterator[Path]:
     Raises:
         Refusal: another export writes there, or has written meanwhile, or nothing can be written.
     """
-    with refusing("--to", f"{to} can't be written", WRITABLE), _alone_in(to):
+    with refusing("--to", f"{to} can't be written", WRITABLE), _alone_in(to), quiet():
         before = time.time() - ABANDONED_SECONDS
         beside = [each / to.name for each in to.parent.glob(f"{UNFINISHED}*")]
         left = [each.parent for each in beside if each.is_dir() and each.stat().st_mtime < before]

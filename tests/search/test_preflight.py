@@ -151,8 +151,9 @@ def test_a_metric_that_has_no_value_on_a_few_rows_does_not_refuse_a_study(gather
     work = gathered.prepared.works["cola"]
     task = replace(work.task, metrics=("judge",), functions=(("judge", f"{tmp_path}/judge.py:judge"),))
     works = {"cola": replace(work, task=task)}
-    params = largest_points(gathered.plan.space)[0]
+    params, drawn = largest_points(gathered.plan.space)[0], torch.get_rng_state()
     assert train_first_batch(gathered.workplace(StudyFolder(Path("x"))), works, params).failures == {}
+    assert torch.equal(torch.get_rng_state(), drawn), "a session goes on with these"
 
 
 def test_a_torch_without_gpus_is_named_where_ray_gave_one(gathered: Resources, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from typing import Any, cast
 import pytest
 import torch
 import transformers
+from huggingface_hub.utils import are_progress_bars_disabled
 from safetensors.torch import save_file
 
 from krona_tune.adapters.placement import adapted_layers
@@ -36,6 +37,16 @@ from tests.train.conftest import FLOAT32, WORDS, tiny_backbone, tiny_trial, tiny
 
 def test_nothing_in_a_backbone_is_trained() -> None:
     assert not any(p.requires_grad for p in tiny_backbone("t5").whole.parameters())
+
+
+@pytest.mark.parametrize("shown", [True, False])
+def test_what_a_program_shows_of_progress_stays_as_it_was(bert: Path, shown: bool) -> None:
+    show = {True: transformers.logging.enable_progress_bar, False: transformers.logging.disable_progress_bar}
+    show[shown]()
+    load_backbone(str(bert), FLOAT32)
+    assert transformers.logging.is_progress_bar_enabled() is shown
+    assert are_progress_bars_disabled() is not shown
+    show[True]()
 
 
 def test_weights_that_lack_a_part_of_the_base_are_refused(tmp_path: Path) -> None:

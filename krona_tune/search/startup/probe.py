@@ -4,6 +4,8 @@ import time
 from collections.abc import Callable
 from dataclasses import replace
 
+import torch
+
 from krona_tune.processor import torch_threads, was_forked
 from krona_tune.refusal import told
 from krona_tune.search.planning.expected_score import PROBED
@@ -19,6 +21,7 @@ from krona_tune.train.hidden_states import HiddenStateStore
 from krona_tune.train.loop import TaskWork, TrialRun
 
 
+@torch.random.fork_rng(devices=[])
 def probe_tasks(found: Recommendation, slots: Slots, say: Callable[[str], None]) -> Recommendation:
     """Returns a recommendation with what its own trainings showed; none of them looks at a test half.
 

@@ -71,6 +71,7 @@ def longest_example(work: TaskWork) -> int:
     return int(lengths(work.train).max())
 
 
+@torch.random.fork_rng(devices=[])  # the driver's process may be a person's
 def train_first_batch(
     workplace: Workplace,
     works: Mapping[str, TaskWork],
