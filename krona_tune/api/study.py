@@ -53,7 +53,7 @@ from krona_tune.search.planning.plan import Plan, make_plan
 from krona_tune.search.planning.recommendation import recommend_point
 from krona_tune.search.signals import interrupted_by_signals
 from krona_tune.search.start_options import StartOptions
-from krona_tune.search.startup.cluster import leave_ray
+from krona_tune.search.startup.cluster import leave_ray, refuse_no_start
 from krona_tune.search.startup.slots import slots, this_machine
 from krona_tune.search.terminal.cell_view import in_notebook, silence_widgets
 from krona_tune.study.folder import STUDIES, StudyFolder
@@ -211,6 +211,7 @@ class Study(RecordedStudy):
     @refusing_at_the_caller
     def plan(self) -> "PlanView":
         """Checks the request and returns what it will run; nothing is started."""
+        refuse_no_start(self._start.address)
         return PlanView(self._plan(), self.folder, self._slots_here)
 
     @refusing_at_the_caller
@@ -456,7 +457,7 @@ class Study(RecordedStudy):
         """Starts the command line's own driver in a process that outlives this one."""
         if self.running:
             raise Refusal("run", f"the study {self.folder.name!r} is being run", "wait for it")
-        self._plan()  # refuses here what the process would refuse unseen
+        self.plan()  # refuses here what the process would refuse unseen
         if self.folder.spec.exists():
             words = ["resume", self.folder.name, *(word for each in changing(given) for word in each.words)]
         else:

@@ -75,8 +75,10 @@ def run_and_report(
         dry_run: print the plan alone; there is no outcome then.
         asked: returns the full training that is then all that is run.
     """
+    from krona_tune.search.startup.cluster import refuse_no_start
     from krona_tune.search.startup.slots import slots, this_machine
 
+    refuse_no_start(options.start.address)
     began = time.monotonic()
     earlier = EarlierOrders.of(folder, options.keys, options.waited)  # what is ordered later means this driver
     here = None if options.start.address else slots(this_machine(), spec.resources)  # refuses before Ray is started

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+import krona_tune
 from krona_tune import cli
 from krona_tune.api.diagnosis import diagnose, refuse_gone_folder
 from krona_tune.refusal import Refusal
@@ -48,6 +49,19 @@ def test_a_temporary_folder_in_which_ray_can_not_start_is_refused(
         connecting(None)
     assert str(refused.value).startswith(f"{name}: ")
     assert problem.format(here=tmp_path) in str(refused.value)
+
+
+def test_a_dry_run_and_a_plan_refuse_the_folders_that_a_study_would_refuse(
+    run: Run, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    for name in ("TMPDIR", "HOME"):
+        with monkeypatch.context() as there:
+            there.setenv(name, str(tmp_path / "file"))
+            status, _, said = run("--dry-run")
+            assert (status, said.partition(":")[0]) == (2, name)
+            with pytest.raises(Refusal, match=f"^{name}: "):
+                krona_tune.Study(tasks="cola", data="mini", name="one").plan()
 
 
 def test_a_mac_s_own_temporary_folder_is_not_read_as_ray_does_not_take_it(monkeypatch: pytest.MonkeyPatch) -> None:

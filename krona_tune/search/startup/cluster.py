@@ -67,16 +67,12 @@ def connecting(address: str | None, asked: ResourcesSpec = USUAL) -> "Future[Clu
     Raises:
         Refusal: at once, if Ray can't start here, nothing answers at `address`, or this process has lost its Ray.
     """
-    refuse_windows()
+    refuse_no_start(address)
     refuse_lost()
     await_abandoned()
     refuse_other_ray()
-    refuse_cache()
     if address:
         _refuse_silent(address)
-    else:
-        refuse_temporary_folder()
-        refuse_home()
     import_module("concurrent.futures.thread")  # what it registers for forks must be there before Ray's thread forks
     found, settled = Future[Cluster](), Event()
 
@@ -126,6 +122,15 @@ def connect(address: str | None, asked: ResourcesSpec = USUAL) -> Cluster:
         dashboard=f"http://{context.dashboard_url}" if context.dashboard_url else "",
         grows=address is not None,
     )
+
+
+def refuse_no_start(address: str | None) -> None:
+    """Raises a Refusal if this machine can't join the Ray at an address, or start one without."""
+    refuse_windows()
+    refuse_cache()
+    if not address:
+        refuse_temporary_folder()
+        refuse_home()
 
 
 def refuse_windows() -> None:
