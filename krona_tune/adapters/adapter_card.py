@@ -32,8 +32,8 @@ class AdapterCard(FrozenValue):
     """The facts about an adapter: its configuration, its backbone, how it was chosen and how good it is.
 
     `labels` are the classes in their order, a text-to-text model's candidates, or nothing for a regression's head.
-    `backbone_fingerprint` is `frozen_model.fingerprint`'s, `backbone_sha256` that of the weights' files, `vocabulary`
-    and `splitting` the hashes of the tokenizer's and of how it splits texts, `backbone_config` what of the backbone's
+    `backbone_fingerprint` is `frozen_model.fingerprint`'s, `backbone_parts` are `part_fingerprints`', `vocabulary` and
+    `splitting` the hashes of the tokenizer's and of how it splits texts, `backbone_config` what of the backbone's
     config.json its outputs follow from; each may be unknown. At most `max_length` tokens of an input are read, in
     `precision`; `cut_share` of its train and validation examples had more, None if that is unknown. `score` and
     `metrics` are this adapter's on the validation half, the `test_…` ones on the test half if it was evaluated there;
@@ -61,7 +61,7 @@ class AdapterCard(FrozenValue):
     backbone_width: int
     backbone_layers: int
     backbone_fingerprint: str | None
-    backbone_sha256: str
+    backbone_parts: dict[str, str] = Field(default_factory=dict)
     vocabulary: str = ""
     splitting: str = ""
     backbone_config: dict[str, Any] = Field(default_factory=dict)
@@ -89,6 +89,8 @@ class AdapterCard(FrozenValue):
     cut_share: FiniteFloat | None = None
     joined_texts: bool = False
     decoding: Decoding | None = None
+    backbone_sha256: str = Field(default="", exclude=True)
+    """Stands in cards of earlier versions; nothing compares it."""
 
     @property
     def pipeline(self) -> str:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from krona_tune.adapters.adapter_card import CARD, AdapterCard, read_card
 from krona_tune.adapters.export_forms import Form
-from krona_tune.adapters.frozen_model import fingerprint
+from krona_tune.adapters.frozen_model import fingerprint, part_fingerprints
 from krona_tune.adapters.inject import Adapters, sets_on
 from krona_tune.adapters.model_card import README, render_model_card
 from krona_tune.adapters.peft_class import module_of
@@ -110,8 +110,8 @@ def load(model: nn.Module, folder: str | Path, *, check_backbone: bool = True) -
         model: a model of transformers, the adapter's backbone; if it is text to text, with its language-model head.
         folder: what a study leaves in `adapters/<task>`.
         check_backbone: refuse other weights than the adapter was trained on. They are recognised in float32 and
-            bfloat16, by the linear maps of the layers: embeddings, norms and biases are not compared. A model in
-            another dtype passes if kind and sizes are right. False: a fine-tuned copy passes.
+            bfloat16, by a sample of each. A model in another dtype passes if kind and sizes are right, and so do other
+            embeddings, norms and biases with an adapter of an earlier version. False: a fine-tuned copy passes.
 
     Raises:
         Refusal: the files can't be read, the adapter belongs to another backbone, another one is on the model, or the
@@ -122,12 +122,12 @@ def load(model: nn.Module, folder: str | Path, *, check_backbone: bool = True) -
     _refuse_foreign_class(folder, card.adapter.method)
     shape = _geometry_of(model, folder, card)
     base = base_of(model)
-    if check_backbone:
-        _refuse_other_weights(fingerprint(base, shape), folder, card)
     if sets_on(base):
         raise Refusal(
             "model", "another adapter is on it, and both would add up", "detach the other set first; load a copy anew"
         )
+    if check_backbone:
+        _refuse_other_weights(model, base, shape, folder, card)
     try:
         places = _head_places(model, base, head_of(tensors))
         _refuse_larger(shape, card, tensors)
@@ -193,14 +193,17 @@ class OtherBackbone(Refusal):
     """An adapter was trained on other weights than the model's."""
 
 
-def _refuse_other_weights(found: str | None, folder: Path, card: AdapterCard) -> None:
-    named = card.backbone_fingerprint
-    if found and named and found != named:
-        raise OtherBackbone(
-            str(folder),
-            f"was trained on {card.backbone}, whose weights are {named[:DIGITS]}; the model's are {found[:DIGITS]}",
-            "load that backbone, or pass check_backbone=False for a copy of it that was trained further",
-        )
+def _refuse_other_weights(model: nn.Module, base: nn.Module, shape: Geometry, folder: Path, card: AdapterCard) -> None:
+    parts = part_fingerprints(base, shape, model) if card.backbone_parts else {}
+    compared = [("weights", card.backbone_fingerprint, fingerprint(base, shape))]
+    compared += [(f"weights in {part}", named, parts.get(part)) for part, named in card.backbone_parts.items()]
+    for what, named, found in compared:
+        if found and named and found != named:
+            raise OtherBackbone(
+                str(folder),
+                f"was trained on {card.backbone}, whose {what} are {named[:DIGITS]}; the model's are {found[:DIGITS]}",
+                "load that backbone, or pass check_backbone=False for a copy of it that was trained further",
+            )
 
 
 def _refuse_larger(shape: Geometry, card: AdapterCard, tensors: dict[str, Tensor]) -> None:

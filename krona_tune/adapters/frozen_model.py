@@ -1,7 +1,8 @@
 """Reaches into a frozen model: rows of fused maps, a map's forward, its own parameters, its weights' fingerprint."""
 
 import hashlib
-from collections.abc import Callable, Collection, Iterator
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from functools import partial
 from typing import Protocol, runtime_checkable
 
@@ -144,9 +145,38 @@ def fingerprint(base: nn.Module, geometry: Geometry) -> str | None:
     Raises:
         Refusal: the model has no such module.
     """
+    return _digest({name: getattr(module_at(base, name), "weight", None) for name in _map_names(geometry)})
+
+
+def part_fingerprints(base: nn.Module, geometry: Geometry, whole: nn.Module) -> dict[str, str]:
+    """Returns a fingerprint of each part of a model, by the first word of its parameters' names, over what
+    `fingerprint` leaves out: embeddings, norms, biases, a pooler, and what a model that answers with text writes with.
+
+    A part has none if it holds nothing else, or a weight of which `fingerprint` would return None.
+
+    Args:
+        whole: the base model itself, or a model around it.
+    """
+    parts = defaultdict[str, dict[str, Tensor]](dict)
+    held = backbone_parameters(base, TrainedModelPart.ALL, whole=whole if geometry.text_to_text else None)
+    for name in sorted(held.keys() - {f"{name}.weight" for name in _map_names(geometry)}):
+        module, key = held[name][0]
+        parts[name.partition(".")[0]][name] = getattr(module, key)
+    return {part: digest for part, weights in parts.items() if (digest := _digest(weights))}
+
+
+def other_part(then: Mapping[str, str], now: Mapping[str, str]) -> str:
+    """Returns a part whose fingerprint was another one; empty if all parts that both name are the same."""
+    return next((part for part in then if now.get(part, then[part]) != then[part]), "")
+
+
+def _map_names(geometry: Geometry) -> Iterable[str]:
+    return dict.fromkeys(site.name for site in geometry.sites if site.role is not Role.FEED_FORWARD)
+
+
+def _digest(weights: Mapping[str, Tensor | None]) -> str | None:
     digest = hashlib.sha256()
-    for name in dict.fromkeys(site.name for site in geometry.sites if site.role is not Role.FEED_FORWARD):
-        weight = getattr(module_at(base, name), "weight", None)
+    for name, weight in weights.items():
         if not isinstance(weight, Tensor) or weight.dtype not in COMPARABLE or weight.is_meta:
             return None
         digest.update(f"{name} {tuple(weight.shape)} ".encode())

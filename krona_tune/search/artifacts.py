@@ -174,7 +174,7 @@ def _save(
         backbone_width=shape.width,
         backbone_layers=sum(shape.depths.values()),
         backbone_fingerprint=kept.backbone_fingerprint,
-        backbone_sha256=manifest.model.fingerprint,
+        backbone_parts=kept.backbone_parts,
         vocabulary=manifest.model.vocabulary,
         splitting=manifest.model.splitting,
         backbone_config=manifest.model.config,

@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn.modules.dropout import _DropoutNd
 from transformers import AutoConfig, AutoTokenizer, PreTrainedTokenizerBase
 
-from krona_tune.adapters.frozen_model import fingerprint, is_inside
+from krona_tune.adapters.frozen_model import fingerprint, is_inside, part_fingerprints
 from krona_tune.backbones.find_geometry import geometry
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.backbones.module_facts import attend_fully, base_of
@@ -38,8 +38,8 @@ class Backbone:
 
     `whole` is the loaded model: for an encoder-decoder it is `base` itself, for a decoder that answers with text `base`
     with its language-model head, else `base` with a head for two labels.
-    `use_cache` is what its config said before; here no keys and values are kept. `fingerprint` was taken before any
-    adapter was added.
+    `use_cache` is what its config said before; here no keys and values are kept. `fingerprint` and those of its `parts`
+    were taken before any adapter was added.
     """
 
     base: nn.Module
@@ -48,6 +48,7 @@ class Backbone:
     geometry: Geometry
     device: Device
     fingerprint: str | None
+    parts: dict[str, str]
     use_cache: bool | None = None
 
 
@@ -177,6 +178,7 @@ def freeze(whole: nn.Module, shape: Geometry, device: Device) -> Backbone:
         geometry=shape,
         device=device,
         fingerprint=fingerprint(base, shape),
+        parts=part_fingerprints(base, shape, whole),
         use_cache=use_cache,
     )
 

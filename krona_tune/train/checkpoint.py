@@ -16,6 +16,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from krona_tune.adapters.decoding import Decoding
+from krona_tune.adapters.frozen_model import other_part
 from krona_tune.study.request.trial import TrialConfig
 from krona_tune.study.result import Report
 from krona_tune.train.device import lacks_memory
@@ -43,6 +44,7 @@ def save(run: TrialRun, folder: Path) -> None:
         "step": run.step,
         "fingerprint": run.trial.fingerprint,
         "backbone_fingerprint": run.backbone.fingerprint,
+        "backbone_parts": run.backbone.parts,
         "decoding": run.answer.decoding and run.answer.decoding.model_dump(),
         "report": run.last_report and run.last_report.to_dict(),
     }
@@ -67,6 +69,8 @@ def load(run: TrialRun, folder: Path) -> None:
         raise Unusable(f"{folder} is of trial {trial}, this is {run.trial.fingerprint}")
     if kept != (found := run.backbone.fingerprint):
         raise Unusable(f"{folder} is of the backbone {kept}, this is {found}")
+    if other := other_part(progress.get("backbone_parts", {}), run.backbone.parts):
+        raise Unusable(f"{folder} is of a backbone with other weights in {other}")
     try:
         run.load_state(tensors)
     except ValueError as error:
@@ -126,12 +130,13 @@ def examples_of(folder: Path) -> int:
 class AdapterState:
     """Holds a state's tensors, from which an adapter is written, and the fingerprints of its trial and backbone.
 
-    `decoding` says how its model writes; None for a head, and in a state of an earlier version.
+    `decoding` says how its model writes; None for a head. An earlier version kept neither it nor the `backbone_parts`.
     """
 
     tensors: dict[str, Tensor]
     fingerprint: str
     backbone_fingerprint: str | None
+    backbone_parts: dict[str, str]
     decoding: Decoding | None
 
 
@@ -148,6 +153,7 @@ def read_trained(folder: Path) -> AdapterState:
             tensors=load_file(folder / TENSORS),
             fingerprint=progress["fingerprint"],
             backbone_fingerprint=progress["backbone_fingerprint"],
+            backbone_parts=progress.get("backbone_parts", {}),
             decoding=decoding and Decoding(**decoding),
         )
 

@@ -95,7 +95,8 @@ def load_adapted(
     try:
         adapters = load(answering.model, folder)
     except OtherBackbone as refusal:
-        raise refusal.at(refusal.place, fix="name the backbone that it was trained on with --model") from None
+        fix = "put its weights back, or name the backbone that it was trained on with --model"
+        raise refusal.at(refusal.place, fix=fix) from None
     refuse_replaced(folder, card)
     answering.model.eval()
     with torch.no_grad(), refusing(*unable):

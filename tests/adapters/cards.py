@@ -7,7 +7,7 @@ import torch
 
 from krona_tune.adapters.adapter_card import AdapterCard
 from krona_tune.adapters.adapter_files import save_adapter
-from krona_tune.adapters.frozen_model import fingerprint
+from krona_tune.adapters.frozen_model import fingerprint, part_fingerprints
 from krona_tune.adapters.inject import Adapters
 from krona_tune.backbones.geometry import Geometry
 from krona_tune.study.request.trial import AdapterConfig
@@ -29,7 +29,6 @@ def card_of(shape: Geometry, config: AdapterConfig, weights: str | None, /, **ch
         "backbone_width": shape.width,
         "backbone_layers": sum(shape.depths.values()),
         "backbone_fingerprint": weights,
-        "backbone_sha256": "00ff",
         "score": 0.5,
         "metrics": {"accuracy": 0.5},
         "synthetic": True,
@@ -47,7 +46,7 @@ def saved(folder: Path, name: str, config: AdapterConfig | None = None, **change
     """Saves a trained adapter with a changed head; returns the adapted model's outputs."""
     shape, model, base = build(name)
     config = config or shaped(shape, "krona", layer_norms=True)
-    weights = fingerprint(base, shape)
+    weights, parts = fingerprint(base, shape), part_fingerprints(base, shape, model)
     adapters = trained(Adapters(base, shape, config, torch.Generator().manual_seed(0)))
     inside = {id(p) for p in base.parameters()} | {id(p) for p in adapters.parameters()}
     head = {key: p for key, p in model.named_parameters() if id(p) not in inside}
@@ -55,7 +54,7 @@ def saved(folder: Path, name: str, config: AdapterConfig | None = None, **change
         for parameter in head.values():
             parameter.add_(0.1)
     tensors = adapters.state() | {f"head.{key}": p.clone() for key, p in head.items()}
-    save_adapter(folder, tensors, card_of(shape, config, weights, **changes))
+    save_adapter(folder, tensors, card_of(shape, config, weights, **{"backbone_parts": parts, **changes}))
     return outputs(model, shape)
 
 

@@ -106,13 +106,25 @@ def test_other_weights_are_refused_with_both_fingerprints_unless_asked_for(tmp_p
     assert 0 < (outputs(model, shape) - adapted).norm() < 0.1 * adapted.norm()
 
 
+def test_other_embeddings_are_refused_but_with_an_adapter_of_an_earlier_version(tmp_path: Path) -> None:
+    adapted = saved(tmp_path / "new", "bert")
+    saved(tmp_path / "old", "bert", backbone_parts={})
+    shape, model, _ = build("bert")
+    with torch.no_grad():
+        model.get_input_embeddings().weight.mul_(1.02)
+    said = refused(model, tmp_path / "new")
+    assert re.search(r"was trained on org/tiny, whose weights in embeddings are \w{12}; the model's are \w{12}; ", said)
+    krona_tune.load(model, tmp_path / "old")
+    assert 0 < (outputs(model, shape) - adapted).norm() < 0.1 * adapted.norm()
+
+
 def test_a_merged_model_does_not_take_its_adapter_twice(tmp_path: Path) -> None:
     from krona_tune.adapters.merge import merge
 
     saved(tmp_path, "distilbert")
     _, model, _ = build("distilbert")
     merge(krona_tune.load(model, tmp_path))
-    assert "the model's are" in refused(model, tmp_path)
+    assert "both would add up" in refused(model, tmp_path)
 
 
 def test_an_adapter_whose_backbone_is_not_known_goes_by_kind_and_sizes(tmp_path: Path) -> None:
@@ -142,7 +154,7 @@ def test_another_kind_or_size_is_refused_with_both(
 
 
 def test_another_number_of_labels_is_refused(tmp_path: Path) -> None:
-    saved(tmp_path, "bert")
+    saved(tmp_path, "bert", backbone_parts={})  # what is drawn after the head is another
     _, model, _ = build("bert", outputs=2)
     assert "classifier.bias is (3,), the model takes (2,); num_labels must be the task's" in refused(model, tmp_path)
 

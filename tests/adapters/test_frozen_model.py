@@ -3,9 +3,9 @@
 import pytest
 import torch
 
-from krona_tune.adapters.frozen_model import SAMPLE, fingerprint
+from krona_tune.adapters.frozen_model import SAMPLE, fingerprint, part_fingerprints
 from krona_tune.adapters.inject import Adapters
-from tests.models import CONFIGS, build
+from tests.models import CONFIGS, build, of_each_kind
 from tests.trained_adapters import shaped, trained
 
 
@@ -34,6 +34,27 @@ def test_every_adaptable_weight_counts(name: str) -> None:
             linear.weight[-1] += 1.0
             found.add(fingerprint(base, shape))
             assert len(found) == count
+
+
+@pytest.mark.parametrize("name", of_each_kind())
+def test_every_other_weight_counts_in_its_part_in_float32_and_bfloat16(name: str) -> None:
+    shape, model, base = build(name)
+    found = part_fingerprints(base, shape, model)
+    maps = {f"{site.name}.weight" for site in shape.sites}
+    with torch.no_grad():
+        for key, weight in base.named_parameters():
+            before = weight[-1].clone()
+            weight[-1] += 1.0
+            now = part_fingerprints(base, shape, model)
+            assert [part for part in found if now[part] != found[part]] == [key.split(".")[0]] * (key not in maps)
+            weight[-1] = before
+    if not shape.text_to_text:  # its head is drawn
+        model.get_parameter(list(dict(model.named_parameters()))[-1]).data.add_(1.0)
+    model.bfloat16()
+    assert part_fingerprints(base, shape, model) == found
+    assert part_fingerprints(base, shape, base) == found
+    model.half()
+    assert part_fingerprints(base, shape, model) == {}
 
 
 def test_a_fully_trained_copy_has_another_and_a_standing_adapter_does_not_matter() -> None:

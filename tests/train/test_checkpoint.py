@@ -3,6 +3,7 @@
 import json
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ def test_a_trial_goes_on_with_its_own_weights_only(tmp_path: Path) -> None:
     checkpoint.save(run, tmp_path)
     kept = checkpoint.read_trained(tmp_path)
     assert (kept.fingerprint, kept.backbone_fingerprint) == (run.trial.fingerprint, backbone.fingerprint)
+    assert kept.backbone_parts.keys() == {"embeddings", "encoder", "pooler"}
     assert all(torch.equal(kept.tensors[name], tensor) for name, tensor in run.state().items())
     run.close()
     again = TrialRun("t1", tiny_trial(), tiny_work(), tiny_backbone())
@@ -35,6 +37,9 @@ def test_a_trial_goes_on_with_its_own_weights_only(tmp_path: Path) -> None:
     other = TrialRun("t1", tiny_trial(), tiny_work(), _other_backbone())
     with pytest.raises(checkpoint.Unusable, match=r"is of the backbone [0-9a-f]{64}, this is [0-9a-f]{64}"):
         checkpoint.load(other, tmp_path)
+    embedded = replace(tiny_backbone(), parts=backbone.parts | {"embeddings": "ab" * 32})
+    with pytest.raises(checkpoint.Unusable, match="is of a backbone with other weights in embeddings"):
+        checkpoint.load(TrialRun("t1", tiny_trial(), tiny_work(), embedded), tmp_path)
 
 
 @pytest.mark.parametrize("change", [lambda head: None, lambda head: head[..., :-1].contiguous()])

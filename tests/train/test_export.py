@@ -376,7 +376,7 @@ def test_other_weights_than_the_adapters_are_refused(tmp_path: Path) -> None:
     other = transformers.AutoModelForSequenceClassification.from_pretrained(backbone)
     other.base_model.encoder.layer[1].attention.self.value.weight.data.mul_(1.01)
     other.save_pretrained(backbone)
-    said = r"whose weights are \w{12}; the model's are \w{12}; name the backbone that it was trained on with --model"
+    said = r"whose weights are \w{12}; the model's are \w{12}; put its weights back, or name the backbone that it was"
     with pytest.raises(Refusal, match=said):
         export_adapter(adapter, tmp_path / "out", Form.MERGED)
 
