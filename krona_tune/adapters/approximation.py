@@ -54,40 +54,40 @@ class Quantisation:
     @property
     def text(self) -> str:
         """Writes what it costs and saves as sentences for people."""
-        said = f"{_moved('int8', self.difference)}; "
-        if self.before is None or self.after is None:
-            said += "what that costs on validation was not measured."
-        else:
-            said += f"its validation score is {format_answer(self.after)}, in float32 {format_answer(self.before)}."
         times = [f"{int8:.1f} ms instead of {whole:.1f}" for whole, int8 in self.milliseconds.values()]
         sizes = " and ".join(f"{time} for a batch of {n}" for n, time in zip(self.milliseconds, times, strict=True))
         before, after = (size / 1e6 for size in self.file_bytes)
         return (
-            f"{said} The graph has {after:.1f} MB instead of {before:.1f}, and where it was written it takes {sizes}, "
-            f"of {self.tokens} tokens each."
+            f"{_cost('int8', self)} The graph has {after:.1f} MB instead of {before:.1f}, and where it was written it "
+            f"takes {sizes}, of {self.tokens} tokens each."
         )
 
 
 @dataclass(frozen=True, kw_only=True)
 class Rounding:
-    """Says how far a model whose weights were written in a `dtype` is from its adapter: the largest `difference` of a
-    logit."""
+    """Says what weights in a `dtype` cost: the largest `difference` of a logit, and the validation scores `before` and
+    `after`, None if they could not be measured."""
 
     dtype: str
     difference: float
+    before: float | None = None
+    after: float | None = None
 
     @property
     def text(self) -> str:
-        """Writes the dtype and the difference as a sentence for people."""
-        return f"{_moved(self.dtype, self.difference)}; what that costs on validation was not measured."
+        """Writes what it costs as a sentence for people."""
+        return _cost(self.dtype, self)
 
 
 Nearness = Approximation | Quantisation | Rounding
 """Says how near an export comes to its adapter."""
 
 
-def _moved(dtype: str, difference: float) -> str:
-    return f"Its weights are {dtype}, which moves a logit by at most {difference:.2g} on inputs drawn by chance"
+def _cost(dtype: str, of: Quantisation | Rounding) -> str:
+    moved = f"Its weights are {dtype}, which moves a logit by at most {of.difference:.2g} on inputs drawn by chance"
+    if of.before is None or of.after is None:
+        return f"{moved}; what that costs on validation was not measured."
+    return f"{moved}; its validation score is {format_answer(of.after)}, in float32 {format_answer(of.before)}."
 
 
 def _told(score: float | None) -> str:

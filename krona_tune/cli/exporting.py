@@ -81,7 +81,7 @@ def export(
     from krona_tune.train.export_check import free_place
 
     to = free_place(to)  # before the data are read
-    nearly = rank or (dtype is WrittenDtype.INT8 and dtype in form.facts.dtypes)
+    nearly = rank or (dtype is not WrittenDtype.FLOAT32 and dtype in form.facts.dtypes)
     work = _data_of(folder, model) if nearly else None
     exported = export_adapter(
         folder,

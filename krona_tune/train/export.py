@@ -18,6 +18,7 @@ from krona_tune.adapters.model_card import HUB_NAME, render_model_card
 from krona_tune.refusal import Refusal
 from krona_tune.train.backbone import cast_parameters
 from krona_tune.train.backbone_source import BackboneSource, package_of
+from krona_tune.train.evaluate import Diverged
 from krona_tune.train.export_check import (
     ExportCheck,
     Job,
@@ -29,6 +30,7 @@ from krona_tune.train.export_check import (
     logits,
     refuse_other_outputs,
     sample_inputs,
+    validation_score,
     write_card,
 )
 from krona_tune.train.exported_tokenizer import save_tokenizer
@@ -74,7 +76,8 @@ def export_adapter(
         dtype: of a whole model's weights.
         rank: of the nearest LoRA; None for gguf: the adapter's own.
         fitted: the nearest LoRA is fitted to what the adapter computes on the training texts of `judged_on`.
-        judged_on: data whose validation half shows what the nearest LoRA, or int8, costs; None: that is not measured.
+        judged_on: data whose validation half shows what the nearest LoRA, int8 or bfloat16 costs; None: that is not
+            measured.
         published: what the model card says of the licence, and of the hub's repository that the folder goes to.
 
     Raises:
@@ -151,9 +154,12 @@ def leave_as_adapter(job: Job) -> ExportCheck:
 def leave_merged(job: Job) -> ExportCheck:
     """Writes the model of transformers with the adapter in its weights, and its tokenizer, in the dtype."""
     dtype = DTYPES[job.dtype]
+    rounded = dtype is not torch.float32
     whole, model, inputs = load_merged(job.adapter, job.model)
     expected = logits(model, inputs)
+    before = _score(whole, job.judged_on) if rounded else None
     cast_parameters(model, dtype)
+    after = _score(whole, job.judged_on) if rounded else None
     with building(job.to) as built:
         if whole.backbone.use_cache is not None:
             model.config.use_cache = whole.backbone.use_cache
@@ -164,16 +170,23 @@ def leave_merged(job: Job) -> ExportCheck:
         model.save_pretrained(built)
         save_tokenizer(whole, built)
         written = logits(_read_again(built, whole, torch.float32), inputs)
-        kept = expected if dtype is torch.float32 else logits(in_float32(model), inputs)
+        kept = logits(in_float32(model), inputs) if rounded else expected
         refuse_other_outputs(written, kept, "read back")
         moved = difference(written, expected)
-        if dtype is not torch.float32:
+        if rounded:
             with suppress(RuntimeError):  # such as FNet, which a processor can't compute in it
                 computed = difference(logits(_read_again(built, whole, dtype), inputs), expected)  # as the card's lines
                 moved = moved if computed <= moved else computed
-        near = None if dtype is torch.float32 else Rounding(dtype=job.dtype, difference=moved)
+        near = Rounding(dtype=job.dtype, difference=moved, before=before, after=after) if rounded else None
         write_card(built, job.readme(near))
     return ExportCheck(moved, near)
+
+
+def _score(whole: AdaptedModel, judged_on: TaskWork | None) -> float | None:
+    """Returns the validation score of the model in its dtype, in which a processor may not compute it."""
+    with suppress(RuntimeError, Diverged):
+        return validation_score(whole, judged_on)
+    return None
 
 
 def _read_again(built: Path, whole: AdaptedModel, dtype: torch.dtype) -> Any:

@@ -21,6 +21,7 @@ from tokenizers import normalizers, processors
 import krona_tune
 from krona_tune.adapters.adapter_card import CARD, read_card
 from krona_tune.adapters.adapter_files import TENSORS, read_tensors, save_adapter
+from krona_tune.adapters.approximation import Rounding
 from krona_tune.adapters.export_forms import Form, Publication, WrittenDtype
 from krona_tune.data.corpus import load as load_data
 from krona_tune.data.encode import encode
@@ -35,11 +36,11 @@ from krona_tune.train.backbone_source import find_backbone
 from krona_tune.train.export import export_adapter
 from krona_tune.train.export_check import building, logits, sample_inputs
 from krona_tune.train.loop import TaskWork, TrialRun
-from krona_tune.train.predict import load_adapted
+from krona_tune.train.predict import load_adapted, predictions
 from tests.adapters.cards import card_of
 from tests.language_models import CHAT
 from tests.train.conftest import FLOAT32, tiny_trial
-from tests.train.exported_adapters import SUMS, adapter_folder, backbone_folder, writing_adapter
+from tests.train.exported_adapters import SUMS, adapter_folder, backbone_folder, texts, work_on, writing_adapter
 
 STRANGER = """
 import json, sys
@@ -208,9 +209,9 @@ def test_the_tokenizer_of_a_model_that_writes_ends_no_prompt(single: str, pair: 
     export_adapter(adapter, tmp_path / "out", Form.MERGED)
     model = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "out")
     again = transformers.AutoTokenizer.from_pretrained(tmp_path / "out")
-    for texts in (["ab"], ["ab", "c"]):
-        ids = own(*texts).input_ids
-        assert again(*texts).input_ids == (ids[:-1] if ids[-1] == own.eos_token_id else ids)
+    for given in (["ab"], ["ab", "c"]):
+        ids = own(*given).input_ids
+        assert again(*given).input_ids == (ids[:-1] if ids[-1] == own.eos_token_id else ids)
     for row, text in zip(rows, expected, strict=True):
         given = again(SUMS.prompt(row), return_tensors="pt")
         new = model.generate(**given)[0, given["input_ids"].shape[1] :]
@@ -285,6 +286,22 @@ def test_a_merged_model_can_be_written_in_bfloat16(tmp_path: Path) -> None:
     ).eval()
     moved = (logits(read, inputs) - logits(whole.answer.model, inputs)).abs().max().item()
     assert moved <= 1.001 * left.difference
+
+
+def test_in_bfloat16_it_says_what_that_costs_on_validation(tmp_path: Path) -> None:
+    """The validation half is what the adapter itself answers, far from 0, where bfloat16 has few numbers."""
+    adapter = adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter", "stsb")
+    tensors = read_tensors(adapter)
+    [bias] = (name for name, each in tensors.items() if name.endswith("bias") and each.shape == (1,))
+    save_adapter(adapter, {**tensors, bias: tensors[bias] + 1000}, read_card(adapter))
+    whole, rows = load_adapted(adapter), texts("stsb", rows=24)
+    work = work_on(whole, rows, [float(each.text) for each in predictions(whole, rows)])
+    found = export_adapter(adapter, tmp_path / "out", Form.MERGED, dtype=WrittenDtype.BFLOAT16, judged_on=work)
+    assert isinstance(found.approximation, Rounding)
+    assert found.approximation.before == pytest.approx(1.0, abs=1e-3)
+    assert found.approximation.after is not None
+    assert found.approximation.after < 0.99
+    assert found.approximation.text in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
 
 
 def test_the_same_form_is_the_same_adapter(tmp_path: Path) -> None:
