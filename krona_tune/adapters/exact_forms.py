@@ -23,6 +23,8 @@ MERGED_BY_NOBODY = {"peft:lily"}
 """The methods of peft that peft itself can't merge, in the spelling of `peft_class.plain_name`."""
 MERGED_INTO_BIASES = {"peft:beft"}
 """The methods of peft that change the biases of maps alone, which must all have one, in the same spelling."""
+SCALE_BIASES = {"peft:ia3"}
+"""The methods of peft that change the bias of a map, where it has one, beside its weight, in the same spelling."""
 SERVED_BY_VLLM = frozenset({"gemma", "gemma2", "llama", "mistral", "phi", "qwen2", "qwen3", "starcoder2"})
 """The model types of which vLLM serves LoRA on every linear map that a layer has here."""
 
@@ -159,11 +161,15 @@ def _none_of(it: PlacedAdapter, library: str, has_form: bool) -> Refusal | None:
     if it.method.trains_head_alone:
         return unfit(f"the adapter is the head alone, which changes no map, and {library} has no such method")
     if not has_form:
-        fix = "use --format adapter" if held_as_merged(it, None) else "use --format merged"
-        return Refusal("--format", f"{library} has no {it.method.name}", fix)
+        return Refusal("--format", f"{library} has no {it.method.name}", _elsewhere(it))
     if part := it.part_of_map:
         return unfit(f"peft adapts whole maps, and {part.key} is a part of one")
     return None
+
+
+def _elsewhere(it: PlacedAdapter) -> str:
+    """Names a form that holds an adapter which peft does not have."""
+    return f"use --format {Form.ADAPTER if held_as_merged(it, None) else Form.MERGED}"
 
 
 def _wide(name: str, shape: FactorShape) -> Refusal | None:
@@ -184,11 +190,15 @@ def held_as_krona(it: PlacedAdapter, rank: int | None) -> Refusal | None:
 
 
 def changes_weights(it: PlacedAdapter) -> Refusal | None:
-    """Returns why no LoRA, of whatever rank, is near an adapter: it adds to no weight of a linear map."""
-    if it.method.merges_into == "weight" and it.sites:
-        return None
+    """Returns why no LoRA, of whatever rank, is near an adapter: it adds to no weight of a linear map, or to biases
+    too."""
+    scales = is_peft(it.method.name) and _plain(it) in SCALE_BIASES and any(site.biased for site in it.sites)
     problem = f"{it.method.name} changes no weight of a linear map, as LoRA does"
-    return Refusal("--format", problem, "use --format adapter")
+    if it.method.merges_into == "weight" and it.sites:
+        if not (scales or it.adapter.peft.get("lora_bias")):
+            return None
+        problem = f"{it.method.name} changes biases too, which LoRA leaves as they are"
+    return Refusal("--format", problem, _elsewhere(it))
 
 
 def held_as_lora(it: PlacedAdapter, rank: int | None) -> Refusal | None:

@@ -215,7 +215,7 @@ _OWN_HEAD = ", num_labels={}, ignore_mismatched_sizes=True"
 """The arguments of a backbone whose head, if it has one, is replaced by the adapter's."""
 _AS_IN_TRAINING = dict.fromkeys(("big_bird", "bigbird_pegasus"), ', attention_type="original_full"')
 """The arguments of the backbones that attend to some of a long text's tokens only, unless they are told otherwise."""
-_CUT = "\n# Of an example that is too long shorten the longest text, as training did: this would cut the last."
+_CUT = "\n# Of an example that is too long shorten the {}, as training did: this would cut {}."
 _SCORES = """
 candidates = [{}]
 given = tokenizer({}, truncation=True, return_tensors="pt")
@@ -241,15 +241,14 @@ def loading(card: AdapterCard, form: Form, place: Path | str, *, on_hub: bool = 
     place, packaged = str(place), bool(package) and not on_hub
     beside = place.rpartition("/")[2] if on_hub else place
     task = card.own_task or TASKS.get(card.task)
-    inputs = task.inputs if task else ("text",)
-    names = [f"a {name}" for name in inputs]
+    names = [f"a {name}" for name in (task.inputs if task else ("text",))]
     texts = ", ".join(f"[{quoted(text)}]" for text in (["\n".join(names)] if card.joined_texts else names))
     logits, answer = _LOGITS.format(texts), _ANSWER.format(", ".join(map(quoted, card.labels)))
     return form.facts.lines.format(
         kind=AUTO_CLASSES[card.pipeline],
         beside="".join(f", {name}" for name in _classes(card, task)),
         texts=texts,
-        cut=_CUT if len(inputs) > 1 and (card.joined_texts or card.text_to_text) else "",
+        cut=_cut(card, task, names),
         logits=_answering(card, names) if card.text_to_text else logits,
         answer="" if card.text_to_text else logits + answer * bool(card.labels),
         outputs="".join(_arguments(card)),
@@ -263,6 +262,14 @@ def loading(card: AdapterCard, form: Form, place: Path | str, *, on_hub: bool = 
         downloading=f"hf download {shlex.quote(place)} --local-dir {shlex.quote(beside)}\n" * on_hub,
         file=shlex.quote(f"{beside}/{form.facts.mark}"),
     )
+
+
+def _cut(card: AdapterCard, task: Task | None, texts: Sequence[str]) -> str:
+    """Returns what warns of a tokenizer that would cut another part of too long an example than training did."""
+    if len(texts) > 1:
+        return _CUT.format("longest text", "the last") if card.joined_texts or card.text_to_text else ""
+    ends = task and task.generation and not task.prompt(texts).endswith(texts[0])
+    return _CUT.format("text", "the end of its prompt") if ends else ""
 
 
 def _answering(card: AdapterCard, texts: Sequence[str]) -> str:

@@ -130,7 +130,10 @@ def test_a_target_holds_an_adapter_or_says_why_not(target: str, it: PlacedAdapte
         (Form.KRONA, adapted("bert", "krona_b"), ["adapter"]),
         (Form.PEFT, adapted("bert", "krona", quantize="nf4", **ODD), ["krona", "lora", "adapter"]),
         (Form.PEFT, adapted("bert", HEAD_ONLY), ["merged", "adapter"]),
-        (Form.LORA, adapted("bert", "bitfit"), ["adapter"]),
+        (Form.LORA, adapted("bert", "bitfit"), ["merged"]),
+        (Form.LORA, adapted("t5", "bitfit"), ["adapter"]),
+        (Form.LORA, adapted("bert", "peft:IA3"), ["merged"]),
+        (Form.LORA, adapted("bert", "peft:LoRA", peft={"r": 2, "lora_bias": True}), ["merged"]),
     ],
 )
 def test_a_form_of_peft_that_does_not_hold_an_adapter_names_those_that_do(
@@ -141,6 +144,7 @@ def test_a_form_of_peft_that_does_not_hold_an_adapter_names_those_that_do(
     assert re.findall(r"--format (\w+)", refused.value.fix) == ways
     refuse_unheld(Form.PEFT, adapted("bert", "lora"))
     refuse_unheld(Form.LORA, adapted("bert", "krona", **ODD), rank=2)
+    refuse_unheld(Form.LORA, adapted("t5", "peft:IA3"), rank=2)
 
 
 def test_sizes_that_divide_nothing_are_an_error_and_no_misfit() -> None:

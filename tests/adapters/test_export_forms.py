@@ -11,7 +11,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from krona_tune.adapters.export_forms import Form, WrittenDtype, loading
-from krona_tune.data.tasks import TASKS
+from krona_tune.data.tasks import TASKS, Generation, Task
 from krona_tune.study.request.trial import AdapterConfig
 from tests.adapters.cards import made
 
@@ -115,6 +115,22 @@ def test_who_joins_two_texts_is_told_to_cut_the_longest(form: Form) -> None:
     compile(joined, "lines", "exec")
     assert said not in loading(made("bert"), form, "out")
     assert said not in loading(made("bert", task="cola", labels=("a", "b"), joined_texts=True), form, "out")
+
+
+@pytest.mark.parametrize(("prompt", "warned"), [("q: {q} a:", True), ("Add: {q}", False)])
+def test_who_cuts_a_prompt_is_told_to_leave_its_end(prompt: str, warned: bool) -> None:
+    sums = Task(
+        name="sums",
+        title="sums",
+        inputs=("q",),
+        labels=(),
+        metrics=("exact_match",),
+        generation=Generation(prompt=prompt),
+    )
+    lines = loading(made("llama", task="sums", own_task=sums, labels=()), Form.MERGED, "out")
+    compile(lines, "lines", "exec")
+    said = "# Of an example that is too long shorten the text, as training did: this would cut the end of its prompt."
+    assert (said in lines) == warned
 
 
 def test_weights_that_were_loaded_as_whole_numbers_are_loaded_so_again() -> None:

@@ -141,7 +141,7 @@ def test_states_that_are_fewer_than_the_tokens_are_compared_as_they_are(tmp_path
             3,
             "--distil: the nearest LoRA of rank 3 is the same adapter; use --format lora --rank 3",
         ),
-        (HEAD_ONLY, {}, 3, "--format: head_only changes no weight of a linear map, as LoRA does; use --format adapter"),
+        (HEAD_ONLY, {}, 3, "--format: head_only changes no weight of a linear map, as LoRA does; use --format merged"),
     ],
 )
 def test_what_a_fit_can_not_improve_is_refused(

@@ -104,7 +104,7 @@ def test_the_files_hold_what_a_loader_of_lora_alone_expects(tmp_path: Path) -> N
 @pytest.mark.parametrize(
     ("method", "knobs", "rank", "said"),
     [
-        ("bitfit", {}, 2, "--format: bitfit changes no weight of a linear map, as LoRA does; use --format adapter"),
+        ("bitfit", {}, 2, "--format: bitfit changes no weight of a linear map, as LoRA does; use --format merged"),
         ("krona_b", {}, 2, "--format: krona_b changes no weight of a linear map, as LoRA does; use --format adapter"),
         (
             "peft:LoRA",
