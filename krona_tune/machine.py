@@ -1,7 +1,9 @@
 """Reads what this machine has: cores and memory within a container's limits, disk, packages; and how busy it is."""
 
+import math
 import os
 import shutil
+import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from importlib.metadata import PackageNotFoundError, version
@@ -70,6 +72,16 @@ def _reclaimable_bytes() -> int:
 def shared_memory() -> int | None:
     """Returns the bytes of the file system for shared memory; None where there is none."""
     return shutil.disk_usage(SHARED_MEMORY).total if SHARED_MEMORY.is_dir() else None
+
+
+def largest_file() -> float:
+    """Returns the most bytes that this process may write into one file; infinite without a limit (`ulimit -f`)."""
+    if sys.platform == "win32":
+        return math.inf
+    import resource  # Windows has none
+
+    most = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
+    return math.inf if most == resource.RLIM_INFINITY else most
 
 
 def free_bytes(folder: Path) -> int:

@@ -1,6 +1,8 @@
 """Tests that what a container may use counts, and that free disk is that of the nearest folder that is there."""
 
+import math
 import os
+import resource
 import shutil
 from pathlib import Path
 
@@ -51,3 +53,9 @@ def test_the_disk_of_a_folder_that_will_be_made_is_that_of_the_folder_above_it(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: asked.append(path) or usage)
     assert machine.free_bytes(tmp_path / "studies" / "first") == usage.free
     assert asked == [tmp_path]
+
+
+def test_a_limit_of_files_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    for limit, most in ((resource.RLIM_INFINITY, math.inf), (7000, 7000)):
+        monkeypatch.setattr(resource, "getrlimit", lambda of, limit=limit: (limit, resource.RLIM_INFINITY))
+        assert machine.largest_file() == most

@@ -346,6 +346,34 @@ def test_ray_offers_the_cores_and_gpus_that_the_plan_says(four_gpus: None, monke
     assert asked["num_gpus"] == 0
 
 
+@pytest.mark.parametrize(("most", "store"), [(200_000_000, 180_000_000), (3_000_000_000, None), (inf, None)])
+def test_ray_s_file_of_objects_is_no_larger_than_a_file_may_be(
+    monkeypatch: pytest.MonkeyPatch, most: float, store: int | None
+) -> None:
+    asked: dict[str, object] = {}
+
+    def note(nice: int, **words: object) -> None:
+        asked.update(words)
+        raise NotNow("Ray", "enough")
+
+    monkeypatch.setattr(clusters, "start_patiently", note)
+    monkeypatch.setattr(clusters, "memory", lambda: (8_000_000_000, 0))
+    monkeypatch.setattr(clusters, "largest_file", lambda: most)
+    with pytest.raises(NotNow):
+        connect(None)
+    assert asked.get("object_store_memory") == store
+
+
+def test_a_limit_of_files_below_ray_s_least_file_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clusters, "largest_file", lambda: 99_000_000)
+    said = (
+        r"^ulimit -f: a file may have 99\.0 MB at most, one of Ray's has 100\.0 MB; allow larger ones, with ulimit -f"
+    )
+    with pytest.raises(Refusal, match=said):
+        connecting(None)
+    assert not clusters.BEGUN, "Ray was started"
+
+
 def test_the_driver_s_list_is_counted_where_this_ray_can_not_be_asked(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -13,11 +13,12 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
-from krona_tune.machine import cache_folder
+from krona_tune.machine import cache_folder, largest_file, memory
 from krona_tune.refusal import NotNow, Refusal, refusing, told
 from krona_tune.search.ray_internals import clear_away, kill_ray, new_session, session_logs, start_ray
 from krona_tune.search.signals import listen_anew
 from krona_tune.search.startup.slots import Cluster, Node, refuse_odd_share, this_machine
+from krona_tune.study.formatting import format_bytes
 from krona_tune.study.request.study_spec import ResourcesSpec
 
 logger = logging.getLogger(__name__)
@@ -43,6 +44,9 @@ SOCKET = "ray/session_2026-01-31_23-59-59_123456_{pid}/sockets/plasma_store"
 """The longest path that Ray gives to a Unix socket below its temporary folder."""
 LONGEST_SOCKET = 103 if sys.platform == "darwin" else 107
 """The most bytes of a Unix socket's path."""
+LEAST_FILE, STORE_OF_FILE, STORE_OF_MEMORY = 100_000_000, 0.9, 0.3
+"""The bytes of a file that Ray's objects need, 79 MB at least; their share of what a file may have, if that is limited;
+and their usual share of the memory."""
 WORKER_WAIT_SECONDS = 900
 """How long a cluster may take to start a node for a trial."""
 NODE_GROUP = "ray.io/node-group"
@@ -113,7 +117,7 @@ def connect(address: str | None, asked: ResourcesSpec = USUAL) -> Cluster:
         here = this_machine()  # Ray would count hidden GPUs, Apple's, and cores that this process may not use
         _import_early(here)
         options |= {"num_cpus": int(here.cpus), "num_gpus": int(here.gpus)}
-        context = start_patiently(asked.nice, dashboard_host=LOOPBACK, **options)
+        context = start_patiently(asked.nice, dashboard_host=LOOPBACK, **options, **_store_options())
     listen_anew()  # Ray has taken SIGTERM
     if not others:
         OURS.set()
@@ -131,6 +135,7 @@ def refuse_no_start(address: str | None) -> None:
     if not address:
         refuse_temporary_folder()
         refuse_home()
+        refuse_small_files()
 
 
 def refuse_windows() -> None:
@@ -193,6 +198,19 @@ def refuse_home() -> None:
         raise Refusal("HOME", "is not set, and this user has no other home", fix) from None
     if not token.is_file():
         _refuse_unwritable(token.parent, "HOME", fix)
+
+
+def refuse_small_files() -> None:
+    """Raises a Refusal if no file may be as large as the one in which a Ray that starts here keeps its objects."""
+    if (most := largest_file()) < LEAST_FILE:
+        problem = f"a file may have {format_bytes(most)} at most, one of Ray's has {format_bytes(LEAST_FILE)}"
+        raise Refusal("ulimit -f", problem, "allow larger ones, with ulimit -f unlimited")
+
+
+def _store_options() -> dict[str, int]:
+    """Returns the size of Ray's file of objects, where its usual one may not be so large: Ray would not start."""
+    most = largest_file()
+    return {"object_store_memory": int(STORE_OF_FILE * most)} if most < STORE_OF_MEMORY * memory()[0] else {}
 
 
 def _refuse_unwritable(folder: Path, place: str, fix: str) -> None:
