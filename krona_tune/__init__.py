@@ -30,6 +30,7 @@ MODULES = {
 def __getattr__(name: str) -> Any:
     """Imports what is offered here only when it is used, so that importing krona_tune imports no torch."""
     if name in MODULES:
+        import_module("krona_tune.hub").refuse_hidden_packages()
         return getattr(import_module(MODULES[name]), name)
     raise AttributeError(f"module 'krona_tune' has no attribute {name!r}")
 

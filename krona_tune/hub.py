@@ -6,6 +6,7 @@ import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass
+from importlib.machinery import PathFinder
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,6 +16,8 @@ PROXIES = ("HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy")
 PORTS = {"http": 80, "https": 443}
 ANSWER_SECONDS = 5.0
 """How long the hub may take to accept a connection."""
+PACKAGES = ("datasets", "mlflow", "numpy", "optuna", "pandas", "peft", "pyarrow", "ray", "torch", "transformers")
+"""The packages whose names a folder of a person's own may well have."""
 POINTER = b"version https://git-lfs"
 """The first bytes of the text that Git LFS leaves in place of a large file."""
 
@@ -126,6 +129,17 @@ def home(path: Path, place: str = "") -> Path:
         if os.path.lexists(path.parts[0]):
             return path
     raise Refusal(place or str(path), f"there is no home folder {path.parts[0]!r}", "give the folder's whole path")
+
+
+def refuse_hidden_packages() -> None:
+    """Refuses a file or folder of a person's own that is imported in a package's place: it lies beside the program, or
+    in the working folder."""
+    beside, others = os.path.abspath(sys.path[0]) if sys.path[0] else os.curdir, sys.path[1:]
+    for name in PACKAGES:
+        found = PathFinder.find_spec(name, [beside])
+        if found and found.origin and PathFinder.find_spec(name, others):
+            place = Path(found.origin.removesuffix("/__init__.py"))
+            raise Refusal(str(place), f"it is imported in place of the package {name}", "rename it, or start elsewhere")
 
 
 def refuse_unreadable(path: Path, fix: str = "") -> None:

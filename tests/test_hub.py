@@ -5,12 +5,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
+import huggingface_hub.constants
 import pytest
 
+import krona_tune
 from krona_tune import hub
 from krona_tune.api.driver_process import start_driver
-from krona_tune.hub import OFFLINE, PROXIES, settle_offline
+from krona_tune.hub import OFFLINE, PROXIES, refuse_hidden_packages, settle_offline
+from krona_tune.refusal import Refusal
 
 
 @pytest.fixture(autouse=True)
@@ -73,3 +75,22 @@ def test_a_driver_looks_for_the_hub_itself(monkeypatch: pytest.MonkeyPatch, tmp_
     assert [each.get(OFFLINE) for each in begun] == [None, "1"]
     assert begun[0]["ANN"] == "1"
     assert begun[0]["HF_ENDPOINT"] == os.environ["HF_ENDPOINT"]
+
+
+@pytest.mark.parametrize(
+    ("own", "refused"), [("datasets/__init__.py", "datasets"), ("ray.py", "ray.py"), ("torch/a", "")]
+)
+def test_what_stands_in_a_package_s_place_beside_the_program_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str, refused: str
+) -> None:
+    (tmp_path / own).parent.mkdir(exist_ok=True)
+    (tmp_path / own).touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    if not refused:
+        refuse_hidden_packages()  # a folder without __init__.py hides nothing
+        return
+    with pytest.raises(Refusal) as found:
+        krona_tune.Study  # noqa: B018
+    package = refused.removesuffix(".py")
+    said = f"{tmp_path / refused}: it is imported in place of the package {package}; rename it, or start elsewhere"
+    assert str(found.value) == said

@@ -16,6 +16,7 @@ from typer.core import TyperCommand, TyperGroup
 
 from krona_tune.api.diagnosis import refuse_gone_folder
 from krona_tune.api.exit_status import status_of
+from krona_tune.hub import refuse_hidden_packages
 from krona_tune.refusal import Refusal, refuse_unknown, shown
 from krona_tune.refused_calls import FREE, refuse_odd_text
 from krona_tune.search.driver_options import Outcome
@@ -105,6 +106,7 @@ class CheckedCommand(QuietFlags, TyperCommand):
 
     def invoke(self, ctx: Any) -> Any:
         refuse_gone_folder()
+        refuse_hidden_packages()
         return super().invoke(ctx)
 
 
