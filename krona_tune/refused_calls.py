@@ -179,6 +179,8 @@ def _misfit(value: Any, kinds: Sequence[Any], place: str) -> Refusal:
     said = "" if hidden else f"{written} "
     *others, last = dict.fromkeys(map(_type_text, kinds))
     give = f"{', '.join(others)} or {last}" if others else last
+    if hasattr(value, "columns") and any(get_origin(kind) is Sequence for kind in kinds):
+        give += ", such as frame[NAMES].values.tolist()"
     return Refusal(place, f"{said}is of the type {type(value).__name__}", f"give {give}")
 
 

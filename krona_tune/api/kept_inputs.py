@@ -12,6 +12,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 
 from krona_tune.atomic_write import atomic_folder, atomic_path, write_atomically
@@ -26,7 +27,11 @@ from krona_tune.study.request.plain_yaml import plain_values
 from krona_tune.study.request.task_spec import TaskSpec
 
 REQUEST = "request.yaml"
-GIVE_DATA = "give a pandas frame, a datasets.DatasetDict, a file, or a mapping of train, validation and test to frames"
+GIVE_DATA = (
+    "give a pandas frame, as pandas.DataFrame(ROWS) makes one of dicts, a datasets.DatasetDict, a file, or a mapping "
+    "of train, validation and test to frames"
+)
+PLAIN = "hold words or numbers of one kind in each column, as frame[NAME].astype(str) makes them"
 REPEAT = "repeat those, or choose another name"
 
 _described = set[StudyFolder]()
@@ -113,6 +118,7 @@ def _kept(name: str, data: Any, spec: TaskSpec, folder: StudyFolder) -> Path:
     """Writes a task's data to its folder, and returns that."""
     said, begun = f"tasks: {name}: data", folder.spec.exists()
     parts = data if isinstance(data, Mapping) else {"train": data}
+    parts = {part if isinstance(part, str) else str(part): rows for part, rows in parts.items()}  # a Split's name
     if hasattr(data, "cache_files"):  # a DatasetDict, whose other splits are passed over, as those of the hub are
         parts = {name: rows for name, rows in parts.items() if part_of(str(name))}
     _refuse_odd_parts(parts, said)
@@ -161,8 +167,11 @@ def _keep(rows: Any, path: Path, place: str, *, begun: bool) -> None:
     """Writes rows to a file. Raises a Refusal if a study has begun with others."""
     options = {"index": False} if hasattr(rows, "iloc") else {}  # pandas; datasets writes no index
     with TemporaryDirectory(prefix="krona_tune-") as aside, atomic_path(Path(aside, "new") if begun else path) as new:
-        with refusing(place, "can't be kept as Parquet files", "hold values of one kind in each column"):
+        with refusing(place, "can't be kept as Parquet files", PLAIN):
             rows.to_parquet(str(new), **options)
+        for field in pq.read_schema(new):
+            if isinstance(field.type, pa.BaseExtensionType):
+                raise Refusal(f"{place}: {field.name}", f"holds values of the type {field.type.extension_name}", PLAIN)
         if begun and not _same_values(path, new):
             raise Refusal(place, "the study was begun with other rows", REPEAT)
 

@@ -205,7 +205,8 @@ def check_function(key: str, place: str) -> None:
         raise Refusal(refusal.place, refusal.problem, WRITTEN) from refusal.__cause__
     if not found:
         module, _, name = place.rpartition(":")
-        raise Refusal(key, f"{module} has no function {name!r}", WRITTEN)
+        fix = f"write the program's file, as in FILE.py:{name}" if module == "__main__" else WRITTEN
+        raise Refusal(key, f"{module} has no function {name!r}", fix)
 
 
 def function_value(key: str, place: str, labels: Values, answers: Values) -> float:

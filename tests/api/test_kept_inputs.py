@@ -55,7 +55,9 @@ def test_rows_that_a_transform_makes_as_they_are_read_are_refused(folder: StudyF
 def test_a_column_of_several_kinds_matters_only_where_a_task_reads_it(folder: StudyFolder) -> None:
     odd = pd.DataFrame(stars(more=[1, "a", [2], None]))
     assert pq.read_table(keep(folder, odd) / "train.parquet").num_rows == 4
-    with pytest.raises(Refusal, match=r"mine: data: can't be kept .*'?more.*; hold values of one kind in each column"):
+    with pytest.raises(
+        Refusal, match=r"mine: data: can't be kept .*'?more.*; hold words or numbers of one kind in each column"
+    ):
         keep(folder, odd, label="more")
 
 

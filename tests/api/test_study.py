@@ -83,7 +83,7 @@ def test_a_task_may_be_in_memory(model: str, kind: str, tmp_path: Path) -> None:
 
     data: Any = frame()
     if kind == "parts":
-        data = {"train": frame(), "validation": frame(20), "test": frame(30)}
+        data = {datasets.Split.TRAIN: frame(), "validation": frame(20), "test": frame(30)}
     elif kind == "dataset":
         rows = {"train": frame(), "test": frame(20), "unsupervised": frame(5)}  # the last one says no part
         data = datasets.DatasetDict({name: datasets.Dataset.from_pandas(each) for name, each in rows.items()})

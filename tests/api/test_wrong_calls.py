@@ -83,6 +83,13 @@ WRONG: dict[str, Call] = {
     "tasks: key: 5 is of the type int; give a text": of_data(FRAME, name=5),
     "'../../up' is refused; write a name of letters": of_data(FRAME, name="../../up"),
     "tasks: reviews: data: is of the type list; give a pandas frame": of_data([1, 2]),
+    "give a pandas frame, as pandas.DataFrame(ROWS) makes one of dicts": of_data(FRAME.to_dict("records")),
+    "data: verdict: holds values of the type pandas.period; hold words or numbers": of_data(
+        FRAME.assign(verdict=pd.PeriodIndex(["2020", "2021"] * 20, freq="Y"))
+    ),
+    "metric: is of the type function; name it, as in MODULE:FUNCTION": planned(
+        tasks={"reviews": {"data": FRAME, **REVIEWS, "metric": [lambda labels, answers: 1]}}
+    ),
     "tasks: reviews: data: holds no part; give a pandas frame": of_data({}),
     "data: unknown part '../up'; known: test, train, validation": of_data({"../up": FRAME}),
     "data: unknown part 'extra', did you mean 'train'": of_data({"train": FRAME, "extra": FRAME}),
@@ -165,7 +172,9 @@ WRONG: dict[str, Call] = {
     "study: 'a\\x00b' holds the control character": called("open_study", "a\0b"),
     "or name its folder with storage=": called("open_study", "nowhere"),
     "folder: 5 is of the type int; give a text or a path": called("predict", 5, ["a"]),
-    "examples: is of the type DataFrame; give a list": called("predict", ADAPTER, FRAME),
+    "examples: is of the type DataFrame; give a list, such as frame[NAMES].values.tolist()": called(
+        "predict", ADAPTER, FRAME
+    ),
     "examples: {'a': 1} is of the type dict; give a list": called("predict", ADAPTER, {"a": 1}),
     "model: 5 is of the type int; give a text or None": called("predict", ADAPTER, ["a"], model=5),
     "model: 'bert' is of the type str; give a Module of torch": called("load", "bert", ADAPTER),

@@ -138,6 +138,8 @@ def test_code_that_can_not_be_imported_is_refused_with_its_line(tmp_path: Path) 
     assert refusal_of(leaking).problem.endswith("can't be imported (ValueError at costs.py:1)")
     with pytest.raises(Refusal, match=r"tasks.mine.metric: math has no function 'tau'"):
         check_function(KEY, "math:tau")
+    with pytest.raises(Refusal, match=r"no function 'cost'; write the program's file, as in FILE\.py:cost$"):
+        check_function(KEY, "__main__:cost")
     check_function(KEY, "math:dist")
 
 

@@ -4,6 +4,7 @@ import re
 from collections.abc import Callable, Hashable, Iterator, Mapping
 from copy import deepcopy
 from functools import lru_cache
+from inspect import isroutine
 from numbers import Integral, Real
 from os import PathLike, fspath
 from typing import Any
@@ -15,6 +16,7 @@ from krona_tune.refused_calls import refuse_misfit
 
 LONGEST, DEEPEST = 100_000, 20
 """The most characters of a text, and the most levels of lists and mappings: more would take seconds to read."""
+PLAIN_VALUES = "give words, numbers, or lists and dicts of them"
 SCALARS: dict[type, Callable[[Any], Any]] = {bool: bool, str: str, Integral: int, Real: float}
 """What makes a value of a kind plain, the first kind that fits."""
 _TAGS = {f"tag:yaml.org,2002:{name}": name for name in ("null", "bool", "int", "float", "str", "seq", "map")}
@@ -145,7 +147,8 @@ def plain_values(value: Any, place: str, levels: int = DEEPEST) -> Any:
         return {str(key): plain_values(inner, f"{place}: {key}", levels - 1) for key, inner in value.items()}
     if isinstance(value, list | tuple) and levels:
         return [plain_values(inner, place, levels - 1) for inner in value]
-    raise Refusal(place, f"is of the type {type(value).__name__}", "give words, numbers, or lists and dicts of them")
+    fix = "name it, as in MODULE:FUNCTION or FILE.py:FUNCTION" if isroutine(value) else PLAIN_VALUES
+    raise Refusal(place, f"is of the type {type(value).__name__}", fix)
 
 
 def by_path(path: str, value: Any) -> Iterator[tuple[str, Any]]:
