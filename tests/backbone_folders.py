@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from krona_tune.backbones.find_geometry import geometry
-from krona_tune.backbones.geometry import Role
 
 MINILM: dict[str, Any] = {
     "model_type": "bert",
@@ -53,8 +52,7 @@ def folder_of(config: dict[str, Any], folder: Path) -> Path:
     """Writes a model folder that suffices until weights are loaded: a config, and weights without values."""
     folder.mkdir(parents=True)
     (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
-    maps = {site.name: site.weight_shape for site in geometry(config).sites if site.role is not Role.FEED_FORWARD}
-    write_holes({f"{name}.weight": sizes for name, sizes in maps.items()}, folder / "model.safetensors")
+    write_holes(geometry(config).weights, folder / "model.safetensors")
     return folder
 
 

@@ -25,8 +25,8 @@ def model_lines(source: BackboneSource) -> Iterator[tuple[str, str]]:
         yield str(stack), format_many(depth, "layer") + (f", used {shape.uses} times" if shape.uses > 1 else "")
     for said, layers in Counter(map(_text, filter(_is_map, shape.sites))).items():
         yield "map", f"{said}, in {format_many(layers, 'layer')}"
-    for each in shape.left_out:
-        yield "omitted", f"{each.name}, {each.reason}"
+    for each in source.omitted:
+        yield "omitted", each
     yield "frozen", frozen_text(source)
     weights = (f"{format_bytes(shape.parameters * size)} in {name}" for name, size in KEPT_IN.items())
     yield "memory", f"{', '.join(weights)}, of the frozen weights alone"

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from krona_tune.search.startup.slots import Slots
     from krona_tune.search.startup.task_data import Preview
     from krona_tune.study.request.study_spec import StudySpec
+    from krona_tune.train.backbone_source import BackboneSource
 
 __all__ = ["PlanView"]
 
@@ -112,9 +113,9 @@ def _role(site: Site) -> str:
     return site.name.removeprefix(f"{site.layer_name}.") if site.role is Role.NAMED else str(site.role)
 
 
-def _left_out(shape: Geometry) -> list[str]:
-    """Returns which maps carry no adapter and why; of many, the first."""
-    said = [f"{each.name}, {each.reason}" for each in shape.left_out]
+def _omitted(source: "BackboneSource") -> list[str]:
+    """Returns what of the model carries no adapter and why; of many, the first."""
+    said = source.omitted
     more = len(said) - MOST_LEFT_OUT
     return said if more <= 0 else [*said[:MOST_LEFT_OUT], f"and {more} more"]
 
@@ -128,7 +129,7 @@ def plan_lines(
         "space": plan.place + (f" ({reason})" if reason else ""),
         "model": f"{plan.source.name}, {shape.model_type}, {shape.parameters:,} parameters, {plan.source.how}",
         "layers": _layers(shape),
-        **({"omitted": _indented("; ".join(_left_out(shape)))} if shape.left_out else {}),
+        **({"omitted": _indented("; ".join(omitted))} if (omitted := _omitted(plan.source)) else {}),
         "data": GLUE_DATA.get(spec.data, spec.data),
         "tasks": ", ".join(spec.tasks),
         **{name: _own_task(spec, own) for name, own in plan.own_data.items()},

@@ -87,6 +87,8 @@ def from_json(text: str) -> Geometry:
                 "head": tuple(values["head"]),
                 "layer_names": {Stack(stack): tuple(each) for stack, each in values.get("layer_names", {}).items()},
                 "left_out": tuple(UnadaptedMap(**each) for each in values["left_out"]),
+                "weights": {name: tuple(sizes) for name, sizes in values["weights"].items()},
+                "spared": tuple(values["spared"]),
             }
         )
     except (KeyError, TypeError, AttributeError, RecursionError) as error:

@@ -3,6 +3,8 @@
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
+POOLER = ".pooler."
+"""Stands in the names of the parameters that compute what a head reads from the first token."""
 ANYWHERE = r"(.*\.)?"
 """Matches whatever is before the end of a map's name, in the expressions that are made of a person's names."""
 
@@ -112,6 +114,8 @@ class Geometry:
         vocabulary: how many ids of tokens it knows.
         positions: the longest input in tokens; None if there is no limit.
         layer_names: those of each stack's layers; of a stack that is not there each layer has a site.
+        weights: the shapes of the base model's parameters by their names; `spared` are those that it may be saved
+            without, because others are the same, or the library computes them.
     """
 
     model_type: str
@@ -130,6 +134,8 @@ class Geometry:
     uses: int = 1
     left_out: tuple[UnadaptedMap, ...] = ()
     layer_names: dict[Stack, tuple[str, ...]] = field(default_factory=dict)
+    weights: dict[str, tuple[int, ...]] = field(default_factory=dict)
+    spared: tuple[str, ...] = ()
 
     def __hash__(self) -> int:
         """Returns a hash of the fields that have one; equal geometries have equal ones."""
@@ -186,6 +192,12 @@ class Geometry:
         has one with as many parameters as a hidden state has features."""
         fixed, per_output = self.head
         return per_output != self.width and not (self.first_stack is Stack.DECODER and not fixed)
+
+    @property
+    def reads_first_token(self) -> bool:
+        """Returns whether a fresh task head reads the first token, as those do that have a map beside the outputs' or
+        read a pooler; that of a decoder, which reads the last one, does not."""
+        return self.head[0] > 0 or (not self.text_to_text and any(POOLER in f".{name}" for name in self.weights))
 
     def head_parameters(self, outputs: int) -> int:
         """Counts the parameters of a fresh task head with that many outputs; 0 for text to text."""

@@ -240,6 +240,8 @@ class _Reader:
             uses=max(each.uses for each in self.probed.values()),
             layer_names={stack: tuple(each.name for each in layers) for stack, layers in stacks.items()},
             left_out=tuple({**self.left_out, **self.elsewhere}.values()),
+            weights=facts.weights,
+            spared=facts.spared,
         )
 
     def _stack(self, name: str) -> Stack:

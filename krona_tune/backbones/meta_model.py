@@ -1,5 +1,7 @@
 """Builds a transformers model from its config without weights, and finds its layers, linear maps and sizes."""
 
+import re
+from collections import Counter
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from inspect import signature
@@ -132,6 +134,9 @@ def read_config(values: Mapping[str, Any], place: str) -> Any:
         text = config.get_text_config()
     if text is not config and model_type not in MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES:
         raise Refusal(place, f"{model_type} reads more than text", f"give its text model, {text.model_type}")
+    if model_type in _ENCODER_DECODERS and not config.is_encoder_decoder:
+        said = f"it says is_encoder_decoder: false, as that of a {model_type} encoder does that was saved alone"
+        raise Refusal(place, said, "give the whole model, encoder and decoder")
     if not _kind(config):
         raise Refusal(
             place,
@@ -174,6 +179,10 @@ _KINDS = {
 """The model types that the library builds a class for, and that class; the first that fits is taken."""
 
 
+_ENCODER_DECODERS = MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES.keys() - MODEL_FOR_CAUSAL_LM_MAPPING_NAMES.keys()
+"""The model types of which no half answers alone."""
+
+
 def _kind(config: Any) -> Any:
     """Returns the class of models to build; None if there is none."""
     fits = ["encoder-decoder"] if config.is_encoder_decoder else ["classifier", "decoder"]
@@ -210,8 +219,9 @@ def build_meta_model(config: Any, outputs: int, place: str) -> MetaModel:
         config._attn_implementation = "eager"
         whole = kind.from_config(config, dtype=torch.float32)
         base = base_of(whole)
-        if (base is whole) != config.is_encoder_decoder:
-            raise ValueError(f"{type(whole).__name__} has no {whole.base_model_prefix}")
+    if (base is whole) != config.is_encoder_decoder:
+        said = f"the library's {type(whole).__name__} has no base model named {whole.base_model_prefix!r}"
+        raise Refusal(place, f"{said}, which adapters are placed in", "give another model")
     if (found := _count(base)) > MOST_PARAMETERS:
         raise Refusal(place, f"describes {found:,} parameters", "save the model again")
     return MetaModel(config=config, whole=whole, base=base)
@@ -256,6 +266,8 @@ class ArchitectureFacts:
     head: tuple[int, int]
     positions: int | None
     layers: dict[str, tuple[LayerFacts, ...]]
+    weights: dict[str, tuple[int, ...]]
+    spared: tuple[str, ...]
 
 
 def architecture_facts(
@@ -280,7 +292,20 @@ def architecture_facts(
         head=(0, 0) if model.text_to_text else (heads[0] - per_output, per_output),
         positions=_positions(model.base),
         layers={layers.name: tuple(_layer(*each) for each in layers.named()) for layers in lists},
+        weights={name: tuple(p.shape) for name, p in model.base.named_parameters(remove_duplicate=False)},
+        spared=tuple(_spared(model)),
     )
+
+
+def _spared(model: MetaModel) -> Iterator[str]:
+    """Yields the names of the base model's parameters that it may be saved without: tied or computed ones."""
+    whole: Any = model.whole
+    named = list(model.base.named_parameters(remove_duplicate=False))
+    places = Counter(id(parameter) for _, parameter in named)
+    computed = whole._keys_to_ignore_on_load_missing or ()
+    for name, parameter in named:
+        if places[id(parameter)] > 1 or any(re.search(pattern, name) for pattern in computed):
+            yield name
 
 
 def _layer(name: str, module: nn.Module) -> LayerFacts:

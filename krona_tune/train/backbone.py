@@ -1,7 +1,7 @@
 """Loads the frozen backbone, once per process, and its tokenizer; sets its dropout."""
 
 import logging
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
@@ -21,15 +21,12 @@ from krona_tune.backbones.module_facts import attend_fully, base_of
 from krona_tune.data.tasks import TASKS, Task
 from krona_tune.refusal import Refusal, refusing, shown
 from krona_tune.study.request.trial import TrainingConfig
-from krona_tune.train.backbone_source import DEQUANTISED, FEWER_BITS
+from krona_tune.train.backbone_source import DEQUANTISED, FEWER_BITS, refuse_incomplete
 from krona_tune.train.device import Device
 
 Inputs = dict[str, torch.Tensor]
 UNTRAINABLE = "support_avx512bf16_for_cpu"
 """The switch by which a map in 4 bits, once evaluated on a CPU, is packed in a way that no gradient passes."""
-
-POOLER = ".pooler."
-"""Stands in the names of the tensors that a model for masked words is saved without."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,32 +66,23 @@ def load_backbone(location: str, device: Device, shape: Geometry | None = None) 
             different in each process.
     """
     with quiet(), refusing(location, "can't be loaded", "save the model again"):
-        config = transformers.AutoConfig.from_pretrained(location, trust_remote_code=False)
+        config = transformers.AutoConfig.from_pretrained(location, trust_remote_code=False, return_dict=True)
         if shape is None:
             written, _ = transformers.PretrainedConfig.get_config_dict(location)
             shape = geometry(written, f"{location}: config.json")
         kind = model_class(shape)
+        config._attn_implementation = _attention(kind, config, device)  # whatever it was saved with
         whole, loaded = kind.from_pretrained(
             location,
+            config=config,
             trust_remote_code=False,
             dtype=device.dtype,
-            return_dict=True,
-            attn_implementation=_attention(kind, config, device),
             output_loading_info=True,
             **_quantization(device, config),
         )
     inside = "" if shape.text_to_text else f"{whole.base_model_prefix}."
-    _refuse_lacking(location, sorted(key for key in loaded["missing_keys"] if key.startswith(inside)))
+    refuse_incomplete(location, sorted(key for key in loaded["missing_keys"] if key.startswith(inside)))
     return freeze(whole, shape, device)
-
-
-def _refuse_lacking(location: str, lacking: Sequence[str]) -> None:
-    if lacking and all(POOLER in key for key in lacking):
-        fix = f"give one with it; AutoModel.from_pretrained({location!r}).save_pretrained(FOLDER) draws one, untrained"
-        raise Refusal(location, "was saved without its pooler, from whose output a head classifies", fix)
-    if lacking:
-        problem = f"its weights lack {len(lacking)} tensors, the first {lacking[0]}"
-        raise Refusal(location, problem, "save all of the model")
 
 
 def model_class(shape: Geometry) -> Any:

@@ -15,7 +15,7 @@ from zipfile import is_zipfile
 from safetensors import safe_open
 
 from krona_tune.backbones.find_geometry import geometry
-from krona_tune.backbones.geometry import Geometry, Role
+from krona_tune.backbones.geometry import POOLER, Geometry, Role
 from krona_tune.hub import home, hub_answers, hub_host, refuse_unreadable, settle_offline
 from krona_tune.refusal import Refusal, refusing
 
@@ -24,14 +24,8 @@ Shapes = dict[str, tuple[int, ...]]
 FILES = ("model.safetensors", "pytorch_model.bin")
 """What transformers loads, in its order: the file, else the parts that its index names."""
 WEIGHTS_FIX = "save the model again, or fetch it again"
-POSITIONS = "max_position_embeddings"
-ROWS = {
-    "word_embeddings.weight": "vocab_size",
-    "position_embeddings.weight": POSITIONS,
-    "token_type_embeddings.weight": "type_vocab_size",
-    "shared.weight": "vocab_size",
-}
-"""Tables with as many rows as a key of config.json says."""
+LAYER = re.compile(r"(.*?\.)(\d+)\.")
+"""Begins the name of a tensor in a layer: the name of the list of layers, and a number."""
 EMBEDDINGS = ("shared.weight", "lm_head.weight")
 COMPARED_BYTES = 2**20
 """The bytes to compare of each embedding: two that were trained separately differ long before."""
@@ -84,40 +78,63 @@ def _shapes(path: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
             yield name, tuple(file.get_slice(name).get_shape())
 
 
-def refuse_other_shapes(found: Shapes, config: Mapping[str, Any], shape: Geometry, place: str) -> None:
-    """Refuses tensors of another model than config.json describes.
-
-    Names may begin with the base model's own name, such as `bert.`.
-    """
-    found = {name.partition(".")[2]: sizes for name, sizes in found.items()} | found
-    maps = dict(_maps(shape))
-    within = {name.partition(".")[2]: wanted for name, wanted in maps.items()}
-    if within.keys() & found.keys():  # the base model of a text-to-text one
-        maps = within
-    if found and not maps.keys() & found.keys():
+def refuse_other_shapes(found: Shapes, shape: Geometry, folder: str) -> None:
+    """Refuses tensors of another model than config.json describes."""
+    own, wanted = _aligned(found, shape.weights)
+    if not any(LAYER.match(name) for name in own.keys() & wanted.keys()):
         return  # the library renames tensors of this type as it loads them, and says then what is missing
-    for name, wanted in maps.items():
-        if name not in found and _may_be_renamed(name, found, maps):
-            continue
-        if name not in found:
-            raise Refusal(place, f"lacks {name}, which config.json describes", WEIGHTS_FIX)
-        if found[name] != wanted:
-            raise Refusal(place, f"{name} is {found[name]}, config.json says {wanted}", WEIGHTS_FIX)
-    for name, sizes in found.items():
-        key = next((key for ending, key in ROWS.items() if f".{name}".endswith(f".{ending}")), "")
-        rows = config.get(key)
-        more = key == POSITIONS and rows and sizes[0] >= rows  # some tables begin with rows that are not read
-        if rows and sizes[:1] != (rows,) and not more:
-            raise Refusal(place, f"{name} is {sizes}, config.json says {key} {rows}", WEIGHTS_FIX)
+    spared = {name for whole in shape.spared for name in (whole, whole.partition(".")[2])}
+    spared |= {name for name in wanted if POOLER in f".{name}" and not shape.is_encoder}  # where it may write
+    lacking = [name for name in wanted if name not in own and name not in spared]
+    refuse_incomplete(folder, [name for name in lacking if not _may_be_renamed(name, own, wanted)])
+    for name in sorted(own.keys() & wanted.keys()):
+        if own[name] != wanted[name]:
+            raise Refusal(folder, f"{name} is {own[name]}, config.json says {wanted[name]}", WEIGHTS_FIX)
 
 
-def _may_be_renamed(name: str, found: Shapes, maps: Mapping[str, object]) -> bool:
-    """Returns whether the layer of a weight has others that config.json does not describe: the library may rename them
-    as it loads them, and says then what is missing."""
-    layer = re.match(r".*?\.\d+\.", name)
-    return layer is not None and any(
-        other.startswith(layer[0]) and len(sizes) > 1 and other not in maps for other, sizes in found.items()
-    )
+def _aligned(found: Shapes, wanted: Shapes) -> tuple[Shapes, Shapes]:
+    """Returns both by the same names: in one of them they may begin with the base model's own name, such as `bert.`."""
+    pairs = [(found, wanted), *((each, wanted) for each in _inner(found)), *((found, each) for each in _inner(wanted))]
+    return max(pairs, key=lambda pair: len(pair[0].keys() & pair[1].keys()))
+
+
+def _inner(shapes: Shapes) -> Iterator[Shapes]:
+    for first in dict.fromkeys(name.partition(".")[0] for name in shapes):
+        inside = f"{first}."
+        yield {name.removeprefix(inside): sizes for name, sizes in shapes.items() if name.startswith(inside)}
+
+
+def refuse_incomplete(folder: str, lacking: Sequence[str]) -> None:
+    """Refuses weights without these tensors, which would be random, and different in each process."""
+    if lacking and all(POOLER in f".{name}" for name in lacking):
+        draw = f"for kind in AutoModel, AutoTokenizer: kind.from_pretrained({folder!r}).save_pretrained(FOLDER)"
+        fix = f"give one with it; one that is drawn, untrained: {draw}"
+        raise Refusal(folder, "was saved without its pooler, from whose output a head classifies", fix)
+    if lacking:
+        problem = f"its weights lack {len(lacking)} tensors that config.json describes, the first {lacking[0]}"
+        raise Refusal(folder, problem, "save all of the model")
+
+
+def _may_be_renamed(name: str, found: Shapes, wanted: Shapes) -> bool:
+    """Returns whether the layer of a weight has others that config.json does not describe, or, outside of layers,
+    another has its shape: the library may rename them as it loads them, and says then what is missing."""
+    layer, shape = _layer(name), wanted[name]
+    others = (sizes for other, sizes in found.items() if other not in wanted and _layer(other) == layer)
+    return any((len(sizes) > 1) == (len(shape) > 1) if layer else sizes == shape for sizes in others)
+
+
+def unread_layers(found: Shapes, shape: Geometry) -> list[str]:
+    """Returns the layers that the weights hold beyond those that config.json describes, in their order."""
+    both = _aligned(found, shape.weights)
+    held, described = ({layer for name in each if (layer := _layer(name))} for each in both)
+    lists = {layer[0] for layer in described}
+    return [f"{of}{number}" for of, number in sorted(held - described) if of in lists]
+
+
+def _layer(name: str) -> tuple[str, int] | None:
+    """Returns the list of layers that a tensor's name begins with, and the layer's number."""
+    found = LAYER.match(name)
+    return (found[1], int(found[2])) if found else None
 
 
 def tying(files: list[Path], found: Shapes) -> dict[str, bool]:
@@ -143,12 +160,6 @@ def _starts(path: Path, names: Sequence[str]) -> Iterator[bytes]:
                 begin, end = header[name]["data_offsets"]
                 file.seek(8 + length + begin)
                 yield file.read(min(end - begin, COMPARED_BYTES))
-
-
-def _maps(shape: Geometry) -> Iterator[tuple[str, tuple[int, int]]]:
-    for site in shape.sites:
-        if site.role is not Role.FEED_FORWARD:
-            yield f"{site.name}.weight", site.weight_shape
 
 
 @dataclass(frozen=True)
@@ -185,7 +196,8 @@ IN_FOLDER = "local folder"
 class BackboneSource:
     """A backbone that was found: the name asked for, the folder that holds it (None: on the hub) and how.
 
-    `roles` are a person's corrections of the geometry.
+    `roles` are a person's corrections of the geometry, `unread` the layers of its weights that its config.json leaves
+    out.
     """
 
     name: str
@@ -193,6 +205,14 @@ class BackboneSource:
     how: str
     config: dict[str, Any]
     roles: Roles = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
+
+    @property
+    def omitted(self) -> list[str]:
+        """Returns what of the model carries no adapter, and why."""
+        maps = [f"{each.name}, {each.reason}" for each in self.geometry.left_out]
+        layers = f"layers of the weights that config.json does not describe: {', '.join(self.unread)}"
+        return [layers, *maps] if self.unread else maps
 
     @property
     def geometry(self) -> Geometry:
@@ -287,9 +307,10 @@ def _in_folder(name: str, folder: Path, how: str, roles: Roles) -> BackboneSourc
         raise Refusal("--model", f"{folder} holds no weights ({', '.join(FILES)})", "save the model there")
     shapes, shape = shapes_of(files), geometry(config, str(path), roles)
     if files[0].suffix == SAFE:
-        refuse_other_shapes(shapes, config, shape, str(files[0]))
+        refuse_other_shapes(shapes, shape, str(folder))
         config |= tying(files, shapes)
-    return BackboneSource(name=name, folder=str(folder), how=how, config=config, roles=roles)
+    unread = tuple(unread_layers(shapes, shape))
+    return BackboneSource(name=name, folder=str(folder), how=how, config=config, roles=roles, unread=unread)
 
 
 def _refuse_odd_files(folder: Path) -> None:

@@ -149,3 +149,29 @@ def test_a_person_can_name_the_maps_of_a_model_that_can_not_be_run(monkeypatch: 
         introspect(config, "here")
     shape = introspect(config, "here", {Role.QUERY: "*.q_proj"})
     assert {site.role for site in shape.sites} == {Role.QUERY, Role.CROSS_QUERY}
+
+
+@pytest.mark.parametrize(
+    ("config", "said"),
+    [
+        (
+            {**tiny("t5"), "is_encoder_decoder": False},
+            "^x: it says is_encoder_decoder: false, .*; give the whole model",
+        ),
+        (
+            tiny("llama4_text"),
+            "^x: the library's Llama4ForCausalLM has no base model named 'language_model'.*; give an",
+        ),
+    ],
+)
+def test_a_model_without_what_is_adapted_is_refused_with_the_cause(config: dict[str, Any], said: str) -> None:
+    with pytest.raises(Refusal, match=said):
+        introspect(config, "x")
+
+
+def test_a_bert_reads_its_first_token_and_a_decoder_does_not() -> None:
+    assert [of(name).reads_first_token for name in ("bert", "roberta", "llama", "gpt2", "t5")] == [
+        True,
+        True,
+        *[False] * 3,
+    ]

@@ -93,3 +93,12 @@ def test_a_range_that_holds_a_zero_which_its_knob_refuses_is_refused(tmp_path: P
     with pytest.raises(Refusal, match="adapter: decompose_factor: 0 is refused"):
         plan("bert", tmp_path / "a", adapter={**lokr, "decompose_factor": {"low": -1, "high": 16}})
     assert plan("bert", tmp_path / "b", adapter={**lokr, "decompose_factor": {"low": -1, "high": 3, "step": 2}})
+
+
+def test_a_bert_whose_head_would_see_its_first_token_alone_is_refused(tmp_path: Path) -> None:
+    model = str(folder_of({**tiny("bert"), "is_decoder": True}, tmp_path / "bert"))
+    asked = {"model": model, "data": "mini", "tasks": ["rte"], "examples": {"max_length": 32}}
+    with pytest.raises(
+        Refusal, match=r'config\.json: is_decoder: a head reads the first token, .*; write "is_decoder": fa'
+    ):
+        make_plan(build_spec(asked, "x.yaml"), "x.yaml")

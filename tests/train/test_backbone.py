@@ -30,6 +30,7 @@ from krona_tune.train.loop import TrialRun
 from krona_tune.train.task_heads import with_head
 from tests.backbones.families import build as build_family
 from tests.cases import case
+from tests.language_models import character_tokenizer
 from tests.models import CONFIGS, ENCODER, FEW_KEYS, GPT, build, build_from, of_each_kind, tokens
 from tests.search.models import saved_bert
 from tests.train.conftest import FLOAT32, WORDS, tiny_backbone, tiny_trial, tiny_work
@@ -55,7 +56,7 @@ def test_weights_that_lack_a_part_of_the_base_are_refused(tmp_path: Path) -> Non
     model.save_pretrained(tmp_path)
     state = {name: tensor for name, tensor in model.state_dict().items() if "layer.1.output.dense" not in name}
     model.save_pretrained(tmp_path, state_dict=state)
-    lacking = r"its weights lack 4 tensors, the first bert\.encoder\.layer\.1\.output\.dense\.bias; save all of"
+    lacking = r"its weights lack 4 tensors .*, the first bert\.encoder\.layer\.1\.output\.dense\.bias; save all of"
     with pytest.raises(Refusal, match=lacking):
         load_backbone(str(tmp_path), FLOAT32)
 
@@ -73,10 +74,13 @@ def test_a_falcon_with_alibi_is_the_model_that_transformers_loads(tmp_path: Path
 
 def test_a_model_saved_without_its_pooler_is_refused_with_what_draws_one(tmp_path: Path) -> None:
     transformers.BertForMaskedLM(transformers.BertConfig(**ENCODER)).save_pretrained(tmp_path)
+    character_tokenizer(encoder=True).save_pretrained(tmp_path)
     with pytest.raises(Refusal, match="was saved without its pooler, from whose output a head classifies") as refusal:
         load_backbone(str(tmp_path), FLOAT32)
-    drawing = refusal.value.fix.partition("; ")[2].removesuffix(" draws one, untrained")
-    exec(drawing, {"AutoModel": transformers.AutoModel, "FOLDER": tmp_path / "whole"})
+    given: dict[str, Any] = {name: getattr(transformers, name) for name in ("AutoModel", "AutoTokenizer")}
+    given["FOLDER"] = tmp_path / "whole"
+    exec(refusal.value.fix.partition("untrained: ")[2], given)
+    assert open_tokenizer(str(tmp_path / "whole"), ENCODER["vocab_size"])
     one, other = (load_backbone(str(tmp_path / "whole"), FLOAT32).base.get_submodule("pooler.dense") for _ in "12")
     assert torch.equal(one.weight, other.weight)
 

@@ -3,7 +3,7 @@
 import json
 import shutil
 import socket
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from hashlib import sha256
 from pathlib import Path
 
@@ -269,3 +269,56 @@ def test_the_packaged_encoder_is_the_published_one() -> None:
     found = find_backbone(MINILM)
     assert "sha256 verified" in found.how
     assert found.geometry.parameters == 22_713_216
+
+
+def changed(folder: Path, change: Callable[[dict[str, torch.Tensor]], dict[str, torch.Tensor]]) -> str:
+    """Writes a tiny BERT with changed weights, and returns its folder."""
+    weights = saved(folder) / "model.safetensors"
+    save_file(change(load_file(weights)), weights, {"format": "pt"})
+    return str(folder)
+
+
+@pytest.mark.parametrize(
+    ("part", "said"),
+    [
+        ("LayerNorm", "its weights lack 14 tensors that config.json describes, the first embeddings.LayerNorm.weight;"),
+        ("query.bias", "its weights lack 3 tensors .*, the first encoder.layer.0.attention.self.query.bias; save all"),
+        ("word_embeddings", "its weights lack 1 tensors .*, the first embeddings.word_embeddings.weight; save all"),
+        ("pooler", r"was saved without its pooler, .* for kind in AutoModel, AutoTokenizer: kind\.from_pretrained\("),
+    ],
+)
+def test_weights_without_a_part_are_refused_unloaded(part: str, said: str, tmp_path: Path) -> None:
+    folder = changed(tmp_path, lambda held: {name: each for name, each in held.items() if part not in name})
+    with pytest.raises(Refusal, match=said):
+        find_backbone(folder)
+
+
+def test_weights_that_the_library_renames_are_found(tmp_path: Path) -> None:
+    def as_once(name: str) -> str:
+        return name.replace("LayerNorm.weight", "LayerNorm.gamma").replace("LayerNorm.bias", "LayerNorm.beta")
+
+    folder = changed(tmp_path, lambda held: {as_once(name): each for name, each in held.items()})
+    assert load_backbone(find_backbone(folder).location, FLOAT32).fingerprint
+
+
+@pytest.mark.parametrize("of", ["embeddings.word_embeddings", "pooler.dense", "encoder.layer.1.output.dense"])
+def test_a_weight_of_another_size_than_config_says_is_refused(of: str, tmp_path: Path) -> None:
+    name = f"bert.{of}.weight"
+    folder = changed(tmp_path, lambda held: {**held, name: torch.zeros(5, 7)})
+    with pytest.raises(Refusal, match=rf"{of}\.weight is \(5, 7\), config\.json says \("):
+        find_backbone(folder)
+
+
+def test_layers_that_config_does_not_describe_are_said(tmp_path: Path) -> None:
+    config = json.loads((saved(tmp_path) / "config.json").read_text(encoding="utf-8"))
+    assert find_backbone(str(tmp_path)).omitted == []
+    (tmp_path / "config.json").write_text(json.dumps({**config, "num_hidden_layers": 1}), encoding="utf-8")
+    said = "layers of the weights that config.json does not describe: encoder.layer.1, encoder.layer.2"
+    assert find_backbone(str(tmp_path)).omitted == [said]
+
+
+@pytest.mark.parametrize("key", ["attn_implementation", "_attn_implementation"])
+def test_a_model_is_loaded_whatever_attention_it_was_saved_with(key: str, tmp_path: Path) -> None:
+    config = json.loads((saved(tmp_path) / "config.json").read_text(encoding="utf-8"))
+    (tmp_path / "config.json").write_text(json.dumps({**config, key: "flash_attention_2"}), encoding="utf-8")
+    assert load_backbone(str(tmp_path), FLOAT32).fingerprint

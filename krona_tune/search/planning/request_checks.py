@@ -39,7 +39,12 @@ def on_backbone(spec: StudySpec, source: BackboneSource, place: str) -> Geometry
         problem = f"{spec.examples.max_length} tokens, {source.name} reads {geometry.positions}"
         raise Refusal(f"{place}: examples.max_length", problem, f"write {geometry.positions} or less")
     written = [task for task in spec.tasks if task in spec.own_tasks and spec.own_tasks[task].target]
-    return _writing(spec, geometry, written, source.name) if written else geometry
+    if written:
+        return _writing(spec, geometry, written, source.name)
+    if source.config.get("is_decoder") and geometry.reads_first_token:
+        problem = "a head reads the first token, which sees no other in a decoder"
+        raise Refusal(f"{source.name}: config.json: is_decoder", problem, 'write "is_decoder": false into it')
+    return geometry
 
 
 def check_space(spec: StudySpec, space: Space, place: str, *, new: bool) -> None:
