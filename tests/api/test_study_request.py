@@ -19,7 +19,7 @@ from krona_tune.study.order import Order
 from krona_tune.study.request.loader import dump_spec, dump_yaml, load_spec
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.settings import FLAGS
-from krona_tune.train.backbone_source import find_backbone
+from krona_tune.train.backbone_source import IN_FOLDER, find_backbone
 from tests.cli.flags import options_of
 from tests.conftest import Run
 from tests.record.events import manifest
@@ -363,6 +363,17 @@ def test_a_dry_run_refuses_other_weights_than_the_study_began_with(run: Run, fir
     manifest().write(first / "manifest.json")
     code, _, err = run("--resume", "first", "--dry-run")
     assert (code, err.startswith("--resume: the model was abc123, now it is ")) == (2, True)
+
+
+def test_a_study_whose_model_was_moved_is_told_how_it_goes_on(run: Run, first: Path) -> None:
+    found, path = manifest(), first / "study.yaml"
+    found.model_copy(update={"model": found.model.model_copy(update={"source": IN_FOLDER})}).write(
+        first / "manifest.json"
+    )
+    text = path.read_text(encoding="utf-8")
+    path.write_text(text.replace(load_spec(path).model, "/gone/model"), encoding="utf-8")
+    said = "put back there what the study was begun with; a link to where it is now will do"
+    assert run("--resume", "first", "--dry-run")[2] == f"--model: no folder '/gone/model'; {said}\n"
 
 
 @pytest.mark.parametrize(

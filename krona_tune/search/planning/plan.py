@@ -43,7 +43,7 @@ from krona_tune.study.request.trial import (
     read_roles,
 )
 from krona_tune.study.study_state import Counts
-from krona_tune.train.backbone_source import BackboneSource, find_backbone
+from krona_tune.train.backbone_source import IN_FOLDER, BackboneSource, find_backbone
 
 DRAWS = 200
 """Points that are drawn to see how many layers the placements of a space leave frozen."""
@@ -208,6 +208,17 @@ def trial_seed(spec: StudySpec, task: str) -> int:
     return stream(spec.seed, "trial", task) % 2**31
 
 
+def _backbone(spec: StudySpec, begun: Manifest | None) -> BackboneSource:
+    """Returns the backbone that a request names; a study that has begun takes no other one, nor another name for it."""
+    try:
+        return find_backbone(spec.model, spec.backbone.corrections)
+    except Refusal as refusal:
+        if begun is None or begun.model.source != IN_FOLDER:
+            raise
+        fix = "put back there what the study was begun with; a link to where it is now will do"
+        raise refusal.at(refusal.place, fix=fix) from None
+
+
 def make_plan(spec: StudySpec, place: str, begun: Manifest | None = None) -> Plan:
     """Finds the backbone, resolves the space on it and checks the data's files.
 
@@ -224,7 +235,7 @@ def make_plan(spec: StudySpec, place: str, begun: Manifest | None = None) -> Pla
     if any(place.startswith(HUB_PREFIX) for place in places) or (of_glue and spec.data == HUB):
         settle_offline()
     corpus.check(spec.data, of_glue)
-    source = find_backbone(spec.model, spec.backbone.corrections)
+    source = _backbone(spec, begun)
     geometry = on_backbone(spec, source, place)
     deployed = deployable(resolve(spec, geometry, place), spec, place)
     space = deployed.space
