@@ -136,10 +136,16 @@ def refuse_hidden_packages() -> None:
     in the working folder."""
     beside, others = os.path.abspath(sys.path[0]) if sys.path[0] else os.curdir, sys.path[1:]
     for name in PACKAGES:
-        found = PathFinder.find_spec(name, [beside])
-        if found and found.origin and PathFinder.find_spec(name, others):
-            place = Path(found.origin.removesuffix("/__init__.py"))
+        found, package = (_origin(name, places) for places in ([beside], others))
+        if found and package and found != package:
+            place = Path(found.removesuffix("/__init__.py"))
             raise Refusal(str(place), f"it is imported in place of the package {name}", "rename it, or start elsewhere")
+
+
+def _origin(name: str, places: list[str]) -> str:
+    """Returns the file that is imported for a name from these folders; empty if none is."""
+    found = PathFinder.find_spec(name, places)
+    return os.path.realpath(found.origin) if found and found.origin else ""
 
 
 def refuse_unreadable(path: Path, fix: str = "") -> None:

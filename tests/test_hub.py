@@ -94,3 +94,11 @@ def test_what_stands_in_a_package_s_place_beside_the_program_is_refused(
     package = refused.removesuffix(".py")
     said = f"{tmp_path / refused}: it is imported in place of the package {package}; rename it, or start elsewhere"
     assert str(found.value) == said
+
+
+def test_a_package_that_is_installed_from_beside_the_program_hides_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ray.py").touch()
+    monkeypatch.setattr("sys.path", [str(tmp_path), str(tmp_path)])
+    refuse_hidden_packages()
