@@ -42,4 +42,4 @@ def keeping_callers_state() -> Iterator[None]:
 
 
 def _variables() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name.startswith(VARIABLES)}
+    return {name: os.environ[name] for name in os.environ if name.startswith(VARIABLES)}

@@ -81,15 +81,15 @@ def _shapes(path: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
 def refuse_other_shapes(found: Shapes, shape: Geometry, folder: str) -> None:
     """Refuses tensors of another model than config.json describes."""
     own, wanted = _aligned(found, shape.weights)
-    if not any(LAYER.match(name) for name in own.keys() & wanted.keys()):
+    if found and not any(LAYER.match(name) for name in own.keys() & wanted.keys()):
         return  # the library renames tensors of this type as it loads them, and says then what is missing
     spared = {name for whole in shape.spared for name in (whole, whole.partition(".")[2])}
     spared |= {name for name in wanted if POOLER in f".{name}" and not shape.is_encoder}  # where it may write
     lacking = [name for name in wanted if name not in own and name not in spared]
     refuse_incomplete(folder, [name for name in lacking if not _may_be_renamed(name, own, wanted)])
-    for name in sorted(own.keys() & wanted.keys()):
-        if own[name] != wanted[name]:
-            raise Refusal(folder, f"{name} is {own[name]}, config.json says {wanted[name]}", WEIGHTS_FIX)
+    for name, sizes in wanted.items():
+        if own.get(name, sizes) != sizes:
+            raise Refusal(folder, f"{name} is {own[name]}, config.json says {sizes}", WEIGHTS_FIX)
 
 
 def _aligned(found: Shapes, wanted: Shapes) -> tuple[Shapes, Shapes]:

@@ -9,6 +9,7 @@ from transformers import PreTrainedTokenizerFast
 
 from krona_tune.data.corpus import load
 from krona_tune.data.tasks import TASKS
+from krona_tune.train.backbone import quiet
 from tests.models import ENCODER, T5, build_from
 
 MINI_TASKS = ("cola", "stsb")
@@ -27,7 +28,8 @@ def saved_t5(folder: Path) -> Path:
 
 def saved_model(folder: Path, model_type: str, sizes: Mapping[str, object], tokenizer: PreTrainedTokenizerFast) -> Path:
     model: Any = build_from(model_type, {**sizes, "vocab_size": len(tokenizer)}, outputs=2)[1]
-    model.save_pretrained(folder)
+    with quiet():
+        model.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return folder
 
