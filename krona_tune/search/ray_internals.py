@@ -241,9 +241,9 @@ def set_process_title(words: str) -> None:
 
 
 def prepare_tune(slots: int) -> None:
-    """Lets Tune use the idle workers and prepare as many trials as there are slots, and go on with a trial for which an
-    idle worker was lost. Silences its logs about its own state, which is never read again, and about a paused study,
-    which it takes for one without resources.
+    """Lets Tune use the idle workers and prepare as many trials as there are slots, and go on with a trial that lost an
+    idle worker, or any worker to a node that is low on memory. Silences its logs about its own state, which is never
+    read again, and about a paused study, which it takes for one without resources.
 
     With the environment variables that Tune gives its workers, Ray would not reuse a worker that was started before.
     """
@@ -252,6 +252,7 @@ def prepare_tune(slots: int) -> None:
     from ray.tune.execution import class_cache, experiment_state, tune_controller
 
     recover_pending_trials(tune_controller.TuneController)
+    count_as_lost_workers(tune_controller.RayActorManager)
     keep_state_in_its_folder(experiment_state._ExperimentCheckpointManager)
     getattr(class_cache, "DEFAULT_ENV_VARS", {}).clear()
     logging.getLogger("ray.tune.execution.experiment_state").disabled = True
@@ -279,12 +280,8 @@ def recover_pending_trials(controller: Any) -> None:
     wait for another worker, and the second time it ends a trial that waits, however many failures it may have. It also
     believes from then on that the trial has a worker. A worker that fails in preparing itself ends the trial at once.
     """
-    fail = getattr(controller, FAILURE, None)
-    if fail is None or hasattr(fail, "__wrapped__"):
-        return
 
-    @wraps(fail)
-    def failed(tune: Any, trial: Any, exception: Exception) -> None:
+    def failed(fail: Any, tune: Any, trial: Any, exception: Exception) -> None:
         if trial.status == "PENDING" and all(hasattr(tune, name) for name in OF_A_FAILURE):
             tune._resetting_trials.discard(trial)
             if trial not in tune._trial_to_actor:
@@ -293,7 +290,29 @@ def recover_pending_trials(controller: Any) -> None:
             tune._set_trial_status(trial, "RUNNING")  # as Tune does with a worker that fails at its start
         fail(tune, trial, exception)
 
-    setattr(controller, FAILURE, failed)
+    _put_around(controller, FAILURE, failed)
+
+
+TASK_FAILURE = "_actor_task_failed"
+"""The method of Ray's class that keeps Tune's workers which is called when a worker's task has failed."""
+
+
+def count_as_lost_workers(manager: Any) -> None:
+    """Makes Ray's class that keeps Tune's workers take each error of Ray's own for the loss of the worker whose task it
+    ended.
+
+    Ray (2.60) knows a worker's and a task's error only, and any other ends the whole run: so does that of a worker
+    which was ended in its work because the node was running low on memory.
+    """
+
+    def failed(fail: Any, kept: Any, tracked_actor_task: Any, exception: Exception) -> None:
+        from ray.exceptions import RayActorError, RayError, RayTaskError
+
+        if isinstance(exception, RayError) and not isinstance(exception, RayActorError | RayTaskError):
+            exception = RayActorError(error_msg=str(exception))
+        fail(kept, tracked_actor_task, exception)
+
+    _put_around(manager, TASK_FAILURE, failed)
 
 
 KEEP = "sync_up_experiment_state"
@@ -303,17 +322,20 @@ KEEP = "sync_up_experiment_state"
 def keep_state_in_its_folder(keeper: Any) -> None:
     """Makes Tune's class that keeps a run's state leave that once the run's folder is gone, as that of a study that was
     renamed: Tune (2.60) makes it again, and there is no setting."""
-    keep = getattr(keeper, KEEP, None)
-    if keep is None or hasattr(keep, "__wrapped__"):
-        return
 
-    @wraps(keep)
-    def kept(own: Any, *words: Any, **named: Any) -> None:
+    def kept(keep: Any, own: Any, *words: Any, **named: Any) -> None:
         folder = getattr(getattr(own, "_storage", None), "experiment_fs_path", None)
         if folder is None or Path(folder).is_dir():
             keep(own, *words, **named)
 
-    setattr(keeper, KEEP, kept)
+    _put_around(keeper, KEEP, kept)
+
+
+def _put_around(owner: Any, name: str, call: Callable[..., None]) -> None:
+    """Makes a class call `call` with its method and that method's arguments; once, and only if it has the method."""
+    method = getattr(owner, name, None)
+    if method is not None and not hasattr(method, "__wrapped__"):
+        setattr(owner, name, wraps(method)(lambda *words, **named: call(method, *words, **named)))
 
 
 def forget_failures(trial: Any) -> None:

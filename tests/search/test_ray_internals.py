@@ -18,7 +18,8 @@ import ray
 from ray._private import node as ray_node  # private: what the module uses
 from ray._private import parameter, services, worker  # private: what the module uses
 from ray.air.execution._internal import RayActorManager, TrackedActor  # private: what tells of a lost worker
-from ray.exceptions import RayActorError, RayTaskError
+from ray.air.execution._internal.tracked_actor_task import TrackedActorTask  # private: what tells of a lost worker
+from ray.exceptions import OutOfMemoryError, RayActorError, RayError, RayTaskError
 from ray.train._internal.storage import StorageContext  # private: what the module uses
 from ray.tune.execution.experiment_state import _ExperimentCheckpointManager  # private: what the module uses
 from ray.tune.execution.tune_controller import TuneController  # private: what the module uses
@@ -33,8 +34,10 @@ from krona_tune.search.ray_internals import (
     LOWEST_PORT,
     NODE,
     OF_A_FAILURE,
+    TASK_FAILURE,
     UNKEPT,
     RayWatch,
+    count_as_lost_workers,
     is_alive,
     keep_state_in_its_folder,
     kill_ray,
@@ -64,6 +67,7 @@ def test_ray_has_the_names_that_are_used() -> None:
     assert {"_trial_task_failure", *OF_A_FAILURE[2:]} <= set(dir(TuneController))
     assert set(OF_A_FAILURE[:2]) <= set(TuneController.__init__.__code__.co_names)
     assert hasattr(_ExperimentCheckpointManager, KEEP)
+    assert list(signature(getattr(RayActorManager, TASK_FAILURE)).parameters)[1:] == ["tracked_actor_task", "exception"]
     # private: what the module uses
     assert "_storage" in _ExperimentCheckpointManager.__init__.__code__.co_names
     assert hasattr(StorageContext, "experiment_fs_path")
@@ -322,3 +326,33 @@ def test_a_trial_whose_idle_worker_was_lost_gets_another_one(error: Exception, m
     assert (tune._trial_to_actor, tune._staged_trials) == ({}, set())
     # private: what Tune would wait for
     assert most == 0 or not tune._resetting_trials, "it would wait for the lost worker"
+
+
+KILLED = OutOfMemoryError("2 worker(s) were killed due to the node running low on memory.")
+
+
+@pytest.mark.parametrize("error", [KILLED, RayError("an error of a new kind")], ids=["memory", "other"])
+def test_an_error_of_ray_itself_is_the_loss_of_the_worker_whose_task_it_ended(error: Exception) -> None:
+    class Manager(RayActorManager):  # type: ignore[misc]
+        """A class of its own: what is made of it stays with it."""
+
+        # private: what the module wraps
+        _actor_task_failed = unwrap(getattr(RayActorManager, TASK_FAILURE))
+
+    for _ in range(2):
+        count_as_lost_workers(Manager)
+    told: list[tuple[str, Exception]] = []
+    manager = Manager(SimpleNamespace(free_resources=lambda **_: None))
+    lost = TrackedActor(7, on_error=lambda actor, said: told.append(("worker", said)))
+    task = TrackedActorTask(lost, on_error=lambda actor, said: told.append(("task", said)))
+    # private: what Ray reads of a worker
+    manager._live_actors_to_ray_actors_resources[lost] = object(), "one slot"
+    # private: what Ray calls when the task fails
+    manager._actor_task_failed(tracked_actor_task=task, exception=error)
+    assert [(what, type(said), str(said)) for what, said in told] == [
+        (what, RayActorError, str(error)) for what in ("worker", "task")
+    ]
+    assert (manager.is_actor_failed(lost), manager.live_actors) == (True, [])
+    with pytest.raises(RuntimeError, match="unexpected exception: no error of Ray"):
+        # private: what Ray calls when the task fails
+        manager._actor_task_failed(task, ValueError("no error of Ray"))
