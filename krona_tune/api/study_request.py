@@ -14,9 +14,10 @@ from krona_tune.record.orders import give_order, remove_order, waiting_orders
 from krona_tune.record.parquet_reader import read_orders, read_trials
 from krona_tune.refusal import Refusal
 from krona_tune.search.budget import Budget
+from krona_tune.search.waiting_orders import EarlierOrders
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.manifest import read_manifest, refuse_edited
-from krona_tune.study.order import Order, OrderKind, OrderRequest, is_paused, search_ended_by
+from krona_tune.study.order import Order, OrderKind, OrderRequest, stops_after
 from krona_tune.study.request.domain import as_real
 from krona_tune.study.request.given_values import GivenValue, changing, giver, lasting
 from krona_tune.study.request.loader import AUTO, load_spec, load_with, read_request, spec_with
@@ -163,16 +164,16 @@ def _with_more(given: GivenValue, trials: int) -> GivenValue:
 
 
 def lift_ordered_stop(folder: StudyFolder, spec: StudySpec, by: str = "") -> list[Order]:
-    """Lifts an ordered pause, and an ordered end of the search, if a resumed study's request asks for more; returns the
-    orders that do it."""
+    """Lifts an ordered pause, and an ordered end of the search, if a resumed study's request asks for more, also those
+    that wait for the next driver; returns the orders that do it."""
     before, now = load_spec(folder.spec).search, spec.search
     if not _asks_for_more(before, now):
         return []
     orders: list[Order] = []
     with suppress(Refusal):  # what can't be read is renamed by the driver
         orders = read_orders(folder.results)
-    stops = filter(None, (is_paused(orders), search_ended_by(orders)))
-    return [give_order(folder, OrderRequest(what=OrderKind.CONTINUE), by) for _ in stops]
+    stops = stops_after(orders, EarlierOrders.of(folder).orders)
+    return [give_order(folder, OrderRequest(what=OrderKind.CONTINUE), by) for _ in range(stops)]
 
 
 def _asks_for_more(before: SearchSpec, now: SearchSpec) -> bool:

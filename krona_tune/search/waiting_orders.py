@@ -16,9 +16,6 @@ from krona_tune.study.order import OF_A_DRIVER, Order, OrderRequest, is_paused, 
 from krona_tune.study.request.loader import load_spec
 from krona_tune.study.settings import ORDERED
 
-OVERRULED = {**ORDERED, "stop": ORDERED["trials"]}
-"""By what an order is called, the key whose newer value makes it void: that of trials, for the end of the search."""
-
 
 def give_checked_order(folder: StudyFolder, request: OrderRequest, by: str = "") -> Order:
     """Leaves an order for the study's driver, unless the driver would surely refuse it; returns it as it waits.
@@ -102,7 +99,7 @@ class EarlierOrders:
     def refuse_overruled(self, order: Order) -> None:
         """Raises a Refusal if the order is about a value that the command has set after it."""
         if self._overruled(order):
-            problem = f"the study was resumed later, with a {OVERRULED[order.what]} of its own"
+            problem = f"the study was resumed later, with a {ORDERED[order.what]} of its own"
             raise Refusal(order.text, problem, "give it again")
 
     @property
@@ -113,7 +110,7 @@ class EarlierOrders:
     def _refused(self, order: Order) -> str:
         if order.what in OF_A_DRIVER:
             return " (refused: its driver has ended)"
-        return f" (refused: this start sets {OVERRULED[order.what]})" if self._overruled(order) else ""
+        return f" (refused: this start sets {ORDERED[order.what]})" if self._overruled(order) else ""
 
     def _overruled(self, order: Order) -> bool:
-        return order in self and OVERRULED.get(order.what) in self.keys
+        return order in self and ORDERED.get(order.what) in self.keys

@@ -276,6 +276,24 @@ def is_paused(orders: Iterable[Order]) -> bool:
     return last is not None and last.what == OrderKind.PAUSE
 
 
+def stops_after(orders: Iterable[Order], left: Iterable[Order]) -> int:
+    """Returns how many orders to continue a study needs, for its pause and for the end of its search, once its next
+    driver has carried out what is left.
+
+    Args:
+        orders: the orders of the records.
+        left: those that no driver has carried out, in the order in which they were given.
+    """
+    orders = list(orders)
+    paused, ended = is_paused(orders), bool(search_ended_by(orders))
+    for order in left:
+        if order.what == OrderKind.CONTINUE:
+            paused, ended = False, ended and paused
+        else:
+            paused, ended = paused or order.what == OrderKind.PAUSE, ended or order.what == OrderKind.STOP
+    return paused + ended
+
+
 def search_ended_by(orders: Iterable[Order]) -> str:
     """Returns who ordered the end of a study's search, if nobody let it go on since; else an empty text."""
     ends = [order for order in orders if order.what == OrderKind.STOP or order.made == SEARCH]

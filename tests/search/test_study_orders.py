@@ -180,16 +180,28 @@ def test_an_order_of_before_does_not_change_what_a_resume_sets_itself(
     assert not waiting_orders(study)
 
 
-def test_the_end_of_a_search_does_not_outlast_a_resume_with_more_trials(study: StudyFolder) -> None:
-    give_order(study, OrderRequest(what="stop"), by="ann")
-    driver = Driver(study, sets=["search.trials"])
-    driver.run()
-    (order,) = driver.ledger.orders.values()
-    assert (order.state, order.outcome) == (
-        "refused",
-        "stop: the study was resumed later, with a search.trials of its own; give it again",
-    )
-    assert len(driver.ledger.rows) > 1
+@pytest.mark.parametrize("stops", [["stop"], ["pause"], ["stop", "pause"]])
+@pytest.mark.parametrize("taken", [False, True])
+def test_what_waits_to_stop_a_study_does_not_outlast_a_resume_with_more_trials(
+    study: StudyFolder, stops: list[str], taken: bool
+) -> None:
+    for what in stops:
+        give_order(study, REQUESTS[what], by="ann")
+    if taken:
+        with suppress(Killed):
+            Driver(study, 1, after=True).run()
+    assert len(lift_ordered_stop(study, load_changed(study.spec, ("search.trials=9",)))) == len(stops)
+    give_order(study, REQUESTS["trials"])
+    driver = Driver(study).run()
+    assert (driver.study.paused, driver.stopper.ended, len(driver.ledger.rows) > 1) == (False, "", True)
+    assert {order.state for order in driver.ledger.orders.values()} == {"done"}
+    assert load_spec(study.spec).search.trials > 4
+
+
+def test_what_lifts_a_waiting_stop_is_not_given_twice(study: StudyFolder) -> None:
+    give_order(study, REQUESTS["stop"])
+    more = load_changed(study.spec, ("search.trials=9",))
+    assert [len(lift_ordered_stop(study, more)) for _ in range(2)] == [1, 0]
 
 
 def test_a_damaged_order_is_refused_as_a_row(study: StudyFolder) -> None:

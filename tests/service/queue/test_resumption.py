@@ -76,6 +76,15 @@ def test_a_study_that_was_finished_is_resumed_for_orders_that_wait(queued: TestC
     assert resumed(queued)[0] == 201
 
 
+@pytest.mark.parametrize("what", ["stop", "pause"])
+def test_more_trials_outlast_an_order_that_waits_to_stop_the_study(
+    queued: TestClient, finished: StudyFolder, what: str
+) -> None:
+    assert queued.post("/api/studies/first/orders", json={"what": what}).status_code == 202
+    assert resumed(queued, trials=4)[0] == 201
+    assert [order.text for order in waiting_orders(finished)] == [what, "continue", "trials +4"]
+
+
 def test_a_study_whose_records_are_damaged_is_resumed_as_they_say(queued: TestClient, finished: StudyFolder) -> None:
     (finished.results / "trials.parquet").write_bytes(b"PAR1")
     answer = queued.get("/api/studies/first")
