@@ -47,6 +47,7 @@ AGAIN_SECONDS, REMOTE_AGAIN_SECONDS = 10.0, 45.0
 """How long a driver has to take an order before it is given again; at a URI its answer comes with its next copy."""
 BY = "the queue"
 BY_HAND = "a person runs it; it takes none of the slots"
+PAUSED = "it is paused; let it go on with: krona-tune order {} continue{}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -342,6 +343,8 @@ class Dispatcher:
             self._note(entry, BY_HAND)
         elif share != (start.slots if state is None else state.share):
             self._order(watched, OrderRequest(what=OrderKind.SHARE, value=str(share)))
+        elif state and state.paused:
+            self._note(entry, PAUSED.format(entry.name, watched.folder.storage_flag))
         elif state and entry.reason and entry.id not in self._unplaced:
             self._database.note(entry.id, "")
 

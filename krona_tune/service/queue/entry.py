@@ -162,10 +162,13 @@ class Entry(BaseModel):
 
     @property
     def text(self) -> str:
-        """Returns the state in words: a study that runs with no slot waits for one, unless somebody has removed it."""
+        """Returns the state in words: a study that runs with no slot waits for one, unless somebody has removed it or
+        there is another reason."""
         if self.state == "running" and self.removed_by:
             return "ends soon"
-        return "waits for slots" if self.state == "running" and not self.slots else self.state
+        if self.state == "running" and not self.slots:
+            return "waits" if self.reason else "waits for slots"
+        return self.state
 
 
 class SubmissionAnswer(BaseModel):

@@ -112,8 +112,15 @@ def test_a_person_pauses_a_study_and_its_slots_serve_others(queue: Queue) -> Non
     queue.round()
     queue.drivers.writes("first", 1, paused=True)
     assert queue.round() == {"first": ("running", 0), "second": ("running", 2)}
+    queue.drivers.writes("first", 0, paused=True)
+    queue.round()
+    first = queue.entry("first")
+    assert (first.text, "krona-tune order first continue" in first.reason) == ("waits", True), first
     queue.drivers.writes("first", 0, paused=False)
     assert queue.round() == {"first": ("running", 1), "second": ("running", 1)}
+    queue.drivers.obeys("first")
+    queue.round()
+    assert queue.entry("first").reason == ""
 
 
 def test_a_person_s_limit_holds(storage: Storage) -> None:
