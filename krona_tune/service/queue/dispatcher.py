@@ -173,8 +173,8 @@ class Dispatcher:
     def _note(self, entry: Entry, said: str) -> None:
         reason = redact(said)
         if reason != entry.reason:
-            logger.warning("%s: %s", entry.name, reason)
             self._database.note(entry.id, reason)
+            logger.warning("%s: %s", entry.name, reason)
 
     def _watched(self, *, fetch: bool = False) -> Sequence[WatchedEntry]:
         """Returns every entry that has a place; `fetch`: what copies at a URI hold is fetched first."""
@@ -298,8 +298,8 @@ class Dispatcher:
             self._halt(entry, f"{often}: {how or 'it died'}. {reason}".strip())
         else:
             said = f"its driver ended ({how or 'it died'}) and is started again. {reason}".strip()
-            logger.warning("%s: %s", entry.name, said)
             self._database.end_start(entry.id, said, fault=True)
+            logger.warning("%s: %s", entry.name, said)
 
     def _start(self, watched: WatchedEntry, share: int, gpus: float, held: dict[str, float]) -> None:
         """Starts a driver that takes so many GPUs; `held` are those that others hold by their handles, and gets its."""

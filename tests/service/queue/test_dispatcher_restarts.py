@@ -7,6 +7,7 @@ import pytest
 from krona_tune.record.orders import waiting_orders
 from krona_tune.record.ownership import lock_of
 from krona_tune.service.queue import dispatcher
+from krona_tune.service.queue.database import UnavailableError
 from krona_tune.service.queue.dispatcher import MOST_RESTARTS
 from krona_tune.study.study_state import End
 from tests.service.queue.fakes import Queue, submission
@@ -33,6 +34,25 @@ def test_a_dead_driver_is_started_again_three_times_within_an_hour(
     assert "hunter2" not in reason
     queue.database.put_back(1)
     assert queue.round() == {"first": ("running", 2)}
+
+
+def test_what_the_full_disk_does_not_keep_is_not_told_in_each_round(
+    queue: Queue, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise UnavailableError("queue.db", "the queue can't be kept: the disk is full", "look at the disk")
+
+    queue.submit("first")
+    queue.round()
+    queue.drivers.ends("first")
+    with monkeypatch.context() as patch:
+        patch.setattr(queue.database, "end_start", full)
+        for _ in range(3):
+            with pytest.raises(UnavailableError):
+                queue.round()
+    assert caplog.messages == []
+    queue.round()
+    assert len(caplog.messages) == 1
 
 
 def test_faults_of_long_ago_do_not_count(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
