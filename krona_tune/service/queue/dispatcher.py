@@ -17,7 +17,7 @@ from krona_tune.record.notifications import tell_of_halt
 from krona_tune.record.orders import PERSON, give_order, waiting_orders
 from krona_tune.record.ownership import is_running
 from krona_tune.record.storage import Storage, refresh
-from krona_tune.refusal import Refusal, told
+from krona_tune.refusal import LONGEST_LINE, Refusal, told
 from krona_tune.service.queue.capacity import CapacitySource, Claim, divide
 from krona_tune.service.queue.database import Database, Start, UnavailableError
 from krona_tune.service.queue.drivers import SPACE, Drivers, NotStartedError
@@ -281,9 +281,10 @@ class Dispatcher:
         if other or (entry.training and state and state.share is None):
             state = None  # a person has run the study or a training meanwhile, and nothing for this entry
         how = state.end if state else ""
-        said = self._drivers.last_lines(start.handle) if start.handle else ""
+        lines = self._drivers.last_lines(start.handle) if start.handle else ""
+        said = redact(lines.rpartition("\n")[2])[:LONGEST_LINE]
         hour_ago = time.time() - WITHIN_SECONDS
-        reason = redact(state.reason if state and how else said.rpartition("\n")[2])
+        reason = redact(state.reason) if state and how else said
         if how == "finished":
             self._database.end(entry.id, "finished", "")
         elif entry.removed_by:

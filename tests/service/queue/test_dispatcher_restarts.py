@@ -55,6 +55,17 @@ def test_what_the_full_disk_does_not_keep_is_not_told_in_each_round(
     assert len(caplog.messages) == 1
 
 
+def test_of_a_long_line_that_a_dead_driver_wrote_the_queue_shows_the_beginning(queue: Queue) -> None:
+    queue.submit("first")
+    queue.round()
+    queue.drivers.last_lines = lambda handle: "a line\nOut of memory: " + "help " * 900  # type: ignore[method-assign]
+    queue.drivers.ends("first")
+    queue.begin(pace=1000.0)
+    queue.round()
+    reason = queue.entry("first").reason
+    assert ("Out of memory: help" in reason, len(reason) < 400) == (True, True), reason
+
+
 def test_faults_of_long_ago_do_not_count(queue: Queue, monkeypatch: pytest.MonkeyPatch) -> None:
     queue.submit("first")
     queue.round()
