@@ -1,8 +1,10 @@
 """Starts the drivers of studies and says what became of them: as processes of this machine, or as jobs on a cluster."""
 
+import atexit
 import logging
 import os
 import shlex
+import shutil
 import sys
 import tempfile
 import zlib
@@ -141,8 +143,11 @@ def packed(space: str) -> str:
 
 
 def unpack() -> None:
-    """Writes the request that the first word of the command is into a new folder, and works there from now on."""
-    os.chdir(tempfile.mkdtemp(prefix="krona-"))
+    """Writes the request that the first word of the command is into a new folder, and works there from now on; the
+    process removes the folder as it ends."""
+    folder = tempfile.mkdtemp(prefix="krona-")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    os.chdir(folder)
     Path(SPACE).write_text(zlib.decompress(b64decode(sys.argv.pop(1))).decode(), encoding="utf-8")
 
 

@@ -72,9 +72,20 @@ def test_a_request_travels_as_a_word(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert not set(word) & set(" '\"$\\\n")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(queue_drivers.tempfile, "mkdtemp", lambda prefix: str(tmp_path))
+    monkeypatch.setattr(queue_drivers.atexit, "register", lambda *_, **__: None)
     monkeypatch.setattr(sys, "argv", ["-c", word, "run", "--space", SPACE])
     unpack()
     assert (sys.argv, Path(SPACE).read_text(encoding="utf-8")) == (["-c", "run", "--space", SPACE], space)
+
+
+def test_the_folder_of_a_request_goes_with_its_job(tmp_path: Path) -> None:
+    code = f"from {queue_drivers.__name__} import unpack; unpack(); import os; print(os.listdir(), os.getcwd())"
+    variables = {**os.environ, "TMPDIR": str(tmp_path)}
+    done = subprocess.run(
+        [sys.executable, "-c", code, packed("model: m")], env=variables, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.startswith(f"['{SPACE}'] {tmp_path}"), done
+    assert list(tmp_path.iterdir()) == []
 
 
 class Client:
