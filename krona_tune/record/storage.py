@@ -64,7 +64,8 @@ def storage_at(place: str) -> Storage:
     """Returns what `--storage` means. Opens nothing yet.
 
     Raises:
-        Refusal: the folder's path is a file's, one above it may not be entered, or the URI names no place.
+        Refusal: the folder's path is a file's, one above it may not be entered, or the URI names no place, or one of
+            this process alone.
     """
     if not is_uri(place):
         folder = home(Path(place), "--storage")
@@ -74,6 +75,9 @@ def storage_at(place: str) -> Storage:
     scheme, _, where = uri.partition("://")
     if not (scheme and where):
         raise Refusal("--storage", f"{place!r} names no place", "write protocol://place/folder")
+    if scheme.lower() == "memory":
+        problem = f"{place!r} is another place for each process, so no worker, page or order would find a study there"
+        raise Refusal("--storage", problem, "name a folder, or write s3://bucket/folder")
     readable = re.sub(r"[^A-Za-z0-9.]+", "-", uri.rpartition("@")[2])[-60:].strip("-.")
     name = f"{readable}-{hashlib.sha256(uri.encode()).hexdigest()[:8]}"
     return Storage(folder=cache_folder() / "storage" / name, uri=uri)

@@ -27,6 +27,20 @@ def test_a_storage_is_a_folder_or_a_uri_with_a_folder_of_its_own(
     assert "hunter2" not in f"{secret}{secret.folder}"
 
 
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("s3://", "'s3://' names no place; write protocol://place/folder"),
+        ("Memory://studies", "'Memory://studies' is another place for each process, so no worker, page or order would "
+         "find a study there; name a folder, or write s3://bucket/folder"),
+    ],
+)  # fmt: skip
+def test_a_uri_that_no_other_process_finds_is_refused(place: str, said: str) -> None:
+    with pytest.raises(Refusal) as refused:
+        storage_at(place)
+    assert str(refused.value) == f"--storage: {said}"
+
+
 def test_a_storage_below_a_folder_that_may_not_be_entered_is_refused(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
