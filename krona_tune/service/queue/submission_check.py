@@ -21,6 +21,7 @@ from krona_tune.search.startup.slots import Cluster, slots, this_machine
 from krona_tune.service.queue.drivers import MOST_PACKED, packed
 from krona_tune.service.queue.entry import LONGEST_SPACE, Submission, start_of
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.redact import redact
 from krona_tune.study.request.given_values import GivenValue
 from krona_tune.study.request.loader import dump_spec, read_request, spec_with
 from krona_tune.study.request.study_spec import ResourcesSpec, StudySpec
@@ -68,8 +69,8 @@ def check(storage: Storage, asked: Submission, on: Cluster | None = None, *, pri
     """
     with _of_the_name():
         refuse_odd(asked.name)
-    folder = storage.brought(asked.name)
-    with _of_the_name():
+    folder = storage.brought(asked.name).anchored()
+    with _of_the_name(fix="choose another name"):
         refuse_taken(folder, asked.name)
     start_of(asked).refuse_odd()
     requested, place, reason = _requested(asked, storage, on)
@@ -80,18 +81,18 @@ def check(storage: Storage, asked: Submission, on: Cluster | None = None, *, pri
         raise Refusal("space", f"whole it has {len(space):,} characters", f"write one of at most {LONGEST_SPACE:,}")
     if (size := len(packed(space))) > MOST_PACKED:
         raise Refusal("space", f"packed it has {size:,} characters", f"write a request of at most {MOST_PACKED:,}")
-    lines = plan_lines(plan, reason, storage.study(asked.name))
-    printed = _dry_run(plan, reason, storage.study(asked.name), on or this_machine()) if prints else ""
+    lines = plan_lines(plan, reason, folder) | {"folder": redact(folder.remote or str(folder.root))}
+    printed = _dry_run(plan, reason, folder, on or this_machine()) if prints else ""
     return CheckedSubmission(space=space, lines=lines, resources=plan.spec.resources, printed=printed)
 
 
 @contextmanager
-def _of_the_name() -> Iterator[None]:
-    """Turns refusals of a name into those of the field that holds it."""
+def _of_the_name(fix: str | None = None) -> Iterator[None]:
+    """Turns refusals of a name into those of the field that holds it, with another fix if one is given."""
     try:
         yield
     except Refusal as refusal:
-        raise refusal.at("name", fix="choose another name") from None
+        raise refusal.at("name", fix=fix) from None
 
 
 def _dry_run(plan: Plan, reason: str, folder: StudyFolder, on: Cluster) -> str:

@@ -46,6 +46,19 @@ def test_a_metric_s_file_is_imported_by_another_process(storage: Storage, tmp_pa
     assert not [name for name in sys.modules if "own_metric" in name]
 
 
+def test_a_plan_names_the_whole_path_of_the_folder_which_whoever_asks_does_not_stand_in(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(storage.folder)
+    lines = submission_check.check(Storage(folder=Path()), submission(tmp_path)).lines
+    assert lines["folder"] == str(storage.folder / "mine")
+
+
+def test_a_bad_name_is_refused_with_what_a_name_is_made_of(storage: Storage) -> None:
+    with pytest.raises(Refusal, match=r"^name: '../x' is no name of a study; use letters"):
+        submission_check.check(storage, Submission(name="../x"))
+
+
 @pytest.mark.parametrize("more", ["while True: pass", "os._exit(3)"])
 def test_code_that_never_ends_or_ends_its_process_is_refused(
     storage: Storage, tmp_path: Path, more: str, monkeypatch: pytest.MonkeyPatch
