@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from krona_tune.report.running_trials import RunningTrial
 from krona_tune.study.order import Order
@@ -77,6 +77,8 @@ class Rows(BaseModel):
 
 class GivenExamples(BaseModel):
     """Examples to be answered: objects with the task's texts by their names. Whatever else they hold is given back."""
+
+    model_config = ConfigDict(extra="forbid")
 
     examples: list[dict[str, Any]] = Field(min_length=1, max_length=MOST_EXAMPLES)
 

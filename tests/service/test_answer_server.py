@@ -78,6 +78,7 @@ SENT = 'send {"examples": [{"sentence": "a text"}]}, at most 1024 at once'
         ({"examples": []}, "body.examples", "at least 1 item"),
         ({"examples": [{"sentence": "a cat"}] * 1025}, "body.examples", "at most 1024 items"),
         ({"rows": []}, "body.examples", "Field required"),
+        ({"examples": [{"sentence": "a cat"}], "batch": 2}, "body.batch", "Extra inputs are not permitted"),
         ([{"sentence": "a cat"}], "body", "valid dictionary"),
         ({"examples": ["a cat"]}, "body.examples.0", "valid dictionary"),
         ({"examples": [{"text": "a cat"}]}, "examples[0]", "no column 'sentence'; found text"),
