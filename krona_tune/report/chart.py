@@ -56,6 +56,14 @@ LEGEND = {
 """The colour of what a legend names, in every chart; what is stacked is so in this order."""
 BESIDE = 0.14
 """The distance of a mark to the middle of its row or column, where the next one is at 1."""
+LABELLED: Sequence[Sequence[float]] = (
+    (1,),
+    (1, 2, 5),
+    range(1, 10),
+    [half / 2 for half in range(2, 20)],
+    [tenth / 10 for tenth in range(10, 100)],
+)
+"""The multiples of the powers of ten that a logarithmic axis may be labelled at, the fewest first."""
 SCALE = "Viridis"
 Range = tuple[float, float]
 """The ends of an axis, from low to high."""
@@ -91,15 +99,19 @@ def colour_bar() -> dict[str, object]:
 
 
 def log_axis(values: Sequence[float]) -> dict[str, Any]:
-    """Returns a logarithmic axis, labelled at 1, 2 and 5 times the powers of ten; only at the powers if it spans many.
+    """Returns a logarithmic axis, labelled at 1, 2 and 5 times the powers of ten; only at the powers if it spans many,
+    and at more places if fewer than two of them are between its ends.
 
     It can show positive values only.
     """
     positive = [value for value in values if value > 0] or [1.0]
-    low, high = floor(log10(min(positive))), floor(log10(max(positive)))
-    digits = (1, 2, 5) if max(positive) <= 100 * min(positive) else (1,)
-    ticks = [digit * 10.0**power for power in range(low, high + 2) for digit in digits]
-    return {"type": "log", "tickvals": ticks, "ticktext": [format_tick(float(f"{tick:.1g}")) for tick in ticks]}
+    low, high = min(positive), max(positive)
+    ticks = list[float]()
+    for digits in LABELLED[high <= 100 * low :]:
+        ticks = [digit * 10.0**power for power in range(floor(log10(low)), floor(log10(high)) + 2) for digit in digits]
+        if low == high or sum(low <= tick <= high for tick in ticks) > 1:
+            break
+    return {"type": "log", "tickvals": ticks, "ticktext": [format_tick(float(f"{tick:.2g}")) for tick in ticks]}
 
 
 def points(

@@ -98,7 +98,7 @@ def test_the_changes_are_told_in_numbers_too_the_newest_first() -> None:
     many = [CHANGES[0].model_copy(update={"at": NOON + turn}) for turn in range(1234)]
     html = index(view(changes=many))
     assert f"the last {MOST_CHANGES} of 1,234 changes" in html
-    assert html.count('<th scope="row">first</th>') == MOST_CHANGES
+    assert html.count('<th scope="row" class="study">first</th>') == MOST_CHANGES
 
 
 def test_device_hours_are_shown_if_anybody_used_some() -> None:
