@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING, Any, Unpack
 
 from krona_tune.api.asked_request import AskedRequest
 from krona_tune.api.asked_tasks import asked_tasks, no_task
-from krona_tune.api.callers_state import keeping_callers_state
 from krona_tune.api.chosen_space import choose_space, is_own
 from krona_tune.api.driver_process import DriverProcess, last_lines, one_at_a_time, start_driver, stop_driver
 from krona_tune.api.exit_status import ENDED_WELL, STOPPED_ITSELF, raise_bad_end
@@ -24,6 +23,7 @@ from krona_tune.api.folders import (
     with_name,
     with_whole_paths,
 )
+from krona_tune.api.global_state import keeping_global_state
 from krona_tune.api.kept_inputs import (
     REQUEST,
     has_data,
@@ -431,7 +431,7 @@ class Study(RecordedStudy):
         begun = self.folder.spec.exists()
         with (
             one_at_a_time(),
-            keeping_callers_state(),
+            keeping_global_state(),
             interrupted_by_signals(),
             naming_kept_data(self.folder),
             claim(self.folder) as waited,

@@ -8,7 +8,7 @@ import numpy as np
 import optuna
 import pytest
 
-from krona_tune.api.callers_state import keeping_callers_state
+from krona_tune.api.global_state import keeping_global_state
 
 
 def test_what_a_study_changes_is_put_back_also_after_an_error_and_what_the_program_changes_stays(
@@ -26,7 +26,7 @@ def test_what_a_study_changes_is_put_back_also_after_an_error_and_what_the_progr
         random.random(), np.random.rand()
         raise KeyError
 
-    with pytest.raises(KeyError), keeping_callers_state():
+    with pytest.raises(KeyError), keeping_global_state():
         study()
     assert {name: os.environ.get(name) for name in ("RAY_worker_niceness", "MLFLOW_TRACKING_USERNAME", "MINE")} == {
         "RAY_worker_niceness": "3",
@@ -41,6 +41,6 @@ def test_a_logger_of_a_package_that_the_study_imported_first_has_that_packages_o
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(logging.getLogger("optuna"), "level", logging.NOTSET)
-    with keeping_callers_state():
+    with keeping_global_state():
         optuna.logging.set_verbosity(optuna.logging.WARNING)
     assert optuna.logging.get_verbosity() == optuna.logging.INFO

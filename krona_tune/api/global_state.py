@@ -25,7 +25,7 @@ LOGGERS = {"optuna": logging.INFO} | dict.fromkeys(
 
 
 @contextmanager
-def keeping_callers_state() -> Iterator[None]:
+def keeping_global_state() -> Iterator[None]:
     """Puts back what a study in this context changes; what else the program changes meanwhile stays."""
     variables, levels = _variables(), {name: logging.getLogger(name).level for name in LOGGERS}
     drawn, drawn_by_numpy = random.getstate(), np.random.get_state()
