@@ -9,7 +9,8 @@ from pathlib import Path
 
 CPUINFO, STATE = Path("/proc/cpuinfo"), Path("/proc/self/stat")
 FLAGS, FORKED = 6, 0x40
-"""Where Linux tells a process's flags, counted after its name, and the one of a fork that has started no program."""
+"""The place of a process's flags among the words after its name in that file of Linux, and the flag of a process that
+was forked and has started no program since."""
 INTEL, UNIT, TILES = "GenuineIntel", "avx512_bf16", "amx_tile"
 MATTER = ("avx2", "avx512f", "avx512_vnni", UNIT, TILES, "amx_bf16", "asimd", "bf16", "sve")
 """The instruction sets that decide how fast a trial is, as Linux names them: of x86 processors, then of ARM's."""
@@ -70,11 +71,12 @@ def was_forked() -> bool:
 
 @contextmanager
 def torch_threads(number: int) -> Iterator[None]:
-    """Lets torch compute on so many threads in the context; for tiny tensors one is best, more wait for each other."""
+    """Lets torch compute on so many threads in the context, on one in a forked process; for tiny tensors one is best,
+    more wait for each other."""
     import torch  # most that ask for the processor compute nothing
 
     before = torch.get_num_threads()
-    torch.set_num_threads(number)
+    torch.set_num_threads(1 if was_forked() else number)
     try:
         yield
     finally:

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import torch
 
-from krona_tune.processor import torch_threads, was_forked
+from krona_tune.processor import torch_threads
 from krona_tune.refusal import told
 from krona_tune.search.planning.expected_score import PROBED
 from krona_tune.search.planning.plan import trial_seed
@@ -44,7 +44,7 @@ def probe_tasks(found: Recommendation, slots: Slots, say: Callable[[str], None])
     backbone = load_backbone(source.location, device, found.trains.geometry)
     store = HiddenStateStore.of_this_machine(int(spec.resources.stored_states_gb * 1e9))
     probes = {}
-    with torch_threads(1 if was_forked() else max(1, int(slots.cpus))):
+    with torch_threads(max(1, int(slots.cpus))):
         for task in spec.tasks:
             say(f"  {task}")
             trial = check_trial(task, trial_seed(spec, task), found.point)
