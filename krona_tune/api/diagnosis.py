@@ -21,13 +21,7 @@ from krona_tune.machine import cache_folder, core_limit, cores, free_bytes, memo
 from krona_tune.processor import this_processor
 from krona_tune.record.mlflow_mirror.tracking_uri import TRACKING, explain_unreachable, refuse_no_store
 from krona_tune.refusal import Refusal
-from krona_tune.search.startup.cluster import (
-    refuse_cache,
-    refuse_home,
-    refuse_small_files,
-    refuse_temporary_folder,
-    refuse_windows,
-)
+from krona_tune.search.startup.cluster import OWN_RAY, refuse_cache, refuse_windows
 from krona_tune.search.startup.slots import DRIVERS
 from krona_tune.study.formatting import format_bytes
 from krona_tune.study.redact import redact
@@ -61,9 +55,7 @@ NECESSARY = (
     refuse_windows,
     refuse_gone_folder,
     refuse_cache,
-    refuse_temporary_folder,
-    refuse_home,
-    refuse_small_files,
+    *OWN_RAY,
     refuse_tracking_variable,
     hub.hub_host,
 )

@@ -130,12 +130,8 @@ def connect(address: str | None, asked: ResourcesSpec = USUAL) -> Cluster:
 
 def refuse_no_start(address: str | None) -> None:
     """Raises a Refusal if this machine can't join the Ray at an address, or start one without."""
-    refuse_windows()
-    refuse_cache()
-    if not address:
-        refuse_temporary_folder()
-        refuse_home()
-        refuse_small_files()
+    for refuse in (refuse_windows, refuse_cache, *(() if address else OWN_RAY)):
+        refuse()
 
 
 def refuse_windows() -> None:
@@ -205,6 +201,10 @@ def refuse_small_files() -> None:
     if (most := largest_file()) < LEAST_FILE:
         problem = f"a file may have {format_bytes(most)} at most, one of Ray's has {format_bytes(LEAST_FILE)}"
         raise Refusal("ulimit -f", problem, "allow larger ones, with ulimit -f unlimited")
+
+
+OWN_RAY = (refuse_temporary_folder, refuse_home, refuse_small_files)
+"""What must hold before a Ray starts here."""
 
 
 def _store_options() -> dict[str, int]:
