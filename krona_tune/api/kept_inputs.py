@@ -120,7 +120,7 @@ def _kept(name: str, data: Any, spec: TaskSpec, folder: StudyFolder) -> Path:
     parts = data if isinstance(data, Mapping) else {"train": data}
     parts = {part if isinstance(part, str) else str(part): rows for part, rows in parts.items()}  # a Split's name
     if hasattr(data, "cache_files"):  # a DatasetDict, whose other splits are passed over, as those of the hub are
-        parts = {name: rows for name, rows in parts.items() if part_of(str(name))}
+        parts = {name: rows for name, rows in parts.items() if part_of(name)}
     _refuse_odd_parts(parts, said)
     place = folder.inputs / DATA / name
     if begun and not place.is_dir():

@@ -78,10 +78,9 @@ def _shapes(path: Path) -> Iterator[tuple[str, tuple[int, ...]]]:
             yield name, tuple(file.get_slice(name).get_shape())
 
 
-def refuse_other_shapes(found: Shapes, shape: Geometry, folder: str) -> None:
-    """Refuses tensors of another model than config.json describes."""
-    own, wanted = _aligned(found, shape.weights)
-    if found and not any(LAYER.match(name) for name in own.keys() & wanted.keys()):
+def refuse_other_shapes(own: Shapes, wanted: Shapes, shape: Geometry, folder: str) -> None:
+    """Refuses tensors of another model than config.json describes; `own` and `wanted` are aligned."""
+    if own and not any(LAYER.match(name) for name in own.keys() & wanted.keys()):
         return  # the library renames tensors of this type as it loads them, and says then what is missing
     spared = {name for whole in shape.spared for name in (whole, whole.partition(".")[2])}
     spared |= {name for name in wanted if POOLER in f".{name}" and not shape.is_encoder}  # where it may write
@@ -123,10 +122,10 @@ def _may_be_renamed(name: str, found: Shapes, wanted: Shapes) -> bool:
     return any((len(sizes) > 1) == (len(shape) > 1) if layer else sizes == shape for sizes in others)
 
 
-def unread_layers(found: Shapes, shape: Geometry) -> list[str]:
-    """Returns the layers that the weights hold beyond those that config.json describes, in their order."""
-    both = _aligned(found, shape.weights)
-    held, described = ({layer for name in each if (layer := _layer(name))} for each in both)
+def unread_layers(own: Shapes, wanted: Shapes) -> list[str]:
+    """Returns the layers that the weights hold beyond those that config.json describes, in their order; `own` and
+    `wanted` are aligned."""
+    held, described = ({layer for name in each if (layer := _layer(name))} for each in (own, wanted))
     lists = {layer[0] for layer in described}
     return [f"{of}{number}" for of, number in sorted(held - described) if of in lists]
 
@@ -306,10 +305,11 @@ def _in_folder(name: str, folder: Path, how: str, roles: Roles) -> BackboneSourc
     if not files:
         raise Refusal("--model", f"{folder} holds no weights ({', '.join(FILES)})", "save the model there")
     shapes, shape = shapes_of(files), geometry(config, str(path), roles)
+    own, wanted = _aligned(shapes, shape.weights)
     if files[0].suffix == SAFE:
-        refuse_other_shapes(shapes, shape, str(folder))
+        refuse_other_shapes(own, wanted, shape, str(folder))
         config |= tying(files, shapes)
-    unread = tuple(unread_layers(shapes, shape))
+    unread = tuple(unread_layers(own, wanted))
     return BackboneSource(name=name, folder=str(folder), how=how, config=config, roles=roles, unread=unread)
 
 

@@ -44,7 +44,7 @@ OPEN_SECONDS = 10.0
 _REFUSALS = {"INVALID_PARAMETER_VALUE", "BAD_REQUEST", "RESOURCE_DOES_NOT_EXIST"}
 
 
-@dataclass(kw_only=True)
+@dataclass(eq=False, kw_only=True)
 class MlflowStore:
     """One study in one tracking store. Used from one thread at a time.
 
