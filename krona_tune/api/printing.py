@@ -247,7 +247,8 @@ def print_exported(left: "ExportResult", form: Form) -> None:
     if left.approximation:
         say(left.approximation.text)
     again = " of this LoRA, before it was written and after" if form.facts.near and left.approximation else ""
-    console.print(f"Largest difference of a logit{again}: {left.difference:.2g}. Load it with", highlight=False)
+    on = ", on weights that are not quantised" if left.dequantised else ""
+    console.print(f"Largest difference of a logit{again}{on}: {left.difference:.2g}. Load it with", highlight=False)
     say(indent(left.loading, "  "))
 
 

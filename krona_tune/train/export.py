@@ -45,12 +45,14 @@ DTYPES = {WrittenDtype.FLOAT32: torch.float32, WrittenDtype.BFLOAT16: torch.bflo
 @dataclass(frozen=True, kw_only=True)
 class ExportResult:
     """The result of an export. `difference` is the largest one between a logit of the study's adapter and of this; of a
-    near LoRA, between a logit before it was written and after it was loaded. `approximation` says how near the written
+    near LoRA, between a logit before it was written and after it was loaded. `dequantised`: both are computed on
+    weights in full, while the adapter was trained on the same in few bits. `approximation` says how near the written
     is, if it is not the same."""
 
     folder: Path
     difference: float
     loading: str
+    dequantised: bool
     approximation: Nearness | None = None
 
 
@@ -119,7 +121,13 @@ def export_adapter(
     )
     written: ExportCheck = resolve_name(form.facts.writer)(job)
     lines = loading(card, form, to, package=package)
-    return ExportResult(folder=to, difference=written.difference, loading=lines, approximation=written.approximation)
+    return ExportResult(
+        folder=to,
+        difference=written.difference,
+        loading=lines,
+        dequantised=card.quantize is not None and form is not Form.ADAPTER,
+        approximation=written.approximation,
+    )
 
 
 def _name_on_hub(card: AdapterCard, source: BackboneSource, form: Form) -> str:

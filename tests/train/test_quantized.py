@@ -11,6 +11,7 @@ from krona_tune.adapters.adapter_files import save_adapter
 from krona_tune.adapters.export_forms import Form
 from krona_tune.adapters.inject import Adapters
 from krona_tune.adapters.merge import merge
+from krona_tune.api.printing import print_exported
 from krona_tune.refusal import Refusal
 from krona_tune.search.planning import request_checks
 from krona_tune.search.planning.plan import make_plan
@@ -66,7 +67,9 @@ def test_an_adapter_learns_beside_quantised_maps_and_leaves_them_alone(name: str
 
 
 @pytest.mark.parametrize("way", WAYS)
-def test_what_a_study_leaves_is_used_on_quantised_weights_and_exported_to_peft(way: str, tmp_path: Path) -> None:
+def test_what_a_study_leaves_is_used_on_quantised_weights_and_exported_to_peft(
+    way: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     folder = wide_model("bert", tmp_path / "model")
     backbone = quantized(folder, way)
     config = shaped(backbone.geometry, "krona", roles="query", a_out=4, a_in=4)
@@ -82,7 +85,11 @@ def test_what_a_study_leaves_is_used_on_quantised_weights_and_exported_to_peft(w
     loaded = load_adapted(tmp_path / "left")
     assert loaded.backbone.device.quantize == way
     assert not loaded.backbone.base.get_submodule(config_site(backbone)).weight.is_floating_point()
-    assert export_adapter(tmp_path / "left", tmp_path / "peft", Form.PEFT).difference < 1e-4
+    written = export_adapter(tmp_path / "left", tmp_path / "peft", Form.PEFT)
+    assert written.difference < 1e-4
+    print_exported(written, Form.PEFT)
+    assert "Largest difference of a logit, on weights that are not quantised: " in capsys.readouterr().out
+    assert not export_adapter(tmp_path / "left", tmp_path / "same", Form.ADAPTER).dequantised
     with pytest.raises(Refusal, match=r"--format: merged: its backbone is quantised .*; use --format adapter"):
         export_adapter(tmp_path / "left", tmp_path / "merged", Form.MERGED)
 
