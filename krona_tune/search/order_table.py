@@ -36,7 +36,7 @@ class OrderAction:
         effect: lets a taken order take effect, again changes nothing more; returns it as it is then.
         check: returns what the order makes, or an empty text; raises a Refusal if it makes no sense now.
         outcome: returns the outcome when the effect is in the records, before that an empty text; None: at once.
-        of_the_search: refused when the search has ended.
+        of_the_search: what to do instead once the search has ended and it is refused; empty: it is taken then, too.
         needs_searcher: takes effect only while trials are given out.
         reads_trials: its check reads the trials' rows.
         in_full_training: a driver that only trains a configuration on all examples answers it too.
@@ -45,7 +45,7 @@ class OrderAction:
     effect: Callable[[RunningStudy, Order], Order]
     check: Callable[[KnownStudy, OrderRequest], str] = lambda study, order: ""
     outcome: Callable[[RunningStudy, Order], str] | None = None
-    of_the_search: bool = False
+    of_the_search: str = ""
     needs_searcher: bool = False
     reads_trials: bool = False
     in_full_training: bool = False
@@ -348,16 +348,21 @@ ORDER_ACTIONS: Mapping[str, OrderAction] = {
         check=_check_clone,
         effect=_begin_clone,
         outcome=_cloned,
-        of_the_search=True,
+        of_the_search="wait for the study's end, then order it again, after continue if somebody ended the search, and "
+        "resume the study",
         needs_searcher=True,
         reads_trials=True,
     ),
     OrderKind.PAUSE: OrderAction(check=_check_pause, effect=_pause, in_full_training=True),
     OrderKind.CONTINUE: OrderAction(check=_check_continue, effect=_continue, in_full_training=True),
-    OrderKind.STOP: OrderAction(effect=_end_search, of_the_search=True),
+    OrderKind.STOP: OrderAction(effect=_end_search, of_the_search="there is nothing to stop"),
     OrderKind.CANCEL: OrderAction(check=_check_cancel, effect=_cancel, in_full_training=True),
     OrderKind.RETRY: OrderAction(check=_check_retry, effect=_retry, reads_trials=True),
-    OrderKind.TRIALS: OrderAction(check=_check_trials, effect=_set_trials, of_the_search=True),
+    OrderKind.TRIALS: OrderAction(
+        check=_check_trials,
+        effect=_set_trials,
+        of_the_search="wait for the study's end, then resume it with more trials",
+    ),
     OrderKind.MAX_CONCURRENT: OrderAction(check=_check_at_once, effect=_set_at_once),
     OrderKind.TIME_BUDGET: OrderAction(check=_check_time, effect=_set_time),
     OrderKind.SHARE: OrderAction(check=_check_share, effect=_set_share, in_full_training=True),

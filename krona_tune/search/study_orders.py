@@ -173,8 +173,7 @@ class StudyOrders(Gate):
         if order.what in OF_A_DRIVER and (self._ended or order in self._earlier):
             raise Refusal(order.text, "it was given to a driver that has ended", "give it again")
         if action.of_the_search and not self.study.in_search:
-            fix = "wait for the study's end, then resume it with --trials"
-            raise Refusal(order.text, "the search has ended", fix)
+            raise Refusal(order.text, "the search has ended", action.of_the_search)
         self._earlier.refuse_overruled(order)
         return order.model_copy(update={"state": "taken", "made": action.check(self.study.known(), request)})
 

@@ -214,11 +214,23 @@ def test_a_damaged_order_is_refused_as_a_row(study: StudyFolder) -> None:
 
 
 @pytest.mark.parametrize("name", ["clone", "stop", "trials"])
-def test_the_finals_take_no_order_about_the_search(study: StudyFolder, name: str) -> None:
+def test_the_finals_take_no_order_about_the_search_and_say_what_does_in_words_of_no_command(
+    study: StudyFolder, name: str
+) -> None:
     give_order(study, REQUESTS[name])
     order = Driver(study).run(search=False).only
     assert order.state == "refused"
-    assert "the search has ended" in order.outcome
+    assert "the search has ended; " in order.outcome
+    assert "--" not in order.outcome
+
+
+def test_a_clone_that_came_too_late_is_trained_as_its_refusal_says(study: StudyFolder) -> None:
+    give_order(study, REQUESTS["stop"])
+    for before in ([], ["continue"]):
+        for request in (*(OrderRequest(what=what) for what in before), REQUESTS["clone"]):
+            give_order(study, request)
+        driver = Driver(study).run()
+        assert ("cola-clone-0" in driver.ledger.rows) == bool(before)
 
 
 def test_a_pause_and_the_end_of_the_search_last_until_somebody_lets_it_go_on(study: StudyFolder) -> None:
