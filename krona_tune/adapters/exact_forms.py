@@ -3,7 +3,7 @@
 An export refuses what is refused here; a study that is to be deployed leaves it out of its space.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pkgutil import resolve_name
@@ -246,13 +246,14 @@ def never_near(form: Form, it: PlacedAdapter) -> Refusal | None:
     return refused
 
 
-def refuse_unheld(form: Form, it: PlacedAdapter, rank: int | None = None) -> None:
+def refuse_unheld(form: Form, it: PlacedAdapter, rank: int | None = None, forms: Iterable[Form] = Form) -> None:
     """Raises a Refusal if a form does not hold an adapter exactly or, with a rank, no LoRA near it. In place of an
-    adapter of peft it names all forms that hold this one, and the nearest LoRA if there is one."""
+    adapter of peft it names all those `forms` that hold this one, and the nearest LoRA if there is one: those that
+    whoever asks can have."""
     refused = inexact(form, it) if rank is None else never_near(form, it)
     if refused and rank is None and form.facts.library == "peft":
         *others, itself = (  # the last form holds every adapter
-            each.facts.instead for each in Form if each.facts.instead and _is_way(each, it)
+            each.facts.instead for each in forms if each.facts.instead and _is_way(each, it)
         )
         refused = refused.at(refused.place, fix=f"use {' or '.join(filter(None, (', '.join(others), itself)))}")
     if refused:

@@ -188,5 +188,5 @@ def _make_room(to: Path, source: ExportSource) -> None:
 def _export(adapter: Path, to: Path, form: Form, download: str) -> ExportAnswer:
     from krona_tune.train.export import export_adapter  # imports torch, which the service needs not
 
-    found = export_adapter(adapter, to, form)
+    found = export_adapter(adapter, to, form, forms=OFFERED)
     return ExportAnswer(folder=str(found.folder), difference=found.difference, loading=found.loading, download=download)

@@ -1,5 +1,6 @@
 """Exports a study's adapter in another form; what is written gives the same outputs, or nothing is written."""
 
+from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -67,6 +68,7 @@ def export_adapter(
     fitted: bool = False,
     judged_on: TaskWork | None = None,
     published: Publication = UNPUBLISHED,
+    forms: Iterable[Form] = Form,
 ) -> ExportResult:
     """Writes an adapter's folder in another form to `to`.
 
@@ -81,6 +83,7 @@ def export_adapter(
         judged_on: data whose validation half shows what the nearest LoRA, int8 or bfloat16 costs; None: that is not
             measured.
         published: what the model card says of the licence, and of the hub's repository that the folder goes to.
+        forms: those that whoever asks can have, of which a refusal names some.
 
     Raises:
         Refusal: `to` is taken, the form can't carry the method, the backbone can't be found or has no name on the hub
@@ -101,7 +104,7 @@ def export_adapter(
     card = card.model_copy(update={"backbone": told, "dequantised_by": source.dequantised_by})
     adapted, package = PlacedAdapter(geometry=shape, adapter=card.adapter, quantize=card.quantize), package_of(source)
     published = replace(published, licence=published.licence or licence_beside(source.folder))
-    refuse_unheld(form, adapted, rank)
+    refuse_unheld(form, adapted, rank, forms)
     if card.decoding is None and card.own_task and card.own_task.generation:  # an earlier version's
         card = card.model_copy(update={"decoding": load_adapted(adapter, model=model).answer.decoding})
     readme = partial(render_model_card, card, form, to.name, published, package=package)

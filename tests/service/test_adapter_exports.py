@@ -1,9 +1,11 @@
 """Tests that a service exports what a study has chosen into the study's folder, sends it, and refuses what it can't."""
 
 import os
+import re
 from dataclasses import replace
 from pathlib import Path
-from typing import Self
+from shutil import rmtree
+from typing import Any, Self
 from urllib.request import urlopen
 
 import pytest
@@ -30,6 +32,7 @@ from krona_tune.study.folder import StudyFolder
 from tests.record.adapters import study_folder
 from tests.service.conftest import LOCAL
 from tests.service.serving import served
+from tests.train.exported_adapters import adapter_folder
 
 
 @pytest.fixture
@@ -81,6 +84,24 @@ class Exporter:
         to.mkdir()
         (to / "model.safetensors").write_bytes((adapter / "adapter.safetensors").read_bytes())
         return ExportAnswer(folder=str(to), difference=0.0, loading="", download=download)
+
+
+class SameProcess(Exporter):
+    """Stands for the process that exports: this one exports."""
+
+    def call(self, export: Any, *given: object, seconds: float) -> ExportAnswer:
+        answer: ExportAnswer = export(*given)
+        return answer
+
+
+def test_an_adapter_that_peft_has_not_is_advised_in_the_forms_that_the_service_offers(
+    study: StudyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("krona_tune.service.adapter_exports.ChildProcess", SameProcess)
+    rmtree(study.adapter("cola"))
+    adapter_folder(tmp_path / "backbone", study.adapter("cola"), "cola", a_out=4, a_in=6, roles="query+value")
+    said = refused(study, "cola", Form.PEFT)
+    assert re.findall(r"form (\w+)", said) == ["merged", "krona", "adapter"], said
 
 
 def test_an_export_of_what_was_chosen_before_is_not_offered_and_gives_way(
