@@ -20,10 +20,10 @@ if TYPE_CHECKING:
     from krona_tune.search.startup.task_data import Preview
 
 
-def print_plan(plan: "Plan", reason: str, folder: StudyFolder | None, earlier: "EarlierOrders | None" = None) -> None:
-    """Prints what will be run, in a few lines."""
+def print_plan(plan: "Plan", reason: str, where: str = "", earlier: "EarlierOrders | None" = None) -> None:
+    """Prints what will be run, in a few lines; takes what `plan_lines` takes."""
     console.print(f"[bold]krona_tune {__version__}[/bold]")
-    print_lines(plan_lines(plan, reason, folder, earlier))
+    print_lines(plan_lines(plan, reason, where, earlier))
     print_warnings(plan.lacking())
 
 

@@ -15,7 +15,6 @@ from krona_tune.search.terminal.cell_view import NamedLines
 from krona_tune.search.waiting_orders import EarlierOrders
 from krona_tune.study.folder import StudyFolder, nearest_folder
 from krona_tune.study.formatting import describe_adapter, format_many, format_money
-from krona_tune.study.redact import redact
 from krona_tune.study.request.field_types import for_task
 from krona_tune.study.request.metric_table import rows_of
 from krona_tune.study.request.samplers import SAMPLERS
@@ -60,7 +59,7 @@ class PlanView(NamedLines):
     def lines(self) -> dict[str, str]:
         """Returns the plan in named lines, as a dry run prints it: with what is cut of the examples, and what the study
         takes as far as that is known before a step is timed."""
-        lines = plan_lines(self.plan, "", self.folder, EarlierOrders.of(self.folder))
+        lines = plan_lines(self.plan, "", self.folder.where, EarlierOrders.of(self.folder))
         more = {"reasons": "; ".join(_reasons(self.plan.spec))} if "reasons" in lines else {}
         previews, warnings = self._looked_at
         if previews:
@@ -120,10 +119,14 @@ def _omitted(source: "BackboneSource") -> list[str]:
     return said if more <= 0 else [*said[:MOST_LEFT_OUT], f"and {more} more"]
 
 
-def plan_lines(
-    plan: "Plan", reason: str, folder: StudyFolder | None, earlier: "EarlierOrders | None" = None
-) -> dict[str, str]:
-    """Returns what will be run, in a few named lines; `earlier` are the orders that wait for a resumed study."""
+def plan_lines(plan: "Plan", reason: str, where: str = "", earlier: "EarlierOrders | None" = None) -> dict[str, str]:
+    """Returns what will be run, in a few named lines.
+
+    Args:
+        reason: why this request was taken, in words; may be empty.
+        where: where the study's folder is, to whoever reads the lines; empty if it has none.
+        earlier: the orders that wait for a resumed study.
+    """
     spec, shape, search = plan.spec, plan.geometry, plan.spec.search
     lines = {
         "space": plan.place + (f" ({reason})" if reason else ""),
@@ -159,8 +162,8 @@ def plan_lines(
         lines["orders"] = _indented(earlier.text)
     if slow := busy():
         lines["machine"] = f"{slow}: all takes longer, also Ray's start"
-    if folder:
-        lines["folder"] = str(folder.shown) + (f", copied to {redact(folder.remote)}" if folder.remote else "")
+    if where:
+        lines["folder"] = where
     if set(plan.own_data) == set(spec.tasks):
         del lines["data"]
     return lines

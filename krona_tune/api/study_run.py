@@ -85,7 +85,7 @@ def run_and_report(
     plan = _planned(spec, place, folder)
     again = asked(plan) if asked else None
     if dry_run or not options.start.quiet:
-        print_full_training(plan, again, here) if again else print_plan(plan, reason, folder, earlier)
+        print_full_training(plan, again, here) if again else print_plan(plan, reason, folder.where, earlier)
     else:
         print_warnings(plan.unread, errors)  # from what it can't learn any more
     if dry_run:

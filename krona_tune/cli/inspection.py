@@ -179,5 +179,5 @@ def check(space: options.Space, settings: options.Settings = None, model: option
 
     with naming_given(place, given):
         plan = make_plan(spec, str(place))
-        print_plan(plan, "", None)
+        print_plan(plan, "")
         print_warnings(data_doubts(plan))

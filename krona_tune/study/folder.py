@@ -91,6 +91,16 @@ class StudyFolder:
         return self.root.relative_to(here) if here and self.root.is_relative_to(here) else self.root
 
     @property
+    def where(self) -> str:
+        """Returns where it is to somebody in the current folder: its path from there, and its copy."""
+        return str(self.shown) + (f", copied to {redact(self.remote)}" if self.remote else "")
+
+    @property
+    def where_from_afar(self) -> str:
+        """Returns where it is to somebody elsewhere: at its copy, if it has one, else at its whole path."""
+        return redact(self.remote or str(self.root.absolute()))
+
+    @property
     def remote_checkpoints(self) -> str | None:
         """Returns the URI where workers that can't see `checkpoints` find its content."""
         return f"{self.remote}/checkpoints" if self.remote else None

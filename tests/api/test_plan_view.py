@@ -24,7 +24,7 @@ def test_a_plan_says_when_the_machine_is_busy(
     monkeypatch.setattr(psutil, "getloadavg", lambda: (load, 90.0, 90.0))
     monkeypatch.setattr(psutil, "cpu_count", lambda: 4)
     plan = make_plan(StudySpec.model_validate({"model": model, "tasks": ["rte"], "data": "mini"}), "here")
-    assert plan_lines(plan, "", None).get("machine") == (line and f"{line}, also Ray's start")
+    assert plan_lines(plan, "").get("machine") == (line and f"{line}, also Ray's start")
 
 
 def test_a_plan_says_how_many_examples_are_used_and_what_is_odd_about_them(model: str, tmp_path: Path) -> None:
@@ -62,14 +62,14 @@ def test_a_plan_says_what_is_cut_and_what_the_study_takes(tmp_path: Path) -> Non
 )
 def test_a_plan_says_when_trials_are_judged(model: str, schedule: dict[str, object], line: str) -> None:
     asked = {"model": model, "tasks": ["rte"], "data": "mini", "schedule": schedule}
-    assert plan_lines(make_plan(StudySpec.model_validate(asked), "here"), "", None)["rungs"] == line
+    assert plan_lines(make_plan(StudySpec.model_validate(asked), "here"), "")["rungs"] == line
 
 
 def test_a_plan_says_which_tasks_are_trained_longer(model: str) -> None:
     schedule = {"epochs": {"default": 6, "rte": 8, "sst2": 9}, "grace_epochs": 2}
     asked = {"model": model, "tasks": ["rte", "cola", "mrpc"], "data": "mini", "schedule": schedule}
     line = "judged from 2 to 6 (rte 8) epochs, each 3 times further"
-    assert plan_lines(make_plan(StudySpec.model_validate(asked), "here"), "", None)["rungs"] == line
+    assert plan_lines(make_plan(StudySpec.model_validate(asked), "here"), "")["rungs"] == line
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_a_plan_says_that_shared_configurations_are_stopped_between_tasks(
     schedule, search = {"epochs": 6, "reduction": 2}, {"shared": True}
     asked = {"model": model, "tasks": tasks, "data": "mini", "schedule": schedule, "search": search}
     spec = StudySpec.model_validate({**asked, "finalists": {"top": 1}})
-    assert plan_lines(make_plan(spec, "here"), "", None)["rungs"] == line
+    assert plan_lines(make_plan(spec, "here"), "")["rungs"] == line
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_a_plan_counts_the_taught_trials_for_which_there_are_points(
     asked = {"model": model, "tasks": ["rte"], "data": "mini", "adapter": adapter, "search": {"taught": True}}
     plan = make_plan(StudySpec.model_validate(asked), "here")
     assert (plan.spec.search.taught_trials, plan.planned.taught) == (6, taught)
-    assert plan_lines(plan, "", None)["first"].startswith(line)
+    assert plan_lines(plan, "")["first"].startswith(line)
 
 
 @pytest.mark.parametrize(
@@ -118,7 +118,7 @@ def test_a_plan_says_what_the_curves_lost_on_backbones_like_its_own(
     adapter = {"method": "krona", "a_out": 4, "a_in": [2, 4]}
     asked = {"model": name, "tasks": ["rte"], "data": "mini", "adapter": adapter, "examples": {"max_length": 32}}
     plan = make_plan(StudySpec.model_validate({**asked, "search": {"taught": True}}), "here")
-    assert lost in " ".join(plan_lines(plan, "", None)["first"].split())
+    assert lost in " ".join(plan_lines(plan, "")["first"].split())
 
 
 def test_where_every_size_counts_the_sizes_of_the_taught_points_are_said(model: str) -> None:
@@ -126,7 +126,7 @@ def test_where_every_size_counts_the_sizes_of_the_taught_points_are_said(model: 
     plan = make_plan(StudySpec.model_validate({**asked, "search": {"taught": True, "objective": "pareto"}}), "here")
     assert plan.taught
     sizes = [plan.space.parameters(point) for point in plan.taught.points]
-    line = plan_lines(plan, "", None)["first"]
+    line = plan_lines(plan, "")["first"]
     assert "points near the best at each size of 4 recorded tasks" in line
     assert line.endswith(f"of {min(sizes):,} to {max(sizes):,} adapter parameters")
 
@@ -135,7 +135,7 @@ def test_the_sizes_of_methods_leave_out_the_head_which_the_plan_says(model: str)
     asked = {"model": model, "tasks": ["rte"], "data": "mini", "adapter": {"method": ["lora", "bitfit"], "rank": 2}}
     plan = make_plan(StudySpec.model_validate(asked), "here")
     [size] = plan.space.of("lora").sizes()
-    assert f"; adapter parameters: lora {size:,}" in " ".join(plan_lines(plan, "", None)["methods"].split())
+    assert f"; adapter parameters: lora {size:,}" in " ".join(plan_lines(plan, "")["methods"].split())
 
 
 @pytest.mark.parametrize(

@@ -128,7 +128,7 @@ def test_a_price_is_in_the_plan_the_forecast_and_the_end(
     resources = {"cpus_per_trial": 2, "price_per_hour": price}
     request: dict[str, Any] = {"model": model, "tasks": ["rte"], "data": "mini", "resources": resources}
     plan = make_plan(StudySpec.model_validate(request), "here")
-    assert plan_lines(plan, "", None).get("price") == line
+    assert plan_lines(plan, "").get("price") == line
     started = begun(plan)
     print_started(started, StartOptions(), Forecast(tasks={"rte": RTE}), {})
     assert re.search(foretold, capsys.readouterr().out)

@@ -21,7 +21,6 @@ from krona_tune.search.startup.slots import Cluster, slots, this_machine
 from krona_tune.service.queue.drivers import MOST_PACKED, packed
 from krona_tune.service.queue.entry import LONGEST_SPACE, Submission, start_of
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.redact import redact
 from krona_tune.study.request.given_values import GivenValue
 from krona_tune.study.request.loader import dump_spec, read_request, spec_with
 from krona_tune.study.request.study_spec import ResourcesSpec, StudySpec
@@ -81,7 +80,7 @@ def check(storage: Storage, asked: Submission, on: Cluster | None = None, *, pri
         raise Refusal("space", f"whole it has {len(space):,} characters", f"write one of at most {LONGEST_SPACE:,}")
     if (size := len(packed(space))) > MOST_PACKED:
         raise Refusal("space", f"packed it has {size:,} characters", f"write a request of at most {MOST_PACKED:,}")
-    lines = plan_lines(plan, reason, folder) | {"folder": redact(folder.remote or str(folder.root))}
+    lines = plan_lines(plan, reason, folder.where_from_afar)
     printed = _dry_run(plan, reason, folder, on or this_machine()) if prints else ""
     return CheckedSubmission(space=space, lines=lines, resources=plan.spec.resources, printed=printed)
 
@@ -99,7 +98,7 @@ def _dry_run(plan: Plan, reason: str, folder: StudyFolder, on: Cluster) -> str:
     """Returns what a dry run prints, without colours."""
     needed = slots(on, plan.spec.resources)
     with console.capture() as printed:
-        print_plan(plan, reason, folder)
+        print_plan(plan, reason, folder.where_from_afar)
         print_dry_run(plan, needed, folder)
     return Text.from_ansi(printed.get()).plain
 
