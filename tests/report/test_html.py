@@ -10,6 +10,7 @@ from plotly.offline import get_plotlyjs
 
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.refusal import Refusal
+from krona_tune.report.html import TEMPLATES
 from krona_tune.report.study_page import write_report
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status
@@ -76,3 +77,8 @@ def test_a_page_that_can_not_be_written_is_refused(study: StudyFolder) -> None:
     study.page.mkdir()
     with pytest.raises(Refusal, match=r"report.html: the page can.t be written \(IsADirectoryError.*; make room"):
         write_report(study)
+
+
+def test_one_script_asks_the_service_for_all_others() -> None:
+    scripts = {path.name: path.read_text(encoding="utf-8") for path in TEMPLATES.glob("*.js")}
+    assert [name for name, text in scripts.items() if "fetch(" in text] == ["ask.js"]

@@ -37,7 +37,7 @@ def opened(page: Page, answers: dict[str, tuple[int, str]]) -> list[object]:
             status, text = answers[path]
             route.fulfill(status=status, content_type="application/json", body=text)
         else:
-            script = (TEMPLATES / "idle_study.js").read_text(encoding="utf-8")
+            script = "".join((TEMPLATES / name).read_text(encoding="utf-8") for name in ("ask.js", "idle_study.js"))
             route.fulfill(content_type="text/html", body=f"{FORMS}<script>{script}</script>")
 
     page.route(f"{PLACE}**", answer)
@@ -60,3 +60,11 @@ def test_a_refusal_is_said_with_its_place(page: Page) -> None:
     for place, name in enumerate(("Resume", "Export")):
         page.get_by_role("button", name=name).click()
         expect(page.locator(".said").nth(place)).to_have_text("Refused: trials: 3 are too many")
+
+
+@pytest.mark.parametrize("place", range(2))
+def test_a_browser_that_the_service_no_longer_knows_loads_the_page_again(page: Page, place: int) -> None:
+    opened(page, dict.fromkeys(ANSWERS, (401, "{}")))
+    with page.expect_navigation():
+        page.get_by_role("button").nth(place).click()
+    expect(page.locator(".said").nth(place)).to_be_empty()

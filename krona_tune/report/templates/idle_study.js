@@ -15,18 +15,14 @@
     const place = form.querySelector(".said");
     const say = (text, refused) => { place.textContent = text; place.classList.toggle("refused", refused); };
     say(queue ? "Asking the queue…" : "Exporting: this may take minutes…", false);
-    try {
-      const body = JSON.stringify({ ...(queue && { name: form.dataset.study }), ...filledIn(form) });
-      const answer = await fetch(to ?? `/api/queue/${queue}`, { method: "POST", headers: { "Content-Type": "application/json" }, body });
-      const held = await answer.json();
-      if (answer.ok) form.reset();
-      if (answer.ok) say(queue ? `It is number ${held.id} of the queue, and runs when it has slots.` : `It is in ${held.folder}. `, false);
-      if (answer.ok && held.download) {
-        const link = place.appendChild(document.createElement("a"));
-        Object.assign(link, { href: held.download, download: "", textContent: "Download it" });
-      }
-      if (!answer.ok) say(`Refused: ${held.place}: ${held.problem}${held.fix ? `; ${held.fix}` : ""}`, true);
-    } catch { say("The service does not answer: look what it has done before you ask again.", true); }
+    const content = { ...(queue && { name: form.dataset.study }), ...filledIn(form) };
+    const { ok, held, why } = await window.ask(to ?? `/api/queue/${queue}`, content);
+    if (ok) form.reset();
+    say(!ok ? why : queue ? `It is number ${held.id} of the queue, and runs when it has slots.` : `It is in ${held.folder}. `, !ok);
+    if (ok && held.download) {
+      const link = place.appendChild(document.createElement("a"));
+      Object.assign(link, { href: held.download, download: "", textContent: "Download it" });
+    }
     delete form.dataset.busy;
   });
 })();

@@ -97,27 +97,22 @@
     }
   };
 
-  // Tells whether the service no longer knows this browser: the page that is loaded again is the login.
-  const isUnknown = ({ type, status }) => type === "opaqueredirect" || status === 401;
   let asked = null;
   let again = false;
   const update = async (newest) => {
     if (asked) { again = newest; return; }
     asked = newest;
-    try {
-      const answer = await fetch(source, { redirect: "manual" });
-      if (isUnknown(answer)) { location.reload(); return; }
-      connection.hidden = answer.ok;
-      if (!answer.ok) { setTimeout(() => update(newest), RETRY); return; }
-      show(new DOMParser().parseFromString(await answer.text(), "text/html"));
-      stamp = answer.headers.get("X-Stamp");
+    const { ok, held, stamp: come } = await window.ask(source);
+    connection.hidden = ok;
+    asked = null;
+    if (ok) {
+      show(held);
+      stamp = come;
       // What came may be older than what was told of, or newer: the service says which, if it is asked again.
       if (stamp !== newest) setTimeout(() => { if (!document.hidden) listen(); }, RETRY);
-    } catch { setTimeout(() => update(newest), RETRY); } finally {
-      asked = null;
-      if (again && again !== stamp) update(again);
-      again = null;
-    }
+    } else setTimeout(() => update(newest), RETRY);
+    if (again && again !== stamp) update(again);
+    again = null;
   };
 
   // Makes one element like another, child by child, so that a button that is pressed and a field that is filled in stay.
@@ -161,9 +156,8 @@
     stream.addEventListener("error", async () => {
       connection.hidden = false;
       if (stream.readyState !== EventSource.CLOSED) return;
-      const answer = await fetch(source, { redirect: "manual" }).catch(() => null);
-      if (answer && isUnknown(answer)) location.reload();
-      else setTimeout(listen, RETRY);
+      await window.ask(source); // the login is shown to a browser that the service no longer knows
+      setTimeout(listen, RETRY);
     });
   };
   // A browser opens few connections to one host; a page that nobody sees leaves its own to the others.
@@ -191,16 +185,10 @@
   };
   const give = async (order, place) => {
     say(place, "Sending the order…", false);
-    try {
-      const answer = await fetch(orders, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(order) });
-      const held = await answer.json();
-      if (answer.ok) say(place, `Ordered: ${[held.what.replaceAll("_", " "), held.trial, ...held.settings, held.value].filter(Boolean).join(" ")}. ${document.querySelector("#now[data-runs]") ? "The driver answers within a few seconds." : "No driver runs the study: it waits until it is resumed."}`, false);
-      else say(place, `Refused: ${held.place}: ${held.problem}${held.fix ? `; ${held.fix}` : ""}`, true);
-      return answer.ok;
-    } catch {
-      say(place, "The service does not answer: look what it has done before you ask again.", true);
-      return false;
-    }
+    const { ok, held, why } = await window.ask(orders, order);
+    if (ok) say(place, `Ordered: ${[held.what.replaceAll("_", " "), held.trial, ...held.settings, held.value].filter(Boolean).join(" ")}. ${document.querySelector("#now[data-runs]") ? "The driver answers within a few seconds." : "No driver runs the study: it waits until it is resumed."}`, false);
+    else say(place, why, true);
+    return ok;
   };
   const confirmed = (text) => new Promise((done) => {
     const dialog = document.getElementById("confirm");
@@ -231,14 +219,11 @@
     if (wanted.length > MOST_CLONES) { say(cloneSaid, `${wanted.length} clones: order at most ${MOST_CLONES} at once.`, true); return false; }
     if (!wanted[0].settings.length) { say(cloneSaid, "", false); return false; }
     for (const order of wanted) {
-      try {
-        const answer = await fetch(`${orders}/check`, { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(order) });
-        if (mine !== checking) return false;
-        if (answer.ok) continue;
-        const held = await answer.json();
-        say(cloneSaid, `Would be refused: ${held.place}: ${held.problem}${held.fix ? `; ${held.fix}` : ""}`, true);
-        return false;
-      } catch { say(cloneSaid, "The service does not answer.", true); return false; }
+      const { ok, why } = await window.ask(`${orders}/check`, order);
+      if (mine !== checking) return false;
+      if (ok) continue;
+      say(cloneSaid, why.replace(/^Refused/, "Would be refused"), true);
+      return false;
     }
     say(cloneSaid, wanted.length > 1 ? `${wanted.length} clones can be made.` : "This can be ordered.", false);
     return true;
@@ -250,14 +235,11 @@
     say(cloneSaid, "", false);
     fields.replaceChildren();
     clone.showModal();
-    try {
-      const answer = await fetch(`${location.pathname}/clone/${encodeURIComponent(original)}`);
-      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-      if (!answer.ok) { say(cloneSaid, page.querySelector(".headline")?.textContent || "It can't be cloned.", true); return; }
-      if (clone.dataset.trial !== original) return;
-      fields.replaceChildren(...page.body.childNodes);
-      fields.querySelector("input")?.focus();
-    } catch { say(cloneSaid, "The service does not answer.", true); }
+    const { ok, held, why } = await window.ask(`${location.pathname}/clone/${encodeURIComponent(original)}`);
+    if (clone.dataset.trial !== original) return;
+    if (!ok) { say(cloneSaid, why, true); return; }
+    fields.replaceChildren(...held.body.childNodes);
+    fields.querySelector("input")?.focus();
   };
   document.addEventListener("click", async ({ target }) => {
     const button = target.closest("button");

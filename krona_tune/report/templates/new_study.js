@@ -6,17 +6,15 @@
   const fields = document.getElementById("new-study-fields");
   const plan = document.getElementById("new-study-plan");
   const said = form.querySelector(":scope > .said");
-  const SILENT = "The service does not answer. No study was begun, as far as this page knows: the same form can be sent again.";
   const say = (text, refused = false) => { said.textContent = text; said.classList.toggle("refused", refused); };
-  const refusalOf = ({ problem, fix }) => `${problem}${fix ? `; ${fix}` : ""}`;
 
   // Shows a refusal at the field that its place names, or below the form.
-  const refuse = (held) => {
-    const name = held.place.replace(/^body\./, "").split(".")[0];
+  const refuse = ({ held, why }) => {
+    const name = held?.place?.replace(/^body\./, "").split(".")[0];
     const place = document.getElementById(`new-${name}-refused`);
-    if (!place) { say(`Refused: ${held.place}: ${refusalOf(held)}`, true); return; }
+    if (!place) { say(why, true); return; }
     say("Refused: see the field.", true);
-    place.textContent = refusalOf(held);
+    place.textContent = why.replace(`Refused: ${held.place}: `, "");
     const field = place.parentElement.querySelector("input, select");
     field?.setAttribute("aria-invalid", "true");
     field?.focus();
@@ -28,15 +26,9 @@
     for (const each of fields.querySelectorAll("[aria-invalid]")) each.removeAttribute("aria-invalid");
   };
   const asked = async (address, content) => {
-    try {
-      const how = content ? { method: "POST", headers: { "Content-Type": "application/json" }, body: JSON.stringify(content) } : {};
-      const answer = await fetch(address, { redirect: "manual", ...how });
-      if (answer.type === "opaqueredirect" || answer.status === 401) { location.reload(); return null; }
-      const held = await answer.json();
-      if (answer.ok) return held;
-      refuse(held);
-    } catch { say(SILENT, true); }
-    return null;
+    const answer = await window.ask(address, content);
+    if (!answer.ok) refuse(answer);
+    return answer.ok ? answer.held : null;
   };
 
   const GUESSES = { label: /^(label|labels|target|class|category|answer|score|y)$/i, second_text: /^$/ };
@@ -68,12 +60,9 @@
     dialog.showModal();
     if (fields.childElementCount) return;
     say("Looking through the folders…");
-    try {
-      const answer = await fetch("/new", { redirect: "manual" });
-      if (!answer.ok) { say("The form can't be had: load the page again.", true); return; }
-      const page = new DOMParser().parseFromString(await answer.text(), "text/html");
-      fields.replaceChildren(...page.body.childNodes);
-    } catch { say(SILENT, true); return; }
+    const page = await asked("/new");
+    if (!page) return;
+    fields.replaceChildren(...page.body.childNodes);
     say("");
     form.elements.name.focus();
     await choose();

@@ -26,26 +26,16 @@
     clearTimeout(say.timer);
     say.timer = setTimeout(() => { said.textContent = ""; }, 12000);
   };
-  const give = async (id, method, end, content) => {
-    try {
-      const body = content && JSON.stringify(content);
-      const answer = await fetch(`/api/queue/${id}${end}`, { method, headers: { "Content-Type": "application/json" }, body });
-      const held = await answer.json();
-      if (answer.ok) { refused.delete(id); return held; }
-      refused.set(id, `Refused: ${held.place}: ${held.problem}${held.fix ? `; ${held.fix}` : ""}`);
-    } catch {
-      refused.set(id, "The service does not answer. Nothing was changed, as far as this page knows.");
-    }
-    return null;
-  };
   // Asks the service for one change; returns the changed entry, or null if it was refused.
-  const change = async (id, ...asked) => {
+  const change = async (id, method, end, content) => {
     if (busy.has(id)) return null;
     busy.add(id);
-    const made = await give(id, ...asked);
+    const { ok, held, why } = await window.ask(`/api/queue/${id}${end}`, content, method);
     busy.delete(id);
+    if (ok) refused.delete(id);
+    else refused.set(id, why);
     put();
-    return made;
+    return ok ? held : null;
   };
 
   const dialog = document.getElementById("queue-confirm");
