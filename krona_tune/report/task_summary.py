@@ -100,7 +100,7 @@ class TaskSummary:
     @cached_property
     def winner(self) -> TrialResult | None:
         """Returns the trial that won: of the winning finalist the best seed, without finals the best of the search."""
-        return self.standings.winner(self.task, self.facts)
+        return self.finals.winner.best_row if self.finals.winner else self.standings.best(self.task)
 
     @cached_property
     def chosen(self) -> TrialResult | None:
@@ -110,7 +110,7 @@ class TaskSummary:
     @cached_property
     def verdicts(self) -> Verdicts:
         """Returns in sentences what of the task's results holds and what does not."""
-        return verdicts_of(self.standings, self.task, self.facts)
+        return verdicts_of(self.standings, self.task, self.finals)
 
     @property
     def negated(self) -> str:

@@ -47,12 +47,10 @@ class Verdicts:
         return self.learned is Learned.NOTHING
 
 
-def verdicts_of(standings: Standings, task: str, facts: TaskFacts | None) -> Verdicts:
-    """Returns a task's verdicts: of its finals; without finalists, of the best of its search beside the head alone.
-
-    `facts` None: the manifest does not have the task.
-    """
-    title, finals = facts.title if facts else task, standings.finals(task, facts)
+def verdicts_of(standings: Standings, task: str, finals: Finals) -> Verdicts:
+    """Returns a task's verdicts: of its finals; without finalists, of the best of its search beside the head alone."""
+    facts = finals.facts
+    title = facts.title if facts else task
     best, searched, baseline = standings.best(task), standings.searched(task), standings.baseline(task)
     winner = finals.winner
     rows = winner.learned if winner else (best,) if best else ()

@@ -4,6 +4,7 @@ from dataclasses import replace
 
 from krona_tune.study.finals import DEFAULT
 from krona_tune.study.kinds import TrialKind
+from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.result import Status, TrialResult
 from krona_tune.study.standings import Standings
 from krona_tune.study.verdicts import Verdicts, configuration_texts, trained_texts, verdicts_of
@@ -20,7 +21,11 @@ SEARCHED = [
 
 
 def verdicts(*finalists: TrialResult, searched: list[TrialResult] = SEARCHED) -> Verdicts:
-    return verdicts_of(Standings([*finalists, *searched]), "rte", FACTS)
+    return of(Standings([*finalists, *searched]), FACTS)
+
+
+def of(standings: Standings, facts: TaskFacts) -> Verdicts:
+    return verdicts_of(standings, "rte", standings.finals("rte", facts))
 
 
 def test_where_nothing_was_learned_the_headline_says_so_with_what_was_tried() -> None:
@@ -147,8 +152,8 @@ def test_beside_one_adapter_it_is_said_that_nothing_was_learned() -> None:
 def test_what_is_odd_about_the_data_is_said_beside_scores_only() -> None:
     odd = FACTS.model_copy(update={"doubts": ("no test example of RTE has the label 'no'",)})
     said = "RTE: no test example of RTE has the label 'no'."
-    assert verdicts_of(Standings(SEARCHED), "rte", odd).others == (said,)
-    assert verdicts_of(Standings([]), "rte", odd).others == ()
+    assert of(Standings(SEARCHED), odd).others == (said,)
+    assert of(Standings([]), odd).others == ()
     assert verdicts().others == ()
 
 

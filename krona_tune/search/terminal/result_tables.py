@@ -12,7 +12,7 @@ from rich.text import Text
 
 from krona_tune.study.chosen_finalist import choose
 from krona_tune.study.compared_methods import Average, Cell, MethodLine, averaged, compare_methods, left_out
-from krona_tune.study.finals import Finalist
+from krona_tune.study.finals import Finalist, Finals
 from krona_tune.study.formatting import (
     NOTHING,
     describe_adapter,
@@ -161,18 +161,16 @@ def build_result_tables(standings: Standings, facts: dict[str, TaskFacts], searc
     what that saved.
     """
     ends = search_ends(search, list(standings.rows), {task: fact.title for task, fact in facts.items()})
-    verdicts = {task: verdicts_of(standings, task, fact) for task, fact in facts.items()}
+    finals = {task: standings.finals(task, fact) for task, fact in facts.items()}
+    verdicts = {task: verdicts_of(standings, task, each) for task, each in finals.items()}
     facts = {task: fact.model_copy(update={"title": escape(fact.title)}) for task, fact in facts.items()}
     tables: list[RenderableType] = [
         *(Text(each.headline, style="bold yellow") for each in verdicts.values() if each.headline),
         _search_table(standings, facts, verdicts),
     ]
-    if any(standings.finals(*known).winner for known in facts.items()):
-        tables[-1:] = [
-            FittingTable(_finals_table(standings, facts, verdicts)),
-            _caption(facts),
-            _legend(standings, facts),
-        ]
+    if any(each.winner for each in finals.values()):
+        table = FittingTable(_finals_table(standings, finals, facts, verdicts))
+        tables[-1:] = [table, _caption(facts), _legend(finals.values())]
     tables += [Text(text) for text in (*ends, *(text for each in verdicts.values() for text in each.others))]
     if lines := compare_methods(standings.rows, facts, standings.shared_by):
         tables.append(methods_table(lines, facts))
@@ -215,7 +213,9 @@ def _caption(facts: dict[str, TaskFacts]) -> Text:
     return Text(FINALS_CAPTION + said, style="table.caption")
 
 
-def _finals_table(standings: Standings, facts: dict[str, TaskFacts], verdicts: Mapping[str, Verdicts]) -> Table:
+def _finals_table(
+    standings: Standings, ranked: Mapping[str, Finals], facts: dict[str, TaskFacts], verdicts: Mapping[str, Verdicts]
+) -> Table:
     table = titled_table("Finalists of each task", facts, ())
     for name in ("task", "finalist", "validation", "test", "head only\non test", "constant", "parameters"):
         left, whole = name in NAME_WIDTHS, name in WHOLE
@@ -223,7 +223,7 @@ def _finals_table(standings: Standings, facts: dict[str, TaskFacts], verdicts: M
         table.add_column(name, justify="left" if left else "right", no_wrap=whole, overflow="fold", min_width=least)
     for task, fact in facts.items():
         title = _in_lines("task", Text.from_markup(fact.title).plain)
-        finals, best = standings.finals(task, fact), standings.best(task)
+        finals, best = ranked[task], standings.best(task)
         choice = choose(finals) if finals.compares else None
         head = format_spread(finals.head_only.test if finals.head_only else None)
         head += "\nchosen" * bool(choice and choice.finalist is finals.head_only)
@@ -312,7 +312,7 @@ def _finalist(each: Finalist, marks: str, beside: tuple[str, str], *, style: str
     )
 
 
-def _legend(standings: Standings, facts: dict[str, TaskFacts]) -> Text:
+def _legend(ranked: Iterable[Finals]) -> Text:
     """Returns the configuration of each finalist."""
-    everyone = [each for known in facts.items() for each in standings.finals(*known).finalists]
+    everyone = [each for finals in ranked for each in finals.finalists]
     return Text("\n".join(f"{each.of}: {describe_adapter(each.params)}" for each in everyone))
