@@ -162,8 +162,9 @@ class ComparedTask:
 
     @property
     def knobs(self) -> Knobs:
-        """Returns which knobs differ between the studies' winners."""
-        return knobs_among([each.row for each in self.entries if each.row])
+        """Returns which knobs differ between the studies' winners; a single one differs from none and is like none."""
+        winners = [each.row for each in self.entries if each.row]
+        return knobs_among(winners if len(winners) > 1 else [])
 
     @property
     def verdicts(self) -> tuple[str, ...]:

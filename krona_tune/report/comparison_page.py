@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from itertools import cycle
 from pathlib import Path
+from textwrap import wrap
 
 from markupsafe import Markup
 
@@ -14,6 +15,9 @@ from krona_tune.report.score_charts import PARAMETERS, front_line, task_front
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.formatting import format_many
 from krona_tune.study.standings import Front, average_front
+
+LEGEND_WIDTH = 32
+"""The most characters of a line of a legend: a telephone shows no more."""
 
 
 def write_comparison(folders: Sequence[StudyFolder], to: Path) -> Path:
@@ -71,6 +75,7 @@ def _draw_fronts(name: str, title: str, caption: str, fronts: Mapping[str, Front
         return None
     figure = empty_figure(PARAMETERS, SCORE)
     for (study, front), colour in zip(fronts.items(), cycle(COLOURS), strict=False):
-        figure.add_trace(front_line(escape(study, quote=False), front, colour))
+        lines = (escape(line, quote=False) for line in wrap(study, LEGEND_WIDTH))
+        figure.add_trace(front_line("<br>".join(lines), front, colour))
     figure.update_xaxes(log_axis([size for front in fronts.values() for size, _ in front]))
     return Chart(name=name, title=title, caption=caption, figure=figure)

@@ -1,14 +1,16 @@
 """Tests several studies on one page: compared if that is fair, with a warning if not."""
 
+import json
 import os
 import re
 from dataclasses import replace
+from html import unescape
 from pathlib import Path
 
 import pytest
 
 from krona_tune.refusal import Refusal
-from krona_tune.report.comparison_page import write_comparison
+from krona_tune.report.comparison_page import LEGEND_WIDTH, write_comparison
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.result import Status, TrialResult
 from tests.record.events import manifest
@@ -145,3 +147,21 @@ def test_winners_are_held_against_the_first_studys_in_words_and_numbers(tmp_path
     assert "<b>two 0.809 ± 0.008 0.7" in rte
     assert "+0.099 +0.090 to +0.108" in rte
     assert "<b>two" not in path.read_text(encoding="utf-8")
+
+
+def test_nothing_is_the_same_in_all_where_only_one_study_has_a_winner(two: list[StudyFolder], tmp_path: Path) -> None:
+    none = write_study(tmp_path / "none", manifest("rte"), [row("000", "search", None, status=Status.FAILED)])
+    text = read(write_comparison([two[0], none], tmp_path / "comparison.html")).text
+    assert "RTE: each study's best" in text
+    assert "same in all" not in text
+    assert "the configurations are the same" not in text
+
+
+def test_long_names_that_differ_at_their_ends_are_whole_in_a_legend(tmp_path: Path) -> None:
+    names = [f"krona-and-lora-with-seeds-of-the-first-week-{end}" for end in ("<i>a", "b")]
+    studies = [write_study(tmp_path / name, manifest("rte"), [searched("rte", 0.6, 700)]) for name in names]
+    page = write_comparison(studies, tmp_path / "comparison.html").read_text(encoding="utf-8")
+    [figure] = [json.loads(text) for text in re.findall(r'type="application/json"[^>]*>(.*?)</script>', page)]
+    legend = [trace["name"].split("<br>") for trace in figure["data"]]
+    assert ["".join(lines) for lines in legend] == [names[0].replace("<i>", "&lt;i&gt;"), names[1]]
+    assert all(len(unescape(line)) <= LEGEND_WIDTH for lines in legend for line in lines)
