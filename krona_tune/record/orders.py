@@ -109,7 +109,7 @@ def given_orders(folder: StudyFolder, answered: Iterable[Order]) -> tuple[Order,
 
 
 class Inbox:
-    """The orders that wait for this driver; each is given once.
+    """The orders that wait for this driver, in their order; where two threads have looked at once, one comes twice.
 
     A thread looks for them, so that a slow store never holds up the study.
     """
@@ -120,10 +120,10 @@ class Inbox:
         self._failed = False
         threading.Thread(target=self._serve, name="orders", daemon=True).start()
 
-    def take(self) -> Iterator[Order]:
-        """Yields the next orders that were found, at most MOST_AT_ONCE of them: trials need the thread that answers."""
+    def take(self, most: int = MOST_AT_ONCE) -> Iterator[Order]:
+        """Yields the next orders that were found, so few at once that trials get the thread that answers, too."""
         with suppress(queue.Empty):
-            for _ in range(MOST_AT_ONCE):
+            for _ in range(most):
                 yield self._found.get_nowait()
 
     def close(self) -> None:
@@ -134,8 +134,8 @@ class Inbox:
         try:
             for order in waiting_orders(self._folder):
                 if order.id not in self._seen:
+                    self._found.put(order)  # first: no other thread may put a later one before it
                     self._seen.add(order.id)
-                    self._found.put(order)
         except (OSError, Refusal) as error:
             if not self._failed:
                 logger.warning("orders can't be read: %s", error)

@@ -227,8 +227,8 @@ def _continue(study: RunningStudy, order: Order) -> Order:
 
 
 def _end_search(study: RunningStudy, order: Order) -> Order:
-    study.stopper.ended = order.by
-    return done(order, "the search ends; the finalists are trained next" if study.in_search else "the search has ended")
+    ends, study.stopper.ended = study.in_search, order.by
+    return done(order, "the search ends; the finalists are trained next" if ends else "the search has ended")
 
 
 def _check_cancel(study: KnownStudy, order: OrderRequest) -> str:

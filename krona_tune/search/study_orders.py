@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable, Collection, Sequence
 from threading import RLock
 
-from krona_tune.record.orders import Inbox, remove_order
+from krona_tune.record.orders import MOST_AT_ONCE, MOST_WAITING, Inbox, remove_order
 from krona_tune.record.trial_checkpoints import remove
 from krona_tune.refusal import Refusal, told
 from krona_tune.search.order_table import OF_A_FULL_TRAINING, ORDER_ACTIONS
@@ -84,7 +84,7 @@ class StudyOrders(Gate):
         if search:
             self.study.stopper.ended = search_ended_by(self.study.ledger.orders.values())
         self._inbox.look()
-        self.look()
+        self.look(MOST_WAITING)  # all: one that lets the search go on belongs to the one before it that ends it
         if self.study.paused and not self._told:
             self._say(f"The study is paused. Let it go on with: {self._go_on}")
         self._told = True
@@ -124,13 +124,13 @@ class StudyOrders(Gate):
                 self.look()
             self.only = ()
 
-    def look(self) -> None:
-        """Answers the orders that have come, and ends those whose effect is in the records."""
+    def look(self, most: int = MOST_AT_ONCE) -> None:
+        """Answers the next orders that have come, at most so many, and ends those whose effect is in the records."""
         with self._lock:
             self._ticked()
             self.study.clock.stand(not (self.slots() or self.running))  # one that is paused trains on to its next rung
             answered = [
-                order for order in self._inbox.take() if order.id in self.study.ledger.orders or self._answer(order)
+                order for order in self._inbox.take(most) if order.id in self.study.ledger.orders or self._answer(order)
             ]
             self._remove(answered)
             for order in self._taken():

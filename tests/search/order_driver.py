@@ -5,7 +5,7 @@ from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
 
 from krona_tune.record.driver_state import STOP
-from krona_tune.record.orders import Inbox, give_order
+from krona_tune.record.orders import MOST_AT_ONCE, Inbox, give_order
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.records import read_records
 from krona_tune.search.budget import Amount, Budget, StudyClock
@@ -56,9 +56,9 @@ class PromptInbox(Inbox):
         super().__init__(folder)
         self.close()
 
-    def take(self) -> Iterator[Order]:
+    def take(self, most: int = MOST_AT_ONCE) -> Iterator[Order]:
         self.look()
-        return super().take()
+        return super().take(most)
 
 
 class Terminal:

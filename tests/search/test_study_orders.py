@@ -12,7 +12,7 @@ from optuna.trial import TrialState
 
 from krona_tune.api.study_request import lift_ordered_stop, lifting_ordered_stop
 from krona_tune.record.driver_state import STOP
-from krona_tune.record.orders import give_order, remove_order, waiting_orders
+from krona_tune.record.orders import MOST_AT_ONCE, give_order, remove_order, waiting_orders
 from krona_tune.record.ownership import claim
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.record.records import read_records
@@ -202,6 +202,20 @@ def test_what_lifts_a_waiting_stop_is_not_given_twice(study: StudyFolder) -> Non
     give_order(study, REQUESTS["stop"])
     more = load_changed(study.spec, ("search.trials=9",))
     assert [len(lift_ordered_stop(study, more)) for _ in range(2)] == [1, 0]
+
+
+def test_however_many_orders_wait_what_lets_a_search_go_on_comes_before_its_trials(study: StudyFolder) -> None:
+    for number in range(2 * MOST_AT_ONCE - 1):
+        give_order(study, OrderRequest(what="max_concurrent", value=str(number + 2)))
+    for request in (REQUESTS["stop"], OrderRequest(what="continue"), REQUESTS["trials"]):
+        give_order(study, request)
+    driver = Driver(study).run()
+    assert driver.stopper.ended == ""
+    assert [order.outcome for order in driver.ledger.orders.values()][-3:] == [
+        "the search ends; the finalists are trained next",
+        "the search goes on",
+        "search.trials: 7",
+    ]
 
 
 def test_a_damaged_order_is_refused_as_a_row(study: StudyFolder) -> None:
