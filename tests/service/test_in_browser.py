@@ -291,12 +291,16 @@ def test_the_index_is_sorted_by_what_begins_with_a_number_and_is_none(
 def test_a_page_that_comes_newer_than_the_service_had_told_is_not_asked_for_again(
     storage: Storage, root: Path, browser: Browser
 ) -> None:
-    folder, asked, trial = make_study(root / "first"), list[str](), started(4)
-    row = ended(trial, Status.COMPLETED, [report(trial, 2, 0.8)])
+    folder, asked = make_study(root / "first"), list[str]()
+
+    def end_at_once(number: int, score: float) -> None:
+        """In one write: the service never tells of a part."""
+        trial = started(number)
+        ParquetSink(folder.results).trial_ended(ended(trial, Status.COMPLETED, [report(trial, 2, score)]))
 
     def changed_once_more(route: Route) -> None:
         if not asked:
-            ParquetSink(folder.results).trial_ended(row)  # one write: the service never tells of a part
+            end_at_once(4, 0.8)
         asked.append(route.request.url)
         route.continue_()
 
@@ -304,7 +308,7 @@ def test_a_page_that_comes_newer_than_the_service_had_told_is_not_asked_for_agai
         tab.page.clock.install()
         tab.page.route("**/studies/first/main", changed_once_more)
         tab.page.goto(f"{address}/studies/first")
-        end(ParquetSink(folder.results), started(3), 0.7)
+        end_at_once(3, 0.7)
         expect(tab.page.locator("table:has(#task-cola-caption)")).to_contain_text("0.800")
         for _ in range(3):
             tab.page.clock.run_for(10_000)
