@@ -3,7 +3,6 @@
 docs/measurements.md has the costs.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import torch
@@ -106,11 +105,12 @@ def _gradients(dy: Tensor, x: Tensor, a: Tensor, b: Tensor, shape: FactorShape) 
     return torch.unflatten(da, -1, (shape.terms, -1)).movedim(-2, -3), torch.unflatten(db, -2, (shape.terms, -1))
 
 
-def _chunks(x: Tensor, y: Tensor, shape: FactorShape) -> Iterator[tuple[Tensor, Tensor]]:
+def _chunks(x: Tensor, y: Tensor, shape: FactorShape) -> list[tuple[Tensor, Tensor]]:
+    """Returns the parts of both with the same tokens. A generator would stop torch.compile on Python 3.13."""
     if x.numel() == 0:
-        return
+        return []
     tokens = chunk_tokens(shape, x.device.type) or x.shape[-2]
-    yield from zip(torch.split(x, tokens, -2), torch.split(y, tokens, -2), strict=True)
+    return list(zip(torch.split(x, tokens, -2), torch.split(y, tokens, -2), strict=True))
 
 
 def _narrow(x: Tensor, b: Tensor, a_in: int) -> Tensor:
