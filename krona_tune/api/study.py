@@ -63,6 +63,7 @@ from krona_tune.study.request.given_values import GivenValue, changing, given_by
 from krona_tune.study.request.loader import AUTO, dump_spec, load_spec, resolve_tasks, tasks_defined_in
 from krona_tune.study.request.plain_yaml import dump_yaml, plain_values
 from krona_tune.study.request.study_spec import StudySpec
+from krona_tune.study.request.validation_errors import refuse_key
 from krona_tune.study.settings import SETTINGS
 
 if in_notebook():
@@ -131,6 +132,8 @@ class Study(RecordedStudy):
         """
         refuse_odd(name)
         known = ("space", *StudyArguments.__annotations__)
+        for odd in sorted(keywords.keys() - {*known}):
+            refuse_key("Study", odd, "keyword", lambda key: f"settings={{{key!r}: VALUE}}")
         refuse_unknown("Study", "keyword", known, *sorted(keywords))
         self._start = StartOptions.among(keywords)
         tasks = fspath(tasks) if isinstance(tasks, PathLike) else tasks

@@ -84,7 +84,7 @@ class CheckedCommand(QuietFlags, TyperCommand):
     """
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        words, _, given = self.make_parser(ctx).parse_args(args=list(args))
+        words, given = self._parsed(ctx, args)
         for name, times in Counter(each.name for each in given).items():
             if name in NAMED_ONCE and times > 1:
                 raise Refusal(f"--{name}", f"it is given {times} times", f"give it once, {NAMED_ONCE[name]}")
@@ -96,6 +96,21 @@ class CheckedCommand(QuietFlags, TyperCommand):
                 if (listed := self._choices(name)) and "--help" not in args:
                     refuse_unknown(place, "choice", listed, text)
         return super().parse_args(ctx, args)
+
+    def _parsed(self, ctx: Any, args: list[str]) -> tuple[dict[str, Any], list[Any]]:
+        """Returns the parameters' values and which were given. Raises the Refusal of a key of the YAML that is given as
+        an option to a command that sets keys."""
+        try:
+            words, _, given = self.make_parser(ctx).parse_args(args=list(args))
+        except Exception as error:  # typer brings click's classes under names of its own
+            if type(error).__name__ == "NoSuchOption" and any("--set" in each.opts for each in self.params):
+                from krona_tune.study.request.validation_errors import refuse_key
+
+                odd: str = getattr(error, "option_name", "")
+                word = odd.removeprefix("--").replace("-", "_")
+                refuse_key(odd, word, "option", lambda key: f"--set {key}=VALUE")
+            raise
+        return words, given
 
     def _choices(self, name: str) -> list[str]:
         """Returns the words that a parameter may be, if its annotation is a list of words."""

@@ -128,6 +128,10 @@ WRONG: dict[str, Call] = {
     "cpus_per_trial: 9999 asked, the largest node has": planned(cpus_per_trial=9999),
     "max_concurrent: 'x' is refused; write a whole number": planned(max_concurrent="x"),
     "price: true is refused; write a number": planned(price=True),
+    "Study: 'learning_rate' is a key of the YAML and no keyword; write settings={'training.learning_rate': VALUE}": (
+        planned(learning_rate=0.01)
+    ),
+    "Study: 'adapter' is a key of the YAML and no keyword; write settings={'adapter': VALUE}": planned(adapter={}),
     "Study: unknown keyword 'trils', did you mean 'trials'": planned(trils=3),
     "Study: unknown keyword 'task', did you mean 'tasks'": planned(task="cola"),
     "Study: unknown keyword 'modle', did you mean 'model'": planned(modle="m"),

@@ -16,6 +16,28 @@ TEXTS = sorted(
 )
 
 
+@pytest.mark.parametrize(
+    ("word", "key"),
+    [
+        ("--learning-rate", "training.learning_rate"),
+        ("--epochs=3", "schedule.epochs"),
+        ("--precision", "precision"),
+    ],
+)
+def test_a_key_of_the_yaml_that_is_given_as_an_option_is_named(run: Run, word: str, key: str) -> None:
+    code, _, err = run("--dry-run", word, "3")
+    option = word.partition("=")[0]
+    odd = option.removeprefix("--").replace("-", "_")
+    assert (code, err) == (2, f"{option}: {odd!r} is a key of the YAML and no option; write --set {key}=VALUE\n")
+
+
+def test_an_option_that_is_no_key_is_compared_with_the_known_ones(run: Run) -> None:
+    code, _, err = run("--dry-run", "--taks", "cola")
+    assert code == 2
+    assert "No such option: --taks" in err
+    assert "--tasks" in err
+
+
 @pytest.mark.parametrize("value", ["", "  "], ids=["empty", "blank"])
 @pytest.mark.parametrize("flag", TEXTS)
 def test_an_empty_value_is_refused_and_not_taken_for_none(run: Run, flag: str, value: str) -> None:

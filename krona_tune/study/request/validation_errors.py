@@ -1,7 +1,7 @@
 """Turns pydantic's errors into refusals: the place, the value and the fix."""
 
 import re
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
@@ -85,8 +85,19 @@ INTERNAL = {"own_tasks", "reasons"}
 """The fields of a request that no person writes."""
 
 
+def refuse_key(place: str, word: str, kind: str, write: Callable[[str], str]) -> None:
+    """Raises the Refusal of a key of a request, or the end of one, that is given as if it were an option or a keyword;
+    `write` says how the key is given."""
+    if keys := _keys_named(word):
+        raise Refusal(
+            place, f"{shown(word)} is a key of the YAML and no {kind}", f"write {' or '.join(map(write, keys))}"
+        )
+
+
 def _keys_named(word: str) -> list[str]:
-    """Returns the dotted keys of a section that end in this word."""
+    """Returns the key of a request that is this word, or the dotted keys of its sections that end in it."""
+    if word in StudySpec.model_fields.keys() - INTERNAL:
+        return [word]
     sections: dict[str, Collection[str]] = {
         name: field.annotation.model_fields
         for name, field in StudySpec.model_fields.items()
