@@ -95,7 +95,9 @@ def _write(name: str, timeout: float) -> None:
     if unquote(name) != name or "?" in name:
         raise OSError("MLflow reads '?' and '%' in a file's name as something else")
     if path.exists():
-        with closing(sqlite3.connect(f"file:{quote(name)}?mode=rw", timeout, isolation_level=None, uri=True)) as file:
+        with closing(
+            sqlite3.connect(f"file:{quote(name)}?mode=rw", timeout=timeout, isolation_level=None, uri=True)
+        ) as file:
             file.execute("BEGIN IMMEDIATE")
             return
     nearest = next(parent for parent in path.parents if parent.exists())
