@@ -14,9 +14,9 @@ from krona_tune.record.contributed_curves import is_curve_file
 from krona_tune.record.ownership import BEFORE_A_STUDY, is_locked
 from krona_tune.record.remote_copy import INDEX
 from krona_tune.record.remote_files import Store
-from krona_tune.record.storage import Storage
+from krona_tune.record.storage import Storage, storage_at
 from krona_tune.refusal import NotNow, Refusal, unknown
-from krona_tune.study.folder import FULL, WINNER, StudyFolder
+from krona_tune.study.folder import FULL, STUDIES, WINNER, StudyFolder
 from krona_tune.study.redact import redact
 from krona_tune.study.request.search_spec import NOTHING_EARLIER, RECORDED_CURVES
 from krona_tune.study.request.study_spec import StudySpec
@@ -31,6 +31,8 @@ OF_THE_STORAGE = {
     *("mlartifacts", "comparison.html", "queue", "queue.lock"),
 }
 """Files and folders of a storage that are not studies."""
+USUAL = storage_at(STUDIES)
+"""The storage of who names none."""
 _new_names = Counter[str]()
 """Counts the new studies that this process has given each name to."""
 
@@ -64,7 +66,15 @@ def refuse_unnamed(storage: Storage, name: str) -> None:
 def study_folder(storage: Storage, study: str, words: Iterable[str] = ()) -> StudyFolder:
     """Returns a study by its name or by its folder, or raises a Refusal like `existing`."""
     direct = StudyFolder(with_name(home(Path(study))))
-    return direct if direct.spec.exists() else existing(storage, study, words)
+    by_name = in_storage(storage, study) or not direct.spec.exists()
+    return existing(storage, study, words) if by_name else direct
+
+
+def in_storage(storage: Storage, named: str) -> bool:
+    """Returns whether only a study of the storage can be meant: a path names a folder, and a bare name may do so in the
+    usual storage, if no study there has it."""
+    is_bare = home(Path(named)).name == named != ".."
+    return is_bare and (storage != USUAL or storage.study(named).spec.exists())
 
 
 def with_name(path: Path) -> Path:
@@ -184,7 +194,8 @@ def whole_path(text: str) -> str:
 def adapter_folder(storage: Storage, study: str, task: str | None) -> Path:
     """Returns an adapter's folder: `study` itself if it is one, else that of a task of this study."""
     direct = home(Path(study))
-    if (direct / CARD).exists() or ("/" in study and not StudyFolder(direct).spec.exists()):
+    is_adapter = (direct / CARD).exists() or ("/" in study and not StudyFolder(direct).spec.exists())
+    if is_adapter and not in_storage(storage, study):
         if task is not None and task not in {direct.name, held := read_card(direct).task}:
             raise Refusal("--task", f"{study} is an adapter of {held}, not of {task}", "leave it out")
         return direct

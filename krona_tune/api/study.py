@@ -16,6 +16,7 @@ from krona_tune.api.driver_process import DriverProcess, last_lines, one_at_a_ti
 from krona_tune.api.exit_status import ENDED_WELL, STOPPED_ITSELF, raise_bad_end
 from krona_tune.api.folders import (
     earlier_studies,
+    in_storage,
     new_name,
     refuse_odd,
     refuse_taken,
@@ -497,12 +498,13 @@ def open_study(study: str | PathLike[str], storage: str | PathLike[str] = STUDIE
 
     Args:
         study: its name, or its folder such as `studies/NAME`.
-        storage: the folder or URI where a study of that name is kept.
+        storage: the folder or URI where a study of that name is kept. Where it is given, a name without `/` is no
+            folder's.
 
     Raises:
         Refusal: there is no such study.
     """
-    place = StudyFolder(with_name(home(Path(study))))
-    if not place.manifest.exists() and len(Path(study).parts) == 1:
-        place = study_folder(storage_at(str(storage)), str(study))
+    place, kept_at = StudyFolder(with_name(home(Path(study)))), storage_at(str(storage))
+    if in_storage(kept_at, str(study)) or (not place.manifest.exists() and len(Path(study).parts) == 1):
+        place = study_folder(kept_at, str(study))
     return Study.in_folder(place)

@@ -7,7 +7,15 @@ from pathlib import Path
 import pytest
 
 from krona_tune import cli
-from krona_tune.api.folders import OF_THE_STORAGE, existing, new_name, refuse_taken
+from krona_tune.api.folders import (
+    OF_THE_STORAGE,
+    adapter_folder,
+    earlier_studies,
+    existing,
+    new_name,
+    refuse_taken,
+    study_folder,
+)
 from krona_tune.cli import studies
 from krona_tune.record.ownership import claim
 from krona_tune.record.remote_files import Store
@@ -107,6 +115,37 @@ def test_a_folder_that_holds_a_study_but_can_not_be_named_is_told_apart_from_an_
     copies = Storage(folder=tmp_path / "here", uri=tmp_path.as_uri())
     with pytest.raises(Refusal, match=r"'copied' has no files.json there that names its files; copy that too"):
         existing(copies, "copied")
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """Makes `en` in two storages and, beside `alone`, in the folder that this process goes to."""
+    for study in ("here/en", "here/alone", "other/en", "here/studies/en"):
+        (tmp_path / study).mkdir(parents=True)
+        (tmp_path / study / "study.yaml").touch()
+    monkeypatch.chdir(tmp_path / "here")
+    return tmp_path / "here"
+
+
+def test_a_bare_name_with_another_storage_is_never_a_folder_here(here: Path) -> None:
+    kept = here.parent / "other"
+    other = storage_at(str(kept))
+    assert study_folder(other, "en").root == kept / "en"
+    assert earlier_studies(other, ["en"]) == (str(kept / "en"),)
+    with pytest.raises(Refusal, match=rf"^{kept}: unknown study 'alone'"):
+        study_folder(other, "alone")
+    for path in ("./en", "en/", str(here / "en")):
+        assert study_folder(other, path).root.absolute() == here / "en"
+    (here / "en" / "adapter.json").touch()
+    with pytest.raises(Refusal, match=f"^{kept / 'en'}: holds no adapter"):
+        adapter_folder(other, "en", None)
+    assert adapter_folder(other, "./en", None).absolute() == here / "en"
+
+
+def test_a_bare_name_without_a_storage_is_a_study_of_the_usual_one_before_a_folder_here(here: Path) -> None:
+    usual = storage_at("studies")
+    assert study_folder(usual, "en").root == Path("studies/en")
+    assert study_folder(usual, "alone").root == Path("alone")
 
 
 @pytest.mark.parametrize("stem", ["x", "my space (2)", "ü" * 90, ".hidden", "a" * 250])

@@ -57,6 +57,16 @@ def test_the_folder_that_one_is_in_has_a_name(study: StudyFolder, monkeypatch: p
     assert krona_tune.open_study("..").folder.name == study.name
 
 
+def test_a_bare_name_is_opened_in_the_storage_that_is_given(
+    study: StudyFolder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(study.root.parent)
+    assert krona_tune.open_study(study.name).folder.root.absolute() == study.root
+    with pytest.raises(Refusal, match=f"no study '{study.name}'"):
+        krona_tune.open_study(study.name, tmp_path / "other")
+    assert krona_tune.open_study(f"./{study.name}/", study.root.parent).folder.root.absolute() == study.root
+
+
 def test_a_study_that_was_moved_away_is_refused_and_not_empty(study: StudyFolder) -> None:
     opened = krona_tune.open_study(study.root)
     study.root.rename(study.root.with_name("moved"))

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from rich.text import Text
@@ -114,8 +114,9 @@ def _requested(asked: Submission, storage: Storage, on: Cluster | None) -> tuple
 
 
 def _with_earlier_studies(spec: StudySpec, storage: Storage) -> StudySpec:
-    """Returns the request with the whole paths of the studies that it learns from, which it may name."""
+    """Returns the request with the whole paths of the studies that it learns from. A bare name is a study's of this
+    storage, also of the usual one, and no folder's where the service runs."""
     if not spec.search.warm_start:
         return spec
-    found = earlier_studies(storage, spec.search.warm_start)
+    found = earlier_studies(replace(storage, folder=storage.folder.absolute()), spec.search.warm_start)
     return spec.model_copy(update={"search": spec.search.model_copy(update={"warm_start": found})})
