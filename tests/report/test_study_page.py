@@ -50,6 +50,16 @@ def test_the_page_says_that_the_head_is_among_the_parameters_but_not_in_their_sh
     assert said in read(write_report(study)).text
 
 
+def test_only_tasks_of_glue_are_said_to_have_a_hidden_test_set(study: StudyFolder) -> None:
+    made = manifest("cola", "films")
+    own = made.tasks["films"].model_copy(update={"own": True})
+    for tasks, said in (({**made.tasks, "films": own}, True), ({"films": own}, False)):
+        made.model_copy(update={"tasks": tasks}).write(study.manifest)
+        text = read(write_report(study)).text
+        assert "The data. Scores are on the validation part" in text
+        assert ("validation part; GLUE's hidden test set is never used." in text) == said
+
+
 def test_the_contents_name_each_titled_section_in_its_order(study: StudyFolder) -> None:
     html = write_report(study).read_text(encoding="utf-8")
     contents, main = html.split("</nav>")
