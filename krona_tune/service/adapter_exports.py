@@ -145,7 +145,7 @@ def _export_of(study: StudyFolder, task: str, form: Form) -> Path:
     return study.exports / f"{task}-{form}"
 
 
-@naming_fields({"--format": "form"})
+@naming_fields({"--format": "form", "--model": "krona-tune export --model"})  # no request names a backbone
 def export_apart(study: StudyFolder, asked: ExportRequest) -> ExportAnswer:
     """Writes an adapter in another form, from a process that ends with it.
 

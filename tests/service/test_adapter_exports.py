@@ -1,5 +1,6 @@
 """Tests that a service exports what a study has chosen into the study's folder, sends it, and refuses what it can't."""
 
+import json
 import os
 import re
 from dataclasses import replace
@@ -92,6 +93,22 @@ class SameProcess(Exporter):
     def call(self, export: Any, *given: object, seconds: float) -> ExportAnswer:
         answer: ExportAnswer = export(*given)
         return answer
+
+
+@pytest.mark.parametrize(
+    ("changed", "said"),
+    [
+        ({"vocabulary": "another"}, "or name the backbone with krona-tune export --model"),
+        ({"backbone": "/nowhere"}, "krona-tune export --model: no folder '/nowhere'; give"),
+    ],
+)
+def test_what_needs_another_backbone_is_refused_with_the_command_that_takes_one(
+    study: StudyFolder, monkeypatch: pytest.MonkeyPatch, changed: dict[str, str], said: str
+) -> None:
+    monkeypatch.setattr("krona_tune.service.adapter_exports.ChildProcess", SameProcess)
+    card = study.adapter("cola") / "adapter.json"
+    card.write_text(json.dumps(json.loads(card.read_text(encoding="utf-8")) | changed), encoding="utf-8")
+    assert said in refused(study, "cola")
 
 
 def test_an_adapter_that_peft_has_not_is_advised_in_the_forms_that_the_service_offers(
