@@ -1,6 +1,7 @@
 """Reads which tasks a request names."""
 
-from collections.abc import Mapping
+import os
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ def asked_tasks(text: str, defined: Mapping[str, Any]) -> tuple[str, ...] | dict
     """Returns the tasks of words separated by commas, in the order given and without repeats.
 
     Args:
-        text: `glue`, names, files that have a key `tasks`, and files of examples, as `file_task` reads them.
+        text: `glue`, names, files that have a key `tasks`, and files of examples, as `file_task` reads them. The name
+            of a file that is there may contain commas.
         defined: the tasks that a space defines, which may be named.
 
     Returns:
@@ -33,7 +35,7 @@ def asked_tasks(text: str, defined: Mapping[str, Any]) -> tuple[str, ...] | dict
         if asked.setdefault(task, described) != described:
             raise Refusal("--tasks", f"{word} describes {task}, which is described before", "rename one")
 
-    for word in (part.strip() for part in text.split(",")):
+    for word in _words(text):
         name = word.lower().replace("-", "")
         if word.endswith(FILES):
             for task, described in load_tasks(home(Path(word))).items():
@@ -53,6 +55,21 @@ def asked_tasks(text: str, defined: Mapping[str, Any]) -> tuple[str, ...] | dict
     if not asked:
         raise no_task(text, defined)
     return tuple(asked) if all(task == OF_GLUE for task in asked.values()) else asked
+
+
+def _words(text: str) -> Iterator[str]:
+    """Splits a text at its commas, but for those in a file's name, with or without columns after it."""
+    parts = text.split(",")
+    while parts:
+        many = next((many for many in range(len(parts), 1, -1) if _is_file(parts[:many])), 1)
+        yield ",".join(parts[:many]).strip()
+        del parts[:many]
+
+
+def _is_file(parts: list[str]) -> bool:
+    """Returns whether the commas between the parts all belong to the name of a file that is there."""
+    files = (",".join(parts).strip().rsplit(":", colons)[0] for colons in range(3))
+    return any(file.count(",") == len(parts) - 1 and os.path.isfile(os.path.expanduser(file)) for file in files)
 
 
 def no_task(asked: object, defined: Mapping[str, Any]) -> Refusal:

@@ -57,6 +57,19 @@ def test_a_file_gives_its_tasks_with_whole_paths(tmp_path: Path) -> None:
     assert found["tickets"]["data"] == str(tmp_path / "tickets.csv")
 
 
+@pytest.mark.parametrize("file", ["x,y/films.csv", "films, new,ones.csv"])
+def test_commas_in_a_file_s_name_separate_no_tasks(tmp_path: Path, file: str) -> None:
+    path = tmp_path / file
+    path.parent.mkdir(exist_ok=True)
+    path.write_text("text,label\n")
+    (tmp_path / "tick,ets.yaml").write_text(TICKETS)
+    found = asked_tasks(f"cola, {path}:text:label,rte,{tmp_path}/tick,ets.yaml,sst2", {})
+    assert isinstance(found, dict)
+    name = {"films.csv": "films", "films, new,ones.csv": "films_new_ones"}[path.name]
+    assert list(found) == ["cola", name, "rte", "tickets", "sst2"]
+    assert found[name]["data"] == str(path)
+
+
 def test_a_task_that_the_space_defines_can_be_named() -> None:
     assert asked_tasks("Leads,rte", {"Leads": {"data": "x.csv"}}) == {"Leads": {"data": "x.csv"}, "rte": "glue"}
 
