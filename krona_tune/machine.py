@@ -76,12 +76,22 @@ def shared_memory() -> int | None:
 
 def largest_file() -> float:
     """Returns the most bytes that this process may write into one file; infinite without a limit (`ulimit -f`)."""
+    return _limits("RLIMIT_FSIZE")[0]
+
+
+def most_open_files() -> float:
+    """Returns the most files that this process may open at once where it raises its limit (`ulimit -n`) as far as it
+    may; infinite without one."""
+    return _limits("RLIMIT_NOFILE")[1]
+
+
+def _limits(of: str) -> list[float]:
+    """Returns a limit of this process, and how far it may raise that."""
     if sys.platform == "win32":
-        return math.inf
+        return [math.inf, math.inf]
     import resource  # Windows has none
 
-    most = resource.getrlimit(resource.RLIMIT_FSIZE)[0]
-    return math.inf if most == resource.RLIM_INFINITY else most
+    return [math.inf if most == resource.RLIM_INFINITY else most for most in resource.getrlimit(getattr(resource, of))]
 
 
 def free_bytes(folder: Path) -> int:

@@ -59,3 +59,9 @@ def test_a_limit_of_files_counts(monkeypatch: pytest.MonkeyPatch) -> None:
     for limit, most in ((resource.RLIM_INFINITY, math.inf), (7000, 7000)):
         monkeypatch.setattr(resource, "getrlimit", lambda of, limit=limit: (limit, resource.RLIM_INFINITY))
         assert machine.largest_file() == most
+
+
+def test_of_a_limit_of_open_files_counts_how_far_it_may_be_raised(monkeypatch: pytest.MonkeyPatch) -> None:
+    for limit, most in ((resource.RLIM_INFINITY, math.inf), (700, 700)):
+        monkeypatch.setattr(resource, "getrlimit", lambda of, limit=limit: (64, limit))
+        assert machine.most_open_files() == most

@@ -374,6 +374,15 @@ def test_a_limit_of_files_below_ray_s_least_file_is_refused(monkeypatch: pytest.
     assert not clusters.BEGUN, "Ray was started"
 
 
+def test_a_limit_of_open_files_below_ray_s_need_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(clusters, "most_open_files", lambda: 127)
+    with pytest.raises(Refusal, match=r"^ulimit -n: a process may open 127 files at once, one of Ray's needs 128; use"):
+        connecting(None)
+    assert not clusters.BEGUN, "Ray was started"
+    monkeypatch.setattr(clusters, "most_open_files", lambda: 128)
+    clusters.refuse_few_files()
+
+
 def test_the_driver_s_list_is_counted_where_this_ray_can_not_be_asked(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

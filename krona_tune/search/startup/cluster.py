@@ -13,7 +13,7 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import Any
 
-from krona_tune.machine import cache_folder, largest_file, memory
+from krona_tune.machine import cache_folder, largest_file, memory, most_open_files
 from krona_tune.refusal import NotNow, Refusal, refusing, told
 from krona_tune.search.ray_internals import clear_away, kill_ray, new_session, session_logs, start_ray
 from krona_tune.search.signals import listen_anew
@@ -51,6 +51,9 @@ WORKER_WAIT_SECONDS = 900
 """How long a cluster may take to start a node for a trial."""
 NODE_GROUP = "ray.io/node-group"
 """The label of a node that Ray's autoscaler or KubeRay manages; nodes that people start by hand have none."""
+LEAST_OPEN = 128
+"""The files that one of Ray's processes must be able to open: with two workers its head has 70 open. Ray raises its
+limit as far as it may, and where that is too low a study waits for ever."""
 USUAL = ResourcesSpec()
 OURS = Event()
 """Set while this process uses a Ray that a study has started or joined."""
@@ -203,7 +206,14 @@ def refuse_small_files() -> None:
         raise Refusal("ulimit -f", problem, "allow larger ones, with ulimit -f unlimited")
 
 
-OWN_RAY = (refuse_temporary_folder, refuse_home, refuse_small_files)
+def refuse_few_files() -> None:
+    """Raises a Refusal if a process may not open as many files as one of a Ray that starts here."""
+    if (most := most_open_files()) < LEAST_OPEN:
+        problem = f"a process may open {most} files at once, one of Ray's needs {LEAST_OPEN}"
+        raise Refusal("ulimit -n", problem, "use a shell with a higher limit, such as ulimit -n 4096")
+
+
+OWN_RAY = (refuse_temporary_folder, refuse_home, refuse_small_files, refuse_few_files)
 """What must hold before a Ray starts here."""
 
 
