@@ -27,13 +27,13 @@ def print_plan(plan: "Plan", reason: str, where: str = "", earlier: "EarlierOrde
     print_warnings(plan.lacking())
 
 
-def print_dry_run(plan: "Plan", slots: "Slots | None", folder: StudyFolder) -> None:
+def print_dry_run(plan: "Plan", slots: "Slots | None", folder: StudyFolder, how: str = "") -> None:
     """Prints what a dry run adds to the plan: first examples, what the study takes on such slots, if they are known,
-    and what to expect without any search."""
+    and what to expect without any search, with `how` to train that, in words for who reads it."""
     seen = print_examples(plan, plan.spec.tasks)
     if slots:
         print_needs(plan, slots, seen, folder)
-    print_recommendation(plan)
+    print_recommendation(plan, how)
 
 
 def print_examples(plan: "Plan", tasks: Iterable[str]) -> "dict[str, Preview]":
@@ -62,7 +62,7 @@ def print_needs(plan: "Plan", slots: "Slots", previews: "Mapping[str, Preview]",
     print_lines(lines)
 
 
-def print_recommendation(plan: "Plan") -> None:
+def print_recommendation(plan: "Plan", how: str = "") -> None:
     """Prints what a plan lets expect without any search, where that needs no download; nothing, where none can be made.
 
     What `recommend` would refuse, such as data that can't be read, is no reason to refuse a dry run.
@@ -73,7 +73,7 @@ def print_recommendation(plan: "Plan") -> None:
     if plan.space.searched() and (plan.spec.data != HUB or set(plan.own_data) == set(plan.spec.tasks)):
         with suppress(Refusal):
             lines = RecommendationView(recommend_point(plan)).lines
-            console.print("\nWithout any search (krona-tune recommend tells how to train it):", highlight=False)
+            console.print(f"\nWithout any search{how and f' ({how})'}:", highlight=False)
             print_lines(lines)
 
 

@@ -96,7 +96,7 @@ def run_and_report(
             print_examples(whole_plan(plan, again), [again.of.task])
         else:
             _refuse_other_study(plan, folder, "--resume")
-            print_dry_run(plan, here, folder)
+            print_dry_run(plan, here, folder, "krona-tune recommend tells how to train it")
         return None
     refuse_no_log(folder.log)
     if not (again or earlier.orders) and time_is_up(spec.search, folder) and _left(spec, folder):

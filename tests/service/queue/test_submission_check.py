@@ -53,6 +53,7 @@ def test_a_plan_names_the_whole_path_of_the_folder_which_whoever_asks_does_not_s
     checked = submission_check.check(Storage(folder=Path()), submission(tmp_path), prints=True)
     assert checked.lines["folder"] == str(storage.folder / "mine")
     assert f" {storage.folder / 'mine'}\n" in checked.printed
+    assert "\nWithout any search:\n" in checked.printed, "no command, which a page has not"
 
 
 def test_a_bad_name_is_refused_with_what_a_name_is_made_of(storage: Storage) -> None:
