@@ -14,10 +14,9 @@ from krona_tune.record.ownership import is_locked
 from krona_tune.record.parquet_reader import read_orders
 from krona_tune.record.storage import storage_at
 from krona_tune.refusal import Refusal, refuse_unknown
-from krona_tune.search.order_table import OF_A_FULL_TRAINING
 from krona_tune.search.waiting_orders import give_checked_order, takes_orders
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.order import FOR_PEOPLE, Order, OrderKind, OrderRequest, order_request
+from krona_tune.study.order import FOR_PEOPLE, OF_A_FULL_TRAINING, Order, OrderKind, OrderRequest, order_request
 
 WORDS = tuple(dict.fromkeys(kind.word for kind in FOR_PEOPLE))
 """The orders by the word on the command line; `stop` means another one if it names a trial."""

@@ -39,7 +39,6 @@ class OrderAction:
         of_the_search: what to do instead once the search has ended and it is refused; empty: it is taken then, too.
         needs_searcher: takes effect only while trials are given out.
         reads_trials: its check reads the trials' rows.
-        in_full_training: a driver that only trains a configuration on all examples answers it too.
     """
 
     effect: Callable[[RunningStudy, Order], Order]
@@ -48,7 +47,6 @@ class OrderAction:
     of_the_search: str = ""
     needs_searcher: bool = False
     reads_trials: bool = False
-    in_full_training: bool = False
 
 
 def done(order: Order, outcome: str) -> Order:
@@ -64,7 +62,7 @@ def _check_stop(study: KnownStudy, order: OrderRequest) -> str:
         state = format_name(row.status)
         raise Refusal(order.text, f"{row.trial_id} does not run, it is {state}", "look at the trials that run")
     if not row.searched:
-        raise Refusal(order.text, f"a {row.kind} is compared with the others", "pause or cancel the study instead")
+        raise Refusal(order.text, f"{row.trial_id} is no trial of the search", "pause or cancel the study instead")
     return ""
 
 
@@ -353,10 +351,10 @@ ORDER_ACTIONS: Mapping[str, OrderAction] = {
         needs_searcher=True,
         reads_trials=True,
     ),
-    OrderKind.PAUSE: OrderAction(check=_check_pause, effect=_pause, in_full_training=True),
-    OrderKind.CONTINUE: OrderAction(check=_check_continue, effect=_continue, in_full_training=True),
+    OrderKind.PAUSE: OrderAction(check=_check_pause, effect=_pause),
+    OrderKind.CONTINUE: OrderAction(check=_check_continue, effect=_continue),
     OrderKind.STOP: OrderAction(effect=_end_search, of_the_search="there is nothing to stop"),
-    OrderKind.CANCEL: OrderAction(check=_check_cancel, effect=_cancel, in_full_training=True),
+    OrderKind.CANCEL: OrderAction(check=_check_cancel, effect=_cancel),
     OrderKind.RETRY: OrderAction(check=_check_retry, effect=_retry, reads_trials=True),
     OrderKind.TRIALS: OrderAction(
         check=_check_trials,
@@ -365,10 +363,6 @@ ORDER_ACTIONS: Mapping[str, OrderAction] = {
     ),
     OrderKind.MAX_CONCURRENT: OrderAction(check=_check_at_once, effect=_set_at_once),
     OrderKind.TIME_BUDGET: OrderAction(check=_check_time, effect=_set_time),
-    OrderKind.SHARE: OrderAction(check=_check_share, effect=_set_share, in_full_training=True),
+    OrderKind.SHARE: OrderAction(check=_check_share, effect=_set_share),
 }
 """What a driver does with each kind of order."""
-
-
-OF_A_FULL_TRAINING = tuple(kind for kind, action in ORDER_ACTIONS.items() if action.in_full_training)
-"""The orders that a full training answers; the others are about the study."""

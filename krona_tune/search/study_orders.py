@@ -12,11 +12,11 @@ from threading import RLock
 from krona_tune.record.orders import MOST_AT_ONCE, MOST_WAITING, Inbox, remove_order
 from krona_tune.record.trial_checkpoints import remove
 from krona_tune.refusal import Refusal, told
-from krona_tune.search.order_table import OF_A_FULL_TRAINING, ORDER_ACTIONS
+from krona_tune.search.order_table import ORDER_ACTIONS
 from krona_tune.search.running_study import RunningStudy
 from krona_tune.search.searchers.task_searcher import Gate, GatedSearcher
 from krona_tune.search.waiting_orders import EarlierOrders
-from krona_tune.study.order import OF_A_DRIVER, Order, search_ended_by
+from krona_tune.study.order import OF_A_DRIVER, OF_A_FULL_TRAINING, Order, search_ended_by
 
 logger = logging.getLogger(__name__)
 

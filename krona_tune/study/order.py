@@ -50,6 +50,8 @@ class OrderFacts:
         example: what is written behind its word on the command line.
         by_queue: only the queue of studies gives it.
         of_a_driver: it means one driver; the next one refuses it.
+        in_full_training: a driver that only trains a configuration on all examples answers it, too.
+        brings_trials: a study of which nothing is left may have trials to train by it.
         control: how the page offers it; None if it does not, or in a dialog of its own.
     """
 
@@ -57,6 +59,8 @@ class OrderFacts:
     example: str = ""
     by_queue: bool = False
     of_a_driver: bool = False
+    in_full_training: bool = False
+    brings_trials: bool = False
     control: OrderControl | None = None
 
 
@@ -72,9 +76,19 @@ class OrderKind(FactsEnum):
     facts: OrderFacts
 
     STOP_TRIAL = "stop_trial", OrderFacts(takes=("trial",), example="cola-003", control=OrderControl(says="Stop"))
-    CLONE_TRIAL = "clone_trial", OrderFacts(takes=("trial", "settings"), example="cola-003")
-    PAUSE = "pause", OrderFacts(control=OrderControl(says="Pause", offered=lambda state: not state.paused))
-    CONTINUE = "continue", OrderFacts(control=OrderControl(says="Continue", offered=lambda state: state.paused))
+    CLONE_TRIAL = "clone_trial", OrderFacts(takes=("trial", "settings"), example="cola-003", brings_trials=True)
+    PAUSE = (
+        "pause",
+        OrderFacts(in_full_training=True, control=OrderControl(says="Pause", offered=lambda state: not state.paused)),
+    )
+    CONTINUE = (
+        "continue",
+        OrderFacts(
+            in_full_training=True,
+            brings_trials=True,
+            control=OrderControl(says="Continue", offered=lambda state: state.paused),
+        ),
+    )
     STOP = (
         "stop",
         OrderFacts(
@@ -87,6 +101,7 @@ class OrderKind(FactsEnum):
         "cancel",
         OrderFacts(
             of_a_driver=True,
+            in_full_training=True,
             control=OrderControl(
                 says="Cancel…", question="Cancel the study? Its trials are interrupted. It can be resumed."
             ),
@@ -95,11 +110,12 @@ class OrderKind(FactsEnum):
     RETRY = (
         "retry",
         OrderFacts(
+            brings_trials=True,
             control=OrderControl(
                 says="Retry what failed…",
                 question="Let the trials go on that failed or ran out of memory?",
                 offered=lambda state: state.failed > 0,
-            )
+            ),
         ),
     )
     TRIALS = (
@@ -107,6 +123,7 @@ class OrderKind(FactsEnum):
         OrderFacts(
             takes=("value",),
             example="+20",
+            brings_trials=True,
             control=OrderControl(
                 says="Add", label="More trials for each task", pattern=r"\+?[0-9]{1,6}", placeholder="+20", prefix="+"
             ),
@@ -125,12 +142,16 @@ class OrderKind(FactsEnum):
         OrderFacts(
             takes=("value",),
             example="2h",
+            brings_trials=True,
             control=OrderControl(
                 says="Set", label="Time budget of the whole study", pattern="[0-9][0-9a-z.]{0,18}", placeholder="2h"
             ),
         ),
     )
-    SHARE = "share", OrderFacts(takes=("value",), example="2", by_queue=True, of_a_driver=True)
+    SHARE = (
+        "share",
+        OrderFacts(takes=("value",), example="2", by_queue=True, of_a_driver=True, in_full_training=True),
+    )
 
     @property
     def word(self) -> str:
@@ -138,15 +159,18 @@ class OrderKind(FactsEnum):
         return self.value.removesuffix("_trial").replace("_", "-")
 
 
-def order_controls(*takes: str) -> list[tuple[OrderKind, OrderControl]]:
-    """Returns the orders that the page offers, of those that name just these fields."""
-    return [(kind, kind.facts.control) for kind in OrderKind if kind.facts.control and kind.facts.takes == takes]
+def order_controls(state: Any, *takes: str) -> list[tuple[OrderKind, OrderControl]]:
+    """Returns the orders that the page offers in a study's `StudyState`, of those that name just these fields."""
+    found = [(kind, kind.facts.control) for kind in OrderKind if kind.facts.control and kind.facts.takes == takes]
+    return [(kind, control) for kind, control in found if control.offered(state) and not state.waits(kind)]
 
 
 FOR_PEOPLE = tuple(kind for kind in OrderKind if not kind.facts.by_queue)
 """The kinds of orders that people give."""
 OF_A_DRIVER = tuple(kind for kind in OrderKind if kind.facts.of_a_driver)
 """The orders that mean one driver; the next one refuses them."""
+OF_A_FULL_TRAINING = tuple(kind for kind in OrderKind if kind.facts.in_full_training)
+"""The orders that a full training answers; the others wait for the next driver of the search."""
 if TYPE_CHECKING:
     What = str
 else:
@@ -252,8 +276,9 @@ class Order(FrozenValue):
 
     @property
     def is_left(self) -> bool:
-        """Returns whether no driver has carried it out yet and the next one may."""
-        return self.state in {"waiting", "taken"} and self.what not in OF_A_DRIVER and self.request is not None
+        """Returns whether no driver has carried it out yet, and the next one may have trials to train by it."""
+        waits, request = self.state in {"waiting", "taken"}, self.request
+        return waits and request is not None and request.kind.facts.brings_trials
 
     @property
     def text(self) -> str:

@@ -8,7 +8,7 @@ from typing import Final, Literal
 from krona_tune.study.frozen_value import FrozenValue
 from krona_tune.study.kinds import FULL_TRAININGS, TrialKind
 from krona_tune.study.manifest import PlanFacts
-from krona_tune.study.order import Order
+from krona_tune.study.order import Order, OrderKind
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.result import Status, TrialResult
 
@@ -214,7 +214,7 @@ class StudyState:
     Attributes:
         runs: whether a process has the study.
         states: its trials by their state, as the records say it.
-        ordered: something was ordered of it that no driver has carried out yet.
+        ordered: more was ordered of it that no driver has carried out yet.
         driver: what its driver wrote last, which is newer than the records; None if none runs, or it wrote nothing.
         cut_off: its last driver may not have written the adapters, as `DriverState.cut_off` says.
         failed: how many trials an order lets go on (`recoverable`).
@@ -266,6 +266,10 @@ class StudyState:
     def paused(self) -> bool:
         """Returns whether somebody has paused the study; one that only waits for its queue is not."""
         return self.driver is not None and self.driver.paused
+
+    def waits(self, kind: OrderKind) -> bool:
+        """Returns whether an order of this kind waits for the next driver of the search: a full training runs."""
+        return self.driver is not None and bool(self.driver.training) and not kind.facts.in_full_training
 
     @property
     def trials(self) -> int | None:

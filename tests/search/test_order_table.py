@@ -22,14 +22,14 @@ from krona_tune.record.records import read_records
 from krona_tune.refusal import Refusal
 from krona_tune.search import budget, order_table
 from krona_tune.search.full_training import FullTraining
-from krona_tune.search.order_table import OF_A_FULL_TRAINING, ORDER_ACTIONS
+from krona_tune.search.order_table import ORDER_ACTIONS
 from krona_tune.search.searchers.asha_rule import SharedAverages
 from krona_tune.search.searchers.open_samplers import open_samplers, open_shared_sampler
 from krona_tune.search.searchers.shared_searcher import SharedSearcher
 from krona_tune.search.searchers.task_searcher import ChosenSearcher, StudySearcher
 from krona_tune.search.waiting_orders import give_checked_order
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.order import FOR_PEOPLE, OF_A_DRIVER, OrderKind, OrderRequest
+from krona_tune.study.order import FOR_PEOPLE, OF_A_DRIVER, OF_A_FULL_TRAINING, OrderKind, OrderRequest
 from krona_tune.study.request.field_types import for_task
 from krona_tune.study.request.loader import load_spec
 from krona_tune.study.result import Status

@@ -12,6 +12,7 @@ from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 from starlette.testclient import TestClient
 
+from krona_tune.record.driver_state import read_driver_state, write_driver_state
 from krona_tune.record.orders import give_order
 from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.report.study_page import write_report
@@ -137,6 +138,31 @@ def test_the_part_about_the_present_shows_the_curve_of_what_runs(client: TestCli
 def test_a_study_without_a_driver_says_that_orders_wait(client: TestClient, study: StudyFolder) -> None:
     text = page_of(client.get("/studies/first").text).text
     assert "No driver runs this study: orders wait until it is resumed." in text
+
+
+def test_while_a_full_training_runs_the_orders_of_the_search_are_not_offered_and_said_to_wait(
+    client: TestClient, running: StudyFolder
+) -> None:
+    search, before = present(client)
+    state = read_driver_state(running)
+    assert state
+    write_driver_state(running, state.model_copy(update={"training": True}))
+    training, then = present(client)
+    assert {"pause", "stop", "trials", "stop_trial"} <= set(search["answers"].split())
+    assert "Stop the search… Cancel…" in before
+    assert "Change the budget" in before
+    assert training["answers"].split() == ["pause", "continue", "cancel", "share"]
+    assert training["waits"] == "A full training runs: it waits for the next driver of the search."
+    assert not [each for each in ("Stop", "Clone", "Change the budget", "Order") if each in then]
+    running.state.unlink()
+    starting, said = present(client)
+    assert (starting["answers"], "The driver starts. " in said) == ("", True)
+
+
+def present(client: TestClient) -> tuple[dict[str, str], str]:
+    """Returns what the page's part about the present says of orders to its scripts, and to its reader."""
+    html = re.sub("(?s).*(<section id=.now.*?</section>).*", r"\1", client.get("/studies/running").text)
+    return dict(re.findall(r'data-(answers|waits)="([^"]*)"', html)), page_of(html).text
 
 
 def test_a_page_loads_nothing_from_outside_and_no_plotly_of_its_own(client: TestClient, study: StudyFolder) -> None:

@@ -18,6 +18,7 @@ from krona_tune.study.order import (
     search_ended_by,
 )
 from krona_tune.study.request.field_types import Seconds
+from krona_tune.study.study_state import DriverState, StudyState
 
 
 def order(what: str, ended_at: float, **more: Any) -> Order:
@@ -92,9 +93,22 @@ def test_who_ended_the_search_is_known_until_somebody_lets_it_go_on() -> None:
 
 def test_only_a_queue_gives_the_orders_that_are_its_own_and_a_page_offers_none_of_them() -> None:
     assert set(OrderKind) - set(FOR_PEOPLE) == {OrderKind.SHARE}
-    offered = [kind for takes in ((), ("trial",), ("value",)) for kind, _ in order_controls(*takes)]
+    offered = offered_in(StudyState.of([], runs=True))
     assert OrderKind.SHARE not in offered
-    assert {OrderKind.PAUSE, OrderKind.STOP_TRIAL, OrderKind.TRIALS} <= set(offered)
+    assert {OrderKind.PAUSE, OrderKind.STOP_TRIAL, OrderKind.TRIALS} <= offered
+
+
+def test_a_page_offers_only_what_a_full_training_answers_while_one_runs() -> None:
+    paused, trains = [
+        DriverState(stage="full training", trials=1, ended=1, slots=1, paused=each, training=True, at=1.0)
+        for each in (True, False)
+    ]
+    found = [offered_in(StudyState.of([], runs=True, driver=driver)) for driver in (paused, trains)]
+    assert found == [{OrderKind.CONTINUE, OrderKind.CANCEL}, {OrderKind.PAUSE, OrderKind.CANCEL}]
+
+
+def offered_in(state: StudyState) -> set[OrderKind]:
+    return {kind for takes in ((), ("trial",), ("value",)) for kind, _ in order_controls(state, *takes)}
 
 
 @pytest.mark.parametrize("written", ["90", "90s", "20min", "2h", "1h30", "1h30m", "2d12h30m"])

@@ -76,6 +76,11 @@
     window.tables.prepare(part);
     window.charts?.prepare(part);
   };
+  const forgetAnswered = () => document.querySelectorAll("[data-ordered]").forEach((place) => {
+    if (!document.querySelector(`#orders-table [data-answered="${place.dataset.ordered}"]`)) return;
+    place.textContent = "";
+    delete place.dataset.ordered;
+  });
   const show = (page) => {
     const present = partsOf(document);
     const wanted = partsOf(page);
@@ -95,6 +100,7 @@
       part.remove();
       sources.delete(key);
     }
+    forgetAnswered();
   };
 
   let asked = null;
@@ -181,13 +187,17 @@
   const say = (place, text, refused) => {
     place.textContent = text;
     place.classList.toggle("refused", refused);
+    delete place.dataset.ordered;
     if (place === said) { clearTimeout(say.timer); say.timer = setTimeout(() => { said.textContent = ""; }, 12000); }
   };
   const give = async (order, place) => {
     say(place, "Sending the order…", false);
     const { ok, held, why } = await window.ask(orders, order);
-    if (ok) say(place, `Ordered: ${[held.what.replaceAll("_", " "), held.trial, ...held.settings, held.value].filter(Boolean).join(" ")}. ${document.querySelector("#now[data-runs]") ? "The driver answers within a few seconds." : "No driver runs the study: it waits until it is resumed."}`, false);
-    else say(place, why, true);
+    if (!ok) { say(place, why, true); return ok; }
+    const { answers, waits } = document.getElementById("now").dataset;
+    const when = answers.split(" ").includes(held.what) ? "The driver answers within a few seconds." : waits;
+    say(place, `Ordered: ${[held.what.replaceAll("_", " "), held.trial, ...held.settings, held.value].filter(Boolean).join(" ")}. ${when}`, false);
+    place.dataset.ordered = held.id;
     return ok;
   };
   const confirmed = (text) => new Promise((done) => {
