@@ -10,7 +10,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field, ValidationError
 
 from krona_tune.atomic_write import write_atomically
-from krona_tune.record.ownership import is_locked
+from krona_tune.record.ownership import driver_start, is_locked
 from krona_tune.study.folder import StudyFolder
 from krona_tune.study.frozen_value import FrozenValue
 from krona_tune.study.result import Curve, CurvePoint
@@ -20,7 +20,8 @@ logger = logging.getLogger(__name__)
 
 
 def write_driver_state(folder: StudyFolder, state: DriverState) -> None:
-    """Writes the state; an error is only logged."""
+    """Writes the state, as that of the process that has the folder; an error is only logged."""
+    state = state.model_copy(update={"start": driver_start(folder)})
     try:
         write_atomically(folder.state, state.model_dump_json() + "\n", lasting=False)
     except OSError as error:
@@ -37,14 +38,14 @@ def read_driver_state(folder: StudyFolder) -> DriverState | None:
 def running_state(folder: StudyFolder) -> DriverState | None:
     """Returns what the driver that has the study wrote last; None if that has written nothing yet.
 
-    What an earlier driver wrote stays in the folder. It is older than the file in which this one says that it has the
-    folder. A driver elsewhere sends its state with its trials' ends: one that tells of an end is an earlier one's.
+    What an earlier driver wrote stays in the folder. It has the id of another start than the file in which this one
+    says that it has the folder. A driver elsewhere sends its state with its trials' ends: one that tells of an end is
+    an earlier one's, as it is where the driver here could not write which it is.
     """
     state = read_driver_state(folder)
-    with suppress(OSError):  # nothing but the records may be read, or the driver could not write which it is
-        if state and is_locked(folder):
-            begun = folder.driver.stat().st_mtime_ns
-            return state if folder.state.stat().st_mtime_ns >= begun else None
+    with suppress(OSError):  # nothing but the records may be read
+        if is_locked(folder) and (start := driver_start(folder)):
+            return state if state and state.start == start else None
     return None if state is None or state.end else state
 
 

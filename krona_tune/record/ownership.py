@@ -3,6 +3,7 @@
 import errno
 import logging
 import os
+import secrets
 import socket
 import threading
 import time
@@ -76,7 +77,6 @@ def claim(folder: StudyFolder) -> Iterator[frozenset[str] | None]:
         _HELD[root] = _identity(lock)
         _say_who(folder)  # while it waits for the study elsewhere, or fetches it, it may be stopped, too
         with holding(folder):
-            _say_who(folder)  # again: what was fetched of an earlier driver's state must be older
             remove_unfinished(folder.root / "adapters")
             yield waiting
     finally:
@@ -100,11 +100,11 @@ def _run_by_another(folder: StudyFolder, where: str = "") -> Refusal:
 
 
 def _say_who(folder: StudyFolder) -> None:
-    """Writes which process has the study, in place of one that was killed."""
+    """Writes which process has the study, in place of one that was killed, and an id of this start."""
     with suppress(OSError):
         folder.driver.unlink(missing_ok=True)
     with suppress(OSError):  # on a full disk nobody but this process can stop the study
-        write_atomically(folder.driver, f"{os.getpid()} {this_host()}", lasting=False)
+        write_atomically(folder.driver, f"{os.getpid()} {this_host()}\n{secrets.token_hex(8)}", lasting=False)
 
 
 def _acquire(root: Path, lock: FileLock) -> set[str]:
@@ -198,9 +198,16 @@ def driver_of(folder: StudyFolder) -> tuple[int, str] | None:
     older version runs it; None if no process has the study, or it has not written yet which it is, or could not."""
     with suppress(OSError, ValueError):
         if is_locked(folder):
-            process, _, machine = folder.driver.read_text(encoding="utf-8").partition(" ")
+            process, _, machine = folder.driver.read_text(encoding="utf-8").partition("\n")[0].partition(" ")
             return int(process), machine
     return None
+
+
+def driver_start(folder: StudyFolder) -> str:
+    """Returns the id of the start of the process that has a study's folder; empty if it has written none."""
+    with suppress(OSError, ValueError):
+        return folder.driver.read_text(encoding="utf-8").partition("\n")[2]
+    return ""
 
 
 def lock_of(folder: StudyFolder) -> FileLock:

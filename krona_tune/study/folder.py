@@ -50,7 +50,7 @@ class StudyFolder:
     inputs = _Inside("inputs")
     """The folder of data and models that a Python session gave."""
     driver = _Inside(".driver")
-    """The file that names the process that runs the study: its number and its machine."""
+    """The file that names the process that runs the study: its number, its machine and the id of its start."""
     orders = _Inside("orders")
     """The folder of orders that no driver has answered yet."""
     clock = _Inside("clock.json")

@@ -89,7 +89,8 @@ class DriverState(FrozenValue):
     (seconds since the epoch). `end` says how the driver ended, `reason` why; both are empty before. `cut_short`: a
     second request or Ray's loss left it no time to write what a study leaves. `training`: it only trained a
     configuration on all examples; None: an earlier version did not say. `fulfilled` is what the request asked for
-    (`asked_trials`) when nothing of it was left; None if that has never been so."""
+    (`asked_trials`) when nothing of it was left; None if that has never been so. `start` is the id of the
+    driver's start; empty if it has none, as in earlier versions."""
 
     stage: Stage
     search_over: bool = False
@@ -106,6 +107,7 @@ class DriverState(FrozenValue):
     cut_short: bool = False
     training: bool | None = None
     fulfilled: int | None = None
+    start: str = ""
     at: float
 
     @property

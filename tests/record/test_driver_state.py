@@ -46,8 +46,11 @@ def test_the_note_is_there_until_the_trial_leaves_its_worker(folder: StudyFolder
 
 def written(folder: StudyFolder, at: float, end: End = "") -> DriverState:
     """Returns the state that a driver has written into a study's folder."""
-    state = DriverState(stage="end" if end else "search", trials=9, ended=3, slots=2, end=end, at=at)
-    write_driver_state(folder, state)
+    write_driver_state(
+        folder, DriverState(stage="end" if end else "search", trials=9, ended=3, slots=2, end=end, at=at)
+    )
+    state = read_driver_state(folder)
+    assert state
     return state
 
 
@@ -58,10 +61,12 @@ ENDS: tuple[End, ...] = ("", "finished")
 def test_the_state_of_an_earlier_driver_is_not_that_of_the_one_that_has_the_folder(
     folder: StudyFolder, end: End
 ) -> None:
+    """The files' times say nothing of that: the clock may be set back while a driver runs."""
     folder.spec.touch()
-    earlier = written(folder, 1.0, end)
-    os.utime(folder.state, (1e9, 1e9))
     with claim(folder):
+        earlier = written(folder, 1.0, end)
+    with claim(folder):
+        os.utime(folder.driver, (4e9, 4e9))
         assert (read_driver_state(folder), running_state(folder)) == (earlier, None)
         for again in ENDS:
             own = written(folder, 2.0, again)
