@@ -1,6 +1,7 @@
 """Tests the page in a real browser: it draws, sorts, switches to dark, prints, requests nothing and is fast."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -8,14 +9,18 @@ import pytest
 from playwright.sync_api import Browser, Locator
 
 from krona_tune.record.parquet_sink import ParquetSink
+from krona_tune.record.records import Records
 from krona_tune.report.comparison_page import write_comparison
 from krona_tune.report.study_page import render
 from krona_tune.report.study_results import StudyResults
 from krona_tune.study.folder import StudyFolder
-from krona_tune.study.result import Status
+from krona_tune.study.result import Status, TrialResult
 from tests.record.events import ended, manifest, started
 from tests.report.browser import CHROMIUM, Tab, chromium, opened_tab, wait_until_it_fits
+from tests.report.finalists import final_rows
 from tests.report.many_trials import T5_STUDY, crowd
+from tests.search.searched import searched
+from tests.waiting import until
 
 pytestmark = [
     pytest.mark.slow,
@@ -156,6 +161,33 @@ def test_a_narrow_page_does_not_scroll_sideways(browser: Browser, page: Path) ->
         narrow.open(page)
         narrow.draw_everything()
         wait_until_it_fits(narrow.page, 480)
+
+
+def test_a_legend_hides_nothing_of_its_chart_in_a_narrow_window(browser: Browser, tmp_path: Path) -> None:
+    rows = tuple(replace(each, train_seconds=60.0) for each in (*final_rows(), *by_ends()))
+    path = tmp_path / "report.html"
+    results = StudyResults(manifest=manifest("rte"), recorded=Records(trials=rows, reports=()), spec="model: x\n")
+    path.write_text(render(results), encoding="utf-8")
+    with opened_tab(browser, width=360) as narrow:
+        narrow.open(path)
+        assert narrow.draw_everything() == 4
+        places = narrow.page.locator(".chart").filter(has=narrow.page.locator(".legend"))
+        assert places.count() == 4
+        until(lambda: all(low <= top and plot >= 64 for low, top, plot in places.evaluate_all(LEGENDS)))
+        narrow.page.set_viewport_size({"width": 1280, "height": 900})
+        until(lambda: places.first.evaluate("place => place.style.height") == "150px")
+
+
+def by_ends() -> list[TrialResult]:
+    ends = (Status.COMPLETED, Status.STOPPED_EARLY, Status.STOPPED_BY_USER, Status.FAILED)
+    return [searched(10 + number, 0.5, status=each) for number, each in enumerate(ends)]
+
+
+LEGENDS = """places => places.map((place) => {
+  const [legend, plot] = [".legend", ".nsewdrag"].map((part) => place.querySelector(part).getBoundingClientRect());
+  return [legend.bottom, plot.top, plot.height];
+})"""
+"""The lower end of each chart's legend, the upper one of its plot and the height of that, in pixels."""
 
 
 def test_the_page_prints_with_all_its_charts(tab: Tab, page: Path, tmp_path: Path) -> None:

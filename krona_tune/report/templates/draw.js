@@ -21,17 +21,26 @@
   let ready = null;
   const load = () => document.body.dataset.plotly ? served(document.body.dataset.plotly) : packed();
   const figureOf = (place) => JSON.parse(document.getElementById(place.dataset.figure).textContent);
+  const plot = (place, plotted) => {
+    const { data, layout } = figureOf(place);
+    place.dataset.height = layout.height;
+    place.style.height = `${layout.height}px`;
+    return plotted(place, data, { ...layout, legend: { ...layout.legend, maxheight: 1 }, uirevision: "kept" }, OPTIONS);
+  };
+  // A chart's height has room for one line of its legend; a narrow window breaks that into several.
+  const fit = (place) => {
+    const [rows, first] = [".scrollbox", ".scrollbox .traces"].map((part) => place.querySelector(`.legend ${part}`)?.getBBox().height ?? 0);
+    const height = Math.ceil(Number(place.dataset.height) + rows - first);
+    if (height === parseFloat(place.style.height)) return;
+    place.style.height = `${height}px`;
+    Plotly.relayout(place, { height, autosize: place.layout.autosize !== false }); // else its width stays, too
+  };
   const draw = (place) => {
     if (place.dataset.drawn || !window.Plotly || !place.isConnected) return;
     place.dataset.drawn = "yes";
-    const figure = figureOf(place);
-    Plotly.newPlot(place, figure.data, { ...figure.layout, uirevision: "kept" }, OPTIONS);
+    plot(place, Plotly.newPlot).then(() => { place.on("plotly_afterplot", () => fit(place)); fit(place); });
   };
-  const redraw = (place) => {
-    const figure = figureOf(place);
-    place.style.height = `${figure.layout.height}px`;
-    Plotly.react(place, figure.data, { ...figure.layout, uirevision: "kept" }, OPTIONS);
-  };
+  const redraw = (place) => plot(place, Plotly.react);
   const watcher = new IntersectionObserver((entries) => {
     for (const { isIntersecting, target } of entries) {
       if (!isIntersecting) continue;
