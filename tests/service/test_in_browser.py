@@ -13,6 +13,7 @@ import pytest
 from mlflow.tracking import MlflowClient
 from playwright.sync_api import Browser, Page, Route, expect
 
+from krona_tune.record.driver_state import read_driver_state, write_driver_state
 from krona_tune.record.mlflow_mirror import mlflow_names as words
 from krona_tune.record.orders import waiting_orders
 from krona_tune.record.parquet_reader import read_orders, read_trials
@@ -248,6 +249,28 @@ def test_a_clone_is_checked_while_its_form_is_filled_in_and_given_once(
         assert given == [("adapter.scale=3",), ("adapter.scale=4",)]
         wait_until_it_fits(page, 420)
         assert not [line for line in tab.said if "422" not in line and not line.startswith("log")], tab.said
+
+
+def test_an_order_says_until_its_answer_is_shown_who_answers_it(
+    storage: Storage, running: StudyFolder, browser: Browser
+) -> None:
+    with served_here(storage) as address, opened_tab(browser) as tab:
+        page = tab.page
+        page.goto(f"{address}/studies/running")
+        page.get_by_role("button", name="Pause").click()
+        said = page.locator("#said-study")
+        expect(said).to_have_text("Ordered: pause. The driver answers within a few seconds.")
+        [order] = waiting_orders(running)
+        ParquetSink(running.results).ordered(order.model_copy(update={"state": "done", "ended_at": 2.0}))
+        expect(said).to_have_text("")
+        state = read_driver_state(running)
+        assert state
+        write_driver_state(running, state.model_copy(update={"training": True}))
+        expect(page.locator("#stop")).to_have_count(0)
+        page.get_by_role("button", name="Clone cola-0002").first.press("Enter")
+        page.get_by_label("scale", exact=True).fill("3")
+        page.get_by_role("dialog").get_by_role("button", name="Clone", exact=True).click()
+        expect(page.locator("#said")).to_contain_text("it waits for the next driver of the search")
 
 
 def test_studies_are_chosen_by_keyboard_and_compared_while_one_changes(
