@@ -127,6 +127,16 @@ def test_an_order_about_the_search_waits_for_its_driver_while_a_full_training_ru
     assert "its driver reads it within a few seconds" in said[1]
 
 
+@pytest.mark.parametrize("kind", ["finalist", "full_data"])
+def test_only_trials_of_the_search_are_stopped_and_the_reason_fits_each_kind(
+    run: Run, study: StudyFolder, kind: str
+) -> None:
+    ParquetSink(study.results).trial_started(started(4, kind=kind))
+    status, _, said = run(*STUDY, "stop", "cola-0004", program=cli.main)
+    assert status == 2
+    assert "cola-0004 is no trial of the search; pause or cancel the study instead" in flat(said)
+
+
 def test_a_study_that_is_paused_is_not_paused_again_but_goes_on(run: Run, study: StudyFolder) -> None:
     paused = Order(id="20261127T000000Z-abcdef", what="pause", state="done", ended_at=1.0)
     ParquetSink(study.results).ordered(paused)
