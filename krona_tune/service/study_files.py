@@ -87,10 +87,12 @@ def refuse_links_outward(folder: StudyFolder) -> None:
     links = (Path(each.path) for place in places for each in _entries_of(place) if each.is_symlink())
     for path in (folder.root, *files, *places, *links):
         try:
-            inside = path.resolve().is_relative_to(storage)
-        except (OSError, RuntimeError):
-            raise Refusal(folder.name, f"{path.name} is a link that leads in a circle", "remove it") from None
-        if not inside:
+            whole = path.resolve()
+        except (OSError, RuntimeError):  # a circle, which Python 3.13 leaves as it is
+            whole = path
+        if whole.is_symlink():
+            raise Refusal(folder.name, f"{path.name} is a link that leads in a circle", "remove it")
+        if not whole.is_relative_to(storage):
             raise Refusal(folder.name, f"{path.name} is a link to a place outside the storage", "copy the study")
 
 
