@@ -38,6 +38,40 @@ def test_a_knob_that_no_searched_method_reads_is_said(tmp_path: Path) -> None:
     assert list(lora) == ["adapter: a_in, a_out have no effect on lora"]
 
 
+def test_a_knob_that_every_method_overrides_is_said(tmp_path: Path) -> None:
+    adapter = {"method": ["lora", "bitfit", "peft:HiRA"], "rank": 4, "r": 8}
+    methods = {"lora": {"rank": 2}, "peft:HiRA": {"r": [1, 2]}}
+    said = plan("bert", tmp_path, adapter=adapter, methods=methods).lacking()
+    assert list(said) == ["adapter: r, rank have no effect: overridden in methods.lora and methods.peft:HiRA"]
+    made = plan(
+        "bert",
+        tmp_path / "training",
+        adapter={"method": ["lora", "bitfit"], "rank": 4},
+        training={"learning_rate": 2e-3, "batch_size": 8},
+        methods={name: {"learning_rate": 5e-3, "layers": "last 1"} for name in ("lora", "bitfit")},
+    )
+    [training] = made.lacking()
+    assert training == "training: learning_rate has no effect: overridden in methods.lora and methods.bitfit"
+    one = plan(
+        "bert", tmp_path / "one", adapter={"method": ["lora", "krona"], "scale": 2}, methods={"lora": {"scale": 4}}
+    )
+    assert list(one.lacking()) == []
+
+
+def test_methods_that_are_not_searched_are_said_where_they_have_knobs_of_their_own(tmp_path: Path) -> None:
+    own = {"lora": {"rank": 4}, "bitfit": {"learning_rate": 5e-3}, "lokr": {"rank": 2}}
+    said = plan("bert", tmp_path, adapter={"method": ["krona", "lora"]}, methods=own).lacking()
+    assert list(said) == ["methods: bitfit, lokr have no effect: adapter.method is krona and lora"]
+
+
+def test_a_given_knob_of_a_method_replaces_that_of_a_shipped_space(tmp_path: Path) -> None:
+    model = str(folder_of({**tiny("bert"), "hidden_size": 32, "num_hidden_layers": 4}, tmp_path / "bert"))
+    spec = load_changed(space_file("mini"), ("methods.krona.terms=3",), {"model": model, "tasks": ("rte",)})
+    made = make_plan(spec, "mini.yaml")
+    assert made.space.knobs["krona"]["terms"] == Fixed(3)
+    assert "adapter: terms has no effect: overridden in methods.krona" in list(made.lacking())
+
+
 @pytest.mark.parametrize(
     ("model_type", "roles", "layers"),
     [

@@ -71,17 +71,6 @@ def test_a_method_of_peft_is_searched_over_the_fields_of_its_configuration() -> 
             {},
             "adapter.decompose_factor: no searched method reads",
         ),
-        (
-            PEFT | {"method": "peft:HiRA", "r": 8},
-            {"peft:HiRA": {"r": [1, 2]}},
-            "x.yaml: adapter.r: it is never used: every method that reads it has its own (peft:HiRA); leave it out, or",
-        ),
-        (
-            {"method": ["lora", "bitfit"], "rank": 4},
-            {"lora": {"rank": 2}},
-            "x.yaml: adapter.rank: it is never used: every method that reads it has its own (lora); leave it out, or "
-            "write methods.lora.rank",
-        ),
         ({"method": "krona", "peft_r": 2}, {}, "x.yaml: adapter.peft_r: no searched method is one of peft's"),
         ({"method": "krona", "r": 2}, {}, "x.yaml: adapter: unknown key 'r'"),
     ],

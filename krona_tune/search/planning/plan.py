@@ -37,6 +37,8 @@ from krona_tune.study.request.study_spec import Precision, StudySpec
 from krona_tune.study.request.task_spec import HUB_PREFIX
 from krona_tune.study.request.trial import (
     HEAD_ONLY,
+    KNOBS,
+    PEFT_FIELD,
     TrainingConfig,
     TrialConfig,
     dropout_acts_below,
@@ -144,18 +146,28 @@ class Plan:
             gone = [str(value) for value in self.spec.adapter[name].ends() if value not in searched]
             if searched and gone:
                 yield f"adapter.{name}: {', '.join(gone)} left out, which this {self.geometry.model_type} lacks"
-        read = {name for knobs in self.space.knobs.values() for name in knobs}
-        if ignored := sorted({*self.spec.adapter} - read - {"method"}):
-            yield f"adapter: {', '.join(ignored)} {'has' if len(ignored) == 1 else 'have'} no effect on {self._methods}"
+        yield from self._ignored()
         asked = {role for knobs in self.space.knobs.values() for role in _roles_of(knobs)}
         for each in self.geometry.left_out:
             if each.role in asked:
                 fix = f"backbone: {{roles: {{{each.role}: '*{each.name}'}}}} takes it all the same"
                 yield f"adapter.roles asks for {each.role}, but {each.name} is left out: {each.reason}; {fix}"
 
-    @property
-    def _methods(self) -> str:
-        return " and ".join(self.space.knobs)
+    def _ignored(self) -> Iterator[str]:
+        """Yields which written knobs no searched method takes, because none reads them or each has its own, and which
+        methods with knobs of their own are not searched."""
+        knobs, own = self.space.knobs, self.spec.methods
+        read = {name for domains in knobs.values() for name in domains}
+        taken = {name for method, domains in knobs.items() for name in domains if name not in own.get(method, {})}
+        searched = " and ".join(knobs)
+        if unread := self.spec.adapter.keys() - read - {"method"}:
+            yield f"adapter: {_without_effect(unread)} on {searched}"
+        for section in KNOBS:
+            if overridden := getattr(self.spec, section).keys() & read - taken:
+                sections = [f"methods.{method}" for method in knobs if overridden & own.get(method, {}).keys()]
+                yield f"{section}: {_without_effect(overridden)}: overridden in {' and '.join(sections)}"
+        if others := own.keys() - set(map(str, self.spec.domains()["method"].ends())):
+            yield f"methods: {_without_effect(others)}: adapter.method is {searched}"
 
     def computed_once(self) -> str:
         """Returns which of the first layers are computed once for all trials and epochs, or why none are."""
@@ -195,6 +207,11 @@ class Plan:
             )
             for number, rate in enumerate(rates)
         ]
+
+
+def _without_effect(names: Iterable[str]) -> str:
+    ordered = sorted(name.removeprefix(PEFT_FIELD) for name in names)
+    return f"{', '.join(ordered)} {'has' if len(ordered) == 1 else 'have'} no effect"
 
 
 def _roles_of(knobs: Mapping[str, Domain]) -> frozenset[Role]:

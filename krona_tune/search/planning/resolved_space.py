@@ -20,7 +20,6 @@ from krona_tune.search.planning.space import Space
 from krona_tune.study.request.domain import Choice, Divisors, Domain, Fixed, Range, Value, one_of
 from krona_tune.study.request.study_spec import StudySpec
 from krona_tune.study.request.trial import (
-    PEFT_FIELD,
     PLACES,
     SECTION_OF,
     SIZES,
@@ -50,7 +49,6 @@ def resolve(spec: StudySpec, geometry: Geometry, place: str) -> Space:
         if not any(name in domains for domains in knobs.values()):
             raise Refusal(f"{place}: adapter.{name}", f"none of {', '.join(knobs)} reads it", "leave it out")
     refuse_unused_fields(spec, knobs, place)
-    _refuse_overridden(spec, knobs, place)
     space = Space(method=method, knobs=knobs, geometry=geometry, limit=_limit(spec, geometry))
     for name in space.methods:
         refuse_unusable_values(space.of(name), place)
@@ -79,17 +77,6 @@ def _is_there(geometry: Geometry, placed: Mapping[str, str]) -> bool:
     with suppress(Refusal):
         return bool(sites(geometry, AdapterConfig.model_validate(placed)))
     return False
-
-
-def _refuse_overridden(spec: StudySpec, knobs: Mapping[str, Mapping[str, Domain]], place: str) -> None:
-    """Raises a Refusal if every method that reads a knob of `adapter` or `training` has a value of its own for it."""
-    for name in (*spec.adapter, *spec.training):
-        readers = [method for method, domains in knobs.items() if name in domains]
-        if readers and all(name in spec.methods.get(method, {}) for method in readers):
-            key = name.removeprefix(PEFT_FIELD)
-            problem = f"it is never used: every method that reads it has its own ({', '.join(readers)})"
-            fix = f"leave it out, or write methods.{readers[0]}.{key}"
-            raise Refusal(f"{place}: {section_of(name)}.{key}", problem, fix)
 
 
 def _knobs(spec: StudySpec, method: str, geometry: Geometry, place: str) -> dict[str, Domain]:
