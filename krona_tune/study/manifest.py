@@ -46,7 +46,8 @@ class TaskFacts(FrozenValue):
     the head alone, one that is not reliable gives way to the other only if that one's mean is no lower; false without
     `steady`, and in an older study. `labels` are the names of its labels; None if an older study did not record them.
     `extract` finds what counts in a target and an answer. `doubts` say in words what in the data may make its scores
-    mean little.
+    mean little, `far_labels` that labels lie too far from 0 for the model's head; empty if they don't, and in an older
+    study.
     """
 
     title: str
@@ -76,6 +77,7 @@ class TaskFacts(FrozenValue):
     labels: tuple[str, ...] | None = None
     extract: str = ""
     doubts: tuple[str, ...] = ()
+    far_labels: str = ""
 
     @property
     def cut_share(self) -> float | None:

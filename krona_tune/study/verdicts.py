@@ -126,7 +126,7 @@ def _headline(
         case Learned.NOTHING:
             return (
                 f"Nothing was learned on {title}: the {what} is not above the constant answer ({constant} on "
-                f"validation). {likely_reasons(searched)}"
+                f"validation). {_likely_reasons(searched, facts.far_labels)}"
             )
         case Learned.UNSHOWN:
             return f"On {title}, the {what} is not shown to be above the constant answer ({constant} on validation)."
@@ -134,15 +134,16 @@ def _headline(
             return ""
 
 
-def likely_reasons(searched: Sequence[TrialResult]) -> str:
-    """Returns what may keep trials from learning, with what these ones had."""
+def _likely_reasons(searched: Sequence[TrialResult], known: str) -> str:
+    """Returns what may keep trials from learning, with what these ones had; first what was `known` before them."""
     rates = sorted({float(row.params["learning_rate"]) for row in searched if row.params.get("learning_rate")})
     words = dict.fromkeys(f"{rate:.2g}" for rate in rates[:1] + rates[-1:])
     tried = f" ({' to '.join(words)} {'was' if len(words) == 1 else 'were'} tried)" if rates else ""
     seen = max((row.examples for row in searched), default=0)
     most = f" (at most {format_count(seen)} training examples were seen)" if seen else ""
+    first = f"{known}. Others: " if known else ""
     return (
-        f"Likely reasons: a learning rate that is too low or too high{tried}, a budget that is too small{most}, "
+        f"Likely reasons: {first}a learning rate that is too low or too high{tried}, a budget that is too small{most}, "
         "examples.max_length that cuts off what matters, or a backbone that does not know the task's language."
     )
 

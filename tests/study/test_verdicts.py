@@ -40,6 +40,15 @@ def test_where_nothing_was_learned_the_headline_says_so_with_what_was_tried() ->
     assert final.headline.startswith("Nothing was learned on RTE: the winner is not above the constant answer")
 
 
+def test_labels_far_from_zero_are_the_first_reason_why_nothing_was_learned() -> None:
+    far = FACTS.model_copy(update={"far_labels": "the labels of RTE are 1,000 ± 3; subtract 1,000 from the column"})
+    found = of(Standings(SEARCHED), far).headline
+    assert (
+        "Likely reasons: the labels of RTE are 1,000 ± 3; subtract 1,000 from the column. Others: a learning rate that "
+        "is too low or too high (0.001 to 0.02 were tried), a budget"
+    ) in found
+
+
 def test_nothing_is_said_of_learning_before_a_trial_has_ended_well_or_without_trials() -> None:
     running = [replace(each, status=Status.INTERRUPTED) for each in SEARCHED]
     assert verdicts(searched=running) == verdicts(searched=[]) == Verdicts()

@@ -87,7 +87,7 @@ def prepare_data(plan: Plan, location: str) -> PreparedData:
     tests = {name: encode_test(each, tokenizer, **_encoding(plan)) for name, each in finals.items()}
     warnings: dict[str, tuple[str, ...]] = {}
     for name, (work, facts) in prepared.items():
-        changed = [*find_warnings(data[name]), *doubt_far_labels(work.task, plan.geometry)]
+        changed = [*find_warnings(data[name]), *filter(None, [facts.far_labels])]
         changed += _doubt_cut(
             plan, work.task, tokenizer, facts.cut_examples or 0, facts.train_examples + facts.validation_examples
         )
@@ -254,6 +254,7 @@ def _prepare_task(plan: Plan, data: TaskData, tokenizer: PreTrainedTokenizerBase
         labels=task.labels,
         extract=task.generation.extract if task.generation else "",
         doubts=tuple(find_doubts(data, tested=spec.finalists.top > 0)),
+        far_labels="".join(doubt_far_labels(task, plan.geometry)),
     )
     return work, facts
 
