@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
-from math import isqrt
+from math import gcd, isqrt
 from pkgutil import resolve_name
 from typing import Any
 
@@ -151,9 +151,12 @@ def _bottleneck_cost(site: Site, adapter: AdapterConfig) -> int:
 
 def _compacter_cost(site: Site, adapter: AdapterConfig) -> int:
     """Counts two layers of rank-one factors (n of each: d_in + bottleneck and bottleneck + d_out) with their biases."""
-    for size in (site.d_in, site.d_out, adapter.bottleneck):
+    sizes = (site.d_in, site.d_out, adapter.bottleneck)
+    for size in sizes:
         if size % adapter.phm:
-            raise ValueError(f"phm {adapter.phm} does not divide {size}")
+            choices = ", ".join(map(str, divisors(gcd(*sizes))))
+            whole = f"{site.d_out}×{site.d_in} and bottleneck {adapter.bottleneck}"
+            raise ValueError(f"phm {adapter.phm} does not divide {size}; divisors of {whole}: {choices}")
     return site.d_in + 3 * adapter.bottleneck + 2 * site.d_out
 
 

@@ -79,7 +79,8 @@ def test_layers_are_read(text: str, chosen: tuple[int, ...]) -> None:
         ({"a_out": 7}, "a_out 7 does not divide d_out 24; divisors: 1, 2, 3, 4, 6, 8, 12, 24; needed at encoder"),
         (
             {"method": "compacter", "phm": 5},
-            "phm 5 does not divide 24; needed at encoder.layer.0.attention.output.dense",
+            "phm 5 does not divide 24; divisors of 24×24 and bottleneck 24: 1, 2, 3, 4, 6, 8, 12, 24; needed at "
+            "encoder.layer.0.attention.output.dense",
         ),
         ({"method": "kronna"}, "unknown method 'kronna', did you mean 'krona'?"),
     ],
