@@ -110,6 +110,7 @@ def test_a_dry_run_loads_neither_torch_nor_ray(model: str, tmp_path: Path) -> No
         (["--set", "adapter.scael=2"], "--set adapter.scael: unknown key 'scael', did you mean 'scale'?"),
         (["--set", "adapter.scale"], "--set: 'adapter.scale' has no '='; write --set adapter.scale=2"),
         (["--set", "adapter.method=kronna"], "adapter.method: unknown method 'kronna', did you mean 'krona'?"),
+        (["--set", "methods.lorra.rank=4"], "--set methods.lorra.rank: unknown method 'lorra', did you mean 'lora'?"),
         (["--set", "adapter.method=head_only"], "head_only has nothing to search; it is run as the baseline"),
         (
             ["--set", "adapter.a_out=7"],

@@ -1,5 +1,6 @@
 """Reads the values that a person gives beside a file, puts them into its request, and names whose value is refused."""
 
+import re
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from copy import deepcopy
@@ -129,7 +130,7 @@ def _where_given(refusal: Refusal, path: str, given: Sequence[GivenValue]) -> Re
     for each in reversed(given):
         names = each.key.split(".")
         below = names[len(within) :] if names[: len(within)] == within else []
-        if below and refusal.problem.startswith(f"unknown key {shown(below[0])}"):
+        if below and re.match(f"unknown [^']*{re.escape(shown(below[0]))}", refusal.problem):
             return refusal.at(each.by)
         if f"{key}.".startswith(f"{each.key}."):
             inside = key.removeprefix(each.key).replace(".", ": ", 1)
