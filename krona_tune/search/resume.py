@@ -5,11 +5,13 @@ After the search the rows choose what is trained: `LATER_PHASES` has a row for e
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 from krona_tune.search.final_trials import NO_FACTS, final_trials
 from krona_tune.search.trial_message import TrialMessage, repeat_of
 from krona_tune.study.finals import DEFAULT
+from krona_tune.study.formatting import format_many
 from krona_tune.study.kinds import FIRST_TRAINED, TrialKind
 from krona_tune.study.manifest import PlanFacts, TaskFacts
 from krona_tune.study.request.study_spec import StudySpec
@@ -111,19 +113,21 @@ def repeat_trials(spec: StudySpec, rows: Iterable[TrialResult]) -> list[TrialMes
     ]
 
 
+_seeds = partial(format_many, noun="seed")
+
 LATER_PHASES = (
     LaterPhase(
         kind=TrialKind.FINALIST,
         stage="finals",
         trials=_finals,
-        begins=lambda spec: f"The search is done. Its best are trained again with {spec.finalists.seeds} seeds",
+        begins=lambda spec: f"The search is done. Its best are trained again with {_seeds(spec.finalists.seeds)}",
         goes_on="Which configuration is best can't be told yet, so that more is trained",
     ),
     LaterPhase(
         kind=TrialKind.REPEAT,
         stage="repeats",
         trials=lambda spec, planned, rows, facts: repeat_trials(spec, rows),
-        begins=lambda spec: f"The first points are trained again with {spec.search.repeats.seeds} seeds",
+        begins=lambda spec: f"The first points are trained again with {_seeds(spec.search.repeats.seeds)}",
     ),
 )
 """The phases after the search, in the order in which they run."""

@@ -45,6 +45,12 @@ def test_each_phase_after_the_search_has_its_trials_in_the_table() -> None:
     assert tuple((phase.kind,) for phase in LATER_PHASES) == PHASES[1:]
 
 
+def test_a_phase_begins_with_the_number_of_its_seeds() -> None:
+    said = {phase.kind: [phase.begins(asked(2, seeds, trials=4)) for seeds in (1, 2)] for phase in LATER_PHASES}
+    assert [text.rpartition("again ")[2] for text in said["repeat"]] == ["with 1 seed", "with 2 seeds"]
+    assert said["finalist"][0].endswith("again with 3 seeds")
+
+
 def test_the_first_configurations_are_trained_again_with_the_same_new_seeds_for_all() -> None:
     found = repeat_trials(asked(3), OF_A_DESIGN)
     assert [each.trial_id for each in found] == [
