@@ -18,6 +18,7 @@ from krona_tune.record.parquet_sink import ParquetSink
 from krona_tune.report.study_page import write_report
 from krona_tune.service import pages
 from krona_tune.study.folder import StudyFolder
+from krona_tune.study.kinds import TrialKind
 from krona_tune.study.order import OrderRequest
 from krona_tune.study.request.loader import build_spec, dump_spec
 from krona_tune.study.result import Status
@@ -157,6 +158,14 @@ def test_while_a_full_training_runs_the_orders_of_the_search_are_not_offered_and
     running.state.unlink()
     starting, said = present(client)
     assert (starting["answers"], "The driver starts. " in said) == ("", True)
+
+
+def test_only_trials_of_the_search_can_be_stopped_and_cloned(client: TestClient, running: StudyFolder) -> None:
+    finalist = replace(started(8), trial_id="cola-final-1-s1", kind=TrialKind.FINALIST)
+    ParquetSink(running.results).trial_started(finalist)
+    _, text = present(client)
+    assert "cola-0007 Stop Clone… 25 %" in text
+    assert "cola-final-1-s1 finalist 0 %" in text
 
 
 def present(client: TestClient) -> tuple[dict[str, str], str]:
