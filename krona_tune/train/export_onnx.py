@@ -33,8 +33,8 @@ from krona_tune.train.predict import AdaptedModel
 
 SHAPES = ((slice(None), None), (slice(0, 1), None), (slice(1, 4), 17))
 """The rows and lengths of the sample that a traced graph is compared on: all, one row, and some that end earlier."""
-
-
+TRACEABLE_EXPERTS = "batched_mm"
+"""The implementation of a mixture's experts, in transformers, that torch can trace; a model without any ignores it."""
 TIMED_ROWS, TIMED_TOKENS = (1, 32), 64
 """The sizes of the batches that are timed, and the most tokens of their inputs."""
 
@@ -46,7 +46,7 @@ def leave_as_onnx(job: Job) -> ExportCheck:
     """
     refuse_without_onnx()
     whole, model, inputs = load_merged(job.adapter, job.model)
-    in_float32(model)
+    in_float32(model).base_model.set_experts_implementation(TRACEABLE_EXPERTS)
     if "token_type_ids" in whole.tokenizer.model_input_names:
         inputs |= {"token_type_ids": _second_texts(inputs["attention_mask"], model)}
     differing, found = 0.0, None

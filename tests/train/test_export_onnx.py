@@ -20,6 +20,7 @@ from krona_tune.train import export_onnx
 from krona_tune.train.export import export_adapter
 from krona_tune.train.onnx_form import write_onnx
 from krona_tune.train.predict import load_adapted, predictions
+from tests.backbones.families import saved_family
 from tests.train.exported_adapters import adapter_folder, backbone_folder, texts, work_on
 
 
@@ -62,6 +63,15 @@ def test_the_lines_of_its_readme_give_the_logits_of_the_adapter_on_its_own_texts
         if task == "cola":
             assert logits.softmax(-1).tolist() == pytest.approx(list(answer.probabilities), abs=1e-4)
     assert {path.name for path in tmp_path.iterdir()} == {"backbone", "adapter", "out"}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["gpt_oss", pytest.param("qwen2_moe", marks=pytest.mark.long)])
+def test_a_mixture_of_experts_is_traced(family: str, tmp_path: Path) -> None:
+    for package in ("onnx", "onnxscript", "onnxruntime"):
+        pytest.importorskip(package, reason="the extra `onnx` is not installed")
+    adapter = adapter_folder(saved_family(family, tmp_path / "backbone"), tmp_path / "adapter")
+    assert export_adapter(adapter, tmp_path / "out", Form.ONNX).difference < 1e-4
 
 
 class Zeros(torch.nn.Module):
