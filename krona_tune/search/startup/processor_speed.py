@@ -106,9 +106,9 @@ def speed_of_times(times: Times) -> CoreSpeed | None:
     seconds = np.array([each for *_, each in rows])
     passes = np.array([(1 + back) / 2 for *_, back, _ in rows])
     shares, left = operations / seconds[:, None], 1 - calls * passes / seconds
-    maps, attention = np.linalg.lstsq(shares, left)[0].tolist()
+    maps, attention = np.linalg.lstsq(shares, left, rcond=None)[0].tolist()
     if attention < maps:
-        maps = attention = float(np.linalg.lstsq(shares.sum(axis=1, keepdims=True), left)[0][0])
+        maps = attention = float(np.linalg.lstsq(shares.sum(axis=1, keepdims=True), left, rcond=None)[0][0])
     if maps <= 0 or attention <= 0:
         return None
     return CoreSpeed(maps=1 / maps, attention=1 / attention, layer_seconds=CALLS * calls)
