@@ -70,13 +70,13 @@ def was_forked() -> bool:
 
 
 @contextmanager
-def torch_threads(number: int) -> Iterator[None]:
-    """Lets torch compute on so many threads in the context, on one in a forked process; for tiny tensors one is best,
-    more wait for each other."""
+def torch_threads(number: int | None = None) -> Iterator[None]:
+    """Lets torch compute on so many threads in the context, or on as many as it does, on one in a forked process; for
+    tiny tensors one is best, more wait for each other."""
     import torch  # most that ask for the processor compute nothing
 
     before = torch.get_num_threads()
-    torch.set_num_threads(1 if was_forked() else number)
+    torch.set_num_threads(1 if was_forked() else number or before)
     try:
         yield
     finally:

@@ -16,6 +16,7 @@ from krona_tune.adapters.approximation import Nearness, Rounding
 from krona_tune.adapters.exact_forms import PlacedAdapter, refuse_unheld
 from krona_tune.adapters.export_forms import UNPUBLISHED, Form, Publication, WrittenDtype, loading
 from krona_tune.adapters.model_card import HUB_NAME, render_model_card
+from krona_tune.processor import torch_threads
 from krona_tune.refusal import Refusal
 from krona_tune.train.backbone import cast_parameters
 from krona_tune.train.backbone_source import BackboneSource, package_of
@@ -57,6 +58,7 @@ class ExportResult:
     approximation: Nearness | None = None
 
 
+@torch_threads()
 def export_adapter(
     adapter: Path,
     to: Path,

@@ -6,7 +6,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -91,7 +91,7 @@ def sample_inputs(whole: AdaptedModel) -> Inputs:
 def logits(model: nn.Module, inputs: Inputs) -> Tensor:
     """Returns the model's logits, float32."""
     products = inputs["input_ids"].numel() * sum(weights.numel() for weights in model.parameters())
-    with torch_threads(1) if products < FEW_PRODUCTS else nullcontext():
+    with torch_threads(1 if products < FEW_PRODUCTS else None):
         found: Tensor = model(**inputs, return_dict=True).logits.float()
     mask = inputs["attention_mask"]
     read = found.dim() == 3 and found.shape[1] == mask.shape[1]  # a decoder's, of which nobody reads those of padding

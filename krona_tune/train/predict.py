@@ -23,6 +23,7 @@ from krona_tune.data.example_files import ExampleRows, Row
 from krona_tune.data.separated_text import refuse_misshapen
 from krona_tune.data.tasks import Task
 from krona_tune.hub import home
+from krona_tune.processor import torch_threads
 from krona_tune.refusal import Refusal, refusing
 from krona_tune.refused_calls import refusing_at_the_caller
 from krona_tune.study.folder import own_input
@@ -58,6 +59,7 @@ class AdaptedModel:
     tokenizer: PreTrainedTokenizerBase
 
 
+@torch_threads()
 @torch.random.fork_rng(devices=[])
 def load_adapted(
     folder: Path, *, model: str | None = None, device: Device = CPU, quantized: bool = True
@@ -238,6 +240,7 @@ def answer_rows(
         yield waiting.popleft() | dict(zip(added, (each.answer, *each.probabilities), strict=False))
 
 
+@torch_threads()
 @torch.no_grad()
 def _predicted(whole: AdaptedModel, table: pa.Table) -> list[Prediction]:
     found: dict[int, Prediction] = {}

@@ -1,6 +1,8 @@
 """Tests that new examples get the trained model's answers, in their own order."""
 
 import json
+import subprocess
+import sys
 import warnings
 from pathlib import Path
 
@@ -63,6 +65,36 @@ def test_a_prediction_leaves_the_random_numbers_of_its_caller_as_they_are(tmp_pa
             krona_tune.predict(adapter, texts("cola"))
         drawn.append(torch.rand(1).item())
     assert drawn[0] == drawn[1]
+
+
+FORKS = """
+import multiprocessing, pathlib, sys
+import torch
+import krona_tune
+from krona_tune.adapters.export_forms import Form
+from krona_tune.train.export import export_adapter
+
+torch.set_num_threads(2)
+(torch.ones(600, 600) @ torch.ones(600, 600)).sin().sum()
+adapter, merged = map(pathlib.Path, sys.argv[1:])
+
+def computes():
+    assert len(krona_tune.predict(adapter, ["one text " * 40] * 64)) == 64
+    export_adapter(adapter, merged, Form.MERGED)
+
+forked = multiprocessing.get_context("fork").Process(target=computes)
+forked.start()
+forked.join()
+sys.exit(forked.exitcode)
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="GNU OpenMP's threads, which a forked process lacks")
+def test_a_forked_process_answers_after_the_other_one_has_computed(tmp_path: Path) -> None:
+    """It waited for ever for the threads of the process that it was forked from."""
+    adapter = adapter_folder(backbone_folder("bert", tmp_path / "backbone"), tmp_path / "adapter", "cola")
+    command = [sys.executable, "-c", FORKS, str(adapter), str(tmp_path / "merged")]
+    subprocess.run(command, check=True, timeout=300)
 
 
 def test_a_tokenizer_whose_ids_mean_other_words_is_refused(tmp_path: Path) -> None:
