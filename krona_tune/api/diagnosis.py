@@ -23,7 +23,7 @@ from krona_tune.record.mlflow_mirror.tracking_uri import TRACKING, explain_unrea
 from krona_tune.refusal import Refusal
 from krona_tune.search.startup.cluster import OWN_RAY, refuse_cache, refuse_windows
 from krona_tune.search.startup.slots import DRIVERS
-from krona_tune.study.formatting import format_bytes
+from krona_tune.study.formatting import format_bytes, format_many
 from krona_tune.study.redact import redact
 
 LITTLE_SHARED, LITTLE_MEMORY, LITTLE_DISK = 2**30, 2 * 2**30, 2 * 2**30
@@ -183,7 +183,7 @@ def _cache() -> str:
     general = Path(there.get("XDG_CACHE_HOME") or "~/.cache") / "huggingface"
     folder = Path(os.path.expanduser(there.get("HF_HUB_CACHE") or Path(there.get("HF_HOME") or general) / "hub"))
     counts = {kind: len(list(folder.glob(f"{kind}--*"))) for kind in ("models", "datasets")}
-    return f"{folder}, {counts['models']} model(s), {counts['datasets']} data set(s)"
+    return f"{folder}, {format_many(counts['models'], 'model')}, {format_many(counts['datasets'], 'data set')}"
 
 
 def _here() -> Path | None:

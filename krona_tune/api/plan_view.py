@@ -356,17 +356,18 @@ def _rungs(spec: "StudySpec") -> str:
     """Says when trials are evaluated and stopped."""
     schedule = spec.schedule
     first, last = (_each(value, spec.tasks) for value in (schedule.grace_epochs, schedule.epochs))
+    whole = format_many(last, "epoch")
     reports = ", evaluated after each epoch" if schedule.report_every == "epoch" else ""
     if spec.search.shared:
         after = judged_after(len(spec.tasks), schedule.reduction)
         of = f"{', '.join(map(str, after))} of {len(spec.tasks)}"
         stops = f"configurations stopped between tasks only: after {of}" if after else "no configuration stopped"
-        return f"{last} epochs on each task, {stops}{reports}"
+        return f"{whole} on each task, {stops}{reports}"
     if not spec.search.early_stopping:
-        return f"{last} epochs, no early stopping{reports}"
+        return f"{whole}, no early stopping{reports}"
     if all(for_task(schedule.grace_epochs, task) >= for_task(schedule.epochs, task) for task in spec.tasks):
-        return f"judged once, after {last} epochs{reports}"
-    return f"judged from {first} to {last} epochs, each {schedule.reduction} times further{reports}"
+        return f"judged once, after {whole}{reports}"
+    return f"judged from {first} to {whole}, each {schedule.reduction} times further{reports}"
 
 
 def _indented(text: str) -> str:

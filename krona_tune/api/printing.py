@@ -22,6 +22,8 @@ from krona_tune.study.formatting import (
     describe_adapter,
     format_device_hours,
     format_duration,
+    format_epochs,
+    format_many,
     format_money,
     format_score,
 )
@@ -103,11 +105,12 @@ def print_full_training(plan: "Plan", again: "FullTraining", slots: "Slots | Non
     from krona_tune.search.startup.needs import full_training_in_words
 
     spec, row = plan.spec, again.of
+    length = format_epochs(for_task(spec.schedule.epochs, row.task))
     lines = {
         "model": f"{plan.source.name}, {plan.source.how}",
         "task": row.task,
         "trial": f"{row.trial_id}: {describe_adapter(row.params)}",
-        "data": f"{again.text}, {for_task(spec.schedule.epochs, row.task):g} epochs, with {again.seeds} seed(s)",
+        "data": f"{again.text}, {length}, with {format_many(again.seeds, 'seed')}",
         **({"time": full_training_in_words(plan, again, slots)} if slots else {}),
     }
     print_lines(lines)
@@ -141,7 +144,8 @@ def print_started(
     """Prints what is used and how long it takes; `rows` are those of earlier drivers, `passed` the seconds since the
     command's start."""
     manifest, cluster = started.manifest, started.cluster
-    computing = f"{manifest.workers} at once on {manifest.device}, {manifest.precision}, {len(cluster.nodes)} node(s)"
+    nodes = format_many(len(cluster.nodes), "node")
+    computing = f"{manifest.workers} at once on {manifest.device}, {manifest.precision}, {nodes}"
     lines = {
         "workers": computing,
         **({"time": _foretold(started, forecast, rows, passed)} if forecast else {}),

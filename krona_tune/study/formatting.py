@@ -95,9 +95,14 @@ def format_count(value: float) -> str:
     return f"{value:,.0f}"
 
 
-def format_many(count: int, noun: str) -> str:
-    """Writes a number of things, such as 1 seed and 2 seeds."""
-    return f"{count} {noun}" + "s" * (count != 1)
+def format_many(count: int | str, noun: str) -> str:
+    """Writes a number of things, such as 1 seed and 2 seeds; a text is a number as it is written."""
+    return f"{count} {noun}" + "s" * (str(count) != "1")
+
+
+def format_epochs(epochs: float) -> str:
+    """Writes a number of epochs with three digits, such as 1 epoch and 0.5 epochs."""
+    return format_many(f"{epochs:.3g}", "epoch")
 
 
 def format_money(value: float) -> str:

@@ -9,7 +9,14 @@ from math import isfinite
 
 from krona_tune.study.chosen_finalist import choose, name_of
 from krona_tune.study.finals import Finalist, Finals, finalist_of
-from krona_tune.study.formatting import format_bounds, format_count, format_deviation, format_name, format_score
+from krona_tune.study.formatting import (
+    format_bounds,
+    format_count,
+    format_deviation,
+    format_epochs,
+    format_name,
+    format_score,
+)
 from krona_tune.study.intervals import Difference
 from krona_tune.study.learning import FailureRate, Learned, beats_baseline, learned_more
 from krona_tune.study.manifest import TaskFacts
@@ -228,7 +235,7 @@ def _seen(value: Difference) -> str:
 def unfinished_text(best: TrialResult) -> str:
     """Says that the best of a search was not trained to its end."""
     how = f"{format_name(best.status)} after " if best.ended else ""  # of one that has not ended, it may run
-    return f"the best trial, {best.trial_id}, has not been trained to the end ({how}{best.epochs:.3g} epochs)"
+    return f"the best trial, {best.trial_id}, has not been trained to the end ({how}{format_epochs(best.epochs)})"
 
 
 def lost_text(finals: Finals) -> str:

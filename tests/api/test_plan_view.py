@@ -53,6 +53,7 @@ def test_a_plan_says_what_is_cut_and_what_the_study_takes(tmp_path: Path) -> Non
     [
         ({"epochs": 6, "grace_epochs": 2}, "judged from 2 to 6 epochs, each 3 times further"),
         ({"epochs": 6, "grace_epochs": 9}, "judged once, after 6 epochs"),
+        ({"epochs": 1, "grace_epochs": 1}, "judged once, after 1 epoch"),
         ({"epochs": 6, "grace_epochs": {"default": 1, "rte": 6}}, "judged once, after 6 epochs"),
         (
             {"epochs": {"default": 6, "sst2": 8}, "grace_epochs": {"default": 1, "rte": 2}},

@@ -7,6 +7,7 @@ import pytest
 from krona_tune.study.finals import Spread
 from krona_tune.study.formatting import (
     format_answer,
+    format_epochs,
     format_gain,
     format_many,
     format_money,
@@ -48,6 +49,12 @@ def test_a_loss_in_small_units_is_seen(value: float | None, text: str, gain: str
 
 def test_one_is_counted_as_one() -> None:
     assert [format_many(count, "seed") for count in (0, 1, 2)] == ["0 seeds", "1 seed", "2 seeds"]
+    assert [format_epochs(epochs) for epochs in (1, 0.5, 1.0004, 12.346)] == [
+        "1 epoch",
+        "0.5 epochs",
+        "1 epoch",
+        "12.3 epochs",
+    ]
 
 
 def test_a_deviation_has_no_more_decimals_than_its_mean() -> None:

@@ -377,10 +377,10 @@ def _reasons(spec: StudySpec, texts: Mapping[str, Texts], why: str, speed: Speed
     if spec.examples.train is not None:
         used = {name: each.used(spec, "train", name) for name, each in texts.items()}
         taken = ", ".join(f"{used[name]:,} of {max(used[name], count):,} {name}" for name, count in rows.items())
-        found["examples.train"] = f"{taken}: a trial sees each {_said(spec)} times in the time that it has"
+        found["examples.train"] = f"{taken}: a trial sees each {_passes(spec)} in the time that it has"
     return found
 
 
-def _said(spec: StudySpec) -> str:
+def _passes(spec: StudySpec) -> str:
     found = sorted({for_task(spec.schedule.epochs, task) for task in spec.tasks})
-    return " or ".join(f"{each:g}" for each in found)
+    return "once" if found == [1] else f"{' or '.join(f'{each:g}' for each in found)} times"

@@ -15,7 +15,7 @@ from krona_tune.search.ledger import Ledger
 from krona_tune.search.terminal.cell_view import CellView, in_notebook
 from krona_tune.search.terminal.result_tables import synthetic_mark
 from krona_tune.study.devices import Price
-from krona_tune.study.formatting import format_duration, format_money, format_number, format_score
+from krona_tune.study.formatting import format_duration, format_epochs, format_money, format_number, format_score
 from krona_tune.study.kinds import FIRST_TRAINED
 from krona_tune.study.manifest import TaskFacts
 from krona_tune.study.result import TrialResult
@@ -112,7 +112,9 @@ class View:
                 self.say(self._line(row))
 
     def _line(self, row: TrialResult) -> str:
-        score = "no score" if row.score is None else f"score {format_score(row.score)} after {row.epochs:.3g} epochs"
+        score = (
+            "no score" if row.score is None else f"score {format_score(row.score)} after {format_epochs(row.epochs)}"
+        )
         if row.test_score is not None:
             score += f", {format_score(row.test_score)} on test"
         tail = f"  {row.error}" if row.error else ""
