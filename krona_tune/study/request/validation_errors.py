@@ -37,6 +37,8 @@ OF_DATA = {
     **dict.fromkeys(("label", "target", "column", "group"), OF_COLUMN),
 }
 """The fix by the key of a task's, where a value of another type stands."""
+OF_SECTION = {"finalists": "write keys and values, such as {top: 0} for none"}
+"""The fix by the section of a request that can be switched off, where no section stands."""
 
 
 def refusal_of(error: ValidationError, model: type[BaseModel], place: str) -> Refusal:
@@ -75,8 +77,10 @@ def _refusals(error: ValidationError, model: type[BaseModel], place: str) -> Ite
             yield Refusal(where, cause.problem, cause.fix)
         else:
             where = ": ".join(part for part in (place, ".".join(filter(_is_key, path))) if part)
-            fix = OF_DATA.get(path[-1]) if path[0] == "tasks" and detail["type"] in OF_TYPES else None
-            yield Refusal(where, f"{shown(detail['input'])} is refused", fix or _fix(detail))
+            known = (
+                OF_DATA if path[0] == "tasks" and detail["type"] in OF_TYPES else OF_SECTION if path == [last] else {}
+            )
+            yield Refusal(where, f"{shown(detail['input'])} is refused", known.get(last) or _fix(detail))
 
 
 OF_TYPES = {"string_type", "tuple_type"}

@@ -45,6 +45,8 @@ def test_one_tasks_value_can_be_set_alone(tmp_path: Path) -> None:
         ("serch.trials=3", "--set serch.trials: unknown key 'serch', did you mean 'search'?"),
         ("examples.trian.cola=3", "--set examples.trian.cola: unknown key 'trian', did you mean 'train'?"),
         ("=3", "unknown key ''"),
+        ("finalists=null", "--set finalists: null is refused; write keys and values, such as {top: 0} for none"),
+        ("search=5", "--set search: 5 is refused; write keys and values, or leave it out"),
         ("resources.nice=20", "--set resources.nice: 20 is refused; write 19 or less"),
         ("resources.nice=-1", "--set resources.nice: -1 is refused; write 0 or more"),
         ("resources.nice=0.5", "--set resources.nice: 0.5 is refused; write a whole number"),
