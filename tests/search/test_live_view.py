@@ -43,9 +43,9 @@ def test_the_phases_trials_add_up() -> None:
     run_finalist(book, 1, 7, 0.5, 0.375)
     shown.changed()
     first, between, last = screen.getvalue().splitlines()
-    assert first.startswith("[1/1] cola-000  completed  score 0.500 after 1 epochs  ")
+    assert first.startswith("[1/1] cola-000  completed  score 0.500 after 1 epoch  ")
     assert between == "The search is done."
-    assert last.startswith("[2/3] cola-final-1-s7  completed  score 0.500 after 1 epochs, 0.375 on test  ")
+    assert last.startswith("[2/3] cola-final-1-s7  completed  score 0.500 after 1 epoch, 0.375 on test  ")
 
 
 def test_a_resumed_study_counts_what_it_has() -> None:
